@@ -1,0 +1,19 @@
+.PHONY: run test check bench docs
+
+run:
+	python experiments/roco_cifar10.py
+
+test:
+	python -m pytest
+
+check:
+	ruff check .
+	mypy
+	python -m pytest
+
+bench:
+	python benchmarks/training.py
+	python benchmarks/kill_resume.py
+
+docs:
+	mkdocs build --strict

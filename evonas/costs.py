@@ -1,0 +1,66 @@
+"""What a network costs: trainable parameters and multiply-adds, counted on any module or looked up."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["CostTable", "count_macs", "count_params"]
+
+
+def count_params(module: nn.Module) -> int:
+    """Trainable parameters; one that is used twice counts once."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> int:
+    """Multiply-adds of convolutions, linear layers and matrix products in one forward pass of one image.
+
+    Counted on the operators that torch dispatches, whatever layers they come from: half of `torch.utils.flop_counter`,
+    which counts a multiply-add as two. Biases, normalisation, activations and pooling are not counted.
+
+    Args:
+        image_shape: (C, H, W).
+    """
+    parameter = next(module.parameters(), torch.empty(0))
+    image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(image)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return int(counter.get_total_flops()) // 2
+
+
+class CostTable:
+    """Additive costs of one choice a slot, exact for a choice and expected for probabilities.
+
+    Args:
+        cost: (slots, choices) cost of every choice.
+    """
+
+    def __init__(self, cost: npt.ArrayLike) -> None:
+        self.cost = np.asarray(cost)
+        if self.cost.ndim != 2:
+            raise ValueError(f"expected costs of shape (slots, choices), got {self.cost.shape}")
+
+    def of(self, choice: npt.ArrayLike) -> int:
+        """Cost of a (slots,) choice, exactly."""
+        chosen = np.asarray(choice)
+        if chosen.shape != self.cost.shape[:1]:
+            raise ValueError(f"expected a choice of shape {self.cost.shape[:1]}, got {chosen.shape}")
+        if chosen.size and not (0 <= chosen.min() and chosen.max() < self.cost.shape[1]):
+            raise ValueError(f"expected choices 0 to {self.cost.shape[1] - 1}, got {chosen.tolist()}")
+        return int(self.cost[np.arange(len(chosen)), chosen].sum())
+
+    def expected(self, probability: Tensor) -> Tensor:
+        """() expectation under (slots, choices) probabilities, differentiable in them."""
+        if probability.shape != self.cost.shape:
+            raise ValueError(f"expected probabilities of shape {self.cost.shape}, got {tuple(probability.shape)}")
+        return (probability * torch.as_tensor(self.cost).to(probability)).sum()

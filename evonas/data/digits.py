@@ -1,0 +1,21 @@
+"""scikit-learn's 1,797 handwritten digits: embedded there, so nothing is downloaded."""
+
+from pathlib import Path
+
+import numpy as np
+
+from evonas.data.dataset import ImageSource, Part, PartSizes
+
+__all__ = ["load_digits"]
+
+
+def load_digits(root: Path) -> ImageSource:
+    """8x8 grey images of 0 to 16, scaled by 16, enlarged to 32x32 (nearest), repeated to three channels."""
+    from sklearn.datasets import load_digits as embedded
+
+    images, labels = embedded(return_X_y=True)
+    pixels = np.rint(images.reshape(-1, 1, 8, 8) / 16 * 255).astype(np.uint8)
+    enlarged = pixels.repeat(4, axis=2).repeat(4, axis=3).repeat(3, axis=1)
+    return ImageSource(
+        "digits", Part(enlarged, labels.astype(np.int64)), None, PartSizes(250, 150, test=300), flip=False
+    )

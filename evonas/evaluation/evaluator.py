@@ -1,0 +1,49 @@
+"""Genome and seed in, measured objectives out; a failure is a result, too."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from evonas.evaluation.prepare import Prepare
+from evonas.objectives import Objective
+from evonas.types import EvaluationResult, Genome, Report
+
+__all__ = ["Evaluator"]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A factory of evaluations: `make_evaluate(report)` is called once in every worker.
+
+    Args:
+        prepare: gives a candidate its weights.
+        objectives: measured in order on the same candidate; parameters and MACs are always recorded beside them.
+        threads: CPU threads of one evaluation; another number rounds differently.
+    """
+
+    prepare: Prepare
+    objectives: tuple[Objective, ...]
+    threads: int
+
+    def make_evaluate(self, report: Report) -> Callable[[Genome, int], EvaluationResult]:
+        """A function (genome, seed) -> EvaluationResult, with data and threads of this process set up."""
+        torch.set_num_threads(self.threads)
+        prepare = self.prepare.start()
+
+        def evaluate(genome: Genome, seed: int) -> EvaluationResult:
+            try:
+                candidate, seconds = prepare(genome, seed, report)
+                values: dict[str, float] = {}
+                for objective in self.objectives:
+                    values |= objective(candidate)
+            except Exception as error:  # whatever happens to one candidate must not end a search
+                return EvaluationResult.failure(genome, seed, error)
+            values |= {"params": candidate.cost.params, "macs": candidate.cost.macs}
+            broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+            if broken:
+                return EvaluationResult.failure(genome, seed, "; ".join(broken), seconds)
+            return EvaluationResult(tuple(genome), values, seed=seed, seconds=seconds)
+
+        return evaluate

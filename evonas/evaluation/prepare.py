@@ -1,0 +1,90 @@
+"""How a candidate gets its weights."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from evonas.data import Dataset, DeviceData
+from evonas.objectives import Candidate, CostedSpace
+from evonas.seeding import derive_seed
+from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
+from evonas.types import Cost, Genome, Progress, Report
+
+__all__ = ["BuildingSpace", "Prepare", "PrepareCandidate", "TrainFromScratch"]
+
+PrepareCandidate = Callable[[Genome, int, Report], tuple[Candidate, float]]
+"""(genome, seed, report) -> (candidate, seconds of giving it its weights)."""
+
+
+class Prepare(Protocol):
+    """Gives candidates their weights. A frozen value; `start` is called once in every worker."""
+
+    def start(self) -> PrepareCandidate: ...
+
+
+class BuildingSpace(CostedSpace, Protocol):
+    """A search space that builds networks."""
+
+    def build(
+        self,
+        genome: Genome,
+        n_classes: int = 10,
+        *,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> nn.Module: ...
+    def cost(self, genome: Genome, n_classes: int = 10) -> Cost: ...
+
+
+@dataclass(frozen=True)
+class TrainFromScratch:
+    """Builds the network and trains it on the train part.
+
+    Weights, order and augmentation follow from the seed alone: on the CPU the same seed gives the same network, bit
+    for bit, with the same number of threads.
+    """
+
+    space: BuildingSpace
+    data: Dataset
+    training: TrainingConfig = TrainingConfig()
+    device: str = "cpu"
+    recipe: Recipe = standard
+
+    def start(self) -> PrepareCandidate:
+        device = torch.device(self.device)
+        data = DeviceData(self.data, device)
+        precision, _ = resolve_precision(self.training.precision, device)
+
+        def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
+            started = time.monotonic()
+            network = seeded_build(self.space, genome, data, derive_seed(seed, "weights"))
+            genes = tuple(genome.tolist())
+
+            def on_step(done: int, total: int, note: str) -> None:
+                report(Progress(genes, done, total, "step", note))
+
+            train(
+                network, data.train, data.augmentation, replace(self.training, precision=precision), self.recipe,
+                torch.Generator(device).manual_seed(derive_seed(seed, "training")), on_step,
+            )  # fmt: skip
+            candidate = Candidate(
+                network, genome, self.space, data, self.space.cost(genome, data.n_classes),
+                torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
+            )  # fmt: skip
+            return candidate, time.monotonic() - started
+
+        return prepare
+
+
+def seeded_build(space: BuildingSpace, genome: Genome, data: DeviceData, seed: int) -> nn.Module:
+    """The network on the device of `data`, its initial weights drawn from `seed`; torch's own generator is untouched.
+
+    Drawn on the CPU, so that every device starts from the same weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = space.build(genome, data.n_classes, normalization=data.normalization)
+    return network.to(data.device)

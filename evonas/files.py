@@ -1,0 +1,114 @@
+"""Files that are whole or absent: atomic replacement, sealed lines, one writer at a time."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import fcntl
+
+from evonas.errors import RunInUseError, StorageError
+
+__all__ = ["read_json", "replace_file", "seal", "storage_errors", "take_lock", "unseal", "write_json"]
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turns an operating system's refusal into one line that says what was being done and what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "free some space",
+            errno.EDQUOT: "free some of your quota",
+            errno.EROFS: "choose a folder that can be written",
+            errno.EACCES: "choose a folder that can be written",
+            errno.EFBIG: "raise the limit on file sizes",
+        }.get(error.errno or 0, "mend that")
+        raise StorageError(
+            f"could not {doing}: {error.strerror or error}; {remedy} and run the same command again "
+            "(everything recorded so far is kept)"
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file whole or not at all: temporary name, flush, fsync, rename.
+
+    Args:
+        write: called with the temporary file, open for binary writing.
+    Raises:
+        StorageError: the disk is full, the folder cannot be written; an older file of that name stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(f"write {path}"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as indented JSON, whole or not at all. NaN and infinities are refused: JSON has none."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    replace_file(path, lambda file: file.write(text.encode()) and None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. StorageError where the file cannot be read or holds something else."""
+    with storage_errors(f"read {path}"):
+        text = path.read_bytes()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise StorageError(f"expected JSON in {path}, got something else ({error}); restore or remove it") from error
+    if not isinstance(value, dict):
+        raise StorageError(f"expected a JSON object in {path}, got {type(value).__name__}; restore or remove it")
+    return value
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """One line of JSON whose last field, `checksum`, is over all others."""
+    body = _compact(record)
+    return f'{body[:-1]}{"," if record else ""}"checksum":"{_checksum(body)}"}}\n'.encode()
+
+
+def unseal(line: bytes) -> dict[str, Any] | None:
+    """The record of a sealed line, or None where the line is torn or altered."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        del record["checksum"]
+        return record if line == seal(record) else None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
+
+
+def take_lock(file: IO[Any], path: Path) -> None:
+    """Make this process the one writer of an open file until the file is closed or the process ends, however it ends.
+
+    Raises:
+        RunInUseError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunInUseError(
+            f"{path} is being written by another process; wait for it, stop it, or choose another folder"
+        ) from error
+
+
+def _compact(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:16]

@@ -1,0 +1,39 @@
+"""Building blocks that several families of networks share."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Normalize", "conv_bn_relu", "first_layer"]
+
+
+class Normalize(nn.Module):
+    """(image - mean) / deviation per channel, as the first layer, so that everything outside sees pixels in [0, 1]."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(deviation) or min(deviation) <= 0:
+            raise ValueError(f"expected one mean and one deviation > 0 a channel, got {mean} and {deviation}")
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
+
+
+def first_layer(normalization: tuple[Sequence[float], Sequence[float]] | None) -> nn.Module:
+    """`Normalize(mean, deviation)`, or nothing for None."""
+    return nn.Identity() if normalization is None else Normalize(*normalization)
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """Convolution without bias that keeps the size, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,142 @@
+"""Networks of phases: small graphs of 3x3 convolutions (Genetic CNN; NSGA-Net, Lu et al., 2019; RoCo-NAS, III-B)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evonas.networks.blocks import conv_bn_relu, first_layer
+
+__all__ = ["PhaseGraph", "PhaseNetwork", "PhasePlan", "plan_phases"]
+
+
+@dataclass(frozen=True)
+class PhaseGraph:
+    """Connections of one phase. Node 0 is the phase's input; nodes 1..n are 3x3 convolutions."""
+
+    node_inputs: tuple[tuple[int, ...], ...]
+    """For each of the nodes 1..n what it reads, ascending; () is an inactive node, which has no module."""
+    output_inputs: tuple[int, ...]
+    """What the phase's output reads, ascending."""
+
+    @property
+    def n_active(self) -> int:
+        """Nodes that have a module."""
+        return sum(bool(inputs) for inputs in self.node_inputs)
+
+    @property
+    def merges(self) -> Iterator[tuple[int, int]]:
+        """(node, number of inputs) for every node that merges several inputs; the output is node n + 1."""
+        for node, inputs in enumerate((*self.node_inputs, self.output_inputs), start=1):
+            if len(inputs) > 1:
+                yield node, len(inputs)
+
+
+class PhasePlan(NamedTuple):
+    """Where a phase stands in its network."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    """Of the first convolution, which has no padding; 0: the phase has none."""
+    size: int
+    """Height and width inside the phase."""
+
+
+def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int) -> list[PhasePlan]:
+    """Channels and map sizes of `n_active` phases: channels double from phase to phase, sizes halve between them.
+
+    The first convolution of the first phase is 3x3 without padding, so 32x32 images give maps of 30, 15, 7, 3, 1.
+
+    Raises:
+        ValueError: the image is too small for that many phases.
+    """
+    plan: list[PhasePlan] = []
+    size, width = image_size, in_channels
+    for position in range(n_active):
+        out_channels = channels * 2**position
+        kernel_size = 0 if width == out_channels else (1 if position else 3)
+        size = (size // 2 if position else size) - max(kernel_size - 1, 0)
+        if size < 1:
+            raise ValueError(
+                f"expected at most {position} active phases for {image_size}x{image_size} images, got {n_active}"
+            )
+        plan.append(PhasePlan(width, out_channels, kernel_size, size))
+        width = out_channels
+    return plan
+
+
+class _Phase(nn.Module):
+    """Nodes merge several inputs by concatenation and a 1x1 convolution, never by addition."""
+
+    def __init__(self, graph: PhaseGraph, plan: PhasePlan) -> None:
+        super().__init__()
+        self.graph = graph
+        channels = plan.out_channels
+        self.first_conv = (
+            nn.Conv2d(plan.in_channels, channels, plan.kernel_size, bias=False) if plan.kernel_size else nn.Identity()
+        )
+        self.nodes = nn.ModuleDict(
+            {
+                str(node): conv_bn_relu(channels, channels, 3)
+                for node, inputs in enumerate(graph.node_inputs, start=1)
+                if inputs
+            }
+        )
+        self.merges = nn.ModuleDict(
+            {str(node): nn.Conv2d(count * channels, channels, 1, bias=False) for node, count in graph.merges}
+        )
+        self.output = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = {0: self.first_conv(x)}  # node -> (B, C, H, W)
+        for node, inputs in enumerate(self.graph.node_inputs, start=1):
+            if inputs:
+                outputs[node] = self.nodes[str(node)](self._merge(node, inputs, outputs))
+        last = len(self.graph.node_inputs) + 1
+        merged: Tensor = self.output(self._merge(last, self.graph.output_inputs, outputs))
+        return merged
+
+    def _merge(self, node: int, inputs: Sequence[int], outputs: dict[int, Tensor]) -> Tensor:
+        if len(inputs) == 1:
+            return outputs[inputs[0]]
+        merged: Tensor = self.merges[str(node)](torch.cat([outputs[i] for i in inputs], dim=1))
+        return merged
+
+
+class PhaseNetwork(nn.Module):
+    """Active phases with 2x2 max-pooling between them, global average pooling, a linear classifier.
+
+    Maps (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits. Without any phase it is the classifier on
+    the mean colour, as in the reference.
+
+    Args:
+        graphs: the active phases only.
+        channels: width of the first phase; every further one doubles it.
+        normalization: (mean, deviation) per channel become the first layer; None: the bare network.
+    """
+
+    def __init__(
+        self,
+        graphs: Sequence[PhaseGraph],
+        channels: int = 16,
+        n_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize = first_layer(normalization)
+        plan = plan_phases(len(graphs), channels, in_channels, image_size)
+        self.phases = nn.ModuleList(_Phase(graph, place) for graph, place in zip(graphs, plan, strict=True))
+        self.classifier = nn.Linear(plan[-1].out_channels if plan else in_channels, n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.normalize(images)
+        for position, phase in enumerate(self.phases):
+            x = phase(functional.max_pool2d(x, 2) if position else x)
+        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        return logits

@@ -1,0 +1,16 @@
+"""What a search minimises or maximises, one file each. A new one is a file and a line in `OBJECTIVES`."""
+
+from collections.abc import Callable
+
+from evonas.objectives.clean_error import CleanError
+from evonas.objectives.cost import Macs, Params
+from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
+
+__all__ = ["OBJECTIVES", "Candidate", "CleanError", "Column", "CostedSpace", "Macs", "Objective", "Params"]
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    CleanError.name: CleanError,
+    Macs.name: Macs,
+    Params.name: Params,
+}
+"""Name -> class; its defaults are the ones a command line uses."""

@@ -1,0 +1,40 @@
+"""Share of validation images that a candidate gets wrong."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from evonas.data import batches
+from evonas.errors import ConfigurationError, DivergedError
+from evonas.objectives.objective import Candidate, Column, CostedSpace
+
+__all__ = ["CleanError"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanError:
+    """Error on the validation part, a fraction in [0, 1] to be minimised (RoCo-NAS, III-D: err_natural).
+
+    Always scored in float32, whatever the network was trained in.
+    """
+
+    name: ClassVar[str] = "clean_error"
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigurationError(f"expected batch_size >= 1, got {self.batch_size}")
+
+    def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
+        return (Column(self.name, reference=1.0),)
+
+    @torch.no_grad()
+    def __call__(self, candidate: Candidate) -> dict[str, float]:
+        wrong = 0
+        for images, labels in batches(candidate.data.validation, self.batch_size):
+            logits = candidate.network(images)  # (B, K)
+            if not bool(logits.isfinite().all()):
+                raise DivergedError("training diverged: the network's logits are not finite")
+            wrong += int((logits.argmax(dim=1) != labels).sum())
+        return {self.name: wrong / len(candidate.data.validation)}

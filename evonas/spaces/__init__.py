@@ -1,0 +1,8 @@
+"""Search spaces: genome <-> network. A new one is a file here and a line in `SPACES`."""
+
+from evonas.spaces.phase import PhaseSpace
+
+__all__ = ["SPACES", "PhaseSpace"]
+
+SPACES = {PhaseSpace.name: PhaseSpace}
+"""Name -> class."""

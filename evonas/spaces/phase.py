@@ -1,0 +1,231 @@
+"""NSGA-Net's macro space of phase bitstrings, as RoCo-NAS searches it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from evonas.errors import ConfigurationError, choose
+from evonas.networks.phase import PhaseGraph, PhaseNetwork, plan_phases
+from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bits
+from evonas.spaces.phase_operators import PHASE_OPERATORS, PhaseOperators
+from evonas.types import Cost, Genome, as_genome
+
+__all__ = ["PhaseSpace"]
+
+NestedBits = Sequence[Sequence[Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class PhaseSpace:
+    """Networks of up to `phases` phases of up to `nodes` 3x3 convolutions (RoCo-NAS, III-B; NSGA-Net).
+
+    A genome is the phases' bits one after another. Of a phase: for node i = 2..n the bits of its predecessors 1..i-1,
+    then the residual bit. A phase without connection is dropped, and the active ones take the widths from the front.
+    A genome without active phase, or with more of them than the image allows, is infeasible.
+
+    Mutation and crossover are the operators' own: `roco` (whole blocks) or `nsganet` (bits).
+    """
+
+    phases: int = 3
+    """Computational blocks (RoCo-NAS, Table II)."""
+    nodes: int = 6
+    """Maximum computational units of a block (RoCo-NAS, Table II); 2 to 8."""
+    channels: int = 16
+    """Width of the first phase; doubles from phase to phase."""
+    image_size: int = 32
+    operators: str = "roco"
+    mutation_rate: float | None = None
+    """`nsganet` only: expected flips of a child; None: the reference's effective 0.157."""
+
+    name: ClassVar[str] = "phase"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.nodes <= 8:
+            why = " (a single node has no connection)" if self.nodes == 1 else ""
+            raise ConfigurationError(f"expected 2 to 8 nodes a phase, got {self.nodes}{why}")
+        for name in ("phases", "channels", "image_size"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        if self.mutation_rate is not None and self.operators != "nsganet":
+            raise ConfigurationError(
+                f"expected no mutation rate with operators {self.operators!r}, got {self.mutation_rate}; "
+                "only 'nsganet' has one"
+            )
+        _ = self._operators
+
+    @cached_property
+    def _operators(self) -> PhaseOperators:
+        return choose(PHASE_OPERATORS, self.operators, "operators")(self.phases, self.mutation_rate)
+
+    @property
+    def bits_per_phase(self) -> int:
+        return n_bits(self.nodes)
+
+    @property
+    def n_genes(self) -> int:
+        return self.phases * self.bits_per_phase
+
+    @property
+    def upper(self) -> Genome:
+        return np.ones(self.n_genes, dtype=np.int64)
+
+    @property
+    def n_genomes(self) -> int:
+        """Bitstrings of the space: 2^48 for three phases of six nodes."""
+        return 2**self.n_genes
+
+    @property
+    def paper_size(self) -> int:
+        """RoCo-NAS, Eq. 3: phases x 2^(bits of a phase). It counts strings of single phases, not of networks."""
+        return self.phases * int(2**self.bits_per_phase)
+
+    def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """(n, n_genes) genomes, each bit 1 with chance 1/2."""
+        return rng.integers(2, size=(n, self.n_genes), dtype=np.int64)
+
+    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        return self._operators.crossover(self._checked(a), self._checked(b), rng)
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        return self._operators.mutate(self._checked(genome), rng)
+
+    def canonical(self, genome: Genome) -> Genome:
+        """(n_genes,) the same for exactly the genomes of the same network, up to isomorphism of its phases.
+
+        Active phases come first, in their order, each in canonical bits; dropped ones are all 0.
+        """
+        phases = [canonical_bits(bits, self.nodes) for bits in self._phases(genome)]
+        phases.sort(key=lambda bits: not any(bits[:-1]))  # stable: active phases keep their order
+        return np.array([bit for bits in phases for bit in bits], dtype=np.int64)
+
+    def violation(self, genome: Genome) -> float:
+        """<= 0 where at least one phase is active, and no more than the image has room for."""
+        active = len(self._graphs(genome))
+        return float(1 if active == 0 else active - self._room)
+
+    def build(
+        self,
+        genome: Genome,
+        n_classes: int = 10,
+        channels: int | None = None,
+        in_channels: int = 3,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> PhaseNetwork:
+        """The network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+
+        Args:
+            channels: width of the first phase; None: the space's own.
+            normalization: (mean, deviation) per channel become the first layer; None: the bare network.
+        """
+        return PhaseNetwork(
+            self._graphs(genome), channels or self.channels, n_classes, in_channels, self.image_size, normalization
+        )
+
+    def cost(
+        self,
+        genome: Genome,
+        n_classes: int = 10,
+        channels: int | None = None,
+        in_channels: int = 3,
+        image_size: int | None = None,
+    ) -> Cost:
+        """Parameters and MACs of the network, by arithmetic: nothing is built. Equal to the built network's."""
+        graphs = self._graphs(genome)
+        plan = plan_phases(len(graphs), channels or self.channels, in_channels, image_size or self.image_size)
+        params, macs = 0, 0
+        for graph, place in zip(graphs, plan, strict=True):
+            width = place.out_channels
+            merged = sum(count for _, count in graph.merges)
+            weights = (
+                place.kernel_size**2 * place.in_channels * width  # first convolution
+                + graph.n_active * 9 * width**2  # 3x3 nodes
+                + merged * width**2  # 1x1 merges
+            )
+            params += weights + 2 * width * (graph.n_active + 1)  # batch normalisation of nodes and output
+            macs += weights * place.size**2
+        features = plan[-1].out_channels if plan else in_channels
+        return Cost(params + (features + 1) * n_classes, macs + features * n_classes)
+
+    def max_cost(
+        self, n_classes: int = 10, channels: int | None = None, in_channels: int = 3, image_size: int | None = None
+    ) -> Cost:
+        """No feasible genome has more parameters or MACs: every phase that fits, fully connected."""
+        active = min(self.phases, self._room)
+        genome = np.zeros(self.n_genes, dtype=np.int64)
+        genome[: active * self.bits_per_phase] = 1
+        return self.cost(genome, n_classes, channels, in_channels, image_size)
+
+    def describe(self, genome: Genome) -> str:
+        """What each node reads, e.g. `phase 1 (16 channels): 1<-in 2<-1 out<-in,2 | phase 2 ...`."""
+        graphs = self._graphs(genome)
+        if not graphs:
+            return "no active phase"
+        lines = []
+        for position, graph in enumerate(graphs):
+            reads = {str(node): inputs for node, inputs in enumerate(graph.node_inputs, start=1) if inputs}
+            reads["out"] = graph.output_inputs
+            edges = " ".join(
+                f"{node}<-{','.join('in' if i == 0 else str(i) for i in inputs)}" for node, inputs in reads.items()
+            )
+            lines.append(f"phase {position + 1} ({self.channels * 2**position} channels): {edges}")
+        return " | ".join(lines)
+
+    def designs(self) -> dict[str, Genome]:
+        """Hand-crafted genomes that a first population may hold (RoCo-NAS, III-C): every phase alike.
+
+        `chain`: each node reads the one before. `residual`: the same, and the output also reads the phase's input.
+        `dense`: each node reads all before it, and so does the output.
+        """
+        pairs = connections([1] * self.bits_per_phase, self.nodes)
+        chain = [int(node == before + 1) for before, node in pairs]
+        phases = {"chain": [*chain, 0], "residual": [*chain, 1], "dense": [1] * self.bits_per_phase}
+        return {name: np.array(bits * self.phases, dtype=np.int64) for name, bits in phases.items()}
+
+    @staticmethod
+    def from_lists(nested: NestedBits) -> Genome:
+        """The genome of NSGA-Net's list form: a phase is [[bit], [bit, bit], ..., [residual bit]]."""
+        genes: list[int] = []
+        for phase in nested:
+            lengths = [len(part) for part in phase]
+            if lengths != [*range(1, len(phase)), 1] or len(phase) != len(nested[0]) or len(phase) < 2:
+                raise ValueError(
+                    f"expected every phase as lists of 1, 2, ..., n-1 bits and one residual bit, got lengths {lengths}"
+                )
+            genes += [bit for part in phase for bit in part]
+        if not genes or not set(genes) <= {0, 1}:
+            raise ValueError(f"expected at least one phase of bits 0 and 1, got {nested}")
+        return np.array(genes, dtype=np.int64)
+
+    def to_lists(self, genome: Genome) -> list[list[list[int]]]:
+        """NSGA-Net's list form of a genome."""
+        nested = []
+        for bits in self._phases(genome):
+            starts = [n_bits(node) - 1 for node in range(1, self.nodes + 1)]  # where the bits of node + 1 begin
+            parts = [list(bits[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+            nested.append([*parts, [bits[-1]]])
+        return nested
+
+    @cached_property
+    def _room(self) -> int:
+        """Active phases that the image has room for: maps of 30, 15, 7, 3 and 1 for 32x32."""
+        room, size = 0, self.image_size - 2
+        while size >= 1:
+            room, size = room + 1, size // 2
+        return room
+
+    def _checked(self, genome: Any) -> Genome:
+        genes = as_genome(genome, self.n_genes, self.name)
+        if genes.min() < 0 or genes.max() > 1:
+            raise ValueError(f"expected bits 0 and 1 for space {self.name!r}, got {genes.tolist()}")
+        return genes
+
+    def _phases(self, genome: Any) -> list[tuple[int, ...]]:
+        return [tuple(bits) for bits in self._checked(genome).reshape(self.phases, -1).tolist()]
+
+    def _graphs(self, genome: Any) -> list[PhaseGraph]:
+        graphs = (decode(bits, self.nodes) for bits in self._phases(genome))
+        return [graph for graph in graphs if graph is not None]

@@ -1,0 +1,98 @@
+"""The one training loop; what is minimised is a recipe that it is given."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.errors import ConfigurationError, DivergedError
+from evonas.training.precision import PRECISIONS
+
+__all__ = ["OnStep", "Recipe", "TrainingConfig", "train"]
+
+Recipe = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""(network, images (B, C, H, W), labels (B,), generator) -> () loss to be minimised."""
+
+OnStep = Callable[[int, int, str], None]
+"""(steps done, steps in all, one line) for the screen; called a few times a second at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a candidate is trained; the defaults are the paper's (RoCo-NAS, IV-A; NSGA-Net's search)."""
+
+    epochs: int = 25
+    """Passes over the train part (RoCo-NAS, Table II)."""
+    batch_size: int = 128
+    lr: float = 0.025
+    """Learning rate of the first epoch; falls to 0 along a cosine, epoch by epoch."""
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    grad_clip: float = 5.0
+    """Largest L2 norm of the gradient."""
+    precision: str = "auto"
+    """auto, fp32 or bf16 (autocast with channels_last). auto takes bf16 where the hardware has it."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "grad_clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
+            raise ConfigurationError(
+                f"expected 0 <= momentum < 1 and weight_decay >= 0, got {self.momentum} and {self.weight_decay}"
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+
+def train(
+    network: nn.Module,
+    part: DevicePart,
+    augmentation: Augmentation,
+    config: TrainingConfig,
+    recipe: Recipe,
+    generator: torch.Generator,
+    on_step: OnStep | None = None,
+) -> None:
+    """Train `network`, which lives on the device of `part`, in place; it is left in eval mode.
+
+    SGD with momentum, cosine learning rate, clipped gradients.
+
+    Args:
+        config: with a resolved precision, `fp32` or `bf16`.
+        generator: of order and augmentation, on the device of `part`.
+    Raises:
+        DivergedError: the loss left the finite numbers.
+    """
+    device = part.labels.device
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
+    steps = math.ceil(len(part) / config.batch_size)
+    shown = time.monotonic()
+    for epoch in range(config.epochs):
+        total = torch.zeros((), device=device)
+        for step, (images, labels) in enumerate(training_batches(part, config.batch_size, augmentation, generator)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                loss = recipe(network, images, labels, generator)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+            optimiser.step()
+            total += loss.detach()
+            if on_step is not None and time.monotonic() - shown > 0.5:
+                shown = time.monotonic()
+                note = f"epoch {epoch + 1}/{config.epochs}, loss {float(total) / (step + 1):.3f}"
+                on_step(epoch * steps + step + 1, config.epochs * steps, note)
+        schedule.step()
+        if not math.isfinite(float(total)):
+            raise DivergedError(f"training diverged: the loss of epoch {epoch + 1} is {float(total)}")
+    network.eval()

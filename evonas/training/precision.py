@@ -1,0 +1,30 @@
+"""Which arithmetic a network trains in, and what speaks for it."""
+
+import torch
+
+from evonas.errors import ConfigurationError
+
+__all__ = ["PRECISIONS", "resolve_precision"]
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def resolve_precision(precision: str, device: torch.device) -> tuple[str, str]:
+    """`fp32` or `bf16` for `auto`, and one line that says why.
+
+    bf16 is autocast over fp32 weights with channels_last tensors. `auto` takes it where the hardware has bf16
+    instructions: CUDA devices that report them, CPUs with AVX-512 BF16 or AMX.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision != "auto":
+        return precision, f"precision: {precision}, as asked"
+    if device.type == "cuda":
+        supported, what = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        supported, what = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(), "this CPU"
+    else:
+        supported, what = False, f"device {device.type}"
+    if supported:
+        return "bf16", f"precision: bf16 with channels_last, because {what} has bf16 instructions"
+    return "fp32", f"precision: fp32, because {what} has no bf16 instructions"
