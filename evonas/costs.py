@@ -55,7 +55,7 @@ class CostTable:
         chosen = np.asarray(choice)
         if chosen.shape != self.cost.shape[:1]:
             raise ValueError(f"expected a choice of shape {self.cost.shape[:1]}, got {chosen.shape}")
-        if chosen.size and not (0 <= chosen.min() and chosen.max() < self.cost.shape[1]):
+        if chosen.size and not (chosen.min() >= 0 and chosen.max() < self.cost.shape[1]):
             raise ValueError(f"expected choices 0 to {self.cost.shape[1] - 1}, got {chosen.tolist()}")
         return int(self.cost[np.arange(len(chosen)), chosen].sum())
 

@@ -2,14 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
-
-import fcntl
 
 from evonas.errors import RunInUseError, StorageError
 
@@ -35,7 +34,7 @@ def storage_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
-def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all: temporary name, flush, fsync, rename.
 
     Args:
@@ -60,7 +59,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` as indented JSON, whole or not at all. NaN and infinities are refused: JSON has none."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    replace_file(path, lambda file: file.write(text.encode()) and None)
+    replace_file(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> dict[str, Any]:

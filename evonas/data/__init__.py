@@ -2,7 +2,7 @@
 
 from evonas.data.batches import Augmentation, DeviceData, DevicePart, batches, training_batches
 from evonas.data.dataset import Dataset, Part
-from evonas.data.loader import DATA_SETS, data_root, load_data
+from evonas.data.loader import DATA_SETS, data_root, load_data, resolve_data
 
 __all__ = [
     "DATA_SETS",
@@ -14,5 +14,6 @@ __all__ = [
     "batches",
     "data_root",
     "load_data",
+    "resolve_data",
     "training_batches",
 ]

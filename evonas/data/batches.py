@@ -58,7 +58,7 @@ def training_batches(
         generator: on the device of `part`.
     """
     order = torch.randperm(len(part), generator=generator, device=part.labels.device)
-    for chosen in order.split(batch_size):
+    for chosen in torch.split(order, batch_size):
         if len(chosen) > 1 or len(part) == 1:
             images = augmentation(part.images[chosen], generator)
             yield _pixels(images), part.labels[chosen]
@@ -66,7 +66,7 @@ def training_batches(
 
 def batches(part: DevicePart, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order: (B, C, H, W) float images in [0, 1], channels_last, and (B,) labels."""
-    for images, labels in zip(part.images.split(batch_size), part.labels.split(batch_size), strict=True):
+    for images, labels in zip(torch.split(part.images, batch_size), torch.split(part.labels, batch_size), strict=True):
         yield _pixels(images), labels
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,12 +77,12 @@ class PhaseSpace:
     @property
     def n_genomes(self) -> int:
         """Bitstrings of the space: 2^48 for three phases of six nodes."""
-        return 2**self.n_genes
+        return 1 << self.n_genes
 
     @property
     def paper_size(self) -> int:
         """RoCo-NAS, Eq. 3: phases x 2^(bits of a phase). It counts strings of single phases, not of networks."""
-        return self.phases * int(2**self.bits_per_phase)
+        return self.phases * (1 << self.bits_per_phase)
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """(n, n_genes) genomes, each bit 1 with chance 1/2."""
@@ -205,7 +206,7 @@ class PhaseSpace:
         nested = []
         for bits in self._phases(genome):
             starts = [n_bits(node) - 1 for node in range(1, self.nodes + 1)]  # where the bits of node + 1 begin
-            parts = [list(bits[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+            parts = [list(bits[a:b]) for a, b in pairwise(starts)]
             nested.append([*parts, [bits[-1]]])
         return nested
 

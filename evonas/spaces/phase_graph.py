@@ -56,7 +56,7 @@ def canonical_bits(bits: Bits, nodes: int) -> Bits:
     for node in range(nodes):
         depth.append(1 + max((depth[a] for a in before[node]), default=-1))
     colours = [depth[node] if before[node] or after[node] else nodes for node in range(nodes)]  # isolated ones last
-    return max(_orderings(colours, before, after)) + (bits[-1],)
+    return (*max(_orderings(colours, before, after)), bits[-1])
 
 
 def _orderings(colours: list[int], before: list[set[int]], after: list[set[int]]) -> list[Bits]:
@@ -90,4 +90,3 @@ def _refine(colours: list[int], before: list[set[int]], after: list[set[int]]) -
         if len(ranks) == len(set(colours)):
             return refined
         colours = refined
-

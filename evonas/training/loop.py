@@ -69,12 +69,10 @@ def train(
         DivergedError: the loss left the finite numbers.
     """
     device = part.labels.device
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     network.train()
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimiser = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
     steps = math.ceil(len(part) / config.batch_size)
     shown = time.monotonic()
