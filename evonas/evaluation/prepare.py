@@ -49,7 +49,7 @@ class TrainFromScratch:
 
     space: BuildingSpace
     data: Dataset
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig
     device: str = "cpu"
     recipe: Recipe = standard
 
