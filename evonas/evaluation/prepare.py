@@ -23,6 +23,8 @@ PrepareCandidate = Callable[[Genome, int, Report], tuple[Candidate, float]]
 class Prepare(Protocol):
     """Gives candidates their weights. A frozen value; `start` is called once in every worker."""
 
+    @property
+    def data(self) -> Dataset: ...
     def start(self) -> PrepareCandidate: ...
 
 

@@ -1,5 +1,6 @@
 """Networks of phases: small graphs of 3x3 convolutions (Genetic CNN; NSGA-Net, Lu et al., 2019; RoCo-NAS, III-B)."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,10 +102,20 @@ class _Phase(nn.Module):
         return merged
 
     def _merge(self, node: int, inputs: Sequence[int], outputs: dict[int, Tensor]) -> Tensor:
+        """The 1x1 convolution of the concatenated inputs.
+
+        On the CPU as a sum over the inputs, each with its slice of the weights: the same up to rounding, and several
+        times as fast where narrow channels_last maps would have to be interleaved.
+        """
+        merged = outputs[inputs[0]]
         if len(inputs) == 1:
-            return outputs[inputs[0]]
-        merged: Tensor = self.merges[str(node)](torch.cat([outputs[i] for i in inputs], dim=1))
-        return merged
+            return merged
+        merge = self.merges[str(node)]
+        if merged.device.type != "cpu":
+            return torch.as_tensor(merge(torch.cat([outputs[i] for i in inputs], dim=1)))
+        weights = torch.split(torch.as_tensor(merge.weight), merged.shape[1], dim=1)  # (C, C, 1, 1) each
+        products = [functional.conv2d(outputs[i], weight) for i, weight in zip(inputs, weights, strict=True)]
+        return functools.reduce(torch.add, products)
 
 
 class PhaseNetwork(nn.Module):

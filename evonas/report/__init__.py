@@ -1,7 +1,16 @@
 """Tables and pictures of a run."""
 
 from evonas.report.plots import plot_front, plot_history
-from evonas.report.table import HistoryRow, Searched, front, population_table, read_genomes, write_table
+from evonas.report.table import (
+    HistoryRow,
+    Searched,
+    front,
+    history,
+    objective_values,
+    population_table,
+    read_genomes,
+    write_tables,
+)
 from evonas.report.units import duration, shown
 
 __all__ = [
@@ -9,10 +18,12 @@ __all__ = [
     "Searched",
     "duration",
     "front",
+    "history",
+    "objective_values",
     "plot_front",
     "plot_history",
     "population_table",
     "read_genomes",
     "shown",
-    "write_table",
+    "write_tables",
 ]

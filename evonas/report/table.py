@@ -1,20 +1,31 @@
 """The tables of a run: every evaluated architecture, the front, the history."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evonas.errors import StorageError
 from evonas.files import replace_file, storage_errors
-from evonas.search import Entry, minimised, ranks
+from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
 
-__all__ = ["HistoryRow", "Searched", "front", "population_table", "read_genomes", "write_table"]
+__all__ = [
+    "HistoryRow",
+    "Searched",
+    "front",
+    "history",
+    "objective_values",
+    "population_table",
+    "read_genomes",
+    "write_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -28,18 +39,22 @@ class Searched:
     maximize: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     """Every measured column in the order of the tables; searched ones that are missing here come first."""
+    reference: tuple[float, ...] = ()
+    """Reference point of the hypervolume, one natural value a searched objective."""
     cost: Callable[[Genome], Cost] | None = None
     """Looks up parameters and MACs of rows that have none of their own (failed ones)."""
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """A generation: evaluations and training seconds so far, and the hypervolume of everything found so far."""
+    """A generation and everything found until its end."""
 
     generation: int
     evaluations: int
     hypervolume: float
+    """Of all evaluations so far, against the run's reference point; larger is better."""
     seconds: float
+    """Training, summed over evaluations."""
 
 
 def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFrame:
@@ -52,7 +67,7 @@ def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFra
     found = list(entries)
     names = tuple(dict.fromkeys((*searched.objectives, *searched.columns)))
     measured = [name for name in names if name not in ("params", "macs")]
-    objectives = np.array([_objectives(entry, searched) for entry in found]).reshape(-1, len(searched.objectives))
+    objectives = objective_values(found, searched)
     rank = ranks(objectives)
     order = sorted(
         range(len(found)),
@@ -63,13 +78,37 @@ def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFra
     return pd.DataFrame(rows, columns=[*head, *measured, "params", "macs", *tail], dtype=object)
 
 
+def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
+    """One row for each generation, from the generation in which every evaluation first appeared."""
+    sign = np.array([-1.0 if name in searched.maximize else 1.0 for name in searched.objectives])
+    reference = sign * np.array(searched.reference)
+    found = sorted(entries, key=lambda entry: entry.generation)
+    rows: list[HistoryRow] = []
+    best = np.empty((0, len(sign)))
+    for generation, group in itertools.groupby(found, key=lambda entry: entry.generation):
+        new = list(group)
+        best = np.concatenate([best, objective_values(new, searched)])
+        best = best[non_dominated(best)]
+        before = rows[-1] if rows else HistoryRow(0, 0, 0.0, 0.0)
+        seconds = round(before.seconds + sum(entry.result.seconds for entry in new), 3)
+        rows.append(HistoryRow(generation, before.evaluations + len(new), hypervolume(best, reference), seconds))
+    return rows
+
+
 def front(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a population table that no other one dominates."""
     return table[table["rank"] == 0]
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole or not at all; floats in the shortest form that reads back equal."""
+def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) -> None:
+    """Write population.csv, front.csv and history.csv, each whole or not at all."""
+    _write(folder / "population.csv", table)
+    _write(folder / "front.csv", front(table))
+    _write(folder / "history.csv", pd.DataFrame(rows, columns=[field.name for field in fields(HistoryRow)]))
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    """CSV with floats in the shortest form that reads back equal."""
     text = table.to_csv(index=False, lineterminator="\n")
     replace_file(path, lambda file: file.write(text.encode()))
 
@@ -92,11 +131,16 @@ def read_genomes(path: Path) -> list[list[int]]:
             ) from error
 
 
-def _objectives(entry: Entry, searched: Searched) -> list[float]:
-    """(m,) minimised, NaN where failed."""
-    if not entry.result.ok:
-        return [math.nan] * len(searched.objectives)
-    return minimised(entry.result.objectives, searched.objectives, searched.maximize)
+def objective_values(entries: Iterable[Entry], searched: Searched) -> npt.NDArray[np.float64]:
+    """(n, m) searched objectives, minimised; NaN where the evaluation failed."""
+    m = len(searched.objectives)
+    rows = [
+        minimised(entry.result.objectives, searched.objectives, searched.maximize)
+        if entry.result.ok
+        else [math.nan] * m
+        for entry in entries
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, m)
 
 
 def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched) -> list[Any]:

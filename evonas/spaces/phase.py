@@ -176,15 +176,19 @@ class PhaseSpace:
         return " | ".join(lines)
 
     def designs(self) -> dict[str, Genome]:
-        """Hand-crafted genomes that a first population may hold (RoCo-NAS, III-C): every phase alike.
+        """Hand-crafted genomes that a first population may hold (RoCo-NAS, III-C).
 
         `chain`: each node reads the one before. `residual`: the same, and the output also reads the phase's input.
-        `dense`: each node reads all before it, and so does the output.
+        `dense`: each node reads all before it, and the output reads the phase's input, too. `pair`: a single phase of
+        two nodes, the smallest network there is.
         """
         pairs = connections([1] * self.bits_per_phase, self.nodes)
         chain = [int(node == before + 1) for before, node in pairs]
         phases = {"chain": [*chain, 0], "residual": [*chain, 1], "dense": [1] * self.bits_per_phase}
-        return {name: np.array(bits * self.phases, dtype=np.int64) for name, bits in phases.items()}
+        genomes = {name: np.array(bits * self.phases, dtype=np.int64) for name, bits in phases.items()}
+        pair = np.zeros(self.n_genes, dtype=np.int64)
+        pair[0] = 1
+        return {**genomes, "pair": pair}
 
     @staticmethod
     def from_lists(nested: NestedBits) -> Genome:
