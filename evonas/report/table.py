@@ -133,14 +133,11 @@ def read_genomes(path: Path) -> list[list[int]]:
 
 def objective_values(entries: Iterable[Entry], searched: Searched) -> npt.NDArray[np.float64]:
     """(n, m) searched objectives, minimised; NaN where the evaluation failed."""
-    m = len(searched.objectives)
-    rows = [
-        minimised(entry.result.objectives, searched.objectives, searched.maximize)
-        if entry.result.ok
-        else [math.nan] * m
-        for entry in entries
-    ]
-    return np.array(rows, dtype=np.float64).reshape(-1, m)
+    names = searched.objectives
+    results = [entry.result for entry in entries]
+    failed = [math.nan] * len(names)
+    rows = [minimised(result.objectives, names, searched.maximize) if result.ok else failed for result in results]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(names))
 
 
 def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched) -> list[Any]:

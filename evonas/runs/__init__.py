@@ -1,0 +1,23 @@
+"""Runs: where the rooms are put together, one function a method."""
+
+from evonas.runs.command_line import command, guarded, parse
+from evonas.runs.execution import ExecutionSettings, make_executor
+from evonas.runs.folder import RunFolder
+from evonas.runs.roco import ROCO_PRESETS, RocoSettings, plan_roco, roco_from_config, run_roco
+from evonas.runs.search import Plan, run_search
+
+__all__ = [
+    "ROCO_PRESETS",
+    "ExecutionSettings",
+    "Plan",
+    "RocoSettings",
+    "RunFolder",
+    "command",
+    "guarded",
+    "make_executor",
+    "parse",
+    "plan_roco",
+    "roco_from_config",
+    "run_roco",
+    "run_search",
+]

@@ -1,0 +1,87 @@
+"""A run on disk: its configuration, its journal, and what is exported from it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evonas.errors import ConfigurationError, choose
+from evonas.files import read_json, write_json
+from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
+from evonas.search import Entry, read_journal
+from evonas.spaces import SPACES
+
+__all__ = ["RunFolder", "first_genomes", "stored_searched", "versions"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files; the process that runs the search is the only one that writes them."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    def stored(self) -> dict[str, Any]:
+        """The configuration that a run here was created with; empty where there is none yet."""
+        return read_json(self.config) if self.config.is_file() and self.journal.is_file() else {}
+
+    def open_stored(self) -> dict[str, Any]:
+        """The configuration of the run here. ConfigurationError where there is none."""
+        if not self.config.is_file() or not self.journal.is_file():
+            raise ConfigurationError(f"expected a run folder with config.json and journal.jsonl, {self.path} is none")
+        return read_json(self.config)
+
+    def entries(self) -> list[Entry]:
+        """Everything evaluated so far; a run that is going on may be read, too."""
+        return read_journal(self.journal)[1]
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        write_json(self.config, {**config, "versions": versions()})
+
+    def export(self, entries: Sequence[Entry], searched: Searched) -> None:
+        """Write front.csv, population.csv, history.csv and the pictures, each whole or not at all."""
+        table, rows = population_table(entries, searched), history(entries, searched)
+        write_tables(self.path, table, rows)
+        plot_front(self.path / "front.png", table, searched)
+        plot_history(self.path / "history.png", rows, searched)
+
+
+def stored_searched(config: Mapping[str, Any]) -> Searched:
+    """What the tables need to know, from a run's config.json: no data set is loaded."""
+    identity = config["identity"]
+    space_fields = {name: value for name, value in identity["space"].items() if name != "name"}
+    space = choose(SPACES, identity["space"]["name"], "search space")(**space_fields)
+    n_classes = identity["data"]["n_classes"]
+    objectives = tuple(identity["search"]["objectives"])
+    return Searched(
+        identity["method"], identity["data"]["name"], objectives, tuple(identity["search"]["maximize"]),
+        tuple(config["columns"]), tuple(config["reference_point"][name] for name in objectives),
+        lambda genome: space.cost(genome, n_classes),
+    )  # fmt: skip
+
+
+def first_genomes(source: str) -> list[list[int]]:
+    """Genomes of a run folder's population.csv or of a table, best first."""
+    path = Path(source).expanduser()
+    return read_genomes(path / "population.csv" if path.is_dir() else path)
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can change a number."""
+    packages = ("evonas", "torch", "torchvision", "pymoo", "numpy")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

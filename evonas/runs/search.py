@@ -1,0 +1,178 @@
+"""One evolutionary run: journal, search, screen and exports put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+
+from evonas.evaluation import BuildingSpace, Evaluator
+from evonas.objectives import Column, Objective
+from evonas.report import Searched, duration, history, objective_values, shown
+from evonas.runs.folder import RunFolder
+from evonas.runs.interrupt import interruptible
+from evonas.runs.progress import Status, make_view
+from evonas.search import (
+    Entry,
+    Event,
+    EvolutionConfig,
+    Executor,
+    Finished,
+    Journal,
+    Note,
+    SearchState,
+    evolve,
+    non_dominated,
+)
+from evonas.types import Space
+
+__all__ = ["Plan", "SearchSpace", "columns_of", "run_search"]
+
+
+class SearchSpace(Space, BuildingSpace, Protocol):
+    """A space that can be searched and built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that one run needs, resolved."""
+
+    method: str
+    space: SearchSpace
+    evaluator: Evaluator
+    search: EvolutionConfig
+    data_name: str
+    n_classes: int
+    identity: dict[str, Any]
+    settings: dict[str, Any]
+    """As the user gave them; kept in config.json."""
+    notes: tuple[str, ...]
+    """Choices made for the user, one line each."""
+    first: tuple[tuple[int, ...], ...] = ()
+    retry_failed: bool = False
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return columns_of(self.evaluator.objectives, self.space, self.n_classes)
+
+    @property
+    def maximize(self) -> tuple[str, ...]:
+        return tuple(name for name in self.search.objectives if self.columns[name].maximize)
+
+    @property
+    def reference_point(self) -> dict[str, float]:
+        """Of the hypervolume, in natural values."""
+        return {name: self.columns[name].reference for name in self.search.objectives}
+
+    @property
+    def searched(self) -> Searched:
+        return Searched(
+            self.method, self.data_name, self.search.objectives, self.maximize, tuple(self.columns),
+            tuple(self.reference_point.values()), lambda genome: self.space.cost(genome, self.n_classes),
+        )  # fmt: skip
+
+
+def columns_of(objectives: Sequence[Objective], space: SearchSpace, n_classes: int) -> dict[str, Column]:
+    """Column name -> column, for everything that the objectives measure."""
+    return {column.name: column for part in objectives for column in part.columns(space, n_classes)}
+
+
+def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Console) -> None:
+    """Run or continue a search in its folder until it is finished or interrupted.
+
+    Raises:
+        EvonasError: the folder belongs to another run or process, or cannot be written.
+        Interrupted: a signal came; everything finished is in the journal.
+    """
+    with interruptible() as interruption, Journal(folder.journal, plan.identity) as journal:
+        folder.write_config(
+            {
+                "settings": plan.settings, "identity": plan.identity, "notes": list(plan.notes),
+                "columns": list(plan.columns), "reference_point": plan.reference_point,
+                "evaluations": plan.search.evaluations,
+            }
+        )  # fmt: skip
+        first_objective = plan.search.objectives[0]
+        status = Status(plan.search.evaluations, first_objective, first_objective in plan.maximize)
+        recorder = _Recorder(plan, folder, status)
+        with make_view(status, plan.search.generations, console) as view:
+            for line in (*plan.notes, *_size(plan, folder, journal)):
+                view.say(line)
+
+            def report(event: Event) -> None:
+                interruption.check()
+                if isinstance(event, Finished):
+                    recorder.count(event)
+                view.show(event)
+                if isinstance(event, Finished) and status.fresh == 3 and not event.cached:
+                    view.show(Note(f"about {duration(status.seconds_left or 0)} left, by the first 3 evaluations"))
+
+            states = evolve(
+                plan.space, plan.evaluator, plan.search, executor, journal,
+                [np.array(genome, dtype=np.int64) for genome in plan.first],
+                maximize=plan.maximize, retry_failed=plan.retry_failed, report=report,
+            )  # fmt: skip
+            for state in states:
+                recorder.generation(state, journal)
+                view.generation()
+            recorder.export(journal)
+        _conclude(recorder, folder, journal, console)
+
+
+class _Recorder:
+    """Counts what the search reached, and exports it."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, status: Status) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.status = status
+        self.reached: list[Entry] = []
+        self._stale = True
+
+    def count(self, event: Finished) -> None:
+        self.status.count(event)
+        self.reached.append(event.entry)
+        self._stale |= not event.cached
+
+    def generation(self, state: SearchState, journal: Journal) -> None:
+        """The survivors of a generation are known."""
+        self.status.generation = state.generation
+        self.status.hypervolume = history(self.reached, self.plan.searched)[-1].hypervolume
+        if self.status.fresh:  # a replay writes nothing before it has caught up
+            self.export(journal)
+
+    def export(self, journal: Journal) -> None:
+        """Write every table and picture of the journal, unless they are up to date."""
+        if self._stale:
+            self.folder.export(list(journal), self.plan.searched)
+            self._stale = False
+
+
+def _size(plan: Plan, folder: RunFolder, journal: Journal) -> list[str]:
+    """What the run is about to do."""
+    search, most = plan.search, plan.space.max_cost(plan.n_classes)
+    lines = [
+        f"{plan.method} on {plan.data_name}: {search.population} x ({search.generations} + 1) = {search.evaluations} "
+        f"evaluations of networks up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs, "
+        f"searching {', '.join(search.objectives)} with {search.algorithm}",
+        f"run folder: {folder.path}",
+    ]
+    if len(journal):
+        lines.append(f"continuing: {len(journal)} evaluations are in the journal already")
+    return [*lines, *([journal.damage] if journal.damage else [])]
+
+
+def _conclude(recorder: _Recorder, folder: RunFolder, journal: Journal, console: Console) -> None:
+    status = recorder.status
+    front = len(non_dominated(objective_values(recorder.reached, recorder.plan.searched)))
+    lines = [
+        f"finished: {status.done} evaluations ({status.cached} from the journal, {status.failed} failed), "
+        f"{front} networks on the front",
+        f"front: {folder.path / 'front.csv'}, picture: {folder.path / 'front.png'}",
+    ]
+    if status.done and status.failed == status.done:
+        last = recorder.reached[-1].result.reason
+        lines.insert(1, f"every evaluation failed, so the front is empty; the last one: {last}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
