@@ -46,13 +46,16 @@ class CostTable:
     """
 
     def __init__(self, cost: npt.ArrayLike) -> None:
-        self.cost = np.asarray(cost)
+        self.cost = np.array(cost)
         if self.cost.ndim != 2:
             raise ValueError(f"expected costs of shape (slots, choices), got {self.cost.shape}")
 
     def of(self, choice: npt.ArrayLike) -> int:
         """Cost of a (slots,) choice, exactly."""
-        chosen = np.asarray(choice)
+        given = np.asarray(choice)
+        chosen = given.astype(np.int64)
+        if not np.array_equal(chosen, given):
+            raise ValueError(f"expected whole numbers as choices, got {given.tolist()}")
         if chosen.shape != self.cost.shape[:1]:
             raise ValueError(f"expected a choice of shape {self.cost.shape[:1]}, got {chosen.shape}")
         if chosen.size and not (chosen.min() >= 0 and chosen.max() < self.cost.shape[1]):

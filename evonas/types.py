@@ -47,6 +47,7 @@ class EvaluationResult:
         values = {str(name): _plain(value) for name, value in dict(self.objectives).items()}
         object.__setattr__(self, "genome", tuple(int(gene) for gene in self.genome))
         object.__setattr__(self, "objectives", values)
+        object.__setattr__(self, "seconds", float(self.seconds))
         object.__setattr__(self, "reason", " ".join(str(self.reason).split()))
 
     @property
@@ -61,7 +62,10 @@ class EvaluationResult:
         if isinstance(cause, EvonasError):
             reason = str(cause)
         elif isinstance(cause, BaseException):
-            reason = f"{type(cause).__name__}: {cause}".strip().rstrip(":")
+            try:
+                reason = f"{type(cause).__name__}: {cause}".strip().rstrip(":")
+            except Exception:  # an error whose message cannot be had
+                reason = type(cause).__name__
         else:
             reason = cause
         return cls(tuple(genome), {}, "failed", reason[:500] or "no reason was given", seed, seconds)
@@ -122,11 +126,13 @@ def as_genome(genes: Any, n_genes: int, name: str) -> Genome:
             f"expected a genome of shape ({n_genes},) for space {name!r}, got {array.shape}; "
             "was it written by another space?"
         )
-    whole = array.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN and what is too large are refused below
+        whole = array.astype(np.int64)
     if not np.array_equal(whole, array):
         raise ValueError(f"expected integer genes for space {name!r}, got {array.tolist()}")
     return whole
 
 
 def _plain(value: Any) -> float:
-    return int(value) if isinstance(value, int | np.integer) else float(value)
+    number = float(value)  # OverflowError where it is too large to be compared
+    return int(value) if isinstance(value, int | np.integer) else number

@@ -125,6 +125,11 @@ def split(source: ImageSource, rng: np.random.Generator) -> Dataset:
     """Four disjoint parts, drawn at random with equally many images of each class in every held-out part."""
     labels = source.train.labels
     n_classes = int(labels.max()) + 1
+    if n_classes > len(labels):
+        raise DataError(
+            f"expected at least 4 training images of each class in {source.name}, "
+            f"got a label {labels.max()} among {len(labels)} images"
+        )
     counts = np.bincount(labels, minlength=n_classes)
     if counts.min() < 4:
         raise DataError(

@@ -18,6 +18,9 @@ DATA_SETS: dict[str, Callable[[Path], ImageSource]] = {"digits": load_digits, **
 """Name -> loader of (root)."""
 
 
+CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+
+
 def data_root(root: Path | str | None = None) -> Path:
     """`root`, else the environment variable EVONAS_DATA, else ./data."""
     return Path(root or os.environ.get("EVONAS_DATA") or "data").expanduser()
@@ -31,7 +34,7 @@ def resolve_data(name: str = "auto", root: Path | str | None = None) -> tuple[st
     folder = data_root(root)
     if name != "auto":
         return name, ""
-    if (folder / "cifar-10-batches-py").is_dir():
+    if all((folder / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_FILES):
         return "cifar10", f"data: cifar10, found below {folder}"
     return "digits", f"data: digits, because CIFAR-10 is not below {folder}; --data cifar10 downloads it (170 MB)"
 

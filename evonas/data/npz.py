@@ -22,11 +22,11 @@ def load_npz(path: Path) -> ImageSource:
     their class.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in KEYS if key not in file.files]
+        with open(path, "rb") as handle, zipfile.ZipFile(handle) as archive:
+            missing = [key for key in KEYS if f"{key}.npy" not in archive.namelist()]
             if missing:
                 raise DataError(f"expected the arrays {', '.join(KEYS)} in {path}, missing {', '.join(missing)}")
-            arrays = {key: file[key] for key in KEYS}
+            arrays = {key: _array(archive, key) for key in KEYS}
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; --data npz:PATH names your own images") from error
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
@@ -39,6 +39,12 @@ def load_npz(path: Path) -> ImageSource:
         )
     sizes = PartSizes(validation=max(len(train) // 10, 1), adversarial=len(train) // 20)
     return ImageSource(f"npz:{path.name}", train, test, sizes, flip=False)
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> npt.NDArray[np.generic]:
+    with archive.open(f"{key}.npy") as member:
+        array: npt.NDArray[np.generic] = np.lib.format.read_array(member, allow_pickle=False)
+    return array
 
 
 def _part(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic], where: str) -> Part:

@@ -1,16 +1,19 @@
 """A command line from a settings dataclass, and one clear line for whatever the user can cause."""
 
+import contextlib
+import io
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from evonas.errors import EvonasError
+from evonas.errors import ConfigurationError, EvonasError
 from evonas.runs.interrupt import Interrupted
 
-__all__ = ["command", "guarded", "parse"]
+__all__ = ["command", "guarded", "one_line", "parse"]
 
 Settings = TypeVar("Settings")
 
@@ -40,7 +43,10 @@ def guarded(run: Callable[[], None]) -> int:
 
 
 def parse(presets: Mapping[str, Settings], argv: Sequence[str]) -> Settings:
-    """Settings from a command line; exits with 2 where it has something unknown, with 0 after --help.
+    """Settings from a command line; exits with 0 after --help.
+
+    Raises:
+        ConfigurationError: something unknown or senseless was given; one line.
 
     Names in a tuple are given as one word with commas: `--objectives clean_error,macs`.
     """
@@ -48,15 +54,42 @@ def parse(presets: Mapping[str, Settings], argv: Sequence[str]) -> Settings:
     default = presets.get(name, next(iter(presets.values())))  # an unknown one is refused below, by its field's type
     registry = ConstructorRegistry()
     registry.primitive_rule(_comma_separated)
-    with registry:
+    with registry, one_line():
         return tyro.cli(
             type(default), default=default, args=list(argv), config=(tyro.conf.OmitArgPrefixes,),
             description="Flags override the preset.",
         )  # fmt: skip
 
 
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Within, what tyro says about wrong arguments is raised as a ConfigurationError of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as ended:
+        if ended.code:
+            _refuse(said.getvalue())
+        raise
+
+
+def _refuse(said: str) -> NoReturn:
+    """The text of tyro's box: after its title, until the first rule."""
+    lines = [line.strip("│|╭╮╰╯ ") for line in said.splitlines()]
+    message: list[str] = []
+    for line in lines[1:]:
+        if re.fullmatch(r"[─-]{3,}", line):
+            if message:
+                break
+            continue
+        message.append(line)
+    text = re.sub(r"^Error parsing (?!-)\S+: ", "", " ".join(" ".join(message).split()))  # ours explain themselves
+    raise ConfigurationError(f"{text.rstrip('.')}; --help lists all options")
+
+
 def _preset(argv: Sequence[str], default: str) -> str:
-    for word, following in zip(argv, [*argv[1:], default], strict=True):
+    for word, following in zip(argv, [*argv[1:], default][: len(argv)], strict=True):
         if word == "--preset":
             return following
         if word.startswith("--preset="):
@@ -65,7 +98,7 @@ def _preset(argv: Sequence[str], default: str) -> str:
 
 
 def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    if info.type != tuple[str, ...]:
+    if get_origin(info.type) is not tuple or get_args(info.type) != (str, ...):
         return None
     return PrimitiveConstructorSpec(
         nargs=1,

@@ -178,6 +178,9 @@ class _Search:
         self.config = config
         self.maximize = maximize
         self.seen: set[str] = set()
+        """Keys of what was proposed."""
+        self.born: set[str] = set()
+        """Keys of what mating gave in this generation; pymoo drops the last one where it has one too many."""
         self.proposed = 0
         self.needs_feasible = True
         population = self._first_population(first)
@@ -192,10 +195,13 @@ class _Search:
     def ask(self) -> list[tuple[Genome, float]]:
         """(canonical genome, violation) of every new individual; empty where mating finds nothing new."""
         self.infills = self.algorithm.ask()
+        self.born.clear()
         if self.infills is None:
             return []
-        self.proposed += len(self.infills)
-        return [(x, self.space.violation(x)) for x in self.infills.get("X").astype(np.int64)]
+        genomes = self.infills.get("X").astype(np.int64)
+        self.seen.update(arch_id(genome) for genome in genomes)
+        self.proposed += len(genomes)
+        return [(genome, self.space.violation(genome)) for genome in genomes]
 
     def jobs(self, asked: list[tuple[Genome, float]], generation: int) -> list[Job]:
         """Evaluations of the feasible ones, numbered as they were proposed."""
@@ -250,9 +256,10 @@ class _Search:
     def _accept(self, genome: Genome) -> bool:
         """Whether a canonical genome is new; infeasible ones are born only while the population holds such."""
         key = arch_id(genome)
-        if key in self.seen or not (self.needs_feasible or self.space.violation(genome) <= 0):
+        new = key not in self.seen and key not in self.born
+        if not new or not (self.needs_feasible or self.space.violation(genome) <= 0):
             return False
-        self.seen.add(key)
+        self.born.add(key)
         return True
 
 

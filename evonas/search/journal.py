@@ -105,7 +105,8 @@ class Journal:
             self._file.seek(0)
             content = self._file.read()
         header, entries, good = _parse(content)
-        if header is None and good == 0 and content and not content.startswith(b'{"format":"evonas-journal'):
+        start = b'{"format":"' + FORMAT.encode() + b'"'
+        if header is None and content[: len(start)] != start[: len(content)]:
             raise StorageError(
                 f"expected a journal of evonas in {path}, got another file; move it or name another folder"
             )
@@ -198,7 +199,7 @@ def _to_record(entry: Entry) -> dict[str, Any]:
     return {
         "generation": entry.generation, "proposal": entry.proposal, "key": entry.key, "genome": list(result.genome),
         "objectives": dict(result.objectives), "status": result.status, "reason": result.reason, "seed": result.seed,
-        "seconds": round(result.seconds, 3),
+        "seconds": result.seconds,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ def evaluation_seed(seed: int, key: str) -> int:
 
 
 def checked(result: EvaluationResult, objectives: Sequence[str]) -> EvaluationResult:
-    """The result, or a failed one where a searched objective is missing or any value is not finite."""
+    """The result as it is journalled, or a failed one where a searched objective is missing or a value not finite."""
+    seconds = round(result.seconds, 3) if math.isfinite(result.seconds) else 0.0
+    result = replace(result, seconds=seconds)
     if not result.ok:
-        return result
+        return replace(result, objectives={}, reason=result.reason or "no reason was given")
     missing = [name for name in objectives if name not in result.objectives]
     broken = [f"{name} is {value}" for name, value in result.objectives.items() if not math.isfinite(value)]
     if not missing and not broken:

@@ -123,7 +123,7 @@ class PhaseSpace:
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
         """
         return PhaseNetwork(
-            self._graphs(genome), channels or self.channels, n_classes, in_channels, self.image_size, normalization
+            self._graphs(genome), self._width(channels), n_classes, in_channels, self.image_size, normalization
         )
 
     def cost(
@@ -136,7 +136,7 @@ class PhaseSpace:
     ) -> Cost:
         """Parameters and MACs of the network, by arithmetic: nothing is built. Equal to the built network's."""
         graphs = self._graphs(genome)
-        plan = plan_phases(len(graphs), channels or self.channels, in_channels, image_size or self.image_size)
+        plan = plan_phases(len(graphs), self._width(channels), in_channels, image_size or self.image_size)
         params, macs = 0, 0
         for graph, place in zip(graphs, plan, strict=True):
             width = place.out_channels
@@ -185,10 +185,11 @@ class PhaseSpace:
         pairs = connections([1] * self.bits_per_phase, self.nodes)
         chain = [int(node == before + 1) for before, node in pairs]
         phases = {"chain": [*chain, 0], "residual": [*chain, 1], "dense": [1] * self.bits_per_phase}
-        genomes = {name: np.array(bits * self.phases, dtype=np.int64) for name, bits in phases.items()}
-        pair = np.zeros(self.n_genes, dtype=np.int64)
-        pair[0] = 1
-        return {**genomes, "pair": pair}
+        active = min(self.phases, self._room)
+        filled = {name: bits * active for name, bits in phases.items()} | {"pair": [1]}
+        return {
+            name: np.array(bits + [0] * (self.n_genes - len(bits)), dtype=np.int64) for name, bits in filled.items()
+        }
 
     @staticmethod
     def from_lists(nested: NestedBits) -> Genome:
@@ -217,10 +218,16 @@ class PhaseSpace:
     @cached_property
     def _room(self) -> int:
         """Active phases that the image has room for: maps of 30, 15, 7, 3 and 1 for 32x32."""
-        room, size = 0, self.image_size - 2
-        while size >= 1:
-            room, size = room + 1, size // 2
-        return room
+        room = 0
+        while True:
+            try:
+                plan_phases(room + 1, self.channels, 3, self.image_size)
+            except ValueError:
+                return room
+            room += 1
+
+    def _width(self, channels: int | None) -> int:
+        return self.channels if channels is None else channels
 
     def _checked(self, genome: Any) -> Genome:
         genes = as_genome(genome, self.n_genes, self.name)

@@ -1,5 +1,6 @@
 """How phase bitstrings mate: whole computational blocks (RoCo-NAS, III-C), or bits (NSGA-Net's reference)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,8 +62,8 @@ class NsganetOperators:
     """Expected flips of a child: each bit flips with chance rate / length."""
 
     def __post_init__(self) -> None:
-        if self.rate < 0:
-            raise ConfigurationError(f"expected a mutation rate >= 0, got {self.rate}")
+        if not 0 <= self.rate < math.inf:
+            raise ConfigurationError(f"expected a finite mutation rate >= 0, got {self.rate}")
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Swap the segment between two distinct cuts in 1..length - 1 (one cut where there is only one)."""

@@ -1,0 +1,61 @@
+"""What every objective of the table must do; a new one is tested by its line there."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from evonas.data import DeviceData, load_data
+from evonas.objectives import OBJECTIVES, Candidate
+from evonas.spaces import PhaseSpace
+from evonas.types import EvaluationResult
+
+SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
+
+
+@pytest.fixture(scope="module")
+def candidate() -> Candidate:
+    data = DeviceData(load_data("digits", train_limit=50, val_limit=50), torch.device("cpu"))
+    torch.manual_seed(0)
+    genome = SPACE.designs()["chain"]
+    network = SPACE.build(genome, normalization=data.normalization).eval()
+    return Candidate(network, genome, SPACE, data, SPACE.cost(genome), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+class TestObjective:
+    def test_its_name_is_its_first_column(self, name: str) -> None:
+        objective = OBJECTIVES[name]()
+        assert objective.name == name == objective.columns(SPACE, 10)[0].name
+
+    def test_it_gives_exactly_its_columns_with_finite_plain_numbers(self, name: str, candidate: Candidate) -> None:
+        objective = OBJECTIVES[name]()
+        values = objective(candidate)
+        assert list(values) == [column.name for column in objective.columns(SPACE, 10)]
+        assert all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
+
+    def test_its_reference_is_no_better_than_what_it_gives(self, name: str, candidate: Candidate) -> None:
+        objective = OBJECTIVES[name]()
+        values = objective(candidate)
+        for column in objective.columns(SPACE, 10):
+            sign = -1 if column.maximize else 1
+            assert sign * values[column.name] <= sign * column.reference
+
+    def test_it_repeats_itself_and_leaves_the_network_as_it_was(self, name: str, candidate: Candidate) -> None:
+        before = {key: value.clone() for key, value in candidate.network.state_dict().items()}
+        first = OBJECTIVES[name]()(candidate)
+        candidate.generator.manual_seed(0)
+        assert OBJECTIVES[name]()(candidate) == first
+        assert not candidate.network.training
+        assert all(torch.equal(before[key], value) for key, value in candidate.network.state_dict().items())
+        assert all(p.grad is None for p in candidate.network.parameters())
+
+    def test_it_is_a_value_that_travels(self, name: str) -> None:
+        objective = OBJECTIVES[name]()
+        assert pickle.loads(pickle.dumps(objective)) == objective == OBJECTIVES[name]()
+
+    def test_its_values_fit_a_result(self, name: str, candidate: Candidate) -> None:
+        values = OBJECTIVES[name]()(candidate)
+        assert EvaluationResult(tuple(np.array(candidate.genome)), values).objectives == values

@@ -1,0 +1,94 @@
+"""From a name to a data set, and what a user reads who cannot have it."""
+
+from pathlib import Path
+
+import pytest
+
+from evonas.data import DATA_SETS, data_root, load_data, resolve_data
+from evonas.errors import DataError, EvonasError, UnknownNameError
+
+DOWNLOADED = sorted(set(DATA_SETS) - {"digits"})
+
+
+def test_known_data_sets() -> None:
+    assert sorted(DATA_SETS) == ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "svhn"]
+
+
+def test_root_is_the_argument_else_the_environment_else_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EVONAS_DATA", "/from/environment")
+    assert data_root(tmp_path) == tmp_path
+    assert data_root(str(tmp_path)) == tmp_path
+    assert data_root() == Path("/from/environment")
+    monkeypatch.setenv("EVONAS_DATA", "")
+    assert data_root() == Path("data")
+    monkeypatch.delenv("EVONAS_DATA")
+    assert data_root() == Path("data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_root("~/images") == tmp_path / "images"
+
+
+def test_auto_takes_digits_where_cifar10_is_not_and_says_why(tmp_path: Path) -> None:
+    name, because = resolve_data("auto", tmp_path)
+    assert name == "digits"
+    assert str(tmp_path) in because
+    assert "--data cifar10 downloads it (170 MB)" in because
+    assert "\n" not in because
+    data = load_data("auto", tmp_path)
+    assert (data.name, data.chosen_because) == ("digits", because)
+    assert data == load_data("digits", tmp_path)
+    assert list(tmp_path.iterdir()) == []  # nothing was downloaded
+
+
+def test_auto_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVONAS_DATA", str(tmp_path))
+    assert load_data().name == "digits"
+
+
+def test_auto_takes_cifar10_where_its_files_are(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        (folder / name).touch()
+    name, because = resolve_data("auto", tmp_path)
+    assert name == "cifar10"
+    assert str(tmp_path) in because
+
+
+def test_auto_never_starts_a_download_for_a_folder_without_its_files(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    name, because = resolve_data("auto", tmp_path)
+    assert name == "digits"
+    assert because
+
+
+def test_a_name_stands_for_itself() -> None:
+    assert resolve_data("mnist") == ("mnist", "")
+    assert load_data("digits").chosen_because == ""
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load_data("imagenet")
+    assert str(caught.value) == (
+        "unknown data set 'imagenet'; known: auto, cifar10, cifar100, digits, fashion_mnist, mnist, npz:PATH, svhn"
+    )
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_asked_for_by_name_and_not_to_be_had_is_one_clear_line(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.write_text("a file where a folder would have to be: nothing can be downloaded to it")
+    with pytest.raises(DataError) as caught:
+        load_data(name, root)
+    message = str(caught.value)
+    assert isinstance(caught.value, EvonasError)
+    assert message.startswith(f"{name} is not whole below {root} and could not be downloaded (")
+    assert "--data-root" in message
+    assert "--data digits" in message
+    assert "\n" not in message
+
+
+def test_embedded_digits_need_no_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.touch()
+    assert load_data("digits", root).name == "digits"

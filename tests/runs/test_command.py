@@ -1,0 +1,116 @@
+"""Command lines: presets, flags, errors with one line and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from evonas.cli import main
+from evonas.errors import StorageError
+from evonas.runs import ROCO_PRESETS, RocoSettings, command, guarded, parse
+from evonas.runs.interrupt import Interrupted
+
+
+def test_the_paper_preset_is_table_ii() -> None:
+    paper = parse(ROCO_PRESETS, ["--preset", "paper"])
+    assert (paper.phases, paper.nodes, paper.channels) == (3, 6, 16)
+    assert (paper.search.population, paper.search.generations, paper.search.evaluations) == (40, 20, 840)
+    assert (paper.training.epochs, paper.training.batch_size, paper.training.lr) == (25, 128, 0.025)
+    assert (paper.train_limit, paper.val_limit, paper.operators, paper.designs) == (None, None, "roco", ())
+
+
+def test_flags_override_the_preset_in_any_order() -> None:
+    for words in (["--epochs", "3", "--preset", "paper"], ["--preset=paper", "--epochs", "3"]):
+        settings = parse(ROCO_PRESETS, words)
+        assert (settings.preset, settings.training.epochs, settings.search.population) == ("paper", 3, 40)
+
+
+def test_no_flag_is_the_quick_preset() -> None:
+    assert parse(ROCO_PRESETS, []) == ROCO_PRESETS["quick"]
+
+
+def test_names_are_given_with_commas() -> None:
+    settings = parse(ROCO_PRESETS, ["--objectives", "clean_error,params", "--designs", "chain,dense"])
+    assert settings.search.objectives == ("clean_error", "params")
+    assert settings.designs == ("chain", "dense")
+    assert parse(ROCO_PRESETS, ["--designs", ""]).designs == ()
+
+
+def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["roco", "--help"])
+    assert exit_info.value.code == 0
+    assert "--objectives NAME,NAME,..." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--preset", "huge"], "invalid choice 'huge' for argument '--preset'"),
+        (["--no-such-flag"], "Unrecognized options: --no-such-flag"),
+        (["--epochs", "many"], "Error parsing --epochs: invalid literal for int() with base 10: 'many'"),
+        (["--epochs"], "Missing value for argument '--epochs'"),
+        (["--epochs", "0"], "expected epochs > 0, got 0;"),
+        (["--population", "1"], "population >= 2"),
+        (["--objectives", "clean_error,speed"], "unknown objective 'speed'; known: clean_error"),
+        (["--objectives", "macs,macs"], "expected different objectives"),
+        (["--objectives", ""], "at least one"),
+        (["--algorithm", "moead"], "unknown algorithm 'moead'; known: nsga2, nsga3"),
+        (["--nodes", "1"], "expected 2 to 8 nodes a phase, got 1 (a single node has no connection)"),
+        (["--nodes", "9"], "expected 2 to 8 nodes"),
+        (["--operators", "swap"], "unknown operators 'swap'; known: nsganet, roco"),
+        (["--mutation-rate", "2"], "only 'nsganet' has one"),
+        (["--designs", "tree"], "unknown design 'tree'; known: chain, dense, pair, residual"),
+        (["--data", "imagenet1"], "unknown data set 'imagenet1'; known: auto, cifar10"),
+        (["--data", "npz:/no/such/file.npz"], "there is no file"),
+        (["--precision", "fp8"], "expected a precision of auto, bf16, fp32, got 'fp8'"),
+        (["--threads", "0"], "expected threads >= 1"),
+        (["--device", "tpu9"], "expected a device"),
+        (["--device", "cuda:77"], "expected a device that is there, got 'cuda:77'"),
+        (["--train-limit", "3"], "at least one image a class"),
+        (["--init-from", "/no/such/run"], "could not read"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line_and_exit_code_2(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["roco", "--data", "digits", "--out", str(out), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert said in error
+    assert not out.exists()  # nothing was begun
+
+
+def test_exit_codes() -> None:
+    def interrupted(number: int) -> None:
+        raise Interrupted(number)
+
+    assert guarded(lambda: None) == 0
+    assert guarded(lambda: interrupted(2)) == 130
+    assert guarded(lambda: interrupted(15)) == 143
+
+    def broken() -> None:
+        raise StorageError("disk full")
+
+    assert guarded(broken) == 2
+
+    def defect() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):  # a defect shows its traceback
+        guarded(defect)
+
+
+def test_command_runs_the_parsed_settings() -> None:
+    seen: list[RocoSettings] = []
+    assert command(seen.append, ROCO_PRESETS, ["--seed", "5"]) == 0
+    assert seen[0].search.seed == 5
+
+
+@pytest.mark.parametrize("words", [["show"], ["export"], ["verify"]])
+def test_a_folder_that_holds_no_run_is_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,159 @@
+"""The names that other people's scripts use: they exist, and are called as they were."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import evonas
+from evonas.costs import CostTable, count_macs, count_params
+from evonas.objectives import OBJECTIVES
+from evonas.search import (
+    EXECUTORS,
+    EvolutionConfig,
+    Journal,
+    LocalExecutor,
+    NASProblem,
+    SearchState,
+    evolve,
+    hypervolume,
+    non_dominated,
+)
+from evonas.spaces import SPACES, PhaseSpace
+from evonas.types import EvaluationResult
+
+MODULES = ["evonas", *sorted(module.name for module in pkgutil.walk_packages(evonas.__path__, "evonas."))]
+REQUIRED = inspect.Parameter.empty
+
+
+def order(name: str) -> tuple[int, list[tuple[int, int, str]]]:
+    """Constants, then classes, then the others; each with the numbers in them compared as numbers."""
+    kind = 0 if len(name) > 1 and name.isupper() else 1 if name[:1].isupper() else 2
+    parts = re.findall(r"\d+|\D+", name)
+    return kind, [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Name -> default, in order; `REQUIRED` where there is none. Without self."""
+    found = inspect.signature(function).parameters.items()
+    return {name: parameter.default for name, parameter in found if name != "self"}
+
+
+def first(function: Callable[..., Any], n: int) -> list[tuple[str, Any]]:
+    return list(parameters(function).items())[:n]
+
+
+def test_the_order_of_names() -> None:
+    names = ["unseal", "Block10", "as_genome", "PGD", "X", "block", "Block2", "ALGORITHMS", "Block"]
+    ordered = ["ALGORITHMS", "PGD", "Block", "Block2", "Block10", "X", "as_genome", "block", "unseal"]
+    assert sorted(names, key=order) == ordered
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_is_sorted_and_true(name: str) -> None:
+    module = importlib.import_module(name)
+    names = module.__all__
+    assert list(names) == sorted(set(names), key=order)
+    assert [each for each in names if not hasattr(module, each)] == []
+    assert [each for each in names if each.startswith("_") and each != "__version__"] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.count(".") == 1])
+def test_a_room_names_what_it_takes_from_its_files(name: str) -> None:
+    """A room's own names are those of its files, under the same name."""
+    module = importlib.import_module(name)
+    for each in module.__all__:
+        part = getattr(module, each)
+        origin = getattr(part, "__module__", name)
+        if inspect.isclass(part) or inspect.isfunction(part):
+            assert origin == name or origin.startswith(f"{name}."), f"{name}.{each} is {origin}'s"
+
+
+def test_evaluation_result() -> None:
+    assert [field.name for field in fields(EvaluationResult)] == [
+        "genome", "objectives", "status", "reason", "seed", "seconds",
+    ]  # fmt: skip
+    result = EvaluationResult((1, 0), {"macs": 3.0}, "ok", "", 7, 1.5)
+    assert (result.genome, result.objectives, result.status) == ((1, 0), {"macs": 3.0}, "ok")
+    assert (result.reason, result.seed, result.seconds) == ("", 7, 1.5)
+    assert EvaluationResult((1, 0), {"macs": 3.0}).status == "ok"
+
+
+def test_phase_space() -> None:
+    space = PhaseSpace(phases=3, nodes=6)
+    assert SPACES["phase"] is PhaseSpace
+    assert (space.n_genes, space.name) == (48, "phase")
+    assert space.upper.tolist() == [1] * 48
+    assert list(parameters(space.sample)) == ["n", "rng"]
+    assert list(parameters(space.crossover)) == ["a", "b", "rng"]
+    assert len(parameters(space.mutate)) == 2
+    assert len(parameters(space.violation)) == len(parameters(space.canonical)) == len(parameters(space.describe)) == 1
+    assert list(parameters(space.build).items())[1:] == [
+        ("n_classes", 10), ("channels", None), ("in_channels", 3), ("normalization", None),
+    ]  # fmt: skip
+    assert list(parameters(space.cost))[1:] == ["n_classes", "channels", "in_channels", "image_size"]
+    genome = space.sample(2, np.random.default_rng(0))[1]
+    assert space.cost(genome) == space.cost(genome, n_classes=10, channels=None, in_channels=3, image_size=32)
+    assert space.cost(genome)._fields == ("params", "macs")
+    assert PhaseSpace.from_lists(space.to_lists(genome)).tolist() == genome.tolist()
+    assert isinstance(space.describe(genome), str)
+    assert isinstance(space.build(genome), torch.nn.Module)
+
+
+def test_costs() -> None:
+    assert first(count_params, 1)[0][1] is REQUIRED
+    layer = torch.nn.Linear(3, 2)
+    assert count_params(layer) == 8
+    convolution = torch.nn.Conv2d(3, 4, 1)
+    assert count_macs(convolution, (3, 32, 32)) == 3 * 4 * 32 * 32
+    table = CostTable([[1, 2], [10, 20]])
+    assert table.of([1, 0]) == 12
+    expected = table.expected(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    assert expected.shape == ()
+    assert float(expected) == 11.5
+
+
+def test_tables() -> None:
+    assert {"clean_error", "macs", "params"} <= OBJECTIVES.keys()
+    assert all(OBJECTIVES[name]().name == name for name in OBJECTIVES)
+    assert all(SPACES[name].name == name for name in SPACES)
+    assert EXECUTORS["local"] is LocalExecutor
+
+
+def test_nas_problem() -> None:
+    assert first(NASProblem, 4) == [
+        ("space", REQUIRED), ("evaluate", REQUIRED), ("objectives", ("clean_error", "macs")), ("seed", 0),
+    ]  # fmt: skip
+
+
+def test_evolve() -> None:
+    assert first(evolve, 5) == [
+        ("space", REQUIRED), ("evaluate", REQUIRED), ("config", REQUIRED), ("executor", None), ("journal", None),
+    ]  # fmt: skip
+    assert all(default is not REQUIRED for default in list(parameters(evolve).values())[3:])
+    config = parameters(EvolutionConfig)
+    assert {name: config[name] for name in ("population", "generations", "objectives", "seed")} == {
+        "population": 40, "generations": 20, "objectives": ("clean_error", "macs"), "seed": 0,
+    }  # fmt: skip
+    assert [field.name for field in fields(SearchState)] == ["generation", "genomes", "objectives", "rank"]
+    assert parameters(LocalExecutor) == {}
+    assert {"submit", "next_finished", "close"} <= set(dir(LocalExecutor))
+
+
+def test_journal() -> None:
+    assert first(Journal, 2) == [("path", None), ("identity", None)]
+
+
+def test_fronts() -> None:
+    assert list(parameters(non_dominated)) == ["F"]
+    assert list(parameters(hypervolume)) == ["F", "reference"]
+    F = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 3.0]])
+    assert non_dominated(F).tolist() == [0, 1]
+    assert isinstance(hypervolume(F, (4.0, 4.0)), float)
