@@ -16,4 +16,4 @@ bench:
 	python benchmarks/kill_resume.py
 
 docs:
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict

@@ -46,7 +46,9 @@ def resolve_device(name: str) -> str:
 
 def resolve_threads(threads: int | None) -> int:
     """The given number, or as many processors as this process may use."""
-    return len(os.sched_getaffinity(0)) if threads is None else threads
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_executor(settings: ExecutionSettings) -> Executor:

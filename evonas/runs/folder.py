@@ -44,8 +44,20 @@ class RunFolder:
         """Everything evaluated so far; a run that is going on may be read, too."""
         return read_journal(self.journal)[1]
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        write_json(self.config, {**config, "versions": versions()})
+    def write_config(self, config: Mapping[str, Any]) -> str:
+        """Write config.json; a run that is continued keeps the notes and versions that it began with.
+
+        Returns:
+            One line where it is continued with other versions, which may round differently; else nothing.
+        """
+        begun, now = self.stored(), versions()
+        kept: dict[str, Any] = {name: begun[name] for name in ("notes", "versions") if name in begun}
+        write_json(self.config, {**config, "versions": now, **kept})
+        before = kept.get("versions", now)
+        changed = [f"{name} {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name)]
+        if not changed:
+            return ""
+        return f"begun with {'; '.join(changed)}: what is evaluated from here on may round differently"
 
     def export(self, entries: Sequence[Entry], searched: Searched) -> None:
         """Write front.csv, population.csv, history.csv and the pictures, each whole or not at all."""

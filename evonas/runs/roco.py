@@ -82,7 +82,8 @@ def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
 def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
     """The run that settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
     name, because = _data_name(settings)
-    folder = RunFolder(settings.out or Path("runs") / f"roco-{name}-{settings.preset}-seed{settings.search.seed}")
+    label = f"npz-{Path(name).stem}" if name.endswith(".npz") else name
+    folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
     stored = folder.stored()
     identity = stored.get("identity", {})
     device, threads, training, precision_note = _hardware(settings, identity)
@@ -108,7 +109,7 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
             "method": "roco-nas",
             "space": {"name": space.name, **asdict(space)},
             "data": _data_identity(data),
-            "training": asdict(training),
+            "training": {"recipe": "standard", **asdict(training)},
             "objectives": {part.name: asdict(part) for part in objectives},  # type: ignore[call-overload]
             "search": {
                 "objectives": list(settings.search.objectives),
@@ -146,7 +147,8 @@ def _data_name(settings: RocoSettings) -> tuple[str, str]:
     if settings.data == "auto" and settings.out is not None:
         stored = RunFolder(settings.out).stored()
         if stored:
-            name = stored["identity"]["data"]["name"]
+            asked, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
+            name = found if asked == "auto" else asked  # a file of one's own has its path there
             return name, f"data: {name}, as this run was started with"
     return resolve_data(settings.data, settings.data_root)
 
@@ -167,7 +169,8 @@ def _hardware(settings: RocoSettings, identity: Mapping[str, Any]) -> tuple[str,
 
 def _first(settings: RocoSettings, space: PhaseSpace, stored: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
     """Canonical genomes that the first population is to hold. A run keeps those it was created with."""
-    if stored and stored["settings"].get("init_from") == settings.init_from is not None:
+    begun = stored.get("settings", {})
+    if settings.init_from and begun.get("init_from") == settings.init_from and begun["designs"] == [*settings.designs]:
         return tuple(tuple(map(int, genome.split())) for genome in stored["identity"]["search"]["first"])
     designs = space.designs()
     given = [choose(designs, name, "design").tolist() for name in settings.designs]

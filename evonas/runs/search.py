@@ -86,7 +86,7 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
         Interrupted: a signal came; everything finished is in the journal.
     """
     with interruptible() as interruption, Journal(folder.journal, plan.identity) as journal:
-        folder.write_config(
+        changed = folder.write_config(
             {
                 "settings": plan.settings, "identity": plan.identity, "notes": list(plan.notes),
                 "columns": list(plan.columns), "reference_point": plan.reference_point,
@@ -97,8 +97,9 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
         status = Status(plan.search.evaluations, first_objective, first_objective in plan.maximize)
         recorder = _Recorder(plan, folder, status)
         with make_view(status, plan.search.generations, console) as view:
-            for line in (*plan.notes, *_size(plan, folder, journal)):
-                view.say(line)
+            for line in (*plan.notes, *_size(plan, folder, journal), changed):
+                if line:
+                    view.say(line)
 
             def report(event: Event) -> None:
                 interruption.check()
@@ -160,12 +161,12 @@ def _size(plan: Plan, folder: RunFolder, journal: Journal) -> list[str]:
     ]
     if len(journal):
         lines.append(f"continuing: {len(journal)} evaluations are in the journal already")
-    return [*lines, *([journal.damage] if journal.damage else [])]
+    return [*lines, journal.damage]
 
 
 def _conclude(recorder: _Recorder, folder: RunFolder, journal: Journal, console: Console) -> None:
     status = recorder.status
-    front = len(non_dominated(objective_values(recorder.reached, recorder.plan.searched)))
+    front = len(non_dominated(objective_values(journal, recorder.plan.searched)))
     lines = [
         f"finished: {status.done} evaluations ({status.cached} from the journal, {status.failed} failed), "
         f"{front} networks on the front",

@@ -1,7 +1,9 @@
 """The search: pymoo's algorithms, the journal, executors. No torch; space and evaluator arrive as arguments."""
 
+from collections.abc import Callable
+
 from evonas.search.evolution import Event, EvolutionConfig, Finished, Note, SearchState, evolve
-from evonas.search.executors import EXECUTORS, Executor, Job, LocalExecutor
+from evonas.search.executors import Executor, Job, LocalExecutor
 from evonas.search.journal import Entry, Journal, read_journal
 from evonas.search.operators import ALGORITHMS
 from evonas.search.pareto import hypervolume, non_dominated, ranks
@@ -28,3 +30,6 @@ __all__ = [
     "ranks",
     "read_journal",
 ]
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"local": LocalExecutor}
+"""Name -> class."""

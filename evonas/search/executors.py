@@ -9,7 +9,7 @@ import numpy as np
 
 from evonas.types import EvaluationResult, Genome, Report
 
-__all__ = ["EXECUTORS", "Evaluate", "Executor", "Job", "LocalExecutor", "MakeEvaluate", "as_factory"]
+__all__ = ["Evaluate", "Executor", "Job", "LocalExecutor", "MakeEvaluate", "as_factory"]
 
 Evaluate = Callable[[Genome, int], EvaluationResult]
 """(genome, seed) -> result."""
@@ -116,7 +116,3 @@ def as_factory(evaluate: Evaluate | EvaluatorFactory) -> MakeEvaluate:
 
 def ignore(event: object) -> None:
     """A report that nobody watches."""
-
-
-EXECUTORS: dict[str, Callable[[], Executor]] = {"local": LocalExecutor}
-"""Name -> class."""
