@@ -11,7 +11,7 @@ check:
 	mypy
 	python -m pytest
 
-bench:
+bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gpu_search.py a GPU
 	python benchmarks/training.py
 	python benchmarks/kill_resume.py
 

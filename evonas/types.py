@@ -115,7 +115,8 @@ class Space(Protocol):
 
 def arch_id(canonical: Sequence[int] | Genome) -> str:
     """Name of an architecture: 16 hexadecimal digits of SHA-256 over its canonical genome's integers."""
-    return hashlib.sha256(" ".join(str(int(gene)) for gene in canonical).encode()).hexdigest()[:16]
+    genes = canonical.tolist() if isinstance(canonical, np.ndarray) else map(int, canonical)
+    return hashlib.sha256(" ".join(map(str, genes)).encode()).hexdigest()[:16]
 
 
 def as_genome(genes: Any, n_genes: int, name: str) -> Genome:

@@ -138,12 +138,12 @@ class LiveView:
         self.status = status
         self.generations = generations
         self.console = console
+        self._note = ""
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
         self._bars = Bars(*columns, console=console, auto_refresh=False)
         self._search = self._bars.add_task("search", total=status.total)
         self._inside = self._bars.add_task("evaluation", total=1, visible=False)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=False)
-        self._note = ""
 
     def __enter__(self) -> "LiveView":
         self._live.__enter__()

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ class Entry:
     proposal: int
     """How many genomes the search had proposed before it."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         return arch_id(self.result.genome)
 
