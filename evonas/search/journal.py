@@ -111,19 +111,19 @@ class Journal:
             raise StorageError(
                 f"expected a journal of evonas in {path}, got another file; move it or name another folder"
             )
-        if good < len(content):
-            self._mend(path, content, good)
-        if header is None:
-            self._write({"format": FORMAT, "identity": self._identity})
-            return
-        difference = list(_differences(header.get("identity", {}), self._identity))
+        difference = [] if header is None else list(_differences(header["identity"], self._identity))
         if difference:
             raise RunMismatchError(
                 f"{path} belongs to another run: {'; '.join(difference)}; "
                 "give the same settings, or name another folder with --out"
             )
-        self._lines = 1 + len(entries)
-        self.entries = {entry.key: entry for entry in entries}
+        if good < len(content):
+            self._mend(path, content, good)
+        if header is None:
+            self._write({"format": FORMAT, "identity": self._identity})
+        else:
+            self._lines = 1 + len(entries)
+            self.entries = {entry.key: entry for entry in entries}
 
     def _mend(self, path: Path, content: bytes, good: int) -> None:
         kept, lost = content[:good].count(b"\n"), content[good:].count(b"\n") + (not content.endswith(b"\n"))
