@@ -1,11 +1,12 @@
 """What a candidate costs, by its space's lookup."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from evonas.errors import ConfigurationError
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 
-__all__ = ["Macs", "Params"]
+__all__ = ["Flops", "Macs", "Params"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +33,23 @@ class Params:
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         return {self.name: candidate.cost.params}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """FLOPs as NSGA-Net's own counter has them, to be minimised: MACs, normalisation, activations and pooling.
+
+    Only spaces that know this counter have it (`phase`).
+    """
+
+    name: ClassVar[str] = "flops"
+
+    def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
+        counting: Any = space
+        if not hasattr(space, "flops"):
+            raise ConfigurationError(f"expected a space with NSGA-Net's FLOPs, got {space.name!r}; use macs")
+        return (Column(self.name, reference=float(counting.flops(counting.designs()["dense"], n_classes))),)
+
+    def __call__(self, candidate: Candidate) -> dict[str, float]:
+        counting: Any = candidate.space
+        return {self.name: counting.flops(candidate.genome, candidate.data.n_classes)}

@@ -5,7 +5,7 @@ __all__ = ["axis_label", "axis_scale", "duration", "shown"]
 
 def _unit(name: str) -> tuple[float, str]:
     """(factor, unit) of a column."""
-    if name in ("params", "macs"):
+    if name in ("params", "macs", "flops"):
         return 1e-6, "M"
     if name.endswith(("error", "error_l0", "error_linf", "aupr")):
         return 100.0, "%"
@@ -27,7 +27,7 @@ def axis_scale(name: str) -> float:
 def axis_label(name: str) -> str:
     """A column's name and unit on an axis."""
     unit = {"%": "%", "M": "millions", "": ""}[_unit(name)[1]]
-    words = name.replace("_", " ").replace("macs", "MACs").replace("params", "parameters")
+    words = name.replace("_", " ").replace("macs", "MACs").replace("flops", "FLOPs").replace("params", "parameters")
     return f"{words} ({unit})" if unit else words
 
 

@@ -155,10 +155,20 @@ class PhaseSpace:
         self, n_classes: int = 10, channels: int | None = None, in_channels: int = 3, image_size: int | None = None
     ) -> Cost:
         """No feasible genome has more parameters or MACs: every phase that fits, fully connected."""
-        active = min(self.phases, self._room)
-        genome = np.zeros(self.n_genes, dtype=np.int64)
-        genome[: active * self.bits_per_phase] = 1
-        return self.cost(genome, n_classes, channels, in_channels, image_size)
+        return self.cost(self.designs()["dense"], n_classes, channels, in_channels, image_size)
+
+    def flops(self, genome: Genome, n_classes: int = 10, channels: int | None = None, in_channels: int = 3) -> int:
+        """What NSGA-Net's own counter calls FLOPs: the MACs, and what it adds for layers without multiply-adds.
+
+        Twice the input of every batch normalisation, the output of every ReLU, the input of every pooling. No feasible
+        genome has more than `designs()["dense"]`.
+        """
+        graphs = self._graphs(genome)
+        plan = plan_phases(len(graphs), self._width(channels), in_channels, self.image_size)
+        maps = [place.out_channels * place.size**2 for place in plan]  # values of one map
+        pooled = sum(maps) if maps else in_channels * self.image_size**2
+        extra = sum(3 * (graph.n_active + 1) * values for graph, values in zip(graphs, maps, strict=True))
+        return self.cost(genome, n_classes, channels, in_channels).macs + extra + pooled
 
     def describe(self, genome: Genome) -> str:
         """What each node reads, e.g. `phase 1 (16 channels): 1<-in 2<-1 out<-in,2 | phase 2 ...`."""

@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from torch import Tensor, nn
 
 from evonas.costs import count_macs, count_params
 from evonas.errors import ConfigurationError, UnknownNameError
@@ -266,3 +268,37 @@ def test_each_bit_is_sampled_with_chance_one_half() -> None:
     assert share.shape == (48,)
     # Deviation of a share of 4,000 fair bits is 0.5 / sqrt(4000); 4.5 of them are passed by chance in 1 run of 3,000.
     assert np.abs(share - 0.5).max() < 4.5 * 0.5 / 4000**0.5
+
+
+@pytest.mark.parametrize(("channels", "millions"), [(16, 41.47), (32, 164.02)])
+def test_flops_of_the_published_genome_are_the_reference_counters(channels: int, millions: float) -> None:
+    flops = SPACE.flops(PhaseSpace.from_lists(PUBLISHED), channels=channels)
+    assert round(flops / 1e6, 2) == millions
+
+
+def test_flops_are_macs_and_what_other_layers_touch() -> None:
+    """Counted with hooks: 2 x input of BN, output of ReLU, input of pooling (the maps before each, and at the end)."""
+    rng = np.random.default_rng(0)
+    for genome in SPACE.sample(5, rng):
+        network = SPACE.build(genome, channels=4).eval()
+        extra = 0
+
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal extra
+            if isinstance(module, nn.BatchNorm2d):
+                extra += 2 * inputs[0].numel()
+            elif isinstance(module, nn.ReLU):
+                extra += output.numel()
+
+        handles = [part.register_forward_hook(count) for part in network.modules()]
+        pooled = [phase.register_forward_hook(lambda m, i, o: sizes.append(o.numel())) for phase in network.phases]
+        sizes: list[int] = []
+        with torch.no_grad():
+            network(torch.zeros(1, 3, 32, 32))
+        for handle in handles + pooled:
+            handle.remove()
+        assert SPACE.flops(genome, channels=4) == SPACE.cost(genome, channels=4).macs + extra + sum(sizes)
+
+
+def test_flops_of_no_phase_are_a_pooling_and_the_classifier() -> None:
+    assert SPACE.flops(np.zeros(48, dtype=np.int64)) == 3 * 32 * 32 + 30

@@ -1,0 +1,53 @@
+"""Parameters and MACs of a genome by lookup, against building the network and counting it.
+
+Claim: for every search space at least 100 times as fast as building alone, with equal counts.
+
+    python benchmarks/cost_lookup.py
+    python benchmarks/cost_lookup.py --genomes 200
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from evonas.costs import count_macs, count_params
+from evonas.seeding import generator
+from evonas.spaces import SPACES
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--genomes", type=int, default=50, help="random genomes, each looked up and built in turn")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    slow = False
+    print(f"milliseconds a genome, median of {args.genomes}; counts are compared for each")
+    for name, make in sorted(SPACES.items()):
+        space = make()
+        times: dict[str, list[float]] = {"lookup": [], "building": [], "building and counting": []}
+        for genome in space.sample(args.genomes, generator(args.seed, name)):
+            times["lookup"].append(seconds(lambda g=genome: space.cost(g)))
+            times["building"].append(seconds(lambda g=genome: space.build(g)))
+            network = space.build(genome)
+            counting = seconds(lambda n=network: count_macs(n))
+            times["building and counting"].append(times["building"][-1] + counting)
+            assert (count_params(network), count_macs(network)) == space.cost(genome)
+        medians = {kind: 1000 * statistics.median(values) for kind, values in times.items()}
+        for kind, value in medians.items():
+            print(f"  {name:8} {kind:22} {value:10.4f}   {value / medians['lookup']:8.0f} x the lookup")
+        slow |= medians["building"] < 100 * medians["lookup"]
+    print("fails: building is less than 100 times as slow" if slow else "holds: at least 100 times as fast as building")
+    return int(slow)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
