@@ -9,7 +9,6 @@ Claim: for every search space at least 100 times as fast as building alone, with
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 from evonas.costs import count_macs, count_params
@@ -17,10 +16,21 @@ from evonas.seeding import generator
 from evonas.spaces import SPACES
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def measure(space: Any, n: int, seed: int) -> dict[str, float]:
+    """Median milliseconds of looking up, of building, and of building and counting the same random genomes."""
+    times: dict[str, list[float]] = {"lookup": [], "building": [], "building and counting": []}
+    for genome in space.sample(n, generator(seed, space.name)):
+        started = time.perf_counter()
+        cost = space.cost(genome)
+        looked_up = time.perf_counter()
+        network = space.build(genome)
+        built = time.perf_counter()
+        assert (count_params(network), count_macs(network)) == cost
+        counted = time.perf_counter()
+        times["lookup"].append(looked_up - started)
+        times["building"].append(built - looked_up)
+        times["building and counting"].append(counted - looked_up)
+    return {kind: 1000 * statistics.median(values) for kind, values in times.items()}
 
 
 def main() -> int:
@@ -32,16 +42,7 @@ def main() -> int:
     slow = False
     print(f"milliseconds a genome, median of {args.genomes}; counts are compared for each")
     for name, make in sorted(SPACES.items()):
-        space = make()
-        times: dict[str, list[float]] = {"lookup": [], "building": [], "building and counting": []}
-        for genome in space.sample(args.genomes, generator(args.seed, name)):
-            times["lookup"].append(seconds(lambda g=genome: space.cost(g)))
-            times["building"].append(seconds(lambda g=genome: space.build(g)))
-            network = space.build(genome)
-            counting = seconds(lambda n=network: count_macs(n))
-            times["building and counting"].append(times["building"][-1] + counting)
-            assert (count_params(network), count_macs(network)) == space.cost(genome)
-        medians = {kind: 1000 * statistics.median(values) for kind, values in times.items()}
+        medians = measure(make(), args.genomes, args.seed)
         for kind, value in medians.items():
             print(f"  {name:8} {kind:22} {value:10.4f}   {value / medians['lookup']:8.0f} x the lookup")
         slow |= medians["building"] < 100 * medians["lookup"]

@@ -278,26 +278,20 @@ def test_flops_of_the_published_genome_are_the_reference_counters(channels: int,
 
 def test_flops_are_macs_and_what_other_layers_touch() -> None:
     """Counted with hooks: 2 x input of BN, output of ReLU, input of pooling (the maps before each, and at the end)."""
-    rng = np.random.default_rng(0)
-    for genome in SPACE.sample(5, rng):
+    touched: list[int] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        touched.append(2 * inputs[0].numel() if isinstance(module, nn.BatchNorm2d) else output.numel())
+
+    for genome in SPACE.sample(5, np.random.default_rng(0)):
         network = SPACE.build(genome, channels=4).eval()
-        extra = 0
-
-        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal extra
-            if isinstance(module, nn.BatchNorm2d):
-                extra += 2 * inputs[0].numel()
-            elif isinstance(module, nn.ReLU):
-                extra += output.numel()
-
-        handles = [part.register_forward_hook(count) for part in network.modules()]
-        pooled = [phase.register_forward_hook(lambda m, i, o: sizes.append(o.numel())) for phase in network.phases]
-        sizes: list[int] = []
+        touched.clear()
+        counted = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d | nn.ReLU)]
+        for part in (*counted, *network.phases):  # a phase's output is what the pooling behind it reads
+            part.register_forward_hook(count)
         with torch.no_grad():
             network(torch.zeros(1, 3, 32, 32))
-        for handle in handles + pooled:
-            handle.remove()
-        assert SPACE.flops(genome, channels=4) == SPACE.cost(genome, channels=4).macs + extra + sum(sizes)
+        assert SPACE.flops(genome, channels=4) == SPACE.cost(genome, channels=4).macs + sum(touched)
 
 
 def test_flops_of_no_phase_are_a_pooling_and_the_classifier() -> None:
