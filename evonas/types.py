@@ -122,6 +122,8 @@ def arch_id(canonical: Sequence[int] | Genome) -> str:
 def as_genome(genes: Any, n_genes: int, name: str) -> Genome:
     """`genes` as a (n_genes,) int64 genome, or a ValueError that says what came instead."""
     array = np.asarray(genes)
+    if array.dtype == np.int64 and array.shape == (n_genes,):
+        return array
     if array.shape != (n_genes,):
         raise ValueError(
             f"expected a genome of shape ({n_genes},) for space {name!r}, got {array.shape}; "

@@ -1,8 +1,9 @@
 """Networks of phases: small graphs of 3x3 convolutions (Genetic CNN; NSGA-Net, Lu et al., 2019; RoCo-NAS, III-B)."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,17 +24,16 @@ class PhaseGraph:
     output_inputs: tuple[int, ...]
     """What the phase's output reads, ascending."""
 
-    @property
+    @cached_property
     def n_active(self) -> int:
         """Nodes that have a module."""
         return sum(bool(inputs) for inputs in self.node_inputs)
 
-    @property
-    def merges(self) -> Iterator[tuple[int, int]]:
+    @cached_property
+    def merges(self) -> tuple[tuple[int, int], ...]:
         """(node, number of inputs) for every node that merges several inputs; the output is node n + 1."""
-        for node, inputs in enumerate((*self.node_inputs, self.output_inputs), start=1):
-            if len(inputs) > 1:
-                yield node, len(inputs)
+        read = enumerate((*self.node_inputs, self.output_inputs), start=1)
+        return tuple((node, len(inputs)) for node, inputs in read if len(inputs) > 1)
 
 
 class PhasePlan(NamedTuple):
@@ -47,7 +47,8 @@ class PhasePlan(NamedTuple):
     """Height and width inside the phase."""
 
 
-def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int) -> list[PhasePlan]:
+@functools.lru_cache
+def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int) -> tuple[PhasePlan, ...]:
     """Channels and map sizes of `n_active` phases: channels double from phase to phase, sizes halve between them.
 
     The first convolution of the first phase is 3x3 without padding, so 32x32 images give maps of 30, 15, 7, 3, 1.
@@ -69,7 +70,7 @@ def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int)
             )
         plan.append(PhasePlan(width, out_channels, kernel_size, size))
         width = out_channels
-    return plan
+    return tuple(plan)
 
 
 class Merge(nn.Conv2d):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from evonas.errors import ConfigurationError, choose
 from evonas.networks.phase import PhaseGraph, PhaseNetwork, plan_phases
-from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bits
+from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bits, node_counts
 from evonas.spaces.phase_operators import PHASE_OPERATORS, PhaseOperators
 from evonas.types import Cost, Genome, as_genome
 
@@ -135,18 +135,14 @@ class PhaseSpace:
         image_size: int | None = None,
     ) -> Cost:
         """Parameters and MACs of the network, by arithmetic: nothing is built. Equal to the built network's."""
-        graphs = self._graphs(genome)
-        plan = plan_phases(len(graphs), self._width(channels), in_channels, image_size or self.image_size)
+        counts = self._counts(genome)
+        plan = plan_phases(len(counts), self._width(channels), in_channels, image_size or self.image_size)
         params, macs = 0, 0
-        for graph, place in zip(graphs, plan, strict=True):
+        for (active, merged), place in zip(counts, plan, strict=True):
             width = place.out_channels
-            merged = sum(count for _, count in graph.merges)
-            weights = (
-                place.kernel_size**2 * place.in_channels * width  # first convolution
-                + graph.n_active * 9 * width**2  # 3x3 nodes
-                + merged * width**2  # 1x1 merges
-            )
-            params += weights + 2 * width * (graph.n_active + 1)  # batch normalisation of nodes and output
+            first = place.kernel_size**2 * place.in_channels * width
+            weights = first + (9 * active + merged) * width**2  # 3x3 nodes, 1x1 merges
+            params += weights + 2 * width * (active + 1)  # batch normalisation of nodes and output
             macs += weights * place.size**2
         features = plan[-1].out_channels if plan else in_channels
         return Cost(params + (features + 1) * n_classes, macs + features * n_classes)
@@ -163,11 +159,11 @@ class PhaseSpace:
         Twice the input of every batch normalisation, the output of every ReLU, the input of every pooling. No feasible
         genome has more than `designs()["dense"]`.
         """
-        graphs = self._graphs(genome)
-        plan = plan_phases(len(graphs), self._width(channels), in_channels, self.image_size)
+        counts = self._counts(genome)
+        plan = plan_phases(len(counts), self._width(channels), in_channels, self.image_size)
         maps = [place.out_channels * place.size**2 for place in plan]  # values of one map
         pooled = sum(maps) if maps else in_channels * self.image_size**2
-        extra = sum(3 * (graph.n_active + 1) * values for graph, values in zip(graphs, maps, strict=True))
+        extra = sum(3 * (active + 1) * values for (active, _), values in zip(counts, maps, strict=True))
         return self.cost(genome, n_classes, channels, in_channels).macs + extra + pooled
 
     def describe(self, genome: Genome) -> str:
@@ -247,6 +243,12 @@ class PhaseSpace:
 
     def _phases(self, genome: Any) -> list[tuple[int, ...]]:
         return [tuple(bits) for bits in self._checked(genome).reshape(self.phases, -1).tolist()]
+
+    def _counts(self, genome: Any) -> list[tuple[int, int]]:
+        """(active nodes, maps that merges read) of every active phase."""
+        packed = (self._checked(genome).reshape(self.phases, -1) << np.arange(self.bits_per_phase)).sum(axis=1)
+        counts = (node_counts(bits, self.nodes) for bits in packed.tolist())
+        return [count for count in counts if count[0]]
 
     def _graphs(self, genome: Any) -> list[PhaseGraph]:
         graphs = (decode(bits, self.nodes) for bits in self._phases(genome))

@@ -1,11 +1,12 @@
 """Bits of one phase: decoding with the reference's repair, and the canonical form up to isomorphism."""
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 
 from evonas.networks.phase import PhaseGraph
 
-__all__ = ["canonical_bits", "connections", "decode", "n_bits"]
+__all__ = ["canonical_bits", "connections", "decode", "n_bits", "node_counts"]
 
 Bits = tuple[int, ...]
 
@@ -17,8 +18,12 @@ def n_bits(nodes: int) -> int:
 
 def connections(bits: Sequence[int], nodes: int) -> list[tuple[int, int]]:
     """(predecessor, node) pairs of the 1-bits, nodes counted from 1. For node i = 2..n come the bits of 1..i-1."""
-    pairs = [(before, node) for node in range(2, nodes + 1) for before in range(1, node)]
-    return [pair for pair, bit in zip(pairs, bits, strict=False) if bit]
+    return list(itertools.compress(_pairs(nodes), bits))
+
+
+@lru_cache
+def _pairs(nodes: int) -> tuple[tuple[int, int], ...]:
+    return tuple((before, node) for node in range(2, nodes + 1) for before in range(1, node))
 
 
 @lru_cache(maxsize=1 << 17)
@@ -32,11 +37,46 @@ def decode(bits: Bits, nodes: int) -> PhaseGraph | None:
     pairs = connections(bits, nodes)
     if not pairs:
         return None
-    reads = {node: tuple(a for a, b in pairs if b == node) for node in range(1, nodes + 1)}
-    feeds = {before for before, _ in pairs}
+    reads: dict[int, list[int]] = {node: [] for node in range(1, nodes + 1)}
+    feeds = set()
+    for before, node in pairs:
+        reads[node].append(before)
+        feeds.add(before)
     return PhaseGraph(
-        node_inputs=tuple(reads[node] or ((0,) if node in feeds else ()) for node in reads),
-        output_inputs=((0,) if bits[-1] else ()) + tuple(node for node in reads if reads[node] and node not in feeds),
+        node_inputs=tuple(tuple(read) or ((0,) if node in feeds else ()) for node, read in reads.items()),
+        output_inputs=(0,) * bits[-1] + tuple(node for node, read in reads.items() if read and node not in feeds),
+    )
+
+
+def pack(bits: Sequence[int]) -> int:
+    """The bits of a phase as one integer, the first one lowest."""
+    return sum(bit << place for place, bit in enumerate(bits))
+
+
+@lru_cache(maxsize=1 << 17)
+def node_counts(packed: int, nodes: int) -> tuple[int, int]:
+    """(active nodes, maps that merges read) of the repaired graph of packed bits, without making it; (0, 0): dropped.
+
+    For costs, which need no more: several times as fast as `decode`.
+    """
+    active = merged = sinks = 0
+    for reads, feeds in _masks(nodes):
+        n_reads = (packed & reads).bit_count()
+        active += bool(packed & (reads | feeds))
+        merged += n_reads if n_reads > 1 else 0
+        sinks += bool(n_reads) and not packed & feeds
+    if not active:
+        return 0, 0
+    outputs = sinks + (packed >> n_bits(nodes) - 1)
+    return active, merged + (outputs if outputs > 1 else 0)
+
+
+@lru_cache
+def _masks(nodes: int) -> tuple[tuple[int, int], ...]:
+    """For every node the packed bits of what it reads and of what reads it."""
+    pairs = _pairs(nodes)
+    return tuple(
+        (pack([b == node for _, b in pairs]), pack([a == node for a, _ in pairs])) for node in range(1, nodes + 1)
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from evonas.costs import count_macs, count_params
 from evonas.errors import ConfigurationError, UnknownNameError
 from evonas.spaces import PhaseSpace
+from evonas.spaces.phase_graph import decode, n_bits, node_counts
 from evonas.types import Cost
 
 Genome = npt.NDArray[np.int64]
@@ -296,3 +297,14 @@ def test_flops_are_macs_and_what_other_layers_touch() -> None:
 
 def test_flops_of_no_phase_are_a_pooling_and_the_classifier() -> None:
     assert SPACE.flops(np.zeros(48, dtype=np.int64)) == 3 * 32 * 32 + 30
+
+
+@pytest.mark.parametrize("nodes", range(2, 9))
+def test_counts_for_costs_are_those_of_the_graph(nodes: int) -> None:
+    """Every phase of up to five nodes, 2,000 random ones of more."""
+    length = n_bits(nodes)
+    every = range(2**length) if nodes < 6 else np.random.default_rng(nodes).integers(2**length, size=2000).tolist()
+    for packed in every:
+        graph = decode(tuple(packed >> place & 1 for place in range(length)), nodes)
+        merged = 0 if graph is None else sum(count for _, count in graph.merges)
+        assert node_counts(packed, nodes) == (0 if graph is None else graph.n_active, merged)
