@@ -20,7 +20,7 @@ from evonas.runs.stored import recount, reevaluate, stored_plan
 from evonas.search import Entry
 from evonas.search.executors import ignore
 
-__all__ = ["COMMANDS", "Export", "Roco", "Show", "Verify", "main"]
+__all__ = ["COMMANDS", "Export", "Show", "Verify", "main"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
 
@@ -53,8 +53,10 @@ class Export:
 
     def __call__(self) -> None:
         folder = RunFolder(self.run)
-        searched, entries = stored_searched(folder.open_stored()), folder.entries()
-        folder.export(entries, searched)
+        searched = stored_searched(folder.open_stored())
+        with folder.locked():
+            entries = folder.entries()
+            folder.export(entries, searched)
         print(f"{len(entries)} evaluations exported to {self.run}")
 
 
@@ -75,16 +77,8 @@ class Verify:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")
 
 
-@dataclass(frozen=True)
-class Roco:
-    """RoCo-NAS: search networks of phases; `evonas roco --help` lists its options."""
-
-    def __call__(self) -> None:
-        run_roco(ROCO_PRESETS["quick"])
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"export": Export, "roco": Roco, "show": Show, "verify": Verify}
-"""Name -> command."""
+COMMANDS: dict[str, Callable[..., Any]] = {"export": Export, "show": Show, "verify": Verify}
+"""Name -> command on a run that is there; `evonas roco` starts one and has options of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,19 +91,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(words: list[str]) -> Callable[[], None]:
     with one_line():
-        chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="evonas", args=words)
+        chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="evonas",
+            description="Look at a run or check it; `evonas roco --help`: start one.",
+            args=words,
+        )
     return chosen
 
 
 def _recount(plan: Plan, entries: list[Entry]) -> int:
     """Prints and counts the entries whose recorded costs are not those of their network."""
-    wrong = 0
+    wrong = counted = 0
     for entry, params, macs in recount(plan, entries):
+        counted += 1
         values = entry.result.objectives
         if (params, macs) != (values["params"], values["macs"]):
             wrong += 1
             print(f"{entry.key}: recorded {values['params']} params, {values['macs']} macs; counted {params}, {macs}")
-    print(f"{len(entries)} evaluations: {'all counts are equal' if not wrong else f'{wrong} counts differ'}")
+    verdict = f"{wrong} counts differ" if wrong else "all counts are equal"
+    print(f"{counted} networks counted anew, {len(entries) - counted} failed ones left out: {verdict}")
     return wrong
 
 

@@ -20,7 +20,8 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
     """Multiply-adds of convolutions, linear layers and matrix products in one forward pass of one image.
 
     Counted on the operators that torch dispatches, whatever layers they come from: half of `torch.utils.flop_counter`,
-    which counts a multiply-add as two. Biases, normalisation, activations and pooling are not counted.
+    which counts a multiply-add as two. Biases, normalisation, activations and pooling are not counted, and neither are
+    recurrent layers that torch runs as one operator.
 
     Args:
         image_shape: (C, H, W).
@@ -28,11 +29,14 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     modes = {part: part.training for part in module.modules()}
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
     module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # a single operator that the counter does not know
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():
             module(image)
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
         for part, mode in modes.items():
             part.training = mode
     return int(counter.get_total_flops()) // 2

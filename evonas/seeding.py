@@ -12,7 +12,7 @@ def derive_seed(*parts: int | str) -> int:
 
     SHA-256 over the parts: equal parts give equal seeds on every machine, unequal ones give unrelated seeds.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{int(part)}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

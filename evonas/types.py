@@ -47,6 +47,7 @@ class EvaluationResult:
         values = {str(name): _plain(value) for name, value in dict(self.objectives).items()}
         object.__setattr__(self, "genome", tuple(int(gene) for gene in self.genome))
         object.__setattr__(self, "objectives", values)
+        object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "seconds", float(self.seconds))
         object.__setattr__(self, "reason", " ".join(str(self.reason).split()))
 
@@ -78,7 +79,7 @@ class Progress:
     genome: tuple[int, ...]
     done: int
     total: int
-    unit: str = "epoch"
+    unit: str = "step"
     note: str = ""
 
 

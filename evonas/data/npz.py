@@ -56,7 +56,11 @@ def _part(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic], wher
         images = images.transpose(0, 3, 1, 2)
     if images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
         raise DataError(f"expected square images with 1 or 3 channels in {where}, got {images.shape[1:]}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),) or int(labels.min()) < 0:
+    if (
+        not np.issubdtype(labels.dtype, np.integer)
+        or labels.shape != (len(images),)
+        or not 0 <= int(labels.min()) <= int(labels.max()) < 2**31
+    ):
         raise DataError(
             f"expected {len(images)} integer labels >= 0 in {where}, got {labels.dtype} of shape {labels.shape}"
         )

@@ -86,7 +86,10 @@ def seeded_build(space: BuildingSpace, genome: Genome, data: DeviceData, seed: i
 
     Drawn on the CPU, so that every device starts from the same weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
         network = space.build(genome, data.n_classes, normalization=data.normalization)
+    finally:
+        torch.default_generator.set_state(state)
     return network.to(data.device)

@@ -18,16 +18,20 @@ class Normalize(nn.Module):
         super().__init__()
         if len(mean) != len(deviation) or min(deviation) <= 0:
             raise ValueError(f"expected one mean and one deviation > 0 a channel, got {mean} and {deviation}")
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.deviation
 
 
-def first_layer(normalization: tuple[Sequence[float], Sequence[float]] | None) -> nn.Module:
-    """`Normalize(mean, deviation)`, or nothing for None."""
-    return nn.Identity() if normalization is None else Normalize(*normalization)
+def first_layer(normalization: tuple[Sequence[float], Sequence[float]] | None, channels: int) -> nn.Module:
+    """`Normalize(mean, deviation)` of images with so many channels, or nothing for None."""
+    if normalization is None:
+        return nn.Identity()
+    if len(normalization[0]) != channels:
+        raise ValueError(f"expected a mean for each of {channels} channels, got {len(normalization[0])}")
+    return Normalize(*normalization)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:

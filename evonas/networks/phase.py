@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,7 +48,7 @@ class PhasePlan(NamedTuple):
     """Height and width inside the phase."""
 
 
-@functools.lru_cache
+@functools.lru_cache(typed=True)
 def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int) -> tuple[PhasePlan, ...]:
     """Channels and map sizes of `n_active` phases: channels double from phase to phase, sizes halve between them.
 
@@ -56,8 +57,8 @@ def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int)
     Raises:
         ValueError: the image is too small for that many phases.
     """
-    if channels < 1:
-        raise ValueError(f"expected channels >= 1, got {channels}")
+    if not isinstance(channels, int | np.integer) or channels < 1:
+        raise ValueError(f"expected a whole number of channels >= 1, got {channels!r}")
     plan: list[PhasePlan] = []
     size, width = image_size, in_channels
     for position in range(n_active):
@@ -82,8 +83,8 @@ class Merge(nn.Conv2d):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """(B, channels, H, W) of each input -> the same shape.
 
-        On the CPU as a sum over the inputs, each with its slice of the weights: the same up to rounding, and several
-        times as fast where narrow channels_last maps would have to be interleaved.
+        On the CPU as a sum over the inputs, each with its slice of the weights: the same up to rounding, and faster
+        than interleaving many narrow channels_last maps.
         """
         if inputs[0].device.type != "cpu":
             return super().forward(torch.cat(list(inputs), dim=1))
@@ -148,7 +149,7 @@ class PhaseNetwork(nn.Module):
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
-        self.normalize = first_layer(normalization)
+        self.normalize = first_layer(normalization, in_channels)
         plan = plan_phases(len(graphs), channels, in_channels, image_size)
         self.phases = nn.ModuleList(_Phase(graph, place) for graph, place in zip(graphs, plan, strict=True))
         self.classifier = nn.Linear(plan[-1].out_channels if plan else in_channels, n_classes)

@@ -39,6 +39,9 @@ def guarded(run: Callable[[], None]) -> int:
             "stopped: every finished evaluation is in the journal; the same command continues the run", file=sys.stderr
         )
         return interrupted.exit_code
+    except KeyboardInterrupt:
+        print("stopped before anything was evaluated; the same command starts again", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -89,12 +92,14 @@ def _refuse(said: str) -> NoReturn:
 
 
 def _preset(argv: Sequence[str], default: str) -> str:
+    """The last one counts, as with every other flag."""
+    name = default
     for word, following in zip(argv, [*argv[1:], default][: len(argv)], strict=True):
         if word == "--preset":
-            return following
-        if word.startswith("--preset="):
-            return word.removeprefix("--preset=")
-    return default
+            name = following
+        elif word.startswith("--preset="):
+            name = word.removeprefix("--preset=")
+    return name
 
 
 def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:

@@ -36,6 +36,8 @@ def resolve_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigurationError(f"expected a device auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigurationError(f"expected a device auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
             f"expected a device that is there, got {name!r}; torch sees {torch.cuda.device_count()} CUDA devices: "

@@ -1,19 +1,22 @@
 """A run on disk: its configuration, its journal, and what is exported from it."""
 
+import contextlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evonas.errors import ConfigurationError, choose
-from evonas.files import read_json, write_json
+from evonas.errors import ConfigurationError, StorageError, choose
+from evonas.files import read_json, storage_errors, take_lock, write_json
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
 from evonas.search import Entry, read_journal
 from evonas.spaces import SPACES
 
-__all__ = ["RunFolder", "first_genomes", "stored_searched", "versions"]
+EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
+
+__all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "versions"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,46 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     def stored(self) -> dict[str, Any]:
-        """The configuration that a run here was created with; empty where there is none yet."""
-        return read_json(self.config) if self.config.is_file() and self.journal.is_file() else {}
+        """The configuration that a run here was created with; empty where there is none yet.
+
+        Raises:
+            StorageError: config.json is not one of ours, or there are tables that no journal accounts for.
+        """
+        if not self.config.exists():
+            foreign = [name for name in EXPORTS if (self.path / name).exists()]
+            if foreign and not self.journal.exists():
+                raise StorageError(
+                    f"expected a new folder or one with a run, {self.path} holds {', '.join(foreign)} without a "
+                    "config.json; move them or name another folder with --out"
+                )
+            return {}
+        config = read_json(self.config)
+        if not {"settings", "identity"} <= set(config):
+            raise StorageError(
+                f"expected the configuration of a run in {self.config}, got another file; "
+                "move it or name another folder"
+            )
+        return config if self.journal.is_file() else {}
 
     def open_stored(self) -> dict[str, Any]:
         """The configuration of the run here. ConfigurationError where there is none."""
-        if not self.config.is_file() or not self.journal.is_file():
+        config = self.stored()
+        if not config:
             raise ConfigurationError(f"expected a run folder with config.json and journal.jsonl, {self.path} is none")
-        return read_json(self.config)
+        return config
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process writes the run here meanwhile. RunInUseError where one does."""
+        with storage_errors(f"open {self.journal}"), open(self.journal, "rb") as file:
+            take_lock(file, self.journal)
+            yield
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed while it wrote has left; called by the one that holds the lock."""
+        for name in ("config.json", *EXPORTS):
+            for leftover in self.path.glob(f".{name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""
@@ -82,9 +117,12 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
 
 
 def first_genomes(source: str) -> list[list[int]]:
-    """Genomes of a run folder's population.csv or of a table, best first."""
+    """Genomes of a run folder's population.csv or of a table, best first. ConfigurationError where there are none."""
     path = Path(source).expanduser()
-    return read_genomes(path / "population.csv" if path.is_dir() else path)
+    genomes = read_genomes(path / "population.csv" if path.is_dir() else path)
+    if not genomes:
+        raise ConfigurationError(f"expected genomes to start from in {source}, got none with status ok")
+    return genomes
 
 
 def versions() -> dict[str, str]:

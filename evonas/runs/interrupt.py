@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -30,7 +31,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within, SIGINT and SIGTERM raise Interrupted once; a second one kills the process as the system does."""
+    """Within, SIGINT and SIGTERM raise Interrupted once; a second one kills the process as the system does.
+
+    Outside the main thread signals are left to whoever handles them there.
+    """
     interruption = Interruption()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -39,6 +43,9 @@ def interruptible() -> Iterator[Interruption]:
         interruption.signal_number = number
         interruption.check()
 
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield interruption
+        return
     before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption

@@ -59,6 +59,10 @@ class Status:
         """Estimate from the mean of this process's evaluations; None before the first."""
         return sum(self._fresh) / len(self._fresh) * (self.total - self.done) if self._fresh else None
 
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
     def line(self, generations: int) -> str:
         parts = [
             f"generation {self.generation}/{generations}", f"{self.done}/{self.total} done", f"{self.cached} cached",
@@ -68,7 +72,7 @@ class Status:
             parts.append(f"best {self.objective} {shown(self.objective, self.best)}")
         if self.hypervolume is not None:
             parts.append(f"hypervolume {self.hypervolume:.4g}")
-        parts.append(f"{duration(time.monotonic() - self.started)} elapsed")
+        parts.append(f"{duration(self.elapsed)} elapsed")
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")
         return ", ".join(parts)

@@ -58,6 +58,11 @@ class RocoSettings:
     retry_failed: bool = False
     """Evaluate again what the journal has as failed."""
 
+    def __post_init__(self) -> None:
+        PhaseSpace(self.phases, self.nodes, self.channels, 32, self.operators, self.mutation_rate)  # checks them
+        for name in self.search.objectives:
+            choose(OBJECTIVES, name, "objective")
+
 
 ROCO_PRESETS = {
     "quick": RocoSettings(
@@ -82,7 +87,8 @@ def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
 def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
     """The run that settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
     name, because = _data_name(settings)
-    label = f"npz-{Path(name).stem}" if name.endswith(".npz") else name
+    own = name.startswith("npz:") or name.endswith(".npz")
+    label = f"npz-{Path(name.removeprefix('npz:')).stem}" if own else name
     folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
     stored = folder.stored()
     identity = stored.get("identity", {})
@@ -178,7 +184,7 @@ def _first(settings: RocoSettings, space: PhaseSpace, stored: Mapping[str, Any])
         given += first_genomes(settings.init_from)
     try:
         canonical = [tuple(space.canonical(genome).tolist()) for genome in given]
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"{settings.init_from}: {error}") from error
     return tuple(dict.fromkeys(canonical))[: settings.search.population]
 
@@ -192,4 +198,6 @@ def _data_identity(data: Dataset) -> dict[str, Any]:
 
 def _as_json(settings: RocoSettings) -> dict[str, Any]:
     values = asdict(settings)
+    if settings.data_root is not None:
+        values["data_root"] = settings.data_root.expanduser().absolute()
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

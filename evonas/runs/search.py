@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from rich.console import Console
 
+from evonas.errors import ConfigurationError
 from evonas.evaluation import BuildingSpace, Evaluator
 from evonas.objectives import Column, Objective
 from evonas.report import Searched, duration, history, objective_values, shown
@@ -86,6 +87,13 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
         Interrupted: a signal came; everything finished is in the journal.
     """
     with interruptible() as interruption, Journal(folder.journal, plan.identity) as journal:
+        folder.sweep()
+        reached = max((entry.generation for entry in journal), default=0)
+        if reached > plan.search.generations:
+            raise ConfigurationError(
+                f"expected at least the {reached} generations that {folder.path} has begun, "
+                f"got {plan.search.generations}; a run may grow, not shrink"
+            )
         changed = folder.write_config(
             {
                 "settings": plan.settings, "identity": plan.identity, "notes": list(plan.notes),
@@ -93,8 +101,9 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
                 "evaluations": plan.search.evaluations,
             }
         )  # fmt: skip
-        first_objective = plan.search.objectives[0]
-        status = Status(plan.search.evaluations, first_objective, first_objective in plan.maximize)
+        errors = [name for name in plan.search.objectives if name.endswith("error")]
+        watched = (errors or plan.search.objectives)[0]
+        status = Status(plan.search.evaluations, watched, watched in plan.maximize)
         recorder = _Recorder(plan, folder, status)
         with make_view(status, plan.search.generations, console) as view:
             for line in (*plan.notes, *_size(plan, folder, journal), changed):
@@ -107,7 +116,11 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
                     recorder.count(event)
                 view.show(event)
                 if isinstance(event, Finished) and status.fresh == 3 and not event.cached:
-                    view.show(Note(f"about {duration(status.seconds_left or 0)} left, by the first 3 evaluations"))
+                    left = status.seconds_left or 0
+                    total = status.elapsed + left
+                    view.show(
+                        Note(f"about {duration(total)} in all, {duration(left)} of it left, by the first 3 evaluations")
+                    )
 
             states = evolve(
                 plan.space, plan.evaluator, plan.search, executor, journal,
@@ -139,7 +152,8 @@ class _Recorder:
     def generation(self, state: SearchState, journal: Journal) -> None:
         """The survivors of a generation are known."""
         self.status.generation = state.generation
-        self.status.hypervolume = history(self.reached, self.plan.searched)[-1].hypervolume
+        rows = history(self.reached, self.plan.searched)
+        self.status.hypervolume = rows[-1].hypervolume if rows else None
         if self.status.fresh:  # a replay writes nothing before it has caught up
             self.export(journal)
 

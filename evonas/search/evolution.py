@@ -48,7 +48,8 @@ class EvolutionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.population < 2 or self.generations < 0:
+        whole = isinstance(self.population, int) and isinstance(self.generations, int)
+        if not whole or self.population < 2 or self.generations < 0:
             raise ConfigurationError(
                 f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
             )
@@ -125,7 +126,7 @@ def evolve(
     executor = LocalExecutor() if executor is None else executor
     check_objectives(config.objectives, maximize)
     search = _Search(space, config, maximize, first)
-    known = {entry.key: entry for entry in journal if _answers(entry.result, config.objectives, retry_failed)}
+    known = {entry.key: entry for entry in journal if _answers(entry, config, retry_failed)}
     executor.start(as_factory(evaluate), report)
     try:
         for generation in range(config.generations + 1):
@@ -143,9 +144,12 @@ def evolve(
         executor.close()
 
 
-def _answers(result: EvaluationResult, objectives: Sequence[str], retry_failed: bool) -> bool:
-    """Whether a recorded result can stand for an evaluation of this search."""
-    return all(name in result.objectives for name in objectives) if result.ok else not retry_failed
+def _answers(entry: Entry, config: EvolutionConfig, retry_failed: bool) -> bool:
+    """Whether a recorded result can stand for an evaluation of this search: of its seed, with its objectives."""
+    if entry.result.seed != evaluation_seed(config.seed, entry.key):
+        return False
+    measured = all(name in entry.result.objectives for name in config.objectives)
+    return measured if entry.result.ok else not retry_failed
 
 
 def _evaluate_all(

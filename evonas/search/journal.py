@@ -1,14 +1,16 @@
 """The journal: one sealed line for every finished evaluation. It is the checkpoint."""
 
 import contextlib
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
 from evonas.files import seal, storage_errors, take_lock, unseal
@@ -39,7 +41,8 @@ class Journal:
     """Evaluations on disk, and in memory by the key of their canonical genome.
 
     Opening takes a lock, so that a second process is refused; reads what is whole; cuts off what is torn or altered
-    and keeps a copy of the damaged file beside it. Of several lines with one key the last one counts.
+    and keeps a copy of the damaged file beside it. Every line carries a digest of the identity, so that the first line
+    can be written again where that is damaged. Of several lines with one key the last one counts.
 
     Args:
         path: the file; None keeps the journal in memory.
@@ -61,7 +64,8 @@ class Journal:
         self._sync = sync
         self._lines = 0
         self._file: BinaryIO | None = None
-        self._identity = dict(identity or {})
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
+        self._run = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:8]
         if self.path is not None:
             try:
                 self._open(self.path)
@@ -105,58 +109,74 @@ class Journal:
         with storage_errors(f"read {path}"):
             self._file.seek(0)
             content = self._file.read()
-        header, entries, good = _parse(content)
+        contents = _parse(content)
         start = b'{"format":"' + FORMAT.encode() + b'"'
-        if header is None and content[: len(start)] != start[: len(content)]:
+        if contents.identity is None and not contents.entries and content[: len(start)] != start[: len(content)]:
             raise StorageError(
                 f"expected a journal of evonas in {path}, got another file; move it or name another folder"
             )
-        difference = [] if header is None else list(_differences(header["identity"], self._identity))
+        self._check_identity(path, contents)
+        if contents.good < len(content) or contents.identity is None:
+            self._mend(path, content, contents)
+        self._lines = 1 + len(contents.entries)
+        self.entries = {entry.key: entry for entry in contents.entries}
+
+    def _check_identity(self, path: Path, contents: "_Contents") -> None:
+        difference = list(_differences(contents.identity, self._identity)) if contents.identity is not None else []
+        if contents.identity is None and contents.entries and contents.run != self._run:
+            difference = ["its first line is damaged, and its other lines are of another configuration"]
         if difference:
             raise RunMismatchError(
                 f"{path} belongs to another run: {'; '.join(difference)}; "
-                "give the same settings, or name another folder with --out"
+                "give the same settings, or name another folder"
             )
-        if good < len(content):
-            self._mend(path, content, good)
-        if header is None:
-            self._write({"format": FORMAT, "identity": self._identity})
-        else:
-            self._lines = 1 + len(entries)
-            self.entries = {entry.key: entry for entry in entries}
 
-    def _mend(self, path: Path, content: bytes, good: int) -> None:
-        kept, lost = content[:good].count(b"\n"), content[good:].count(b"\n") + (not content.endswith(b"\n"))
-        copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
-        copy = next(candidate for candidate in copies if not candidate.exists())
-        with storage_errors(f"mend {path}"):
-            copy.write_bytes(content)
-            assert self._file is not None
-            self._file.truncate(good)
-            os.fsync(self._file.fileno())
-        self.damage = (
-            f"{path} was damaged after line {kept}: {lost} torn or altered line(s) were cut off "
-            f"and will be evaluated again; the damaged file is kept as {copy.name}"
-        )
+    def _mend(self, path: Path, content: bytes, contents: "_Contents") -> None:
+        """Keep a copy of what is damaged; cut off what is torn; write the first line again where that is damaged."""
+        assert self._file is not None
+        if content:
+            copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+            copy = next(candidate for candidate in copies if not candidate.exists())
+            whole_lines = content[: contents.good].count(b"\n")
+            lost = content[contents.good :].count(b"\n") + (not content.endswith(b"\n"))
+            what = f"after line {whole_lines}: {lost} torn or altered line(s) were cut off"
+            if contents.identity is None:
+                what = f"in its first line, which is written again; {len(contents.entries)} evaluations are kept"
+            with storage_errors(f"mend {path}"):
+                copy.write_bytes(content)
+            self.damage = f"{path} was damaged {what}; the damaged file is kept as {copy.name}"
+        with storage_errors(f"write {path}"):
+            if contents.identity is None:
+                whole = seal({"format": FORMAT, "identity": self._identity})
+                kept = content[contents.start : contents.good]
+                self._file.truncate(0)
+                self._put(whole + kept)
+            else:
+                self._file.truncate(contents.good)
+                os.fsync(self._file.fileno())
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._file is not None:
-            line = seal({"line": self._lines, **record}) if self._lines else seal(record)
             with storage_errors(f"write {self.path}"):
-                whole = self._file.seek(0, os.SEEK_END)
-                try:
-                    written = self._file.write(line)  # one call: a line is there or not, whatever signal comes
-                    if written != len(line):
-                        self._file.write(line[written:])  # raises what stopped the first part
-                    if self._sync:
-                        os.fsync(self._file.fileno())
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        self._file.truncate(whole)
-                    raise
+                self._put(seal({"line": self._lines, "run": self._run, **record}))
         elif self.path is not None:
             raise StorageError(f"{self.path} is closed; open the journal again to record more")
         self._lines += 1
+
+    def _put(self, content: bytes) -> None:
+        """Append, or leave the file as it was."""
+        assert self._file is not None
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            written = self._file.write(content)  # one call: a line is there or not, whatever signal comes
+            if written != len(content):
+                self._file.write(content[written:])  # raises what stopped the first part
+            if self._sync:
+                os.fsync(self._file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
+            raise
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
@@ -167,32 +187,50 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
     """
     with storage_errors(f"read {path}"):
         content = path.read_bytes()
-    header, entries, _ = _parse(content)
-    if header is None:
+    contents = _parse(content)
+    if contents.identity is None:
         raise StorageError(f"expected a journal of evonas in {path}, got another file or a damaged first line")
-    return header["identity"], list({entry.key: entry for entry in entries}.values())
+    return contents.identity, list({entry.key: entry for entry in contents.entries}.values())
 
 
-def _parse(content: bytes) -> tuple[dict[str, Any] | None, list[Entry], int]:
-    """Header (None where it is not whole), entries, and the length of the good prefix in bytes."""
-    header, entries, good = None, [], 0
-    for number, line in enumerate(content.splitlines(keepends=True)):
+class _Contents(NamedTuple):
+    """What is whole in a journal."""
+
+    identity: dict[str, Any] | None
+    """None where the first line is not whole."""
+    run: str
+    """Digest of the identity that all entries carry."""
+    entries: list[Entry]
+    start: int
+    """Where the first entry begins, in bytes."""
+    good: int
+    """Where what is whole ends, in bytes."""
+
+
+def _parse(content: bytes) -> _Contents:
+    first, *lines = content.splitlines(keepends=True) or [b""]
+    identity, run, good = _identity_of(first), "", len(first)
+    entries: list[Entry] = []
+    for number, line in enumerate(lines, start=1):
         record = unseal(line)
-        if record is None:
-            break
         try:
-            if number == 0:
-                if record["format"] != FORMAT or not isinstance(record["identity"], dict):
-                    break
-                header = record
-            elif record["line"] == number:
-                entries.append(_to_entry(record))
-            else:
+            if record is None or record["line"] != number or (entries and record["run"] != run):
                 break
+            run = record["run"]
+            entries.append(_to_entry(record))
         except (KeyError, TypeError, ValueError):
             break
         good += len(line)
-    return header, entries, good
+    if identity is None and not entries:
+        good = 0
+    return _Contents(identity, run, entries, len(first), good)
+
+
+def _identity_of(line: bytes) -> dict[str, Any] | None:
+    record = unseal(line)
+    if record is None or record.get("format") != FORMAT or not isinstance(record.get("identity"), dict):
+        return None
+    return dict(record["identity"])
 
 
 def _to_record(entry: Entry) -> dict[str, Any]:
@@ -218,12 +256,8 @@ def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
         for key in [*recorded, *(key for key in given if key not in recorded)]:
             inner = f"{name}.{key}" if name else str(key)
             yield from _differences(recorded.get(key, "nothing"), given.get(key, "nothing"), inner)
-    elif _plain(recorded) != _plain(given):
+    elif recorded != given:
         yield f"{name} is {_short(recorded)} there, {_short(given)} here"
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _short(value: Any) -> str:

@@ -50,7 +50,7 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         reference: (m,) the worst point that counts.
     """
     values, worst = _matrix(F), np.asarray(reference, dtype=np.float64)
-    if worst.ndim != 1 or (len(values) and values.shape[1] != len(worst)):
+    if worst.ndim != 1 or ((np.size(F) or np.ndim(F) == 2) and values.shape[1] != len(worst)):
         raise ValueError(f"expected a reference of shape ({values.shape[1]},), got {worst.shape}")
     if not np.isfinite(worst).all():
         raise ValueError(f"expected a finite reference point, got {worst.tolist()}")

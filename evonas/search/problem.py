@@ -88,7 +88,7 @@ class NASProblem(Problem):  # type: ignore[misc]
         self._evaluate_one: Evaluate | None = None
 
     def _evaluate(self, X: npt.NDArray[Any], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        rows = [self._row(genome) for genome in np.rint(X.astype(float)).astype(np.int64)]
+        rows = [self._row(genome) for genome in np.rint(np.asarray(X, dtype=float)).astype(np.int64)]
         out["F"] = np.array([f for f, _ in rows])  # (n, m)
         out["G"] = np.array([[g] for _, g in rows])  # (n, 1)
 

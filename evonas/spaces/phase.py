@@ -15,7 +15,14 @@ from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bit
 from evonas.spaces.phase_operators import PHASE_OPERATORS, PhaseOperators
 from evonas.types import Cost, Genome, as_genome
 
-__all__ = ["PhaseSpace"]
+__all__ = ["NSGANET", "PhaseSpace"]
+
+NSGANET = [
+    [[1], [0, 0], [0, 1, 0], [0, 1, 1, 1], [1, 0, 0, 1, 1], [0]],
+    [[0], [0, 0], [0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1, 1], [0]],
+    [[0], [0, 1], [1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 1, 1], [0]],
+]
+"""The macro genome that NSGA-Net published, in its list form (Lu et al., 2019)."""
 
 NestedBits = Sequence[Sequence[Sequence[int]]]
 
@@ -48,9 +55,12 @@ class PhaseSpace:
         if not 2 <= self.nodes <= 8:
             why = " (a single node has no connection)" if self.nodes == 1 else ""
             raise ConfigurationError(f"expected 2 to 8 nodes a phase, got {self.nodes}{why}")
-        for name in ("phases", "channels", "image_size"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        for name in ("phases", "channels", "image_size", "nodes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"expected a whole number of {name} >= 1, got {value!r}")
+        if self._room == 0:
+            raise ConfigurationError(f"expected images that a phase fits into, got image_size {self.image_size}")
         if self.mutation_rate is not None and self.operators != "nsganet":
             raise ConfigurationError(
                 f"expected no mutation rate with operators {self.operators!r}, got {self.mutation_rate}; "
@@ -85,8 +95,13 @@ class PhaseSpace:
         return self.phases * (1 << self.bits_per_phase)
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """(n, n_genes) genomes, each bit 1 with chance 1/2."""
-        return rng.integers(2, size=(n, self.n_genes), dtype=np.int64)
+        """(n, n_genes) genomes, each bit 1 with chance 1/2; of more phases than the image has room for, some are 0."""
+        genomes = rng.integers(2, size=(n, self.n_genes), dtype=np.int64)
+        phases = genomes.reshape(n, self.phases, self.bits_per_phase)
+        for row in np.flatnonzero(phases[:, :, :-1].any(axis=2).sum(axis=1) > self._room):
+            active = np.flatnonzero(phases[row, :, :-1].any(axis=1))
+            phases[row, rng.permutation(active)[self._room :]] = 0
+        return genomes
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         return self._operators.crossover(self._checked(a), self._checked(b), rng)
@@ -136,7 +151,8 @@ class PhaseSpace:
     ) -> Cost:
         """Parameters and MACs of the network, by arithmetic: nothing is built. Equal to the built network's."""
         counts = self._counts(genome)
-        plan = plan_phases(len(counts), self._width(channels), in_channels, image_size or self.image_size)
+        size = self.image_size if image_size is None else image_size
+        plan = plan_phases(len(counts), self._width(channels), in_channels, size)
         params, macs = 0, 0
         for (active, merged), place in zip(counts, plan, strict=True):
             width = place.out_channels

@@ -20,11 +20,13 @@ def resolve_precision(precision: str, device: torch.device) -> tuple[str, str]:
     if precision != "auto":
         return precision, f"precision: {precision}, as asked"
     if device.type == "cuda":
-        supported, what = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        what = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
         supported, what = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(), "this CPU"
     else:
         supported, what = False, f"device {device.type}"
     if supported:
         return "bf16", f"precision: bf16 with channels_last, because {what} has bf16 instructions"
-    return "fp32", f"precision: fp32, because {what} has no bf16 instructions"
+    return "fp32", f"precision: fp32, because no bf16 instructions that torch uses were found on {what}"

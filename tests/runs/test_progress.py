@@ -75,4 +75,4 @@ def test_plain_lines_tell_now_and_then_how_far_a_long_evaluation_is(monkeypatch:
     screen = io.StringIO()
     view = PlainView(Status(2, "clean_error", False), 1, Console(file=screen))
     view.show(Progress((1, 0), 3, 10))
-    assert screen.getvalue().endswith("epoch 3/10\n")
+    assert screen.getvalue().endswith("step 3/10\n")

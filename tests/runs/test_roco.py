@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from evonas.cli import main
-from evonas.errors import RunMismatchError
+from evonas.errors import ConfigurationError, RunMismatchError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.runs import RocoSettings, RunFolder, roco_from_config, run_roco
 from evonas.runs.roco import plan_roco
@@ -176,7 +176,7 @@ def test_show_export_and_verify(finished: Path, capsys: pytest.CaptureFixture[st
     assert (finished / "history.csv").read_bytes() == history
     assert main(["verify", str(finished), "--retrain", "best"]) == 0
     said = capsys.readouterr().out
-    assert "12 evaluations: all counts are equal" in said
+    assert "12 networks counted anew, 0 failed ones left out: all counts are equal" in said
     assert "clean_error: recorded" in said
     assert "DIFFERENT" not in said
 
@@ -228,4 +228,57 @@ def test_a_run_where_everything_fails_ends_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_can_be_read_while_it_is_written(finished: Path) -> None:
-    assert len(RunFolder(finished).entries()) == 12
+    """Another process holds the lock: reading goes on, exporting is refused."""
+    with RunFolder(finished).locked():
+        assert len(RunFolder(finished).entries()) == 12
+        assert main(["export", str(finished)]) == 2
+
+
+def test_a_damaged_first_line_loses_nothing_and_lets_nobody_else_in(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(replace(TINY, out=out))
+    journal = out / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.replace(b"roco-nas", b"roco-nax", 1))
+    with pytest.raises(RunMismatchError, match="its first line is damaged"):
+        run(replace(TINY, out=out, search=replace(TINY.search, seed=5)))
+    screen = run(replace(TINY, out=out))
+    assert "was damaged in its first line, which is written again; 12 evaluations are kept" in screen
+    assert "12 evaluations (12 from the journal" in screen
+    assert journal.read_bytes() == whole
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.json", '{"my": 1}'), ("front.csv", "mine")])
+def test_files_of_somebody_else_are_not_touched(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StorageError, match="move"):
+        run(replace(TINY, out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == text
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".front.csv.123.tmp").write_text("half")
+    run(replace(TINY, out=out, search=EvolutionConfig(population=2, generations=0)))
+    assert not [path for path in out.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_run_may_grow_but_not_shrink(finished: Path) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    with pytest.raises(ConfigurationError, match="expected at least the 2 generations"):
+        run(replace(TINY, out=finished, search=replace(TINY.search, generations=1)))
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_more_phases_than_the_image_has_room_for(tmp_path: Path) -> None:
+    run(replace(TINY, out=tmp_path / "run", phases=7, search=EvolutionConfig(population=3, generations=1)))
+    assert len(rows(tmp_path / "run" / "population.csv")) == 6
+
+
+def test_nobody_starts_from_a_run_without_networks(tmp_path: Path) -> None:
+    empty = tmp_path / "front.csv"
+    empty.write_text("arch_id,status,genome\n")
+    with pytest.raises(ConfigurationError, match="expected genomes to start from"):
+        run(replace(TINY, out=tmp_path / "heir", init_from=str(empty)))

@@ -70,8 +70,10 @@ def test_one_line_an_evaluation(path: Path) -> None:
     assert (header["format"], header["identity"]) == ("evonas-journal-1", IDENTITY)
     checksum = rest[1].pop("checksum")
     assert len(checksum) == 16
+    assert len({line["run"] for line in rest}) == 1
     assert rest[1] == {
-        "line": 2, "generation": 0, "proposal": 1, "key": arch_id((1, 0, 1, 2)), "genome": [1, 0, 1, 2],
+        "line": 2, "run": rest[0]["run"], "generation": 0, "proposal": 1, "key": arch_id((1, 0, 1, 2)),
+        "genome": [1, 0, 1, 2],
         "objectives": {"clean_error": 0.05, "macs": 1}, "status": "ok", "reason": "", "seed": 1, "seconds": 0.125,
     }  # fmt: skip
     assert [line["line"] for line in rest] == [1, 2, 3, 4, 5]
@@ -186,13 +188,28 @@ def test_a_torn_first_line_is_begun_again(path: Path, length: int) -> None:
     assert read_journal(path) == (IDENTITY, ENTRIES[:1])
 
 
-def test_an_altered_first_line_is_begun_again(path: Path) -> None:
-    altered = path.read_bytes().replace(b'"seed":0', b'"seed":1', 1)
+@pytest.mark.parametrize("position", range(0, 60, 7))
+def test_an_altered_first_line_is_written_again_for_the_same_run_alone(path: Path, position: int) -> None:
+    whole = path.read_bytes()
+    altered = bytearray(whole)
+    altered[position] ^= 1
     path.write_bytes(altered)
+    with pytest.raises(RunMismatchError, match="its first line is damaged"):
+        Journal(path, {**IDENTITY, "another": "run"})
+    assert path.read_bytes() == altered
     with Journal(path, IDENTITY) as journal:
-        assert list(journal) == []
-        assert "damaged after line 0: 6 torn or altered" in journal.damage
+        assert list(journal) == ENTRIES
+        assert "damaged in its first line, which is written again; 5 evaluations are kept" in journal.damage
+    assert path.read_bytes() == whole
     assert (path.parent / "journal.jsonl.damaged-1").read_bytes() == altered
+
+
+def test_damage_in_the_first_line_and_behind_it(path: Path) -> None:
+    content = lines(path)
+    path.write_bytes(b"?" + content[0][1:] + content[1] + content[2] + b"?" + b"".join(content[4:]))
+    with Journal(path, IDENTITY) as journal:
+        assert list(journal) == ENTRIES[:2]
+    assert lines(path) == content[:3]
 
 
 @pytest.mark.parametrize("line", [1, 2, 3, 4, 5])
