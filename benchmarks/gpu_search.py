@@ -35,18 +35,12 @@ from evonas.objectives import CleanError
 from evonas.runs import guarded
 from evonas.search import EvolutionConfig
 from evonas.seeding import generator
-from evonas.spaces import PhaseSpace
+from evonas.spaces import NSGANET, PhaseSpace
 from evonas.training import TrainingConfig, resolve_precision
 from evonas.types import Genome
 
 PAPER = TrainingConfig()
 TRAIN, VALIDATION = 42_500, 5_000
-NSGANET = [
-    [[1], [0, 0], [0, 1, 0], [0, 1, 1, 1], [1, 0, 0, 1, 1], [0]],
-    [[0], [0, 0], [0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1, 1], [0]],
-    [[0], [0, 1], [1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 1, 1], [0]],
-]
-"""The published macro genome of NSGA-Net (Lu et al., 2019)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -244,3 +244,25 @@ def test_a_choice_stays_inside_the_table(choice: list[int]) -> None:
 def test_probabilities_have_the_shape_of_the_table() -> None:
     with pytest.raises(ValueError, match=r"expected probabilities of shape \(2, 3\), got \(3, 2\)"):
         CostTable(COSTS).expected(torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("fastpath", [True, False])
+def test_attention_is_counted_although_torch_fuses_it(fastpath: bool) -> None:
+    """Four tokens of width 8: in-projection 4 x 8 x 24, scores and sums 2 x 4 x 4 x 8, out-projection 4 x 8 x 8."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = images.flatten(2).transpose(1, 2)  # (B, 4, 8)
+            return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        assert count_macs(Attention(), (8, 2, 2)) == 4 * 8 * 24 + 2 * 4 * 4 * 8 + 4 * 8 * 8
+        assert torch.backends.mha.get_fastpath_enabled() is fastpath
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

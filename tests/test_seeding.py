@@ -45,3 +45,8 @@ def test_generator_depends_on_its_parts_alone() -> None:
     np.random.seed(1)  # noqa: NPY002
     assert np.array_equal(generator(3, "first population").integers(1000, size=8), first)
     assert not np.array_equal(generator(4, "first population").integers(1000, size=8), first)
+
+
+def test_numpy_integers_are_the_integers_they_hold() -> None:
+    assert derive_seed(np.int64(3), "x") == derive_seed(3, "x")  # type: ignore[arg-type]
+    assert derive_seed(3) != derive_seed("3")

@@ -28,6 +28,19 @@ def test_no_flag_is_the_quick_preset() -> None:
     assert parse(ROCO_PRESETS, []) == ROCO_PRESETS["quick"]
 
 
+def test_the_last_preset_counts() -> None:
+    assert parse(ROCO_PRESETS, ["--preset", "paper", "--preset", "quick"]) == ROCO_PRESETS["quick"]
+    assert parse(ROCO_PRESETS, ["--preset=quick", "--preset=paper"]).search.population == 40
+
+
+def test_ctrl_c_before_a_run_began_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_names_are_given_with_commas() -> None:
     settings = parse(ROCO_PRESETS, ["--objectives", "clean_error,params", "--designs", "chain,dense"])
     assert settings.search.objectives == ("clean_error", "params")
@@ -65,6 +78,8 @@ def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
         (["--precision", "fp8"], "expected a precision of auto, bf16, fp32, got 'fp8'"),
         (["--threads", "0"], "expected threads >= 1"),
         (["--device", "tpu9"], "expected a device"),
+        (["--device", "meta"], "expected a device"),
+        (["--objectives", "clean_error,flops", "--channels", "0"], "whole number of channels"),
         (["--device", "cuda:77"], "expected a device that is there, got 'cuda:77'"),
         (["--train-limit", "3"], "at least one image a class"),
         (["--init-from", "/no/such/run"], "could not read"),

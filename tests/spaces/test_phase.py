@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.costs import count_macs, count_params
 from evonas.errors import ConfigurationError, UnknownNameError
-from evonas.spaces import PhaseSpace
+from evonas.spaces import NSGANET, PhaseSpace
 from evonas.spaces.phase_graph import decode, n_bits, node_counts
 from evonas.types import Cost
 
@@ -308,3 +308,35 @@ def test_counts_for_costs_are_those_of_the_graph(nodes: int) -> None:
         graph = decode(tuple(packed >> place & 1 for place in range(length)), nodes)
         merged = 0 if graph is None else sum(count for _, count in graph.merges)
         assert node_counts(packed, nodes) == (0 if graph is None else graph.n_active, merged)
+
+
+@pytest.mark.parametrize("wrong", [{"phases": 3.0}, {"nodes": 2.5}, {"channels": 16.0}, {"image_size": 2}])
+def test_a_space_is_made_of_whole_numbers_and_images_that_a_phase_fits_into(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match="expected"):
+        PhaseSpace(**wrong)
+
+
+def test_a_width_that_is_no_whole_number_is_refused_and_changes_nothing() -> None:
+    genome = PhaseSpace.from_lists(PUBLISHED)
+    for wrong in (16.0, 0, -1):
+        with pytest.raises(ValueError, match="whole number of channels"):
+            SPACE.cost(genome, channels=wrong)  # type: ignore[arg-type]
+    assert all(type(value) is int for value in SPACE.cost(genome, channels=16))
+
+
+def test_random_genomes_have_no_more_phases_than_the_image_has_room_for() -> None:
+    space = PhaseSpace(phases=9, nodes=4)
+    genomes = space.sample(200, np.random.default_rng(0))
+    assert all(space.violation(genome) <= 0 for genome in genomes)
+    assert len({tuple(np.flatnonzero(g.reshape(9, -1)[:, :-1].any(axis=1))) for g in genomes}) > 50  # any of them
+
+
+def test_normalisation_needs_a_mean_for_each_channel() -> None:
+    with pytest.raises(ValueError, match="a mean for each of 3 channels, got 1"):
+        SPACE.build(SPACE.designs()["chain"], normalization=((0.5,), (0.2,)))
+    network = SPACE.build(SPACE.designs()["chain"], normalization=(np.full(3, 0.5), np.full(3, 0.2)))
+    assert network(torch.zeros(2, 3, 32, 32)).dtype == torch.float32
+
+
+def test_the_published_genome_is_at_hand() -> None:
+    assert NSGANET == PUBLISHED
