@@ -89,8 +89,10 @@ class Merge(nn.Conv2d):
         if inputs[0].device.type != "cpu":
             return super().forward(torch.cat(list(inputs), dim=1))
         weights = torch.split(self.weight, self.out_channels, dim=1)  # (channels, channels, 1, 1) each
-        products = [functional.conv2d(one, weight) for one, weight in zip(inputs, weights, strict=True)]
-        return functools.reduce(torch.add, products)
+        merged = functional.conv2d(inputs[0], weights[0])
+        for one, weight in zip(inputs[1:], weights[1:], strict=True):
+            merged.add_(functional.conv2d(one, weight))
+        return merged
 
 
 class _Phase(nn.Module):
