@@ -33,6 +33,7 @@ from evonas.errors import ConfigurationError, EvonasError
 from evonas.evaluation import Evaluator, TrainFromScratch
 from evonas.objectives import CleanError
 from evonas.runs import guarded
+from evonas.runs.execution import resolve_device
 from evonas.search import EvolutionConfig
 from evonas.seeding import generator
 from evonas.spaces import NSGANET, PhaseSpace
@@ -78,21 +79,6 @@ class Args:
 def steps(epochs: int, train: int) -> int:
     """Training steps of one evaluation with so many images."""
     return epochs * math.ceil(train / PAPER.batch_size)
-
-
-def check_device(name: str) -> None:
-    """ConfigurationError where it is not there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cuda", "cpu"):
-        raise ConfigurationError(f"expected a device cuda, cuda:N or cpu, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"expected a device that is there, got {name!r}; torch sees {torch.cuda.device_count()} CUDA devices: "
-            "try this benchmark with --device cpu --epochs 1 --train-limit 500 --val-limit 200"
-        )
 
 
 @dataclass(frozen=True)
@@ -244,7 +230,7 @@ def show(args: Args, alone: Measured, together: Measured, console: Console) -> N
 def main() -> int:
     def run() -> None:
         args = tyro.cli(Args, description=__doc__)
-        check_device(args.device)
+        resolve_device(args.device)  # a clear line where it is not there
         console = Console(width=120)
         data, device = images(args), torch.device(args.device)
         args = replace(args, train_limit=len(data.train), val_limit=len(data.validation))

@@ -41,7 +41,7 @@ def resolve_device(name: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
             f"expected a device that is there, got {name!r}; torch sees {torch.cuda.device_count()} CUDA devices: "
-            "use --device cpu, or start this run again on the machine it began on"
+            "use --device cpu, or a machine that has it"
         )
     return name
 
