@@ -16,33 +16,40 @@ from evonas.seeding import generator
 from evonas.spaces import SPACES
 
 
-def measure(space: Any, n: int, seed: int) -> dict[str, float]:
-    """Median milliseconds of looking up, of building, and of building and counting the same random genomes."""
+def measure(space: Any, n: int, rounds: int, seed: int) -> dict[str, float]:
+    """Median milliseconds a genome of looking up, of building, and of building and counting n genomes, in turns.
+
+    Every round has new genomes, so that nothing is answered from what was looked up before.
+    """
     times: dict[str, list[float]] = {"lookup": [], "building": [], "building and counting": []}
-    for genome in space.sample(n, generator(seed, space.name)):
+    rng = generator(seed, space.name)
+    for _ in range(rounds):
+        genomes = space.sample(n, rng)
         started = time.perf_counter()
-        cost = space.cost(genome)
+        costs = [space.cost(genome) for genome in genomes]
         looked_up = time.perf_counter()
-        network = space.build(genome)
+        networks = [space.build(genome) for genome in genomes]
         built = time.perf_counter()
-        assert (count_params(network), count_macs(network)) == cost
+        counts = [(count_params(network), count_macs(network)) for network in networks]
         counted = time.perf_counter()
+        assert counts == costs
         times["lookup"].append(looked_up - started)
         times["building"].append(built - looked_up)
         times["building and counting"].append(counted - looked_up)
-    return {kind: 1000 * statistics.median(values) for kind, values in times.items()}
+    return {kind: 1000 * statistics.median(values) / n for kind, values in times.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--genomes", type=int, default=50, help="random genomes, each looked up and built in turn")
+    parser.add_argument("--genomes", type=int, default=50, help="new random genomes of a round")
+    parser.add_argument("--rounds", type=int, default=5, help="each looks all genomes up, then builds them")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     slow = False
-    print(f"milliseconds a genome, median of {args.genomes}; counts are compared for each")
+    print(f"milliseconds a genome, median of {args.rounds} rounds of {args.genomes}; counts are compared for each")
     for name, make in sorted(SPACES.items()):
-        medians = measure(make(), args.genomes, args.seed)
+        medians = measure(make(), args.genomes, args.rounds, args.seed)
         for kind, value in medians.items():
             print(f"  {name:8} {kind:22} {value:10.4f}   {value / medians['lookup']:8.0f} x the lookup")
         slow |= medians["building"] < 100 * medians["lookup"]
