@@ -1,4 +1,4 @@
-"""`evonas`: start searches, look at runs, and check them."""
+"""`evonas`: start searches, build adversarial sets, look at both, and check runs."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.errors import ConfigurationError
-from evonas.report import front, population_table, shown
-from evonas.runs import ROCO_PRESETS, RunFolder, command, guarded, run_roco
+from evonas.report import front, plot_images, population_table, shown
+from evonas.runs import BUILD_PRESETS, ROCO_PRESETS, RunFolder, command, guarded, run_build, run_roco
 from evonas.runs.command_line import one_line
 from evonas.runs.folder import stored_searched
 from evonas.runs.search import Plan
@@ -20,9 +22,10 @@ from evonas.runs.stored import recount, reevaluate, stored_plan
 from evonas.search import Entry
 from evonas.search.executors import ignore
 
-__all__ = ["COMMANDS", "Export", "Show", "Verify", "main"]
+__all__ = ["COMMANDS", "AdversarialSetCard", "Export", "Show", "Verify", "main"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
+File = Annotated[Path, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Show:
         for _, row in table.iterrows():
             printed.add_row(row["arch_id"], *(shown(name, row[name]) for name in names), str(row["generation"]))
         Console().print(printed)
+        for name in names:
+            if searched.about.get(name):
+                print(f"{name}: {searched.about[name]}")
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,46 @@ class Verify:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"export": Export, "show": Show, "verify": Verify}
-"""Name -> command on a run that is there; `evonas roco` starts one and has options of its own."""
+@dataclass(frozen=True)
+class AdversarialSetCard:
+    """Check an adversarial set, print its card, and draw some of its images."""
+
+    file: File
+    """The set's file."""
+    picture: Path | None = None
+    """Draw a page of its images into this PNG file."""
+
+    def __call__(self) -> None:
+        found = load_adversarial_set(self.file)
+        print(card_markdown(found.card, found.fingerprint))
+        if self.picture is not None:
+            rows = found.records[np.linspace(0, len(found.records) - 1, min(40, len(found.records))).astype(int)]
+            captions = [
+                f"{found.card.targets[target].name}\n{ATTACK_NAMES[attack]} th {threshold}, class {found.labels[image]}"
+                for image, target, attack, threshold, _ in rows
+            ]
+            title = f"{found.card.name}: {len(rows)} of {len(found.records)} records"
+            plot_images(self.picture, found.images[rows[:, 0]], captions, title)
+            print(f"picture: {self.picture}")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "export": Export, "set": AdversarialSetCard, "show": Show, "verify": Verify,
+}  # fmt: skip
+"""Name -> command on what is there; those of `STARTING` have options of their own."""
+
+STARTING: dict[str, Callable[[Sequence[str]], int]] = {
+    "build-set": lambda words: command(run_build, BUILD_PRESETS, words),
+    "roco": lambda words: command(run_roco, ROCO_PRESETS, words),
+}
+"""Name -> command that starts something, called with its arguments."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line `evonas`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["roco"]:
-        return command(run_roco, ROCO_PRESETS, words[1:])
+    if words and words[0] in STARTING:
+        return STARTING[words[0]](words[1:])
     return guarded(lambda: _parse(words)())
 
 
@@ -94,7 +131,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="evonas",
-            description="Look at a run or check it; `evonas roco --help`: start one.",
+            description="Look at a run or a set and check it; to start one: evonas roco --help, build-set --help.",
             args=words,
         )
     return chosen

@@ -1,9 +1,11 @@
-"""What the tests share: a space so small that it can be listed, and a table of its objectives."""
+"""What the tests share: a space so small that it can be listed, a table of its objectives, small adversarial sets."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,10 @@ import pytest
 from hypothesis import settings
 
 from evonas.types import EvaluationResult, Genome
+
+if TYPE_CHECKING:
+    from evonas.adversarial_sets import AdversarialSet
+    from evonas.data import Dataset
 
 settings.register_profile("evonas", deadline=None)  # a busy machine is no defect
 settings.load_profile("evonas")
@@ -85,3 +91,52 @@ def table() -> Any:
         return EvaluationResult(tuple(genome.tolist()), objectives_of(genome), seed=seed, seconds=0.25)
 
     return evaluate
+
+
+@pytest.fixture(scope="session")
+def make_set() -> Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]:
+    """(data, part -> indices into its adversarial part) -> a set of these images, the last bit of each value turned.
+
+    An index in both parts is one image in both. It says about itself that LeNet was fooled so at th 1.
+    """
+    return _made
+
+
+@pytest.fixture(scope="session")
+def digits_set() -> AdversarialSet:
+    """Twelve digits: eight of L0 and eight of Linf, four of them in both."""
+    from evonas.data import load_data
+
+    return _made(load_data("digits"), {"L0": range(8), "Linf": range(4, 12)})
+
+
+def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
+    from evonas.adversarial_sets import AdversarialSet, Card, CardData, Cell, Piece, Target, assemble
+
+    clean, labels = data.adversarial.images, data.adversarial.labels
+    changed = clean ^ np.uint8(1)
+    pieces = [
+        Piece(target=0, attack=name, threshold=1, images=changed[index], labels=labels[index], sources=index)
+        for name, index in ((name, np.array(chosen, dtype=np.int64)) for name, chosen in parts.items())
+    ]
+    contents = assemble(pieces, clean)
+    cells = tuple(
+        Cell(target="LeNet", attack=each.attack, threshold=1, algorithm="de", population=8, generations=2,
+             tried=len(clean), successful=len(each.labels), epsilon_used=1 / 255, epsilon_mean=1 / 255,
+             evaluations=20, seconds=0.5)
+        for each in pieces
+    )  # fmt: skip
+    target = Target(
+        name="LeNet", width=1.0, params=10, macs=100, epochs=1, lr=0.1, batch_size=8, recipe="SGD",
+        train_images=len(data.train), clean_accuracy=0.5, adversarial_part_accuracy=1.0,
+    )  # fmt: skip
+    about = CardData(
+        name=data.name, n_classes=data.n_classes, image_size=data.image_size, mean=data.mean,
+        deviation=data.deviation, train_images=len(data.train), adversarial_images=len(clean),
+        train_fingerprint=data.train.fingerprint, adversarial_fingerprint=data.adversarial.fingerprint, split_seed=0,
+    )  # fmt: skip
+    card = Card(
+        name="by-hand", data=about, preset="quick", seed=0, device="cpu", precision="fp32", threads=1,
+        targets=(target,), cells=cells, versions={"torch": "2.6"}, created_by="evonas", **contents.counts(),
+    )  # fmt: skip
+    return AdversarialSet(*contents, card=card)

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "certify": {"networks"},
     "spaces": {"networks", "costs"},
     "training": {"data", "attacks", "costs"},
-    "adversarial_sets": {"data", "attacks", "networks", "training"},
+    "adversarial_sets": {"data", "attacks", "networks", "training", "costs"},
     "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify"},
     "search": set(),
     "gradient": {"networks", "spaces", "costs", "attacks", "certify", "data", "training"},

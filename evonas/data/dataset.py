@@ -28,18 +28,30 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over these images and labels, 32 hexadecimal digits."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()[:32]
+
     def take(self, indices: npt.NDArray[np.int64]) -> "Part":
         """The images at these indices, in their order."""
         return Part(np.ascontiguousarray(self.images[indices]), self.labels[indices])
 
     def limited(self, limit: int | None, n_classes: int, rng: np.random.Generator) -> "Part":
         """At most `limit` images, as equally many of each class as there are; None: all."""
+        return self if limit is None or limit >= len(self) else self.take(self.balanced(limit, n_classes, rng))
+
+    def balanced(self, limit: int | None, n_classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """(n,) ascending indices of at most `limit` images, as equally many of each class as there are; None: all."""
         if limit is None or limit >= len(self):
-            return self
+            return np.arange(len(self))
         if limit < n_classes:
             raise DataError(f"expected a limit of at least one image a class ({n_classes}), got {limit}")
         counts = np.bincount(self.labels, minlength=n_classes)
-        return self.take(np.sort(_draw(self.labels, _equal_shares(counts, limit), rng=rng)[0]))
+        return np.sort(_draw(self.labels, _equal_shares(counts, limit), rng=rng)[0])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from evonas.data import Dataset, DeviceData
+from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CostedSpace
 from evonas.seeding import derive_seed
 from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
@@ -86,10 +87,5 @@ def seeded_build(space: BuildingSpace, genome: Genome, data: DeviceData, seed: i
 
     Drawn on the CPU, so that every device starts from the same weights.
     """
-    state = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(seed)
-        network = space.build(genome, data.n_classes, normalization=data.normalization)
-    finally:
-        torch.default_generator.set_state(state)
+    network = seeded(lambda: space.build(genome, data.n_classes, normalization=data.normalization), seed)
     return network.to(data.device)

@@ -1,5 +1,6 @@
 """Networks: plain modules from images in [0, 1] to logits. They know no genomes."""
 
 from evonas.networks.phase import PhaseGraph, PhaseNetwork
+from evonas.networks.victims import VGG16, VICTIMS, DenseNet, LeNet, ResNet
 
-__all__ = ["PhaseGraph", "PhaseNetwork"]
+__all__ = ["VGG16", "VICTIMS", "DenseNet", "LeNet", "PhaseGraph", "PhaseNetwork", "ResNet"]

@@ -1,11 +1,11 @@
 """Building blocks that several families of networks share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalize", "conv_bn_relu", "first_layer"]
+__all__ = ["Normalize", "conv_bn_relu", "first_layer", "seeded"]
 
 
 class Normalize(nn.Module):
@@ -41,3 +41,13 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The network that `build` gives, its initial weights drawn from `seed`; torch's own generator is untouched."""
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        return build()
+    finally:
+        torch.default_generator.set_state(state)

@@ -126,7 +126,10 @@ class _Phase(nn.Module):
 
     def _merge(self, node: int, inputs: Sequence[int], outputs: dict[int, Tensor]) -> Tensor:
         read = [outputs[i] for i in inputs]
-        return read[0] if len(read) == 1 else torch.as_tensor(self.merges[str(node)](read))
+        if len(read) == 1:
+            return read[0]
+        merged: Tensor = self.merges[str(node)](read)
+        return merged
 
 
 class PhaseNetwork(nn.Module):

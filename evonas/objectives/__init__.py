@@ -2,16 +2,34 @@
 
 from collections.abc import Callable
 
+from evonas.objectives.adversarial_set_error import AdversarialSetError
+from evonas.objectives.attack_error import FGSMError, PGDError
 from evonas.objectives.clean_error import CleanError
 from evonas.objectives.cost import Flops, Macs, Params
 from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
 
-__all__ = ["OBJECTIVES", "Candidate", "CleanError", "Column", "CostedSpace", "Flops", "Macs", "Objective", "Params"]
+__all__ = [
+    "OBJECTIVES",
+    "AdversarialSetError",
+    "Candidate",
+    "CleanError",
+    "Column",
+    "CostedSpace",
+    "FGSMError",
+    "Flops",
+    "Macs",
+    "Objective",
+    "PGDError",
+    "Params",
+]
 
-OBJECTIVES: dict[str, Callable[[], Objective]] = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    AdversarialSetError.name: AdversarialSetError,
     CleanError.name: CleanError,
+    FGSMError.name: FGSMError,
     Flops.name: Flops,
     Macs.name: Macs,
+    PGDError.name: PGDError,
     Params.name: Params,
 }
-"""Name -> class; its defaults are the ones a command line uses."""
+"""Name -> class; its defaults are the ones a command line uses. AdversarialSetError takes a set."""

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from evonas.data import batches
-from evonas.errors import ConfigurationError, DivergedError
+from evonas.errors import ConfigurationError
 from evonas.objectives.objective import Candidate, Column, CostedSpace
+from evonas.objectives.scoring import error_under
 
 __all__ = ["CleanError"]
 
@@ -29,12 +28,5 @@ class CleanError:
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         return (Column(self.name, reference=1.0),)
 
-    @torch.no_grad()
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        wrong = 0
-        for images, labels in batches(candidate.data.validation, self.batch_size):
-            logits = candidate.network(images)  # (B, K)
-            if not bool(logits.isfinite().all()):
-                raise DivergedError("training diverged: the network's logits are not finite")
-            wrong += int((logits.argmax(dim=1) != labels).sum())
-        return {self.name: wrong / len(candidate.data.validation)}
+        return {self.name: error_under(candidate.network, batches(candidate.data.validation, self.batch_size))}

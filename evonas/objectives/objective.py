@@ -1,7 +1,7 @@
 """What every objective is, and what it is given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -47,6 +47,10 @@ class Column:
     reference: float
     """Coordinate of the hypervolume's reference point: the worst value that counts."""
     maximize: bool = False
+    about: str = ""
+    """A few words on what was measured, for a picture's axis: `white-box, PGD, linf 8/255, 10 steps`."""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Plain values that say exactly what was measured, such as an attack's numbers; kept in config.json."""
 
 
 class Objective(Protocol):

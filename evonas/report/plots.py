@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +14,7 @@ from evonas.files import replace_file
 from evonas.report.table import HistoryRow, Searched
 from evonas.report.units import axis_label, axis_scale
 
-__all__ = ["plot_front", "plot_history"]
+__all__ = ["plot_front", "plot_history", "plot_images"]
 
 GREY, BLUE = "#b8bcc4", "#1f5fbf"
 
@@ -31,6 +33,8 @@ def plot_front(path: Path, table: pd.DataFrame, searched: Searched) -> None:
     for number, (vertical, horizontal) in enumerate(pairs, start=1):
         axes = figure.add_subplot(rows, columns, number)
         _panel(axes, evaluated, horizontal, vertical, joined=len(searched.objectives) == 2 and not searched.maximize)
+        axes.set_xlabel(_label(horizontal, searched))
+        axes.set_ylabel(_label(vertical, searched))
     found = evaluated[evaluated["rank"] == 0]
     figure.suptitle(f"{searched.method} on {searched.data}: {len(found)} on the front of {len(evaluated)} evaluated")
     _save(figure, path)
@@ -48,6 +52,23 @@ def plot_history(path: Path, history: Sequence[HistoryRow], searched: Searched) 
     _save(figure, path)
 
 
+def plot_images(path: Path, images: npt.NDArray[np.uint8], captions: Sequence[str], title: str) -> None:
+    """A page of images, eight in a row. Written whole or not at all.
+
+    Args:
+        images: (n, 3, H, W) uint8; captions: one for each, drawn above it.
+    """
+    rows = -(-len(images) // 8)
+    figure = Figure(figsize=(12.0, 1.75 * rows + 0.6), layout="constrained")
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, 8, number)
+        axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+        axes.set_title(caption, fontsize=7)
+        axes.set_axis_off()
+    figure.suptitle(title)
+    _save(figure, path)
+
+
 def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool) -> None:
     x = evaluated[horizontal].astype(float) * axis_scale(horizontal)
     y = evaluated[vertical].astype(float) * axis_scale(vertical)
@@ -57,10 +78,14 @@ def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, 
         order = x[on_front].sort_values().index
         axes.step(x[order], y[order], where="post", color=BLUE, alpha=0.5, linewidth=1)
     axes.scatter(x[on_front], y[on_front], s=34, color=BLUE, label="front", zorder=3)
-    axes.set_xlabel(axis_label(horizontal))
-    axes.set_ylabel(axis_label(vertical))
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def _label(column: str, searched: Searched) -> str:
+    """Name and unit, and below what was measured."""
+    about = searched.about.get(column)
+    return f"{axis_label(column)}\n{about}" if about else axis_label(column)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Searched:
     """Every measured column in the order of the tables; searched ones that are missing here come first."""
     reference: tuple[float, ...] = ()
     """Reference point of the hypervolume, one natural value a searched objective."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Column -> a few words on what was measured, for pictures."""
     cost: Callable[[Genome], Cost] | None = None
     """Looks up parameters and MACs of rows that have none of their own (failed ones)."""
 

@@ -35,9 +35,7 @@ def guarded(run: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted as interrupted:
-        print(
-            "stopped: every finished evaluation is in the journal; the same command continues the run", file=sys.stderr
-        )
+        print("stopped: everything finished is kept; the same command goes on from there", file=sys.stderr)
         return interrupted.exit_code
     except KeyboardInterrupt:
         print("stopped before anything was evaluated; the same command starts again", file=sys.stderr)
@@ -103,12 +101,15 @@ def _preset(argv: Sequence[str], default: str) -> str:
 
 
 def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    if get_origin(info.type) is not tuple or get_args(info.type) != (str, ...):
+    """A tuple of words or numbers is one word with commas."""
+    kinds = get_args(info.type)
+    if get_origin(info.type) is not tuple or kinds not in ((str, ...), (int, ...), (float, ...)):
         return None
+    kind = kinds[0]
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="NAME,NAME,...",
-        instance_from_str=lambda words: tuple(word for word in words[0].split(",") if word),
-        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(word, str) for word in value),
-        str_from_instance=lambda value: [",".join(value)],
+        metavar={str: "NAME,NAME,...", int: "INT,INT,...", float: "NUMBER,NUMBER,..."}[kind],
+        instance_from_str=lambda words: tuple(kind(word) for word in words[0].split(",") if word),
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, kind) for each in value),
+        str_from_instance=lambda value: [",".join(map(str, value))],
     )

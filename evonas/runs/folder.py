@@ -112,6 +112,7 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
     return Searched(
         identity["method"], identity["data"]["name"], objectives, tuple(identity["search"]["maximize"]),
         tuple(config["columns"]), tuple(config["reference_point"][name] for name in objectives),
+        {name: measured["about"] for name, measured in config.get("measured", {}).items()},
         lambda genome: space.cost(genome, n_classes),
     )  # fmt: skip
 

@@ -1,30 +1,48 @@
 """RoCo-NAS: NSGA-II over phase bitstrings (Geraeinejad et al., 2021)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
 
+from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, load_adversarial_set
+from evonas.attacks.inference import Precision
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import Evaluator, TrainFromScratch
-from evonas.objectives import OBJECTIVES
+from evonas.objectives import OBJECTIVES, AdversarialSetError
+from evonas.runs.adversarial_sets import check_set, find_or_build, set_path
 from evonas.runs.execution import ExecutionSettings, make_executor, resolve_device, resolve_threads
 from evonas.runs.folder import RunFolder, first_genomes
+from evonas.runs.objectives import AttackSettings, identity_of, make_objectives
+from evonas.runs.retrain import RetrainSettings, check_retraining, retrain_front
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.search import EvolutionConfig
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig, resolve_precision
 
-__all__ = ["ROCO_PRESETS", "RocoSettings", "plan_roco", "roco_from_config", "run_roco", "stored_roco"]
+__all__ = [
+    "ROCO_PRESETS",
+    "Prepared",
+    "RocoSettings",
+    "plan_roco",
+    "prepare_roco",
+    "roco_from_config",
+    "run_roco",
+    "stored_roco",
+]
+
+
+OBJECTIVES_OF_ROCO = ("clean_error", "macs", AdversarialSetError.name)
+"""RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RocoSettings:
-    """RoCo-NAS searches networks of phases that are accurate and small; every run keeps its own folder."""
+    """RoCo-NAS searches networks of phases that are accurate, small and hard to fool; a run keeps its own folder."""
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: minutes on two cores. paper: RoCo-NAS's Tables and Section IV-A."""
@@ -36,6 +54,10 @@ class RocoSettings:
     """Train on a class-balanced subset of so many images."""
     val_limit: int | None = None
     """Rank on a class-balanced subset of so many images."""
+    split_seed: int | None = None
+    """Seed of the data's parts; the run's own, unless given. One for all runs lets them share an adversarial set."""
+    adversarial_set: str = "auto"
+    """The file of a set, or auto: the preset's set of these images, built where it is not there yet."""
     phases: int = 3
     """Computational blocks of a network (Table II)."""
     nodes: int = 6
@@ -51,7 +73,9 @@ class RocoSettings:
     init_from: str | None = None
     """Take the first population from an earlier run's folder or from a table of its genomes."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    search: EvolutionConfig = field(default_factory=EvolutionConfig)
+    search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
+    attacks: AttackSettings = field(default_factory=AttackSettings)
+    after: RetrainSettings = field(default_factory=RetrainSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     out: Path | None = None
     """The run's folder; runs/roco-DATA-PRESET-seedN unless given."""
@@ -63,6 +87,11 @@ class RocoSettings:
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
 
+    @property
+    def needs_set(self) -> bool:
+        """Whether anything is measured on an adversarial set."""
+        return AdversarialSetError.name in self.search.objectives or self.after.retrain
+
 
 ROCO_PRESETS = {
     "quick": RocoSettings(
@@ -71,20 +100,57 @@ ROCO_PRESETS = {
         channels=8,
         designs=("pair",),
         training=TrainingConfig(epochs=2, batch_size=32, lr=0.05),
-        search=EvolutionConfig(population=8, generations=3),
+        search=EvolutionConfig(population=8, generations=3, objectives=OBJECTIVES_OF_ROCO),
     ),
     "paper": RocoSettings(preset="paper"),
 }
 """`paper` is every default: Table II, and Section IV-A with NSGA-Net's training."""
 
 
+FindSet = Callable[[BuildPlan], tuple[AdversarialSet, str]]
+"""The set of a plan, and where it is."""
+
+
 def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
-    """Run or continue the search that `settings` describe. See `run_search` for what is raised."""
-    plan, folder = plan_roco(settings)
-    run_search(plan, folder, make_executor(settings.execution), console or Console())
+    """Run or continue the search that `settings` describe, and what comes after it. See `run_search`, `retrain_front`.
+
+    An adversarial set that is needed and not there is built first.
+    """
+    console = console or Console()
+
+    def find(build: BuildPlan) -> tuple[AdversarialSet, str]:
+        path = set_path(build)
+        return find_or_build(build, path, console), str(path)
+
+    prepared = prepare_roco(settings, find)
+    if settings.after.retrain:
+        check_retraining(prepared.folder, prepared.plan, settings.after)
+    run_search(prepared.plan, prepared.folder, make_executor(settings.execution), console)
+    if settings.after.retrain:
+        retrain_front(prepared.folder, prepared.plan, settings.after, prepared.adversarial_set, console)
 
 
 def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
+    """The run that settings describe; a set that it needs must be there. See `prepare_roco`."""
+    prepared = prepare_roco(settings, found_set)
+    return prepared.plan, prepared.folder
+
+
+def found_set(build: BuildPlan) -> tuple[AdversarialSet, str]:
+    """The set of a plan where it was kept. DataError where it is not there."""
+    path = set_path(build)
+    return load_adversarial_set(path), str(path)
+
+
+class Prepared(NamedTuple):
+    """A run, ready to begin."""
+
+    plan: Plan
+    folder: RunFolder
+    adversarial_set: AdversarialSet | None
+
+
+def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     """The run that settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
     name, because = _data_name(settings)
     own = name.startswith("npz:") or name.endswith(".npz")
@@ -93,11 +159,20 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
     stored = folder.stored()
     identity = stored.get("identity", {})
     device, threads, training, precision_note = _hardware(settings, identity)
-    data = load_data(name, settings.data_root, settings.search.seed, settings.train_limit, settings.val_limit)
+    split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
+    data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
+    precision: Precision = "bf16" if training.precision == "bf16" else "fp32"
+    adversarial_set, set_note = None, ""
+    if settings.needs_set:
+        build = BuildPlan(
+            data=data, split_seed=split_seed, settings=SET_PRESETS[settings.preset], preset=settings.preset,
+            seed=split_seed, device=device, precision=precision, threads=threads,
+        )  # fmt: skip
+        adversarial_set, set_note = _set(settings.adversarial_set, build, find_set)
     space = PhaseSpace(
         settings.phases, settings.nodes, settings.channels, data.image_size, settings.operators, settings.mutation_rate
     )
-    objectives = tuple(choose(OBJECTIVES, objective, "objective")() for objective in settings.search.objectives)
+    objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
     first = _first(settings, space, stored)
     columns = columns_of(objectives, space, data.n_classes)
     plan = Plan(
@@ -108,7 +183,7 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
         data_name=data.name,
         n_classes=data.n_classes,
         settings=_as_json(settings),
-        notes=tuple(note for note in (because, precision_note, f"device: {device}, threads: {threads}") if note),
+        notes=tuple(filter(None, (because, precision_note, f"device: {device}, threads: {threads}", set_note))),
         first=first,
         retry_failed=settings.retry_failed,
         identity={
@@ -116,7 +191,7 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
             "space": {"name": space.name, **asdict(space)},
             "data": _data_identity(data),
             "training": {"recipe": "standard", **asdict(training)},
-            "objectives": {part.name: asdict(part) for part in objectives},  # type: ignore[call-overload]
+            "objectives": {part.name: identity_of(part) for part in objectives},
             "search": {
                 "objectives": list(settings.search.objectives),
                 "maximize": [name for name in settings.search.objectives if columns[name].maximize],
@@ -129,15 +204,18 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
             "threads": threads,
         },
     )
-    return plan, folder
+    return Prepared(plan, folder, adversarial_set)
 
 
 def roco_from_config(config: Mapping[str, Any]) -> RocoSettings:
     """The settings that a run's config.json holds."""
     given = dict(config["settings"])
-    parts = {"training": TrainingConfig, "search": EvolutionConfig, "execution": ExecutionSettings}
+    parts = {
+        "training": TrainingConfig, "search": EvolutionConfig, "attacks": AttackSettings, "after": RetrainSettings,
+        "execution": ExecutionSettings,
+    }  # fmt: skip
     for name, part in parts.items():
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given[name].items()}
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.get(name, {}).items()}
         given[name] = part(**values)
     paths = {name: None if given[name] is None else Path(given[name]) for name in ("out", "data_root")}
     return RocoSettings(**{**given, **paths, "designs": tuple(given["designs"])})
@@ -145,7 +223,7 @@ def roco_from_config(config: Mapping[str, Any]) -> RocoSettings:
 
 def stored_roco(path: Path, config: Mapping[str, Any]) -> Plan:
     """The plan of the run in folder `path`, from its config.json."""
-    return plan_roco(replace(roco_from_config(config), out=path))[0]
+    return plan_roco(replace(roco_from_config(config), out=path, after=RetrainSettings()))[0]
 
 
 def _data_name(settings: RocoSettings) -> tuple[str, str]:
@@ -187,6 +265,16 @@ def _first(settings: RocoSettings, space: PhaseSpace, stored: Mapping[str, Any])
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"{settings.init_from}: {error}") from error
     return tuple(dict.fromkeys(canonical))[: settings.search.population]
+
+
+def _set(asked: str, build: BuildPlan, find_set: FindSet) -> tuple[AdversarialSet, str]:
+    """The set that a run measures on, checked against its data, and one line about it."""
+    if asked == "auto":
+        found, path = find_set(build)
+    else:
+        found, path = load_adversarial_set(asked), asked
+    check_set(found, build.data, path)
+    return found, f"adversarial set: {found.card.name}, {len(found)} images, {path}"
 
 
 def _data_identity(data: Dataset) -> dict[str, Any]:

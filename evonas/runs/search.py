@@ -70,7 +70,8 @@ class Plan:
     def searched(self) -> Searched:
         return Searched(
             self.method, self.data_name, self.search.objectives, self.maximize, tuple(self.columns),
-            tuple(self.reference_point.values()), lambda genome: self.space.cost(genome, self.n_classes),
+            tuple(self.reference_point.values()), {name: column.about for name, column in self.columns.items()},
+            lambda genome: self.space.cost(genome, self.n_classes),
         )  # fmt: skip
 
 
@@ -98,6 +99,9 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
             {
                 "settings": plan.settings, "identity": plan.identity, "notes": list(plan.notes),
                 "columns": list(plan.columns), "reference_point": plan.reference_point,
+                "measured": {
+                    name: {"about": column.about, **column.metadata} for name, column in plan.columns.items()
+                },
                 "evaluations": plan.search.evaluations,
             }
         )  # fmt: skip

@@ -1,5 +1,7 @@
 """Which arithmetic a network trains in, and what speaks for it."""
 
+from typing import Literal
+
 import torch
 
 from evonas.errors import ConfigurationError
@@ -9,7 +11,7 @@ __all__ = ["PRECISIONS", "resolve_precision"]
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
-def resolve_precision(precision: str, device: torch.device) -> tuple[str, str]:
+def resolve_precision(precision: str, device: torch.device) -> tuple[Literal["fp32", "bf16"], str]:
     """`fp32` or `bf16` for `auto`, and one line that says why.
 
     bf16 is autocast over fp32 weights with channels_last tensors. `auto` takes it where the hardware has bf16
@@ -17,8 +19,10 @@ def resolve_precision(precision: str, device: torch.device) -> tuple[str, str]:
     """
     if precision not in PRECISIONS:
         raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision != "auto":
-        return precision, f"precision: {precision}, as asked"
+    if precision == "bf16":
+        return "bf16", "precision: bf16, as asked"
+    if precision == "fp32":
+        return "fp32", "precision: fp32, as asked"
     if device.type == "cuda":
         with torch.cuda.device(device):
             supported = torch.cuda.is_bf16_supported(including_emulation=False)

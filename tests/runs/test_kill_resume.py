@@ -92,7 +92,7 @@ def test_ctrl_c_ends_after_a_whole_line_and_says_how_to_continue(undisturbed: Pa
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert error == "stopped: every finished evaluation is in the journal; the same command continues the run\n"
+    assert error == "stopped: everything finished is kept; the same command goes on from there\n"
     assert (out / "journal.jsonl").read_bytes().endswith(b"\n")
     assert 3 <= lines(out) < 1 + EVALUATIONS
     assert journal(out) == journal(undisturbed)[: lines(out)]

@@ -1,0 +1,31 @@
+"""Adversarial sets: made once from target networks, shown to every candidate."""
+
+from evonas.adversarial_sets.build import build_adversarial_set
+from evonas.adversarial_sets.card import ATTACK_NAMES, Card, CardData, Cell, Target
+from evonas.adversarial_sets.card_page import card_markdown
+from evonas.adversarial_sets.contents import RECORD_COLUMNS, AdversarialSet, Contents, Piece, assemble, image_digests
+from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
+from evonas.adversarial_sets.plan import BuildPlan, BuildProgress
+from evonas.adversarial_sets.settings import SET_PRESETS, SetSettings
+
+__all__ = [
+    "ATTACK_NAMES",
+    "RECORD_COLUMNS",
+    "SET_PRESETS",
+    "AdversarialSet",
+    "BuildPlan",
+    "BuildProgress",
+    "Card",
+    "CardData",
+    "Cell",
+    "Contents",
+    "Piece",
+    "SetSettings",
+    "Target",
+    "assemble",
+    "build_adversarial_set",
+    "card_markdown",
+    "image_digests",
+    "load_adversarial_set",
+    "save_adversarial_set",
+]

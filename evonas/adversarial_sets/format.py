@@ -1,0 +1,189 @@
+"""An adversarial set on disk: one safetensors file, and its card beside it to read."""
+
+import contextlib
+import hashlib
+import io
+import json
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Never
+
+import safetensors.numpy
+
+from evonas.adversarial_sets.card import Card
+from evonas.adversarial_sets.card_page import card_markdown
+from evonas.adversarial_sets.contents import TENSORS, AdversarialSet, Contents, stored_bytes
+from evonas.errors import DataError
+from evonas.files import replace_file, storage_errors
+
+__all__ = ["LARGEST_FILE", "load_adversarial_set", "save_adversarial_set"]
+
+LARGEST_FILE = 4 * 2**30
+"""Bytes; a set of a million images is smaller. Larger files are refused unread."""
+
+_LARGEST_HEADER = 4 * 2**20
+"""Bytes of the file's header, which holds the card, and of the card beside it; thousands of cells are smaller."""
+
+_REMEDY = "copy it there again, or build one (python experiments/build_adversarial_set.py)"
+
+
+def save_adversarial_set(path: str | Path, the_set: AdversarialSet) -> None:
+    """Write PATH.safetensors, PATH.json and PATH.md, each whole or not at all.
+
+    An older card goes first, so that no crash leaves a file beside a card that is not its own.
+
+    Raises:
+        StorageError: the disk is full, the folder cannot be written.
+    """
+    file, card, page = _files(path)
+    head, arrays = _head(the_set), [stored_bytes(getattr(the_set, name)) for name in TENSORS]
+    digest = hashlib.sha256(head)
+    for array in arrays:
+        digest.update(array)
+    text = json.dumps({"sha256": digest.hexdigest(), **the_set.card.to_json()}, indent=2, allow_nan=False)
+    markdown = card_markdown(the_set.card, the_set.fingerprint, digest.hexdigest())
+    with storage_errors(f"write {card}"):
+        card.unlink(missing_ok=True)
+    replace_file(file, lambda out: out.writelines([head, *arrays]))
+    replace_file(card, lambda out: out.write(f"{text}\n".encode()))
+    replace_file(page, lambda out: out.write(markdown.encode()))
+
+
+def load_adversarial_set(path: str | Path) -> AdversarialSet:
+    """Read a set and prove that it is whole: every bit of the file counts. Nothing is unpickled or run.
+
+    PATH may end in .safetensors or not. Where PATH.json is beside it, the file must be the one that it describes; a
+    file that was shared alone is held against the hash inside it. Takes about twice the file's size of memory.
+
+    Raises:
+        DataError: one line, whatever the file holds instead.
+    """
+    file, card, _ = _files(path)
+    with _explained(f"expected an adversarial set in {file}", _REMEDY):
+        try:
+            data = _read(file, LARGEST_FILE, _read_header)
+        except FileNotFoundError as error:
+            raise DataError("there is no such file") from error
+        the_set = _parsed(data)
+    remedy = "copy both again, or remove the card: the file is whole"
+    with _explained(f"expected {card} to describe {file.name}", remedy), contextlib.suppress(FileNotFoundError):
+        _check_card(_read(card, _LARGEST_HEADER), hashlib.sha256(data).hexdigest(), the_set.card)
+    return the_set
+
+
+def _files(path: str | Path) -> tuple[Path, Path, Path]:
+    stem = str(path).removesuffix(".safetensors")
+    return Path(f"{stem}.safetensors"), Path(f"{stem}.json"), Path(f"{stem}.md")
+
+
+@contextlib.contextmanager
+def _explained(expected: str, remedy: str) -> Iterator[None]:
+    """Whatever a strange file makes the code inside raise becomes one DataError of one printable line."""
+    try:
+        yield
+    except (DataError, OSError, ValueError, OverflowError, RecursionError) as error:
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        line = " ".join(f"{expected}: {cause}; {remedy}".split())
+        raise DataError("".join(letter if letter.isprintable() else "?" for letter in line)) from error
+
+
+def _read(path: Path, limit: int, look: Callable[[IO[bytes], int], object] = lambda file, size: None) -> bytes:
+    """A regular file, whole; `look` may refuse it by its first bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("it is no regular file")
+    if status.st_size > limit:
+        raise DataError(f"it has {status.st_size} bytes, the largest that is read has {limit}")
+    with open(path, "rb") as file:
+        look(file, status.st_size)
+        file.seek(0)
+        return file.read(status.st_size)
+
+
+def _read_header(file: IO[bytes], size: int) -> tuple[bytes, dict[str, str]]:
+    """(the raw header with its length, metadata) of a set's file, which has exactly the bytes that it declares."""
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > min(size - 8, _LARGEST_HEADER):
+        raise DataError("it does not start with the length of a header, so it is foreign or cut short")
+    raw = file.read(length)
+    header = _json(raw)
+    if not isinstance(header, dict) or header.keys() != {"__metadata__", *TENSORS}:
+        raise DataError(f"its header does not list {', '.join(TENSORS)}, so it is foreign")
+    metadata = header["__metadata__"]
+    if not isinstance(metadata, dict) or metadata.keys() != {"card", "sha256"}:
+        raise DataError("its header holds no card, so it is foreign")
+    try:
+        known = all(header[name]["dtype"] == dtype for name, dtype in TENSORS.items())
+        end = max(header[name]["data_offsets"][1] for name in TENSORS)
+    except (TypeError, KeyError, IndexError) as error:
+        raise DataError("its header does not say where the arrays are") from error
+    if not known:
+        raise DataError(f"its arrays are not of the types {TENSORS}")
+    if end != size - 8 - length:
+        raise DataError(f"its header declares {end} bytes of arrays, {size - 8 - length} are there")
+    return prefix + raw, metadata
+
+
+def _parsed(data: bytes) -> AdversarialSet:
+    head, metadata = _read_header(io.BytesIO(data), len(data))
+    try:
+        contents = Contents(**safetensors.numpy.load(data))
+    except safetensors.SafetensorError as error:
+        raise DataError(str(error)) from error
+    if _content_hash(metadata["card"], contents) != metadata["sha256"]:
+        raise DataError("it is damaged: its contents do not have the SHA-256 that they were written with")
+    the_set = AdversarialSet(*contents, card=Card.from_json(_json(metadata["card"])))
+    if _head(the_set) != head:
+        raise DataError("its header is not as this format writes it")
+    return the_set
+
+
+def _check_card(text: bytes, sha256: str, card: Card) -> None:
+    """Refuse a card that was written for another file, or was changed."""
+    value = _json(text)
+    if not isinstance(value, dict) or value.pop("sha256", None) != sha256:
+        raise DataError(f"it does not name the file's SHA-256, {sha256}")
+    if Card.from_json(value) != card:
+        raise DataError("it is not the card that the file itself holds")
+
+
+def _json(text: bytes | str) -> Any:
+    """JSON as its standard has it: UTF-8, no NaN, no key twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def constant(name: str) -> Never:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(
+            text.decode() if isinstance(text, bytes) else text, object_pairs_hook=once, parse_constant=constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"expected JSON, got something else ({error})") from error
+
+
+def _head(the_set: AdversarialSet) -> bytes:
+    """The one header of a set: its length in 8 bytes, then JSON padded with spaces, so that arrays start aligned."""
+    card = json.dumps(the_set.card.to_json(), separators=(",", ":"), allow_nan=False)
+    header: dict[str, Any] = {"__metadata__": {"card": card, "sha256": _content_hash(card, the_set.contents)}}
+    start = 0
+    for name, dtype in TENSORS.items():
+        array = getattr(the_set, name)
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
+        start += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _content_hash(card: str, contents: Contents) -> str:
+    digest = hashlib.sha256(card.encode())
+    for name in TENSORS:
+        digest.update(stored_bytes(getattr(contents, name)))
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""The half-built set on disk: finished parts are kept, so that an interrupted building goes on where it stopped."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load, save
+
+from evonas.errors import RunMismatchError
+from evonas.files import replace_file, seal, storage_errors, take_lock, unseal
+
+__all__ = ["Work"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Work:
+    """Finished parts by name, each arrays in a file and facts in one sealed line of a ledger.
+
+    Used as a context manager, in which no other process builds the same set. A part whose line or file is damaged is
+    not there, and is made again.
+
+    Raises:
+        RunMismatchError: the folder was begun with another identity.
+        RunInUseError: another process is at it.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.identity = json.loads(json.dumps(identity))
+        self._facts: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        ledger = self.folder / "ledger.jsonl"
+        with storage_errors(f"open {ledger}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(ledger, "a+b")
+        try:
+            take_lock(self._file, ledger)
+            self._file.seek(0)
+            lines = [unseal(line) for line in self._file.read().splitlines(keepends=True)]
+            known = [line for line in lines if line is not None]
+            header = next((line["identity"] for line in known if "identity" in line), None)
+            if header is not None and header != self.identity:
+                names = [name for name in self.identity if header.get(name) != self.identity[name]]
+                raise RunMismatchError(
+                    f"{self.folder} was begun with another {', '.join(names)}; name another file with --out, "
+                    "or remove that folder"
+                )
+            if header is None:  # new, or its first line is damaged: parts say nothing about what they belong to
+                self._file.truncate(0)
+                self._append({"identity": self.identity})
+            else:
+                self._facts = {line["part"]: line for line in known if "part" in line}
+                if lines[-1] is None:  # torn by a crash: the next line starts anew
+                    self._file.write(b"\n")
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def get(self, part: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+        """(facts, arrays) of a finished part; None where it is still to be made."""
+        facts = self._facts.get(part)
+        try:
+            content = (self.folder / f"{part}.safetensors").read_bytes()
+        except OSError:
+            return None
+        if facts is None or hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            return None
+        return facts["facts"], load(content)
+
+    def put(self, part: str, facts: Mapping[str, Any], arrays: Arrays) -> None:
+        """Keep a finished part: its file first, then its line."""
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        replace_file(self.folder / f"{part}.safetensors", lambda file: file.write(content))
+        self._append({"part": part, "sha256": hashlib.sha256(content).hexdigest(), "facts": dict(facts)})
+
+    def remove(self) -> None:
+        """The set is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with storage_errors(f"write {self.folder}"):
+            self._file.write(seal(record))
+            self._file.flush()
+        if "part" in record:
+            self._facts[record["part"]] = json.loads(json.dumps(record))

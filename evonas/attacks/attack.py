@@ -1,0 +1,126 @@
+"""What every attack is, what it checks, and how it leaves a model as it found it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import ConfigurationError, DivergedError
+
+__all__ = ["Attack", "check_inputs", "check_logits", "frozen", "margins", "needs_generator", "toward"]
+
+
+class Attack(Protocol):
+    """A frozen value that makes images which a model gets wrong, called as `attack(model, images, labels)`.
+
+    model maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has the
+    shape, dtype and device of `images`, lies in [0, 1] and in the ball of `radius` around them. The model's weights,
+    modes and flags are as before. `generator`, on the device of `images`, is required where an attack draws.
+    """
+
+    name: ClassVar[str]
+    """Its name in `ATTACKS`."""
+
+    @property
+    def norm(self) -> str:
+        """l0 (changed pixels), l2 or linf (both on the [0, 1] scale): what `radius` is measured in."""
+        ...
+
+    @property
+    def radius(self) -> float:
+        """No result is farther from its clean image; infinite where nothing bounds it."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor: ...
+
+
+def check_inputs(images: Tensor, labels: Tensor) -> None:
+    """ConfigurationError unless images are (B, C, H, W) floats in [0, 1] and labels (B,) int64 classes."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        raise ConfigurationError(
+            f"expected images as a (B, C, H, W) floating-point tensor in [0, 1], got {_described(images)}; "
+            "divide 8-bit images by 255"
+        )
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ConfigurationError(
+            f"expected labels as a ({len(images)},) int64 tensor of classes, got {_described(labels)}"
+        )
+    if images.device != labels.device:
+        raise ConfigurationError(f"expected images and labels on one device, got {images.device} and {labels.device}")
+    if not len(images):
+        return
+    if not bool(((images >= 0) & (images <= 1)).all()):  # NaN is neither
+        raise ConfigurationError(
+            f"expected images in [0, 1], got values from {float(images.min())} to {float(images.max())}; "
+            "normalisation belongs into the model's first layer"
+        )
+    if int(labels.min()) < 0:
+        raise ConfigurationError(f"expected labels >= 0, got {int(labels.min())}")
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """ConfigurationError unless logits are (B, K) and every label is below K; DivergedError unless they are finite."""
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise ConfigurationError(f"expected ({len(labels)}, K) logits from the model, got {tuple(logits.shape)}")
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise ConfigurationError(f"expected labels below the {logits.shape[1]} classes, got {int(labels.max())}")
+    if not bool(logits.isfinite().all()):
+        raise DivergedError("the network's logits are not finite")
+
+
+def needs_generator(generator: torch.Generator | None, what: str) -> torch.Generator:
+    """`generator`, or a ConfigurationError that says what draws."""
+    if generator is None:
+        raise ConfigurationError(f"expected a torch.Generator for {what}, got None; pass generator=...")
+    return generator
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Within, the model is in eval mode and none of its parameters asks for gradients; afterwards all is as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,) float32: the true class's logit minus the largest other one; negative only where the model is wrong."""
+    scores = logits.float()
+    true = scores.gather(1, labels[:, None])  # (B, 1)
+    others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    return true.squeeze(1) - others
+
+
+def toward(clean: Tensor, changed: Tensor) -> Tensor:
+    """`changed` (float32) in the dtype of `clean`, rounded so that no value moves farther from `clean`.
+
+    Plain rounding to half precision could leave the ball. All values are >= 0, so that a float's neighbour is the
+    next integer of its bits.
+    """
+    if clean.dtype == changed.dtype:
+        return changed
+    if clean.dtype not in (torch.float16, torch.bfloat16):
+        return changed.to(clean.dtype)
+    rounded = changed.to(clean.dtype)
+    farther = (rounded.float() - clean.float()).abs() > (changed - clean.float()).abs()
+    step = torch.where(farther, torch.sign(clean.float() - rounded.float()), 0.0)
+    return (rounded.contiguous().view(torch.int16) + step.to(torch.int16)).view(clean.dtype)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {tuple(value.shape)} tensor of {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__

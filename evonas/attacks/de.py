@@ -1,0 +1,86 @@
+"""Differential evolution of many problems at once."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["DifferentialEvolution", "de_population"]
+
+
+def de_population(population: int, genes: int) -> int:
+    """Individuals of one problem: `population` rounded down to a multiple of the genes, at least one each, and 5.
+
+    Kotyan and Vargas (2019): max(1, 400 // genes) for each gene.
+    """
+    return max(5, max(1, population // genes) * genes)
+
+
+class DifferentialEvolution:
+    """best/1/bin with crossover rate 1 (Storn and Price, 1997), for B problems side by side; scores are minimised.
+
+    Starts from a latin hypercube. Every generation each problem draws one scale factor from U(0.5, 1); a trial is the
+    best plus the scaled difference of two others, genes outside the cube are drawn anew, and a trial replaces its
+    parent where it is not worse. Scores arrive for a whole generation at a time, so the best changes between
+    generations only.
+
+    Args:
+        problems, individuals, genes: B, NP >= 4 and D.
+        generator: its device is where everything lives.
+    """
+
+    def __init__(self, problems: int, individuals: int, genes: int, generator: torch.Generator) -> None:
+        self.generator = generator
+        shape = (problems, individuals, genes)
+        strata = self._uniform(*shape).argsort(dim=1)
+        self._trials = self._uniform(*shape).add_(strata).div_(individuals)  # (B, NP, D)
+        self._population = self._trials
+        self._scores: Tensor | None = None  # (B, NP)
+
+    def ask(self) -> Tensor:
+        """(B, NP, D) points of the unit cube to be scored next."""
+        if self._scores is not None:
+            self._trials = self._mutants(self._scores)
+        return self._trials
+
+    def tell(self, scores: Tensor) -> None:
+        """(B, NP) scores of what `ask` gave last."""
+        if self._scores is None:
+            self._scores = scores
+            return
+        better = scores <= self._scores
+        self._scores = torch.where(better, scores, self._scores)
+        self._population = torch.where(better[..., None], self._trials, self._population)
+
+    def keep(self, problems: Tensor) -> None:
+        """Go on with these problems alone: indices or a (B,) mask."""
+        self._population, self._trials = self._population[problems], self._trials[problems]
+        if self._scores is not None:
+            self._scores = self._scores[problems]
+
+    def _mutants(self, scores: Tensor) -> Tensor:
+        problems, individuals, genes = self._population.shape
+        best = self._at(scores.argmin(dim=1, keepdim=True))  # (B, 1, D)
+        scale = self._uniform(problems, 1, 1).mul_(0.5).add_(0.5)
+        first, second = self._two_others(problems, individuals)
+        trials = self._at(first).sub_(self._at(second)).mul_(scale).add_(best)
+        outside = (trials < 0) | (trials > 1)
+        return torch.where(outside, self._uniform(problems, individuals, genes), trials)
+
+    def _two_others(self, problems: int, individuals: int) -> tuple[Tensor, Tensor]:
+        """(B, NP) indices each: two different individuals besides the parent, every pair as likely."""
+        parent = torch.arange(individuals, device=self.generator.device)
+        first = self._below(individuals - 1, problems, individuals)
+        first += first >= parent
+        second = self._below(individuals - 2, problems, individuals)
+        second += second >= torch.minimum(first, parent)
+        second += second >= torch.maximum(first, parent)
+        return first, second
+
+    def _at(self, chosen: Tensor) -> Tensor:
+        """(B, n) indices -> (B, n, D) individuals."""
+        return self._population.gather(1, chosen[..., None].expand(-1, -1, self._population.shape[2]))
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+
+    def _below(self, limit: int, *shape: int) -> Tensor:
+        return torch.randint(limit, shape, generator=self.generator, device=self.generator.device)

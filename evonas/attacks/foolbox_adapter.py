@@ -1,0 +1,143 @@
+"""What the attacks of other libraries share: they are loaded when called, see a float32 model that is frozen, and get
+their result checked and put into its ball."""
+
+import contextlib
+import importlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evonas.attacks.attack import check_inputs, check_logits, frozen, toward
+from evonas.errors import ConfigurationError
+
+__all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_epsilon", "into_ball", "library", "radius_of"]
+
+LibraryAttack = Callable[["Float32Model", Tensor, Tensor], Tensor]
+"""(model, images (B, C, H, W) float32, labels (B,)) -> images; only images that the model gets right come."""
+
+
+def library(name: str) -> Any:
+    """The module `name` of the extra `audit`, or a ConfigurationError that says how to get it."""
+    with warnings.catch_warnings(), _without_git():
+        warnings.filterwarnings("ignore", message=".*scipy.ndimage", category=DeprecationWarning)  # foolbox 3.3.4
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            cause = str(error).strip().partition("\n")[0]
+            raise ConfigurationError(
+                f"expected {name} for this attack, got: {cause}; pip install 'evonas[audit]'"
+            ) from None
+
+
+@contextlib.contextmanager
+def _without_git() -> Iterator[None]:
+    """foolbox loads GitPython, which refuses a machine without git; neither is used here."""
+    name = "GIT_PYTHON_REFRESH"
+    before = os.environ.get(name)
+    os.environ[name] = "quiet"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+class Float32Model(nn.Module):
+    """A model as libraries expect it: float32 images to float32 logits, in eval mode.
+
+    The model itself is no submodule, so that what a library does to this one does not reach it.
+
+    Args:
+        dtype: what the model computes in; images are rounded to it on their way.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.answer: tuple[Callable[[Tensor], Tensor]] = (model,)
+        self.dtype = dtype
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.answer[0](images.to(self.dtype)).float()
+
+
+def as_foolbox_model(model: Float32Model, device: torch.device) -> Any:
+    """`model` as foolbox takes it, for images in [0, 1]."""
+    return library("foolbox").PyTorchModel(model, bounds=(0, 1), device=device)
+
+
+def adapted(
+    attack: LibraryAttack, model: nn.Module, images: Tensor, labels: Tensor, norm: str, epsilon: float | None
+) -> Tensor:
+    """(B, C, H, W) images after a library's attack, in the ball and in [0, 1], in the dtype of `images`.
+
+    Only images that the model gets right are attacked; the others stay as they are, and so does one that the library
+    made not finite. A model of half precision is asked in half precision; everything else is computed in float32.
+
+    Args:
+        norm, epsilon: the ball (l2 or linf); None: no bound. Where it is 0, nothing is asked of the model.
+    Raises:
+        ConfigurationError: what `check_inputs` refuses, or labels that the model has no logit for.
+    """
+    check_inputs(images, labels)
+    if epsilon == 0 or not len(images):
+        return images.detach().clone()
+    with frozen(model), torch.inference_mode(False), torch.enable_grad():
+        images, labels = images.detach().clone(), labels.clone()
+        asked = Float32Model(model, images.dtype)
+        clean = images.float().contiguous()
+        with torch.no_grad():
+            logits = asked(clean)
+        check_logits(logits, labels)
+        if logits.shape[1] < 2:
+            raise ConfigurationError("expected a model of at least 2 classes, got 1")
+        right = torch.nonzero(logits.argmax(dim=1) == labels).squeeze(1)
+        result = clean.clone()
+        if len(right):
+            found = attack(asked, clean[right], labels[right]).detach()
+            result[right] = into_ball(clean[right], found, norm, radius_of(epsilon))
+        return torch.where(result == clean, images, _rounded(images, result, norm, radius_of(epsilon)))
+
+
+def _rounded(images: Tensor, result: Tensor, norm: str, radius: float) -> Tensor:
+    """`result` in the dtype of `images`: to the nearest, which is what the model saw, where that stays in the ball."""
+    nearest = result.to(images.dtype)
+    inside = _lengths(nearest.float() - images.float(), norm) <= radius
+    return torch.where(inside, nearest, toward(images, result))
+
+
+def into_ball(clean: Tensor, found: Tensor, norm: str, radius: float) -> Tensor:
+    """`found` clipped to the ball (linf), or drawn back to it in a straight line (l2), then to [0, 1].
+
+    An image with a value that is not finite becomes the clean one.
+    """
+    finite = found.flatten(1).isfinite().all(dim=1).view(-1, 1, 1, 1)
+    found = torch.where(finite, found, clean).clamp(0.0, 1.0)
+    change = found - clean
+    outside = _lengths(change, norm) > radius
+    clipped = change.clamp(-radius, radius) if norm == "linf" else change * (radius / _lengths(change, norm))
+    return torch.where(outside, (clean + clipped).clamp(0.0, 1.0), found)
+
+
+def _lengths(change: Tensor, norm: str) -> Tensor:
+    """(B, 1, 1, 1) length of each image's change."""
+    order = math.inf if norm == "linf" else 2.0
+    lengths: Tensor = torch.linalg.vector_norm(change.flatten(1), order, dim=1)
+    return lengths.view(-1, 1, 1, 1)
+
+
+def radius_of(epsilon: float | None) -> float:
+    return math.inf if epsilon is None else epsilon
+
+
+def check_epsilon(epsilon: float | None) -> None:
+    """ConfigurationError unless it is None or a finite number >= 0."""
+    if epsilon is not None and not 0 <= epsilon < math.inf:
+        raise ConfigurationError(f"expected epsilon >= 0, or None for no bound, got {epsilon}")

@@ -1,0 +1,282 @@
+"""Steps along the gradient, projected back into a ball: FGSM, BIM and PGD in L-inf and L2."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evonas.attacks.attack import check_inputs, check_logits, frozen, margins, needs_generator, toward
+from evonas.attacks.inference import Precision, check_precision, inference_copy
+from evonas.attacks.losses import LOSSES
+from evonas.errors import ConfigurationError, choose
+
+__all__ = ["BIM", "FGSM", "PGD", "GradientAttack"]
+
+UNSURE = 1 / 32
+"""A bf16 margin below this share of the largest logit is looked at again in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack:
+    """What FGSM, BIM and PGD share. Pixels and epsilon on the [0, 1] scale."""
+
+    epsilon: float = 8 / 255
+    """Radius of the ball; 0 gives the clean images."""
+    norm: Literal["linf", "l2"] = "linf"
+    random_start: bool = False
+    """Start at a uniformly drawn point of the ball; else at the clean image."""
+    start_deviation: float = 0.0
+    """Start at the clean image plus Gaussian noise of this deviation (TRADES: 0.001)."""
+    restarts: int = 1
+    """Attacks of each image from different starts; the worst is kept: one that fools, else the one of largest loss."""
+    targeted: bool = False
+    """Labels are the classes that the model is to see instead."""
+    loss: Literal["cross_entropy", "kl", "margin"] = "cross_entropy"
+    stop_when_fooled: bool = False
+    """An image that is fooled, attacked or clean, stays as it is (worst over iterates, as AutoAttack counts); else
+    every image takes every step and the last iterate counts (as TRADES and the papers do)."""
+    precision: Precision = "fp32"
+    """bf16: gradients by a fast copy of the model (see `inference_copy`); what it calls fooled by a low margin is
+    confirmed in float32."""
+
+    def __post_init__(self) -> None:
+        choose(LOSSES, self.loss, "attack loss")
+        check_precision(self.precision)
+        if self.norm not in ("linf", "l2"):
+            raise ConfigurationError(f"expected norm linf or l2, got {self.norm!r}")
+        if not (0 <= self.epsilon < math.inf and self.start_deviation >= 0 and self.restarts >= 1):
+            raise ConfigurationError(
+                "expected epsilon >= 0, start_deviation >= 0 and restarts >= 1, "
+                f"got {self.epsilon}, {self.start_deviation} and {self.restarts}"
+            )
+        if self.random_start and self.start_deviation:
+            raise ConfigurationError("expected random_start or start_deviation, got both")
+        if self.restarts > 1 and not self.draws:
+            raise ConfigurationError("expected random_start or start_deviation with restarts, got neither")
+        if self.loss == "kl" and (self.targeted or not self.draws):
+            raise ConfigurationError(
+                "expected loss kl untargeted and with random_start or start_deviation: "
+                "its gradient at the clean image is 0"
+            )
+
+    @property
+    def draws(self) -> bool:
+        """Whether a generator is required."""
+        return self.random_start or self.start_deviation > 0
+
+    @property
+    def radius(self) -> float:
+        return self.epsilon
+
+    def _attack(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator | None,
+        size: float,
+        steps: int,
+    ) -> Tensor:
+        """`steps` steps of length `size` for every restart."""
+        check_inputs(images, labels)
+        generator = needs_generator(generator, f"{type(self).__name__}'s start") if self.draws else None
+        if not self.epsilon or not len(images):
+            return images.clone()
+        with frozen(model), torch.inference_mode(False), torch.enable_grad():
+            run = _Run(self, model, images, labels, size, steps)
+            for _ in range(self.restarts):
+                run.once(generator)
+            return toward(images, run.found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(GradientAttack):
+    """Fast gradient sign method (Goodfellow et al., 2015): one step of length epsilon; in L2 along the gradient."""
+
+    name: ClassVar[str] = "fgsm"
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
+        return self._attack(model, images, labels, generator, self.epsilon, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(GradientAttack):
+    """Projected gradient descent (Madry et al., 2018): sign steps in L-inf, normalised gradient steps in L2."""
+
+    name: ClassVar[str] = "pgd"
+    step_size: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_steps(self.step_size, self.steps)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
+        return self._attack(model, images, labels, generator, self.step_size, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BIM(GradientAttack):
+    """Basic iterative method (Kurakin et al., 2017): small steps from the clean image, by default of 1/255."""
+
+    name: ClassVar[str] = "bim"
+    step_size: float = 1 / 255
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_steps(self.step_size, self.steps)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
+        return self._attack(model, images, labels, generator, self.step_size, self.steps)
+
+
+def _check_steps(step_size: float, steps: int) -> None:
+    if not (0 < step_size < math.inf and steps >= 1):
+        raise ConfigurationError(f"expected step_size > 0 and steps >= 1, got {step_size} and {steps}")
+
+
+class _Run:
+    """One attack on one batch; `found` holds the worst image of all restarts so far, in float32 at least."""
+
+    def __init__(
+        self, attack: GradientAttack, model: nn.Module, images: Tensor, labels: Tensor, size: float, steps: int
+    ) -> None:
+        self.attack, self.size, self.steps = attack, size, steps
+        self.model, self.dtype = model, images.dtype
+        self.fast = inference_copy(model, attack.precision) if attack.precision != "fp32" else None
+        self.loss = LOSSES[attack.loss]
+        self.clean = images.detach().clone().to(torch.promote_types(images.dtype, torch.float32))
+        self.labels = labels.clone()
+        self.found = self.clean
+        self.worst = torch.full((len(images),), -math.inf, device=images.device)  # (B,) loss of `found`
+        self.fooled = torch.zeros_like(self.labels, dtype=torch.bool)  # (B,) by `found`
+        with torch.no_grad():
+            self.clean_logits = self.logits(self.clean) if attack.stop_when_fooled or attack.loss == "kl" else None
+        if self.clean_logits is not None:
+            check_logits(self.clean_logits, self.labels)
+            self.fooled = self.surely_fooled(self.clean, self.clean_logits, self.labels)
+
+    def once(self, generator: torch.Generator | None) -> None:
+        """One restart of every image that is still to be attacked."""
+        start = self.clean if generator is None else self.drawn(generator)
+        stop = self.attack.stop_when_fooled
+        left = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
+        x = start[left]
+        for step in range(self.steps):
+            if not len(left):
+                return
+            x = x.detach().requires_grad_()
+            logits = self.logits(x)
+            if step == 0 and self.clean_logits is None:
+                check_logits(logits, self.labels)
+            if stop:
+                fooled = self.surely_fooled(x, logits, self.labels[left])
+                self.keep(left[fooled], x.detach()[fooled])
+            losses = self.losses(logits, left)
+            (gradient,) = torch.autograd.grad(losses.sum(), x)
+            x = self.step(x.detach(), gradient, self.clean[left])
+            if stop:
+                left, x = left[~fooled], x[~fooled]
+        self.last(left, x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.exact(x) if self.fast is None else torch.as_tensor(self.fast(x.float()))
+
+    def losses(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(n,) loss of the images `rows`."""
+        clean = logits if self.clean_logits is None else self.clean_logits[rows]
+        return self.loss(logits, self.labels[rows], clean)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Logits of the model itself, in the dtype that the images came in."""
+        logits: Tensor = self.model(x.to(self.dtype))
+        return logits
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """A start for every image of the batch, so that what is drawn does not depend on who is fooled."""
+        attack, clean = self.attack, self.clean
+        if attack.start_deviation:
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device) * attack.start_deviation
+        elif attack.norm == "linf":
+            noise = (torch.rand(clean.shape, generator=generator, device=clean.device) * 2 - 1) * attack.epsilon
+        elif attack.norm == "l2":  # uniform in the ball
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            length = torch.rand(len(clean), generator=generator, device=clean.device) ** (1 / clean[0].numel())
+            noise = _unit(noise) * (length * attack.epsilon).view(-1, 1, 1, 1)
+        return self.project(clean + noise, clean)
+
+    def step(self, x: Tensor, gradient: Tensor, clean: Tensor) -> Tensor:
+        direction = gradient.nan_to_num(0.0)
+        direction = direction.sign() if self.attack.norm == "linf" else _unit(direction)
+        size = -self.size if self.attack.targeted else self.size
+        return self.project(x + size * direction, clean)
+
+    def project(self, x: Tensor, clean: Tensor) -> Tensor:
+        """Into the ball, then into [0, 1]."""
+        epsilon = self.attack.epsilon
+        change = x - clean
+        if self.attack.norm == "linf":
+            change = change.clamp(-epsilon, epsilon)
+        else:
+            change = change * (epsilon / _lengths(change)).clamp(max=1.0)
+        return (clean + change).clamp(0.0, 1.0)
+
+    def is_fooled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B,) whether the model sees another class, or the target."""
+        hit = logits.argmax(dim=1) == labels
+        return hit if self.attack.targeted else ~hit
+
+    def surely_fooled(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """As `is_fooled`; what a fast copy says by a low margin is asked of the model itself."""
+        logits = logits.detach()
+        fooled = self.is_fooled(logits, labels)
+        if self.fast is not None:
+            unsure = fooled & (margins(logits, labels).abs() < UNSURE * logits.abs().amax(dim=1))
+            if bool(unsure.any()):
+                with torch.no_grad():
+                    fooled[unsure] = self.is_fooled(self.exact(x.detach()[unsure]), labels[unsure])
+        return fooled
+
+    def keep(self, rows: Tensor, x: Tensor) -> None:
+        """These are fooled."""
+        self.found = self.found.index_copy(0, rows, x)
+        self.fooled[rows] = True
+
+    def last(self, rows: Tensor, x: Tensor) -> None:
+        """The last iterates of a restart: kept where they are worse than what was found before."""
+        if self.attack.restarts == 1:
+            self.found = self.found.index_copy(0, rows, x)
+            return
+        with torch.no_grad():
+            logits = self.exact(x)
+            labels = self.labels[rows]
+            losses = self.losses(logits, rows)
+        losses = -losses if self.attack.targeted else losses
+        fooled = self.is_fooled(logits, labels)
+        before = self.fooled[rows] & (self.worst[rows] > -math.inf)
+        worse = (fooled & ~before) | ((fooled == before) & (losses > self.worst[rows]))
+        self.found = self.found.index_copy(0, rows[worse], x[worse])
+        self.worst[rows[worse]] = losses[worse]
+        self.fooled[rows[worse]] = fooled[worse]
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """(B, 1, 1, 1) Euclidean length of each image, at least 1e-12."""
+    return x.flatten(1).square().sum(dim=1).sqrt().clamp(min=1e-12).view(-1, 1, 1, 1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Each image at length 1."""
+    return x * (1 / _lengths(x))

@@ -1,0 +1,86 @@
+"""A copy of a network that answers many questions fast."""
+
+import copy
+from collections import Counter
+from typing import Literal, TypeGuard
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from evonas.errors import ConfigurationError
+
+__all__ = ["Precision", "check_precision", "inference_copy"]
+
+Precision = Literal["fp32", "bf16"]
+
+
+def check_precision(precision: str) -> None:
+    """ConfigurationError unless it is fp32 or bf16."""
+    if precision not in ("fp32", "bf16"):
+        raise ConfigurationError(f"expected precision fp32 or bf16, got {precision!r}")
+
+
+def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
+    """A copy in eval mode that gives the same logits up to rounding, in less time. The model stays as it is.
+
+    Batch normalisations that directly follow a convolution are folded into it, where torch.fx can trace the model;
+    memory is channels_last; no parameter asks for gradients. float32 images in, float32 logits out, differentiable
+    with respect to the images.
+
+    Args:
+        precision: bf16 computes under autocast: logits are then right to about 1% of the largest one.
+    """
+    check_precision(precision)
+    network = copy.deepcopy(model).float().eval().requires_grad_(False)
+    return _Inference(_folded(network), precision)
+
+
+class _Inference(nn.Module):
+    def __init__(self, network: nn.Module, precision: Precision) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.precision = precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
+class _Tracer(fx.Tracer):
+    """Looks into containers only."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return not any(True for _ in module.children())
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    """Every batch normalisation that alone reads a convolution's output becomes part of it."""
+    try:
+        graph = _Tracer().trace(network)
+    except Exception:  # whatever a stranger's forward does that cannot be traced; unfolded it gives the same logits
+        return network
+    traced = fx.GraphModule(network, graph)
+    called = [node for node in graph.nodes if node.op == "call_module"]
+    part = {node: traced.get_submodule(str(node.target)) for node in called}
+    calls = Counter(map(id, part.values()))
+    for node in called:
+        reads = node.args[0] if node.args else None
+        if not isinstance(reads, fx.Node) or reads not in part or len(reads.users) > 1:
+            continue
+        conv, norm = part[reads], part[node]
+        if calls[id(conv)] == calls[id(norm)] == 1 and type(conv) is nn.Conv2d and _folds(norm):
+            _replace(traced, str(reads.target), fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+            _replace(traced, str(node.target), nn.Identity())
+    return traced.eval()
+
+
+def _folds(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    return type(module) is nn.BatchNorm2d and module.track_running_stats
+
+
+def _replace(network: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, part)

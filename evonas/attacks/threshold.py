@@ -1,0 +1,100 @@
+"""The threshold attack: every value moves a little, found by an evolution strategy."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evonas.attacks.attack import check_inputs, needs_generator
+from evonas.attacks.cma_es import SeparableCMA
+from evonas.attacks.de import DifferentialEvolution, de_population
+from evonas.attacks.evolution import EvolutionResult, Optimiser, Plan, check_settings, eight_bit, evolve, unchanged
+from evonas.attacks.inference import Precision
+from evonas.errors import ConfigurationError
+
+__all__ = ["ThresholdAttack"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdAttack:
+    """Every value moves by at most `threshold` 8-bit levels (L-inf; Kotyan and Vargas, 2019). Images are 8-bit.
+
+    An individual is all values of an image, within `threshold` of the clean ones and 0..255, truncated to whole
+    numbers. What is minimised is `confidence`. An image leaves as soon as its best individual fools the model. Images
+    that the model gets wrong are not attacked, and a failed attack gives the clean image: what succeeded shows when
+    the model is asked, or in `run`'s result.
+    """
+
+    name: ClassVar[str] = "threshold"
+    norm: ClassVar[str] = "linf"
+    threshold: int = 1
+    """th, in 8-bit levels; 0 changes nothing."""
+    algorithm: Literal["cma", "de"] = "cma"
+    """cma: `SeparableCMA` from the image with step size th / 4. de: `DifferentialEvolution` within the bounds, whose
+    population is at least as large as the image has values."""
+    population: int = 400
+    """Individuals of an image; for de rounded down to a multiple of the genes, at least one for each."""
+    generations: int = 100
+    """cma: generations * population evaluations at most; de: one population more, the first."""
+    chunk: int = 128
+    """Individuals of one forward pass."""
+    precision: Precision = "fp32"
+    """Of the search: fp32 or bf16. The model itself confirms every success."""
+
+    def __post_init__(self) -> None:
+        check_settings(self.threshold, self.population, self.generations, self.chunk, self.precision)
+        if self.algorithm not in ("cma", "de"):
+            raise ConfigurationError(f"expected algorithm cma or de, got {self.algorithm!r}")
+
+    @property
+    def radius(self) -> float:
+        """On the [0, 1] scale."""
+        return self.threshold / 255
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(B, C, H, W) images in [0, 1]; `generator` on their device is required where `threshold` is above 0."""
+        return self.run(model, images, labels, generator).images
+
+    def run(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> EvolutionResult:
+        """The same with what was spent."""
+        check_inputs(images, labels)
+        pixels = eight_bit(images)
+        if not self.threshold:
+            return unchanged(images, labels)
+        rng = needs_generator(generator, "the populations of the threshold attack")
+        genes = images[:1].numel() if len(images) else 1
+        cma = self.algorithm == "cma"
+        plan = Plan(
+            start=lambda clean: self._start(clean, rng),
+            decode=_truncated if cma else self._within_bounds,
+            individuals=self.population if cma else de_population(self.population, genes),
+            genes=genes,
+            rounds=self.generations if cma else self.generations + 1,
+            chunk=self.chunk,
+            precision=self.precision,
+        )
+        return evolve(model, images, pixels, labels, plan)
+
+    def _start(self, pixels: Tensor, generator: torch.Generator) -> Optimiser:
+        values = pixels.flatten(1)  # (B, D)
+        if self.algorithm == "de":
+            problems, genes = values.shape
+            return DifferentialEvolution(problems, de_population(self.population, genes), genes, generator)
+        low, high = self._bounds(values)
+        return SeparableCMA(values, self.threshold / 4, low, high, self.population, generator)
+
+    def _bounds(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return (values - self.threshold).clamp_min(0), (values + self.threshold).clamp_max(255)
+
+    def _within_bounds(self, pixels: Tensor, unit: Tensor) -> Tensor:
+        low, high = self._bounds(pixels)
+        return (low + unit.view_as(pixels) * (high - low)).trunc_()
+
+
+def _truncated(pixels: Tensor, values: Tensor) -> Tensor:
+    return values.view_as(pixels).trunc()

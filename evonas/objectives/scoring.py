@@ -1,0 +1,56 @@
+"""The one way in which errors are counted: in float32, on images as they are or attacked."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from evonas.attacks import Attack
+from evonas.errors import DivergedError
+
+__all__ = ["error_under", "wrong_under"]
+
+OnBatch = Callable[[int], None]
+"""(images done), after every batch."""
+
+
+def wrong_under(
+    network: nn.Module,
+    part: Iterable[tuple[Tensor, Tensor]],
+    attack: Attack | None = None,
+    generator: torch.Generator | None = None,
+    on_batch: OnBatch | None = None,
+) -> Tensor:
+    """(N,) bool on the CPU: which images a network gets wrong, under `attack` or as they are.
+
+    Args:
+        network: in eval mode on the device of the images.
+        part: batches of (B, C, H, W) images in [0, 1] and (B,) labels.
+        generator: on the same device, for attacks that draw.
+    Raises:
+        DivergedError: logits that are not finite.
+    """
+    found = []
+    done = 0
+    for images, labels in part:
+        attacked = images if attack is None else attack(network, images, labels, generator)
+        with torch.no_grad():
+            logits = network(attacked)  # (B, K)
+        if not bool(logits.isfinite().all()):
+            raise DivergedError("training diverged: the network's logits are not finite")
+        found.append((logits.argmax(dim=1) != labels).cpu())
+        done += len(labels)
+        if on_batch is not None:
+            on_batch(done)
+    return torch.cat(found)
+
+
+def error_under(
+    network: nn.Module,
+    part: Iterable[tuple[Tensor, Tensor]],
+    attack: Attack | None = None,
+    generator: torch.Generator | None = None,
+    on_batch: OnBatch | None = None,
+) -> float:
+    """Share of the images that a network gets wrong, in [0, 1]; see `wrong_under`."""
+    return wrong_under(network, part, attack, generator, on_batch).double().mean().item()
