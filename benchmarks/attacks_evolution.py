@@ -6,12 +6,17 @@ Claim: at least 3 times ART's speed on the CPU, at the same budget, with a succe
 phase space is trained here on real images. `sure` is that network with 1,000 added to the logit of the true class:
 it computes as much and is never fooled, so that every image costs its whole budget. `real` is the network itself.
 
-Both sides get the same images and budgets and run in turns in this process. ART gets a softmax behind the network,
-since it minimises whatever the network gives; the batch size of its predictions that is fastest here, measured first;
-and budgets that it cannot help: its CMA-ES always draws 4 + 3 ln(3072) = 28 individuals a generation, scores them one
-at a time and learns a full covariance; its DE draws max(1, 400 // genes) * genes, 3,072 for the threshold attack, and
-does not look at its first population before it goes on. Ours gets the same individuals and generations; both leave an
-image when it is fooled. Evaluations are counted, not assumed. ART's CMA-ES is seeded by the clock.
+Both sides get the same images, individuals and generations, run in turns in this process, and leave an image when it is
+fooled; evaluations are counted, not assumed. What ART does otherwise, and what it gets:
+
+- It minimises what the network gives for the true class: it gets a softmax behind the network. Its CMA-ES stops at
+  once where all probabilities are 1: on the sure network it gets the logits. Its DE takes those for converged, since
+  they are large, and keeps the softmax.
+- Its CMA-ES always draws 4 + 3 ln(3072) = 28 individuals a generation, scores them one at a time and learns a full
+  covariance; ours gets 28, too. It is seeded by the clock.
+- Its DE draws max(1, 400 // genes) * genes individuals, 3,072 for the threshold attack, as ours does; it does not look
+  whether its first population fools the network.
+- Its predictions get the batch size that is fastest here, measured first.
 """
 
 import time
@@ -83,7 +88,7 @@ class Counted(PyTorchClassifier):  # type: ignore[misc]
     batch_size = 128
     evaluations = 0
 
-    def predict(self, x: Any, **options: Any) -> Any:  # type: ignore[override]
+    def predict(self, x: Any, **options: Any) -> Any:
         self.evaluations += len(x)
         return super().predict(x, batch_size=self.batch_size, **options)
 
@@ -131,10 +136,9 @@ class Case:
         found = torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
         return clock.stop(network, found, labels, classifier.evaluations)
 
-    def with_ours(self, network: nn.Module, images: Tensor, labels: Tensor, precision: Precision, seed: int) -> Outcome:
-        attack = replace(self.ours, precision=precision)
+    def with_ours(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
         clock = Clock()
-        result = attack.run(network, images, labels, torch.Generator().manual_seed(seed))
+        result = self.ours.run(network, images, labels, torch.Generator().manual_seed(seed))
         return clock.stop(network, result.images, labels, int(result.evaluations.sum()))
 
 
@@ -157,13 +161,13 @@ def trained(args: EvolutionArgs) -> tuple[nn.Module, Tensor, Tensor, int]:
     return network, images[right], labels[right], data.n_classes
 
 
-def classifier_of(network: nn.Module, n_classes: int, image: Tensor) -> Counted:
+def classifier_of(network: nn.Module, n_classes: int, es: int, image: Tensor) -> Counted:
     """ART's view of a network, with the fastest of a few batch sizes for 400 images."""
     shape = tuple(image.shape)
-    with_softmax = nn.Sequential(network, nn.Softmax(dim=1)).eval()
+    last = nn.Identity() if isinstance(network, Sure) and es == 0 else nn.Softmax(dim=1)
     classifier = Counted(
-        with_softmax, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=n_classes, clip_values=(0, 1),
-        device_type="cpu",
+        nn.Sequential(network, last).eval(), loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=n_classes,
+        clip_values=(0, 1), device_type="cpu",
     )  # fmt: skip
     population = np.repeat(image.numpy()[None], 400, axis=0)
     seconds = {}
@@ -182,24 +186,25 @@ def spent(run: Callable[[], Any]) -> float:
 
 def compare(case: Case, network: nn.Module, n_classes: int, images: Tensor, labels: Tensor, seed: int) -> bool:
     """Print both sides of a case, run in turns on parts of the images; whether the claim holds."""
-    classifier = classifier_of(network, n_classes, images[0])
+    classifier = classifier_of(network, n_classes, case.es, images[0])
     sides: dict[str, list[Outcome]] = {"ART": [], "evonas fp32": [], "evonas bf16": []}
     parts = torch.split(torch.arange(len(images)), max(1, len(images) // TURNS))
     for turn, rows in enumerate(parts):
-        part = images[rows], labels[rows]
-        runs: list[tuple[str, Callable[[], Outcome]]] = [
-            ("ART", lambda part=part: case.with_art(classifier, network, *part)),
-            ("evonas fp32", lambda part=part: case.with_ours(network, *part, "fp32", seed)),
-            ("evonas bf16", lambda part=part: case.with_ours(network, *part, "bf16", seed)),
-        ]
-        for name, run in runs if turn % 2 == 0 else reversed(runs):
-            sides[name].append(run())
+        some, classes = images[rows], labels[rows]
+        for name in sides if turn % 2 == 0 else reversed(sides):
+            if name == "ART":
+                done = case.with_art(classifier, network, some, classes)
+            else:
+                precision: Precision = "bf16" if name.endswith("bf16") else "fp32"
+                ours = replace(case, ours=replace(case.ours, precision=precision))
+                done = ours.with_ours(network, some, classes, seed)
+            sides[name].append(done)
     print(f"\n{case.title}, {len(images)} images; ART predicts {classifier.batch_size} at a time")
-    rows = [summary(name, done, sides["ART"], [len(each) for each in parts]) for name, done in sides.items()]
-    art, *ours = rows
+    sizes = [len(each) for each in parts]
+    art, *others = [summary(name, done, sides["ART"], sizes) for name, done in sides.items()]
     noise = 2 * (art.success * (1 - art.success) * 2 / len(images)) ** 0.5  # two standard errors of a difference
-    best = max(ours, key=lambda row: row.ratio)
-    holds = best.ratio >= WANTED and min(row.success for row in ours) >= art.success - noise
+    best = max(others, key=lambda row: row.ratio)
+    holds = best.ratio >= WANTED and all(row.success >= art.success - noise for row in others)
     print(
         f"  {'holds' if holds else 'fails'}: {best.name} has {best.ratio:.2f} times ART's speed, wanted {WANTED}; "
         f"success may be {noise:.1%} lower by chance",
@@ -249,7 +254,7 @@ def cases(args: EvolutionArgs) -> list[tuple[str, Case]]:
 
     return [
         pixel("sure", 1, full), pixel("real", 1, some), pixel("real", 5, some),
-        threshold("sure", 1, "cma", some), threshold("real", 10, "cma", some), threshold("sure", 1, "de", 1),
+        threshold("sure", 1, "cma", some), threshold("real", 10, "cma", some), threshold("sure", 1, "de", 3),
     ]  # fmt: skip
 
 
@@ -263,7 +268,8 @@ def compare_precisions(network: nn.Module, images: Tensor, labels: Tensor, seed:
     ):
         line = f"  {title:16s}"
         for precision in ("fp32", "bf16"):
-            done = Case(title=title, ours=attack, art=object, es=0).with_ours(network, images, labels, precision, seed)  # type: ignore[arg-type]
+            case = Case(title=title, ours=replace(attack, precision=precision), art=object, es=0)
+            done = case.with_ours(network, images, labels, seed)
             line += f"   {precision} {done.success:6.1%} in {done.seconds:6.1f} s, {done.evaluations} evaluations"
         print(line, flush=True)
 

@@ -41,7 +41,10 @@ class Show:
         table = front(population_table(folder.entries(), searched))
         names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
         title = f"{searched.method} on {searched.data}: {len(table)} on the front"
-        printed = Table("arch_id", *names, "generation", title=title)
+        printed = Table(title=title)
+        printed.add_column("arch_id", no_wrap=True, min_width=16)
+        for name in (*names, "generation"):
+            printed.add_column(name.replace("_", " "), overflow="fold")
         for _, row in table.iterrows():
             printed.add_row(row["arch_id"], *(shown(name, row[name]) for name in names), str(row["generation"]))
         Console().print(printed)

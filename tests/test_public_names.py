@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import evonas
+from evonas.attacks import ATTACKS, BIM, FGSM, PGD
 from evonas.costs import CostTable, count_macs, count_params
 from evonas.objectives import OBJECTIVES
 from evonas.search import (
@@ -121,10 +122,30 @@ def test_costs() -> None:
 
 
 def test_tables() -> None:
-    assert {"clean_error", "macs", "params"} <= OBJECTIVES.keys()
-    assert all(OBJECTIVES[name]().name == name for name in OBJECTIVES)
+    assert {"adversarial_set_error", "clean_error", "fgsm_error", "macs", "params", "pgd_error"} <= OBJECTIVES.keys()
+    assert all(OBJECTIVES[name].name == name for name in OBJECTIVES)  # type: ignore[attr-defined]
+    assert {"autoattack", "bim", "cw", "deepfool", "fgsm", "pgd", "pixel", "threshold"} <= ATTACKS.keys()
+    assert all(ATTACKS[name].name == ATTACKS[name]().name == name for name in ATTACKS)  # type: ignore[attr-defined]
     assert all(SPACES[name].name == name for name in SPACES)
     assert EXECUTORS["local"] is LocalExecutor
+
+
+def test_attacks() -> None:
+    assert (ATTACKS["fgsm"], ATTACKS["bim"], ATTACKS["pgd"]) == (FGSM, BIM, PGD)
+    assert PGD() == PGD(epsilon=8 / 255, step_size=2 / 255, steps=10, random_start=False)
+    assert FGSM().epsilon == BIM().epsilon == 8 / 255
+    for attack in ATTACKS.values():
+        assert list(parameters(attack().__call__).items()) == [
+            ("model", REQUIRED), ("images", REQUIRED), ("labels", REQUIRED), ("generator", None),
+        ]  # fmt: skip
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    images, labels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2])
+    for attack in (FGSM(), BIM(), PGD()):
+        assert attack(model, images, labels).shape == images.shape
+    attacked = PGD(random_start=True)(model, images, labels, generator=torch.Generator().manual_seed(0))
+    assert attacked.shape == images.shape
+    with pytest.raises(ValueError, match=r"expected a torch\.Generator"):
+        PGD(random_start=True)(model, images, labels)
 
 
 def test_nas_problem() -> None:

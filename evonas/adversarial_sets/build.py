@@ -18,7 +18,7 @@ from evonas.adversarial_sets.contents import AdversarialSet, Piece, assemble
 from evonas.adversarial_sets.format import save_adversarial_set
 from evonas.adversarial_sets.plan import BuildPlan, BuildProgress, Effort
 from evonas.adversarial_sets.settings import TargetSettings
-from evonas.adversarial_sets.targets import build_target, correct, target_training, train_target
+from evonas.adversarial_sets.targets import build_target, correct, train_target
 from evonas.adversarial_sets.work import Work
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
@@ -51,8 +51,9 @@ def build_adversarial_set(
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
     torch.set_num_threads(plan.threads)
+    builder = _Builder(plan, report)  # refuses what can be known to fail before anything is begun
     with Work(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
-        the_set = _Builder(plan, work, report).build()
+        the_set = builder.build(work)
         save_adversarial_set(path, the_set)
         work.remove()
     return the_set
@@ -72,8 +73,10 @@ class _CellPlan:
 
 
 class _Builder:
-    def __init__(self, plan: BuildPlan, work: Work, report: Callable[[BuildProgress], None]) -> None:
-        self.plan, self.settings, self.work, self.report = plan, plan.settings, work, report
+    work: Work
+
+    def __init__(self, plan: BuildPlan, report: Callable[[BuildProgress], None]) -> None:
+        self.plan, self.settings, self.report = plan, plan.settings, report
         self.data = DeviceData(plan.data, torch.device(plan.device))
         self.adversarial = DevicePart(plan.data.adversarial, self.data.device)
         rng = generator("attacked", plan.seed)
@@ -82,7 +85,8 @@ class _Builder:
         self.costs, self.paces = zip(*map(self.measured, self.settings.each_target()), strict=True)
         self.effort = Effort(self.parts())
 
-    def build(self) -> AdversarialSet:
+    def build(self, work: Work) -> AdversarialSet:
+        self.work = work
         targets, cells, pieces = [], [], []
         for place, target in enumerate(self.settings.each_target()):
             network, described = self.trained(place, target)
@@ -129,18 +133,19 @@ class _Builder:
     def trained(self, place: int, target: TargetSettings) -> tuple[nn.Module, Target]:
         """The target's network with its trained weights, and what the card says about it."""
         plan, part = self.plan, f"target-{target.name}"
-        training = target_training(self.settings, target, plan.precision)
+        training = self.settings.training_of(target, plan.precision)
         network = build_target(target, self.data, plan.seed)
         facts, arrays = self.work.get(part) or self.train(part, network, target)
         network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         network.eval()
-        self.effort.finish(part, facts.pop("seconds"))
+        self.effort.finish(part, facts["seconds"])
         note = f"clean accuracy {facts['clean_accuracy']:.1%}"
         self.report(BuildProgress(target.name, "training", 0, 1, 1, 0, self.effort.seconds_left(), True, note))
         return network, Target(
             name=target.name, width=target.width, depth=target.depth, params=self.costs[place].params,
             macs=self.costs[place].macs, epochs=target.epochs, lr=training.lr, batch_size=training.batch_size,
-            train_images=len(plan.data.train), **facts,
+            train_images=len(plan.data.train), clean_accuracy=facts["clean_accuracy"],
+            adversarial_part_accuracy=facts["adversarial_part_accuracy"],
             recipe=f"SGD, momentum {training.momentum}, weight decay {training.weight_decay}, cosine, crop"
             f"{' and flip' if plan.data.flip else ''}, {training.precision}",
         )  # fmt: skip
@@ -152,7 +157,7 @@ class _Builder:
             left = self.effort.seconds_left(part, done / total, time.monotonic() - started)
             self.report(BuildProgress(target.name, "training", 0, done, total, 0, left, False, note))
 
-        training = target_training(self.settings, target, self.plan.precision)
+        training = self.settings.training_of(target, self.plan.precision)
         train_target(network, target, self.data, training, self.plan.seed, on_step)
         facts = {
             "clean_accuracy": correct(network, self.data.validation).double().mean().item(),
@@ -214,14 +219,7 @@ class _Builder:
         return facts, arrays
 
     def attack(self, cell: _CellPlan) -> PixelAttack | ThresholdAttack:
-        settings = self.settings
-        budget: dict[str, Any] = {
-            "threshold": cell.threshold, "population": settings.attack_population,
-            "generations": settings.attack_generations, "precision": self.plan.precision,
-        }  # fmt: skip
-        if cell.attack == "L0":
-            return PixelAttack(**budget)
-        return ThresholdAttack(algorithm=settings.linf_algorithm, **budget)
+        return self.settings.attack(cell.attack, cell.threshold, self.plan.precision)
 
     def card(self, targets: tuple[Target, ...], cells: tuple[Cell, ...], contents: dict[str, int]) -> Card:
         plan, data = self.plan, self.plan.data

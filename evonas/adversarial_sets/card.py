@@ -113,7 +113,7 @@ class Cell(_Checked):
     epsilon_mean: float
     """Mean of these changes; both are 0 where nothing was fooled."""
     evaluations: int
-    """Images that went through the target."""
+    """Individuals scored, as budgets count them."""
     seconds: float
     """Wall time."""
 

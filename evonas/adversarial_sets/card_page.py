@@ -110,7 +110,7 @@ _CELL_COLUMNS: dict[str, Callable[[Cell], object]] = {
     "Generations": lambda cell: cell.generations,
     "Largest change": lambda cell: _change(cell, cell.epsilon_used),
     "Mean change": lambda cell: _change(cell, cell.epsilon_mean),
-    "Images through the target": lambda cell: cell.evaluations,
+    "Individuals scored": lambda cell: cell.evaluations,
     "Seconds": lambda cell: round(cell.seconds, 1),
 }
 

@@ -1,13 +1,21 @@
 """What a set is built from; everything here decides which images it holds."""
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import torch
+from torch import nn
 
 from evonas.adversarial_sets.card import ATTACK_NAMES
+from evonas.attacks import PixelAttack, ThresholdAttack
+from evonas.attacks.inference import Precision
 from evonas.errors import ConfigurationError, choose
 from evonas.networks.victims import VICTIMS
+from evonas.training import TrainingConfig
 
-__all__ = ["SET_PRESETS", "SetSettings", "TargetSettings"]
+__all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +76,29 @@ class SetSettings:
         for field, limit in least.items():
             if min(getattr(self, field)) < limit:
                 raise ConfigurationError(f"expected {field} >= {limit}, got {min(getattr(self, field))}")
-        if self.linf_algorithm not in ("cma", "de"):
-            raise ConfigurationError(f"expected linf_algorithm cma or de, got {self.linf_algorithm!r}")
-        for field in ("attack_population", "attack_generations"):
-            if getattr(self, field) < 1:
-                raise ConfigurationError(f"expected {field} >= 1, got {getattr(self, field)}")
+        if self.attacked_images is not None and self.attacked_images < 1:
+            raise ConfigurationError(f"expected attacked_images >= 1, got {self.attacked_images}")
+        for target in self.each_target():
+            self.training_of(target)
+            with torch.device("meta"):  # checks width and depth
+                build_victim(target, 10, None)
+        for attack in self.set_attacks:
+            self.attack(attack, self.thresholds[0])
+
+    def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
+        """How a target is trained; weight decay and learning rate are ours, for the paper gives none."""
+        return TrainingConfig(
+            epochs=target.epochs, batch_size=self.target_batch_size, lr=self.target_lr,
+            weight_decay=self.target_weight_decay, precision=precision,
+        )  # fmt: skip
+
+    def attack(self, attack: str, threshold: int, precision: Precision = "fp32") -> PixelAttack | ThresholdAttack:
+        """The attack L0 or Linf at a threshold, with these budgets."""
+        budget: dict[str, Any] = {
+            "threshold": threshold, "population": self.attack_population, "generations": self.attack_generations,
+            "precision": precision,
+        }  # fmt: skip
+        return PixelAttack(**budget) if attack == "L0" else ThresholdAttack(algorithm=self.linf_algorithm, **budget)
 
     def each_target(self) -> tuple[TargetSettings, ...]:
         """The targets with their own width, depth and epochs."""
@@ -85,6 +111,17 @@ class SetSettings:
             TargetSettings(name=name, width=widths[i], depth=int(depths[i]) or None, epochs=int(epochs[i]))
             for i, name in enumerate(self.targets)
         )
+
+
+def build_victim(
+    target: TargetSettings, n_classes: int, normalization: tuple[Sequence[float], Sequence[float]] | None
+) -> nn.Module:
+    """The target network, untrained. ConfigurationError where its kind has no such depth."""
+    kind = VICTIMS[target.name]
+    depth = {} if target.depth is None else {"depth": target.depth}
+    if depth and "depth" not in inspect.signature(kind).parameters:
+        raise ConfigurationError(f"expected depth 0 for {target.name}, which has only one, got {target.depth}")
+    return kind(n_classes, target.width, normalization, **depth)
 
 
 SET_PRESETS = {

@@ -1,37 +1,26 @@
 """Target networks: built from a seed, trained on the search's train part."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from evonas.adversarial_sets.settings import SetSettings, TargetSettings
+from evonas.adversarial_sets.settings import TargetSettings, build_victim
 from evonas.data import DeviceData, DevicePart, batches
 from evonas.networks.blocks import seeded
-from evonas.networks.victims import VICTIMS
 from evonas.seeding import derive_seed
 from evonas.training import TrainingConfig, standard, train
 
-__all__ = ["build_target", "correct", "target_training", "train_target"]
-
-
-def target_training(settings: SetSettings, target: TargetSettings, precision: str) -> TrainingConfig:
-    """How a target is trained; weight decay and learning rate are ours, for the paper gives none."""
-    return replace(
-        TrainingConfig(), epochs=target.epochs, batch_size=settings.target_batch_size, lr=settings.target_lr,
-        weight_decay=settings.target_weight_decay, precision=precision,
-    )  # fmt: skip
+__all__ = ["build_target", "correct", "train_target"]
 
 
 def build_target(target: TargetSettings, data: DeviceData, seed: int) -> nn.Module:
-    """The network with its initial weights, on the device of `data`."""
-    depth = {} if target.depth is None else {"depth": target.depth}
+    """The network with its initial weights, on the device of `data`, channels_last."""
     network = seeded(
-        lambda: VICTIMS[target.name](data.n_classes, target.width, data.normalization, **depth),
+        lambda: build_victim(target, data.n_classes, data.normalization),
         derive_seed(seed, "target", target.name, "weights"),
     )
-    return network.to(data.device)
+    return network.to(data.device).to(memory_format=torch.channels_last)  # as training leaves it
 
 
 def train_target(

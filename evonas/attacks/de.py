@@ -29,9 +29,9 @@ class DifferentialEvolution:
 
     def __init__(self, problems: int, individuals: int, genes: int, generator: torch.Generator) -> None:
         self.generator = generator
-        shape = (problems, individuals, genes)
-        strata = self._uniform(*shape).argsort(dim=1)
-        self._trials = self._uniform(*shape).add_(strata).div_(individuals)  # (B, NP, D)
+        strata = self._uniform(problems, genes, individuals).argsort(dim=2)  # along contiguous memory
+        start = self._uniform(problems, genes, individuals).add_(strata).div_(individuals)
+        self._trials = start.transpose(1, 2).contiguous()  # (B, NP, D)
         self._population = self._trials
         self._scores: Tensor | None = None  # (B, NP)
 
@@ -77,7 +77,7 @@ class DifferentialEvolution:
 
     def _at(self, chosen: Tensor) -> Tensor:
         """(B, n) indices -> (B, n, D) individuals."""
-        return self._population.gather(1, chosen[..., None].expand(-1, -1, self._population.shape[2]))
+        return self._population[torch.arange(len(chosen), device=chosen.device)[:, None], chosen]
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator, device=self.generator.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.attacks.attack import check_logits, frozen
+from evonas.attacks.bf16_relu import with_fast_relu
 from evonas.attacks.inference import Precision, check_precision, inference_copy
 from evonas.attacks.score_cache import KEY_BITS, ScoreCache
 from evonas.errors import ConfigurationError
@@ -143,7 +144,7 @@ def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, pla
             result.attacked[part] = logits.argmax(dim=1) == labels[part]
         if not bool(result.attacked.any()):
             return result
-        network = inference_copy(model, plan.precision)
+        network = with_fast_relu(inference_copy(model, plan.precision))
         together = max(1, min(MOST_IMAGES, MOST_GENES // (plan.individuals * plan.genes)))
         forwards = 0
         for rows in torch.split(result.attacked.nonzero().squeeze(1), together):

@@ -177,19 +177,28 @@ class _Run:
         for step in range(self.steps):
             if not len(left):
                 return
-            x = x.detach().requires_grad_()
-            logits = self.logits(x)
+            shown = self.shown(x, left).requires_grad_()
+            logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
                 check_logits(logits, self.labels)
             if stop:
-                fooled = self.surely_fooled(x, logits, self.labels[left])
-                self.keep(left[fooled], x.detach()[fooled])
+                fooled = self.surely_fooled(shown, logits, self.labels[left])
+                self.keep(left[fooled], shown.detach()[fooled])
             losses = self.losses(logits, left)
-            (gradient,) = torch.autograd.grad(losses.sum(), x)
-            x = self.step(x.detach(), gradient, self.clean[left])
+            (gradient,) = torch.autograd.grad(losses.sum(), shown)
+            x = self.step(x, gradient, self.clean[left])
             if stop:
                 left, x = left[~fooled], x[~fooled]
-        self.last(left, x)
+        self.last(left, self.shown(x, left))
+
+    def shown(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What the model sees, and the caller gets, of iterates of the images `rows`: half-precision images round.
+
+        The iterates themselves are not rounded, so that short steps add up.
+        """
+        if self.dtype == x.dtype:
+            return x.detach()
+        return toward(self.clean[rows].to(self.dtype), x).to(x.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
         return self.exact(x) if self.fast is None else torch.as_tensor(self.fast(x.float()))

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from typing import Literal, TypeGuard
+from typing import Literal, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,6 +12,7 @@ from evonas.errors import ConfigurationError
 
 __all__ = ["Precision", "check_precision", "inference_copy"]
 
+Layer = TypeVar("Layer", bound=nn.Module)
 Precision = Literal["fp32", "bf16"]
 
 
@@ -33,7 +34,7 @@ def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module
     """
     check_precision(precision)
     network = copy.deepcopy(model).float().eval().requires_grad_(False)
-    return _Inference(_folded(network), precision)
+    return _Inference(_folded(network), precision).eval()
 
 
 class _Inference(nn.Module):
@@ -71,14 +72,16 @@ def _folded(network: nn.Module) -> nn.Module:
         if not isinstance(reads, fx.Node) or reads not in part or len(reads.users) > 1:
             continue
         conv, norm = part[reads], part[node]
-        if calls[id(conv)] == calls[id(norm)] == 1 and type(conv) is nn.Conv2d and _folds(norm):
+        if calls[id(conv)] == calls[id(norm)] == 1 and _foldable(conv, nn.Conv2d) and _foldable(norm, nn.BatchNorm2d):
             _replace(traced, str(reads.target), fuse_conv_bn_eval(conv, norm).requires_grad_(False))
             _replace(traced, str(node.target), nn.Identity())
     return traced.eval()
 
 
-def _folds(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    return type(module) is nn.BatchNorm2d and module.track_running_stats
+def _foldable(module: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:
+    """Exactly such a layer, with nothing of a stranger's attached to it and statistics of its own."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module) is kind and not hooked and getattr(module, "track_running_stats", True)
 
 
 def _replace(network: nn.Module, name: str, part: nn.Module) -> None:

@@ -37,7 +37,7 @@ class AdversarialSetError:
         counts = {self.name: card.images} | {f"{self.name}_{part}": n for part, n in self._parts().items()}
         return tuple(
             Column(
-                name, reference=1.0, about=f"transferred, precomputed set of {count}",
+                name, reference=1.0, about=f"transferred: precomputed set of {count} images",
                 metadata={
                     "threat": "transfer", "set": card.name, "fingerprint": self.adversarial_set.fingerprint,
                     "images": count, "targets": [target.name for target in card.targets],

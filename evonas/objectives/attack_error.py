@@ -35,7 +35,7 @@ class AttackError:
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         metadata = {"threat": "white-box", "attack": self.attack.name, **asdict(self.attack), "images": self.images}  # type: ignore[call-overload]
-        return (Column(self.name, reference=1.0, about=f"white-box, {described(self.attack)}", metadata=metadata),)
+        return (Column(self.name, reference=1.0, about=f"white-box: {described(self.attack)}", metadata=metadata),)
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         return {self.name: error_under(candidate.network, self._batches(candidate), self.attack, candidate.generator)}
@@ -72,7 +72,8 @@ class FGSMError(AttackError):
 def described(attack: Attack) -> str:
     """An attack in a few words: `PGD, linf 8/255, 10 steps`."""
     steps = getattr(attack, "steps", None)
-    words = [attack.name.upper(), f"{attack.norm} {_pixels(attack.radius)}", f"{steps} steps" if steps else ""]
+    radius = f"{attack.radius:g}" if attack.norm == "l0" else _pixels(attack.radius)
+    words = [attack.name.upper(), f"{attack.norm} {radius}", f"{steps} steps" if steps else ""]
     return ", ".join(word for word in words if word)
 
 

@@ -48,7 +48,7 @@ class Column:
     """Coordinate of the hypervolume's reference point: the worst value that counts."""
     maximize: bool = False
     about: str = ""
-    """A few words on what was measured, for a picture's axis: `white-box, PGD, linf 8/255, 10 steps`."""
+    """A few words on what was measured, for a picture's axis: `white-box: PGD, linf 8/255, 10 steps`."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Plain values that say exactly what was measured, such as an attack's numbers; kept in config.json."""
 

@@ -80,8 +80,9 @@ def run_build(settings: BuildSettings, console: Console | None = None) -> None:
         data=data, split_seed=settings.seed, settings=settings.settings, preset=settings.preset, seed=settings.seed,
         device=device, precision=precision, threads=resolve_threads(settings.threads),
     )  # fmt: skip
-    found = find_or_build(plan, settings.out or set_path(plan), console)
+    found, where = find_or_build(plan, settings.out or set_path(plan), console)
     console.out(card_markdown(found.card, found.fingerprint), highlight=False)
+    console.out(f"adversarial set: {found.card.name}, {len(found)} images, {where}", highlight=False)
 
 
 def set_path(plan: BuildPlan) -> Path:
@@ -89,8 +90,8 @@ def set_path(plan: BuildPlan) -> Path:
     return SETS / f"{plan.name}.safetensors"
 
 
-def find_or_build(plan: BuildPlan, path: Path, console: Console) -> AdversarialSet:
-    """The set at `path`, or a new one there; says which on the console.
+def find_or_build(plan: BuildPlan, path: Path, console: Console) -> tuple[AdversarialSet, str]:
+    """The set at `path`, or a new one there, and a few words on where it comes from. Building shows on the console.
 
     Raises:
         ConfigurationError: another set is there.
@@ -104,28 +105,21 @@ def find_or_build(plan: BuildPlan, path: Path, console: Console) -> AdversarialS
                 f"expected the set {plan.name} in {path}, got {found.card.name}, which other settings gave; "
                 "name another file with --out, or move that one"
             )
-        console.out(f"adversarial set: {len(found)} images, found at {path}", highlight=False)
-        return found
+        return found, f"found at {path}"
     targets = ", ".join(plan.settings.targets)
     console.out(f"adversarial set: none at {path} yet, building it: {targets}", highlight=False)
     with interruptible() as interruption, _BuildScreen(console, interruption) as screen:
         built = build_adversarial_set(plan, path, screen.report)
-    console.out(
-        f"adversarial set: {len(built)} images, built in {duration(screen.elapsed)}, card: {path.with_suffix('.md')}",
-        highlight=False,
-    )
-    for warning in built.card.warnings:
-        console.out(f"  {warning}", highlight=False)
-    return built
+    return built, f"built in {duration(screen.elapsed)}, at {path}"
 
 
-def check_set(found: AdversarialSet, data: Dataset, path: Path | str) -> None:
+def check_set(found: AdversarialSet, data: Dataset) -> None:
     """ConfigurationError unless a set fits the data, and none of its clean images is trained or ranked on."""
     card = found.card.data
     if (card.n_classes, card.image_size) != (data.n_classes, data.image_size):
         raise ConfigurationError(
             f"expected a set of {data.n_classes} classes and {data.image_size}x{data.image_size} images for "
-            f"{data.name}, {path} has {card.n_classes} and {card.image_size}x{card.image_size}, made from {card.name}"
+            f"{data.name}, {found.card.name} has {card.n_classes} and {card.image_size}x{card.image_size}"
         )
     if card.adversarial_fingerprint == data.adversarial.fingerprint:
         return
@@ -133,7 +127,8 @@ def check_set(found: AdversarialSet, data: Dataset, path: Path | str) -> None:
     if twins:
         raise ConfigurationError(
             f"expected a set made from images that no candidate sees, {twins} train or validation images are the clean "
-            f"ones behind {path}; it was made with split seed {card.split_seed}: give --split-seed {card.split_seed}"
+            f"ones behind {found.card.name}; it was made with split seed {card.split_seed}: "
+            f"give --split-seed {card.split_seed}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ def guarded(run: Callable[[], None]) -> int:
     except Interrupted as interrupted:
         print("stopped: everything finished is kept; the same command goes on from there", file=sys.stderr)
         return interrupted.exit_code
+    except BrokenPipeError:  # whoever read what is printed has gone, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
     except KeyboardInterrupt:
         print("stopped before anything was evaluated; the same command starts again", file=sys.stderr)
         return 130

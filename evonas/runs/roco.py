@@ -10,6 +10,7 @@ from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, load_adversarial_set
 from evonas.attacks.inference import Precision
+from evonas.audit import require_libraries
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import Evaluator, TrainFromScratch
@@ -108,7 +109,7 @@ ROCO_PRESETS = {
 
 
 FindSet = Callable[[BuildPlan], tuple[AdversarialSet, str]]
-"""The set of a plan, and where it is."""
+"""The set of a plan, and a few words on where it comes from."""
 
 
 def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
@@ -117,10 +118,11 @@ def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
     An adversarial set that is needed and not there is built first.
     """
     console = console or Console()
+    if settings.after.retrain:
+        require_libraries(settings.after.suite)
 
     def find(build: BuildPlan) -> tuple[AdversarialSet, str]:
-        path = set_path(build)
-        return find_or_build(build, path, console), str(path)
+        return find_or_build(build, set_path(build), console)
 
     prepared = prepare_roco(settings, find)
     if settings.after.retrain:
@@ -139,7 +141,7 @@ def plan_roco(settings: RocoSettings) -> tuple[Plan, RunFolder]:
 def found_set(build: BuildPlan) -> tuple[AdversarialSet, str]:
     """The set of a plan where it was kept. DataError where it is not there."""
     path = set_path(build)
-    return load_adversarial_set(path), str(path)
+    return load_adversarial_set(path), f"found at {path}"
 
 
 class Prepared(NamedTuple):
@@ -162,6 +164,10 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
     precision: Precision = "bf16" if training.precision == "bf16" else "fp32"
+    space = PhaseSpace(
+        settings.phases, settings.nodes, settings.channels, data.image_size, settings.operators, settings.mutation_rate
+    )
+    first = _first(settings, space, stored)
     adversarial_set, set_note = None, ""
     if settings.needs_set:
         build = BuildPlan(
@@ -169,11 +175,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             seed=split_seed, device=device, precision=precision, threads=threads,
         )  # fmt: skip
         adversarial_set, set_note = _set(settings.adversarial_set, build, find_set)
-    space = PhaseSpace(
-        settings.phases, settings.nodes, settings.channels, data.image_size, settings.operators, settings.mutation_rate
-    )
     objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
-    first = _first(settings, space, stored)
     columns = columns_of(objectives, space, data.n_classes)
     plan = Plan(
         method="roco-nas",
@@ -270,11 +272,12 @@ def _first(settings: RocoSettings, space: PhaseSpace, stored: Mapping[str, Any])
 def _set(asked: str, build: BuildPlan, find_set: FindSet) -> tuple[AdversarialSet, str]:
     """The set that a run measures on, checked against its data, and one line about it."""
     if asked == "auto":
-        found, path = find_set(build)
+        found, where = find_set(build)
     else:
-        found, path = load_adversarial_set(asked), asked
-    check_set(found, build.data, path)
-    return found, f"adversarial set: {found.card.name}, {len(found)} images, {path}"
+        found, where = load_adversarial_set(asked), f"found at {asked}"
+    check_set(found, build.data)
+    lines = (f"adversarial set: {found.card.name}, {len(found)} images, {where}", *found.card.warnings)
+    return found, "\n  ".join(lines)
 
 
 def _data_identity(data: Dataset) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from evonas.adversarial_sets import (
 )
 from evonas.adversarial_sets.targets import build_target, correct
 from evonas.adversarial_sets.work import Work
-from evonas.attacks import PixelAttack
+from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData, DevicePart, load_data
 from evonas.data.dataset import Part
@@ -135,7 +135,7 @@ def test_each_record_is_a_success(built: Built, digits: Dataset, networks: dict[
     for row, target, attack, threshold, source in the_set.records.tolist():
         image, clean = the_set.images[row], clean_part.images[source]
         change = np.abs(image.astype(int) - clean.astype(int))  # (3, H, W)
-        assert 0 < change.max()
+        assert change.max() > 0
         if ATTACK_NAMES[attack] == "L0":
             assert (change.max(axis=0) > 0).sum() <= threshold
         else:
@@ -267,7 +267,7 @@ def test_the_order_of_targets_changes_no_image(built: Built, digits: Dataset, tm
     assert np.array_equal(found.images[found.records[:, 0]], built.the_set.images[rows[:, 0]])
 
 
-@pytest.mark.parametrize("after", [1, 3, 13, 14, 20, PARTS])
+@pytest.mark.parametrize("after", [1, 3, 14, PARTS])
 def test_an_interrupted_build_goes_on_to_the_same_set(
     after: int, built: Built, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -404,3 +404,20 @@ def test_a_build_sets_its_threads_and_leaves_torchs_generator(digits: Dataset, t
     assert torch.get_num_threads() == 1
     assert torch.equal(torch.get_rng_state(), state)
     assert json.loads((tmp_path / "set.json").read_text())["threads"] == the_set.card.threads == 1
+
+
+def test_every_part_draws_from_a_seed_of_its_own(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two attacks from one seed would try the same changes."""
+    seeds: list[int] = []
+    for kind in (PixelAttack, ThresholdAttack):
+
+        def run(attack: Any, model: Any, images: Tensor, labels: Tensor, rng: Any, of: Any = kind.run) -> Any:
+            seeds.append(rng.initial_seed())
+            return of(attack, model, images, labels, rng)
+
+        monkeypatch.setattr(kind, "run", run)
+    build_adversarial_set(plan(digits), tmp_path / "set")
+    assert len(seeds) == PARTS - 2  # in two the targets are trained
+    assert len(set(seeds)) == len(seeds)

@@ -9,7 +9,7 @@ import torch
 from evonas.adversarial_sets import ATTACK_NAMES, SET_PRESETS, BuildPlan, SetSettings
 from evonas.adversarial_sets.plan import Effort
 from evonas.adversarial_sets.settings import TargetSettings
-from evonas.adversarial_sets.targets import build_target, correct, target_training, train_target
+from evonas.adversarial_sets.targets import build_target, correct, train_target
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.data import Dataset, DeviceData, load_data
 from evonas.errors import ConfigurationError, UnknownNameError
@@ -89,9 +89,17 @@ def test_each_target_may_have_its_own_values() -> None:
         ({"target_epochs": (1,) * 5}, "expected one value or 4, one a target, of target_epochs, got 5"),
         ({"target_epochs": (0,)}, "expected target_epochs >= 1, got 0"),
         ({"depths": (-1,)}, "expected depths >= 0, got -1"),
-        ({"linf_algorithm": "pso"}, "expected linf_algorithm cma or de, got 'pso'"),
-        ({"attack_population": 0}, "expected attack_population >= "),
-        ({"attack_generations": 0}, "expected attack_generations >= 1, got 0"),
+        ({"linf_algorithm": "pso"}, "algorithm cma or de, got 'pso'"),
+        ({"attack_population": 0}, "population >= 5"),
+        ({"attack_population": 4}, "population >= 5"),  # differential evolution needs five
+        ({"attack_generations": 0}, "generations >= 1"),
+        ({"attacked_images": 0}, "expected attacked_images >= 1, got 0"),
+        ({"widths": (0.0,)}, "width > 0"),
+        ({"depths": (0, 0, 9, 0)}, "expected a depth of 6 n + 2"),
+        ({"depths": (10,)}, "expected depth 0 for LeNet, which has only one, got 10"),
+        ({"target_lr": 0.0}, "expected lr > 0, got 0.0"),
+        ({"target_batch_size": 0}, "expected batch_size > 0, got 0"),
+        ({"target_weight_decay": -1.0}, "weight_decay >= 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
@@ -109,20 +117,21 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> Non
     ],
 )
 def test_unknown_names_come_with_the_known_ones(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(UnknownNameError, match="^unknown") as refused:
+    with pytest.raises(UnknownNameError, match="unknown") as refused:
         SetSettings(**settings)
     assert str(refused.value) == said
 
 
 def test_budgets_reach_both_attacks() -> None:
-    """Whatever the settings accept, the attacks do."""
-    settings = SetSettings(attack_population=5, attack_generations=1, thresholds=(1,))
-    for kind in (PixelAttack, ThresholdAttack):
-        attack = kind(
-            threshold=settings.thresholds[0], population=settings.attack_population,
-            generations=settings.attack_generations,
-        )  # fmt: skip
-        assert attack.population == 5
+    settings = SetSettings(attack_population=6, attack_generations=2, linf_algorithm="de")
+    assert settings.attack("L0", 3, "bf16") == PixelAttack(threshold=3, population=6, generations=2, precision="bf16")
+    assert settings.attack("Linf", 5) == ThresholdAttack(threshold=5, algorithm="de", population=6, generations=2)
+
+
+def test_checking_settings_draws_nothing_and_takes_no_memory_for_weights() -> None:
+    state = torch.get_rng_state()
+    SetSettings()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_target_follows_from_its_seed_and_name(digits: Dataset) -> None:
@@ -143,7 +152,7 @@ def test_a_target_follows_from_its_seed_and_name(digits: Dataset) -> None:
 def test_training_a_target_is_what_the_settings_say(digits: Dataset) -> None:
     settings = SetSettings(target_lr=0.03, target_batch_size=7, target_weight_decay=1e-3)
     target = TargetSettings(name="LeNet", width=0.5, depth=None, epochs=3)
-    training = target_training(settings, target, "fp32")
+    training = settings.training_of(target, "fp32")
     assert (training.epochs, training.lr, training.batch_size, training.weight_decay, training.precision) == (
         3, 0.03, 7, 1e-3, "fp32",
     )  # fmt: skip

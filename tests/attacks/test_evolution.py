@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from evonas.attacks.bf16_relu import FastReLU, with_fast_relu
 from evonas.attacks.cma_es import SeparableCMA
 from evonas.attacks.de import DifferentialEvolution, de_population
 from evonas.attacks.evolution import EvolutionResult, Optimiser, Plan, confidence, eight_bit, evolve, unchanged
@@ -235,6 +236,38 @@ class TestEightBit:
     def test_pixels_come_first_and_channels_last(self) -> None:
         images = torch.arange(24.0).view(1, 2, 3, 4) / 255
         assert eight_bit(images)[0, 2, 1].tolist() == [9.0, 21.0]
+
+
+class TestFastReLU:
+    @pytest.mark.parametrize("inplace", [False, True])
+    def test_all_bf16_numbers_come_out_as_torchs_own_have_them(self, inplace: bool) -> None:
+        bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+        numbers = bits.view(torch.bfloat16)
+        numbers = numbers[~numbers.isnan()]
+        expected = torch.relu(numbers)
+        before = numbers.clone()
+        with torch.no_grad():
+            got = FastReLU(inplace)(numbers)
+        assert torch.equal(got, expected)
+        assert torch.equal(numbers, expected if inplace else before)
+
+    def test_it_has_gradients_where_they_are_asked_for(self) -> None:
+        x = torch.tensor([-1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
+        FastReLU()(x).sum().backward()
+        assert x.grad is not None
+        assert x.grad.tolist() == [0.0, 1.0]
+
+    def test_every_plain_one_is_replaced_also_one_that_stands_twice(self) -> None:
+        class Other(nn.ReLU):
+            pass
+
+        shared = nn.ReLU()
+        network = with_fast_relu(nn.Sequential(shared, nn.Sequential(nn.ReLU(inplace=True), Other()), shared))
+        inner = network[1]
+        assert [type(part) for part in (network[0], inner[0], inner[1], network[2])] == [
+            FastReLU, FastReLU, Other, FastReLU,
+        ]  # fmt: skip
+        assert inner[0].inplace
 
 
 class Brightness(nn.Module):

@@ -472,6 +472,18 @@ def test_half_precision_images_that_were_stopped_are_fooled(dtype: torch.dtype, 
     assert torch.equal(stopped[unfooled], last[unfooled])  # they took every step
 
 
+@pytest.mark.parametrize(("dtype", "neighbour"), [(torch.float16, 2**-11), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize(("stop", "moved"), [(False, 10), (True, 1)])
+def test_steps_too_short_for_half_precision_add_up(
+    dtype: torch.dtype, neighbour: float, stop: bool, moved: int
+) -> None:
+    """Forty steps of a quarter of the distance to the next value go ten of them; the first that shows fools."""
+    clean = image(0.75, 0.75, 0.75).to(dtype)  # a tie, which is class 0
+    attack = PGD(epsilon=10 * neighbour, step_size=neighbour / 4, steps=40, stop_when_fooled=stop)
+    found = attack(Linear([1.0, -1.0, 0.0]).to(dtype), clean, torch.tensor([0]))
+    assert torch.equal((found - clean).float(), image(moved, -moved, 0) * neighbour)  # powers of 2: all is exact
+
+
 def test_float64_is_not_rounded(digits: Digits) -> None:
     model, images = fitted().double(), digits.images[:20].double() * 0.99 + 0.001
     found = FGSM(epsilon=0.1)(model, images, digits.labels[:20])
@@ -631,10 +643,11 @@ def test_a_model_is_put_back_even_after_an_error() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Dropout())
     model[1].eval()
     model[0].weight.requires_grad_(False)
-    with pytest.raises(ZeroDivisionError), frozen(model) as inside:
+    with frozen(model) as inside:
         assert inside is model
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(ZeroDivisionError), frozen(model):
         raise ZeroDivisionError
     assert [module.training for module in model.modules()] == [True, True, False, True]
     assert [parameter.requires_grad for parameter in model.parameters()] == [False, True, True, True]

@@ -255,6 +255,47 @@ def test_the_fingerprint_is_a_stated_value() -> None:
     assert data.fingerprint == digest.hexdigest()[:32]
 
 
+def test_a_parts_fingerprint_is_a_stated_value() -> None:
+    """Adversarial sets name their images by it."""
+    part = numbered([0, 1])
+    expected = hashlib.sha256(b"(2, 3, 4, 4)" + part.images.tobytes() + part.labels.tobytes()).hexdigest()[:32]
+    assert part.fingerprint == expected
+    turned = Part(part.images.transpose(0, 1, 3, 2), part.labels)
+    assert turned.fingerprint == Part(turned.images.copy(), part.labels).fingerprint != part.fingerprint
+
+
+def test_a_parts_fingerprint_sees_pixels_labels_order_and_shape() -> None:
+    part = numbered([0, 1, 0, 1])
+    other_pixel, other_label = part.images.copy(), part.labels.copy()
+    other_pixel[-1, -1, -1, -1] ^= 1
+    other_label[-1] ^= 1
+    others = [
+        Part(other_pixel, part.labels), Part(part.images, other_label), part.take(np.array([0, 1, 3, 2])),
+        part.take(np.arange(3)), Part(part.images.reshape(4, 3, 2, 8), part.labels),
+    ]  # fmt: skip
+    assert len({part.fingerprint, *(each.fingerprint for each in others)}) == 1 + len(others)
+    assert Part(part.images.copy(), part.labels.copy()).fingerprint == part.fingerprint
+
+
+@pytest.mark.parametrize(("limit", "each"), [(10, 1), (40, 4), (149, None), (150, 15), (1000, 15), (None, 15)])
+def test_balanced_indices_of_a_part(digits: Dataset, limit: int | None, each: int | None) -> None:
+    chosen = digits.adversarial.balanced(limit, 10, rng())
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert len(chosen) == min(150, limit or 150)
+    counts = np.bincount(digits.adversarial.labels[chosen], minlength=10)
+    assert set(counts) == ({each} if each else {14, 15})
+    assert chosen.tolist() == digits.adversarial.balanced(limit, 10, rng()).tolist()
+    taken, limited = digits.adversarial.take(chosen), digits.adversarial.limited(limit, 10, rng())
+    assert taken.fingerprint == limited.fingerprint
+
+
+def test_balanced_indices_are_drawn_and_need_an_image_of_each_class(digits: Dataset) -> None:
+    first, other = (digits.adversarial.balanced(50, 10, rng(seed)).tolist() for seed in (0, 1))
+    assert first != other
+    with pytest.raises(DataError, match=r"at least one image a class \(10\), got 9"):
+        digits.adversarial.balanced(9, 10, rng())
+
+
 def test_arrays_that_must_not_be_written_are_data_too() -> None:
     part = numbered([0, 1] * 20)
     part.images.setflags(write=False)

@@ -196,14 +196,14 @@ def test_columns_say_what_was_attacked_and_how() -> None:
     """Everything needed to do it again, and whether the attacker knew the network."""
     (pgd,) = PGDError(attack=PGD(epsilon=4 / 255, steps=20, stop_when_fooled=True), images=300).columns(SPACE, 10)
     assert (pgd.name, pgd.reference, pgd.maximize) == ("pgd_error", 1.0, False)
-    assert pgd.about == "white-box, PGD, linf 4/255, 20 steps"
+    assert pgd.about == "white-box: PGD, linf 4/255, 20 steps"
     assert pgd.metadata == {
         "threat": "white-box", "attack": "pgd", "epsilon": 4 / 255, "norm": "linf", "random_start": False,
         "start_deviation": 0.0, "restarts": 1, "targeted": False, "loss": "cross_entropy", "stop_when_fooled": True,
         "precision": "fp32", "step_size": 2 / 255, "steps": 20, "images": 300,
     }  # fmt: skip
     (fgsm,) = FGSMError(attack=FGSM(epsilon=0.3, norm="l2")).columns(SPACE, 10)
-    assert fgsm.about == "white-box, FGSM, l2 0.3"
+    assert fgsm.about == "white-box: FGSM, l2 0.3"
     assert (fgsm.metadata["attack"], fgsm.metadata["norm"], fgsm.metadata["images"]) == ("fgsm", "l2", None)
 
 
@@ -295,7 +295,7 @@ def test_columns_say_that_the_set_measures_transfer(make_set: MakeSet) -> None:
     the_set = threes_and_fives(make_set)
     columns = AdversarialSetError(the_set).columns(SPACE, 10)
     assert [column.about for column in columns] == [
-        "transferred, precomputed set of 10", "transferred, precomputed set of 5", "transferred, precomputed set of 7"
+        f"transferred: precomputed set of {count} images" for count in (10, 5, 7)
     ]  # fmt: skip
     assert [column.metadata["images"] for column in columns] == [10, 5, 7]
     assert not any(column.maximize or column.reference != 1.0 for column in columns)

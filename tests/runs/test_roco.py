@@ -1,20 +1,34 @@
-"""RoCo-NAS runs in this process: files, resuming, refusing, verifying."""
+"""RoCo-NAS runs in this process: files, resuming, refusing, verifying; adversarial sets found, built and refused."""
 
 import csv
 import io
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
+from evonas.adversarial_sets import (
+    SET_PRESETS,
+    AdversarialSet,
+    BuildPlan,
+    SetSettings,
+    load_adversarial_set,
+    save_adversarial_set,
+)
+from evonas.attacks import FGSM, PGD
 from evonas.cli import main
-from evonas.errors import ConfigurationError, RunMismatchError, StorageError
+from evonas.data import Dataset, load_data
+from evonas.errors import ConfigurationError, DataError, RunMismatchError, StorageError
 from evonas.evaluation import TrainFromScratch
-from evonas.runs import RocoSettings, RunFolder, roco_from_config, run_roco
-from evonas.runs.roco import plan_roco
+from evonas.objectives import AdversarialSetError, CleanError, FGSMError, Macs, PGDError
+from evonas.runs import RetrainSettings, RocoSettings, RunFolder, roco_from_config, run_roco
+from evonas.runs.objectives import AttackSettings, identity_of, make_objectives
+from evonas.runs.roco import plan_roco, prepare_roco
 from evonas.search import EvolutionConfig
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
@@ -282,3 +296,286 @@ def test_nobody_starts_from_a_run_without_networks(tmp_path: Path) -> None:
     empty.write_text("arch_id,status,genome\n")
     with pytest.raises(ConfigurationError, match="expected genomes to start from"):
         run(replace(TINY, out=tmp_path / "heir", init_from=str(empty)))
+
+
+# With an adversarial set.
+
+
+TRIPLE = ("clean_error", "macs", "adversarial_set_error")
+SMALL = replace(
+    TINY, search=EvolutionConfig(population=2, generations=1, objectives=TRIPLE), val_limit=None,
+)  # fmt: skip
+QUICK_SET = SetSettings(
+    targets=("LeNet",), widths=(0.5,), target_epochs=(4,), target_batch_size=20, target_lr=0.02, thresholds=(20,),
+    attacked_images=20, attack_population=10, attack_generations=2,
+)  # fmt: skip
+
+MakeSet = Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    """A build sets the threads of its process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory, digits_set: AdversarialSet) -> tuple[Path, RocoSettings, str]:
+    """(folder, settings, screen) of a run with a set in a file."""
+    folder = tmp_path_factory.mktemp("given")
+    save_adversarial_set(folder / "mine", digits_set)
+    settings = replace(SMALL, adversarial_set=str(folder / "mine.safetensors"), out=folder / "run")
+    return folder / "run", settings, run(settings)
+
+
+@pytest.fixture
+def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where sets without a name are kept, with a quick preset that is quicker still."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SET_PRESETS, "quick", QUICK_SET)
+    return tmp_path / "adversarial_sets"
+
+
+@pytest.fixture
+def no_building(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "evonas.runs.adversarial_sets.build_adversarial_set", lambda *arguments: pytest.fail("a set was built")
+    )
+
+
+def test_roco_searches_three_objectives_and_baseline_two() -> None:
+    assert RocoSettings().search.objectives == TRIPLE
+    assert RocoSettings().needs_set
+    baseline = replace(SMALL, search=replace(SMALL.search, objectives=("clean_error", "macs")))
+    assert not baseline.needs_set
+    assert replace(baseline, after=RetrainSettings(retrain=True)).needs_set  # it is scored on one
+
+
+def test_a_run_with_a_set_measures_it_and_its_parts(given: tuple[Path, RocoSettings, str], digits_set: Any) -> None:
+    out, settings, screen = given
+    table = rows(out / "population.csv")
+    names = ["adversarial_set_error", "adversarial_set_error_L0", "adversarial_set_error_Linf"]
+    assert [name for name in table[0] if name.startswith("adversarial")] == names
+    for row in table:
+        whole, l0, linf = (float(row[name]) for name in names)
+        assert 0 <= whole <= 1
+        assert (whole * 12).is_integer()  # twelve images, eight in each part, four in both
+        assert max(l0, linf) * 8 <= whole * 12 <= (l0 + linf) * 8
+    joined = "".join(screen.split())  # as wide as the screen is
+    assert "".join(f"adversarial set: by-hand, 12 images, found at {settings.adversarial_set}".split()) in joined
+    assert not (out / "adversarial_sets").exists()
+
+
+def test_the_configuration_says_what_was_measured(
+    given: tuple[Path, RocoSettings, str], digits_set: AdversarialSet
+) -> None:
+    out, settings, _ = given
+    config = json.loads((out / "config.json").read_text())
+    assert config["identity"]["objectives"]["adversarial_set_error"] == {
+        "adversarial_set": {"fingerprint": digits_set.fingerprint}, "batch_size": 500,
+    }  # fmt: skip
+    assert config["measured"]["adversarial_set_error_L0"] == {
+        "about": "transferred: precomputed set of 8 images", "threat": "transfer", "set": "by-hand",
+        "fingerprint": digits_set.fingerprint, "images": 8, "targets": ["LeNet"],
+    }  # fmt: skip
+    assert list(config["measured"]) == config["columns"]
+    assert config["reference_point"]["adversarial_set_error"] == 1.0
+    assert roco_from_config(config) == settings
+
+
+def test_show_and_verify_a_run_with_a_set(
+    given: tuple[Path, RocoSettings, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _, _ = given
+    assert main(["show", str(out)]) == 0
+    assert "adversarial_set_error: transferred: precomputed set of 12 images" in capsys.readouterr().out
+    assert main(["verify", str(out), "--retrain", "best"]) == 0
+    said = capsys.readouterr().out
+    assert "adversarial_set_error: recorded" in said
+    assert "DIFFERENT" not in said
+    before = (out / "population.csv").read_bytes()
+    assert main(["export", str(out)]) == 0
+    assert (out / "population.csv").read_bytes() == before
+
+
+def test_another_set_in_the_same_folder_is_refused(
+    given: tuple[Path, RocoSettings, str], make_set: MakeSet, tmp_path: Path, digits_set: AdversarialSet
+) -> None:
+    out, settings, _ = given
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    save_adversarial_set(tmp_path / "other", make_set(load_data("digits"), {"L0": range(9)}))
+    with pytest.raises(RunMismatchError) as refused:
+        run(replace(settings, adversarial_set=str(tmp_path / "other")))
+    assert "objectives.adversarial_set_error.adversarial_set.fingerprint" in str(refused.value)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    save_adversarial_set(tmp_path / "copy", digits_set)  # the same images under another name are the same set
+    assert "4 from the journal" in run(replace(settings, adversarial_set=str(tmp_path / "copy")))
+
+
+def test_the_second_run_finds_the_set_that_the_first_one_built(sets: Path, tmp_path: Path) -> None:
+    first = run(replace(SMALL, out=tmp_path / "first"))
+    (file,) = sets.glob("*.safetensors")
+    assert f"adversarial set: none at adversarial_sets/{file.name} yet, building it: LeNet" in first
+    built = (file.read_bytes(), file.stat().st_mtime_ns)
+    second = run(replace(SMALL, out=tmp_path / "second", search=replace(SMALL.search, seed=1), split_seed=0))
+    assert f"foundatadversarial_sets/{file.name}" in "".join(second.split())
+    assert "building" not in second
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == built
+    fingerprint = load_adversarial_set(file).fingerprint
+    for name in ("first", "second"):
+        identity = json.loads((tmp_path / name / "config.json").read_text())["identity"]
+        assert identity["objectives"]["adversarial_set_error"]["adversarial_set"]["fingerprint"] == fingerprint
+    again = run(replace(SMALL, out=tmp_path / "first"))
+    assert "4 from the journal" in again
+    assert main(["verify", str(tmp_path / "first")]) == 0
+    file.unlink()
+    assert main(["verify", str(tmp_path / "first")]) == 2  # it looks, and builds nothing
+    assert not file.exists()
+
+
+def test_another_seed_is_another_split_and_another_set(digits_set: AdversarialSet, tmp_path: Path) -> None:
+    """Without --split-seed; with it all runs share one. Neither decides anything else about the set."""
+    plans: list[BuildPlan] = []
+
+    def find(build: BuildPlan) -> tuple[AdversarialSet, str]:
+        plans.append(build)
+        return digits_set, "found here"
+
+    def prepare(seed: int, split_seed: int | None) -> AdversarialSet | None:
+        search = replace(SMALL.search, seed=seed)
+        settings = replace(SMALL, search=search, split_seed=split_seed, out=tmp_path / "run")
+        return prepare_roco(settings, find).adversarial_set
+
+    assert prepare(0, None) is prepare(3, 0) is digits_set
+    with pytest.raises(ConfigurationError, match="give --split-seed 0"):
+        prepare(3, None)
+    first, shared, other = plans
+    assert first.name == shared.name != other.name
+    assert (first.split_seed, shared.split_seed, other.split_seed) == (0, 0, 3)
+    assert first.settings == SET_PRESETS["quick"]
+    assert first.data.adversarial.fingerprint == shared.data.adversarial.fingerprint
+
+
+def test_objectives_without_a_set_need_none(no_building: None, sets: Path, tmp_path: Path) -> None:
+    run(replace(SMALL, out=tmp_path / "run", search=replace(SMALL.search, objectives=("clean_error", "macs"))))
+    assert not sets.exists()
+
+
+def test_a_set_of_another_split_is_refused_with_the_flag_to_give(
+    given: tuple[Path, RocoSettings, str], tmp_path: Path
+) -> None:
+    """The set was made with split seed 0, this run splits with its own seed 1."""
+    _, settings, _ = given
+    other = replace(settings, out=tmp_path / "run", search=replace(settings.search, seed=1))
+    with pytest.raises(ConfigurationError, match="give --split-seed 0"):
+        run(other)
+    assert not (tmp_path / "run").exists()
+    plan, _ = plan_roco(replace(other, split_seed=0))
+    assert plan.identity["seed"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "missing"])
+def test_a_set_that_cannot_be_read_is_one_line_and_exit_code_2(
+    damage: str, given: tuple[Path, RocoSettings, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path(given[1].adversarial_set).read_bytes()
+    file = tmp_path / "set.safetensors"
+    if damage != "missing":
+        file.write_bytes(whole[:-3] if damage == "cut" else b"PK" + whole)
+    words = ["roco", "--data", "digits", "--adversarial-set", str(file), "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: expected an adversarial set in {file}: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"init_from": "/no/such/run"},
+        {"designs": ("tree",)},
+        {"search": replace(SMALL.search, objectives=(*TRIPLE, "nothing"))},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_what_is_wrong_is_told_before_a_set_is_built(
+    change: dict[str, Any], no_building: None, sets: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((ConfigurationError, StorageError, DataError, KeyError), match=r"unknown|could not|expected"):
+        run(replace(SMALL, out=tmp_path / "run", **change))
+
+
+def test_a_run_that_is_refused_builds_no_set(finished: Path, no_building: None, sets: Path) -> None:
+    """The folder belongs to a run of two objectives."""
+    with pytest.raises(RunMismatchError, match=r"search\.objectives"):
+        run(replace(TINY, out=finished, search=replace(TINY.search, objectives=TRIPLE)))
+
+
+# Objectives by name.
+
+
+def test_attack_objectives_take_the_numbers_of_the_settings() -> None:
+    attacks = AttackSettings(
+        attack_epsilon=0.1, attack_steps=3, attack_step_size=0.05, stop_when_fooled=False, attack_images=40
+    )
+    names = ("pgd_error", "macs", "fgsm_error", "clean_error")
+    assert make_objectives(names, attacks, "bf16", None) == (
+        PGDError(attack=PGD(epsilon=0.1, step_size=0.05, steps=3, precision="bf16"), images=40),
+        Macs(),
+        FGSMError(attack=FGSM(epsilon=0.1, precision="bf16"), images=40),
+        CleanError(),
+    )
+    assert make_objectives(("pgd_error", "fgsm_error"), AttackSettings(), "fp32", None) == (PGDError(), FGSMError())
+
+
+def test_a_set_is_given_to_its_objective_alone(digits_set: AdversarialSet) -> None:
+    found = make_objectives(TRIPLE, AttackSettings(), "fp32", digits_set)
+    assert found == (CleanError(), Macs(), AdversarialSetError(digits_set))
+    with pytest.raises(ConfigurationError, match="expected an adversarial set for adversarial_set_error, got none"):
+        make_objectives(TRIPLE, AttackSettings(), "fp32", None)
+    assert make_objectives(("macs",), AttackSettings(), "fp32", digits_set) == (Macs(),)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"attack_epsilon": -1.0}, {"attack_steps": 0}, {"attack_step_size": 0.0}, {"attack_images": 0}]
+)
+def test_attacks_that_make_no_sense_are_refused_at_once(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="expected"):
+        AttackSettings(**settings)
+
+
+def test_identities_are_plain_values(digits_set: AdversarialSet) -> None:
+    """Tensors go by their fingerprint, attacks by their name and every number."""
+    assert identity_of(AdversarialSetError(digits_set)) == {
+        "adversarial_set": {"fingerprint": digits_set.fingerprint}, "batch_size": 500,
+    }  # fmt: skip
+    pgd = identity_of(PGDError())
+    assert pgd["attack"]["name"] == "pgd"
+    assert pgd["attack"]["steps"] == 10
+    assert pgd["images"] is None
+    others = [
+        PGDError(attack=replace(PGDError().attack, steps=11)), PGDError(images=5), PGDError(attack=PGD(norm="l2")),
+        FGSMError(),
+    ]  # fmt: skip
+    texts = {json.dumps(identity_of(each), sort_keys=True, allow_nan=False) for each in (PGDError(), *others)}
+    assert len(texts) == 5
+
+
+def test_a_run_under_attack_keeps_the_attacks_numbers(tmp_path: Path) -> None:
+    search = EvolutionConfig(population=2, generations=0, objectives=("pgd_error", "fgsm_error"))
+    attacks = AttackSettings(attack_epsilon=0.05, attack_steps=2, attack_images=20)
+    settings = replace(TINY, search=search, attacks=attacks, out=tmp_path / "run")
+    run(settings)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    pgd, fgsm = config["measured"]["pgd_error"], config["measured"]["fgsm_error"]
+    assert (pgd["threat"], pgd["epsilon"], pgd["steps"], pgd["images"]) == ("white-box", 0.05, 2, 20)
+    assert (fgsm["about"], fgsm["epsilon"]) == ("white-box: FGSM, linf 0.05", 0.05)
+    for row in rows(tmp_path / "run" / "population.csv"):
+        assert (float(row["pgd_error"]) * 20).is_integer()
+    assert roco_from_config(config) == settings
+    with pytest.raises(RunMismatchError, match=r"objectives\.pgd_error\.attack\.steps is 2 there, 3 here"):
+        run(replace(settings, attacks=replace(attacks, attack_steps=3)))
+    assert main(["verify", str(tmp_path / "run"), "--retrain", "best"]) == 0

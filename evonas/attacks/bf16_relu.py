@@ -1,0 +1,30 @@
+"""A faster ReLU for bf16 on the CPU."""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["with_fast_relu"]
+
+
+class FastReLU(nn.ReLU):
+    """ReLU whose bf16 values are compared as 16-bit integers, where nobody asks for gradients.
+
+    The sign is the highest bit of both, so the integers below 0 are the numbers below 0, and -0. torch's own bf16
+    kernel converts to float32 and back: on narrow networks it takes a fifth of a forward pass. A NaN with its sign bit
+    set becomes 0 here.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(x)
+        bits = x.view(torch.int16)
+        return (bits.clamp_min_(0) if self.inplace else bits.clamp_min(0)).view(torch.bfloat16)
+
+
+def with_fast_relu(network: nn.Module) -> nn.Module:
+    """`network` with every plain `nn.ReLU` in it replaced."""
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if type(child) is nn.ReLU:
+                setattr(module, name, FastReLU(child.inplace))
+    return network
