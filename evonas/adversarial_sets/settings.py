@@ -1,18 +1,16 @@
 """What a set is built from; everything here decides which images it holds."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from evonas.adversarial_sets.card import ATTACK_NAMES
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.attacks.inference import Precision
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.victims import VICTIMS
+from evonas.networks.victims import VICTIMS, check_victim
 from evonas.training import TrainingConfig
 
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
@@ -80,8 +78,7 @@ class SetSettings:
             raise ConfigurationError(f"expected attacked_images >= 1, got {self.attacked_images}")
         for target in self.each_target():
             self.training_of(target)
-            with torch.device("meta"):  # checks width and depth
-                build_victim(target, 10, None)
+            check_victim(target.name, target.width, target.depth)
         for attack in self.set_attacks:
             self.attack(attack, self.thresholds[0])
 
@@ -116,12 +113,9 @@ class SetSettings:
 def build_victim(
     target: TargetSettings, n_classes: int, normalization: tuple[Sequence[float], Sequence[float]] | None
 ) -> nn.Module:
-    """The target network, untrained. ConfigurationError where its kind has no such depth."""
-    kind = VICTIMS[target.name]
+    """The target network, untrained."""
     depth = {} if target.depth is None else {"depth": target.depth}
-    if depth and "depth" not in inspect.signature(kind).parameters:
-        raise ConfigurationError(f"expected depth 0 for {target.name}, which has only one, got {target.depth}")
-    return kind(n_classes, target.width, normalization, **depth)
+    return VICTIMS[target.name](n_classes, target.width, normalization, **depth)
 
 
 SET_PRESETS = {

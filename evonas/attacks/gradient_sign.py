@@ -15,7 +15,7 @@ from evonas.errors import ConfigurationError, choose
 __all__ = ["BIM", "FGSM", "PGD", "GradientAttack"]
 
 UNSURE = 1 / 32
-"""A bf16 margin below this share of the largest logit is looked at again in float32."""
+"""A bf16 margin below this share of the largest logit, the image's or the batch's mean, is looked at again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,8 @@ class _Run:
         logits = logits.detach()
         fooled = self.is_fooled(logits, labels)
         if self.fast is not None:
-            unsure = fooled & (margins(logits, labels).abs() < UNSURE * logits.abs().amax(dim=1))
+            size = logits.abs().amax(dim=1)  # (n,); an image whose logits cancel errs as much as the others
+            unsure = fooled & (margins(logits, labels).abs() < UNSURE * torch.maximum(size, size.mean()))
             if bool(unsure.any()):
                 with torch.no_grad():
                     fooled[unsure] = self.is_fooled(self.exact(x.detach()[unsure]), labels[unsure])

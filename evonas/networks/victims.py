@@ -10,12 +10,15 @@ from torch.nn import functional
 from evonas.errors import ConfigurationError, DataError
 from evonas.networks.blocks import first_layer
 
-__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "scaled"]
+__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "check_victim", "scaled"]
 
 MIN_CHANNELS = 4
 """No layer of a narrow target network has fewer channels (LeNet's first has 6 at full width)."""
 
 IMAGE_SIZE = 32
+
+DEPTHS = {"DenseNet": (4, "6 n + 4, such as 10, 16, 22, 40 or 100"), "ResNet": (2, "6 n + 2, such as 8, 14, 20 or 32")}
+"""Kinds with several depths -> (layers outside their three stages, what is expected)."""
 
 Normalization = tuple[Sequence[float], Sequence[float]] | None
 """(mean, deviation) per channel, which become the first layer; None: the bare network."""
@@ -148,7 +151,7 @@ class ResNet(_Victim):
         depth: int = 32,
     ) -> None:  # fmt: skip
         super().__init__(n_classes, width, normalization, in_channels)
-        blocks = _parts_of(depth, 2, "6 n + 2, such as 8, 14, 20 or 32")
+        blocks = _parts_of(depth, *DEPTHS["ResNet"])
         stem, *stages = (scaled(channels, width) for channels in (16, 16, 32, 64))
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True)
@@ -189,7 +192,7 @@ class DenseNet(_Victim):
         depth: int = 100,
     ) -> None:  # fmt: skip
         super().__init__(n_classes, width, normalization, in_channels)
-        count = _parts_of(depth, 4, "6 n + 4, such as 10, 16, 22, 40 or 100")
+        count = _parts_of(depth, *DEPTHS["DenseNet"])
         growth = scaled(self.GROWTH, width)
         channels = 2 * growth
         layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)]
@@ -207,6 +210,16 @@ class DenseNet(_Victim):
 def _bn_relu_conv(in_channels: int, out_channels: int, kernel_size: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), convolution
+
+
+def check_victim(name: str, width: float, depth: int | None) -> None:
+    """ConfigurationError unless the network `name` has such a width and depth (None: its own)."""
+    if not 0 < width < float("inf"):
+        raise ConfigurationError(f"expected a width > 0 for {name}, got {width}")
+    if depth is not None and name not in DEPTHS:
+        raise ConfigurationError(f"expected depth 0 for {name}, which has only one, got {depth}")
+    if depth is not None:
+        _parts_of(depth, *DEPTHS[name])
 
 
 def _parts_of(depth: int, outside: int, expected: str) -> int:

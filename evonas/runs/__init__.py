@@ -5,7 +5,8 @@ from evonas.runs.command_line import command, guarded, parse
 from evonas.runs.execution import ExecutionSettings, make_executor
 from evonas.runs.folder import RunFolder
 from evonas.runs.retrain import RetrainSettings, retrain_front
-from evonas.runs.roco import ROCO_PRESETS, RocoSettings, plan_roco, roco_from_config, run_roco
+from evonas.runs.roco import plan_roco, run_roco
+from evonas.runs.roco_settings import ROCO_PRESETS, RocoSettings, roco_from_config
 from evonas.runs.search import Plan, run_search
 
 __all__ = [

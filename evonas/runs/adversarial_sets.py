@@ -59,6 +59,10 @@ class BuildSettings:
     """The set's file; adversarial_sets/DATA-PRESET-DIGITS.safetensors unless given, DIGITS standing for everything
     that decides the set."""
 
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
+
 
 BUILD_PRESETS = {
     "quick": BuildSettings(settings=SET_PRESETS["quick"]),

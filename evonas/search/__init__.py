@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from evonas.search.evolution import Event, EvolutionConfig, Finished, Note, SearchState, evolve
 from evonas.search.executors import Executor, Job, LocalExecutor
-from evonas.search.journal import Entry, Journal, read_journal
+from evonas.search.journal import Entry, Journal, read_journal, refuse_another_run
 from evonas.search.operators import ALGORITHMS
 from evonas.search.pareto import hypervolume, non_dominated, ranks
 from evonas.search.problem import NASProblem, minimised
@@ -29,6 +29,7 @@ __all__ = [
     "non_dominated",
     "ranks",
     "read_journal",
+    "refuse_another_run",
 ]
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {"local": LocalExecutor}

@@ -16,7 +16,7 @@ from evonas.errors import RunMismatchError, StorageError
 from evonas.files import seal, storage_errors, take_lock, unseal
 from evonas.types import EvaluationResult, arch_id
 
-__all__ = ["Entry", "Journal", "read_journal"]
+__all__ = ["Entry", "Journal", "read_journal", "refuse_another_run"]
 
 FORMAT = "evonas-journal-1"
 
@@ -122,13 +122,12 @@ class Journal:
         self.entries = {entry.key: entry for entry in contents.entries}
 
     def _check_identity(self, path: Path, contents: "_Contents") -> None:
-        difference = list(_differences(contents.identity, self._identity)) if contents.identity is not None else []
-        if contents.identity is None and contents.entries and contents.run != self._run:
-            difference = ["its first line is damaged, and its other lines are of another configuration"]
-        if difference:
+        if contents.identity is not None:
+            refuse_another_run(path, contents.identity, self._identity)
+        elif contents.entries and contents.run != self._run:
             raise RunMismatchError(
-                f"{path} belongs to another run: {'; '.join(difference)}; "
-                "give the same settings, or name another folder"
+                f"{path} belongs to another run: its first line is damaged, and its other lines are of another "
+                "configuration; give the same settings, or name another folder"
             )
 
     def _mend(self, path: Path, content: bytes, contents: "_Contents") -> None:
@@ -177,6 +176,15 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.truncate(before)
             raise
+
+
+def refuse_another_run(path: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """RunMismatchError, with the difference, where the run at `path` has another identity."""
+    difference = list(_differences(stored, identity))
+    if difference:
+        raise RunMismatchError(
+            f"{path} belongs to another run: {'; '.join(difference)}; give the same settings, or name another folder"
+        )
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:

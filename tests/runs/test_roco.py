@@ -138,7 +138,8 @@ def test_choices_made_at_the_start_stay(finished: Path) -> None:
     assert any(note.startswith("precision: ") and "as this run was started with" in note for note in plan.notes)
 
 
-def test_auto_says_which_data_and_why(tmp_path: Path) -> None:
+def test_auto_says_which_data_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the default folder of a run may hold another one
     plan, folder = plan_roco(replace(TINY, data="auto", data_root=tmp_path))
     assert plan.data_name == "digits"
     assert any("because CIFAR-10 is not below" in note and "--data cifar10" in note for note in plan.notes)
