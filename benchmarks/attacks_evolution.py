@@ -1,6 +1,6 @@
 """Pixel and threshold attacks against the adversarial robustness toolbox (ART): times and success side by side.
 
-    python benchmarks/attacks.py evolution [--data cifar10] [--only 'pixel, th 1'] [--real-images 8]
+    python benchmarks/attacks.py evolution [--data cifar10] [--only 'pixel, th 1'] [--real-images 16]
 
 Claim: at least 3 times ART's speed on the CPU, at the same budget, with a success that is no lower. One network of the
 phase space is trained here on real images. `sure` is that network with 1,000 added to the logit of the true class:
@@ -55,9 +55,9 @@ class EvolutionArgs:
     """Part of a title: the other cases are left out."""
     sure_images: int = 2
     """Images of the network that is never fooled."""
-    real_images: int = 8
+    real_images: int = 16
     """Images of the trained network, all of which it gets right."""
-    precision_images: int = 100
+    precision_images: int = 60
     """Images of the comparison of bf16 and fp32; ours alone."""
     generations: int = 100
     """Of the pixel attack on the network that is never fooled; other cases take a part of it, as they say."""

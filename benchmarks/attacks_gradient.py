@@ -99,7 +99,7 @@ def with_ours(
 def epsilon_for(network: nn.Module, part: list[tuple[Tensor, Tensor]], wanted: float) -> float:
     """An epsilon at which foolbox's error is about `wanted`, by bisection."""
     low, high = 0.0, 8 / 255
-    for _ in range(8):
+    for _ in range(5):
         middle = (low + high) / 2
         run = with_foolbox(network, middle, middle / 8)
         if error(network, [run(*each) for each in part], part) < wanted:

@@ -38,8 +38,8 @@ class GradientAttack:
     """An image that is fooled, attacked or clean, stays as it is (worst over iterates, as AutoAttack counts); else
     every image takes every step and the last iterate counts (as TRADES and the papers do)."""
     precision: Precision = "fp32"
-    """bf16: gradients by a fast copy of the model (see `inference_copy`); what it calls fooled by a low margin is
-    confirmed in float32."""
+    """bf16: gradients by a fast copy of the model (see `inference_copy`); what it calls fooled by a low margin goes on,
+    and counts as fooled where the model itself confirms it in float32."""
 
     def __post_init__(self) -> None:
         choose(LOSSES, self.loss, "attack loss")
@@ -159,7 +159,7 @@ class _Run:
         self.loss = LOSSES[attack.loss]
         self.clean = images.detach().clone().to(torch.promote_types(images.dtype, torch.float32))
         self.labels = labels.clone()
-        self.found = self.clean
+        self.found = self.candidates = self.clean
         self.worst = torch.full((len(images),), -math.inf, device=images.device)  # (B,) loss of `found`
         self.fooled = torch.zeros_like(self.labels, dtype=torch.bool)  # (B,) by `found`
         with torch.no_grad():
@@ -174,6 +174,7 @@ class _Run:
         stop = self.attack.stop_when_fooled
         left = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
         x = start[left]
+        self.doubtful = torch.zeros_like(self.fooled)
         for step in range(self.steps):
             if not len(left):
                 return
@@ -181,14 +182,14 @@ class _Run:
             logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
                 check_logits(logits, self.labels)
-            if stop:
-                fooled = self.surely_fooled(shown, logits, self.labels[left])
-                self.keep(left[fooled], shown.detach()[fooled])
             losses = self.losses(logits, left)
             (gradient,) = torch.autograd.grad(losses.sum(), shown)
             x = self.step(x, gradient, self.clean[left])
             if stop:
-                left, x = left[~fooled], x[~fooled]
+                stays = ~self.leaving(left, shown.detach(), logits.detach())
+                left, x = left[stays], x[stays]
+        stays = ~self.settled(left)
+        left, x = left[stays], x[stays]
         self.last(left, self.shown(x, left))
 
     def shown(self, x: Tensor, rows: Tensor) -> Tensor:
@@ -249,15 +250,48 @@ class _Run:
 
     def surely_fooled(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """As `is_fooled`; what a fast copy says by a low margin is asked of the model itself."""
-        logits = logits.detach()
         fooled = self.is_fooled(logits, labels)
-        if self.fast is not None:
-            size = logits.abs().amax(dim=1)  # (n,); an image whose logits cancel errs as much as the others
-            unsure = fooled & (margins(logits, labels).abs() < UNSURE * torch.maximum(size, size.mean()))
-            if bool(unsure.any()):
-                with torch.no_grad():
-                    fooled[unsure] = self.is_fooled(self.exact(x.detach()[unsure]), labels[unsure])
+        unsure = fooled & self.low(logits, labels)
+        if bool(unsure.any()):
+            fooled[unsure] = self.truly_fooled(x[unsure], labels[unsure])
         return fooled
+
+    def low(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(n,) whether the margin is one that a fast copy may have on the wrong side."""
+        if self.fast is None:
+            return torch.zeros_like(labels, dtype=torch.bool)
+        size = logits.abs().amax(dim=1)  # (n,); an image whose logits cancel errs as much as the others
+        return margins(logits, labels).abs() < UNSURE * torch.maximum(size, size.mean())
+
+    @torch.no_grad()
+    def truly_fooled(self, x: Tensor, labels: Tensor) -> Tensor:
+        """(n,) whether the model itself is."""
+        return self.is_fooled(self.exact(x), labels)
+
+    def leaving(self, rows: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """(n,) which of the images `rows` are fooled beyond doubt, and kept.
+
+        What is fooled by a low margin is remembered and goes on: one more step mostly settles it, and costs less than
+        asking the model itself about a few images in every step.
+        """
+        labels = self.labels[rows]
+        fooled, low = self.is_fooled(logits, labels), self.low(logits, labels)
+        doubt, sure = fooled & low, fooled & ~low
+        self.keep(rows[sure], x[sure])
+        if bool(doubt.any()):
+            self.doubtful[rows[doubt]] = True
+            self.candidates = self.candidates.index_copy(0, rows[doubt], x[doubt])
+        return sure
+
+    def settled(self, rows: Tensor) -> Tensor:
+        """(n,) which of the images `rows` had an iterate in doubt that fools the model itself; it is kept."""
+        doubt = self.doubtful[rows]
+        if bool(doubt.any()):
+            asked = rows[doubt]
+            confirmed = self.truly_fooled(self.candidates[asked], self.labels[asked])
+            self.keep(asked[confirmed], self.candidates[asked[confirmed]])
+            return doubt.masked_scatter(doubt, confirmed)
+        return doubt
 
     def keep(self, rows: Tensor, x: Tensor) -> None:
         """These are fooled."""

@@ -132,9 +132,29 @@ class TestSeparableCMA:
         assert torch.allclose(optimiser.mean, optima, atol=0.05)
 
     def test_a_step_size_that_is_far_too_small_grows(self) -> None:
-        """From 1e-6 with a fixed step size 150 generations cover no distance to speak of."""
+        """From 10; with a step size of 1e-6 150 generations would leave it there."""
         optimiser = SeparableCMA(torch.ones(1, 10, dtype=torch.float64), 1e-6, None, None, 11, rng())
-        assert float(minimise(optimiser, lambda points: points.square().sum(dim=2), 150)) < 0.01
+        assert float(minimise(optimiser, lambda points: points.square().sum(dim=2), 150)) < 0.1
+
+    def test_two_individuals_lie_on_the_line_of_the_last_move_and_steer_the_step_size(self) -> None:
+        """As far away as a sample: sqrt(D) standard deviations. First against last rank: a trend of 0.3 at once."""
+        optimiser = SeparableCMA(torch.zeros(2, 16, dtype=torch.float64), 0.5, None, None, 11, rng())
+        points = optimiser.ask()
+        optimiser.tell(points.sum(dim=2))
+        move, mean, sigma = optimiser.mean.clone(), optimiser.mean.clone(), optimiser._sigma.clone()
+        assert torch.equal(sigma, torch.full_like(sigma, 0.5))  # no line yet
+        points = optimiser.ask()
+        offset = points[:, 1] - mean
+        assert torch.allclose(points[:, 2] - mean, -offset)
+        assert torch.allclose(torch.cosine_similarity(offset, move), torch.ones(2, dtype=torch.float64))
+        length = (offset.square() / optimiser._variance).sum(dim=1).sqrt()
+        assert torch.allclose(length, torch.full_like(length, 0.5 * 4))
+        scores = torch.arange(11.0, dtype=torch.float64).expand(2, 11).clone()
+        scores[0, 1], scores[0, 2] = -1.0, 99.0  # the first of ten ahead, the last behind
+        scores[1, 1], scores[1, 2] = 99.0, -1.0
+        optimiser.tell(scores)
+        grown = math.exp(0.3 / 4)
+        assert torch.allclose(optimiser._sigma, 0.5 * torch.tensor([[grown], [1 / grown]], dtype=torch.float64))
 
     def test_it_finds_the_corner_that_a_linear_function_prefers(self) -> None:
         """Half of the corner's value of 2,450; 10,000 samples around the start give 2%, 0.25 * sqrt(3072) * 3.9."""
@@ -168,7 +188,7 @@ class TestSeparableCMA:
         kept = torch.tensor([True, False, True])
         apart.keep(kept)
         apart.tell(scores[kept])
-        for name in ("mean", "_sigma", "_variance", "_path", "_sigma_path"):
+        for name in ("mean", "_sigma", "_trend", "_variance", "_path", "_move"):
             assert torch.equal(getattr(apart, name), getattr(together, name)[kept]), name
 
 
