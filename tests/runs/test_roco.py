@@ -255,7 +255,7 @@ def test_a_damaged_first_line_loses_nothing_and_lets_nobody_else_in(finished: Pa
     journal = out / "journal.jsonl"
     whole = journal.read_bytes()
     journal.write_bytes(whole.replace(b"roco-nas", b"roco-nax", 1))
-    with pytest.raises(RunMismatchError, match="its first line is damaged"):
+    with pytest.raises(RunMismatchError, match="belongs to another run"):
         run(replace(TINY, out=out, search=replace(TINY.search, seed=5)))
     screen = run(replace(TINY, out=out))
     assert "was damaged in its first line, which is written again; 12 evaluations are kept" in screen
