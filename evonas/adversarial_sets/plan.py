@@ -13,6 +13,9 @@ from evonas.data import Dataset
 
 __all__ = ["BuildPlan", "BuildProgress", "Effort"]
 
+ALGORITHMS = 2
+"""Raised whenever targets or attacks change what the same settings give: an older set then has another name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPlan:
@@ -36,6 +39,7 @@ class BuildPlan:
             "train": self.data.train.fingerprint, "adversarial": self.data.adversarial.fingerprint,
             "normalization": self.data.normalization, "settings": asdict(self.settings), "seed": self.seed,
             "device": torch.device(self.device).type, "precision": self.precision, "threads": self.threads,
+            "algorithms": ALGORITHMS,
         }  # fmt: skip
 
     @property

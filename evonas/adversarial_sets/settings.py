@@ -74,6 +74,11 @@ class SetSettings:
         for field, limit in least.items():
             if min(getattr(self, field)) < limit:
                 raise ConfigurationError(f"expected {field} >= {limit}, got {min(getattr(self, field))}")
+        most = {"L0": 1024, "Linf": 255}  # pixels of an image; levels of a value
+        if max(self.thresholds) > min(most[name] for name in self.set_attacks):
+            raise ConfigurationError(
+                f"expected thresholds up to 1024 (L0) and 255 (Linf), got {max(self.thresholds)}"
+            )
         if self.attacked_images is not None and self.attacked_images < 1:
             raise ConfigurationError(f"expected attacked_images >= 1, got {self.attacked_images}")
         for target in self.each_target():

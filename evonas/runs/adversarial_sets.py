@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.status import Status
@@ -18,6 +19,7 @@ from evonas.adversarial_sets import (
     SetSettings,
     build_adversarial_set,
     card_markdown,
+    image_digests,
     load_adversarial_set,
 )
 from evonas.data import Dataset, load_data
@@ -62,6 +64,8 @@ class BuildSettings:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
+        if self.seed < 0:
+            raise ConfigurationError(f"expected seed >= 0, got {self.seed}")
 
 
 BUILD_PRESETS = {
@@ -120,12 +124,20 @@ def find_or_build(plan: BuildPlan, path: Path, console: Console) -> tuple[Advers
 def check_set(found: AdversarialSet, data: Dataset) -> None:
     """ConfigurationError unless a set fits the data, and none of its clean images is trained or ranked on."""
     card = found.card.data
+    if card.name != data.name:
+        raise ConfigurationError(
+            f"expected a set made from {data.name}, whose classes its labels mean, "
+            f"got {found.card.name}, made from {card.name}"
+        )
     if (card.n_classes, card.image_size) != (data.n_classes, data.image_size):
         raise ConfigurationError(
             f"expected a set of {data.n_classes} classes and {data.image_size}x{data.image_size} images for "
             f"{data.name}, {found.card.name} has {card.n_classes} and {card.image_size}x{card.image_size}"
         )
-    if card.adversarial_fingerprint == data.adversarial.fingerprint:
+    adversarial = data.adversarial
+    if card.adversarial_fingerprint == adversarial.fingerprint and np.array_equal(
+        found.sources, image_digests(adversarial.images[found.source_index])
+    ):
         return
     twins = found.count_clean_twins(data.train.images) + found.count_clean_twins(data.validation.images)
     if twins:

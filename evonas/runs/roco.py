@@ -113,7 +113,10 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             data=data, split_seed=split_seed, settings=SET_PRESETS[settings.preset], preset=settings.preset,
             seed=split_seed, device=device, precision=precision, threads=threads,
         )  # fmt: skip
-        adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
+        asked = settings.adversarial_set
+        if asked == "auto":
+            asked = stored.get("settings", {}).get("adversarial_set", "auto")  # what the run began with
+        adversarial_set, set_notes = _set(asked, build, find_set)
     objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
     columns = columns_of(objectives, space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
