@@ -94,6 +94,9 @@ class SeparableCMA:
         self._adapt_variance(step, spread)
         if self._move is not None:
             self._adapt_sigma(scores)
+        if self._low is not None and self._high is not None:  # no deviation above twice the box: else it grows for ever
+            widest = (2 * (self._high - self._low) / self._sigma).square().clamp_min(1e-20)
+            self._variance = torch.minimum(self._variance, widest)
         self._move = mean - self.mean
         self.mean = mean
 

@@ -388,3 +388,15 @@ class TestEvolve:
         assert torch.equal(result.images, images)
         assert result.images.data_ptr() != images.data_ptr()
         assert not result.attacked.any()
+
+
+def test_cma_stays_finite_where_the_optimum_is_a_corner_of_the_box() -> None:
+    """A linear score: every gene does best at its lower bound, for ever."""
+    slope = torch.rand(4, 20, generator=torch.Generator().manual_seed(1)) + 0.1
+    low, high = torch.full((4, 20), -1.0), torch.full((4, 20), 1.0)
+    search = SeparableCMA(torch.zeros(4, 20), 0.5, low, high, 16, torch.Generator().manual_seed(0))
+    for _ in range(2500):
+        scores = (search.ask() * slope[:, None]).sum(dim=2)
+        assert bool(scores.isfinite().all())
+        search.tell(scores)
+    assert bool((scores.amin(dim=1) < -0.9 * slope.sum(dim=1)).all())
