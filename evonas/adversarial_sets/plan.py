@@ -10,6 +10,7 @@ import torch
 from evonas.adversarial_sets.settings import SetSettings
 from evonas.attacks.inference import Precision
 from evonas.data import Dataset
+from evonas.errors import ConfigurationError
 
 __all__ = ["BuildPlan", "BuildProgress", "Effort"]
 
@@ -31,6 +32,10 @@ class BuildPlan:
     precision: Precision
     """Of the targets' training and of the attacks' search: fp32 or bf16."""
     threads: int
+
+    def __post_init__(self) -> None:
+        if min(self.seed, self.split_seed) < 0:
+            raise ConfigurationError(f"expected seeds >= 0 for a set, got {min(self.seed, self.split_seed)}")
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from evonas.training import TrainingConfig
 
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
 
+LARGEST_THRESHOLDS = {"L0": 1024, "Linf": 255}
+"""Attack -> pixels of an image, or levels of a value: more changes nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
@@ -59,7 +62,7 @@ class SetSettings:
         for name in self.targets:
             choose(VICTIMS, name, "target network")
         for name in self.set_attacks:
-            choose({"L0": 0, "Linf": 0}, name, "attack of a set")
+            choose(LARGEST_THRESHOLDS, name, "attack of a set")
         for field in ("targets", "set_attacks", "thresholds"):
             values = getattr(self, field)
             if not values or len(set(values)) != len(values):
@@ -74,11 +77,9 @@ class SetSettings:
         for field, limit in least.items():
             if min(getattr(self, field)) < limit:
                 raise ConfigurationError(f"expected {field} >= {limit}, got {min(getattr(self, field))}")
-        most = {"L0": 1024, "Linf": 255}  # pixels of an image; levels of a value
-        if max(self.thresholds) > min(most[name] for name in self.set_attacks):
-            raise ConfigurationError(
-                f"expected thresholds up to 1024 (L0) and 255 (Linf), got {max(self.thresholds)}"
-            )
+        most = min(LARGEST_THRESHOLDS[name] for name in self.set_attacks)
+        if max(self.thresholds) > most:
+            raise ConfigurationError(f"expected thresholds <= {most}, got {max(self.thresholds)}")
         if self.attacked_images is not None and self.attacked_images < 1:
             raise ConfigurationError(f"expected attacked_images >= 1, got {self.attacked_images}")
         for target in self.each_target():

@@ -114,7 +114,8 @@ class PGD(GradientAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_steps(self.step_size, self.steps)
+        if not (0 < self.step_size < math.inf and self.steps >= 1):
+            raise ConfigurationError(f"expected step_size > 0 and steps >= 1, got {self.step_size} and {self.steps}")
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
@@ -124,27 +125,11 @@ class PGD(GradientAttack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BIM(GradientAttack):
-    """Basic iterative method (Kurakin et al., 2017): small steps from the clean image, by default of 1/255."""
+class BIM(PGD):
+    """Basic iterative method (Kurakin et al., 2017): PGD by another name, by default with steps of 1/255."""
 
     name: ClassVar[str] = "bim"
     step_size: float = 1 / 255
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self.step_size, self.steps)
-
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
-        return self._attack(model, images, labels, generator, self.step_size, self.steps)
-
-
-def _check_steps(step_size: float, steps: int) -> None:
-    if not (0 < step_size < math.inf and steps >= 1):
-        raise ConfigurationError(f"expected step_size > 0 and steps >= 1, got {step_size} and {steps}")
 
 
 class _Run:

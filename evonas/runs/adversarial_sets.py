@@ -64,8 +64,6 @@ class BuildSettings:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
-        if self.seed < 0:
-            raise ConfigurationError(f"expected seed >= 0, got {self.seed}")
 
 
 BUILD_PRESETS = {

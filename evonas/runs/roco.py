@@ -79,6 +79,8 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
     stored = folder.stored()
     identity = stored.get("identity", {})
+    if settings.adversarial_set == "auto":  # a run goes on with the set it began with
+        settings = replace(settings, adversarial_set=stored.get("settings", {}).get("adversarial_set", "auto"))
     device, threads, training, precision_note = _hardware(settings, identity)
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
@@ -113,10 +115,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             data=data, split_seed=split_seed, settings=SET_PRESETS[settings.preset], preset=settings.preset,
             seed=split_seed, device=device, precision=precision, threads=threads,
         )  # fmt: skip
-        asked = settings.adversarial_set
-        if asked == "auto":
-            asked = stored.get("settings", {}).get("adversarial_set", "auto")  # what the run began with
-        adversarial_set, set_notes = _set(asked, build, find_set)
+        adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
     objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
     columns = columns_of(objectives, space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
