@@ -415,6 +415,17 @@ def test_another_set_in_the_same_folder_is_refused(
     assert "4 from the journal" in run(replace(settings, adversarial_set=str(tmp_path / "copy")))
 
 
+def test_a_run_goes_on_with_its_set_however_often_it_is_not_named(
+    digits_set: AdversarialSet, tmp_path: Path, no_building: None
+) -> None:
+    file, out = str(tmp_path / "mine.safetensors"), tmp_path / "run"
+    save_adversarial_set(tmp_path / "mine", digits_set)
+    run(replace(SMALL, adversarial_set=file, out=out))
+    for _ in range(2):
+        assert "4 from the journal" in run(replace(SMALL, out=out))
+        assert json.loads((out / "config.json").read_text())["settings"]["adversarial_set"] == file
+
+
 def test_the_second_run_finds_the_set_that_the_first_one_built(sets: Path, tmp_path: Path) -> None:
     first = run(replace(SMALL, out=tmp_path / "first"))
     (file,) = sets.glob("*.safetensors")
