@@ -10,7 +10,19 @@ import numpy.typing as npt
 
 from evonas.errors import EvonasError
 
-__all__ = ["Cost", "EvaluationResult", "Genome", "Progress", "Report", "Space", "arch_id", "as_genome"]
+__all__ = [
+    "Activity",
+    "Cost",
+    "EvaluationResult",
+    "Genome",
+    "Note",
+    "Progress",
+    "Report",
+    "Space",
+    "Watch",
+    "arch_id",
+    "as_genome",
+]
 
 Genome = npt.NDArray[np.int64]
 """(n_genes,) int64."""
@@ -84,6 +96,39 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What an executor is doing now. Shown on screen, never journalled."""
+
+    running: int
+    """Evaluations that have started and not ended."""
+    waiting: int
+    """Evaluations that were submitted and have not started."""
+    slots: int
+    """Evaluations that can run at once."""
+    nodes: int = 1
+    """Machines that evaluations can run on."""
+    gpus: float = 0.0
+    """GPUs that the running evaluations use, shares added up."""
+    gpus_total: float = 0.0
+    """GPUs that the executor knows of."""
+    retries: int = 0
+    """Evaluations that were started again so far, whatever the cause."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know, in one line."""
+
+    text: str
+
+
+Watch = Callable[[Progress | Activity | Note], None]
+"""Gets what executors and evaluations tell while they run."""
+
+
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from evonas.report import duration, shown
-from evonas.search import Event, Finished, Note
-from evonas.types import Progress, arch_id
+from evonas.search import Event, Finished
+from evonas.types import Activity, Note, Progress, arch_id
 
 __all__ = ["Status", "View", "make_view"]
 
@@ -30,6 +30,8 @@ class Status:
         self.done = self.cached = self.failed = self.generation = 0
         self.best: float | None = None
         self.hypervolume: float | None = None
+        self.activity: Activity | None = None
+        """What the executor does; None where it has one slot in this process."""
         self.started = time.monotonic()
         self._fresh: list[float] = []
         self._last = self.started
@@ -68,6 +70,8 @@ class Status:
             f"generation {self.generation}/{generations}", f"{self.done}/{self.total} done", f"{self.cached} cached",
             f"{self.failed} failed",
         ]  # fmt: skip
+        if self.activity is not None:
+            parts.append(working(self.activity))
         if self.best is not None:
             parts.append(f"best {self.objective} {shown(self.objective, self.best)}")
         if self.hypervolume is not None:
@@ -127,6 +131,8 @@ class PlainView:
                 self.say(f"  {_inside(event)}")
         elif isinstance(event, Note):
             self.say(event.text)
+        elif isinstance(event, Activity):
+            self.status.activity = event
         elif not event.cached:
             self._told = time.monotonic()
             self.say(f"  {describe(event)}")
@@ -169,6 +175,8 @@ class LiveView:
             self._note = _inside(event)
         elif isinstance(event, Note):
             self.say(event.text)
+        elif isinstance(event, Activity):
+            self.status.activity = event
         else:
             self._bars.update(self._search, completed=self.status.done)
             self._bars.update(self._inside, visible=False)
@@ -191,6 +199,20 @@ def describe(event: Finished) -> str:
         return f"{event.entry.key} failed: {result.reason}"
     values = ", ".join(f"{name} {shown(name, value)}" for name, value in result.objectives.items())
     return f"{event.entry.key} {values} ({duration(result.seconds)})"
+
+
+def working(activity: Activity) -> str:
+    """What an executor does, in a few words."""
+    parts = [f"{activity.running} of {activity.slots} slots busy"]
+    if activity.waiting:
+        parts.append(f"{activity.waiting} waiting")
+    if activity.nodes > 1:
+        parts.append(f"{activity.nodes} nodes")
+    if activity.gpus_total:
+        parts.append(f"{activity.gpus:g} of {activity.gpus_total:g} GPUs in use")
+    if activity.retries:
+        parts.append(f"{activity.retries} retried")
+    return ", ".join(parts)
 
 
 def _inside(event: Progress) -> str:

@@ -26,7 +26,7 @@ from evonas.search.operators import ALGORITHMS, make_algorithm
 from evonas.search.pareto import ranks
 from evonas.search.problem import check_objectives, checked, evaluation_seed, penalised
 from evonas.seeding import derive_seed, generator
-from evonas.types import EvaluationResult, Genome, Progress, Space, arch_id
+from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, Space, arch_id
 
 __all__ = ["Event", "EvolutionConfig", "Finished", "Note", "SearchState", "evolve"]
 
@@ -85,14 +85,7 @@ class Finished:
     """It was there before: nothing was evaluated."""
 
 
-@dataclass(frozen=True)
-class Note:
-    """Something that the user should know, in one line."""
-
-    text: str
-
-
-Event = Progress | Finished | Note
+Event = Progress | Activity | Finished | Note
 
 
 def evolve(

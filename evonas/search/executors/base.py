@@ -1,15 +1,14 @@
-"""Where evaluations run. An executor takes jobs and gives results back in the order in which they finish."""
+"""What every executor takes and gives: jobs, results, and the function that evaluates."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from evonas.types import EvaluationResult, Genome, Report
+from evonas.types import EvaluationResult, Genome, Report, Watch
 
-__all__ = ["Evaluate", "Executor", "Job", "LocalExecutor", "MakeEvaluate", "as_factory"]
+__all__ = ["Evaluate", "EvaluatorFactory", "Executor", "Job", "MakeEvaluate", "as_factory", "ignore", "run_job"]
 
 Evaluate = Callable[[Genome, int], EvaluationResult]
 """(genome, seed) -> result."""
@@ -35,17 +34,28 @@ class Job:
     number: int
     """How many genomes the search had proposed before it."""
     generation: int = 0
+    predicted: float = 0.0
+    """What it will cost, in any unit: executors with several slots start the dearest first, so that the tail is short."""
 
 
 class Executor(Protocol):
-    """Runs jobs. A job that fails gives a failed result, never an exception."""
+    """Runs jobs. A job that fails gives a failed result, never an exception.
+
+    `report`, given at the start, gets what the screen shows: Progress, Activity, Note. It may raise Interrupted, and is
+    therefore called at least a few times a second while `next_finished` waits.
+    """
 
     @property
     def slots(self) -> int:
-        """Jobs that can run at once."""
+        """Jobs that can run at once, now; machines may join and leave."""
         ...
 
-    def start(self, make_evaluate: MakeEvaluate, report: Report) -> None:
+    @property
+    def free(self) -> int:
+        """Jobs that would start at once, or are worth having in line, beyond those submitted; 0 where all is busy."""
+        ...
+
+    def start(self, make_evaluate: MakeEvaluate, report: Watch) -> None:
         """Called once, before the first job."""
         ...
 
@@ -57,38 +67,6 @@ class Executor(Protocol):
     def close(self) -> None:
         """Stop what runs and give everything back; may be called twice."""
         ...
-
-
-class LocalExecutor:
-    """Runs jobs one after another in this process, in the order in which they were submitted."""
-
-    slots = 1
-
-    def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
-        self._make: MakeEvaluate | None = None
-        self._evaluate: Evaluate | None = None
-        self._report: Report = ignore
-
-    def start(self, make_evaluate: MakeEvaluate, report: Report) -> None:
-        self._make, self._evaluate, self._report = make_evaluate, None, report
-
-    def submit(self, job: Job) -> None:
-        self._jobs.append(job)
-
-    def next_finished(self) -> tuple[Job, EvaluationResult]:
-        if not self._jobs:
-            raise LookupError("no job is left; submit one first")
-        if self._evaluate is None:  # only now: a run that finds all results in its journal needs no data
-            if self._make is None:
-                raise LookupError("the executor was not started; call start(make_evaluate, report) first")
-            self._evaluate = self._make(self._report)
-        job = self._jobs.popleft()
-        return job, run_job(self._evaluate, job)
-
-    def close(self) -> None:
-        self._jobs.clear()
-        self._evaluate = None
 
 
 def run_job(evaluate: Evaluate, job: Job) -> EvaluationResult:
@@ -111,7 +89,17 @@ def as_factory(evaluate: Evaluate | EvaluatorFactory) -> MakeEvaluate:
             f"expected a function (genome, seed) -> EvaluationResult or an object with make_evaluate(report), "
             f"got {type(evaluate).__name__}"
         )
-    return lambda report: evaluate
+    return _Plain(evaluate).make_evaluate
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A plain function as a factory; it travels where the function does."""
+
+    evaluate: Evaluate
+
+    def make_evaluate(self, report: Report) -> Evaluate:
+        return self.evaluate
 
 
 def ignore(event: object) -> None:
