@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "DivergedError",
     "EvonasError",
+    "ExecutionError",
     "RunInUseError",
     "RunMismatchError",
     "StorageError",
@@ -50,6 +51,10 @@ class RunMismatchError(EvonasError):
 
 class RunInUseError(EvonasError):
     """A run folder that another process is writing."""
+
+
+class ExecutionError(EvonasError):
+    """Workers that cannot be started, reached or set up."""
 
 
 class DivergedError(EvonasError, ArithmeticError):

@@ -1,5 +1,7 @@
 """Where evaluations run: in this process, in several, or on a Ray cluster."""
 
+from collections.abc import Callable
+
 from evonas.search.executors.base import (
     Evaluate,
     EvaluatorFactory,
@@ -11,15 +13,32 @@ from evonas.search.executors.base import (
     run_job,
 )
 from evonas.search.executors.local import LocalExecutor
+from evonas.search.executors.process import ProcessExecutor
+from evonas.search.executors.ray_cluster import RayConnection
+from evonas.search.executors.ray_tasks import RayExecutor
+from evonas.search.executors.worker import Host, PlainHost
 
 __all__ = [
+    "EXECUTORS",
     "Evaluate",
     "EvaluatorFactory",
     "Executor",
+    "Host",
     "Job",
     "LocalExecutor",
     "MakeEvaluate",
+    "PlainHost",
+    "ProcessExecutor",
+    "RayConnection",
+    "RayExecutor",
     "as_factory",
     "ignore",
     "run_job",
 ]
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "local": LocalExecutor,
+    "process": ProcessExecutor,
+    "ray": RayExecutor,
+}
+"""Name -> class; each can be made without arguments."""

@@ -35,7 +35,7 @@ class Job:
     """How many genomes the search had proposed before it."""
     generation: int = 0
     predicted: float = 0.0
-    """What it will cost, in any unit: executors with several slots start the dearest first, so that the tail is short."""
+    """What it will cost, in any unit: executors with several slots start the dearest first, for a short tail."""
 
 
 class Executor(Protocol):
@@ -69,13 +69,22 @@ class Executor(Protocol):
         ...
 
 
-def run_job(evaluate: Evaluate, job: Job) -> EvaluationResult:
-    """The result of a job; whatever is raised becomes a failed one. Its genome and seed are the job's."""
+def ignore(event: object) -> None:
+    """A report that nobody watches."""
+
+
+def run_job(evaluate: Evaluate, job: Job, raised: Callable[[Exception], object] = ignore) -> EvaluationResult:
+    """The result of a job; whatever is raised becomes a failed one. Its genome and seed are the job's.
+
+    Args:
+        raised: gets what the evaluation raised.
+    """
     try:
         result = evaluate(np.array(job.genome, dtype=np.int64), job.seed)
         if not isinstance(result, EvaluationResult):
             raise TypeError(f"expected an EvaluationResult from the evaluator, got {type(result).__name__}")
     except Exception as error:
+        raised(error)
         return EvaluationResult.failure(job.genome, job.seed, error)
     return EvaluationResult(job.genome, result.objectives, result.status, result.reason, job.seed, result.seconds)
 
@@ -100,7 +109,3 @@ class _Plain:
 
     def make_evaluate(self, report: Report) -> Evaluate:
         return self.evaluate
-
-
-def ignore(event: object) -> None:
-    """A report that nobody watches."""

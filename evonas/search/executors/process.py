@@ -1,0 +1,197 @@
+"""Several evaluations at once in processes of this machine: on several cores, or on one GPU."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from evonas.errors import ConfigurationError, ExecutionError
+from evonas.search.executors.base import MakeEvaluate
+from evonas.search.executors.supervision import Attempt, SupervisedExecutor
+from evonas.search.executors.worker import Happening, Host, Outcome, PlainHost, Started, Worker, WorkerSetup
+from evonas.types import Activity, Progress
+
+__all__ = ["ProcessExecutor"]
+
+MESSAGE_BYTES = 4096
+"""Progress up to this size is written to a pipe whole or not at all (POSIX's PIPE_BUF on Linux)."""
+
+
+class ProcessExecutor(SupervisedExecutor):
+    """Evaluations in `workers` processes of this machine. Results are the same as in this one.
+
+    What evaluates must travel to a new process: a factory or function that a module holds, not one made inside another
+    function. A script that starts processes has its main part under `if __name__ == "__main__":`.
+
+    Args:
+        workers: processes.
+        timeout: seconds an evaluation may take; None: any.
+        host: prepares each worker for its machine.
+        share: of a device that each worker may use.
+        gpus: devices that the workers share; for the screen.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        timeout: float | None = None,
+        host: Host | None = None,
+        share: float = 1.0,
+        gpus: int = 0,
+    ) -> None:
+        if workers < 1:
+            raise ConfigurationError(f"expected workers >= 1, got {workers}")
+        if not 0 < share <= 1:
+            raise ConfigurationError(f"expected a share of a device in (0, 1], got {share}")
+        super().__init__(_ProcessWorkers(workers, host or PlainHost(), share, gpus), timeout)
+
+
+class _Process:
+    """One worker: a process, and the pipes to it."""
+
+    def __init__(self, place: int, setup: bytes) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.progress, telling = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(
+            target=_work, args=(place, setup, theirs, telling), name=f"evonas-worker-{place}", daemon=True
+        )
+        self.attempt: int | None = None
+        try:
+            self.process.start()
+        finally:
+            theirs.close()
+            telling.close()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        self.progress.close()
+
+
+class _ProcessWorkers:
+    """Processes that are started when they are needed, and again where one has ended."""
+
+    ahead = 0
+
+    def __init__(self, workers: int, host: Host, share: float, gpus: int) -> None:
+        self.slots = workers
+        self._host = host
+        self._share = share
+        self._gpus = gpus
+        self._processes: dict[int, _Process] = {}
+        self._setup = b""
+
+    def open(self, make_evaluate: MakeEvaluate) -> None:
+        try:
+            self._setup = pickle.dumps(WorkerSetup(make_evaluate, self._host))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ExecutionError(
+                f"expected an evaluator that can travel to another process, got one that cannot ({error}); "
+                "define it at the top level of a module, or use the executor local"
+            ) from error
+
+    def begin(self, attempt: Attempt) -> None:
+        place = next(i for i in range(self.slots) if i not in self._processes or self._processes[i].attempt is None)
+        if place not in self._processes:
+            self._processes[place] = _Process(place, self._setup)
+        process = self._processes[place]
+        process.attempt = attempt.number
+        with contextlib.suppress(OSError):  # it has ended while idle: `poll` finds that
+            process.pipe.send((attempt.number, attempt.job, min(1.0, self._share * attempt.growth)))
+
+    def poll(self, seconds: float) -> Sequence[Happening]:
+        happened: list[Happening] = []
+        watched = [(place, end) for place, each in self._processes.items() for end in (each.pipe, each.progress)]
+        sentinels = [each.process.sentinel for each in self._processes.values()]
+        ready = wait([*(end for _, end in watched), *sentinels], seconds)
+        for place, end in watched:
+            if end in ready:
+                happened += self._read(place, end)
+        for place in [place for place, each in self._processes.items() if each.process.sentinel in ready]:
+            process = self._processes.pop(place)
+            for end in (process.pipe, process.progress):  # it may have finished its attempt before it ended
+                while (message := _receive(end)) is not None:
+                    happened += [message]
+                    process.attempt = None if isinstance(message, Outcome) else process.attempt
+            process.end()
+            if process.attempt is not None:
+                happened.append(Outcome(process.attempt, "died", f"its worker process {_ending(process.process)}"))
+        return happened
+
+    def _read(self, place: int, end: Connection) -> list[Happening]:
+        message = _receive(end)
+        if isinstance(message, Outcome):
+            self._processes[place].attempt = None
+        return [] if message is None else [message]
+
+    def kill(self, attempt: int) -> None:
+        for place, process in list(self._processes.items()):
+            if process.attempt == attempt:
+                self._processes.pop(place).end()
+
+    def activity(self, running: Sequence[Attempt], waiting: int, retries: int) -> Activity:
+        used = min(float(self._gpus), sum(min(1.0, self._share * each.growth) for each in running))
+        return Activity(len(running), waiting, self.slots, gpus=used, gpus_total=self._gpus, retries=retries)
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.end()
+        self._processes.clear()
+
+
+def _receive(end: Connection) -> Happening | None:
+    """The next message of a worker; None where there is none, or it ended in the middle of one."""
+    try:
+        message: Happening | None = end.recv() if end.poll() else None
+    except (EOFError, OSError, pickle.UnpicklingError):
+        return None
+    return message
+
+
+def _ending(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+
+
+def _work(place: int, setup: bytes, pipe: Connection, telling: Connection) -> None:
+    """The life of a worker process: until the pipe is closed, or the process that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.set_blocking(telling.fileno(), False)
+
+    def post(message: Started | Progress) -> None:
+        if isinstance(message, Started):
+            pipe.send(message)
+        elif len(pickle.dumps(message)) < MESSAGE_BYTES - 64:
+            with contextlib.suppress(BlockingIOError):  # nobody reads just now: progress may be lost
+                telling.send(message)
+
+    worker: Worker | None = None
+    while True:
+        try:
+            number, job, share = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if worker is None:
+            try:
+                worker = Worker(pickle.loads(setup), place, post)
+            except Exception as error:
+                pipe.send(Outcome(number, "set_up", f"its worker could not load the evaluator: {error}"))
+                continue
+        pipe.send(worker.run(number, job, share))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,150 @@
+"""The Ray cluster as the driver sees it: joining or starting one, its nodes, and the board that workers write on."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from evonas.errors import ExecutionError
+from evonas.search.executors.worker import Started
+from evonas.types import Progress
+
+__all__ = ["Board", "Node", "RayConnection", "first_line", "make_board"]
+
+Answer = TypeVar("Answer")
+
+MESSAGES_AT_MOST = 10_000
+"""Progress is dropped where so many messages were not fetched."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster that is alive."""
+
+    id: str
+    cpus: float
+    gpus: float
+
+    def slots(self, cpus: float, gpus: float) -> int:
+        """Evaluations that it can run at once, each with so many CPUs and GPUs."""
+        needs = ((self.cpus, cpus), (self.gpus, gpus))
+        return min(int(there / needed + 1e-6) for there, needed in needs if needed)  # three times 0.333333 is 1
+
+
+class RayConnection:
+    """This process in a Ray cluster, from the moment that it is needed.
+
+    Args:
+        address: of a cluster, `auto` for the one that runs on this machine; None: RAY_ADDRESS, else Ray is started
+            here, and ends with `close`.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+        self._mine = False
+
+    def open(self) -> None:
+        """Join or start, once. ExecutionError where Ray is not installed, or there is no cluster."""
+        with _signals_kept():
+            try:
+                import ray
+            except ImportError as error:
+                raise ExecutionError(
+                    f"expected Ray for the executor ray, got {error}; pip install 'ray[default]', or use "
+                    "--executor process"
+                ) from error
+            if ray.is_initialized():
+                return
+            where = self.address or os.environ.get("RAY_ADDRESS") or "local"
+            try:
+                ray.init(where, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+                ray.shutdown()
+                raise ExecutionError(
+                    f"expected a Ray cluster at {where}, got {' '.join(str(error).split())[:300]}; start one with "
+                    "`ray start --head`, or leave --ray-address away to use this machine alone"
+                ) from error
+            self._mine = True
+
+    def close(self) -> None:
+        """Leave the cluster; what `open` started ends with all its processes. May be called twice."""
+        if self._mine:
+            import ray
+
+            with _signals_kept():
+                ray.shutdown()
+        self._mine = False
+
+    def nodes(self) -> list[Node]:
+        """Machines that are alive, in Ray's order."""
+        self.open()
+        import ray
+
+        every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        found = [(node["NodeID"], node["Resources"]) for node in every if node["Alive"]]
+        return [Node(name, has.get("CPU", 0.0), has.get("GPU", 0.0)) for name, has in found]
+
+    def ask(self, function: Callable[[], Answer], cpus: int, gpus: float) -> Answer:
+        """What `function` returns in a worker that has so many CPUs and GPUs; waits until there is one."""
+        self.open()
+        import ray
+
+        asking: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_call)
+        try:
+            answer: Answer = ray.get(asking.remote(function))
+        except ray.exceptions.RayError as error:
+            raise ExecutionError(f"a worker could not answer: {first_line(error)}") from error
+        return answer
+
+
+class Board:
+    """Where workers tell that they started and how far they are; the driver fetches it. Runs as a Ray actor."""
+
+    def __init__(self) -> None:
+        self._messages: list[Started | Progress] = []
+
+    def post(self, message: Started | Progress) -> None:
+        if isinstance(message, Started) or len(self._messages) < MESSAGES_AT_MOST:
+            self._messages.append(message)
+
+    def fetch(self) -> list[Started | Progress]:
+        """Everything since the last time."""
+        messages, self._messages = self._messages, []
+        return messages
+
+
+def make_board() -> Any:
+    """A board on this machine: it must not leave with a worker's. Restarted, empty, where its process ends."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+
+
+def first_line(error: BaseException) -> str:
+    """Ray's errors say the rest in many more."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _call(function: Callable[[], Answer]) -> Answer:
+    return function()
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray sets handlers of its own; those that were there come back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
