@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evonas.evaluation.host import out_of_memory
 from evonas.evaluation.prepare import Prepare
 from evonas.objectives import Objective
 from evonas.types import EvaluationResult, Genome, Report
@@ -28,7 +29,10 @@ class Evaluator:
     threads: int
 
     def make_evaluate(self, report: Report) -> Callable[[Genome, int], EvaluationResult]:
-        """A function (genome, seed) -> EvaluationResult, with data and threads of this process set up."""
+        """A function (genome, seed) -> EvaluationResult, with data and threads of this process set up.
+
+        What goes wrong is a failed result, but for memory that is used up: that is raised.
+        """
         torch.set_num_threads(self.threads)
         prepare = self.prepare.start()
 
@@ -39,6 +43,8 @@ class Evaluator:
                 for objective in self.objectives:
                     values |= objective(candidate)
             except Exception as error:  # whatever happens to one candidate must not end a search
+                if out_of_memory(error):
+                    raise  # executors try such a candidate again
                 return EvaluationResult.failure(genome, seed, error)
             values |= {"params": candidate.cost.params, "macs": candidate.cost.macs}
             broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]

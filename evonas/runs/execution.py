@@ -1,15 +1,30 @@
-"""Where a run computes: device, threads, executor."""
+"""Where a run computes: executor, device, threads."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 
-from evonas.errors import ConfigurationError, choose
-from evonas.search import EXECUTORS, Executor
+from evonas.errors import ConfigurationError
+from evonas.evaluation import TorchHost
+from evonas.runs.folder import versions
+from evonas.search import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
+from evonas.training import resolve_precision
 
-__all__ = ["ExecutionSettings", "make_executor", "resolve_device", "resolve_threads"]
+__all__ = [
+    "ExecutionSettings",
+    "Hardware",
+    "make_executor",
+    "resolve_device",
+    "resolve_hardware",
+    "resolve_threads",
+]
+
+SAME_VERSIONS = ("evonas", "torch", "numpy")
+"""Packages whose version a Ray worker shares with the driver: others round differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +34,118 @@ class ExecutionSettings:
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: int | None = None
-    """CPU threads of one evaluation; as many as this process may use, unless given."""
-    executor: Literal["local"] = "local"
-    """local: one evaluation after another in this process."""
+    """CPU threads of one evaluation; unless given, the processors of a machine divided by its evaluations at once."""
+    executor: Literal["auto", "local", "process", "ray"] = "auto"
+    """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
+    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process with --workers or --timeout,
+    else local."""
+    workers: int | None = None
+    """Processes of the executor process; unless given, as many as cores or GPUs have room for."""
+    gpus_per_task: float = 1.0
+    """GPUs of one evaluation, a fraction to share one: 0.25 runs four at once, each with a quarter of its memory."""
+    ray_address: str | None = None
+    """A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started on this machine."""
+    timeout: float | None = None
+    """Seconds an evaluation may take from the moment it begins; then its process is killed and it is failed."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
+        for name, value in (("threads", self.threads), ("workers", self.workers)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {value}")
+        if not 0 < self.gpus_per_task <= 1:
+            raise ConfigurationError(f"expected gpus-per-task in (0, 1], got {self.gpus_per_task:g}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigurationError(f"expected a timeout of more than 0 seconds, got {self.timeout:g}")
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        """No option is given that the executor knows nothing of."""
+        asked = {
+            "--workers": (self.workers is not None, ("process",)),
+            "--ray-address": (self.ray_address is not None, ("ray",)),
+            "--timeout": (self.timeout is not None, ("process", "ray")),
+            "--gpus-per-task": (self.gpus_per_task != 1.0, ("process", "ray")),
+        }
+        for flag, (given, knowing) in asked.items():
+            if given and self.executor not in ("auto", *knowing):
+                raise ConfigurationError(
+                    f"expected --executor {' or '.join(knowing)} with {flag}, got --executor {self.executor}"
+                )
+        if self.workers is not None and self.ray_address is not None:
+            raise ConfigurationError(
+                "expected --workers or --ray-address, got both; on Ray the evaluations at once follow from --threads "
+                "and --gpus-per-task"
+            )
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Execution with everything resolved."""
+
+    executor: str
+    device: str
+    """Of the evaluations."""
+    threads: int
+    """Of one evaluation."""
+    workers: int
+    """Processes of the executor process; 1 with another one."""
+    note: str
+    connection: RayConnection | None = None
+
+    @property
+    def here(self) -> str:
+        """The device for what the driver itself computes: a Ray driver may have none."""
+        remote = self.connection is not None and self.device == "cuda" and not torch.cuda.is_available()
+        return "cpu" if remote else self.device
+
+    def precision(self, asked: str, gpus: float) -> tuple[Literal["fp32", "bf16"], str]:
+        """See `resolve_precision`; a worker says what its device can where this machine has none."""
+        if self.here == self.device or asked != "auto" or self.connection is None:
+            return resolve_precision(asked, torch.device(self.device))
+        return self.connection.ask(partial(resolve_precision, asked, torch.device(self.device)), self.threads, gpus)
+
+
+def resolve_hardware(settings: ExecutionSettings, identity: Mapping[str, Any]) -> Hardware:
+    """Every `auto` resolved: as the run's identity says, where it has one, else by what is there."""
+    executor, because = _executor(settings)
+    connection = RayConnection(settings.ray_address) if executor == "ray" else None
+    asked = identity.get("device", "auto") if settings.device == "auto" else settings.device
+    if connection is None:
+        device = resolve_device(asked)
+    elif asked == "auto":
+        device = "cuda" if any(node.gpus for node in connection.nodes()) else "cpu"
+    elif asked in ("cpu", "cuda"):
+        device = asked
+    else:
+        raise ConfigurationError(f"expected --device auto, cpu or cuda with Ray, which chooses the GPU, got {asked!r}")
+    threads = settings.threads or identity.get("threads")
+    workers = _workers(settings, device, threads) if executor == "process" else 1
+    if threads is None and connection is not None:
+        threads = _ray_threads(connection, device, settings.gpus_per_task)
+    threads = threads or max(1, resolve_threads(None) // workers)
+    many = f"{workers} processes, " if executor == "process" else ""
+    note = f"executor: {executor}{because}; device: {device}, {many}threads of an evaluation: {threads}"
+    return Hardware(executor, device, threads, workers, note, connection)
+
+
+def make_executor(settings: ExecutionSettings, hardware: Hardware, resident: bool = False) -> Executor:
+    """The executor of resolved hardware.
+
+    Args:
+        resident: the evaluator keeps something large in its process.
+    """
+    cuda = torch.device(hardware.device).type == "cuda"
+    if hardware.executor == "process":
+        devices = _devices(hardware.device)
+        share = 1 / -(-hardware.workers // devices) if cuda else 1.0
+        host = TorchHost(hardware.device)
+        return ProcessExecutor(hardware.workers, settings.timeout, host, share, devices if cuda else 0)
+    if hardware.executor == "ray":
+        has = versions()
+        host = TorchHost(hardware.device, tuple((name, has[name]) for name in SAME_VERSIONS))
+        gpus = settings.gpus_per_task if cuda else 0.0
+        return RayExecutor(hardware.connection, hardware.threads, gpus, settings.timeout, host, resident)
+    return LocalExecutor()
 
 
 def resolve_device(name: str) -> str:
@@ -53,5 +173,39 @@ def resolve_threads(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_executor(settings: ExecutionSettings) -> Executor:
-    return choose(EXECUTORS, settings.executor, "executor")()
+def _executor(settings: ExecutionSettings) -> tuple[str, str]:
+    """Its name, and why where it was chosen for the user."""
+    if settings.executor != "auto":
+        return settings.executor, ""
+    if settings.ray_address is not None:
+        return "ray", " (--ray-address)"
+    if settings.workers is not None:
+        return "process", " (--workers)"
+    if os.environ.get("RAY_ADDRESS"):
+        return "ray", " (RAY_ADDRESS is set)"
+    if settings.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        return "ray", f" ({torch.cuda.device_count()} GPUs are here)"
+    if settings.timeout is not None or settings.gpus_per_task != 1.0:
+        return "process", " (--timeout or --gpus-per-task)"
+    return "local", ""
+
+
+def _workers(settings: ExecutionSettings, device: str, threads: int | None) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    if torch.device(device).type == "cuda":
+        return max(1, int(_devices(device) / settings.gpus_per_task + 1e-6))
+    return max(1, resolve_threads(None) // (threads or 1))
+
+
+def _ray_threads(connection: RayConnection, device: str, gpus: float) -> int:
+    """So many that every node's GPUs can all be used; one on CPUs."""
+    if device == "cpu":
+        return 1
+    room = [int(node.cpus // max(1, int(node.gpus / gpus + 1e-6))) for node in connection.nodes() if node.gpus]
+    return max(1, min(room, default=1))
+
+
+def _devices(device: str) -> int:
+    """CUDA devices that evaluations on `device` may use."""
+    return max(1, torch.cuda.device_count()) if torch.device(device) == torch.device("cuda") else 1

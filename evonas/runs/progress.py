@@ -36,6 +36,17 @@ class Status:
         self._fresh: list[float] = []
         self._last = self.started
 
+    def work(self, activity: Activity) -> None:
+        """What the executor does now."""
+        if not self._fresh and not (self.activity and self.activity.running):
+            self._last = time.monotonic()  # workers were starting: that happens once, and says nothing of the rest
+        self.activity = activity
+
+    @property
+    def informed(self) -> bool:
+        """Whether just now so much has finished that the time left can be told: twice what runs at once, at least 3."""
+        return self.fresh == max(3, 2 * (self.activity.slots if self.activity else 1))
+
     @property
     def fresh(self) -> int:
         """Evaluations that this process ran."""
@@ -132,7 +143,7 @@ class PlainView:
         elif isinstance(event, Note):
             self.say(event.text)
         elif isinstance(event, Activity):
-            self.status.activity = event
+            self.status.work(event)
         elif not event.cached:
             self._told = time.monotonic()
             self.say(f"  {describe(event)}")
@@ -176,7 +187,7 @@ class LiveView:
         elif isinstance(event, Note):
             self.say(event.text)
         elif isinstance(event, Activity):
-            self.status.activity = event
+            self.status.work(event)
         else:
             self._bars.update(self._search, completed=self.status.done)
             self._bars.update(self._inside, visible=False)

@@ -15,7 +15,7 @@ from evonas.data import Dataset, load_data, resolve_data
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import Evaluator, TrainFromScratch
 from evonas.runs.adversarial_sets import check_set, find_or_build, set_path
-from evonas.runs.execution import make_executor, resolve_device, resolve_threads
+from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_device, resolve_hardware
 from evonas.runs.folder import RunFolder, first_genomes
 from evonas.runs.objectives import identity_of, make_objectives
 from evonas.runs.retrain import RetrainSettings, check_retraining, retrain_front
@@ -23,7 +23,7 @@ from evonas.runs.roco_settings import RocoSettings, roco_as_json, roco_from_conf
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.search import refuse_another_run
 from evonas.spaces import PhaseSpace
-from evonas.training import TrainingConfig, resolve_precision
+from evonas.training import TrainingConfig
 
 __all__ = ["Prepared", "plan_roco", "prepare_roco", "run_roco", "stored_roco"]
 
@@ -45,8 +45,9 @@ def run_roco(settings: RocoSettings, console: Console | None = None) -> None:
 
     prepared = prepare_roco(settings, find)
     if settings.after.retrain:
+        resolve_device(prepared.hardware.device)  # a Ray driver may have none, and retrains itself
         check_retraining(prepared.folder, prepared.plan, settings.after)
-    run_search(prepared.plan, prepared.folder, make_executor(settings.execution), console)
+    run_search(prepared.plan, prepared.folder, make_executor(settings.execution, prepared.hardware), console)
     if settings.after.retrain:
         retrain_front(prepared.folder, prepared.plan, settings.after, prepared.adversarial_set, console)
 
@@ -68,6 +69,7 @@ class Prepared(NamedTuple):
 
     plan: Plan
     folder: RunFolder
+    hardware: Hardware
     adversarial_set: AdversarialSet | None
 
 
@@ -81,7 +83,9 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     identity = stored.get("identity", {})
     if settings.adversarial_set == "auto":  # a run goes on with the set it began with
         settings = replace(settings, adversarial_set=stored.get("settings", {}).get("adversarial_set", "auto"))
-    device, threads, training, precision_note = _hardware(settings, identity)
+    hardware = resolve_hardware(settings.execution, identity)
+    device, threads = hardware.device, hardware.threads
+    training, precision_note = _training(settings, hardware, identity)
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
     precision: Precision = "bf16" if training.precision == "bf16" else "fp32"
@@ -99,6 +103,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             "population": settings.search.population,
             "algorithm": settings.search.algorithm,
             "first": [" ".join(map(str, genome)) for genome in first],
+            **({"asynchronous": True} if settings.search.asynchronous else {}),  # older runs have no such key
         },
         "seed": settings.search.seed,
         "device": torch.device(device).type,
@@ -113,7 +118,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     if settings.needs_set:
         build = BuildPlan(
             data=data, split_seed=split_seed, settings=SET_PRESETS[settings.preset], preset=settings.preset,
-            seed=split_seed, device=device, precision=precision, threads=threads,
+            seed=split_seed, device=hardware.here, precision=precision, threads=threads,
         )  # fmt: skip
         adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
     objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
@@ -127,7 +132,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
         data_name=data.name,
         n_classes=data.n_classes,
         settings=roco_as_json(settings),
-        notes=tuple(filter(None, (because, precision_note, f"device: {device}, threads: {threads}", *set_notes))),
+        notes=tuple(filter(None, (because, precision_note, hardware.note, *set_notes))),
         first=first,
         retry_failed=settings.retry_failed,
         identity={
@@ -136,12 +141,14 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             "search": {**known["search"], "maximize": maximize},
         },
     )
-    return Prepared(plan, folder, adversarial_set)
+    return Prepared(plan, folder, hardware, adversarial_set)
 
 
 def stored_roco(path: Path, config: Mapping[str, Any]) -> Plan:
     """The plan of the run in folder `path`, from its config.json."""
-    return plan_roco(replace(roco_from_config(config), out=path, after=RetrainSettings()))[0]
+    settings = roco_from_config(config)
+    here = ExecutionSettings(device=settings.execution.device, threads=settings.execution.threads, executor="local")
+    return plan_roco(replace(settings, out=path, after=RetrainSettings(), execution=here))[0]
 
 
 def _data_name(settings: RocoSettings) -> tuple[str, str]:
@@ -155,18 +162,14 @@ def _data_name(settings: RocoSettings) -> tuple[str, str]:
     return resolve_data(settings.data, settings.data_root)
 
 
-def _hardware(settings: RocoSettings, identity: Mapping[str, Any]) -> tuple[str, int, TrainingConfig, str]:
-    """Device, threads, training with a resolved precision, and a line about it."""
-    execution, training = settings.execution, settings.training
-    auto = execution.device == "auto"
-    device = resolve_device(identity.get("device", "auto") if auto else execution.device)
-    threads = resolve_threads(identity.get("threads") if execution.threads is None else execution.threads)
+def _training(settings: RocoSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[TrainingConfig, str]:
+    """Training with a resolved precision, and a line about it."""
+    training = settings.training
     if training.precision == "auto" and identity:
         precision = identity["training"]["precision"]
-        note = f"precision: {precision}, as this run was started with"
-    else:
-        precision, note = resolve_precision(training.precision, torch.device(device))
-    return device, threads, replace(training, precision=precision), note
+        return replace(training, precision=precision), f"precision: {precision}, as this run was started with"
+    precision, note = hardware.precision(training.precision, settings.execution.gpus_per_task)
+    return replace(training, precision=precision), note
 
 
 def _first(settings: RocoSettings, space: PhaseSpace, stored: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:

@@ -21,12 +21,12 @@ from evonas.search import (
     Executor,
     Finished,
     Journal,
-    Note,
+    RayExecutor,
     SearchState,
     evolve,
     non_dominated,
 )
-from evonas.types import Space
+from evonas.types import Note, Space
 
 __all__ = ["Plan", "SearchSpace", "columns_of", "run_search"]
 
@@ -118,18 +118,19 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
                 interruption.check()
                 if isinstance(event, Finished):
                     recorder.count(event)
+                    if isinstance(executor, RayExecutor):
+                        executor.count(event.cached, event.entry.result.ok)
                 view.show(event)
-                if isinstance(event, Finished) and status.fresh == 3 and not event.cached:
+                if isinstance(event, Finished) and status.informed and not event.cached:
                     left = status.seconds_left or 0
-                    total = status.elapsed + left
-                    view.show(
-                        Note(f"about {duration(total)} in all, {duration(left)} of it left, by the first 3 evaluations")
-                    )
+                    total, known = duration(status.elapsed + left), f"the first {status.fresh} evaluations"
+                    view.show(Note(f"about {total} in all, {duration(left)} of it left, by {known}"))
 
             states = evolve(
                 plan.space, plan.evaluator, plan.search, executor, journal,
                 [np.array(genome, dtype=np.int64) for genome in plan.first],
                 maximize=plan.maximize, retry_failed=plan.retry_failed, report=report,
+                predict=lambda genome: plan.space.cost(genome, plan.n_classes).macs,
             )  # fmt: skip
             for state in states:
                 recorder.generation(state, journal)
@@ -171,9 +172,10 @@ class _Recorder:
 def _size(plan: Plan, folder: RunFolder, journal: Journal) -> list[str]:
     """What the run is about to do."""
     search, most = plan.search, plan.space.max_cost(plan.n_classes)
+    kind = "asynchronous evaluations" if search.asynchronous else "evaluations"
     lines = [
         f"{plan.method} on {plan.data_name}: {search.population} x ({search.generations} + 1) = {search.evaluations} "
-        f"evaluations of networks up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs, "
+        f"{kind} of networks up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs, "
         f"searching {', '.join(search.objectives)} with {search.algorithm}",
         f"run folder: {folder.path}",
     ]

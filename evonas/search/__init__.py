@@ -1,13 +1,12 @@
 """The search: pymoo's algorithms, the journal, executors. No torch; space and evaluator arrive as arguments."""
 
-from collections.abc import Callable
-
-from evonas.search.evolution import Event, EvolutionConfig, Finished, Note, SearchState, evolve
-from evonas.search.executors import Executor, Job, LocalExecutor
+from evonas.search.evolution import evolve
+from evonas.search.executors import EXECUTORS, Executor, Job, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.search.journal import Entry, Journal, read_journal, refuse_another_run
 from evonas.search.operators import ALGORITHMS
 from evonas.search.pareto import hypervolume, non_dominated, ranks
 from evonas.search.problem import NASProblem, minimised
+from evonas.search.proposals import Event, EvolutionConfig, Finished, SearchState
 
 __all__ = [
     "ALGORITHMS",
@@ -21,7 +20,9 @@ __all__ = [
     "Journal",
     "LocalExecutor",
     "NASProblem",
-    "Note",
+    "ProcessExecutor",
+    "RayConnection",
+    "RayExecutor",
     "SearchState",
     "evolve",
     "hypervolume",
@@ -31,6 +32,3 @@ __all__ = [
     "read_journal",
     "refuse_another_run",
 ]
-
-EXECUTORS: dict[str, Callable[[], Executor]] = {"local": LocalExecutor}
-"""Name -> class."""

@@ -4,14 +4,10 @@ Resuming is replaying: the journal answers for what was evaluated before, and th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from pymoo.core.population import Population
-from pymoo.core.problem import Problem
 
-from evonas.errors import ConfigurationError, choose
+from evonas.search.asynchronous import SteadyState, evolve_asynchronously
 from evonas.search.executors import (
     Evaluate,
     EvaluatorFactory,
@@ -22,70 +18,20 @@ from evonas.search.executors import (
     ignore,
 )
 from evonas.search.journal import Entry, Journal
-from evonas.search.operators import ALGORITHMS, make_algorithm
-from evonas.search.pareto import ranks
-from evonas.search.problem import check_objectives, checked, evaluation_seed, penalised
-from evonas.seeding import derive_seed, generator
-from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, Space, arch_id
+from evonas.search.problem import check_objectives, checked
+from evonas.search.proposals import (
+    Event,
+    EvolutionConfig,
+    Finished,
+    Genomes,
+    Predict,
+    Proposals,
+    SearchState,
+    answers,
+)
+from evonas.types import EvaluationResult, Genome, Note, Space, arch_id
 
-__all__ = ["Event", "EvolutionConfig", "Finished", "Note", "SearchState", "evolve"]
-
-Genomes = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvolutionConfig:
-    """The evolutionary search; the defaults are RoCo-NAS's (Table II)."""
-
-    population: int = 40
-    """Survivors of a generation (RoCo-NAS, Table II)."""
-    generations: int = 20
-    """Offspring generations after the first population: population x (generations + 1) evaluations."""
-    objectives: tuple[str, ...] = ("clean_error", "macs")
-    """Searched columns, in order."""
-    algorithm: str = "nsga2"
-    """nsga2 or nsga3."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.population, int) and isinstance(self.generations, int)
-        if not whole or self.population < 2 or self.generations < 0:
-            raise ConfigurationError(
-                f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
-            )
-        check_objectives(self.objectives)
-        choose(ALGORITHMS, self.algorithm, "algorithm")
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the whole search, at most."""
-        return self.population * (self.generations + 1)
-
-
-@dataclass(frozen=True, eq=False)
-class SearchState:
-    """The survivors of a generation, in pymoo's order.
-
-    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN where infeasible or failed; rank: (n,) 0 is the
-    front among the survivors, and whatever is infeasible or failed stands behind every front.
-    """
-
-    generation: int
-    genomes: Genomes
-    objectives: npt.NDArray[np.float64]
-    rank: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An evaluation is in the journal."""
-
-    entry: Entry
-    cached: bool
-    """It was there before: nothing was evaluated."""
-
-
-Event = Progress | Activity | Finished | Note
+__all__ = ["evolve"]
 
 
 def evolve(
@@ -98,12 +44,17 @@ def evolve(
     maximize: Sequence[str] = (),
     retry_failed: bool = False,
     report: Callable[[Event], None] = ignore,
+    predict: Predict | None = None,
 ) -> Iterator[SearchState]:
     """Search `space`; yields the survivors of the first population and of every generation after it.
 
     Every child is made canonical at birth. One whose network was proposed before is not born again, so that every
     generation holds new networks; where 100 rounds of mating find too few, it is smaller, and where they find none,
     the search ends early; `report` gets a Note that says so. A failed evaluation never ends the search.
+
+    An asynchronous search breeds one child whenever a slot is free and tells every result as it comes; its
+    generations are merely every `config.population` results. It follows from the order of results, too, and so is
+    repeated by its journal alone.
 
     Args:
         evaluate: a plain function (genome, seed) -> EvaluationResult, or a factory whose make_evaluate(report) each
@@ -113,36 +64,49 @@ def evolve(
         first: genomes of the first population; random ones fill it up.
         maximize: those of the objectives that are maximised; the states hold their negative.
         retry_failed: evaluate again what the journal has as failed.
-        report: gets progress (from the evaluator, where that is in reach), finished evaluations and notes.
+        report: gets finished evaluations and notes, and what the executor tells: progress (from the evaluator, where
+            that is in reach) and activity.
+        predict: what a genome's evaluation will cost, in any unit; executors with several slots start the dearest
+            first. It changes no result.
+    Raises:
+        RunMismatchError: the journal is not of such a search, or other versions walk another path.
     """
     journal = Journal() if journal is None else journal
     executor = LocalExecutor() if executor is None else executor
     check_objectives(config.objectives, maximize)
-    search = _Search(space, config, maximize, first)
-    known = {entry.key: entry for entry in journal if _answers(entry, config, retry_failed)}
+    if config.asynchronous:
+        steady = SteadyState(space, config, maximize, first, predict)
+        states = evolve_asynchronously(steady, executor, journal, retry_failed, report)
+    else:
+        search = _Generations(space, config, maximize, first, predict)
+        states = _by_generations(search, executor, journal, retry_failed, report)
     executor.start(as_factory(evaluate), report)
     try:
-        for generation in range(config.generations + 1):
-            asked = search.ask()
-            if len(asked) < config.population:
-                report(Note(_why_fewer(generation, len(asked), config.population, search.proposed)))
-            if len(asked) == 0:
-                return
-            jobs = search.jobs(asked, generation)
-            for entry, cached in _evaluate_all(jobs, known, executor, journal, config):
-                known[entry.key] = entry
-                report(Finished(entry, cached))
-            yield search.tell(asked, [known[arch_id(g)].result if v <= 0 else None for g, v in asked], generation)
+        yield from states
     finally:
         executor.close()
 
 
-def _answers(entry: Entry, config: EvolutionConfig, retry_failed: bool) -> bool:
-    """Whether a recorded result can stand for an evaluation of this search: of its seed, with its objectives."""
-    if entry.result.seed != evaluation_seed(config.seed, entry.key):
-        return False
-    measured = all(name in entry.result.objectives for name in config.objectives)
-    return measured if entry.result.ok else not retry_failed
+def _by_generations(
+    search: "_Generations",
+    executor: Executor,
+    journal: Journal,
+    retry_failed: bool,
+    report: Callable[[Event], None],
+) -> Iterator[SearchState]:
+    config = search.config
+    known = {entry.key: entry for entry in journal if answers(entry, config, retry_failed)}
+    for generation in range(config.generations + 1):
+        asked = search.ask()
+        if len(asked) < config.population:
+            report(Note(_why_fewer(generation, len(asked), config.population, search.proposed)))
+        if len(asked) == 0:
+            return
+        jobs = [search.job(genome, generation) for genome, violation in asked if violation <= 0]
+        for entry, cached in _evaluate_all(jobs, known, executor, journal, config):
+            known[entry.key] = entry
+            report(Finished(entry, cached))
+        yield search.tell(asked, [known[arch_id(g)].result if v <= 0 else None for g, v in asked], generation)
 
 
 def _evaluate_all(
@@ -165,29 +129,8 @@ def _evaluate_all(
         yield entry, False
 
 
-class _Search:
-    """pymoo's algorithm and what was proposed so far."""
-
-    def __init__(
-        self, space: Space, config: EvolutionConfig, maximize: Sequence[str], first: Sequence[Genome] | Genomes
-    ) -> None:
-        self.space = space
-        self.config = config
-        self.maximize = maximize
-        self.seen: set[str] = set()
-        """Keys of what was proposed."""
-        self.born: set[str] = set()
-        """Keys of what mating gave in this generation; pymoo drops the last one where it has one too many."""
-        self.proposed = 0
-        self.needs_feasible = True
-        population = self._first_population(first)
-        self.problem = Problem(
-            n_var=space.n_genes, n_obj=len(config.objectives), n_ieq_constr=1, xl=0, xu=np.asarray(space.upper)
-        )
-        self.algorithm = make_algorithm(
-            config.algorithm, space, self.problem, population, derive_seed(config.seed, "evolution"), self._accept
-        )
-        self.algorithm.pop_size = self.algorithm.n_offsprings = config.population
+class _Generations(Proposals):
+    """A whole generation is asked for, and told when all its results are in."""
 
     def ask(self) -> list[tuple[Genome, float]]:
         """(canonical genome, violation) of every new individual; empty where mating finds nothing new."""
@@ -196,68 +139,18 @@ class _Search:
         if self.infills is None:
             return []
         genomes = self.infills.get("X").astype(np.int64)
-        self.seen.update(arch_id(genome) for genome in genomes)
-        self.proposed += len(genomes)
+        for genome in genomes:
+            self.propose(genome)
         return [(genome, self.space.violation(genome)) for genome in genomes]
-
-    def jobs(self, asked: list[tuple[Genome, float]], generation: int) -> list[Job]:
-        """Evaluations of the feasible ones, numbered as they were proposed."""
-        start, seed = self.proposed - len(asked), self.config.seed
-        return [
-            Job(tuple(genome.tolist()), evaluation_seed(seed, arch_id(genome)), start + i, generation)
-            for i, (genome, violation) in enumerate(asked)
-            if violation <= 0
-        ]
 
     def tell(
         self, asked: list[tuple[Genome, float]], results: list[EvaluationResult | None], generation: int
     ) -> SearchState:
         """Give pymoo the results, in the order in which it asked, and take the survivors."""
-        rows = [
-            penalised(result, violation, self.config.objectives, self.maximize)
-            for (_, violation), result in zip(asked, results, strict=True)
-        ]
-        for individual, (f, g) in zip(self.infills, rows, strict=True):
-            individual.F, individual.G = np.array(f), np.array([g])
-            individual.evaluated.update(("F", "G"))
+        for individual, (_, violation), result in zip(self.infills, asked, results, strict=True):
+            self.measure(individual, result, violation)
         self.algorithm.tell(infills=self.infills)
-        return self._state(self.algorithm.pop, generation)
-
-    def _state(self, population: Population, generation: int) -> SearchState:
-        feasible = population.get("G")[:, 0] <= 0
-        self.needs_feasible = not feasible.all()
-        objectives = np.where(feasible[:, None], population.get("F"), np.nan)
-        rank = ranks(objectives)
-        rank[~feasible] = max(rank.max(initial=-1) + 1, 1)
-        return SearchState(generation, population.get("X").astype(np.int64), objectives, rank)
-
-    def _first_population(self, first: Sequence[Genome] | Genomes) -> Genomes:
-        """The given genomes, then random ones: distinct, and feasible where 100 rounds of sampling find enough."""
-        rng = generator(self.config.seed, "first population")
-        chosen = [self.space.canonical(np.asarray(g)) for g in first]
-        chosen = [g for g in chosen if self._accept(g)][: self.config.population]
-        spare: list[Genome] = []
-        for _ in range(100):
-            wanted = self.config.population - len(chosen)
-            if wanted == 0:
-                break
-            for sampled in self.space.sample(wanted, rng):
-                genome = self.space.canonical(sampled)
-                if self._accept(genome):
-                    (chosen if self.space.violation(genome) <= 0 else spare).append(genome)
-        chosen += spare[: self.config.population - len(chosen)]
-        if not chosen:
-            raise ConfigurationError(f"expected space {self.space.name!r} to give genomes, got none")
-        return np.array(chosen, dtype=np.int64)
-
-    def _accept(self, genome: Genome) -> bool:
-        """Whether a canonical genome is new; infeasible ones are born only while the population holds such."""
-        key = arch_id(genome)
-        new = key not in self.seen and key not in self.born
-        if not new or not (self.needs_feasible or self.space.violation(genome) <= 0):
-            return False
-        self.born.add(key)
-        return True
+        return self.state(self.algorithm.pop, generation)
 
 
 def _why_fewer(generation: int, found: int, wanted: int, proposed: int) -> str:

@@ -31,6 +31,10 @@ class Entry:
     """In which the genome first appeared."""
     proposal: int
     """How many genomes the search had proposed before it."""
+    seen: int | None = None
+    """Results that were recorded before it was bred. None in a search by generations."""
+    proposed: int | None = None
+    """Genomes that had been proposed when it was recorded. None in a search by generations."""
 
     @cached_property
     def key(self) -> str:
@@ -61,8 +65,9 @@ class Journal:
         self.damage = ""
         """One line about damage that was found and mended; empty where there was none."""
         self.entries: dict[str, Entry] = {}
+        self.lines: list[Entry] = []
+        """All that was recorded, in this order, with what a later line of the same key replaced."""
         self._sync = sync
-        self._lines = 0
         self._file: BinaryIO | None = None
         self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
         self._run = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:8]
@@ -94,6 +99,7 @@ class Journal:
         """Record a finished evaluation; when this returns, the line is on disk."""
         self._write(_to_record(entry))
         self.entries[entry.key] = entry
+        self.lines.append(entry)
 
     def close(self) -> None:
         """Release the file. What was recorded stays readable in memory."""
@@ -118,7 +124,7 @@ class Journal:
         self._check_identity(path, contents)
         if contents.good < len(content) or contents.identity is None:
             self._mend(path, content, contents)
-        self._lines = 1 + len(contents.entries)
+        self.lines = contents.entries
         self.entries = {entry.key: entry for entry in contents.entries}
 
     def _check_identity(self, path: Path, contents: "_Contents") -> None:
@@ -157,10 +163,9 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._file is not None:
             with storage_errors(f"write {self.path}"):
-                self._put(seal({"line": self._lines, "run": self._run, **record}))
+                self._put(seal({"line": len(self.lines) + 1, "run": self._run, **record}))
         elif self.path is not None:
             raise StorageError(f"{self.path} is closed; open the journal again to record more")
-        self._lines += 1
 
     def _put(self, content: bytes) -> None:
         """Append, or leave the file as it was."""
@@ -243,10 +248,11 @@ def _identity_of(line: bytes) -> dict[str, Any] | None:
 
 def _to_record(entry: Entry) -> dict[str, Any]:
     result = entry.result
+    moment = {} if entry.proposed is None else {"seen": entry.seen, "proposed": entry.proposed}
     return {
-        "generation": entry.generation, "proposal": entry.proposal, "key": entry.key, "genome": list(result.genome),
-        "objectives": dict(result.objectives), "status": result.status, "reason": result.reason, "seed": result.seed,
-        "seconds": result.seconds,
+        "generation": entry.generation, "proposal": entry.proposal, **moment, "key": entry.key,
+        "genome": list(result.genome), "objectives": dict(result.objectives), "status": result.status,
+        "reason": result.reason, "seed": result.seed, "seconds": result.seconds,
     }  # fmt: skip
 
 
@@ -255,7 +261,7 @@ def _to_entry(record: Mapping[str, Any]) -> Entry:
         tuple(record["genome"]), record["objectives"], record["status"], record["reason"], record["seed"],
         record["seconds"],
     )  # fmt: skip
-    return Entry(result, record["generation"], record["proposal"])
+    return Entry(result, record["generation"], record["proposal"], record.get("seen"), record.get("proposed"))
 
 
 def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from evonas.runs.progress import LiveView, PlainView, Status, make_view
-from evonas.search import Entry, Finished, Note
-from evonas.types import EvaluationResult, Progress
+from evonas.search import Entry, Finished
+from evonas.types import EvaluationResult, Note, Progress
 
 OK = Finished(Entry(EvaluationResult((1, 0), {"clean_error": 0.25, "macs": 2_000_000}, seconds=61), 0, 0), cached=False)
 CACHED = Finished(Entry(EvaluationResult((1, 1), {"clean_error": 0.5, "macs": 1_000_000}), 0, 1), cached=True)

@@ -22,7 +22,6 @@ from evonas.search import (
     Job,
     Journal,
     LocalExecutor,
-    Note,
     SearchState,
     evolve,
     hypervolume,
@@ -30,7 +29,7 @@ from evonas.search import (
     ranks,
     read_journal,
 )
-from evonas.types import EvaluationResult, Genome, Progress, arch_id
+from evonas.types import EvaluationResult, Genome, Note, Progress, arch_id
 
 SMALL = EvolutionConfig(population=4, generations=3, seed=1)
 BAD_NUMBERS = (math.nan, math.inf, -math.inf)

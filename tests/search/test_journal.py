@@ -130,6 +130,33 @@ def test_the_last_line_of_a_key_counts(path: Path) -> None:
     assert read_journal(path)[1] == [again if item.key == again.key else item for item in ENTRIES]
 
 
+def test_every_line_stays_in_its_place(path: Path) -> None:
+    """What a later line replaced is part of the record."""
+    again = entry(2, seconds=4.0)
+    with Journal(path, IDENTITY) as journal:
+        assert journal.lines == ENTRIES
+        journal.append(again)
+        assert journal.lines == [*ENTRIES, again]
+    with Journal(path, IDENTITY) as journal:
+        assert journal.lines == [*ENTRIES, again]
+        journal.append(entry(7))
+    assert [json.loads(line)["line"] for line in lines(path)[1:]] == list(range(1, 8))
+
+
+def test_a_line_says_when_its_genome_was_bred_where_that_is_known(path: Path) -> None:
+    before = lines(path)
+    moment = replace(entry(7), seen=3, proposed=9)
+    with Journal(path, IDENTITY) as journal:
+        journal.append(moment)
+    *others, last = lines(path)
+    assert others == before
+    assert not any({"seen", "proposed"} & json.loads(line).keys() for line in others)
+    assert (json.loads(last)["seen"], json.loads(last)["proposed"]) == (3, 9)
+    with Journal(path, IDENTITY) as journal:
+        assert journal.lines == [*ENTRIES, moment]
+        assert (ENTRIES[0].seen, ENTRIES[0].proposed) == (None, None)
+
+
 def test_in_memory_it_needs_no_file() -> None:
     journal = Journal()
     for item in ENTRIES:

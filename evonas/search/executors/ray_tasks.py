@@ -274,9 +274,14 @@ def _worker(setup: Any, board: Any) -> Worker:
 
     def post(message: Started | Progress) -> None:
         if isinstance(message, Started):
-            with contextlib.suppress(ray.exceptions.RayError):  # the deadline is then counted from nothing
-                ray.get(board.post.remote(replace(message, node=node)), timeout=30)
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # it has no deadline then
+                _wait_for(board.post.remote(replace(message, node=node)), timeout=30)
         else:
             board.post.remote(message)
 
-    return Worker(ray.get(setup), 0, post)
+    return Worker(_wait_for(setup), 0, post)
+
+
+def _wait_for(ref: Any, timeout: float | None = None) -> Any:
+    """As `ray.get`, which would give the CPUs of this worker to another task meanwhile."""
+    return ref.future().result(timeout)

@@ -142,7 +142,7 @@ class SupervisedExecutor:
 
     @property
     def free(self) -> int:
-        if any(each.attempt.alone for each in self._running.values()):
+        if self._one_alone:
             return 0
         return max(0, self.slots + self._workers.ahead - len(self._running) - self._line.ready)
 
@@ -184,11 +184,14 @@ class SupervisedExecutor:
     def _begin(self) -> None:
         """Start what may start."""
         room = self._workers.slots + self._workers.ahead
-        while attempt := self._line.take(len(self._running), room):
+        while not self._one_alone and (attempt := self._line.take(len(self._running), room)):
             self._running[attempt.number] = _Running(attempt)
             self._workers.begin(attempt)
-            if attempt.alone:
-                break
+
+    @property
+    def _one_alone(self) -> bool:
+        """Whether what runs is to have no other beside it."""
+        return any(each.attempt.alone for each in self._running.values())
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Progress):

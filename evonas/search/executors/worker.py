@@ -109,10 +109,10 @@ class Worker:
         except Exception as error:
             return Outcome(attempt, "set_up", EvaluationResult.failure(job.genome, job.seed, error).reason)
         self._post(Started(attempt, ready=True))
-        errors: list[Exception] = []
-        result = run_job(self._evaluate, job, errors.append)
+        full: list[bool] = []  # not the error itself: it would keep alive what the evaluation holds
+        result = run_job(self._evaluate, job, lambda error: full.append(self._setup.host.out_of_memory(error)))
         self._setup.host.release()
-        if any(map(self._setup.host.out_of_memory, errors)):
+        if any(full):
             return Outcome(attempt, "memory", result.reason)
         return Outcome(attempt, "result", result=result)
 

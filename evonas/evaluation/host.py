@@ -1,0 +1,57 @@
+"""What a worker does with its machine: memory of devices, and the versions that a run was begun with."""
+
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+
+from evonas.errors import ConfigurationError
+
+__all__ = ["TorchHost", "out_of_memory"]
+
+SAID_WITHOUT_A_TYPE = (
+    "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""What torch says in a plain RuntimeError where memory is used up."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of its device is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in SAID_WITHOUT_A_TYPE)
+
+
+@dataclass(frozen=True)
+class TorchHost:
+    """Caps the device memory of a worker, gives it back after every attempt, and refuses other versions.
+
+    Args:
+        device: of the evaluations. `cuda` without a number spreads workers over the devices that their process sees.
+        versions: (package, version) that the driver has; another one rounds differently.
+    """
+
+    device: str = "cpu"
+    versions: tuple[tuple[str, str], ...] = ()
+
+    def prepare(self, place: int, share: float) -> None:
+        """ConfigurationError where versions differ, or there is no device."""
+        for package, expected in self.versions:
+            found = metadata.version(package)
+            if found != expected:
+                raise ConfigurationError(f"expected {package} {expected}, as the driver has, got {found} on a worker")
+        device = torch.device(self.device)
+        if device.type != "cuda":
+            return
+        if not torch.cuda.is_available():
+            raise ConfigurationError("expected a CUDA device in the worker, torch sees none there")
+        if device.index is None:
+            torch.cuda.set_device(place % torch.cuda.device_count())
+        torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+    def release(self) -> None:
+        if torch.device(self.device).type == "cuda" and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        return out_of_memory(error)

@@ -1,0 +1,229 @@
+"""The search without generations: a child is bred whenever a slot is free, and every result is told as it comes.
+
+Resuming is replaying here, too. A proposal follows from configuration, seed, its number, and the results told before
+it; every line of the journal says how many genomes had been proposed when it was recorded. So the recorded lines, in
+their order, breed every proposal again at its moment: those that have no line were running when the search stopped.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from pymoo.core.population import Population
+
+from evonas.errors import ConfigurationError, RunMismatchError
+from evonas.search.executors import Executor, Job
+from evonas.search.journal import Entry, Journal
+from evonas.search.problem import checked, evaluation_seed
+from evonas.search.proposals import (
+    Event,
+    EvolutionConfig,
+    Finished,
+    Genomes,
+    Predict,
+    Proposals,
+    SearchState,
+    answers,
+)
+from evonas.seeding import generator
+from evonas.types import EvaluationResult, Genome, Note, Space
+
+__all__ = ["SteadyState", "evolve_asynchronously"]
+
+
+def evolve_asynchronously(
+    search: "SteadyState",
+    executor: Executor,
+    journal: Journal,
+    retry_failed: bool,
+    report: Callable[[Event], None],
+) -> Iterator[SearchState]:
+    """Replay the journal, then breed and tell until all is proposed and told; see `evolve`.
+
+    Yields a state after every population of results, and the last one when all results are in.
+    """
+    yield from _replay(search, journal, retry_failed, report)
+    running = 0
+    while True:
+        while running == 0 or executor.free > 0:
+            job = search.next_job()
+            if job is None:
+                break
+            executor.submit(job)
+            running += 1
+        yield from search.new_states()
+        if running == 0:
+            break
+        entry = search.entry(*executor.next_finished())
+        running -= 1
+        journal.append(entry)
+        report(Finished(entry, False))
+        search.tell(entry)
+        yield from search.new_states()
+    if search.proposed < search.config.evaluations:
+        report(Note(search.why_it_ends()))
+    yield from search.last_state()
+
+
+def _replay(
+    search: "SteadyState", journal: Journal, retry_failed: bool, report: Callable[[Event], None]
+) -> Iterator[SearchState]:
+    """Walk through the recorded lines; what does not stand as it is recorded is to be evaluated again."""
+    config = search.config
+    lines = [entry for entry in journal.lines if entry.result.seed == evaluation_seed(config.seed, entry.key)]
+    last = {entry.proposal: entry for entry in lines}
+    stands = {number for number, entry in last.items() if answers(entry, config, retry_failed)}
+    for entry in lines:
+        search.catch_up(entry)
+        if entry is last[entry.proposal] and entry.proposal in stands:
+            report(Finished(entry, True))
+        search.tell(entry)
+        yield from search.new_states()
+    for number, entry in last.items():
+        if number not in stands:
+            search.evaluate_again(entry)
+
+
+class SteadyState(Proposals):
+    """One proposal and one result at a time: the survivors are chosen anew after every result."""
+
+    def __init__(
+        self, space: Space, config: EvolutionConfig, maximize: Sequence[str], first: Sequence[Genome] | Genomes,
+        predict: Predict | None,
+    ) -> None:  # fmt: skip
+        super().__init__(space, config, maximize, first, predict)
+        self.survivors = Population.empty()
+        self.results = 0
+        """Recorded results that were told, those that were replaced later included."""
+        self._waiting: dict[int, Genome] = {}
+        """Number -> genome of what is to be evaluated next, in this order."""
+        self._bred_after: dict[int, int] = {}
+        """Number -> results told before it was bred, of what waits or runs."""
+        self._told: set[int] = set()
+        """Numbers of what was told, infeasible or with a result."""
+        self._states: list[SearchState] = []
+        self._changed = False
+
+    def next_job(self) -> Job | None:
+        """What is to be evaluated next; None where all is proposed or nothing new is found."""
+        while not self._waiting:
+            if not self._propose_next():
+                return None
+        number = next(iter(self._waiting))
+        return self.job(self._waiting.pop(number), number // self.config.population)
+
+    def entry(self, job: Job, result: EvaluationResult) -> Entry:
+        """The line of a finished job."""
+        result = checked(result, self.config.objectives)
+        return Entry(result, job.generation, job.number, self._bred_after[job.number], self.proposed)
+
+    def tell(self, entry: Entry) -> None:
+        """A recorded result; it takes the place of an earlier one of the same genome."""
+        self.results += 1
+        self._waiting.pop(entry.proposal, None)
+        self._bred_after.pop(entry.proposal, None)
+        genome = np.array(entry.result.genome, dtype=np.int64)
+        result = checked(entry.result, self.config.objectives)
+        self._survive(entry.proposal, genome, result, self.space.violation(genome))
+
+    def catch_up(self, entry: Entry) -> None:
+        """Make the proposals that had been made when `entry` was recorded.
+
+        Raises:
+            ConfigurationError: there are more than the configuration has.
+            RunMismatchError: they are not the recorded ones.
+        """
+        population, made = self.config.population, entry.proposed
+        if made is None:
+            raise RunMismatchError(
+                "expected the journal of an asynchronous search, got one of a search by generations; "
+                "search without --async, or name another folder"
+            )
+        if made > self.config.evaluations:
+            raise ConfigurationError(
+                f"expected at least the {(made - 1) // population} generations that the journal has begun, "
+                f"got {self.config.generations}; a run may grow, not shrink"
+            )
+        while self.proposed < made and self._propose_next():
+            pass
+        number = self.numbers.get(entry.key)
+        if (self.proposed, number, self._bred_after.get(entry.proposal, entry.seen)) != (
+            made, entry.proposal, entry.seen,
+        ):  # fmt: skip
+            raise RunMismatchError(
+                f"expected proposal {entry.proposal} to be {entry.key}, as the journal has it, got another genome; "
+                "use the versions of evonas, numpy and pymoo that the run was begun with"
+            )
+
+    def evaluate_again(self, entry: Entry) -> None:
+        """What this line tells is replaced by a new evaluation, under the same number."""
+        self._waiting[entry.proposal] = np.array(entry.result.genome, dtype=np.int64)
+        self._bred_after[entry.proposal] = entry.seen or 0
+
+    def new_states(self) -> list[SearchState]:
+        """Of every whole population of results since the last call, but the last of the search."""
+        states, self._states = self._states, []
+        return states
+
+    def last_state(self) -> list[SearchState]:
+        """What is reached, unless it was given already."""
+        if self._changed:
+            self._reach()
+        return self.new_states()
+
+    def why_it_ends(self) -> str:
+        return (
+            f"the search ends after {self.proposed} of {self.config.evaluations} networks: "
+            f"{100 * self.config.population} children of the survivors held none that was not proposed before"
+        )
+
+    def _propose_next(self) -> bool:
+        """Make one more proposal, where there is one; an infeasible one is told at once."""
+        number = self.proposed
+        genome = self._born(number) if number < self.config.evaluations else None
+        if genome is None:
+            return False
+        self.propose(genome)
+        violation = self.space.violation(genome)
+        if violation > 0:
+            self._survive(number, genome, None, violation)
+        else:
+            self._waiting[number] = genome
+            self._bred_after[number] = self.results
+        return True
+
+    def _born(self, number: int) -> Genome | None:
+        """A genome of the first population, a random one while few results are known, or a child of the survivors."""
+        if number < len(self.first):
+            return np.array(self.first[number])
+        rng = generator(self.config.seed, "child", number)
+        self.born.clear()
+        if 2 * len(self.survivors) < len(self.first):
+            return next(iter(self.random(1, rng)), None)
+        self.algorithm.random_state = rng  # pymoo's tournament takes it from there
+        children = self.algorithm.mating.do(
+            self.problem, self.survivors, 1, algorithm=self.algorithm, random_state=rng,
+            n_max_iterations=50 * self.config.population,  # of two children: as many as 100 rounds of a generation
+        )  # fmt: skip
+        return children[0].X.astype(np.int64) if len(children) else None
+
+    def _survive(self, number: int, genome: Genome, result: EvaluationResult | None, violation: float) -> None:
+        """Choose the survivors among the present ones and one more."""
+        others, child = self.survivors, Population.new("X", genome[None])
+        if number in self._told:
+            others = others[np.array([not np.array_equal(x, genome) for x in others.get("X")], dtype=bool)]
+        self.measure(child[0], result, violation)
+        self.survivors = self.algorithm.survival.do(
+            self.problem, Population.merge(others, child), n_survive=self.config.population, algorithm=self.algorithm,
+            random_state=generator(self.config.seed, "survivors", number, self.results),
+        )  # fmt: skip
+        self.survived(self.survivors)
+        self._changed = True
+        whole = number not in self._told and (len(self._told) + 1) % self.config.population == 0
+        self._told.add(number)
+        if whole and len(self._told) < self.config.evaluations:
+            self._reach()
+
+    def _reach(self) -> None:
+        generation = (len(self._told) - 1) // self.config.population
+        self._states.append(self.state(self.survivors, generation))
+        self._changed = False

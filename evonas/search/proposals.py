@@ -1,0 +1,186 @@
+"""What every way of searching shares: its configuration, its states and events, and who may be born."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import tyro
+from pymoo.core.individual import Individual
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+
+from evonas.errors import ConfigurationError, choose
+from evonas.search.executors import Job
+from evonas.search.journal import Entry
+from evonas.search.operators import ALGORITHMS, make_algorithm
+from evonas.search.pareto import ranks
+from evonas.search.problem import check_objectives, evaluation_seed, penalised
+from evonas.seeding import derive_seed, generator
+from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, Space, arch_id
+
+__all__ = ["Event", "EvolutionConfig", "Finished", "Genomes", "Predict", "Proposals", "SearchState", "answers"]
+
+Genomes = npt.NDArray[np.int64]
+"""(n, n_genes) int64."""
+
+Predict = Callable[[Genome], float]
+"""What the evaluation of a canonical genome will cost, in any unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionConfig:
+    """The evolutionary search; the defaults are RoCo-NAS's (Table II)."""
+
+    population: int = 40
+    """Survivors of a generation (RoCo-NAS, Table II)."""
+    generations: int = 20
+    """Offspring generations after the first population: population x (generations + 1) evaluations."""
+    objectives: tuple[str, ...] = ("clean_error", "macs")
+    """Searched columns, in order."""
+    algorithm: str = "nsga2"
+    """nsga2 or nsga3."""
+    seed: int = 0
+    asynchronous: Annotated[bool, tyro.conf.arg(name="async")] = False
+    """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.population, int) and isinstance(self.generations, int)
+        if not whole or self.population < 2 or self.generations < 0:
+            raise ConfigurationError(
+                f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
+            )
+        check_objectives(self.objectives)
+        choose(ALGORITHMS, self.algorithm, "algorithm")
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the whole search, at most."""
+        return self.population * (self.generations + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchState:
+    """The survivors of a generation, in pymoo's order.
+
+    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN where infeasible or failed; rank: (n,) 0 is the
+    front among the survivors, and whatever is infeasible or failed stands behind every front.
+    """
+
+    generation: int
+    genomes: Genomes
+    objectives: npt.NDArray[np.float64]
+    rank: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation is in the journal."""
+
+    entry: Entry
+    cached: bool
+    """It was there before: nothing was evaluated."""
+
+
+Event = Progress | Activity | Finished | Note
+
+
+def answers(entry: Entry, config: EvolutionConfig, retry_failed: bool) -> bool:
+    """Whether a recorded result can stand for an evaluation of this search: of its seed, with its objectives."""
+    if entry.result.seed != evaluation_seed(config.seed, entry.key):
+        return False
+    measured = all(name in entry.result.objectives for name in config.objectives)
+    return measured if entry.result.ok else not retry_failed
+
+
+class Proposals:
+    """pymoo's algorithm, and every genome that was proposed to it so far."""
+
+    def __init__(
+        self, space: Space, config: EvolutionConfig, maximize: Sequence[str], first: Sequence[Genome] | Genomes,
+        predict: Predict | None,
+    ) -> None:  # fmt: skip
+        self.space = space
+        self.config = config
+        self.maximize = maximize
+        self.predict = predict
+        self.numbers: dict[str, int] = {}
+        """Key of what was proposed -> how many were proposed before it."""
+        self.born: set[str] = set()
+        """Keys of what mating gave and is not proposed yet; pymoo drops the last one where it has one too many."""
+        self.needs_feasible = True
+        self.first = self._first_population(first)
+        self.born.clear()
+        self.problem = Problem(
+            n_var=space.n_genes, n_obj=len(config.objectives), n_ieq_constr=1, xl=0, xu=np.asarray(space.upper)
+        )
+        self.algorithm = make_algorithm(
+            config.algorithm, space, self.problem, self.first, derive_seed(config.seed, "evolution"), self._accept
+        )
+        self.algorithm.pop_size = self.algorithm.n_offsprings = config.population  # the first may be fewer
+
+    @property
+    def proposed(self) -> int:
+        return len(self.numbers)
+
+    def propose(self, genome: Genome) -> None:
+        """Give a new canonical genome its number."""
+        self.numbers[arch_id(genome)] = self.proposed
+
+    def job(self, genome: Genome, generation: int) -> Job:
+        """The evaluation of a genome that was proposed."""
+        key = arch_id(genome)
+        predicted = 0.0 if self.predict is None else float(self.predict(genome))
+        seed = evaluation_seed(self.config.seed, key)
+        return Job(tuple(genome.tolist()), seed, self.numbers[key], generation, predicted)
+
+    def measure(self, individual: Individual, result: EvaluationResult | None, violation: float) -> None:
+        """Give pymoo's individual what was found; None where it is infeasible and nothing was evaluated."""
+        f, g = penalised(result, violation, self.config.objectives, self.maximize)
+        individual.F, individual.G = np.array(f), np.array([g])
+        individual.evaluated.update(("F", "G"))
+
+    def survived(self, population: Population) -> npt.NDArray[np.bool_]:
+        """(n,) which survivors are feasible and evaluated; while one is not, infeasible children may be born."""
+        feasible: npt.NDArray[np.bool_] = population.get("G")[:, 0] <= 0
+        self.needs_feasible = not feasible.all()
+        return feasible
+
+    def state(self, population: Population, generation: int) -> SearchState:
+        feasible = self.survived(population)
+        objectives = np.where(feasible[:, None], population.get("F"), np.nan)
+        rank = ranks(objectives)
+        rank[~feasible] = max(rank.max(initial=-1) + 1, 1)
+        return SearchState(generation, population.get("X").astype(np.int64), objectives, rank)
+
+    def random(self, wanted: int, rng: np.random.Generator) -> list[Genome]:
+        """New genomes: feasible, and infeasible ones where 100 rounds of sampling find too few."""
+        chosen: list[Genome] = []
+        spare: list[Genome] = []
+        for _ in range(100):
+            if len(chosen) == wanted:
+                break
+            for sampled in self.space.sample(wanted - len(chosen), rng):
+                genome = self.space.canonical(sampled)
+                if self._accept(genome):
+                    (chosen if self.space.violation(genome) <= 0 else spare).append(genome)
+        return chosen + spare[: wanted - len(chosen)]
+
+    def _first_population(self, first: Sequence[Genome] | Genomes) -> Genomes:
+        """(n, n_genes) the given genomes, then random ones; all distinct."""
+        chosen = [self.space.canonical(np.asarray(g)) for g in first]
+        chosen = [g for g in chosen if self._accept(g)][: self.config.population]
+        chosen += self.random(self.config.population - len(chosen), generator(self.config.seed, "first population"))
+        if not chosen:
+            raise ConfigurationError(f"expected space {self.space.name!r} to give genomes, got none")
+        return np.array(chosen, dtype=np.int64)
+
+    def _accept(self, genome: Genome) -> bool:
+        """Whether a canonical genome is new; infeasible ones are born only while the population holds such."""
+        key = arch_id(genome)
+        new = key not in self.numbers and key not in self.born
+        if not new or not (self.needs_feasible or self.space.violation(genome) <= 0):
+            return False
+        self.born.add(key)
+        return True
