@@ -1,6 +1,20 @@
 """Networks: plain modules from images in [0, 1] to logits. They know no genomes."""
 
 from evonas.networks.phase import PhaseGraph, PhaseNetwork
+from evonas.networks.shuffle import BLOCKS, ShuffleNetwork, ShufflePlan
+from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.networks.victims import VGG16, VICTIMS, DenseNet, LeNet, ResNet
 
-__all__ = ["VGG16", "VICTIMS", "DenseNet", "LeNet", "PhaseGraph", "PhaseNetwork", "ResNet"]
+__all__ = [
+    "BLOCKS",
+    "VGG16",
+    "VICTIMS",
+    "DenseNet",
+    "LeNet",
+    "PhaseGraph",
+    "PhaseNetwork",
+    "ResNet",
+    "ShuffleNetwork",
+    "ShufflePlan",
+    "ShuffleSupernet",
+]

@@ -1,0 +1,231 @@
+"""Networks of ShuffleNetV2 blocks with squeeze-and-excitation and non-local parts (TAM-NAS, III-B, Table I).
+
+An image is cut into maps by a linear stem, goes through choice blocks in three stages that each begin with stride 2,
+and is classified by a head. What the paper leaves open is decided as `docs/papers/tam-nas.md` says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evonas.networks.blocks import first_layer
+
+__all__ = ["BLOCKS", "BlockKind", "NonLocal", "ShuffleBlock", "ShuffleNetwork", "ShufflePlan", "SqueezeExcite", "Unit"]
+
+
+class BlockKind(NamedTuple):
+    """One of the 22 choices of Table VII."""
+
+    main: Literal["S", "SX", ""]
+    """Branch of ShuffleNetV2, of its Xception variant, or none: a pure robust block."""
+    kernel: int
+    """Of the depthwise convolutions; 0 where there are none."""
+    non_local: Literal["NE", "NG", ""] = ""
+    """Embedded Gaussian, Gaussian, or none."""
+    batch_norm: bool = True
+    """Behind the non-local part's last convolution."""
+
+    @property
+    def name(self) -> str:
+        parts = [self.main, self.non_local, "BN" if not self.main and self.batch_norm else "", "SE"]
+        return "+".join(filter(None, parts)) + (f" k{self.kernel}" if self.kernel else "")
+
+
+BLOCKS: tuple[BlockKind, ...] = (
+    *(BlockKind(main, kernel, added) for added in ("", "NE", "NG") for main in ("S", "SX") for kernel in (3, 5, 7)),
+    BlockKind("", 0, "NE", True), BlockKind("", 0, "NE", False),
+    BlockKind("", 0, "NG", True), BlockKind("", 0, "NG", False),
+)  # fmt: skip
+"""Choices 0 to 21 (Table VII): 0-5 tiny, 6-17 tiny robust, 18-21 pure robust."""
+
+
+class Unit(NamedTuple):
+    """A choice block in its network: what it is, and the channels that the search chooses inside it."""
+
+    kind: BlockKind
+    mid: int
+    """Channels between the branch's pointwise convolutions; of a pure robust block, of its non-local part."""
+
+
+@dataclass(frozen=True)
+class ShufflePlan:
+    """Widths and depths of a network (Table I)."""
+
+    stem: int = 24
+    stages: tuple[tuple[int, int], ...] = ((48, 4), (96, 8), (192, 4))
+    """(channels, blocks) of every stage; its first block has stride 2."""
+    head: tuple[int, int] = (920, 1024)
+    """Channels of the head's two 1x1 convolutions."""
+
+    @property
+    def places(self) -> tuple["Place", ...]:
+        """Where each choice block stands."""
+        found, width, size = [], self.stem, 1
+        for channels, blocks in self.stages:
+            size *= 2
+            for number in range(blocks):
+                found.append(Place(width, channels, 1 if number else 2, size))
+                width = channels
+        return tuple(found)
+
+
+class Place(NamedTuple):
+    """Where a choice block stands in its plan."""
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    reduction: int
+    """The image's height and width divided by this are those of the block's output, rounded up."""
+
+    @property
+    def branch(self) -> int:
+        """Channels that the main branch gives."""
+        return self.out_channels - self.in_channels if self.stride == 2 else self.out_channels // 2
+
+
+class SqueezeExcite(nn.Sequential):
+    """Scales channels by what their means say (Hu et al., 2018); hidden width c // 4 to the nearest multiple of 8."""
+
+    def __init__(self, channels: int) -> None:
+        hidden = squeezed(channels)
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1), nn.Hardsigmoid(),
+        )  # fmt: skip
+
+    def forward(self, maps: Tensor) -> Tensor:
+        scale = maps
+        for part in self:
+            scale = part(scale)
+        return maps * scale
+
+
+def squeezed(channels: int) -> int:
+    """Hidden width of squeeze-and-excitation: at least 8, and up where rounding would lose more than a tenth."""
+    wanted = channels // 4
+    rounded = max(8, (wanted + 4) // 8 * 8)
+    return rounded + 8 if 10 * rounded < 9 * wanted else rounded
+
+
+class NonLocal(nn.Module):
+    """Every position looks at every other one, and the answer is added (Wang et al., 2018).
+
+    Weights over positions are softmax(theta(x)^T phi(x)) for the embedded Gaussian, softmax(x^T x) for the Gaussian.
+    What is added is 0 at first, so that the block begins as the identity.
+    """
+
+    def __init__(self, channels: int, mid: int, embedded: bool, batch_norm: bool) -> None:
+        super().__init__()
+        self.theta = nn.Conv2d(channels, mid, 1) if embedded else nn.Identity()
+        self.phi = nn.Conv2d(channels, mid, 1) if embedded else nn.Identity()
+        self.g = nn.Conv2d(channels, mid, 1)
+        self.out = nn.Conv2d(mid, channels, 1)
+        self.bn = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        last = self.bn if isinstance(self.bn, nn.BatchNorm2d) else self.out
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        theta, phi, g = (part(maps).flatten(2) for part in (self.theta, self.phi, self.g))  # (B, mid, N)
+        attention = functional.softmax(theta.transpose(1, 2) @ phi, dim=-1)  # (B, N, N): over keys
+        seen = (attention @ g.transpose(1, 2)).transpose(1, 2).unflatten(2, maps.shape[2:])
+        added: Tensor = self.bn(self.out(seen))
+        return maps + added
+
+
+class ShuffleBlock(nn.Module):
+    """A choice block. With stride 1 even channels pass and odd ones go through the main branch; with stride 2 both
+    branches see everything, and their outputs are put side by side."""
+
+    def __init__(self, place: Place, unit: Unit) -> None:
+        super().__init__()
+        kind, branch = unit.kind, place.branch
+        self.stride = place.stride
+        inside = place.in_channels if place.stride == 2 else place.in_channels // 2
+        if not kind.main and place.stride == 2:
+            raise ValueError(f"expected a block with a branch where the stride is 2, got {kind.name}")
+        parts: list[nn.Module] = []
+        if kind.main == "S":
+            parts += [*_pointwise(inside, unit.mid), *_depthwise(unit.mid, kind.kernel, place.stride),
+                      *_pointwise(unit.mid, branch)]  # fmt: skip
+        elif kind.main == "SX":
+            parts += [*_depthwise(inside, kind.kernel, place.stride), *_pointwise(inside, unit.mid),
+                      *_depthwise(unit.mid, kind.kernel, 1), *_pointwise(unit.mid, unit.mid),
+                      *_depthwise(unit.mid, kind.kernel, 1), *_pointwise(unit.mid, branch)]  # fmt: skip
+        if kind.non_local:
+            inter = branch // 2 if kind.main else unit.mid
+            parts.append(NonLocal(branch, inter, kind.non_local == "NE", kind.batch_norm))
+        self.main = nn.Sequential(*parts, SqueezeExcite(branch))
+        self.projection = (
+            nn.Sequential(*_depthwise(inside, kind.kernel, 2), *_pointwise(inside, inside))
+            if place.stride == 2
+            else nn.Identity()
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.stride == 2:
+            return torch.cat([self.projection(maps), self.main(maps)], dim=1)
+        return torch.cat([maps[:, 0::2], self.main(maps[:, 1::2])], dim=1)
+
+
+class ShuffleNetwork(nn.Module):
+    """From (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+
+    Args:
+        units: one for every place of the plan.
+        normalization: (mean, deviation) per channel become the first layer; None: the bare network, as in the paper.
+    """
+
+    def __init__(
+        self,
+        plan: ShufflePlan,
+        units: Sequence[Unit],
+        n_classes: int = 10,
+        in_channels: int = 3,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize = first_layer(normalization, in_channels)
+        self.stem = stem(plan, in_channels)
+        self.blocks = nn.Sequential(
+            *(ShuffleBlock(place, unit) for place, unit in zip(plan.places, units, strict=True))
+        )
+        self.head = head(plan, n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(self.normalize(images))))
+        return logits
+
+
+def stem(plan: ShufflePlan, in_channels: int) -> nn.Sequential:
+    """A convolution and its batch normalisation, without activation (Table I)."""
+    return nn.Sequential(nn.Conv2d(in_channels, plan.stem, 3, padding=1, bias=False), nn.BatchNorm2d(plan.stem))
+
+
+def head(plan: ShufflePlan, n_classes: int) -> nn.Sequential:
+    """From the last stage's maps to logits."""
+    width, (wide, features) = plan.stages[-1][0], plan.head
+    return nn.Sequential(
+        *_pointwise(width, wide), nn.AdaptiveAvgPool2d(1), SqueezeExcite(wide),
+        nn.Conv2d(wide, features, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(features, n_classes),
+    )  # fmt: skip
+
+
+def _pointwise(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _depthwise(channels: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+    )
