@@ -98,7 +98,7 @@ class Retraining:
     def identity(self) -> dict[str, Any]:
         """What the weights follow from, besides the genome."""
         return {
-            "space": self.space.identity(), "data": self.data.fingerprint, "training": asdict(self.training),
+            "space": self.space.identity(), "data": self.data.fingerprint, "training": self.training.identity(),
             "recipe": self.recipe.__name__, "seed": self.seed, "device": torch.device(self.device).type,
             "threads": self.threads,
         }  # fmt: skip

@@ -43,6 +43,13 @@ class DevicePart:
         self.images = torch.tensor(part.images.transpose(0, 2, 3, 1)).contiguous().to(device)
         self.labels = torch.tensor(part.labels).to(device)
 
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor) -> "DevicePart":
+        """A part of what is on the device already: (N, H, W, C) uint8 images and (N,) labels, not copied."""
+        part = cls.__new__(cls)
+        part.images, part.labels = images, labels
+        return part
+
     def __len__(self) -> int:
         return len(self.labels)
 

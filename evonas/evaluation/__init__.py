@@ -3,5 +3,17 @@
 from evonas.evaluation.evaluator import Evaluator
 from evonas.evaluation.host import TorchHost, out_of_memory
 from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch
+from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
 
-__all__ = ["BuildingSpace", "Evaluator", "Prepare", "TorchHost", "TrainFromScratch", "out_of_memory"]
+__all__ = [
+    "BuildingSpace",
+    "Evaluator",
+    "Prepare",
+    "SliceSupernet",
+    "SupernetWeights",
+    "TorchHost",
+    "TrainFromScratch",
+    "load_supernet",
+    "out_of_memory",
+    "recalibrate",
+]

@@ -97,7 +97,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
         "method": "roco-nas",
         "space": {"name": space.name, **asdict(space)},
         "data": _data_identity(data),
-        "training": {"recipe": "standard", **asdict(training)},
+        "training": {"recipe": "standard", **training.identity()},
         "search": {
             "objectives": list(settings.search.objectives),
             "population": settings.search.population,

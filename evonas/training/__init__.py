@@ -3,8 +3,20 @@
 from evonas.training.loop import Recipe, TrainingConfig, train
 from evonas.training.precision import PRECISIONS, resolve_precision
 from evonas.training.standard import standard
+from evonas.training.trades import Trades
+from evonas.training.yopo import TradesYopo
 
-__all__ = ["PRECISIONS", "RECIPES", "Recipe", "TrainingConfig", "resolve_precision", "standard", "train"]
+__all__ = [
+    "PRECISIONS",
+    "RECIPES",
+    "Recipe",
+    "Trades",
+    "TradesYopo",
+    "TrainingConfig",
+    "resolve_precision",
+    "standard",
+    "train",
+]
 
-RECIPES: dict[str, Recipe] = {"standard": standard}
+RECIPES: dict[str, Recipe] = {"standard": standard, "trades": Trades(), "trades_yopo": TradesYopo()}
 """Name -> recipe."""

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,13 @@ class TrainingConfig:
     """Passes over the train part (RoCo-NAS, Table II)."""
     batch_size: int = 128
     lr: float = 0.025
-    """Learning rate of the first epoch; falls to 0 along a cosine, epoch by epoch."""
+    """Learning rate of the first epoch; falls to 0 along a cosine, epoch by epoch, unless there are milestones."""
     momentum: float = 0.9
     weight_decay: float = 3e-4
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the learning rate is a tenth of what it was, instead of the cosine (TAM-NAS, IV-A)."""
     grad_clip: float = 5.0
-    """Largest L2 norm of the gradient."""
+    """Largest L2 norm of the gradient; inf: any."""
     precision: str = "auto"
     """auto, fp32 or bf16 (autocast with channels_last). auto takes bf16 where the hardware has it."""
 
@@ -45,8 +48,15 @@ class TrainingConfig:
             raise ConfigurationError(
                 f"expected 0 <= momentum < 1 and weight_decay >= 0, got {self.momentum} and {self.weight_decay}"
             )
+        if list(self.milestones) != sorted({each for each in self.milestones if each > 0}):
+            raise ConfigurationError(f"expected ascending milestones > 0, got {self.milestones}")
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings as plain values; milestones only where there are some."""
+        values = asdict(self)
+        return values if self.milestones else {name: value for name, value in values.items() if name != "milestones"}
 
 
 def train(
@@ -60,7 +70,7 @@ def train(
 ) -> None:
     """Train `network`, which lives on the device of `part`, in place; it is left in eval mode.
 
-    SGD with momentum, cosine learning rate, clipped gradients.
+    SGD with momentum, a cosine or stepped learning rate, clipped gradients.
 
     Args:
         config: with a resolved precision, `fp32` or `bf16`.
@@ -73,7 +83,11 @@ def train(
     network.train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
+    schedule: torch.optim.lr_scheduler.LRScheduler = (
+        torch.optim.lr_scheduler.MultiStepLR(optimiser, config.milestones)
+        if config.milestones
+        else torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
+    )
     steps = math.ceil(len(part) / config.batch_size)
     shown = time.monotonic()
     for epoch in range(config.epochs):
