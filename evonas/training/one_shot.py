@@ -1,0 +1,252 @@
+"""Training a supernet: one of its networks at a time, drawn anew every few epochs (TAM-NAS, Algorithm 1, IV-A)."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.errors import ConfigurationError, DivergedError
+from evonas.seeding import derive_seed, generator
+from evonas.training.loop import OnStep, Recipe
+from evonas.training.precision import PRECISIONS
+from evonas.types import Cost, Genome
+
+__all__ = ["OneShotConfig", "OneShotTraining", "draw_architecture"]
+
+TRIES = 100_000
+"""Genomes that are drawn in search of one inside the window."""
+
+BATCH_AT_ONCE = 1000
+
+
+class OneShotSpace(Protocol):
+    """What drawing asks of a space whose genomes are blocks, then ratios."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def n_places(self) -> int: ...
+    @property
+    def n_genes(self) -> int: ...
+    @property
+    def upper(self) -> Genome: ...
+    def cost(self, genome: Genome, n_classes: int = 10) -> Cost: ...
+    def scaled(self, window: tuple[float, float]) -> tuple[float, float]: ...
+    def units(self, genome: Genome) -> list[Any]: ...
+
+
+class Supernet(Protocol):
+    """Weights that networks share."""
+
+    def network(self, units: list[Any]) -> nn.Module: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShotConfig:
+    """How a supernet is trained; the defaults are the paper's (TAM-NAS, III-C and IV-A)."""
+
+    block_epochs: int = 500
+    """Epochs in which only blocks are drawn, every ratio being the largest."""
+    joint_epochs: int = 500
+    """Epochs after them, in which blocks and ratios are drawn."""
+    resample_epochs: int = 20
+    """Epochs that an architecture is trained for until the next one is drawn."""
+    sampling: Literal["epochs", "batches"] = "epochs"
+    """batches: a new architecture for every batch (SPOS)."""
+    supernet_batch_size: int = 512
+    supernet_lr: float = 0.1
+    """Learning rate at the beginning of each phase."""
+    supernet_momentum: float = 0.9
+    supernet_weight_decay: float = 5e-4
+    block_milestones: tuple[int, ...] = (200, 400, 450)
+    """Epochs of the first phase after which the rate is a tenth of what it was."""
+    joint_milestones: tuple[int, ...] = (100, 200, 300)
+    """The same of the second phase, counted from its beginning: the paper's 600, 700 and 800."""
+    block_window: tuple[float, float] = (1.823e6, 2.375e6)
+    """Parameters of the networks of the first phase; scales along with the space."""
+    joint_window: tuple[float, float] = (1.61e6, 2.37e6)
+    """Parameters of the networks of the second phase."""
+    first_ratios: int = 2
+    """Ratios that the second phase begins with, from the largest: 2.0 and 1.8; then one more at a time."""
+    first_ratio_epochs: int = 40
+    """Epochs until the third one; every further one after `resample_epochs`."""
+    supernet_precision: str = "auto"
+    """auto, fp32 or bf16."""
+
+    def __post_init__(self) -> None:
+        counts = ("resample_epochs", "supernet_batch_size", "first_ratios", "first_ratio_epochs", "supernet_lr")
+        for name in counts:
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
+        if self.block_epochs < 0 or self.joint_epochs < 0 or self.epochs == 0:
+            raise ConfigurationError(f"expected epochs of a supernet, got {self.block_epochs} and {self.joint_epochs}")
+        for name in ("block_window", "joint_window"):
+            window = getattr(self, name)
+            if len(window) != 2 or not 0 <= window[0] < window[1]:
+                raise ConfigurationError(f"expected a {name} of fewest and most parameters, got {window}")
+        for name in ("block_milestones", "joint_milestones"):
+            milestones = getattr(self, name)
+            if list(milestones) != sorted({each for each in milestones if each > 0}):
+                raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
+        if self.supernet_precision not in PRECISIONS:
+            raise ConfigurationError(
+                f"expected a precision of {', '.join(PRECISIONS)}, got {self.supernet_precision!r}"
+            )
+
+    @property
+    def epochs(self) -> int:
+        return self.block_epochs + self.joint_epochs
+
+    def ratios(self, epoch: int) -> int:
+        """How many ratios may be drawn in an epoch, from the largest."""
+        within = epoch - self.block_epochs
+        if within < 0:
+            return 1
+        more = (within - self.first_ratio_epochs) // self.resample_epochs + 1
+        return self.first_ratios + max(0, more)
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch."""
+        joint = epoch >= self.block_epochs
+        within, milestones = (
+            (epoch - self.block_epochs, self.joint_milestones) if joint else (epoch, self.block_milestones)
+        )
+        return self.supernet_lr * 0.1 ** sum(within >= milestone for milestone in milestones)
+
+
+def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, step: int = 0) -> Genome:
+    """The genome that is trained in an epoch: uniform among those whose parameters lie in the phase's window.
+
+    It depends on nothing but the arguments.
+
+    Args:
+        step: batch within the epoch; counts where a genome is drawn for every batch.
+    Raises:
+        ConfigurationError: 100,000 tries found none.
+    """
+    joint = epoch >= config.block_epochs
+    phase, within = ("joint", epoch - config.block_epochs) if joint else ("blocks", epoch)
+    turn = (epoch, step) if config.sampling == "batches" else (within // config.resample_epochs,)
+    rng = generator(seed, "architecture", phase, *turn)
+    begins = epoch if config.sampling == "batches" else epoch - within % config.resample_epochs
+    low, high = space.scaled(config.joint_window if joint else config.block_window)
+    smallest = np.zeros_like(space.upper)
+    smallest[space.n_places :] = max(0, int(space.upper[-1]) + 1 - config.ratios(begins))
+    for _ in range(TRIES // BATCH_AT_ONCE):
+        drawn = rng.integers(smallest, space.upper + 1, size=(BATCH_AT_ONCE, space.n_genes))
+        for genome in drawn:
+            if low <= space.cost(genome).params <= high:
+                return np.asarray(genome, dtype=np.int64)
+    raise ConfigurationError(
+        f"expected a window that networks of space {space.name!r} lie in, {TRIES} drawn ones found none between "
+        f"{low:,.0f} and {high:,.0f} parameters; widen --{'joint' if joint else 'block'}-window"
+    )
+
+
+class OneShotTraining:
+    """A supernet in training, an epoch at a time; the same arguments give the same weights, also when continued.
+
+    SGD with momentum on the weights that the drawn network uses; those of other choices, and their momentum, stay.
+
+    Args:
+        supernet: on the device of `part`; trained in place.
+        momentum: a second supernet of the same shape, which holds the momentum of every weight.
+        config: with a resolved precision.
+    """
+
+    def __init__(
+        self,
+        space: OneShotSpace,
+        supernet: Supernet,
+        momentum: Supernet,
+        part: DevicePart,
+        augmentation: Augmentation,
+        config: OneShotConfig,
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        self.space = space
+        self.supernet = supernet
+        self.momentum = momentum
+        self.part = part
+        self.augmentation = augmentation
+        self.config = config
+        self.recipe = recipe
+        self.seed = seed
+        self.epoch = 0
+        """Epochs that are done."""
+        with torch.no_grad():
+            for value in momentum.state_dict().values():
+                value.zero_()
+
+    def run_epoch(self, on_step: OnStep | None = None) -> float:
+        """Train for one more epoch.
+
+        Returns:
+            Mean loss of its batches.
+        Raises:
+            DivergedError: it is not finite.
+        """
+        config, device = self.config, self.part.labels.device
+        drawn = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
+        steps = math.ceil(len(self.part) / config.supernet_batch_size)
+        total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
+        prepared = None
+        every_batch = training_batches(self.part, config.supernet_batch_size, self.augmentation, drawn)
+        for step, (images, labels) in enumerate(every_batch):
+            if prepared is None or config.sampling == "batches":
+                prepared = self._prepared(step)
+            network, optimiser = prepared
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.supernet_precision == "bf16"):
+                loss = self.recipe(network, images, labels, drawn)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total += loss.detach()
+            count += 1
+            if on_step is not None and time.monotonic() - shown > 0.5:
+                shown = time.monotonic()
+                on_step(step + 1, steps, f"loss {float(total) / count:.3f}")
+        mean = float(total) / count
+        if not math.isfinite(mean):
+            raise DivergedError(
+                f"training the supernet diverged: the loss of epoch {self.epoch + 1} is {mean}; try a lower "
+                "--supernet-lr"
+            )
+        self.epoch += 1
+        return mean
+
+    def genome(self) -> Genome:
+        """What is trained in the next epoch; the first of its batches' where each has its own."""
+        return draw_architecture(self.space, self.config, self.seed, self.epoch)
+
+    def state(self) -> dict[str, Any]:
+        """All that continuing needs, as tensors and plain values."""
+        return {"epoch": self.epoch, "weights": self.supernet.state_dict(), "momentum": self.momentum.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.supernet.load_state_dict(state["weights"])
+        self.momentum.load_state_dict(state["momentum"])
+        self.epoch = int(state["epoch"])
+
+    def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The network that is trained now, and an optimiser that remembers the momentum of its weights."""
+        genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
+        units = self.space.units(genome)
+        network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
+        weights = list(network.parameters())
+        optimiser = torch.optim.SGD(
+            weights, lr=self.config.rate(self.epoch), momentum=self.config.supernet_momentum,
+            weight_decay=self.config.supernet_weight_decay,
+        )  # fmt: skip
+        for weight, kept in zip(weights, momentum.parameters(), strict=True):
+            optimiser.state[weight]["momentum_buffer"] = kept.detach()
+        return network, optimiser
