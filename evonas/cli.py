@@ -1,4 +1,4 @@
-"""`evonas`: start searches, build adversarial sets, look at both, and check runs."""
+"""`evonas`: start searches, build adversarial sets, look at both, check runs, and check the machine."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,13 +16,14 @@ from evonas.errors import ConfigurationError
 from evonas.report import front, plot_images, population_table, shown
 from evonas.runs import BUILD_PRESETS, ROCO_PRESETS, RunFolder, command, guarded, run_build, run_roco
 from evonas.runs.command_line import one_line
+from evonas.runs.doctor import Examination, run_doctor
 from evonas.runs.folder import stored_searched
 from evonas.runs.search import Plan
 from evonas.runs.stored import recount, reevaluate, stored_plan
 from evonas.search import Entry
 from evonas.search.executors import ignore
 
-__all__ = ["COMMANDS", "AdversarialSetCard", "Export", "Show", "Verify", "main"]
+__all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Show", "Verify", "main"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
 File = Annotated[Path, tyro.conf.Positional]
@@ -109,8 +110,16 @@ class AdversarialSetCard:
             print(f"picture: {self.picture}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Examination):
+    """Look at this machine, or at a Ray cluster, and run one tiny evaluation on every executor."""
+
+    def __call__(self) -> None:
+        run_doctor(self)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "export": Export, "set": AdversarialSetCard, "show": Show, "verify": Verify,
+    "doctor": Doctor, "export": Export, "set": AdversarialSetCard, "show": Show, "verify": Verify,
 }  # fmt: skip
 """Name -> command on what is there; those of `STARTING` have options of their own."""
 
@@ -134,7 +143,8 @@ def _parse(words: list[str]) -> Callable[[], None]:
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="evonas",
-            description="Look at a run or a set and check it; to start one: evonas roco --help, build-set --help.",
+            description="Look at a run, a set or the machine and check it; to start one: evonas roco --help, "
+            "build-set --help.",
             args=words,
         )
     return chosen

@@ -96,12 +96,17 @@ def take_lock(file: IO[Any], path: Path) -> None:
 
     Raises:
         RunInUseError: another process holds it.
+        StorageError: the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise RunInUseError(
             f"{path} is being written by another process; wait for it, stop it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"could not lock {path}: {error.strerror or error}; choose a folder on a file system that has locks"
         ) from error
 
 

@@ -125,6 +125,10 @@ def resolve_hardware(settings: ExecutionSettings, identity: Mapping[str, Any]) -
     threads = threads or max(1, resolve_threads(None) // workers)
     many = f"{workers} processes, " if executor == "process" else ""
     note = f"executor: {executor}{because}; device: {device}, {many}threads of an evaluation: {threads}"
+    if workers * threads > resolve_threads(None):
+        note += f", more than this machine's {resolve_threads(None)} processors"
+    if connection is not None and asked == "auto" and device == "cpu":
+        note += "; no node of the cluster has a GPU now (--device cuda waits for one)"
     return Hardware(executor, device, threads, workers, note, connection)
 
 

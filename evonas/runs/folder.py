@@ -65,7 +65,7 @@ class RunFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """No other process writes the run here meanwhile. RunInUseError where one does."""
-        with storage_errors(f"open {self.journal}"), open(self.journal, "rb") as file:
+        with storage_errors(f"open {self.journal}"), open(self.journal, "r+b") as file:
             take_lock(file, self.journal)
             yield
 

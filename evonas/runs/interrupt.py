@@ -49,6 +49,9 @@ def interruptible() -> Iterator[Interruption]:
     before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
+    except KeyboardInterrupt:
+        interruption.check()  # a library may raise a plain one for the signal that came
+        raise
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

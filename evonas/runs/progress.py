@@ -81,7 +81,7 @@ class Status:
             f"generation {self.generation}/{generations}", f"{self.done}/{self.total} done", f"{self.cached} cached",
             f"{self.failed} failed",
         ]  # fmt: skip
-        if self.activity is not None:
+        if self.activity is not None and (self.activity.running or self.activity.waiting):
             parts.append(working(self.activity))
         if self.best is not None:
             parts.append(f"best {self.objective} {shown(self.objective, self.best)}")

@@ -98,13 +98,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
         "space": {"name": space.name, **asdict(space)},
         "data": _data_identity(data),
         "training": {"recipe": "standard", **training.identity()},
-        "search": {
-            "objectives": list(settings.search.objectives),
-            "population": settings.search.population,
-            "algorithm": settings.search.algorithm,
-            "first": [" ".join(map(str, genome)) for genome in first],
-            **({"asynchronous": True} if settings.search.asynchronous else {}),  # older runs have no such key
-        },
+        "search": {**settings.search.identity(), "first": [" ".join(map(str, genome)) for genome in first]},
         "seed": settings.search.seed,
         "device": torch.device(device).type,
         "threads": threads,

@@ -62,11 +62,12 @@ class Births(DuplicateElimination):  # type: ignore[misc]
         return pop[np.array([self.accept(x) for x in pop.get("X")], dtype=bool)]
 
 
-def _nsga2(n_objectives: int, **common: Any) -> Algorithm:
-    return NSGA2(selection=TournamentSelection(func_comp=binary_tournament), **common)
+def _nsga2(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
+    compare = binary_tournament if tournament == 2 else _best_of_many
+    return NSGA2(selection=TournamentSelection(compare, tournament), **common)
 
 
-def _nsga3(n_objectives: int, **common: Any) -> Algorithm:
+def _nsga3(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
     """As many Das-Dennis directions as the population has room for."""
     directions = np.ones((1, n_objectives)) / n_objectives
     for partitions in range(1, common["pop_size"] + 1):
@@ -76,14 +77,26 @@ def _nsga3(n_objectives: int, **common: Any) -> Algorithm:
         directions = finer
         if n_objectives == 1:
             break
-    return NSGA3(directions, selection=TournamentSelection(func_comp=_feasible_first), **common)
+    return NSGA3(directions, selection=TournamentSelection(_feasible_first, tournament), **common)
+
+
+def _best_of_many(
+    pop: Population, P: npt.NDArray[np.int64], random_state: np.random.Generator, **kwargs: Any
+) -> npt.NDArray[np.int64]:
+    """The smallest violation wins, then the lowest rank, then the largest crowding distance, then chance."""
+    chance = random_state.random(P.shape)
+    crowding, rank = (pop.get(name).astype(np.float64)[P] for name in ("crowding", "rank"))  # infeasible ones: NaN
+    keys = (chance, -crowding, rank, pop.get("CV")[P, 0])  # each (n, tournament)
+    return P[np.arange(len(P)), np.lexsort(keys, axis=1)[:, 0]][:, None]
 
 
 def _feasible_first(
     pop: Population, P: npt.NDArray[np.int64], random_state: np.random.Generator, **kwargs: Any
 ) -> npt.NDArray[np.int64]:
-    """NSGA-III's tournament: the smaller violation wins, else chance. pymoo's own draws ties without the run's RNG."""
-    violation = pop.get("CV")[P, 0]  # (n, 2)
+    """NSGA-III's tournament: the smallest violation wins, else chance. pymoo's own draws ties without the run's RNG."""
+    violation = pop.get("CV")[P, 0]  # (n, tournament)
+    if P.shape[1] > 2:
+        return P[np.arange(len(P)), np.lexsort((random_state.random(P.shape), violation), axis=1)[:, 0]][:, None]
     chance = random_state.integers(2, size=len(P))
     winner = np.where(violation[:, 0] == violation[:, 1], chance, violation.argmin(axis=1))
     return P[np.arange(len(P)), winner][:, None]
@@ -93,16 +106,19 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"nsga2": _nsga2, "nsga3": _ns
 """Name -> pymoo algorithm of (n_objectives, and what all of them take)."""
 
 
-def make_algorithm(name: str, space: Space, problem: Problem, first: Genomes, seed: int, accept: Accept) -> Algorithm:
+def make_algorithm(
+    name: str, space: Space, problem: Problem, first: Genomes, seed: int, accept: Accept, tournament: int = 2
+) -> Algorithm:
     """A pymoo algorithm that is asked and told.
 
     Args:
         first: (population, n_genes) the first population.
         accept: whether a child may be born; called once a child.
+        tournament: individuals that compete to be a parent.
     """
     algorithm = ALGORITHMS[name](
         problem.n_obj, pop_size=len(first), sampling=first, crossover=SpaceCrossover(space),
-        mutation=SpaceMutation(space), eliminate_duplicates=Births(accept),
+        mutation=SpaceMutation(space), eliminate_duplicates=Births(accept), tournament=tournament,
     )  # fmt: skip
     algorithm.initialization.eliminate_duplicates = NoDuplicateElimination()  # the first population is distinct
     algorithm.setup(problem, seed=seed, verbose=False)

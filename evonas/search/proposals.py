@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class EvolutionConfig:
     """Searched columns, in order."""
     algorithm: str = "nsga2"
     """nsga2 or nsga3."""
+    tournament: int = 2
+    """Individuals that compete to be a parent (10 in TAM-NAS)."""
     seed: int = 0
     asynchronous: Annotated[bool, tyro.conf.arg(name="async")] = False
     """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
@@ -51,8 +53,16 @@ class EvolutionConfig:
             raise ConfigurationError(
                 f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
             )
+        if not isinstance(self.tournament, int) or self.tournament < 2:
+            raise ConfigurationError(f"expected a tournament of at least 2, got {self.tournament}")
         check_objectives(self.objectives)
         choose(ALGORITHMS, self.algorithm, "algorithm")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the path of a search, as plain values; what was added later only where it is used."""
+        values = {"objectives": list(self.objectives), "population": self.population, "algorithm": self.algorithm}
+        later = {"tournament": (self.tournament, 2), "asynchronous": (self.asynchronous, False)}
+        return values | {name: value for name, (value, usual) in later.items() if value != usual}
 
     @property
     def evaluations(self) -> int:
@@ -116,7 +126,13 @@ class Proposals:
             n_var=space.n_genes, n_obj=len(config.objectives), n_ieq_constr=1, xl=0, xu=np.asarray(space.upper)
         )
         self.algorithm = make_algorithm(
-            config.algorithm, space, self.problem, self.first, derive_seed(config.seed, "evolution"), self._accept
+            config.algorithm,
+            space,
+            self.problem,
+            self.first,
+            derive_seed(config.seed, "evolution"),
+            self._accept,
+            config.tournament,
         )
         self.algorithm.pop_size = self.algorithm.n_offsprings = config.population  # the first may be fewer
 

@@ -81,7 +81,7 @@ class _ProcessWorkers:
     ahead = 0
 
     def __init__(self, workers: int, host: Host, share: float, gpus: int) -> None:
-        self.slots = workers
+        self.slots = self.room = workers
         self._host = host
         self._share = share
         self._gpus = gpus

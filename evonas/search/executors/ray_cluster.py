@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,13 +61,15 @@ class RayConnection:
             if ray.is_initialized():
                 return
             where = self.address or os.environ.get("RAY_ADDRESS") or "local"
+            _knock(where)
             try:
                 ray.init(where, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
                 ray.shutdown()
                 raise ExecutionError(
                     f"expected a Ray cluster at {where}, got {' '.join(str(error).split())[:300]}; start one with "
-                    "`ray start --head`, or leave --ray-address away to use this machine alone"
+                    "`ray start --head`, set RAY_AUTH_MODE as it has it, or leave --ray-address away to use this "
+                    "machine alone"
                 ) from error
             self._mine = True
 
@@ -130,6 +133,20 @@ def first_line(error: BaseException) -> str:
     """Ray's errors say the rest in many more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _knock(address: str) -> None:
+    """ExecutionError at once where nothing listens at HOST:PORT: Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ExecutionError(
+            f"expected a Ray cluster at {address}, nothing answers there ({error}); see its head's `ray status`, or "
+            "leave --ray-address away to use this machine alone"
+        ) from error
 
 
 def _call(function: Callable[[], Answer]) -> Answer:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,8 +60,8 @@ class RayExecutor(SupervisedExecutor):
         self._tasks.counters.count(cached, ok)
 
     def close(self) -> None:
+        self._connection.close()  # first: leaving ends all tasks, and Ray may crash where Ctrl-C and a cancel meet
         super().close()
-        self._connection.close()
 
 
 class _RayWorkers:
@@ -68,7 +69,6 @@ class _RayWorkers:
 
     def __init__(self, connection: RayConnection, cpus: int, gpus: float, host: Host, resident: bool) -> None:
         self.counters = RayCounters()
-        self.ahead = 0 if resident else 1
         self._connection = connection
         self._cpus = cpus
         self._gpus = gpus
@@ -104,6 +104,16 @@ class _RayWorkers:
     @property
     def slots(self) -> int:
         return sum(node.slots(self._cpus, self._gpus) for node in self._alive())
+
+    @property
+    def ahead(self) -> int:
+        return 0 if self._resident and self.slots else 1
+
+    @property
+    def room(self) -> int:
+        """Twice the slots, so that a cluster that grows on demand doubles; an actor never waits where others work."""
+        slots = self.slots
+        return max(1, slots) if self._resident else 2 * slots + 1
 
     def begin(self, attempt: Attempt) -> None:
         what = (attempt.number, attempt.job, min(1.0, self._gpus * attempt.growth) if self._gpus else 1.0)
@@ -270,6 +280,8 @@ def _worker(setup: Any, board: Any) -> Worker:
     """The one worker of this process; another run's takes its place."""
     import ray
 
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
     node = ray.get_runtime_context().get_node_id()
 
     def post(message: Started | Progress) -> None:

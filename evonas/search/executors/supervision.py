@@ -52,7 +52,12 @@ class Workers(Protocol):
 
     @property
     def ahead(self) -> int:
-        """Further attempts worth having in line there, such as one that an autoscaler sees."""
+        """One or none: a further job worth breeding, because an autoscaler sees what waits."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Attempts worth having begun, with those that wait there for a slot."""
         ...
 
     def begin(self, attempt: Attempt) -> None: ...
@@ -133,7 +138,7 @@ class SupervisedExecutor:
         self._make: MakeEvaluate | None = None
         self._watch: Watch = ignore
         self._numbers = self._retries = 0
-        self._open = False
+        self._open = self._told_waiting = False
 
     @property
     def slots(self) -> int:
@@ -147,7 +152,7 @@ class SupervisedExecutor:
         return max(0, self.slots + self._workers.ahead - len(self._running) - self._line.ready)
 
     def start(self, make_evaluate: MakeEvaluate, report: Watch) -> None:
-        self.close()
+        self._stop()
         self._make, self._watch = make_evaluate, report
 
     def submit(self, job: Job) -> None:
@@ -167,6 +172,9 @@ class SupervisedExecutor:
         return self._finished.popleft()
 
     def close(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self._line.clear()
         self._running.clear()
         self._finished.clear()
@@ -183,7 +191,7 @@ class SupervisedExecutor:
 
     def _begin(self) -> None:
         """Start what may start."""
-        room = self._workers.slots + self._workers.ahead
+        room = self._workers.room
         while not self._one_alone and (attempt := self._line.take(len(self._running), room)):
             self._running[attempt.number] = _Running(attempt)
             self._workers.begin(attempt)
@@ -256,3 +264,6 @@ class SupervisedExecutor:
         waiting = len(self._line) + len(self._running) - len(begun)
         activity = self._workers.activity(begun, waiting, self._retries)
         self._watch(activity)  # every time: it is also where a run that is to end is told so
+        if activity.slots == 0 and not self._told_waiting:
+            self._watch(Note("no machine can run an evaluation now; waiting for one"))
+        self._told_waiting = activity.slots == 0
