@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from evonas.audit.records import RetrainedRecords, digest
-from evonas.audit.retrain import Retraining, Scoring
+from evonas.audit.retrain import NetworkScoring, NetworkTraining
 from evonas.errors import DivergedError
 from evonas.types import Genome, Report, arch_id
 
@@ -23,7 +23,7 @@ class FrontNetwork:
     """The search that found it, as tables name it."""
     genome: Genome
     """Canonical."""
-    retraining: Retraining
+    retraining: NetworkTraining
 
     @cached_property
     def arch_id(self) -> str:
@@ -39,7 +39,7 @@ class FrontNetwork:
         """Digest of what its weights follow from."""
         return digest(self.retraining.identity())
 
-    def scores(self, scoring: Scoring) -> str:
+    def scores(self, scoring: NetworkScoring) -> str:
         """Digest of what its scores follow from."""
         return digest({"training": self.training, **scoring.identity()})
 
@@ -53,7 +53,7 @@ class RetrainingWork:
     """
 
     records: RetrainedRecords
-    scoring: Scoring
+    scoring: NetworkScoring
     retry_failed: bool = False
 
     def left(self, network: FrontNetwork) -> bool:
@@ -90,8 +90,8 @@ class RetrainingWork:
         return {
             "configuration": network.configuration, "arch_id": network.arch_id, "status": found["status"],
             **found.get("values", {}), "params": cost.params, "macs": cost.macs,
-            "channels": retraining.space.channels, "epochs": retraining.training.epochs,
-            "train_seconds": trained.get("seconds"), "seed": retraining.seed, "data": retraining.data.name,
+            **retraining.settings(), "train_seconds": trained.get("seconds"), "seed": retraining.seed,
+            "data": retraining.data.name,
             "genome": " ".join(map(str, network.genome.tolist())), "reason": found.get("reason", ""),
         }  # fmt: skip
 

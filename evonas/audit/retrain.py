@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from evonas.adversarial_sets import AdversarialSet
+from evonas.attacks import Attack
 from evonas.audit.suite import suite_columns
 from evonas.data import Dataset, DeviceData, DevicePart, Part, batches
 from evonas.errors import DivergedError
@@ -22,10 +23,44 @@ from evonas.seeding import derive_seed, generator
 from evonas.training import Recipe, TrainingConfig, standard
 from evonas.types import Cost, Genome, Progress, Report, arch_id
 
-__all__ = ["AtWidth", "Retraining", "Scoring", "WidthSpace"]
+__all__ = ["AtWidth", "NetworkScoring", "NetworkTraining", "Retraining", "Scoring", "WidthSpace", "scored"]
 
 WIDTH_AND_OPERATORS = ("channels", "operators", "mutation_rate")
 """Fields of a space that the network of a genome at a given width does not depend on."""
+
+
+class NetworkTraining(Protocol):
+    """How a network that a search has found gets weights of its own; `Retraining` is one."""
+
+    @property
+    def data(self) -> Dataset: ...
+    @property
+    def seed(self) -> int: ...
+    def identity(self) -> dict[str, Any]:
+        """What the weights follow from, besides the genome: plain values."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Columns of tables that say how it was trained."""
+        ...
+
+    def cost(self, genome: Genome) -> Cost: ...
+    def train(self, genome: Genome, report: Report) -> tuple[bytes, float]:
+        """The trained weights as a safetensors file, and the seconds that they took."""
+        ...
+
+    def candidate(self, genome: Genome, weights: bytes) -> Candidate:
+        """The network of a genome with weights that `train` gave, in eval mode on the device."""
+        ...
+
+
+class NetworkScoring(Protocol):
+    """What such a network is scored on; `Scoring` is one."""
+
+    def identity(self) -> dict[str, Any]: ...
+    def score(self, retraining: NetworkTraining, genome: Genome, weights: bytes, report: Report) -> dict[str, float]:
+        """Column -> value."""
+        ...
 
 
 class WidthSpace(Protocol):
@@ -103,6 +138,9 @@ class Retraining:
             "threads": self.threads,
         }  # fmt: skip
 
+    def settings(self) -> dict[str, Any]:
+        return {"channels": self.space.channels, "epochs": self.training.epochs}
+
     def cost(self, genome: Genome) -> Cost:
         """Of the network that is trained, not of the searched one."""
         return self.space.cost(genome, self.data.n_classes)
@@ -166,7 +204,7 @@ class Scoring:
         """The test images that are scored. DataError where the limit is below one image a class."""
         return data.test.limited(self.test_limit, data.n_classes, generator("test limit", seed))
 
-    def score(self, retraining: Retraining, genome: Genome, weights: bytes, report: Report) -> dict[str, float]:
+    def score(self, retraining: NetworkTraining, genome: Genome, weights: bytes, report: Report) -> dict[str, float]:
         """Columns clean_error, adversarial_set_error (with its L0 and Linf parts) where there is a set, the suite's.
 
         Raises:
@@ -174,23 +212,34 @@ class Scoring:
         """
         candidate = retraining.candidate(genome, weights)
         part = DevicePart(self.test_part(retraining.data, retraining.seed), candidate.device)
-        attacks = {"clean_error": None, **{column.name: column.attack for column in suite_columns(self.suite)}}
-        genes = tuple(genome.tolist())
-        values: dict[str, float] = {}
-        for number, (name, attack) in enumerate(attacks.items()):
-
-            def on_batch(done: int, number: int = number, name: str = name) -> None:
-                total = len(part)
-                note = f"scoring {name}, {done}/{total} images"
-                report(Progress(genes, number * total + done, len(attacks) * total, "image", note))
-
-            on_batch(0)
-            values[name] = error_under(
-                candidate.network, batches(part, self.batch_size), attack, candidate.generator, on_batch
-            )
-            if attack is None and self.adversarial_set is not None:
-                values |= AdversarialSetError(self.adversarial_set)(candidate)
+        attacks = {column.name: column.attack for column in suite_columns(self.suite)}
+        values = scored(candidate, part, {"clean_error": None, **attacks}, self.batch_size, report)
+        if self.adversarial_set is not None:
+            on_the_set = AdversarialSetError(self.adversarial_set)(candidate)
+            values = {"clean_error": values["clean_error"], **on_the_set, **values}
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise DivergedError(f"{', '.join(broken)} is not finite")
         return values
+
+
+def scored(
+    candidate: Candidate, part: DevicePart, attacks: Mapping[str, Attack | None], batch_size: int, report: Report
+) -> dict[str, float]:
+    """Column -> share of a part's images that a network gets wrong under its attack; None: as they are.
+
+    Raises:
+        DivergedError: logits that are not finite.
+    """
+    genes = tuple(candidate.genome.tolist())
+    values: dict[str, float] = {}
+    for number, (name, attack) in enumerate(attacks.items()):
+
+        def on_batch(done: int, number: int = number, name: str = name) -> None:
+            total = len(part)
+            note = f"scoring {name}, {done}/{total} images"
+            report(Progress(genes, number * total + done, len(attacks) * total, "image", note))
+
+        on_batch(0)
+        values[name] = error_under(candidate.network, batches(part, batch_size), attack, candidate.generator, on_batch)
+    return values

@@ -1,5 +1,6 @@
 """Networks: plain modules from images in [0, 1] to logits. They know no genomes."""
 
+from evonas.networks.handmade import HANDMADE, MobileNetV3, ResNet18, ShuffleNetV2
 from evonas.networks.phase import PhaseGraph, PhaseNetwork
 from evonas.networks.shuffle import BLOCKS, ShuffleNetwork, ShufflePlan
 from evonas.networks.shuffle_supernet import ShuffleSupernet
@@ -7,13 +8,17 @@ from evonas.networks.victims import VGG16, VICTIMS, DenseNet, LeNet, ResNet
 
 __all__ = [
     "BLOCKS",
+    "HANDMADE",
     "VGG16",
     "VICTIMS",
     "DenseNet",
     "LeNet",
+    "MobileNetV3",
     "PhaseGraph",
     "PhaseNetwork",
     "ResNet",
+    "ResNet18",
+    "ShuffleNetV2",
     "ShuffleNetwork",
     "ShufflePlan",
     "ShuffleSupernet",

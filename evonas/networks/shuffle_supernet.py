@@ -33,10 +33,9 @@ class ShuffleSupernet(nn.Module):
         self.plan = plan
         self.n_classes = n_classes
         self.in_channels = in_channels
-        self.normalization = normalization
         self._kinds = [[unit.kind for unit in units] for units in choices]
         first = ShuffleNetwork(plan, [units[0] for units in choices], n_classes, in_channels, normalization)
-        self.stem, self.head = first.stem, first.head
+        self.normalize, self.stem, self.head = first.normalize, first.stem, first.head
         self.choices = nn.ModuleList(
             nn.ModuleList(ShuffleBlock(place, unit) for unit in units)
             for place, units in zip(plan.places, choices, strict=True)
@@ -51,9 +50,8 @@ class ShuffleSupernet(nn.Module):
             ValueError: a unit is not among the choices of its place, or wider than they are.
         """
         with torch.device("meta"):
-            network = ShuffleNetwork(self.plan, units, self.n_classes, self.in_channels, None)
-        if self.normalization is not None:
-            network.normalize = ShuffleNetwork(self.plan, [], 1, self.in_channels, self.normalization).normalize
+            network = ShuffleNetwork(self.plan, units, self.n_classes, self.in_channels)
+        network.normalize = self.normalize
         share_weights(network.stem, self.stem, own_statistics)
         share_weights(network.head, self.head, own_statistics)
         blocks = zip(network.blocks, units, self.choices, self._kinds, strict=True)

@@ -8,16 +8,20 @@ from evonas.runs.retrain import RetrainSettings, retrain_front
 from evonas.runs.roco import plan_roco, run_roco
 from evonas.runs.roco_settings import ROCO_PRESETS, RocoSettings, roco_from_config
 from evonas.runs.search import Plan, run_search
+from evonas.runs.tam import run_tam
+from evonas.runs.tam_settings import TAM_PRESETS, TamSettings
 
 __all__ = [
     "BUILD_PRESETS",
     "ROCO_PRESETS",
+    "TAM_PRESETS",
     "BuildSettings",
     "ExecutionSettings",
     "Plan",
     "RetrainSettings",
     "RocoSettings",
     "RunFolder",
+    "TamSettings",
     "command",
     "guarded",
     "make_executor",
@@ -28,4 +32,5 @@ __all__ = [
     "run_build",
     "run_roco",
     "run_search",
+    "run_tam",
 ]

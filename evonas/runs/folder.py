@@ -105,8 +105,8 @@ class RunFolder:
 def stored_searched(config: Mapping[str, Any]) -> Searched:
     """What the tables need to know, from a run's config.json: no data set is loaded."""
     identity = config["identity"]
-    space_fields = {name: value for name, value in identity["space"].items() if name != "name"}
-    space = choose(SPACES, identity["space"]["name"], "search space")(**space_fields)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity["space"].items()}
+    space = choose(SPACES, str(given.pop("name")), "search space")(**given)
     n_classes = identity["data"]["n_classes"]
     objectives = tuple(identity["search"]["objectives"])
     return Searched(

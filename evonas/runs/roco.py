@@ -75,7 +75,7 @@ class Prepared(NamedTuple):
 
 def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     """The run that settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
-    name, because = _data_name(settings)
+    name, because = data_name(settings.data, settings.data_root, settings.out)
     own = name.startswith("npz:") or name.endswith(".npz")
     label = f"npz-{Path(name.removeprefix('npz:')).stem}" if own else name
     folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
@@ -96,7 +96,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     known: dict[str, Any] = {
         "method": "roco-nas",
         "space": {"name": space.name, **asdict(space)},
-        "data": _data_identity(data),
+        "data": data_identity(data),
         "training": {"recipe": "standard", **training.identity()},
         "search": {**settings.search.identity(), "first": [" ".join(map(str, genome)) for genome in first]},
         "seed": settings.search.seed,
@@ -145,15 +145,15 @@ def stored_roco(path: Path, config: Mapping[str, Any]) -> Plan:
     return plan_roco(replace(settings, out=path, after=RetrainSettings(), execution=here))[0]
 
 
-def _data_name(settings: RocoSettings) -> tuple[str, str]:
+def data_name(asked: str, root: Path | None, out: Path | None) -> tuple[str, str]:
     """The data set's name, and a line where it was chosen for the user: by the run in --out, or by what is there."""
-    if settings.data == "auto" and settings.out is not None:
-        stored = RunFolder(settings.out).stored()
+    if asked == "auto" and out is not None:
+        stored = RunFolder(out).stored()
         if stored:
-            asked, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
-            name = found if asked == "auto" else asked  # a file of one's own has its path there
+            given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
+            name = found if given == "auto" else given  # a file of one's own has its path there
             return name, f"data: {name}, as this run was started with"
-    return resolve_data(settings.data, settings.data_root)
+    return resolve_data(asked, root)
 
 
 def _training(settings: RocoSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[TrainingConfig, str]:
@@ -192,7 +192,7 @@ def _set(asked: str, build: BuildPlan, find_set: FindSet) -> tuple[AdversarialSe
     return found, (f"adversarial set: {found.card.name}, {len(found)} images, {where}", *found.card.warnings)
 
 
-def _data_identity(data: Dataset) -> dict[str, Any]:
+def data_identity(data: Dataset) -> dict[str, Any]:
     return {
         "name": data.name, "fingerprint": data.fingerprint, "n_classes": data.n_classes, "train": len(data.train),
         "validation": len(data.validation), "mean": list(data.mean), "deviation": list(data.deviation),

@@ -11,12 +11,13 @@ from evonas.errors import ConfigurationError, choose
 from evonas.runs.folder import RunFolder
 from evonas.runs.roco import stored_roco
 from evonas.runs.search import Plan
+from evonas.runs.tam import stored_tam
 from evonas.search import Entry
 from evonas.types import Progress
 
 __all__ = ["STORED_PLANS", "recount", "reevaluate", "stored_plan"]
 
-STORED_PLANS: dict[str, Callable[[Path, Mapping[str, Any]], Plan]] = {"roco-nas": stored_roco}
+STORED_PLANS: dict[str, Callable[[Path, Mapping[str, Any]], Plan]] = {"roco-nas": stored_roco, "tam-nas": stored_tam}
 """Method -> its plan again from (run folder, config.json)."""
 
 

@@ -1,0 +1,199 @@
+"""Training a supernet in a run's folder: a checkpoint an epoch, continued where it was stopped."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+
+from evonas.data import Dataset, DeviceData
+from evonas.errors import StorageError
+from evonas.evaluation import SupernetWeights
+from evonas.files import replace_file, storage_errors, take_lock
+from evonas.networks.blocks import seeded
+from evonas.networks.shuffle_supernet import ShuffleSupernet
+from evonas.report import duration, shown
+from evonas.runs.interrupt import Interruption, interruptible
+from evonas.runs.progress import PLAIN_PROGRESS_SECONDS
+from evonas.search import refuse_another_run
+from evonas.seeding import derive_seed
+from evonas.spaces import ShuffleSpace
+from evonas.training import OneShotConfig, OneShotTraining, Recipe
+from evonas.types import arch_id
+
+__all__ = ["SupernetPlan", "supernet_path", "train_supernet", "trained_supernet"]
+
+COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
+"""Of supernet.csv: one row an epoch; with `--sampling batches` the architecture is that of the first batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetPlan:
+    """Everything that a supernet's weights follow from."""
+
+    space: ShuffleSpace
+    data: Dataset
+    config: OneShotConfig
+    """With a resolved precision."""
+    recipe: Recipe
+    recipe_identity: Mapping[str, Any]
+    seed: int
+    device: str
+    threads: int
+
+    def identity(self) -> dict[str, Any]:
+        """As plain values; window, crossover and mutation of the search change nothing here."""
+        space = {name: getattr(self.space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
+        values = {
+            "space": space, "data": self.data.fingerprint, "training": asdict(self.config),
+            "recipe": dict(self.recipe_identity), "seed": self.seed, "device": torch.device(self.device).type,
+            "threads": self.threads,
+        }  # fmt: skip
+        return dict(json.loads(json.dumps(values)))
+
+
+def supernet_path(folder: Path) -> Path:
+    return folder / "supernet.pt"
+
+
+def trained_supernet(folder: Path, identity: Mapping[str, Any]) -> SupernetWeights | None:
+    """The weights in a run's folder, or None where they are not there or not trained to the end.
+
+    Raises:
+        RunMismatchError: they were trained otherwise.
+        StorageError: the file cannot be read.
+    """
+    state = _load(supernet_path(folder), identity)
+    if state is None or "momentum" in state:
+        return None
+    return SupernetWeights({name: value.numpy() for name, value in state["weights"].items()})
+
+
+def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> SupernetWeights:
+    """The trained weights: found in the folder, or trained there, or continued.
+
+    Raises:
+        EvonasError: see `trained_supernet`; another process trains there, the disk is full, training diverges.
+        Interrupted: a signal came; the same command continues with the epoch that was begun.
+    """
+    identity, path = plan.identity(), supernet_path(folder)
+    found = trained_supernet(folder, identity)
+    if found is not None:
+        console.out(f"supernet: found at {path}, {found.fingerprint}", highlight=False)
+        return found
+    with storage_errors(f"open {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "supernet.lock", "ab")  # noqa: SIM115
+    with lock, interruptible() as interruption:
+        take_lock(lock, path)
+        for leftover in folder.glob(".supernet.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        torch.set_num_threads(plan.threads)
+        training = _set_up(plan)
+        history: list[list[Any]] = []
+        state = _load(path, identity)
+        if state is not None:
+            training.restore(state)
+            history = state["history"]
+        screen = _Screen(console, interruption, plan, training.epoch)
+        while training.epoch < plan.config.epochs:
+            history.append(_epoch(training, plan, screen))
+            _save(path, identity, training.state(), history, done=training.epoch == plan.config.epochs)
+            _write_history(folder / "supernet.csv", history)
+        weights = {name: value.detach().cpu() for name, value in training.supernet.state_dict().items()}
+    return SupernetWeights({name: value.numpy().copy() for name, value in weights.items()})
+
+
+def _set_up(plan: SupernetPlan) -> OneShotTraining:
+    device = torch.device(plan.device)
+    data = DeviceData(plan.data, device)
+    n_classes = plan.data.n_classes
+    drawn = seeded(lambda: plan.space.supernet(n_classes), derive_seed(plan.seed, "supernet weights"))
+    supernet = cast(ShuffleSupernet, drawn).to(device)
+    momentum = plan.space.supernet(n_classes).to(device)
+    return OneShotTraining(
+        plan.space, supernet, momentum, data.train, data.augmentation, plan.config, plan.recipe, plan.seed
+    )
+
+
+def _epoch(training: OneShotTraining, plan: SupernetPlan, screen: "_Screen") -> list[Any]:
+    """Train for one epoch; its row in supernet.csv."""
+    started, epoch, genome = time.monotonic(), training.epoch, training.genome()
+    params = plan.space.cost(genome, plan.data.n_classes).params
+    loss = training.run_epoch(lambda done, total, note: screen.inside(epoch, done / total, note))
+    phase = "joint" if epoch >= plan.config.block_epochs else "blocks"
+    screen.told(epoch, phase, loss, params)
+    canonical = plan.space.canonical(genome)
+    return [
+        epoch + 1, phase, plan.config.rate(epoch), arch_id(canonical), params, loss,
+        round(time.monotonic() - started, 3), " ".join(map(str, canonical.tolist())),
+    ]  # fmt: skip
+
+
+def _save(path: Path, identity: Mapping[str, Any], state: dict[str, Any], history: list[Any], done: bool) -> None:
+    """What is done needs no momentum any more."""
+    kept = {name: value for name, value in state.items() if not (done and name == "momentum")}
+    content = {"identity": json.dumps(identity), "history": history, **kept}
+    replace_file(path, lambda file: torch.save(content, file))
+
+
+def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        with storage_errors(f"read {path}"):
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored = json.loads(state["identity"])
+    except StorageError:
+        raise
+    except Exception as error:  # torch says many things about a file that is not its own
+        raise StorageError(
+            f"expected a supernet of evonas in {path}, got another or a damaged file; move it"
+        ) from error
+    refuse_another_run(path, stored, identity)
+    return state
+
+
+def _write_history(path: Path, history: list[list[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([COLUMNS, *history])
+    replace_file(path, lambda file: file.write(text.getvalue().encode()))
+
+
+class _Screen:
+    """A line an epoch, and now and then one inside of it."""
+
+    def __init__(self, console: Console, interruption: Interruption, plan: SupernetPlan, begun: int) -> None:
+        self.console, self.interruption, self.epochs, self.begun = console, interruption, plan.config.epochs, begun
+        self.started = self._told = time.monotonic()
+        total = sum(parameter.numel() for parameter in plan.space.supernet(plan.data.n_classes).parameters())
+        where = f", continued after epoch {begun}" if begun else ""
+        console.out(
+            f"supernet: {shown('params', total)} parameters, {self.epochs} epochs of {plan.recipe_identity['name']} on "
+            f"{len(plan.data.train)} images{where}", highlight=False,
+        )  # fmt: skip
+
+    def inside(self, epoch: int, share: float, note: str) -> None:
+        self.interruption.check()
+        if time.monotonic() - self._told > PLAIN_PROGRESS_SECONDS:
+            self.told_line(epoch, share, note)
+
+    def told(self, epoch: int, phase: str, loss: float, params: int) -> None:
+        self.told_line(epoch, 1.0, f"{phase}, a network of {shown('params', params)} parameters, loss {loss:.3f}")
+        self.interruption.check()
+
+    def told_line(self, epoch: int, share: float, note: str) -> None:
+        self._told = time.monotonic()
+        elapsed = self._told - self.started
+        left = elapsed * (self.epochs - epoch - share) / max(epoch + share - self.begun, 1e-6)
+        self.console.out(
+            f"  epoch {epoch + 1}/{self.epochs}: {note}, {duration(elapsed)} elapsed, about {duration(left)} left",
+            highlight=False,
+        )
