@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -175,12 +175,14 @@ def _work(place: int, setup: bytes, pipe: Connection, telling: Connection) -> No
             with contextlib.suppress(BlockingIOError):  # nobody reads just now: progress may be lost
                 telling.send(message)
 
+    with contextlib.suppress(EOFError, OSError):  # the driver is gone, or has closed its end
+        _serve(place, setup, pipe, post)
+
+
+def _serve(place: int, setup: bytes, pipe: Connection, post: Callable[[Started | Progress], None]) -> None:
     worker: Worker | None = None
     while True:
-        try:
-            number, job, share = pipe.recv()
-        except (EOFError, OSError):
-            return
+        number, job, share = pipe.recv()
         if worker is None:
             try:
                 worker = Worker(pickle.loads(setup), place, post)

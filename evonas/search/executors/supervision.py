@@ -1,6 +1,7 @@
 """What happens to jobs when workers fail: run again, run alone, or recorded as failed. One policy for every carrier."""
 
 import heapq
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ SET_UPS_AT_MOST = 3
 
 SET_UP_SECONDS = 600.0
 """A worker that takes longer to set itself up is ended and counts as one that could not be."""
+
+PATIENCE = 30.0
+"""Seconds in which nothing starts, after which the screen says so."""
 
 TICK = 0.2
 """Seconds between two looks at deadlines, signals and machines."""
@@ -138,7 +142,9 @@ class SupervisedExecutor:
         self._make: MakeEvaluate | None = None
         self._watch: Watch = ignore
         self._numbers = self._retries = 0
-        self._open = self._told_waiting = False
+        self._open = False
+        self._idle_since: float | None = None
+        """Since when jobs wait and none runs; inf where that was said."""
 
     @property
     def slots(self) -> int:
@@ -264,6 +270,11 @@ class SupervisedExecutor:
         waiting = len(self._line) + len(self._running) - len(begun)
         activity = self._workers.activity(begun, waiting, self._retries)
         self._watch(activity)  # every time: it is also where a run that is to end is told so
-        if activity.slots == 0 and not self._told_waiting:
-            self._watch(Note("no machine can run an evaluation now; waiting for one"))
-        self._told_waiting = activity.slots == 0
+        if activity.running or not waiting:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > PATIENCE:
+            why = "others use what there is" if activity.slots else "no machine can run one now"
+            self._watch(Note(f"no evaluation has started for {PATIENCE:g} seconds: {why}; waiting"))
+            self._idle_since = math.inf

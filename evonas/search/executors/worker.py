@@ -101,8 +101,9 @@ class Worker:
 
     def run(self, attempt: int, job: Job, share: float) -> Outcome:
         """Never raises but for what ends a process, such as SystemExit."""
-        self._post(Started(attempt, ready=False))
         try:
+            if self._evaluate is None:
+                self._post(Started(attempt, ready=False))
             self._setup.host.prepare(self._place, share)
             if self._evaluate is None:
                 self._evaluate = self._setup.make_evaluate(self._tell)
