@@ -126,7 +126,7 @@ def test_ray_chooses_the_gpu_itself() -> None:
 
 
 def test_nothing_listens_at_that_address() -> None:
-    with pytest.raises(ExecutionError, match="expected a Ray cluster at 127.0.0.1:9, nothing answers there"):
+    with pytest.raises(ExecutionError, match=r"expected a Ray cluster at 127\.0\.0\.1:9, nothing answers there"):
         RayConnection("127.0.0.1:9").open()
 
 

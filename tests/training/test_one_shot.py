@@ -1,6 +1,7 @@
 """Training a supernet: what is drawn when, what a step changes, and going on."""
 
 import copy
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_an_architecture_is_kept_for_its_epochs() -> None:
         return [tuple(draw_architecture(SPACE, config, seed, epoch).tolist()) for epoch in range(490, 545)]
 
     kept = drawn(PAPER)
-    changes = [epoch for epoch, (a, b) in enumerate(zip(kept, kept[1:], strict=False), start=491) if a != b]
+    changes = [epoch for epoch, (a, b) in enumerate(itertools.pairwise(kept), start=491) if a != b]
     assert changes == [500, 520, 540]
     assert drawn(PAPER) == kept
     assert drawn(PAPER, seed=1) != kept
