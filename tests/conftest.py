@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -83,14 +85,27 @@ def tiny_space() -> TinySpace:
     return TinySpace()
 
 
+def tabulated(genome: Genome, seed: int) -> EvaluationResult:
+    """An evaluation that only looks up; it travels to other processes."""
+    return EvaluationResult(tuple(genome.tolist()), objectives_of(genome), seed=seed, seconds=0.25)
+
+
 @pytest.fixture(scope="session")
 def table() -> Any:
     """The evaluator (genome, seed) -> EvaluationResult over `objectives_of`."""
+    return tabulated
 
-    def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-        return EvaluationResult(tuple(genome.tolist()), objectives_of(genome), seed=seed, seconds=0.25)
 
-    return evaluate
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[Any]:
+    """Ray on this machine with two CPUs, connected; its workers find the test modules."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it, Ray warns
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -98,10 +98,10 @@ class Hardware:
         remote = self.connection is not None and self.device == "cuda" and not torch.cuda.is_available()
         return "cpu" if remote else self.device
 
-    def precision(self, asked: str, gpus: float) -> tuple[Literal["fp32", "bf16"], str]:
+    def precision(self, asked: str, gpus: float, depthwise: bool = False) -> tuple[Literal["fp32", "bf16"], str]:
         """See `resolve_precision`; a worker says what its device can where this machine has none."""
         if self.here == self.device or asked != "auto" or self.connection is None:
-            return resolve_precision(asked, torch.device(self.device))
+            return resolve_precision(asked, torch.device(self.device), depthwise)
         return self.connection.ask(partial(resolve_precision, asked, torch.device(self.device)), self.threads, gpus)
 
 

@@ -148,7 +148,7 @@ def _networks(
     assert isinstance(space, ShuffleSpace)
     if not settings.finalise:
         return []
-    precision, _ = resolve_precision(settings.finalise_precision, torch.device(prepare.device))
+    precision, _ = resolve_precision(settings.finalise_precision, torch.device(prepare.device), depthwise=True)
     scratch = Finalising(
         space=space, data=prepare.data, training=settings.training(precision), recipe=settings.recipe(),
         seed=plan.search.seed, device=prepare.device, threads=plan.evaluator.threads,

@@ -78,7 +78,7 @@ def prepare_tam(settings: TamSettings) -> Prepared:
     hardware = resolve_hardware(settings.execution, identity)
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
-    precision, precision_note = shuffle_precision(settings.supernet.supernet_precision, hardware)
+    precision, precision_note = hardware.precision(settings.supernet.supernet_precision, 1.0, depthwise=True)
     recipe = settings.recipe()
     supernet = SupernetPlan(
         space=settings.space(data.image_size), data=data,
@@ -146,13 +146,6 @@ def stored_tam(path: Path, config: Mapping[str, Any]) -> Plan:
     if weights is None:
         raise ConfigurationError(f"expected a supernet that is trained to the end in {supernet_path(path)}")
     return plan_tam(prepared, weights)
-
-
-def shuffle_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:
-    """`resolve_precision`, but fp32 for `auto` on a CPU: bf16 is slower there for depthwise convolutions."""
-    if asked == "auto" and hardware.device == "cpu":
-        return "fp32", "precision: fp32, because on a CPU bf16 is slower for depthwise convolutions"
-    return hardware.precision(asked, 1.0)
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
