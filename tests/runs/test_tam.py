@@ -1,0 +1,246 @@
+"""TAM-NAS runs: the supernet, the search over it, what comes after; killed in each and continued; refused."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from evonas.cli import main
+from evonas.errors import ConfigurationError, RunMismatchError, StorageError
+from evonas.runs import ExecutionSettings, TamSettings, run_tam
+from evonas.runs.finalise_settings import FinaliseSettings
+from evonas.runs.tam_settings import TAM_PRESETS, YOPO_LOOPS, tam_as_json, tam_from_config
+from evonas.search import EvolutionConfig
+from evonas.training import OneShotConfig, Trades, TradesYopo, standard
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "tam_cifar10.py"
+
+TINY = TamSettings(
+    data="digits", train_limit=60, val_limit=30, width=1 / 3, depth=0.1, supernet_steps=1,
+    supernet=OneShotConfig(
+        block_epochs=1, joint_epochs=1, resample_epochs=1, first_ratio_epochs=1, supernet_batch_size=30,
+        block_milestones=(), joint_milestones=(),
+    ),
+    recalibration_batches=1, recalibration_batch_size=30,
+    search=EvolutionConfig(
+        population=4, generations=1, objectives=("clean_error", "pgd_error", "params"), tournament=3
+    ),
+    execution=ExecutionSettings(device="cpu", threads=1),
+)  # fmt: skip
+AFTER = FinaliseSettings(
+    finalise="both", finalise_top=1, finalise_epochs=1, finalise_batch_size=30, finalise_milestones=(), finalise_m=1,
+    finalise_n=1, test_epsilons=(8,), test_steps=(2,), test_limit=20,
+)  # fmt: skip
+
+
+def run(settings: TamSettings) -> str:
+    screen = io.StringIO()
+    run_tam(settings, Console(file=screen, width=200))
+    return screen.getvalue()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(out / "supernet.pt", weights_only=True)
+    assert "momentum" not in state
+    found: dict[str, torch.Tensor] = state["weights"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tam") / "finished"
+    run(replace(TINY, out=out, after=AFTER))
+    return out
+
+
+def test_what_a_run_leaves(finished: Path) -> None:
+    front, population = rows(finished / "front.csv"), rows(finished / "population.csv")
+    assert len(population) == 8
+    assert 1 <= len(front) <= 8
+    for row in population:
+        assert row["status"] == "ok"
+        assert 0 <= float(row["clean_error"]) <= float(row["pgd_error"]) <= 1  # any iterate counts, the clean one too
+        assert row["method"] == "tam-nas"
+    epochs = rows(finished / "supernet.csv")
+    assert [(row["epoch"], row["phase"]) for row in epochs] == [("1", "blocks"), ("2", "joint")]
+    config = json.loads((finished / "config.json").read_text())
+    assert len(config["identity"]["supernet"]["fingerprint"]) == 32
+    assert len(rows(finished / "finalised" / "finalised.csv")) == 2
+    assert (finished / "finalised" / "layer_statistics.png").stat().st_size > 5000
+
+
+def test_the_same_command_again_does_nothing(finished: Path) -> None:
+    before = {name: (finished / name).read_bytes() for name in ("supernet.pt", "journal.jsonl", "front.csv")}
+    said = run(replace(TINY, out=finished, after=AFTER))
+    assert "supernet: found at" in said
+    assert "8 evaluations (8 from the journal, 0 failed)" in said
+    assert {name: (finished / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"supernet_epsilon": 4 / 255},
+        {"supernet_recipe": "trades"},
+        {"supernet": replace(TINY.supernet, supernet_lr=0.05)},
+        {"width": 0.5},
+        {"window": (1.7e6, 2.37e6)},
+        {"search": replace(TINY.search, tournament=4)},
+        {"recalibration_batches": 2},
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(finished: Path, other: dict[str, Any]) -> None:
+    before = (finished / "supernet.pt").read_bytes()
+    with pytest.raises(RunMismatchError, match="belongs to another run: .* is .* there, .* here"):
+        run(replace(TINY, out=finished, **other))
+    assert (finished / "supernet.pt").read_bytes() == before
+
+
+def test_verify_counts_and_scores_again(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(finished), "--retrain", "best"]) == 0
+    said = capsys.readouterr().out
+    assert "8 of 8" in said or "equal" in said
+
+
+def test_show_and_export_know_the_space(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = rows(finished / "front.csv")
+    assert main(["show", str(finished)]) == 0
+    assert main(["export", str(finished)]) == 0
+    assert rows(finished / "front.csv") == before
+
+
+def test_processes_find_the_same(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "other"
+    out.mkdir()
+    (out / "supernet.pt").write_bytes((finished / "supernet.pt").read_bytes())
+    run(replace(TINY, out=out, execution=ExecutionSettings(device="cpu", threads=1, workers=2)))
+    assert rows(out / "front.csv") == rows(finished / "front.csv")
+
+
+def test_a_damaged_supernet_is_not_trained_over(tmp_path: Path) -> None:
+    for content in (b"", b"not a supernet", b"PK\x03\x04 nor this one"):
+        (tmp_path / "supernet.pt").write_bytes(content)
+        with pytest.raises(StorageError, match="expected a supernet of evonas in .*; move it"):
+            run(replace(TINY, out=tmp_path))
+        assert (tmp_path / "supernet.pt").read_bytes() == content
+
+
+def test_no_pickle_is_loaded(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'owned'}",)
+
+    torch.save({"identity": Evil()}, tmp_path / "supernet.pt")
+    with pytest.raises(StorageError, match="expected a supernet of evonas"):
+        run(replace(TINY, out=tmp_path))
+    assert not (tmp_path / "owned").exists()
+
+
+FLAGS = [
+    "--data=digits", "--train-limit=60", "--val-limit=30", "--supernet-steps=1", "--block-epochs=2", "--joint-epochs=2",
+    "--resample-epochs=1", "--supernet-batch-size=30", "--recalibration-batches=1", "--population=4", "--generations=2",
+    "--threads=1", "--device=cpu", "--finalise-top=1", "--finalise-epochs=1", "--finalise-batch-size=30",
+    "--test-limit=20", "--finalise-m=1", "--test-epsilons=8", "--test-steps=2",
+]  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+STAGES: dict[str, Callable[[Path], bool]] = {
+    "supernet": lambda out: _text(out / "supernet.csv").count("\n") >= 3,
+    "search": lambda out: _text(out / "journal.jsonl").count("\n") >= 4,
+    "finalising": lambda out: '"trained"' in _text(out / "finalised" / "rows.jsonl"),
+}
+
+
+def test_killed_in_every_stage_and_continued(tmp_path: Path) -> None:
+    """SIGKILL in the supernet's training, in the search and in finalising of one run, against an undisturbed one."""
+
+    def start(out: Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, str(SCRIPT), *FLAGS, f"--out={out}"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(whole)
+    said, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, said.decode()
+    for reached in STAGES.values():
+        process = start(killed)
+        deadline = time.monotonic() + 200
+        while not reached(killed) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[0].decode()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    last = start(killed)
+    said, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, said.decode()
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(killed)[name], value), name
+    for name in ("supernet.csv", "front.csv", "population.csv", "finalised/finalised.csv"):
+        assert rows(killed / name) == rows(whole / name), name
+
+
+@pytest.mark.parametrize("name", TAM_PRESETS)
+def test_settings_come_back_from_a_file(name: str) -> None:
+    settings = replace(TAM_PRESETS[name], out=Path("somewhere"))
+    assert tam_from_config({"settings": json.loads(json.dumps(tam_as_json(settings)))}) == settings
+
+
+def test_the_papers_settings() -> None:
+    paper = TAM_PRESETS["paper"]
+    assert (paper.search.population, paper.search.generations, paper.search.tournament) == (50, 20, 10)
+    assert paper.search.objectives == ("clean_error", "pgd_error", "params")
+    assert (paper.attacks.attack_epsilon, paper.attacks.attack_steps) == (8 / 255, 10)
+    assert paper.recipe() == TradesYopo(epsilon=8 / 255, step=0.007 / 0.031 * 8 / 255, m=5, n=3)
+    assert paper.space(32).n_genes == 32
+
+
+@pytest.mark.parametrize(("steps", "loops"), YOPO_LOOPS.items())
+def test_supernets_of_tables_2_to_5(steps: int, loops: tuple[int, int]) -> None:
+    recipe = TamSettings(supernet_epsilon=2 / 255, supernet_steps=steps).recipe()
+    assert isinstance(recipe, TradesYopo)
+    assert (recipe.epsilon, (recipe.m, recipe.n)) == (2 / 255, loops)
+    assert recipe.m * recipe.n >= steps
+
+
+def test_other_recipes_of_the_supernet() -> None:
+    assert TamSettings(supernet_recipe="standard").recipe() is standard
+    trades = TamSettings(supernet_recipe="trades", supernet_steps=7, supernet_step=0.01, supernet_balance=0.5).recipe()
+    assert trades == Trades(epsilon=8 / 255, step=0.01, steps=7, balance=0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"supernet_steps": 7}, "expected --supernet-steps 1, 2, 5, 10 with trades_yopo, got 7"),
+        ({"width": 0.0}, r"expected width in \(0, 8\], got 0\.0"),
+        ({"intermediate": 3}, "expected intermediate 1 or 2, got 3"),
+        ({"window": (3.0, 2.0)}, "expected a window of parameters"),
+        ({"crossover_kind": "two"}, "unknown crossover 'two'; known: one_point, uniform"),
+        ({"recalibration_batches": 0}, "expected recalibration_batches >= 1, got 0"),
+        ({"supernet_epsilon": -1.0}, r"expected epsilon in \[0, 1\]"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises((ConfigurationError, KeyError), match=said):
+        TamSettings(**given)
