@@ -51,6 +51,7 @@ class TorchHost:
 
     def release(self) -> None:
         if torch.device(self.device).type == "cuda" and torch.cuda.is_available():
+            torch.cuda.synchronize()  # raises where an evaluation has broken the device for this process
             torch.cuda.empty_cache()
 
     def out_of_memory(self, error: BaseException) -> bool:

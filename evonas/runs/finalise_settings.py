@@ -29,7 +29,7 @@ class FinaliseSettings:
     """Epochs after which the learning rate is a tenth of what it was."""
     finalise_weight_decay: float = 5e-3
     finalise_precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 on GPUs that have it, not on a CPU, where depthwise convolutions lose by it."""
+    """auto, fp32 or bf16; auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
     finalise_m: int = 5
     """TRADES-YOPO: passes through the whole network."""
     finalise_n: int = 3

@@ -108,7 +108,7 @@ def test_the_same_command_again_does_nothing(finished: Path) -> None:
 )
 def test_another_run_in_the_same_folder_is_refused(finished: Path, other: dict[str, Any]) -> None:
     before = (finished / "supernet.pt").read_bytes()
-    with pytest.raises(RunMismatchError, match="belongs to another run: .* is .* there, .* here"):
+    with pytest.raises(RunMismatchError, match=r"belongs to another run: .* is .* there, .* here"):
         run(replace(TINY, out=finished, **other))
     assert (finished / "supernet.pt").read_bytes() == before
 
@@ -137,7 +137,7 @@ def test_processes_find_the_same(finished: Path, tmp_path: Path) -> None:
 def test_a_damaged_supernet_is_not_trained_over(tmp_path: Path) -> None:
     for content in (b"", b"not a supernet", b"PK\x03\x04 nor this one"):
         (tmp_path / "supernet.pt").write_bytes(content)
-        with pytest.raises(StorageError, match="expected a supernet of evonas in .*; move it"):
+        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; move it"):
             run(replace(TINY, out=tmp_path))
         assert (tmp_path / "supernet.pt").read_bytes() == content
 
@@ -194,8 +194,9 @@ def test_killed_in_every_stage_and_continued(tmp_path: Path) -> None:
     last = start(killed)
     said, _ = last.communicate(timeout=300)
     assert last.returncode == 0, said.decode()
+    found = weights(killed)
     for name, value in weights(whole).items():
-        assert torch.equal(weights(killed)[name], value), name
+        assert torch.equal(found[name], value), name
     for name in ("supernet.csv", "front.csv", "population.csv", "finalised/finalised.csv"):
         assert rows(killed / name) == rows(whole / name), name
 

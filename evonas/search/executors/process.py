@@ -64,6 +64,10 @@ class _Process:
         self.attempt: int | None = None
         try:
             self.process.start()
+        except OSError as error:
+            raise ExecutionError(
+                f"could not start a worker process: {error.strerror or error}; use fewer --workers"
+            ) from error
         finally:
             theirs.close()
             telling.close()

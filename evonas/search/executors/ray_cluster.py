@@ -164,4 +164,5 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         for name, handler in before.items():
-            signal.signal(name, handler)
+            if handler is not None:  # one that was not set from Python cannot be set again
+                signal.signal(name, handler)

@@ -81,7 +81,8 @@ class _RayWorkers:
         """What a task or call will return -> its attempt."""
         self._node_of: dict[int, str] = {}
         self._actor_of: dict[int, Any] = {}
-        self._idle: list[Any] = []
+        self._idle: list[tuple[Any, str]] = []
+        """Actors that have nothing to do, and their nodes."""
         self._nodes: list[Node] = []
         self._looked = -LOOK_SECONDS
         self._functions: dict[float, Any] = {}
@@ -118,7 +119,7 @@ class _RayWorkers:
     def begin(self, attempt: Attempt) -> None:
         what = (attempt.number, attempt.job, min(1.0, self._gpus * attempt.growth) if self._gpus else 1.0)
         if self._resident and not attempt.alone:
-            actor = self._idle.pop() if self._idle else self._new_actor()
+            actor = self._idle_actor() or self._new_actor()
             self._actor_of[attempt.number] = actor
             ref = actor.run.remote(*what)
         else:
@@ -181,6 +182,15 @@ class _RayWorkers:
             self._functions[growth] = decorate(_run)
         return self._functions[growth]
 
+    def _idle_actor(self) -> Any:
+        """One on a node that is alive, or None."""
+        alive = {node.id for node in self._alive()}
+        while self._idle:
+            actor, node = self._idle.pop()
+            if node in alive:
+                return actor
+        return None
+
     def _new_actor(self) -> Any:
         import ray
 
@@ -211,7 +221,7 @@ class _RayWorkers:
         outcome = self._outcome(ref, attempt, node)
         actor = self._forget(ref)
         if actor is not None and outcome.kind in ("result", "memory"):
-            self._idle.append(actor)
+            self._idle.append((actor, node))
         return outcome
 
     def _outcome(self, ref: Any, attempt: int, node: str) -> Outcome:
@@ -246,7 +256,7 @@ class _RayWorkers:
     def _end_idle(self) -> None:
         import ray
 
-        for actor in self._idle:
+        for actor, _ in self._idle:
             ray.kill(actor)
         self._idle.clear()
 

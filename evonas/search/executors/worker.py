@@ -1,5 +1,6 @@
 """What runs inside a worker, whatever carries it: set up once, then one attempt after another."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Host(Protocol):
         ...
 
     def release(self) -> None:
-        """Called after every attempt: give back what it no longer needs."""
+        """Called after every attempt: give back what it no longer needs. Where it raises, the worker's process ends."""
         ...
 
     def out_of_memory(self, error: BaseException) -> bool:
@@ -112,7 +113,10 @@ class Worker:
         self._post(Started(attempt, ready=True))
         full: list[bool] = []  # not the error itself: it would keep alive what the evaluation holds
         result = run_job(self._evaluate, job, lambda error: full.append(self._setup.host.out_of_memory(error)))
-        self._setup.host.release()
+        try:
+            self._setup.host.release()
+        except Exception:  # a device that no longer answers fails whatever comes next in this process
+            os._exit(1)
         if any(full):
             return Outcome(attempt, "memory", result.reason)
         return Outcome(attempt, "result", result=result)
