@@ -8,7 +8,7 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 
 from evonas.search import ALGORITHMS
-from evonas.search.operators import Births, SpaceCrossover, SpaceMutation, make_algorithm
+from evonas.search.operators import Births, SpaceCrossover, SpaceMutation, _best_of_many, make_algorithm
 
 
 def problem_of(n_obj: int) -> Problem:
@@ -74,3 +74,26 @@ def test_nsga3_takes_as_many_directions_as_the_population_has_room_for(
     first = tiny_space.sample(population, np.random.default_rng(0))
     algorithm = make_algorithm("nsga3", tiny_space, problem_of(n_obj), first, 1, lambda genome: True)
     assert algorithm.ref_dirs.shape == (directions, n_obj)
+
+
+@pytest.mark.parametrize("size", [3, 10])
+def test_in_a_larger_tournament_the_best_of_all_wins(size: int, tiny_space: Any) -> None:
+    """Violation decides, then rank, then crowding: against a plain sort of the same individuals."""
+    rng = np.random.default_rng(size)
+    population = Population.new(X=tiny_space.sample(30, rng))
+    violation = rng.integers(2, size=30).astype(float)
+    for individual, cv, rank, crowding in zip(population, violation, rng.integers(3, size=30), rng.random(30)):  # noqa: B905
+        individual.set("G", np.array([cv]))
+        individual.evaluated.update(("F", "G"))
+        individual.F = np.array([0.0])
+        individual.set("rank", None if cv else int(rank))
+        individual.set("crowding", None if cv else float(crowding))
+    drawn = np.array([rng.permutation(30)[:size] for _ in range(200)])
+    winners = _best_of_many(population, drawn, random_state=np.random.default_rng(0))[:, 0]
+    for place, winner in zip(drawn, winners, strict=True):
+        feasible = [i for i in place if violation[i] == 0]
+        if feasible:
+            best = min(feasible, key=lambda i: (population[i].get("rank"), -population[i].get("crowding")))
+            assert winner == best
+        else:
+            assert winner in place
