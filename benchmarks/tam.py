@@ -26,6 +26,7 @@ from evonas.attacks import PGD
 from evonas.data import DeviceData, batches, load_data, training_batches
 from evonas.evaluation import recalibrate
 from evonas.objectives.scoring import error_under
+from evonas.runs.objectives import AttackSettings
 from evonas.spaces import ShuffleSpace
 from evonas.training import Recipe, TradesYopo, standard
 from evonas.training.trades import Trades, start
@@ -111,7 +112,7 @@ def time_candidates(args: argparse.Namespace) -> bool:
         network = timed(taken["slicing"], supernet.network, space.units(genome), True)
         images = (images for images, _ in batches(data.train, args.batch_size))
         timed(taken["recalibration"], recalibrate, network, islice(images, args.recalibration))
-        for name, attack in (("clean", None), ("PGD-10", PGD(precision="fp32"))):
+        for name, attack in (("clean", None), ("PGD-10", AttackSettings().objectives("fp32")["pgd_error"].attack)):
             timed(taken[name], error_under, network, batches(data.validation, args.batch_size), attack)
     print(f"{args.rounds} candidates: {args.recalibration} batches of {args.batch_size}, {len(data.validation)} images")
     for name, values in taken.items():

@@ -94,13 +94,18 @@ def _tau_cells(agreement: Agreement) -> tuple[str, str]:
     return f"{agreement.tau:+.3f}", f"{agreement.p:.3g}"
 
 
-def transfer_table(rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
+def transfer_table(
+    rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
+) -> TextTable:
     """The form of Tables II to V: parameters, accuracy on clean test images and under PGD, in percent.
 
     Args:
+        data: name of the data set; Table III is SVHN's, Table II CIFAR-10's, whose form all others take.
         labels: column -> its name, such as `P10 8/255`, in the table's order.
     """
-    return _accuracies("Table II: accuracy in percent", rows, labels, notes)
+    named = {"cifar10": "Table II: accuracy on CIFAR-10", "svhn": "Table III: accuracy on SVHN"}
+    title = named.get(data, f"In the form of Table II: accuracy on {data}")
+    return _accuracies(f"{title}, in percent", rows, labels, notes)
 
 
 def handmade_table(rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:

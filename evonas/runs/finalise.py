@@ -1,6 +1,6 @@
 """After a one-shot search: its front trained to the end, scored, and set beside hand-made networks (TAM-NAS, III-F)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from evonas.audit import (
     layer_counts,
     lego_genome,
 )
+from evonas.data import Dataset
 from evonas.errors import ConfigurationError
 from evonas.evaluation import SliceSupernet, SupernetWeights
 from evonas.networks import HANDMADE
@@ -45,7 +46,7 @@ from evonas.spaces import ShuffleSpace
 from evonas.training import resolve_precision
 from evonas.types import Genome
 
-__all__ = ["FinaliseSettings", "check_finalising", "finalise_front"]
+__all__ = ["FinaliseSettings", "check_finalising", "check_scores", "finalise_front", "ranked"]
 
 ERRORS = (CleanError.name, PGDError.name)
 """What the search must have measured: the top networks are the best by these."""
@@ -63,13 +64,27 @@ def check_finalising(plan: Plan, settings: FinaliseSettings) -> None:
         raise ConfigurationError(
             f"expected a search of slices of a supernet to finalise, got {type(prepare).__name__} over {space.name}"
         )
-    missing = [name for name in ERRORS if name not in plan.columns]
+    check_scores(plan.columns, settings, prepare.data, plan.search.seed)
+
+
+def check_scores(measured: Collection[str], settings: FinaliseSettings, data: Dataset, seed: int) -> None:
+    """What `check_finalising` can say before there is a supernet.
+
+    Args:
+        measured: columns of the search.
+    """
+    missing = [name for name in ERRORS if name not in measured]
     if missing:
         raise ConfigurationError(
             f"expected a search that measures {' and '.join(ERRORS)}, {', '.join(missing)} is missing; "
             f"search with --objectives {','.join((*ERRORS, 'params'))}"
         )
-    settings.grid.test_part(prepare.data, plan.search.seed)
+    settings.grid.test_part(data, seed)
+
+
+def ranked(measured: Collection[str]) -> bool:
+    """Whether a search with these columns has what its top networks are the best by."""
+    return all(name in measured for name in ERRORS)
 
 
 def finalise_front(
@@ -217,7 +232,7 @@ def _tables(
         ", and the last iterate counts."
     )
     labels, *others = (grid.labels for grid in settings.grids)
-    yield transfer_table(rows, labels, [note])
+    yield transfer_table(rows, labels, [note, supernet_note(plan.settings)], plan.data_name)
     for more in others:
         yield handmade_table(rows, more, [note])
     pgd = next(part.attack for part in plan.evaluator.objectives if isinstance(part, PGDError))
@@ -229,6 +244,17 @@ def _tables(
     inherited = {each.values["arch_id"]: each.values for each in found}
     pairs = {CleanError.name: CleanError.name, PGDError.name: closest}
     yield agreement_table(rank_agreement(rows, inherited, pairs), names)
+
+
+def supernet_note(settings: Mapping[str, Any]) -> str:
+    """Which supernet the networks come from: the first column of Tables II to V."""
+    width = "2S" if settings.get("intermediate") == 2 else "S"
+    if "supernet_recipe" not in settings:
+        return f"Supernet: {width}."
+    if settings["supernet_recipe"] == "standard":
+        return f"Supernet: {width}, trained on clean images."
+    epsilon, steps = 255 * settings["supernet_epsilon"], settings["supernet_steps"]
+    return f"Supernet: {width}, trained by {settings['supernet_recipe']} against {steps} steps within {epsilon:g}/255."
 
 
 def _opening(

@@ -7,6 +7,7 @@ from typing import Literal
 from evonas.audit import HandmadeSpace, PGDGrid
 from evonas.errors import ConfigurationError
 from evonas.training import TradesYopo, TrainingConfig
+from evonas.training.yopo import yopo_step
 
 __all__ = ["FinaliseSettings"]
 
@@ -36,8 +37,8 @@ class FinaliseSettings:
     """TRADES-YOPO: steps in the first layer after each of them."""
     finalise_epsilon: float = 8 / 255
     """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]."""
-    finalise_step: float = 0.007
-    """TRADES-YOPO: length of a step."""
+    finalise_step: float | None = None
+    """TRADES-YOPO: length of a step; 0.007 for a radius of 0.031, and in proportion, unless given."""
     test_epsilons: tuple[int, ...] = (2, 4, 6, 8)
     """Radii of the PGD that networks are scored under, in 255ths of the pixel range (Tables II to V)."""
     test_steps: tuple[int, ...] = (10, 30, 50)
@@ -91,7 +92,8 @@ class FinaliseSettings:
         return self.grid, replace(self.grid, attacks=attacks)
 
     def recipe(self) -> TradesYopo:
-        return TradesYopo(epsilon=self.finalise_epsilon, step=self.finalise_step, m=self.finalise_m, n=self.finalise_n)
+        step = yopo_step(self.finalise_epsilon) if self.finalise_step is None else self.finalise_step
+        return TradesYopo(epsilon=self.finalise_epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
 
     def training(self, precision: str) -> TrainingConfig:
         return TrainingConfig(

@@ -81,6 +81,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
     stored = folder.stored()
     identity = stored.get("identity", {})
+    refuse_another_method(folder, identity, "roco-nas")
     if settings.adversarial_set == "auto":  # a run goes on with the set it began with
         settings = replace(settings, adversarial_set=stored.get("settings", {}).get("adversarial_set", "auto"))
     hardware = resolve_hardware(settings.execution, identity)
@@ -190,6 +191,12 @@ def _set(asked: str, build: BuildPlan, find_set: FindSet) -> tuple[AdversarialSe
         found, where = load_adversarial_set(asked), f"found at {asked}"
     check_set(found, build.data)
     return found, (f"adversarial set: {found.card.name}, {len(found)} images, {where}", *found.card.warnings)
+
+
+def refuse_another_method(folder: RunFolder, identity: Mapping[str, Any], method: str) -> None:
+    """RunMismatchError where a folder holds the run of another method."""
+    if identity:
+        refuse_another_run(folder.journal, {"method": identity.get("method")}, {"method": method})
 
 
 def data_identity(data: Dataset) -> dict[str, Any]:

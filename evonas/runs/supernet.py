@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
+from evonas.costs import count_params
 from evonas.data import Dataset, DeviceData
 from evonas.errors import StorageError
 from evonas.evaluation import SupernetWeights
@@ -106,6 +107,7 @@ def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> Supern
             history.append(_epoch(training, plan, screen))
             _save(path, identity, training.state(), history, done=training.epoch == plan.config.epochs)
             _write_history(folder / "supernet.csv", history)
+            interruption.check()  # only now: what was shown as done is kept
         weights = {name: value.detach().cpu() for name, value in training.supernet.state_dict().items()}
     return SupernetWeights({name: value.numpy().copy() for name, value in weights.items()})
 
@@ -173,7 +175,8 @@ class _Screen:
     def __init__(self, console: Console, interruption: Interruption, plan: SupernetPlan, begun: int) -> None:
         self.console, self.interruption, self.epochs, self.begun = console, interruption, plan.config.epochs, begun
         self.started = self._told = time.monotonic()
-        total = sum(parameter.numel() for parameter in plan.space.supernet(plan.data.n_classes).parameters())
+        with torch.device("meta"):
+            total = count_params(plan.space.supernet(plan.data.n_classes))
         where = f", continued after epoch {begun}" if begun else ""
         console.out(
             f"supernet: {shown('params', total)} parameters, {self.epochs} epochs of {plan.recipe_identity['name']} on "
@@ -187,7 +190,6 @@ class _Screen:
 
     def told(self, epoch: int, phase: str, loss: float, params: int) -> None:
         self.told_line(epoch, 1.0, f"{phase}, a network of {shown('params', params)} parameters, loss {loss:.3f}")
-        self.interruption.check()
 
     def told_line(self, epoch: int, share: float, note: str) -> None:
         self._told = time.monotonic()

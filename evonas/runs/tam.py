@@ -13,11 +13,11 @@ from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
-from evonas.runs.finalise import check_finalising, finalise_front
+from evonas.runs.finalise import check_scores, finalise_front, ranked
 from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.folder import RunFolder
 from evonas.runs.objectives import identity_of, make_objectives
-from evonas.runs.roco import data_identity, data_name
+from evonas.runs.roco import data_identity, data_name, refuse_another_method
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.runs.supernet import SupernetPlan, supernet_path, train_supernet, trained_supernet
 from evonas.runs.tam_settings import TamSettings, tam_as_json, tam_from_config
@@ -59,12 +59,13 @@ def run_tam(settings: TamSettings, console: Console | None = None) -> None:
         )
     weights = train_supernet(prepared.folder.path, prepared.supernet, console)
     plan = plan_tam(prepared, weights)
-    after = prepared.settings.after
-    if after.finalise:
-        check_finalising(plan, after)
     executor = make_executor(prepared.settings.execution, prepared.hardware, resident=True)
     run_search(plan, prepared.folder, executor, console)
-    finalise_front(prepared.folder, plan, after, weights, console)
+    found = any(entry.result.ok for entry in prepared.folder.entries())
+    if settings.after.finalise or (found and ranked(plan.columns)):
+        finalise_front(prepared.folder, plan, settings.after, weights, console)
+    else:
+        console.out("no statistics of layers: they rank networks by clean_error and pgd_error", highlight=False)
 
 
 def prepare_tam(settings: TamSettings) -> Prepared:
@@ -75,10 +76,13 @@ def prepare_tam(settings: TamSettings) -> Prepared:
     folder = RunFolder(settings.out or Path("runs") / f"tam-{label}-{settings.preset}-seed{settings.search.seed}")
     stored = folder.stored()
     identity = stored.get("identity", {})
+    refuse_another_method(folder, identity, "tam-nas")
     hardware = resolve_hardware(settings.execution, identity)
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
-    precision, precision_note = hardware.precision(settings.supernet.supernet_precision, 1.0, depthwise=True)
+    if settings.after.finalise:  # before a supernet is trained for it
+        check_scores(settings.search.objectives, settings.after, data, settings.search.seed)
+    precision, precision_note = _precision(settings, hardware, identity)
     recipe = settings.recipe()
     supernet = SupernetPlan(
         space=settings.space(data.image_size), data=data,
@@ -146,6 +150,15 @@ def stored_tam(path: Path, config: Mapping[str, Any]) -> Plan:
     if weights is None:
         raise ConfigurationError(f"expected a supernet that is trained to the end in {supernet_path(path)}")
     return plan_tam(prepared, weights)
+
+
+def _precision(settings: TamSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[Precision, str]:
+    """As the run was created; else by the device."""
+    asked = settings.supernet.supernet_precision
+    if asked == "auto" and identity:
+        precision: Precision = identity["supernet"]["training"]["supernet_precision"]
+        return precision, f"precision: {precision}, as this run was started with"
+    return hardware.precision(asked, settings.execution.gpus_per_task, depthwise=True)
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from evonas.runs.objectives import AttackSettings
 from evonas.search import EvolutionConfig
 from evonas.spaces import ShuffleSpace
 from evonas.training import RECIPES, OneShotConfig, Recipe, Trades, TradesYopo, standard
+from evonas.training.yopo import yopo_step
 
 __all__ = ["OBJECTIVES_OF_TAM", "TAM_PRESETS", "YOPO_LOOPS", "TamSettings", "tam_as_json", "tam_from_config"]
 
@@ -46,7 +47,7 @@ class TamSettings:
     intermediate: int = 1
     """2 doubles the channels inside every block: the supernet 2S."""
     window: tuple[float, float] | None = (1.61e6, 2.37e6)
-    """Parameters of feasible networks, for the full plan; scales along with width and depth. None: any."""
+    """Parameters of feasible networks, with 10 classes and the full plan; scales with width and depth. None: any."""
     crossover_kind: str = "uniform"
     """uniform (gene by gene) or one_point."""
     crossover_rate: float = 0.9
@@ -101,7 +102,7 @@ class TamSettings:
         choose(RECIPES, self.supernet_recipe, "recipe")
         if self.supernet_recipe == "standard":
             return standard
-        step = 0.007 / 0.031 * self.supernet_epsilon if self.supernet_step is None else self.supernet_step
+        step = yopo_step(self.supernet_epsilon) if self.supernet_step is None else self.supernet_step
         if self.supernet_recipe == "trades":
             return Trades(
                 epsilon=self.supernet_epsilon, step=step, steps=self.supernet_steps, balance=self.supernet_balance
@@ -136,7 +137,7 @@ TAM_PRESETS = {
         search=EvolutionConfig(population=12, generations=4, objectives=OBJECTIVES_OF_TAM, tournament=10),
         after=FinaliseSettings(
             finalise="both",
-            finalise_top=2,
+            finalise_top=3,
             finalise_epochs=6,
             finalise_batch_size=64,
             finalise_milestones=(4,),

@@ -38,7 +38,7 @@ class ShuffleSpace:
     intermediate: int = 1
     """2 doubles the channels inside every block: the wider supernet, 2S."""
     window: tuple[float, float] | None = None
-    """Fewest and most parameters of a feasible network, for the full plan; it scales along with width and depth."""
+    """Fewest and most parameters of a feasible network with 10 classes, for the full plan; scales with the plan."""
     crossover_kind: str = "uniform"
     """uniform (gene by gene) or one_point."""
     crossover_rate: float = 0.9
@@ -110,7 +110,7 @@ class ShuffleSpace:
         return genes
 
     def violation(self, genome: Genome) -> float:
-        """How many parameters a genome is outside the window, as a share of its edge; <= 0 inside."""
+        """How many parameters a genome with 10 classes is outside the window, in upper edges; <= 0 inside."""
         if self.window is None:
             self._checked(genome)
             return 0.0

@@ -95,6 +95,8 @@ class OneShotConfig:
             milestones = getattr(self, name)
             if list(milestones) != sorted({each for each in milestones if each > 0}):
                 raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
+        if self.sampling not in ("epochs", "batches"):
+            raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
         if self.supernet_precision not in PRECISIONS:
             raise ConfigurationError(
                 f"expected a precision of {', '.join(PRECISIONS)}, got {self.supernet_precision!r}"
@@ -215,10 +217,13 @@ class OneShotTraining:
                 shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {float(total) / count:.3f}")
         mean = float(total) / count
+        broken = [name for name, value in self.supernet.state_dict().items() if not bool(torch.isfinite(value).all())]
+        if broken and math.isfinite(mean):
+            raise DivergedError(f"training the supernet diverged: {broken[0]} is not finite; try a lower --supernet-lr")
         if not math.isfinite(mean):
             raise DivergedError(
                 f"training the supernet diverged: the loss of epoch {self.epoch + 1} is {mean}; try a lower "
-                "--supernet-lr"
+                "--supernet-lr, in another folder (--out)"
             )
         self.epoch += 1
         return mean

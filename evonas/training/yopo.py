@@ -10,7 +10,12 @@ from torch.nn import functional
 
 from evonas.training.trades import check_radius, divergence, start, trades_loss
 
-__all__ = ["TradesYopo", "split_first_layer", "trades_yopo_perturbation"]
+__all__ = ["TradesYopo", "split_first_layer", "trades_yopo_perturbation", "yopo_step"]
+
+
+def yopo_step(epsilon: float) -> float:
+    """Length of an inner step: 0.007 for a radius of 0.031 (the authors' code), and in proportion."""
+    return max(0.007 / 0.031 * epsilon, 1e-12)
 
 
 def trades_yopo_perturbation(

@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 
 from evonas.cli import main
-from evonas.errors import ConfigurationError, RunMismatchError, StorageError
-from evonas.runs import ExecutionSettings, TamSettings, run_tam
+from evonas.errors import ConfigurationError, DataError, RunMismatchError, StorageError
+from evonas.runs import ExecutionSettings, RocoSettings, TamSettings, run_roco, run_tam
 from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.tam_settings import TAM_PRESETS, YOPO_LOOPS, tam_as_json, tam_from_config
 from evonas.search import EvolutionConfig
@@ -199,6 +199,31 @@ def test_killed_in_every_stage_and_continued(tmp_path: Path) -> None:
         assert torch.equal(found[name], value), name
     for name in ("supernet.csv", "front.csv", "population.csv", "finalised/finalised.csv"):
         assert rows(killed / name) == rows(whole / name), name
+
+
+def test_a_search_without_an_attack_has_no_statistics_of_layers(tmp_path: Path) -> None:
+    plain = replace(TINY, out=tmp_path / "run", search=replace(TINY.search, objectives=("clean_error", "params")))
+    assert "no statistics of layers" in run(plain)
+    assert len(rows(tmp_path / "run" / "population.csv")) == 8
+
+
+def test_what_finalising_needs_is_said_before_a_supernet_is_trained(tmp_path: Path) -> None:
+    plain = replace(TINY, out=tmp_path, search=replace(TINY.search, objectives=("clean_error", "params")), after=AFTER)
+    with pytest.raises(ConfigurationError, match="pgd_error is missing"):
+        run(plain)
+    with pytest.raises(DataError):
+        run(replace(TINY, out=tmp_path, after=replace(AFTER, test_limit=9)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_another_method_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunMismatchError, match="method is tam-nas there, roco-nas here"):
+        run_roco(RocoSettings(data="digits", out=finished), Console(file=io.StringIO()))
+    (tmp_path / "journal.jsonl").touch()
+    identity = {"method": "roco-nas", "data": {"name": "digits"}}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"data": "digits"}, "identity": identity}))
+    with pytest.raises(RunMismatchError, match="method is roco-nas there, tam-nas here"):
+        run(replace(TINY, out=tmp_path))
 
 
 @pytest.mark.parametrize("name", TAM_PRESETS)
