@@ -1,5 +1,6 @@
 """Where a run computes: executor, device, threads."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
 from evonas.runs.folder import versions
 from evonas.search import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
+from evonas.search.executors.ray_cluster import gpu_slots
 from evonas.training import resolve_precision
 
 __all__ = [
@@ -71,6 +73,8 @@ class ExecutionSettings:
                 raise ConfigurationError(
                     f"expected --executor {' or '.join(knowing)} with {flag}, got --executor {self.executor}"
                 )
+        if self.workers is not None and self.gpus_per_task != 1.0:
+            raise ConfigurationError("expected --workers or --gpus-per-task, got both; each follows from the other")
         if self.workers is not None and self.ray_address is not None:
             raise ConfigurationError(
                 "expected --workers or --ray-address, got both; on Ray the evaluations at once follow from --threads "
@@ -188,6 +192,8 @@ def _executor(settings: ExecutionSettings) -> tuple[str, str]:
     if os.environ.get("RAY_ADDRESS"):
         return "ray", " (RAY_ADDRESS is set)"
     if settings.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        if importlib.util.find_spec("ray") is None:
+            return "process", f" ({torch.cuda.device_count()} GPUs are here, Ray is not installed)"
         return "ray", f" ({torch.cuda.device_count()} GPUs are here)"
     if settings.timeout is not None or settings.gpus_per_task != 1.0:
         return "process", " (--timeout or --gpus-per-task)"
@@ -198,7 +204,7 @@ def _workers(settings: ExecutionSettings, device: str, threads: int | None) -> i
     if settings.workers is not None:
         return settings.workers
     if torch.device(device).type == "cuda":
-        return max(1, int(_devices(device) / settings.gpus_per_task + 1e-6))
+        return max(1, gpu_slots(_devices(device), settings.gpus_per_task))
     return max(1, resolve_threads(None) // (threads or 1))
 
 
@@ -206,7 +212,7 @@ def _ray_threads(connection: RayConnection, device: str, gpus: float) -> int:
     """So many that every node's GPUs can all be used; one on CPUs."""
     if device == "cpu":
         return 1
-    room = [int(node.cpus // max(1, int(node.gpus / gpus + 1e-6))) for node in connection.nodes() if node.gpus]
+    room = [int(node.cpus // max(1, gpu_slots(node.gpus, gpus))) for node in connection.nodes() if node.gpus]
     return max(1, min(room, default=1))
 
 

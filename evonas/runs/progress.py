@@ -34,6 +34,7 @@ class Status:
         """What the executor does; None where it has one slot in this process."""
         self.started = time.monotonic()
         self._fresh: list[float] = []
+        self._informed = False
         self._last = self.started
 
     def work(self, activity: Activity) -> None:
@@ -42,10 +43,11 @@ class Status:
             self._last = time.monotonic()  # workers were starting: that happens once, and says nothing of the rest
         self.activity = activity
 
-    @property
-    def informed(self) -> bool:
-        """Whether just now so much has finished that the time left can be told: twice what runs at once, at least 3."""
-        return self.fresh == max(3, 2 * (self.activity.slots if self.activity else 1))
+    def informs(self) -> bool:
+        """True once: when so much has finished that the time left can be told, twice what runs at once, at least 3."""
+        enough = self.fresh >= max(3, 2 * (self.activity.slots if self.activity else 1))
+        said, self._informed = self._informed, self._informed or enough
+        return enough and not said
 
     @property
     def fresh(self) -> int:
@@ -144,6 +146,9 @@ class PlainView:
             self.say(event.text)
         elif isinstance(event, Activity):
             self.status.work(event)
+            if time.monotonic() - self._told > PLAIN_PROGRESS_SECONDS:
+                self._told = time.monotonic()
+                self.say(f"  {self.status.line(self.generations)}")
         elif not event.cached:
             self._told = time.monotonic()
             self.say(f"  {describe(event)}")

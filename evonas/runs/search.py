@@ -121,7 +121,7 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
                     if isinstance(executor, RayExecutor):
                         executor.count(event.cached, event.entry.result.ok)
                 view.show(event)
-                if isinstance(event, Finished) and status.informed and not event.cached:
+                if isinstance(event, Finished) and status.informs() and not event.cached:
                     left = status.seconds_left or 0
                     total, known = duration(status.elapsed + left), f"the first {status.fresh} evaluations"
                     view.show(Note(f"about {total} in all, {duration(left)} of it left, by {known}"))

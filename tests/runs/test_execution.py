@@ -90,6 +90,8 @@ def test_ray_takes_what_its_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
         (Node("n", 8, 2), 2, 1.0, 2),
         (Node("n", 8, 2), 2, 0.25, 4),
         (Node("n", 64, 1), 1, 1 / 3, 3),
+        (Node("n", 16, 2), 1, 0.4, 4),
+        (Node("n", 16, 2), 1, 0.6, 2),
         (Node("n", 8, 0), 1, 1.0, 0),
         (Node("n", 0, 0), 1, 0.0, 0),
     ],
@@ -112,6 +114,7 @@ def test_slots_of_a_node(node: Node, cpus: int, gpus: float, slots: int) -> None
         ({"executor": "process", "ray_address": "auto"}, "expected --executor ray with --ray-address"),
         ({"executor": "ray", "workers": 2}, "expected --executor process with --workers"),
         ({"executor": "local", "gpus_per_task": 0.5}, "expected --executor process or ray with --gpus-per-task"),
+        ({"workers": 2, "gpus_per_task": 0.5}, "expected --workers or --gpus-per-task, got both"),
         ({"workers": 2, "ray_address": "auto"}, "expected --workers or --ray-address, got both"),
     ],
 )
@@ -125,7 +128,8 @@ def test_ray_chooses_the_gpu_itself() -> None:
         resolve_hardware(ExecutionSettings(executor="ray", device="cuda:1", threads=1), {})
 
 
-def test_nothing_listens_at_that_address() -> None:
+def test_nothing_listens_at_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have connected this process
     with pytest.raises(ExecutionError, match=r"expected a Ray cluster at 127\.0\.0\.1:9, nothing answers there"):
         RayConnection("127.0.0.1:9").open()
 

@@ -18,6 +18,9 @@ from evonas.types import Activity, Progress
 
 __all__ = ["ProcessExecutor"]
 
+END_SECONDS = 10.0
+"""How long the end of a killed process is waited for."""
+
 MESSAGE_BYTES = 4096
 """Progress up to this size is written to a pipe whole or not at all (POSIX's PIPE_BUF on Linux)."""
 
@@ -74,7 +77,7 @@ class _Process:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.join()
+        self.process.join(END_SECONDS)  # one that hangs in a driver of its device ends when that lets go
         self.pipe.close()
         self.progress.close()
 
@@ -146,6 +149,8 @@ class _ProcessWorkers:
 
     def close(self) -> None:
         for process in self._processes.values():
+            process.process.kill()
+        for process in self._processes.values():
             process.end()
         self._processes.clear()
 
@@ -188,12 +193,15 @@ def _serve(place: int, setup: bytes, pipe: Connection, post: Callable[[Started |
     while True:
         number, job, share = pipe.recv()
         if worker is None:
+            post(Started(number, ready=False))
             try:
                 worker = Worker(pickle.loads(setup), place, post)
             except Exception as error:
                 pipe.send(Outcome(number, "set_up", f"its worker could not load the evaluator: {error}"))
                 continue
         pipe.send(worker.run(number, job, share))
+        if worker.broken:
+            return
 
 
 def _end_with_parent() -> None:

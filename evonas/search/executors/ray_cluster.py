@@ -14,7 +14,7 @@ from evonas.errors import ExecutionError
 from evonas.search.executors.worker import Started
 from evonas.types import Progress
 
-__all__ = ["Board", "Node", "RayConnection", "first_line", "make_board"]
+__all__ = ["Board", "Node", "RayConnection", "first_line", "gpu_slots", "make_board"]
 
 Answer = TypeVar("Answer")
 
@@ -31,9 +31,9 @@ class Node:
     gpus: float
 
     def slots(self, cpus: float, gpus: float) -> int:
-        """Evaluations that it can run at once, each with so many CPUs and GPUs."""
-        needs = ((self.cpus, cpus), (self.gpus, gpus))
-        return min(int(there / needed + 1e-6) for there, needed in needs if needed)  # three times 0.333333 is 1
+        """Evaluations that it can run at once, each with so many CPUs and GPUs; none is on parts of two GPUs."""
+        by_cpus = int(self.cpus // cpus)
+        return min(by_cpus, gpu_slots(self.gpus, gpus)) if gpus else by_cpus
 
 
 class RayConnection:
@@ -126,7 +126,13 @@ def make_board() -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    lasting = {"max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, **lasting).remote()
+
+
+def gpu_slots(there: float, needed: float) -> int:
+    """Evaluations that so many GPUs have room for, each with a part of one, or with whole ones."""
+    return int(there) * int(1 / needed + 1e-6) if needed < 1 else int(there // needed)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,25 +1,29 @@
 """Evaluations as Ray tasks and actors: every GPU of a machine or of a cluster."""
 
 import contextlib
-import functools
-import signal
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.search.executors.base import Job, MakeEvaluate
 from evonas.search.executors.ray_cluster import Node, RayConnection, first_line, make_board
 from evonas.search.executors.ray_counters import RayCounters
-from evonas.search.executors.supervision import Attempt, SupervisedExecutor
-from evonas.search.executors.worker import Happening, Host, Outcome, PlainHost, Started, Worker, WorkerSetup
+from evonas.search.executors.ray_worker import Resident, run_attempt
+from evonas.search.executors.supervision import TICK, Attempt, SupervisedExecutor
+from evonas.search.executors.worker import Happening, Host, Outcome, PlainHost, Started, WorkerSetup
 from evonas.types import Activity, Progress
 
 __all__ = ["RayExecutor"]
 
 GPU_TASKS_PER_WORKER = 16
 """A worker process with a GPU ends after so many tasks: its CUDA context goes with it, and starting costs seconds."""
+
+Call = tuple[int, Job, float]
+"""Number of an attempt, its job, its share of a device."""
+
+ACTOR_SECONDS = 15.0
+"""After so long without a sign of an actor its attempt goes to one that is idle, if there is one."""
 
 LOOK_SECONDS = 1.0
 """How often the driver looks which nodes there are."""
@@ -80,7 +84,10 @@ class _RayWorkers:
         self._refs: dict[Any, int] = {}
         """What a task or call will return -> its attempt."""
         self._node_of: dict[int, str] = {}
-        self._actor_of: dict[int, Any] = {}
+        self._actor_of: dict[int, tuple[Any, Call, float]] = {}
+        """Attempt -> the actor that it was given to, with what, and when."""
+        self._asked: Any = None
+        """What the board will answer."""
         self._idle: list[tuple[Any, str]] = []
         """Actors that have nothing to do, and their nodes."""
         self._nodes: list[Node] = []
@@ -119,13 +126,10 @@ class _RayWorkers:
     def begin(self, attempt: Attempt) -> None:
         what = (attempt.number, attempt.job, min(1.0, self._gpus * attempt.growth) if self._gpus else 1.0)
         if self._resident and not attempt.alone:
-            actor = self._idle_actor() or self._new_actor()
-            self._actor_of[attempt.number] = actor
-            ref = actor.run.remote(*what)
+            self._call(self._idle_actor() or self._new_actor(), what)
         else:
             self._end_idle()
-            ref = self._function(attempt.growth).remote([*self._given], *what)
-        self._refs[ref] = attempt.number
+            self._refs[self._function(attempt.growth).remote([*self._given], *what)] = attempt.number
 
     def poll(self, seconds: float) -> Sequence[Happening]:
         import ray
@@ -137,7 +141,9 @@ class _RayWorkers:
         if done:
             done, _ = ray.wait(list(self._refs), num_returns=len(self._refs), timeout=0)
         told = self._fetch()  # first: a worker tells that it began before it can come to any end
-        return [*told, *(self._ended(ref) for ref in done)]
+        ended = [self._ended(ref) for ref in done]
+        self._move_to_idle()
+        return [*told, *ended]
 
     def kill(self, attempt: int) -> None:
         import ray
@@ -168,7 +174,9 @@ class _RayWorkers:
         self._given = self._board = None
         self._refs.clear()
         self._node_of.clear()
+        self._actor_of.clear()
         self._idle.clear()
+        self._asked = None
 
     def _function(self, growth: float) -> Any:
         """The remote function of one class of resources."""
@@ -179,7 +187,7 @@ class _RayWorkers:
             decorate = ray.remote(  # GPUs belong here, not into .options: only so is their memory freed
                 num_cpus=self._cpus, num_gpus=self._share(growth), max_calls=calls, max_retries=0
             )
-            self._functions[growth] = decorate(_run)
+            self._functions[growth] = decorate(run_attempt)
         return self._functions[growth]
 
     def _idle_actor(self) -> Any:
@@ -194,7 +202,7 @@ class _RayWorkers:
     def _new_actor(self) -> Any:
         import ray
 
-        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(_Resident).remote([*self._given])
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(Resident).remote([*self._given])
 
     def _share(self, growth: float) -> float:
         return min(1.0, self._gpus * growth) if self._gpus < 1 else self._gpus
@@ -208,9 +216,14 @@ class _RayWorkers:
         """What workers have told since the last time."""
         import ray
 
+        self._asked = self._asked or self._board.fetch.remote()  # an answer that is late is not lost
+        ready, _ = ray.wait([self._asked], timeout=TICK)
+        if not ready:
+            return []
+        asked, self._asked = self._asked, None
         try:
-            told: list[Started | Progress] = ray.get(self._board.fetch.remote(), timeout=10)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):  # it is being started again
+            told: list[Started | Progress] = ray.get(asked)
+        except ray.exceptions.RayActorError:  # it is being started again
             return []
         self._node_of |= {each.attempt: each.node for each in told if isinstance(each, Started)}
         return told
@@ -251,7 +264,28 @@ class _RayWorkers:
         """No outcome of it is waited for any more; returns its actor, if it has one."""
         attempt = self._refs.pop(ref)
         self._node_of.pop(attempt, None)
-        return self._actor_of.pop(attempt, None)
+        return self._actor_of.pop(attempt, (None,))[0]
+
+    def _call(self, actor: Any, what: Call) -> None:
+        ref = actor.run.remote(*what)
+        self._actor_of[what[0]] = (actor, what, time.monotonic())
+        self._refs[ref] = what[0]
+
+    def _move_to_idle(self) -> None:
+        """What waits for an actor that Ray has no place for goes to one that has nothing to do."""
+        import ray
+
+        places = {attempt: ref for ref, attempt in self._refs.items()}
+        late = time.monotonic() - ACTOR_SECONDS
+        for attempt, (never, what, given) in list(self._actor_of.items()):
+            if attempt in self._node_of or given > late:
+                continue
+            idle = self._idle_actor()
+            if idle is None:
+                return
+            self._forget(places[attempt])
+            ray.kill(never)
+            self._call(idle, what)
 
     def _end_idle(self) -> None:
         import ray
@@ -259,51 +293,3 @@ class _RayWorkers:
         for actor, _ in self._idle:
             ray.kill(actor)
         self._idle.clear()
-
-
-class _Resident:
-    """An actor: keeps its evaluator until the search ends."""
-
-    def __init__(self, given: list[Any]) -> None:
-        self._given = given
-
-    def run(self, attempt: int, job: Job, share: float) -> Outcome:
-        return _run(self._given, attempt, job, share)
-
-
-def _run(given: list[Any], attempt: int, job: Job, share: float) -> Outcome:
-    """An attempt, in a worker process of Ray.
-
-    Args:
-        given: references of evaluator and board, in a list because Ray would fetch bare ones anew for every task.
-    """
-    setup, board = given
-    try:
-        worker = _worker(setup, board)
-    except Exception as error:
-        return Outcome(attempt, "set_up", f"its worker could not load the evaluator: {first_line(error)}")
-    return worker.run(attempt, job, share)
-
-
-@functools.lru_cache(maxsize=1)
-def _worker(setup: Any, board: Any) -> Worker:
-    """The one worker of this process; another run's takes its place."""
-    import ray
-
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
-    node = ray.get_runtime_context().get_node_id()
-
-    def post(message: Started | Progress) -> None:
-        if isinstance(message, Started):
-            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # it has no deadline then
-                _wait_for(board.post.remote(replace(message, node=node)), timeout=30)
-        else:
-            board.post.remote(message)
-
-    return Worker(_wait_for(setup), 0, post)
-
-
-def _wait_for(ref: Any, timeout: float | None = None) -> Any:
-    """As `ray.get`, which would give the CPUs of this worker to another task meanwhile."""
-    return ref.future().result(timeout)

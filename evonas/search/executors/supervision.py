@@ -218,8 +218,11 @@ class SupervisedExecutor:
             running.since, running.ready = time.monotonic(), happening.ready
             return
         del self._running[happening.attempt]
-        if happening.kind == "died" and not running.ready:  # nothing of the network was run in it
+        again = happening.kind == "memory" and running.attempt.alone
+        if not running.ready and (happening.kind == "died" or again):  # nothing of the network was run in it
             happening = replace(happening, kind="set_up")
+        elif running.ready and happening.kind == "set_up":
+            happening = replace(happening, kind="died")
         self._judge(running.attempt, happening)
 
     def _judge(self, attempt: Attempt, outcome: Outcome) -> None:

@@ -1,6 +1,5 @@
 """What runs inside a worker, whatever carries it: set up once, then one attempt after another."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +98,8 @@ class Worker:
         self._post = post
         self._evaluate: Evaluate | None = None
         self._told = 0.0
+        self.broken = False
+        """Whether nothing more can be run in this process."""
 
     def run(self, attempt: int, job: Job, share: float) -> Outcome:
         """Never raises but for what ends a process, such as SystemExit."""
@@ -116,7 +117,8 @@ class Worker:
         try:
             self._setup.host.release()
         except Exception:  # a device that no longer answers fails whatever comes next in this process
-            os._exit(1)
+            self.broken = True
+            return Outcome(attempt, "died", result.reason or "its device no longer answers")
         if any(full):
             return Outcome(attempt, "memory", result.reason)
         return Outcome(attempt, "result", result=result)

@@ -1,0 +1,76 @@
+"""What runs in Ray's worker processes."""
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from evonas.search.executors.base import Job
+from evonas.search.executors.ray_cluster import first_line
+from evonas.search.executors.worker import Outcome, Started, Worker
+from evonas.types import Progress
+
+__all__ = ["Resident", "run_attempt"]
+
+
+class Resident:
+    """An actor: keeps its evaluator until the search ends."""
+
+    def __init__(self, given: list[Any]) -> None:
+        self._given = given
+
+    def run(self, attempt: int, job: Job, share: float) -> Outcome:
+        return run_attempt(self._given, attempt, job, share)
+
+
+def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Outcome:
+    """An attempt, in a worker process of Ray.
+
+    Args:
+        given: references of evaluator and board, in a list because Ray would fetch bare ones anew for every task.
+    """
+    setup, board = given
+    post = _post(board)
+    try:
+        if _worker.cache_info().currsize == 0:
+            post(Started(attempt, ready=False))
+        worker = _worker(setup, board)
+    except Exception as error:
+        return Outcome(attempt, "set_up", f"its worker could not load the evaluator: {first_line(error)}")
+    outcome = worker.run(attempt, job, share)
+    if worker.broken:
+        threading.Timer(0.5, os._exit, (1,)).start()  # when Ray has the outcome
+    return outcome
+
+
+@functools.lru_cache(maxsize=1)
+def _worker(setup: Any, board: Any) -> Worker:
+    """The one worker of this process; another run's takes its place."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
+    return Worker(_wait_for(setup), 0, _post(board))
+
+
+def _post(board: Any) -> Callable[[Started | Progress], None]:
+    """What tells the board of this process."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+
+    def post(message: Started | Progress) -> None:
+        if isinstance(message, Started):
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # it has no deadline then
+                _wait_for(board.post.remote(replace(message, node=node)), timeout=30)
+        else:
+            board.post.remote(message)
+
+    return post
+
+
+def _wait_for(ref: Any, timeout: float | None = None) -> Any:
+    """As `ray.get`, which would give the CPUs of this worker to another task meanwhile."""
+    return ref.future().result(timeout)
