@@ -17,7 +17,7 @@ from sleepy_search import Sleepy, logged, search
 from evonas.search import RayExecutor
 from evonas.types import Activity, Note
 
-SECONDS = 0.4
+SECONDS = 0.7
 
 
 class Weather:
