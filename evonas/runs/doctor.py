@@ -172,7 +172,7 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=10).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
             raise ExecutionError(f"expected a Ray cluster at {address}, nobody answers there ({error})") from error
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, load_adversarial_set
 from evonas.attacks.inference import Precision
 from evonas.audit import require_libraries
-from evonas.data import Dataset, load_data, resolve_data
+from evonas.data import load_data
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import Evaluator, TrainFromScratch
 from evonas.runs.adversarial_sets import check_set, find_or_build, set_path
+from evonas.runs.beginning import data_identity, data_name, refuse_another_method, run_folder
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_device, resolve_hardware
 from evonas.runs.folder import RunFolder, first_genomes
 from evonas.runs.objectives import identity_of, make_objectives
@@ -76,9 +77,7 @@ class Prepared(NamedTuple):
 def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     """The run that settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
     name, because = data_name(settings.data, settings.data_root, settings.out)
-    own = name.startswith("npz:") or name.endswith(".npz")
-    label = f"npz-{Path(name.removeprefix('npz:')).stem}" if own else name
-    folder = RunFolder(settings.out or Path("runs") / f"roco-{label}-{settings.preset}-seed{settings.search.seed}")
+    folder = run_folder(settings.out, "roco", name, settings.preset, settings.search.seed)
     stored = folder.stored()
     identity = stored.get("identity", {})
     refuse_another_method(folder, identity, "roco-nas")
@@ -146,17 +145,6 @@ def stored_roco(path: Path, config: Mapping[str, Any]) -> Plan:
     return plan_roco(replace(settings, out=path, after=RetrainSettings(), execution=here))[0]
 
 
-def data_name(asked: str, root: Path | None, out: Path | None) -> tuple[str, str]:
-    """The data set's name, and a line where it was chosen for the user: by the run in --out, or by what is there."""
-    if asked == "auto" and out is not None:
-        stored = RunFolder(out).stored()
-        if stored:
-            given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
-            name = found if given == "auto" else given  # a file of one's own has its path there
-            return name, f"data: {name}, as this run was started with"
-    return resolve_data(asked, root)
-
-
 def _training(settings: RocoSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[TrainingConfig, str]:
     """Training with a resolved precision, and a line about it."""
     training = settings.training
@@ -191,16 +179,3 @@ def _set(asked: str, build: BuildPlan, find_set: FindSet) -> tuple[AdversarialSe
         found, where = load_adversarial_set(asked), f"found at {asked}"
     check_set(found, build.data)
     return found, (f"adversarial set: {found.card.name}, {len(found)} images, {where}", *found.card.warnings)
-
-
-def refuse_another_method(folder: RunFolder, identity: Mapping[str, Any], method: str) -> None:
-    """RunMismatchError where a folder holds the run of another method."""
-    if identity:
-        refuse_another_run(folder.journal, {"method": identity.get("method")}, {"method": method})
-
-
-def data_identity(data: Dataset) -> dict[str, Any]:
-    return {
-        "name": data.name, "fingerprint": data.fingerprint, "n_classes": data.n_classes, "train": len(data.train),
-        "validation": len(data.validation), "mean": list(data.mean), "deviation": list(data.deviation),
-    }  # fmt: skip

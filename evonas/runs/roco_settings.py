@@ -1,12 +1,13 @@
 """What RoCo-NAS is run with: the command line is made from it, and config.json keeps it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from evonas.errors import choose
 from evonas.objectives import OBJECTIVES, AdversarialSetError
+from evonas.runs.beginning import settings_as_json, settings_from_json
 from evonas.runs.execution import ExecutionSettings
 from evonas.runs.objectives import AttackSettings
 from evonas.runs.retrain import RetrainSettings
@@ -89,23 +90,12 @@ ROCO_PRESETS = {
 
 def roco_from_config(config: Mapping[str, Any]) -> RocoSettings:
     """The settings that a run's config.json holds."""
-    given = dict(config["settings"])
-    parts = {
-        "training": TrainingConfig, "search": EvolutionConfig, "attacks": AttackSettings, "after": RetrainSettings,
-        "execution": ExecutionSettings,
-    }  # fmt: skip
-    for name, part in parts.items():
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.get(name, {}).items()}
-        given[name] = part(**values)
-    paths = {name: None if given[name] is None else Path(given[name]) for name in ("out", "data_root")}
-    return RocoSettings(**{**given, **paths, "designs": tuple(given["designs"])})
+    return settings_from_json(RocoSettings, config["settings"])
 
 
 def roco_as_json(settings: RocoSettings) -> dict[str, Any]:
     """Every setting as a plain value; paths that a command in another folder would miss are absolute."""
-    values = asdict(settings)
-    if settings.data_root is not None:
-        values["data_root"] = settings.data_root.expanduser().absolute()
+    values = settings_as_json(settings)
     if settings.adversarial_set != "auto":
-        values["adversarial_set"] = Path(settings.adversarial_set).expanduser().absolute()
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        values["adversarial_set"] = str(Path(settings.adversarial_set).expanduser().absolute())
+    return values

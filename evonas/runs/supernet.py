@@ -108,8 +108,7 @@ def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> Supern
             _save(path, identity, training.state(), history, done=training.epoch == plan.config.epochs)
             _write_history(folder / "supernet.csv", history)
             interruption.check()  # only now: what was shown as done is kept
-        weights = {name: value.detach().cpu() for name, value in training.supernet.state_dict().items()}
-    return SupernetWeights({name: value.numpy().copy() for name, value in weights.items()})
+    return SupernetWeights.of(cast(ShuffleSupernet, training.supernet))
 
 
 def _set_up(plan: SupernetPlan) -> OneShotTraining:

@@ -12,12 +12,12 @@ from evonas.attacks.inference import Precision
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights
+from evonas.runs.beginning import data_identity, data_name, refuse_another_method, run_folder
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
 from evonas.runs.finalise import check_scores, finalise_front, ranked
 from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.folder import RunFolder
 from evonas.runs.objectives import identity_of, make_objectives
-from evonas.runs.roco import data_identity, data_name, refuse_another_method
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.runs.supernet import SupernetPlan, supernet_path, train_supernet, trained_supernet
 from evonas.runs.tam_settings import TamSettings, tam_as_json, tam_from_config
@@ -65,15 +65,14 @@ def run_tam(settings: TamSettings, console: Console | None = None) -> None:
     if settings.after.finalise or (found and ranked(plan.columns)):
         finalise_front(prepared.folder, plan, settings.after, weights, console)
     else:
-        console.out("no statistics of layers: they rank networks by clean_error and pgd_error", highlight=False)
+        needed = "networks that are ok, with clean_error and pgd_error"
+        console.out(f"no statistics of layers: they need {needed}", highlight=False)
 
 
 def prepare_tam(settings: TamSettings) -> Prepared:
     """What settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
     name, because = data_name(settings.data, settings.data_root, settings.out)
-    own = name.startswith("npz:") or name.endswith(".npz")
-    label = f"npz-{Path(name.removeprefix('npz:')).stem}" if own else name
-    folder = RunFolder(settings.out or Path("runs") / f"tam-{label}-{settings.preset}-seed{settings.search.seed}")
+    folder = run_folder(settings.out, "tam", name, settings.preset, settings.search.seed)
     stored = folder.stored()
     identity = stored.get("identity", {})
     refuse_another_method(folder, identity, "tam-nas")

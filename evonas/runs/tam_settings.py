@@ -1,12 +1,13 @@
 """What TAM-NAS is run with: the command line is made from it, and config.json keeps it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from evonas.errors import ConfigurationError, choose
 from evonas.objectives import OBJECTIVES, AdversarialSetError
+from evonas.runs.beginning import settings_as_json, settings_from_json
 from evonas.runs.execution import ExecutionSettings
 from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.objectives import AttackSettings
@@ -156,22 +157,9 @@ TAM_PRESETS = {
 
 def tam_from_config(config: Mapping[str, Any]) -> TamSettings:
     """The settings that a run's config.json holds."""
-    given = dict(config["settings"])
-    parts = {
-        "supernet": OneShotConfig, "search": EvolutionConfig, "attacks": AttackSettings, "after": FinaliseSettings,
-        "execution": ExecutionSettings,
-    }  # fmt: skip
-    for name, part in parts.items():
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.get(name, {}).items()}
-        given[name] = part(**values)
-    paths = {name: None if given[name] is None else Path(given[name]) for name in ("out", "data_root")}
-    window = None if given["window"] is None else tuple(given["window"])
-    return TamSettings(**{**given, **paths, "window": window})
+    return settings_from_json(TamSettings, config["settings"])
 
 
 def tam_as_json(settings: TamSettings) -> dict[str, Any]:
-    """Every setting as a plain value; paths that a command in another folder would miss are absolute."""
-    values = asdict(settings)
-    if settings.data_root is not None:
-        values["data_root"] = settings.data_root.expanduser().absolute()
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    """Every setting as a plain value; see `settings_as_json`."""
+    return settings_as_json(settings)

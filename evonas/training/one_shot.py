@@ -218,12 +218,11 @@ class OneShotTraining:
                 on_step(step + 1, steps, f"loss {float(total) / count:.3f}")
         mean = float(total) / count
         broken = [name for name, value in self.supernet.state_dict().items() if not bool(torch.isfinite(value).all())]
-        if broken and math.isfinite(mean):
-            raise DivergedError(f"training the supernet diverged: {broken[0]} is not finite; try a lower --supernet-lr")
-        if not math.isfinite(mean):
+        if broken or not math.isfinite(mean):
+            lost = f"the loss of epoch {self.epoch + 1} is {mean}"
+            what = f"{broken[0]} is not finite" if math.isfinite(mean) else lost
             raise DivergedError(
-                f"training the supernet diverged: the loss of epoch {self.epoch + 1} is {mean}; try a lower "
-                "--supernet-lr, in another folder (--out)"
+                f"training the supernet diverged: {what}; try a lower --supernet-lr, in another folder (--out)"
             )
         self.epoch += 1
         return mean

@@ -124,7 +124,7 @@ class _RayWorkers:
         return max(1, slots) if self._resident else 2 * slots + 1
 
     def begin(self, attempt: Attempt) -> None:
-        what = (attempt.number, attempt.job, min(1.0, self._gpus * attempt.growth) if self._gpus else 1.0)
+        what = (attempt.number, attempt.job, min(1.0, self._share(attempt.growth) or 1.0))
         if self._resident and not attempt.alone:
             self._call(self._idle_actor() or self._new_actor(), what)
         else:
