@@ -101,6 +101,11 @@ class SliceSupernet:
     resident = True
     """The supernet stays in its worker."""
 
+    def __post_init__(self) -> None:
+        for name in ("recalibration_batches", "recalibration_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+
     def start(self) -> PrepareCandidate:
         device = torch.device(self.device)
         data = DeviceData(self.data, device)

@@ -28,7 +28,7 @@ from evonas.spaces import ShuffleSpace
 from evonas.training import OneShotConfig, OneShotTraining, Recipe
 from evonas.types import arch_id
 
-__all__ = ["SupernetPlan", "supernet_path", "train_supernet", "trained_supernet"]
+__all__ = ["SupernetPlan", "begun_supernet", "supernet_path", "train_supernet", "trained_supernet"]
 
 COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
 """Of supernet.csv: one row an epoch; with `--sampling batches` the architecture is that of the first batch."""
@@ -74,6 +74,12 @@ def trained_supernet(folder: Path, identity: Mapping[str, Any]) -> SupernetWeigh
     if state is None or "momentum" in state:
         return None
     return SupernetWeights({name: value.numpy() for name, value in state["weights"].items()})
+
+
+def begun_supernet(folder: Path) -> dict[str, Any]:
+    """Identity of the supernet in a run's folder, trained or in training; empty where there is none."""
+    state = _read(supernet_path(folder))
+    return {} if state is None else dict(json.loads(state["identity"]))
 
 
 def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> SupernetWeights:
@@ -145,19 +151,25 @@ def _save(path: Path, identity: Mapping[str, Any], state: dict[str, Any], histor
 
 
 def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    state = _read(path)
+    if state is not None:
+        refuse_another_run(path, json.loads(state["identity"]), identity)
+    return state
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
         with storage_errors(f"read {path}"):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        stored = json.loads(state["identity"])
+        json.loads(state["identity"])
     except StorageError:
         raise
     except Exception as error:  # torch says many things about a file that is not its own
         raise StorageError(
             f"expected a supernet of evonas in {path}, got another or a damaged file; move it"
         ) from error
-    refuse_another_run(path, stored, identity)
     return state
 
 

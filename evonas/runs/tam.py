@@ -19,7 +19,7 @@ from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.folder import RunFolder
 from evonas.runs.objectives import identity_of, make_objectives
 from evonas.runs.search import Plan, columns_of, run_search
-from evonas.runs.supernet import SupernetPlan, supernet_path, train_supernet, trained_supernet
+from evonas.runs.supernet import SupernetPlan, begun_supernet, supernet_path, train_supernet, trained_supernet
 from evonas.runs.tam_settings import TamSettings, tam_as_json, tam_from_config
 from evonas.search import refuse_another_run
 from evonas.training import standard
@@ -76,12 +76,13 @@ def prepare_tam(settings: TamSettings) -> Prepared:
     stored = folder.stored()
     identity = stored.get("identity", {})
     refuse_another_method(folder, identity, "tam-nas")
-    hardware = resolve_hardware(settings.execution, identity)
+    resolved = identity or _begun(folder.path)
+    hardware = resolve_hardware(settings.execution, resolved)
     split_seed = settings.search.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
     if settings.after.finalise:  # before a supernet is trained for it
         check_scores(settings.search.objectives, settings.after, data, settings.search.seed)
-    precision, precision_note = _precision(settings, hardware, identity)
+    precision, precision_note = _precision(settings, hardware, resolved)
     recipe = settings.recipe()
     supernet = SupernetPlan(
         space=settings.space(data.image_size), data=data,
@@ -149,6 +150,12 @@ def stored_tam(path: Path, config: Mapping[str, Any]) -> Plan:
     if weights is None:
         raise ConfigurationError(f"expected a supernet that is trained to the end in {supernet_path(path)}")
     return plan_tam(prepared, weights)
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """What a supernet settles before its search has a journal."""
+    supernet = begun_supernet(folder)
+    return {"device": supernet["device"], "threads": supernet["threads"], "supernet": supernet} if supernet else {}
 
 
 def _precision(settings: TamSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[Precision, str]:

@@ -89,7 +89,7 @@ class TamSettings:
                 f"expected objectives without a set for TAM-NAS, got {AdversarialSetError.name}; see roco_cifar10.py"
             )
         for name in ("recalibration_batches", "recalibration_batch_size"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) < 1:  # before a supernet is trained
                 raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
 
     def space(self, image_size: int) -> ShuffleSpace:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.training.attacking import attacking
 
 __all__ = ["Trades", "divergence", "trades_loss"]
 
@@ -36,15 +37,15 @@ class Trades:
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch; the network is left in train mode."""
-        network.eval()
-        with torch.no_grad():
-            probabilities = functional.softmax(network(images).float(), dim=1)
-        attacked = images + start(images, generator)
-        for _ in range(self.steps):
-            attacked = attacked.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(divergence(network(attacked), probabilities, "sum"), attacked)
-            attacked = attacked.detach() + self.step * gradient.sign()
-            attacked = torch.clamp(attacked, images - self.epsilon, images + self.epsilon).clamp(0, 1)
+        with attacking(network):
+            with torch.no_grad():
+                probabilities = functional.softmax(network(images).float(), dim=1)
+            attacked = images + start(images, generator)
+            for _ in range(self.steps):
+                attacked = attacked.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(divergence(network(attacked), probabilities, "sum"), attacked)
+                attacked = attacked.detach() + self.step * gradient.sign()
+                attacked = torch.clamp(attacked, images - self.epsilon, images + self.epsilon).clamp(0, 1)
         network.train()
         return trades_loss(network, images, attacked.detach(), labels, self.balance)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evonas.errors import ConfigurationError
+from evonas.training.attacking import attacking
 from evonas.training.trades import check_radius, divergence, start, trades_loss
 
 __all__ = ["TradesYopo", "split_first_layer", "trades_yopo_perturbation", "yopo_step"]
@@ -87,14 +89,12 @@ class TradesYopo:
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch; the network is left in train mode."""
-        network.eval()
-        with torch.no_grad():
-            probabilities = functional.softmax(network(images).float(), dim=1)
-        first_layer, rest = split_first_layer(network, images)
-        eta0 = start(images, generator)
-        eta = trades_yopo_perturbation(
-            first_layer, rest, images, probabilities, eta0, self.m, self.n, self.step, self.epsilon
-        )
+        with attacking(network):
+            with torch.no_grad():
+                probabilities = functional.softmax(network(images).float(), dim=1)
+            parts = split_first_layer(network, images)
+            eta0 = start(images, generator)
+            eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, self.m, self.n, self.step, self.epsilon)
         network.train()
         return trades_loss(network, images, (images + eta).clamp(0, 1), labels, self.balance)
 
@@ -106,10 +106,12 @@ def split_first_layer(
 
     Args:
         images: any of the shape that `rest` runs the network on.
+    Raises:
+        ConfigurationError: there is no convolution; from `rest`: something else reads the images, too.
     """
     convolution = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
     if convolution is None:
-        raise ValueError(f"expected a network with a convolution, got {type(network).__name__}")
+        raise ConfigurationError(f"expected a network with a convolution, got {type(network).__name__}")
     normalize = getattr(network, "normalize", nn.Identity())
 
     def first_layer(pixels: Tensor) -> Tensor:
@@ -117,9 +119,19 @@ def split_first_layer(
         return maps
 
     def rest(maps: Tensor) -> Tensor:
+        unseen = torch.full_like(images, torch.nan)  # whatever else reads the images says so
+        logits = behind(maps, unseen)
+        if bool(logits.isnan().any()) and not bool(behind(maps, unseen.zero_()).isnan().any()):
+            raise ConfigurationError(
+                f"expected a network whose first convolution alone reads the normalised images, "
+                f"{type(network).__name__} is another; TRADES trains any network"
+            )
+        return logits
+
+    def behind(maps: Tensor, shown: Tensor) -> Tensor:
         convolution.forward = lambda given: maps  # type: ignore[method-assign, assignment]
         try:
-            logits: Tensor = network(images)
+            logits: Tensor = network(shown)
         finally:
             del convolution.forward
         return logits

@@ -1,10 +1,14 @@
 """From a name to a data set, and what a user reads who cannot have it."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.io
 
 from evonas.data import DATA_SETS, data_root, load_data, resolve_data
+from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import DataError, EvonasError, UnknownNameError
 
 DOWNLOADED = sorted(set(DATA_SETS) - {"digits"})
@@ -37,6 +41,25 @@ def test_auto_takes_digits_where_cifar10_is_not_and_says_why(tmp_path: Path) -> 
     assert (data.name, data.chosen_because) == ("digits", because)
     assert data == load_data("digits", tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing was downloaded
+
+
+def test_svhn_as_torchvision_stores_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Height, width, channel, number; labels 1 to 10, where 10 is the digit 0."""
+    datasets = pytest.importorskip("torchvision.datasets")
+    rng, known, made = np.random.default_rng(0), {}, {}
+    for split, n in (("train", 6), ("test", 3)):
+        images = rng.integers(256, size=(32, 32, 3, n), dtype=np.uint8)
+        labels = np.arange(10, 10 - n, -1, dtype=np.uint8)
+        path = tmp_path / f"{split}_32x32.mat"
+        scipy.io.savemat(path, {"X": images, "y": labels[:, None]})
+        known[split] = ["http://nowhere", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+        made[split] = images, labels % 10
+    monkeypatch.setattr(datasets.SVHN, "split_list", known)
+    source = TORCHVISION_SETS["svhn"](tmp_path)
+    for part, (images, labels) in ((source.train, made["train"]), (source.test, made["test"])):
+        assert np.array_equal(part.images, images.transpose(3, 2, 0, 1))
+        assert np.array_equal(part.labels, labels)
+    assert not source.flip
 
 
 def test_auto_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from evonas.cli import main
 from evonas.errors import ConfigurationError, DataError, RunMismatchError, StorageError
 from evonas.runs import ExecutionSettings, RocoSettings, TamSettings, run_roco, run_tam
 from evonas.runs.finalise_settings import FinaliseSettings
+from evonas.runs.tam import prepare_tam
 from evonas.runs.tam_settings import TAM_PRESETS, YOPO_LOOPS, tam_as_json, tam_from_config
 from evonas.search import EvolutionConfig
 from evonas.training import OneShotConfig, Trades, TradesYopo, standard
@@ -68,6 +69,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tam") / "finished"
     run(replace(TINY, out=out, after=AFTER))
     return out
+
+
+def test_what_is_left_on_auto_is_taken_from_a_supernet_in_training(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "supernet.pt").write_bytes((finished / "supernet.pt").read_bytes())
+    prepared = prepare_tam(replace(TINY, out=tmp_path, execution=ExecutionSettings()))
+    assert (prepared.hardware.device, prepared.hardware.threads, prepared.precision) == ("cpu", 1, "fp32")
+    with pytest.raises(RunMismatchError, match="threads is 1 there, 3 here"):
+        run(replace(TINY, out=tmp_path, execution=ExecutionSettings(threads=3)))
 
 
 def test_what_a_run_leaves(finished: Path) -> None:

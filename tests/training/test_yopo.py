@@ -13,6 +13,7 @@ from evonas.errors import ConfigurationError
 from evonas.networks.victims import VICTIMS
 from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import Trades, TradesYopo
+from evonas.training.attacking import attacking
 from evonas.training.trades import start
 from evonas.training.yopo import split_first_layer, trades_yopo_perturbation
 
@@ -255,6 +256,55 @@ def test_first_layer_and_rest_are_the_network(name: str) -> None:
         middle = first_layer(0.25 * images + 0.75 * others)
         torch.testing.assert_close(middle, 0.25 * first_layer(images) + 0.75 * first_layer(others))
     assert not any(part._forward_hooks for part in model.modules())
+
+
+class TwoReaders(nn.Module):
+    """Its first convolution does not read the images alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = (self.first(2 * images) + self.second(images)).mean(dim=(2, 3))
+        return logits
+
+
+def test_a_network_that_reads_its_images_elsewhere_is_a_clear_error() -> None:
+    inner = PhaseSpace(phases=2, nodes=3, channels=3)  # as many as an image has: there is no first convolution
+    for model in (TwoReaders(), inner.build(inner.designs()["dense"], normalization=NORMALIZATION).eval()):
+        first_layer, rest = split_first_layer(model, some_images())
+        with pytest.raises(ConfigurationError, match=r"^expected a network whose first convolution alone reads"):
+            rest(first_layer(some_images()))
+
+
+@pytest.mark.parametrize("recipe", [TradesYopo(m=2, n=2), Trades(steps=2)], ids=lambda recipe: recipe.name)
+def test_bf16_gives_about_the_same_loss(recipe: TradesYopo | Trades) -> None:
+    images, labels = some_images(8), torch.arange(8)
+    losses = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = recipe(network("phases"), images, labels, torch.Generator().manual_seed(0))
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert loss.dtype == torch.float32
+        losses.append(float(loss.detach()))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # bfloat16 keeps 8 bits
+    assert losses[1] != losses[0]
+
+
+def test_batch_normalisation_while_attacking_is_torchs_own_up_to_rounding() -> None:
+    """Everything is as before afterwards, also where something fails within."""
+    model, images = network("shuffle").double(), some_images().double()
+    modes = [part.training for part in model.modules()]
+    expected = copy.deepcopy(model).eval()(images)
+    with pytest.raises(ZeroDivisionError), attacking(model):  # noqa: PT012
+        found = model(images)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        assert not found.requires_grad
+        raise ZeroDivisionError
+    assert [part.training for part in model.modules()] == modes
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any("forward" in part.__dict__ for part in model.modules())
 
 
 def test_a_network_without_a_convolution_is_a_clear_error() -> None:
