@@ -1,0 +1,214 @@
+"""Networks of cells (DARTS, Liu et al., 2019): a genotype's normal cells, and reduction cells at a third and at two
+thirds of the depth, which halve maps and double channels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import ConfigurationError, choose
+from evonas.networks.blocks import first_layer
+from evonas.networks.darts_genotypes import GENOTYPES, Genotype, Pairs
+from evonas.networks.darts_operations import FactorizedReduce, ReluConvBN, operation
+
+__all__ = ["GENOTYPES", "STEMS", "Cell", "CellPlace", "DartsNetwork", "DropPath", "Genotype", "cell_places"]
+
+STEMS: dict[str, int] = {"cifar": 1, "imagenet": 8}
+"""Name -> what the stem divides an image's height and width by."""
+
+EdgeNoise = Callable[[Tensor], Tensor]
+"""From the maps (B, C, H, W) of an edge to the same shape, in training."""
+
+
+class CellPlace(NamedTuple):
+    """Where a cell stands in its network."""
+
+    before_last: int
+    """Channels of its input 0, the output of the cell before the last one."""
+    last: int
+    """Channels of its input 1, the output of the last cell."""
+    channels: int
+    """Of each of its nodes."""
+    reduction: bool
+    """Whether it halves its maps."""
+    after_reduction: bool
+    """Whether the last cell, or the stem's last part, did: input 0 is then halved on its way in."""
+    size: int
+    """The image's height and width divided by this are those of its output."""
+
+
+def cell_places(
+    channels: int, layers: int, normal_states: int = 4, reduce_states: int = 4, stem: str = "cifar"
+) -> tuple[CellPlace, ...]:
+    """Where each of `layers` cells stands.
+
+    Args:
+        channels: of a node of the first cell.
+        normal_states, reduce_states: nodes that make up a cell's output; each has its cell's channels.
+        stem: `cifar` keeps the image's size; `imagenet` divides it by 8.
+    Raises:
+        ConfigurationError (a ValueError): no such network.
+    """
+    for name, value in (("channels", channels), ("layers", layers)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"expected a whole number of {name} >= 1, got {value!r}")
+    size, small = choose(STEMS, stem, "stem"), stem == "cifar"
+    if not small and channels % 2:
+        raise ConfigurationError(f"expected an even number of channels with the stem 'imagenet', got {channels}")
+    before_last = last = 3 * channels if small else channels
+    after_reduction, places = not small, []
+    for number in range(layers):
+        reduction = number in (layers // 3, 2 * layers // 3)
+        channels, size = (2 * channels, 2 * size) if reduction else (channels, size)
+        places.append(CellPlace(before_last, last, channels, reduction, after_reduction, size))
+        before_last, last = last, channels * (reduce_states if reduction else normal_states)
+        after_reduction = reduction
+    return tuple(places)
+
+
+@dataclass(frozen=True)
+class DropPath:
+    """Leaves out an edge of a cell for single images, and scales it up for the others so that its mean stays."""
+
+    probability: float
+    """Of leaving out; in [0, 1). DARTS raises it linearly from 0 to 0.2 over the epochs."""
+    generator: torch.Generator
+    """Draws one number an image and edge, on its own device."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability < 1:
+            raise ConfigurationError(f"expected a probability of drop-path in [0, 1), got {self.probability}")
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same; nothing is drawn where the probability is 0."""
+        if self.probability == 0:
+            return maps
+        keep = 1 - self.probability
+        kept = torch.rand(len(maps), generator=self.generator, device=self.generator.device) < keep
+        return maps / keep * kept.to(maps.device, maps.dtype)[:, None, None, None]
+
+
+class Cell(nn.Module):
+    """Two inputs of one width each, nodes that add two operations on earlier states, chosen nodes side by side."""
+
+    def __init__(self, pairs: Pairs, concat: Sequence[int], place: CellPlace) -> None:
+        super().__init__()
+        self.inputs = tuple(state for _, state in pairs)
+        self.concat = tuple(concat)
+        self.preprocess0 = (
+            FactorizedReduce(place.before_last, place.channels)
+            if place.after_reduction
+            else ReluConvBN(place.before_last, place.channels, 1, 1, 0)
+        )
+        self.preprocess1 = ReluConvBN(place.last, place.channels, 1, 1, 0)
+        self.operations = nn.ModuleList(
+            operation(name, place.channels, 2 if place.reduction and state < 2 else 1) for name, state in pairs
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor, drop_path: EdgeNoise | None = None) -> Tensor:
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        for first in range(0, len(self.inputs), 2):
+            left, right = (self._edge(number, states, drop_path) for number in (first, first + 1))
+            states.append(left + right)
+        return torch.cat([states[node] for node in self.concat], dim=1)
+
+    def _edge(self, number: int, states: Sequence[Tensor], drop_path: EdgeNoise | None) -> Tensor:
+        part = self.operations[number]
+        maps: Tensor = part(states[self.inputs[number]])
+        return maps if drop_path is None or isinstance(part, nn.Identity) else drop_path(maps)
+
+
+class DartsNetwork(nn.Module):
+    """From (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+
+    H and W are multiples of 4, or of 32 with the stem of ImageNet. `drop_path` is None, or what training puts there,
+    such as a `DropPath`; it works in train mode only, and never on an edge that is the identity.
+
+    Args:
+        channels: of a node of the first cell.
+        layers: cells.
+        auxiliary: add the head that `forward_auxiliary` needs; published counts of parameters are without it.
+        normalization: (mean, deviation) per channel become the first layer; None: the bare network.
+        stem: `cifar`, or `imagenet` for 224x224 images, which it divides by 8.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        channels: int = 36,
+        layers: int = 20,
+        n_classes: int = 10,
+        auxiliary: bool = False,
+        in_channels: int = 3,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        stem: str = "cifar",
+    ) -> None:
+        super().__init__()
+        normal, reduce = (genotype.normal, genotype.normal_concat), (genotype.reduce, genotype.reduce_concat)
+        places = cell_places(channels, layers, len(normal[1]), len(reduce[1]), stem)
+        self.drop_path: EdgeNoise | None = None
+        self.normalize = first_layer(normalization, in_channels)
+        self.stem, self.second_stem = _stems(stem, in_channels, channels)
+        self.cells = nn.ModuleList(Cell(*(reduce if place.reduction else normal), place) for place in places)
+        widths = [place.channels * len((reduce if place.reduction else normal)[1]) for place in places]
+        self.tapped = 2 * layers // 3
+        """Number of the cell whose output the auxiliary head reads."""
+        self.auxiliary = _auxiliary_head(stem, widths[self.tapped], n_classes) if auxiliary else None
+        self.classifier = nn.Linear(widths[-1], n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = images
+        for output in self._cell_outputs(images):
+            maps = output  # of the last cell, in the end
+        return self._classified(maps)
+
+    def forward_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and those of the auxiliary head, for images of 32x32 (224x224 with the stem of ImageNet)."""
+        if self.auxiliary is None:
+            raise ValueError("expected a network with an auxiliary head, got one without; build it with auxiliary=True")
+        for number, last in enumerate(self._cell_outputs(images)):
+            if number == self.tapped:
+                auxiliary: Tensor = self.auxiliary(last)
+        return self._classified(last), auxiliary
+
+    def _cell_outputs(self, images: Tensor) -> Iterator[Tensor]:
+        drop_path = self.drop_path if self.training else None
+        before_last = self.stem(self.normalize(images))
+        last = self.second_stem(before_last)
+        for cell in self.cells:
+            before_last, last = last, cell(before_last, last, drop_path)
+            yield last
+
+    def _classified(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(maps.mean(dim=(2, 3)))
+        return logits
+
+
+def _stems(stem: str, in_channels: int, channels: int) -> tuple[nn.Module, nn.Module]:
+    """From images to the first cell's input 0, and from there to its input 1."""
+    if stem == "cifar":
+        return nn.Sequential(*_conv_bn(in_channels, 3 * channels, 1)), nn.Identity()
+    first = nn.Sequential(
+        *_conv_bn(in_channels, channels // 2, 2), nn.ReLU(inplace=True), *_conv_bn(channels // 2, channels, 2)
+    )
+    return first, nn.Sequential(nn.ReLU(), *_conv_bn(channels, channels, 2))
+
+
+def _conv_bn(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels)
+
+
+def _auxiliary_head(stem: str, channels: int, n_classes: int) -> nn.Sequential:
+    """Maps of 8x8 (7x7 with the stem of ImageNet) become 2x2, then 1x1.
+
+    The last convolution of ImageNet's has no batch normalisation: DARTS left it out by mistake, and kept it so.
+    """
+    small = stem == "cifar"
+    return nn.Sequential(
+        nn.ReLU(), nn.AvgPool2d(5, 3 if small else 2, count_include_pad=False),
+        nn.Conv2d(channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True),
+        nn.Conv2d(128, 768, 2, bias=False), *([nn.BatchNorm2d(768)] if small else []), nn.ReLU(inplace=True),
+        nn.Flatten(), nn.Linear(768, n_classes),
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Operations on the edges of DARTS's cells (Liu et al., 2019): (B, C, H, W) maps to (B, C, H / stride, W / stride).
+
+No operation writes into what it is given: a state of a cell is read by several edges, and by the next two cells.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import choose
+
+__all__ = ["PRIMITIVES", "DilConv", "FactorizedReduce", "ReluConvBN", "SepConv", "Zero", "operation"]
+
+PRIMITIVES: tuple[str, ...] = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""What an edge may be, in DARTS's order: the columns of its architecture parameters."""
+
+
+def operation(name: str, channels: int, stride: int, affine: bool = True) -> nn.Module:
+    """The operation called `name` in `PRIMITIVES`.
+
+    Args:
+        stride: 1, or 2 to halve height and width, which must then be even.
+        affine: whether batch normalisation scales and shifts; without it only the convolutions have weights.
+    """
+    return choose(_OPERATIONS, name, "operation")(channels, stride, affine)
+
+
+class ReluConvBN(nn.Sequential):
+    """ReLU, convolution, batch normalisation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int, affine: bool = True
+    ) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
+        )
+
+
+class SepConv(nn.Sequential):
+    """Twice: ReLU, depthwise and pointwise convolution, batch normalisation; the stride is that of the first time."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
+        padding = kernel // 2
+        super().__init__(
+            nn.ReLU(), *_depthwise_pointwise(channels, kernel, stride, padding, 1, affine),
+            nn.ReLU(inplace=True), *_depthwise_pointwise(channels, kernel, 1, padding, 1, affine),
+        )  # fmt: skip
+
+
+class DilConv(nn.Sequential):
+    """ReLU, depthwise convolution of dilation 2, pointwise convolution, batch normalisation."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
+        super().__init__(nn.ReLU(), *_depthwise_pointwise(channels, kernel, stride, kernel - 1, 2, affine))
+
+
+class FactorizedReduce(nn.Module):
+    """Halves height and width without losing positions: one half of the channels reads even rows and columns, the
+    other half odd ones.
+
+    Raises:
+        ValueError: `out_channels` is odd.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = True) -> None:
+        super().__init__()
+        if out_channels % 2:
+            raise ValueError(f"expected an even number of channels of a reduced skip connection, got {out_channels}")
+        self.relu = nn.ReLU()
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        active = self.relu(maps)
+        reduced: Tensor = self.bn(torch.cat([self.even(active), self.odd(active[:, :, 1:, 1:])], dim=1))
+        return reduced
+
+
+class Zero(nn.Module):
+    """`none`: zeros, through which no gradient comes."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+def _depthwise_pointwise(
+    channels: int, kernel: int, stride: int, padding: int, dilation: int, affine: bool
+) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+    )
+
+
+_OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {
+    "none": lambda channels, stride, affine: Zero(stride),
+    "max_pool_3x3": lambda channels, stride, affine: nn.MaxPool2d(3, stride, padding=1),
+    "avg_pool_3x3": lambda channels, stride, affine: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "skip_connect": lambda channels, stride, affine: (
+        nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
+    ),
+    "sep_conv_3x3": lambda channels, stride, affine: SepConv(channels, 3, stride, affine),
+    "sep_conv_5x5": lambda channels, stride, affine: SepConv(channels, 5, stride, affine),
+    "dil_conv_3x3": lambda channels, stride, affine: DilConv(channels, 3, stride, affine),
+    "dil_conv_5x5": lambda channels, stride, affine: DilConv(channels, 5, stride, affine),
+}
