@@ -1,7 +1,5 @@
 """Training a supernet in a run's folder: a checkpoint an epoch, continued where it was stopped."""
 
-import csv
-import io
 import json
 import time
 from collections.abc import Mapping
@@ -14,21 +12,22 @@ from rich.console import Console
 
 from evonas.costs import count_params
 from evonas.data import Dataset, DeviceData
-from evonas.errors import StorageError
 from evonas.evaluation import SupernetWeights
-from evonas.files import replace_file, storage_errors, take_lock
+from evonas.files import storage_errors, take_lock
 from evonas.networks.blocks import seeded
 from evonas.networks.shuffle_supernet import ShuffleSupernet
-from evonas.report import duration, shown
-from evonas.runs.interrupt import Interruption, interruptible
-from evonas.runs.progress import PLAIN_PROGRESS_SECONDS
-from evonas.search import refuse_another_run
+from evonas.report import shown
+from evonas.runs.checkpoint import load_checkpoint, save_checkpoint, stored_identity, write_rows
+from evonas.runs.epoch_screen import EpochScreen
+from evonas.runs.interrupt import interruptible
 from evonas.seeding import derive_seed
 from evonas.spaces import ShuffleSpace
 from evonas.training import OneShotConfig, OneShotTraining, Recipe
 from evonas.types import arch_id
 
 __all__ = ["SupernetPlan", "begun_supernet", "supernet_path", "train_supernet", "trained_supernet"]
+
+WHAT = "a supernet"
 
 COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
 """Of supernet.csv: one row an epoch; with `--sampling batches` the architecture is that of the first batch."""
@@ -70,7 +69,7 @@ def trained_supernet(folder: Path, identity: Mapping[str, Any]) -> SupernetWeigh
         RunMismatchError: they were trained otherwise.
         StorageError: the file cannot be read.
     """
-    state = _load(supernet_path(folder), identity)
+    state = load_checkpoint(supernet_path(folder), identity, WHAT)
     if state is None or "momentum" in state:
         return None
     return SupernetWeights({name: value.numpy() for name, value in state["weights"].items()})
@@ -78,8 +77,7 @@ def trained_supernet(folder: Path, identity: Mapping[str, Any]) -> SupernetWeigh
 
 def begun_supernet(folder: Path) -> dict[str, Any]:
     """Identity of the supernet in a run's folder, trained or in training; empty where there is none."""
-    state = _read(supernet_path(folder))
-    return {} if state is None else dict(json.loads(state["identity"]))
+    return stored_identity(supernet_path(folder), WHAT)
 
 
 def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> SupernetWeights:
@@ -104,15 +102,17 @@ def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> Supern
         torch.set_num_threads(plan.threads)
         training = _set_up(plan)
         history: list[list[Any]] = []
-        state = _load(path, identity)
+        state = load_checkpoint(path, identity, WHAT)
         if state is not None:
             training.restore(state)
             history = state["history"]
-        screen = _Screen(console, interruption, plan, training.epoch)
+        screen = EpochScreen(console, interruption, plan.config.epochs, training.epoch, _opening(plan))
         while training.epoch < plan.config.epochs:
             history.append(_epoch(training, plan, screen))
-            _save(path, identity, training.state(), history, done=training.epoch == plan.config.epochs)
-            _write_history(folder / "supernet.csv", history)
+            done = training.epoch == plan.config.epochs  # momentum is needed no more
+            kept = {name: value for name, value in training.state().items() if not (done and name == "momentum")}
+            save_checkpoint(path, identity, {"history": history, **kept})
+            write_rows(folder / "supernet.csv", COLUMNS, history)
             interruption.check()  # only now: what was shown as done is kept
     return SupernetWeights.of(cast(ShuffleSupernet, training.supernet))
 
@@ -129,13 +129,13 @@ def _set_up(plan: SupernetPlan) -> OneShotTraining:
     )
 
 
-def _epoch(training: OneShotTraining, plan: SupernetPlan, screen: "_Screen") -> list[Any]:
+def _epoch(training: OneShotTraining, plan: SupernetPlan, screen: EpochScreen) -> list[Any]:
     """Train for one epoch; its row in supernet.csv."""
     started, epoch, genome = time.monotonic(), training.epoch, training.genome()
     params = plan.space.cost(genome, plan.data.n_classes).params
     loss = training.run_epoch(lambda done, total, note: screen.inside(epoch, done / total, note))
     phase = "joint" if epoch >= plan.config.block_epochs else "blocks"
-    screen.told(epoch, phase, loss, params)
+    screen.told(epoch, f"{phase}, a network of {shown('params', params)} parameters, loss {loss:.3f}")
     canonical = plan.space.canonical(genome)
     return [
         epoch + 1, phase, plan.config.rate(epoch), arch_id(canonical), params, loss,
@@ -143,70 +143,10 @@ def _epoch(training: OneShotTraining, plan: SupernetPlan, screen: "_Screen") -> 
     ]  # fmt: skip
 
 
-def _save(path: Path, identity: Mapping[str, Any], state: dict[str, Any], history: list[Any], done: bool) -> None:
-    """What is done needs no momentum any more."""
-    kept = {name: value for name, value in state.items() if not (done and name == "momentum")}
-    content = {"identity": json.dumps(identity), "history": history, **kept}
-    replace_file(path, lambda file: torch.save(content, file))
-
-
-def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    state = _read(path)
-    if state is not None:
-        refuse_another_run(path, json.loads(state["identity"]), identity)
-    return state
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        with storage_errors(f"read {path}"):
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        json.loads(state["identity"])
-    except StorageError:
-        raise
-    except Exception as error:  # torch says many things about a file that is not its own
-        raise StorageError(
-            f"expected a supernet of evonas in {path}, got another or a damaged file; move it"
-        ) from error
-    return state
-
-
-def _write_history(path: Path, history: list[list[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *history])
-    replace_file(path, lambda file: file.write(text.getvalue().encode()))
-
-
-class _Screen:
-    """A line an epoch, and now and then one inside of it."""
-
-    def __init__(self, console: Console, interruption: Interruption, plan: SupernetPlan, begun: int) -> None:
-        self.console, self.interruption, self.epochs, self.begun = console, interruption, plan.config.epochs, begun
-        self.started = self._told = time.monotonic()
-        with torch.device("meta"):
-            total = count_params(plan.space.supernet(plan.data.n_classes))
-        where = f", continued after epoch {begun}" if begun else ""
-        console.out(
-            f"supernet: {shown('params', total)} parameters, {self.epochs} epochs of {plan.recipe_identity['name']} on "
-            f"{len(plan.data.train)} images{where}", highlight=False,
-        )  # fmt: skip
-
-    def inside(self, epoch: int, share: float, note: str) -> None:
-        self.interruption.check()
-        if time.monotonic() - self._told > PLAIN_PROGRESS_SECONDS:
-            self.told_line(epoch, share, note)
-
-    def told(self, epoch: int, phase: str, loss: float, params: int) -> None:
-        self.told_line(epoch, 1.0, f"{phase}, a network of {shown('params', params)} parameters, loss {loss:.3f}")
-
-    def told_line(self, epoch: int, share: float, note: str) -> None:
-        self._told = time.monotonic()
-        elapsed = self._told - self.started
-        left = elapsed * (self.epochs - epoch - share) / max(epoch + share - self.begun, 1e-6)
-        self.console.out(
-            f"  epoch {epoch + 1}/{self.epochs}: {note}, {duration(elapsed)} elapsed, about {duration(left)} left",
-            highlight=False,
-        )
+def _opening(plan: SupernetPlan) -> str:
+    with torch.device("meta"):
+        total = count_params(plan.space.supernet(plan.data.n_classes))
+    return (
+        f"supernet: {shown('params', total)} parameters, {plan.config.epochs} epochs of {plan.recipe_identity['name']} "
+        f"on {len(plan.data.train)} images"
+    )

@@ -49,7 +49,8 @@ class EvolutionConfig:
 
     def __post_init__(self) -> None:
         whole = isinstance(self.population, int) and isinstance(self.generations, int)
-        if not whole or self.population < 2 or self.generations < 0:
+        smallest = 2 if self.generations else 1  # a population of one cannot breed
+        if not whole or self.population < smallest or self.generations < 0:
             raise ConfigurationError(
                 f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
             )

@@ -22,7 +22,7 @@ def attacking(network: nn.Module) -> Iterator[nn.Module]:
     with frozen(network), torch.no_grad():
         replaced = [part for part in network.modules() if _is_fixed(part)]
         for part in replaced:
-            part.forward = _multiply_add(part)  # type: ignore[method-assign]
+            part.forward = _multiply_add(part)
         try:
             with torch.enable_grad():
                 yield network
