@@ -1,4 +1,4 @@
-"""`evonas`: start searches, build adversarial sets, look at both, check runs, and check the machine."""
+"""`evonas`: start searches, build adversarial sets, look at both, compare and check runs, and check the machine."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -13,8 +13,18 @@ from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.errors import ConfigurationError
-from evonas.report import front, plot_images, population_table, shown
-from evonas.runs import BUILD_PRESETS, ROCO_PRESETS, RunFolder, command, guarded, run_build, run_roco
+from evonas.report import JointFront, JointRun, front, joint_front, plot_images, population_table, shown, write_joint
+from evonas.runs import (
+    BUILD_PRESETS,
+    ROCO_PRESETS,
+    TAM_PRESETS,
+    RunFolder,
+    command,
+    guarded,
+    run_build,
+    run_roco,
+    run_tam,
+)
 from evonas.runs.command_line import one_line
 from evonas.runs.doctor import Examination, run_doctor
 from evonas.runs.folder import stored_searched
@@ -23,9 +33,10 @@ from evonas.runs.stored import recount, reevaluate, stored_plan
 from evonas.search import Entry
 from evonas.search.executors import ignore
 
-__all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Show", "Verify", "main"]
+__all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
 File = Annotated[Path, tyro.conf.Positional]
 
 
@@ -52,6 +63,36 @@ class Show:
         for name in names:
             if searched.about.get(name):
                 print(f"{name}: {searched.about[name]}")
+
+
+@dataclass(frozen=True)
+class Front:
+    """Put the rows of several runs on one front, whatever their methods and spaces."""
+
+    runs: Folders
+    """The runs' folders."""
+    objectives: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...")] = "clean_error,params"
+    """Columns that every run has, measured alike."""
+    out: Path | None = None
+    """Write front.csv, population.csv and front.png into this folder; it is none of the runs."""
+    any_data: bool = False
+    """Take runs on different data, too; errors then do not compare."""
+
+    def __call__(self) -> None:
+        out = None if self.out is None else self.out.resolve()
+        paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
+        if out is not None and (RunFolder(out).config.exists() or RunFolder(out).journal.exists()):
+            raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
+        alike = len({path.name for path in paths}) < len(paths)
+        runs = [_joint_run(path, str(path) if alike else path.resolve().name) for path in paths]
+        objectives = [name for name in self.objectives.split(",") if name]
+        joint = joint_front(runs, objectives, self.any_data)
+        _print_joint(joint)
+        if self.out is not None:
+            write_joint(self.out, joint)
+            print(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
 
 
 @dataclass(frozen=True)
@@ -119,13 +160,16 @@ class Doctor(Examination):
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "doctor": Doctor, "export": Export, "set": AdversarialSetCard, "show": Show, "verify": Verify,
+    "doctor": Doctor, "export": Export, "front": Front, "set": AdversarialSetCard, "show": Show, "verify": Verify,
 }  # fmt: skip
 """Name -> command on what is there; those of `STARTING` have options of their own."""
 
 STARTING: dict[str, Callable[[Sequence[str]], int]] = {
     "build-set": lambda words: command(run_build, BUILD_PRESETS, words),
+    "darts": lambda words: _by_gradient("DARTS_PRESETS", words),
+    "e2rnas": lambda words: _by_gradient("E2RNAS_PRESETS", words),
     "roco": lambda words: command(run_roco, ROCO_PRESETS, words),
+    "tam": lambda words: command(run_tam, TAM_PRESETS, words),
 }
 """Name -> command that starts something, called with its arguments."""
 
@@ -138,16 +182,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _parse(words)())
 
 
+def _by_gradient(presets: str, words: Sequence[str]) -> int:
+    """The room `gradient` is optional, so it is imported only now."""
+    from evonas.runs import gradient, gradient_settings
+
+    return command(gradient.run_gradient, getattr(gradient_settings, presets), words)
+
+
 def _parse(words: list[str]) -> Callable[[], None]:
     with one_line():
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="evonas",
-            description="Look at a run, a set or the machine and check it; to start one: evonas roco --help, "
-            "build-set --help.",
+            description="Look at a run, several, a set or the machine and check it; to start one: evonas "
+            f"{', '.join(f'{name} --help' for name in STARTING)}.",
             args=words,
         )
     return chosen
+
+
+def _joint_run(path: Path, name: str) -> JointRun:
+    folder = RunFolder(path)
+    config = folder.open_stored()
+    identity = config["identity"]
+    return JointRun(
+        name, stored_searched(config), str(identity["space"]["name"]), identity["data"], config.get("measured", {}),
+        folder.entries(),
+    )  # fmt: skip
+
+
+def _print_joint(joint: JointFront) -> None:
+    names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
+    printed = Table(title=f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
+    for name in ("run", "method"):
+        printed.add_column(name, overflow="fold")
+    printed.add_column("arch_id", no_wrap=True, min_width=16)
+    for name in names:
+        printed.add_column(name.replace("_", " "), overflow="fold")
+    for _, row in joint.front.iterrows():
+        printed.add_row(row["run"], row["method"], row["arch_id"], *(shown(name, row[name]) for name in names))
+    Console().print(printed)
+    for method, (first, count) in joint.methods.items():
+        print(f"{method}: {first} of {count} on the front")
+    for name, words in joint.about.items():
+        print(f"{name}: {words}")
 
 
 def _recount(plan: Plan, entries: list[Entry]) -> int:

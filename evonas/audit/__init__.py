@@ -1,5 +1,6 @@
 """The audit of a front: networks trained again for longer and wider, and scored under a suite of attacks."""
 
+from evonas.audit.cells import CellRetraining, CellScoring, width_for
 from evonas.audit.finalise import Finalising, FinalNetwork, HandmadeSpace, PGDGrid
 from evonas.audit.front import FrontNetwork, RetrainingWork
 from evonas.audit.layers import LayerCount, layer_counts, lego_genome
@@ -10,6 +11,8 @@ from evonas.audit.suite import SUITE, SuiteColumn, require_libraries, suite_colu
 __all__ = [
     "SUITE",
     "AtWidth",
+    "CellRetraining",
+    "CellScoring",
     "FinalNetwork",
     "Finalising",
     "FrontNetwork",
@@ -29,4 +32,5 @@ __all__ = [
     "lego_genome",
     "require_libraries",
     "suite_columns",
+    "width_for",
 ]

@@ -2,21 +2,36 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from evonas.data.dataset import Dataset, Part
+from evonas.errors import ConfigurationError
 
-__all__ = ["Augmentation", "DeviceData", "DevicePart", "batches", "training_batches"]
+__all__ = ["Augmentation", "DeviceData", "DevicePart", "ImagePart", "batches", "epoch_order", "training_batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random crop of the zero-padded image, then a random mirror image: what torchvision's transforms draw."""
+    """Random crop of the zero-padded image, then a random mirror image: what torchvision's transforms draw.
+
+    With `cutout`, then a hole in each image (DeVries and Taylor, 2017).
+    """
 
     padding: int = 4
     flip: bool = False
+    cutout: int = 0
+    """Side of the square hole in pixels (16 in DARTS); its centre is anywhere, so it may hang over the border."""
+    mean: tuple[float, ...] = ()
+    """What the hole is filled with: the data's mean of each channel on the [0, 1] scale; only cutout needs it."""
+
+    def __post_init__(self) -> None:
+        if self.padding < 0 or self.cutout < 0:
+            raise ConfigurationError(f"expected padding and cutout >= 0, got {self.padding} and {self.cutout}")
+        if self.cutout and not self.mean:
+            raise ConfigurationError("expected the data's mean of each channel for cutout, got none")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, H, W, C) images -> the same shape, each image with its own crop and flip; `generator` lives there too."""
@@ -28,9 +43,44 @@ class Augmentation:
         if self.flip:
             mirrored = torch.rand(n, 1, generator=generator, device=device) < 0.5
             columns = torch.where(mirrored, width - 1 - columns, columns)
+        if not self.padding and not self.flip:
+            return images
         padded = torch.nn.functional.pad(images, (0, 0, *(self.padding,) * 4))
         each = torch.arange(n, device=device)[:, None, None]
         return padded[each, rows[:, :, None], (left + columns)[:, None, :]]
+
+    def cut_out(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) images in [0, 1] -> the same, channels_last, each with its own hole; nothing is drawn without.
+
+        The hole is exactly what a first layer that normalises turns into 0, which 8-bit images could not hold.
+        """
+        if not self.cutout:
+            return pixels
+        n, _, height, width = pixels.shape
+        device = pixels.device
+        centres = (torch.randint(size, (n, 1), generator=generator, device=device) for size in (height, width))
+        rows, columns = (
+            torch.arange(size, device=device) - (centre - self.cutout // 2)  # (B, size): 0 where the hole begins
+            for size, centre in zip((height, width), centres, strict=True)
+        )
+        hole = ((rows >= 0) & (rows < self.cutout))[:, :, None] & ((columns >= 0) & (columns < self.cutout))[:, None, :]
+        mean = torch.tensor(self.mean, dtype=pixels.dtype, device=device)
+        return torch.where(hole[..., None], mean, pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ImagePart(Protocol):
+    """Images on their way to training and scoring: those of a `DevicePart`, or files that are read when needed."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in the order of `epoch_order`: (B, H, W, C) uint8 images and (B,) int64 labels on the device."""
+        ...
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same for all images in their own order, as they are scored."""
+        ...
 
 
 class DevicePart:
@@ -50,12 +100,34 @@ class DevicePart:
         part.images, part.labels = images, labels
         return part
 
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
     def __len__(self) -> int:
         return len(self.labels)
 
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in epoch_order(len(self), batch_size, generator):
+            yield self.images[chosen], self.labels[chosen]
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(torch.split(self.images, batch_size), torch.split(self.labels, batch_size), strict=True)
+
+
+def epoch_order(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of `n` images in random order, (B,) int64 on the generator's device for each batch.
+
+    The last batch may be smaller; one of a single image is left out, since batch statistics need two.
+    """
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    for chosen in torch.split(order, batch_size):
+        if len(chosen) > 1 or n == 1:
+            yield chosen
+
 
 def training_batches(
-    part: DevicePart, batch_size: int, augmentation: Augmentation, generator: torch.Generator
+    part: ImagePart, batch_size: int, augmentation: Augmentation, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B, C, H, W) float images in [0, 1], channels_last, and (B,) labels.
 
@@ -64,16 +136,13 @@ def training_batches(
     Args:
         generator: on the device of `part`.
     """
-    order = torch.randperm(len(part), generator=generator, device=part.labels.device)
-    for chosen in torch.split(order, batch_size):
-        if len(chosen) > 1 or len(part) == 1:
-            images = augmentation(part.images[chosen], generator)
-            yield _pixels(images), part.labels[chosen]
+    for images, labels in part.shuffled(batch_size, generator):
+        yield augmentation.cut_out(_pixels(augmentation(images, generator)), generator), labels
 
 
-def batches(part: DevicePart, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(part: ImagePart, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order: (B, C, H, W) float images in [0, 1], channels_last, and (B,) labels."""
-    for images, labels in zip(torch.split(part.images, batch_size), torch.split(part.labels, batch_size), strict=True):
+    for images, labels in part.ordered(batch_size):
         yield _pixels(images), labels
 
 
@@ -86,7 +155,7 @@ class DeviceData:
 
     Attributes:
         train, validation: `DevicePart`s.
-        augmentation: padding 4 everywhere, mirror images where they keep their class.
+        augmentation: padding 4 everywhere, mirror images where they keep their class; it knows the data's mean.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
@@ -94,6 +163,6 @@ class DeviceData:
         self.name = dataset.name
         self.n_classes = dataset.n_classes
         self.normalization = dataset.normalization
-        self.augmentation = Augmentation(flip=dataset.flip)
+        self.augmentation = Augmentation(flip=dataset.flip, mean=dataset.mean)
         self.train = DevicePart(dataset.train, device)
         self.validation = DevicePart(dataset.validation, device)

@@ -7,6 +7,7 @@ from evonas.objectives.attack_error import FGSMError, PGDError
 from evonas.objectives.clean_error import CleanError
 from evonas.objectives.cost import Flops, Macs, Params
 from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
+from evonas.objectives.ood_aupr import OodAupr, OodImages
 
 __all__ = [
     "OBJECTIVES",
@@ -19,6 +20,8 @@ __all__ = [
     "Flops",
     "Macs",
     "Objective",
+    "OodAupr",
+    "OodImages",
     "PGDError",
     "Params",
 ]
@@ -29,7 +32,9 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     FGSMError.name: FGSMError,
     Flops.name: Flops,
     Macs.name: Macs,
+    OodAupr.name: OodAupr,
     PGDError.name: PGDError,
     Params.name: Params,
 }
-"""Name -> class; its defaults are the ones a command line uses. AdversarialSetError takes a set."""
+"""Name -> class; its defaults are the ones a command line uses. AdversarialSetError takes a set, OodAupr
+images of another data set."""

@@ -5,7 +5,7 @@ __all__ = ["axis_label", "axis_scale", "duration", "shown"]
 
 def _unit(name: str) -> tuple[float, str]:
     """(factor, unit) of a column."""
-    if name in ("params", "macs", "flops"):
+    if name in ("params", "macs", "flops", "paper_flops"):
         return 1e-6, "M"
     if name.endswith(("error", "error_L0", "error_Linf", "aupr")):
         return 100.0, "%"

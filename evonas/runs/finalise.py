@@ -195,12 +195,12 @@ def _left(works: Sequence[RetrainingWork], networks: Sequence[FinalNetwork]) -> 
 
 
 def _finish(works: Sequence[RetrainingWork], network: FinalNetwork, screen: RetrainScreen) -> None:
-    """Train and score a network; one that diverged in training is not scored."""
+    """Train and score a network; one that diverged in training is not scored, one that diverged in a score goes on."""
     for work in works:
         if work.left(network):
             record = work.finish(network, screen.report, screen.say)
             screen.tell(record)
-            if record["status"] == "failed":
+            if record["status"] == "failed" and record["kind"] == "trained":
                 return
 
 

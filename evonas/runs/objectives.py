@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import FGSM, PGD
 from evonas.attacks.inference import Precision
+from evonas.data import Dataset
+from evonas.data.out_of_distribution import load_others, resolve_others
 from evonas.errors import ConfigurationError, choose
-from evonas.objectives import OBJECTIVES, AdversarialSetError, FGSMError, Objective, PGDError
+from evonas.objectives import OBJECTIVES, AdversarialSetError, FGSMError, Objective, OodAupr, PGDError
 
-__all__ = ["AttackSettings", "identity_of", "make_objectives"]
+__all__ = ["AttackSettings", "identity_of", "make_objectives", "ood_objective"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +48,43 @@ class AttackSettings:
 
 
 def make_objectives(
-    names: Sequence[str], attacks: AttackSettings, precision: Precision, adversarial_set: AdversarialSet | None
+    names: Sequence[str],
+    attacks: AttackSettings,
+    precision: Precision,
+    adversarial_set: AdversarialSet | None,
+    ood: OodAupr | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
     Args:
         precision: of the attacks' gradients; errors are always counted in float32.
         adversarial_set: for `adversarial_set_error`.
+        ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
     """
     ready = attacks.objectives(precision)
     if adversarial_set is not None:
         ready[AdversarialSetError.name] = AdversarialSetError(adversarial_set)
     elif AdversarialSetError.name in names:
         raise ConfigurationError("expected an adversarial set for adversarial_set_error, got none")
+    if ood is not None:
+        ready[OodAupr.name] = ood
+    elif OodAupr.name in names:
+        raise ConfigurationError("expected images of another data set for ood_aupr, got none")
     return tuple(ready[name] if name in ready else choose(OBJECTIVES, name, "objective")() for name in names)
+
+
+def ood_objective(
+    names: Sequence[str], ood_data: str, data: Dataset, root: Path | None, seed: int
+) -> tuple[OodAupr | None, str]:
+    """`ood_aupr` with its images where it is asked for, and a line where these were chosen for the user.
+
+    Args:
+        ood_data: as `resolve_others` takes it.
+    """
+    if OodAupr.name not in names:
+        return None, ""
+    name, note = resolve_others(ood_data, data.name, root)
+    return OodAupr.of(load_others(name, data, root, seed), data, seed=seed), note
 
 
 def identity_of(part: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from evonas.runs.adversarial_sets import check_set, find_or_build, set_path
 from evonas.runs.beginning import data_identity, data_name, refuse_another_method, run_folder
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_device, resolve_hardware
 from evonas.runs.folder import RunFolder, first_genomes
-from evonas.runs.objectives import identity_of, make_objectives
+from evonas.runs.objectives import identity_of, make_objectives, ood_objective
 from evonas.runs.retrain import RetrainSettings, check_retraining, retrain_front
 from evonas.runs.roco_settings import RocoSettings, roco_as_json, roco_from_config
 from evonas.runs.search import Plan, columns_of, run_search
@@ -107,6 +107,8 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
         begun = {name: identity[name] for name in known} | {"search": {**identity["search"]}}
         begun["search"].pop("maximize")
         refuse_another_run(folder.journal, begun, known)
+    names, seed = settings.search.objectives, settings.search.seed
+    ood, ood_note = ood_objective(names, settings.ood_data, data, settings.data_root, seed)
     adversarial_set: AdversarialSet | None = None
     set_notes: tuple[str, ...] = ()
     if settings.needs_set:
@@ -115,7 +117,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             seed=split_seed, device=hardware.here, precision=precision, threads=threads,
         )  # fmt: skip
         adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
-    objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set)
+    objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set, ood)
     columns = columns_of(objectives, space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
     plan = Plan(
@@ -126,7 +128,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
         data_name=data.name,
         n_classes=data.n_classes,
         settings=roco_as_json(settings),
-        notes=tuple(filter(None, (because, precision_note, hardware.note, *set_notes))),
+        notes=tuple(filter(None, (because, ood_note, precision_note, hardware.note, *set_notes))),
         first=first,
         retry_failed=settings.retry_failed,
         identity={

@@ -18,13 +18,22 @@ from evonas.types import Progress
 __all__ = ["STORED_PLANS", "recount", "reevaluate", "stored_plan"]
 
 STORED_PLANS: dict[str, Callable[[Path, Mapping[str, Any]], Plan]] = {"roco-nas": stored_roco, "tam-nas": stored_tam}
-"""Method -> its plan again from (run folder, config.json)."""
+"""Method -> its plan again from (run folder, config.json); all others are searches by gradient."""
+
+BY_GRADIENT = ("darts", "e2rnas", "pcdarts", "pdarts")
+"""What the names of their methods begin with."""
 
 
 def stored_plan(folder: RunFolder) -> Plan:
     """The plan of the run in a folder, with its data loaded. An error where the data is not the run's own."""
     config = folder.open_stored()
-    plan = choose(STORED_PLANS, config["identity"]["method"], "method")(folder.path, config)
+    method = config["identity"]["method"]
+    if method.startswith(BY_GRADIENT):
+        from evonas.runs.gradient import stored_gradient
+
+        plan = stored_gradient(folder.path, config)
+    else:
+        plan = choose(STORED_PLANS, method, "method")(folder.path, config)
     if plan.identity["data"] != config["identity"]["data"]:
         raise ConfigurationError(
             f"expected the data that {folder.path} was searched on ({config['identity']['data']['fingerprint']}), "

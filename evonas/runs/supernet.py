@@ -91,6 +91,8 @@ def train_supernet(folder: Path, plan: SupernetPlan, console: Console) -> Supern
     found = trained_supernet(folder, identity)
     if found is not None:
         console.out(f"supernet: found at {path}, {found.fingerprint}", highlight=False)
+        rows = (load_checkpoint(path, identity, WHAT) or {})["history"]
+        write_rows(folder / "supernet.csv", COLUMNS, rows)  # it may be lost, or a kill came between the two files
         return found
     with storage_errors(f"open {folder}"):
         folder.mkdir(parents=True, exist_ok=True)

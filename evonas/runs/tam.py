@@ -12,17 +12,19 @@ from evonas.attacks.inference import Precision
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights
+from evonas.objectives import OodAupr
 from evonas.runs.beginning import data_identity, data_name, refuse_another_method, run_folder
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
 from evonas.runs.finalise import check_scores, finalise_front, ranked
 from evonas.runs.finalise_settings import FinaliseSettings
 from evonas.runs.folder import RunFolder
-from evonas.runs.objectives import identity_of, make_objectives
+from evonas.runs.objectives import identity_of, make_objectives, ood_objective
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.runs.supernet import SupernetPlan, begun_supernet, supernet_path, train_supernet, trained_supernet
 from evonas.runs.tam_settings import TamSettings, tam_as_json, tam_from_config
 from evonas.search import refuse_another_run
-from evonas.training import standard
+from evonas.training import OneShotConfig, standard
+from evonas.training.one_shot import check_windows, draw_architecture
 
 __all__ = ["plan_tam", "prepare_tam", "run_tam", "stored_tam"]
 
@@ -36,6 +38,8 @@ class Prepared(NamedTuple):
     supernet: SupernetPlan
     precision: Precision
     """Of the objectives' attacks."""
+    ood: OodAupr | None
+    """Where it is searched for."""
     known: dict[str, Any]
     """The run's identity, but for the supernet's weights and what is measured."""
     notes: tuple[str, ...]
@@ -82,6 +86,8 @@ def prepare_tam(settings: TamSettings) -> Prepared:
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
     if settings.after.finalise:  # before a supernet is trained for it
         check_scores(settings.search.objectives, settings.after, data, settings.search.seed)
+    names, seed = settings.search.objectives, settings.search.seed
+    ood, ood_note = ood_objective(names, settings.ood_data, data, settings.data_root, seed)
     precision, precision_note = _precision(settings, hardware, resolved)
     recipe = settings.recipe()
     supernet = SupernetPlan(
@@ -90,6 +96,8 @@ def prepare_tam(settings: TamSettings) -> Prepared:
         recipe_identity={"name": settings.supernet_recipe, **({} if recipe is standard else identity_of(recipe))},
         seed=settings.search.seed, device=hardware.here, threads=hardware.threads,
     )  # fmt: skip
+    if not (folder.path / "supernet.pt").exists():  # before hours are spent on it
+        _check_windows(supernet, settings)
     known = {
         "method": "tam-nas",
         "space": {"name": supernet.space.name, **asdict(supernet.space)},
@@ -106,15 +114,15 @@ def prepare_tam(settings: TamSettings) -> Prepared:
         begun["search"] = {name: value for name, value in identity["search"].items() if name != "maximize"}
         begun["supernet"] = {name: value for name, value in identity["supernet"].items() if name != "fingerprint"}
         refuse_another_run(folder.journal, begun, _as_json(known))
-    notes = tuple(filter(None, (because, precision_note, hardware.note)))
-    return Prepared(settings, folder, hardware, supernet, precision, known, notes)
+    notes = tuple(filter(None, (because, ood_note, precision_note, hardware.note)))
+    return Prepared(settings, folder, hardware, supernet, precision, ood, known, notes)
 
 
 def plan_tam(prepared: Prepared, weights: SupernetWeights) -> Plan:
     """The search over a trained supernet."""
     settings, supernet, hardware = prepared.settings, prepared.supernet, prepared.hardware
     data: Dataset = supernet.data
-    objectives = make_objectives(settings.search.objectives, settings.attacks, prepared.precision, None)
+    objectives = make_objectives(settings.search.objectives, settings.attacks, prepared.precision, None, prepared.ood)
     columns = columns_of(objectives, supernet.space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
     prepare = SliceSupernet(
@@ -152,10 +160,29 @@ def stored_tam(path: Path, config: Mapping[str, Any]) -> Plan:
     return plan_tam(prepared, weights)
 
 
+def _check_windows(supernet: SupernetPlan, settings: TamSettings) -> None:
+    """ConfigurationError where a window of parameters holds no network that could be drawn."""
+    check_windows(supernet.space, supernet.config, supernet.seed)
+    if settings.window is None:
+        return
+    every = OneShotConfig(block_epochs=0, joint_epochs=1, first_ratios=10, joint_window=settings.window)
+    try:
+        draw_architecture(supernet.space, every, supernet.seed, 0)
+    except ConfigurationError as error:
+        low, high = supernet.space.scaled(settings.window)
+        smallest, largest = supernet.space.params_range
+        raise ConfigurationError(
+            f"expected networks within --window {settings.window[0]:g} {settings.window[1]:g}, which is {low:,.0f} to "
+            f"{high:,.0f} parameters here, got none; they have {smallest:,} to {largest:,}"
+        ) from error
+
+
 def _begun(folder: Path) -> dict[str, Any]:
     """What a supernet settles before its search has a journal."""
     supernet = begun_supernet(folder)
-    return {"device": supernet["device"], "threads": supernet["threads"], "supernet": supernet} if supernet else {}
+    if not supernet.keys() >= {"device", "threads", "training"}:
+        return {}
+    return {"device": supernet["device"], "threads": supernet["threads"], "supernet": supernet}
 
 
 def _precision(settings: TamSettings, hardware: Hardware, identity: Mapping[str, Any]) -> tuple[Precision, str]:

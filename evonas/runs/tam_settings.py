@@ -35,6 +35,8 @@ class TamSettings:
     """auto (CIFAR-10 where it is, else digits), digits, cifar10, cifar100, svhn, mnist, fashion_mnist or npz:PATH."""
     data_root: Path | None = None
     """Where data sets lie or are downloaded to; else the variable EVONAS_DATA, else ./data."""
+    ood_data: str = "auto"
+    """For ood_aupr, images of none of the classes: a data set's name, noise, or auto (SVHN where it is)."""
     train_limit: int | None = None
     """Train on a class-balanced subset of so many images."""
     val_limit: int | None = None

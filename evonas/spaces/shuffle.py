@@ -1,6 +1,7 @@
 """TAM-NAS's space: which block stands at each place, and how wide it is inside (III-B)."""
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +61,7 @@ class ShuffleSpace:
         if not isinstance(self.image_size, int) or self.image_size < 1:
             raise ConfigurationError(f"expected a whole image_size >= 1, got {self.image_size!r}")
         choose(SHUFFLE_CROSSOVERS, self.crossover_kind, "crossover")
-        if self.window is not None and not 0 <= self.window[0] < self.window[1]:
+        if self.window is not None and not 0 <= self.window[0] < self.window[1] < math.inf:
             raise ConfigurationError(f"expected a window of parameters (fewest, most), got {self.window}")
 
     @cached_property

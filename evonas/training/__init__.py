@@ -1,6 +1,8 @@
 """Training: one loop, and recipes that say what it minimises. A new recipe is a file and a line in `RECIPES`."""
 
-from evonas.training.loop import Recipe, TrainingConfig, train
+from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
+from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
+from evonas.training.loop import EpochRecipe, Recipe, TrainingConfig, train
 from evonas.training.one_shot import OneShotConfig, OneShotTraining, draw_architecture
 from evonas.training.precision import PRECISIONS, resolve_precision
 from evonas.training.standard import standard
@@ -8,8 +10,13 @@ from evonas.training.trades import Trades
 from evonas.training.yopo import TradesYopo
 
 __all__ = [
+    "IMAGENET_CELLS",
     "PRECISIONS",
     "RECIPES",
+    "CellPreset",
+    "CellTraining",
+    "EpochRecipe",
+    "FastAdversarial",
     "OneShotConfig",
     "OneShotTraining",
     "Recipe",
@@ -17,10 +24,17 @@ __all__ = [
     "TradesYopo",
     "TrainingConfig",
     "draw_architecture",
+    "fast_adversarial_images",
     "resolve_precision",
     "standard",
     "train",
 ]
 
-RECIPES: dict[str, Recipe] = {"standard": standard, "trades": Trades(), "trades_yopo": TradesYopo()}
+RECIPES: dict[str, Recipe] = {
+    "cells": CellTraining(),
+    "fast_adversarial": FastAdversarial(),
+    "standard": standard,
+    "trades": Trades(),
+    "trades_yopo": TradesYopo(),
+}
 """Name -> recipe."""

@@ -16,7 +16,7 @@ from evonas.training.loop import OnStep, Recipe
 from evonas.training.precision import PRECISIONS
 from evonas.types import Cost, Genome
 
-__all__ = ["OneShotConfig", "OneShotTraining", "draw_architecture"]
+__all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture"]
 
 TRIES = 100_000
 """Genomes that are drawn in search of one inside the window."""
@@ -85,11 +85,18 @@ class OneShotConfig:
         for name in counts:
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
+        if self.supernet_batch_size < 2:  # batches of one image are left out, since batch statistics need two
+            raise ConfigurationError(f"expected supernet_batch_size >= 2, got {self.supernet_batch_size}")
+        if not 0 <= self.supernet_momentum < 1 or not 0 <= self.supernet_weight_decay < math.inf:
+            raise ConfigurationError(
+                f"expected supernet_momentum in [0, 1) and supernet_weight_decay >= 0, got {self.supernet_momentum} "
+                f"and {self.supernet_weight_decay}"
+            )
         if self.block_epochs < 0 or self.joint_epochs < 0 or self.epochs == 0:
             raise ConfigurationError(f"expected epochs of a supernet, got {self.block_epochs} and {self.joint_epochs}")
         for name in ("block_window", "joint_window"):
             window = getattr(self, name)
-            if len(window) != 2 or not 0 <= window[0] < window[1]:
+            if len(window) != 2 or not 0 <= window[0] < window[1] < math.inf:
                 raise ConfigurationError(f"expected a {name} of fewest and most parameters, got {window}")
         for name in ("block_milestones", "joint_milestones"):
             milestones = getattr(self, name)
@@ -150,6 +157,16 @@ def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epo
         f"expected a window that networks of space {space.name!r} lie in, {TRIES} drawn ones found none between "
         f"{low:,.0f} and {high:,.0f} parameters; widen --{'joint' if joint else 'block'}-window"
     )
+
+
+def check_windows(space: OneShotSpace, config: OneShotConfig, seed: int) -> None:
+    """Draw once for every number of ratios that training comes to. ConfigurationError where nothing is to be drawn."""
+    begun: set[tuple[bool, int]] = set()
+    for epoch in range(config.epochs):
+        kind = (epoch >= config.block_epochs, min(config.ratios(epoch), int(space.upper[-1]) + 1))
+        if kind not in begun:
+            begun.add(kind)
+            draw_architecture(space, config, seed, epoch)
 
 
 class OneShotTraining:

@@ -10,7 +10,7 @@ import torch
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.data import DeviceData, load_data
-from evonas.objectives import OBJECTIVES, Candidate, Objective
+from evonas.objectives import OBJECTIVES, Candidate, Objective, OodImages
 from evonas.spaces import PhaseSpace
 from evonas.types import EvaluationResult
 
@@ -33,6 +33,9 @@ def objective(name: str, digits_set: AdversarialSet) -> Objective:
 
 def made(name: str, adversarial_set: AdversarialSet) -> Objective:
     """With its defaults."""
+    if name == "ood_aupr":
+        noise = np.random.default_rng(0).integers(256, size=(12, 3, 32, 32)).astype(np.uint8)
+        return OBJECTIVES[name](OodImages("noise", noise))
     return OBJECTIVES[name](adversarial_set) if name == "adversarial_set_error" else OBJECTIVES[name]()
 
 

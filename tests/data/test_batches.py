@@ -196,4 +196,4 @@ def test_a_search_sees_train_and_validation_only() -> None:
     assert not any(isinstance(value, Part | type(data)) for value in vars(seen).values())
     assert (len(seen.train), len(seen.validation), seen.n_classes) == (20, 10, 10)
     assert (seen.name, seen.normalization) == ("digits", data.normalization)
-    assert seen.augmentation == Augmentation(padding=4, flip=False)
+    assert seen.augmentation == Augmentation(padding=4, flip=False, cutout=0, mean=data.mean)

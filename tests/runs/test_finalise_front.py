@@ -229,6 +229,23 @@ def test_a_network_that_diverges_is_left_out_and_said(
     assert [row["status"] for row in rows(folder)] == ["ok"] * 3
 
 
+def test_a_network_that_diverges_in_one_score_is_left_out_and_said(
+    folder: RunFolder, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Table X's grid there are two scores a network."""
+    score = PGDGrid.score
+
+    def diverges(self: PGDGrid, way: Finalising, *rest: Any) -> dict[str, float]:
+        if len(self.attacks) == 4 and way.space.name == "shuffle":
+            raise DivergedError("logits are not finite")
+        return score(self, way, *rest)
+
+    monkeypatch.setattr(PGDGrid, "score", diverges)
+    said = finalise(folder, replace(AFTER, finalise_top=1, handmade=("ShuffleNetV2",)))
+    assert "failed: logits are not finite" in said
+    assert [row["status"] for row in rows(folder)] == ["failed", "ok"]
+
+
 def test_lego_that_is_on_the_front_is_trained_once(
     folder: RunFolder, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

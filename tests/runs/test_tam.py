@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,43 @@ def test_what_is_left_on_auto_is_taken_from_a_supernet_in_training(finished: Pat
     assert (prepared.hardware.device, prepared.hardware.threads, prepared.precision) == ("cpu", 1, "fp32")
     with pytest.raises(RunMismatchError, match="threads is 1 there, 3 here"):
         run(replace(TINY, out=tmp_path, execution=ExecutionSettings(threads=3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": (1e5, 1.1e5)}, r"^expected networks within --window 100000 110000, which is .* got none"),
+        ({"supernet": replace(TINY.supernet, joint_window=(1e6, 1.1e6))}, "widen --joint-window"),
+        ({"supernet": replace(TINY.supernet, block_window=(1e6, 1.1e6))}, "widen --block-window"),
+    ],
+)
+def test_windows_without_networks_are_refused_before_anything_is_trained(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        run(replace(TINY, out=tmp_path, **change))
+    assert not (tmp_path / "supernet.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"supernet_momentum": 1.5}, {"supernet_momentum": -1.0}, {"supernet_weight_decay": -1.0},
+        {"supernet_batch_size": 1}, {"joint_window": (0, float("inf"))},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_senseless_training_of_a_supernet_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^expected .*{next(iter(change))}"):
+        replace(TINY.supernet, **change)
+
+
+def test_a_table_of_the_supernet_that_is_lost_is_written_again(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    (out / "supernet.csv").unlink()
+    run(replace(TINY, out=out, after=AFTER))
+    assert (out / "supernet.csv").read_bytes() == (finished / "supernet.csv").read_bytes()
 
 
 def test_what_a_run_leaves(finished: Path) -> None:

@@ -25,6 +25,22 @@ def tiny_network(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
 
 
+class TwoHeads(nn.Module):
+    """A network that every recipe can train, also those that ask for an auxiliary head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = tiny_network()
+        self.auxiliary = nn.Linear(48, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        return logits
+
+    def forward_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self(images), self.auxiliary(images.flatten(1))
+
+
 def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
@@ -62,8 +78,11 @@ def test_one_step_is_sgd_with_clipped_gradients_by_hand() -> None:
     torch.testing.assert_close(network[1].weight.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_learning_rate_falls_to_zero_along_a_cosine() -> None:
-    """With momentum 0 and a loss whose gradient is 1, the parameter moves by the sum of the learning rates."""
+def learning_rates(**schedule: object) -> float:
+    """Sum of the rates of 4 epochs of one step.
+
+    With momentum 0 and a loss whose gradient is 1, the parameter moves by the sum of the learning rates.
+    """
 
     class Slope(nn.Module):
         def __init__(self) -> None:
@@ -77,11 +96,56 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine() -> None:
         return network(images).mean()
 
     network = Slope()
-    config = TrainingConfig(epochs=4, batch_size=8, lr=0.4, momentum=0.0, weight_decay=0.0, precision="fp32")
+    config = TrainingConfig(
+        epochs=4, batch_size=8, lr=0.4, momentum=0.0, weight_decay=0.0, precision="fp32", **schedule  # type: ignore[arg-type]
+    )  # fmt: skip
     train(network, tiny_part(), NO_AUGMENTATION, config, slope, torch.Generator().manual_seed(0))
+    return -float(network.value.detach())
+
+
+def test_the_learning_rate_falls_to_zero_along_a_cosine() -> None:
     rates = [0.2 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
     assert rates[0] == 0.4
-    assert float(network.value.detach()) == pytest.approx(-sum(rates), rel=1e-5)
+    assert learning_rates() == pytest.approx(sum(rates), rel=1e-5)
+
+
+def test_the_learning_rate_falls_by_a_factor_an_epoch_instead() -> None:
+    assert learning_rates(lr_decay=0.5) == pytest.approx(0.4 + 0.2 + 0.1 + 0.05, rel=1e-5)
+
+
+def test_the_learning_rate_falls_to_a_tenth_at_milestones_instead() -> None:
+    assert learning_rates(milestones=(1, 3)) == pytest.approx(0.4 + 2 * 0.04 + 0.004, rel=1e-5)
+
+
+def test_identity_names_a_schedule_only_where_it_is_used() -> None:
+    """So that runs from before there was one stay the same runs."""
+    plain = TrainingConfig().identity()
+    assert list(plain) == ["epochs", "batch_size", "lr", "momentum", "weight_decay", "grad_clip", "precision"]
+    assert TrainingConfig(lr_decay=0.97).identity() == {**plain, "lr_decay": 0.97}
+    assert TrainingConfig(milestones=(2, 4)).identity() == {**plain, "milestones": (2, 4)}
+
+
+def test_a_recipe_is_told_of_every_epoch_before_its_batches() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.heard: list[object] = []
+
+        def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
+            assert network.training
+            self.heard.append((epoch, epochs))
+
+        def __call__(
+            self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+        ) -> Tensor:  # fmt: skip
+            self.heard.append("batch")
+            return standard(network, images, labels, generator)
+
+    told, network, plain = Told(), tiny_network(), tiny_network()
+    config = TrainingConfig(epochs=2, batch_size=4, precision="fp32")
+    train(network, tiny_part(), NO_AUGMENTATION, config, told, torch.Generator().manual_seed(0))
+    assert told.heard == [(0, 2), "batch", "batch", (1, 2), "batch", "batch"]
+    expected = run(plain, tiny_part(), config)
+    assert all(torch.equal(value, expected[name]) for name, value in state(network).items())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -132,8 +196,12 @@ def test_progress_counts_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"momentum": 1.0}, {"precision": "fp16"}]
-)
+    "wrong",
+    [
+        {"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"momentum": 1.0}, {"precision": "fp16"}, {"lr_decay": 0.0},
+        {"lr_decay": 1.1}, {"lr_decay": 0.97, "milestones": (2,)},
+    ],
+)  # fmt: skip
 def test_a_senseless_setting_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="expected"):
         TrainingConfig(**wrong)
@@ -151,12 +219,13 @@ def test_precision_is_resolved_with_a_reason() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_gives_a_scalar_that_can_be_minimised(name: str) -> None:
-    network, part = tiny_network(), tiny_part()
+    network, part = TwoHeads(), tiny_part()
     images = part.images.permute(0, 3, 1, 2) / 255
     loss = RECIPES[name](network, images, part.labels, torch.Generator().manual_seed(0))
     assert loss.shape == ()
     loss.backward()
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+    trained = list(network.parameters() if name == "cells" else network.body.parameters())
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trained)
 
 
 def test_standard_is_the_mean_cross_entropy_by_hand() -> None:

@@ -1,0 +1,152 @@
+"""Image files that are read and decoded when a batch needs them, never all at once."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from evonas.data.batches import epoch_order
+from evonas.errors import DataError
+from evonas.seeding import derive_seed
+
+__all__ = ["FileImages", "FilePart", "scoring_transform", "torchvision_module", "training_transform"]
+
+Transform = Callable[[Any], Any]
+"""PIL image -> PIL image of the size that networks see."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages:
+    """Files of images and their classes."""
+
+    folder: Path
+    names: npt.NDArray[np.bytes_]
+    """(N,) paths below the folder: one array, whose memory worker processes share."""
+    labels: npt.NDArray[np.int64]
+    """(N,)"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> Path:
+        return self.folder / os.fsdecode(bytes(self.names[index]))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "FileImages":
+        """The files at these indices, in their order."""
+        return FileImages(self.folder, self.names[indices], self.labels[indices])
+
+
+def torchvision_module() -> Any:
+    """torchvision with its data sets and transforms, or a DataError that says why not."""
+    try:
+        import torchvision
+        import torchvision.datasets
+        import torchvision.transforms.v2
+    except Exception as error:  # an operator that its binary lacks shows as RuntimeError
+        raise DataError(
+            f"images in folders need torchvision, which failed to import ({error}); "
+            "install a torchvision built for your torch"
+        ) from error
+    return torchvision
+
+
+def training_transform(size: int) -> Transform:
+    """DARTS's on ImageNet: a random part of the image at `size`, mirrored or not, its colours changed a little."""
+    v2 = torchvision_module().transforms.v2
+    made: Transform = v2.Compose([
+        v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(),
+        v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
+    ])  # fmt: skip
+    return made
+
+
+def scoring_transform(size: int) -> Transform:
+    """The short side becomes size / 0.875 (256 for 224), and the middle is cut out."""
+    v2 = torchvision_module().transforms.v2
+    made: Transform = v2.Compose([v2.Resize(round(size / 0.875)), v2.CenterCrop(size)])
+    return made
+
+
+class FilePart:
+    """Files as an `ImagePart`: uint8 batches on a device, decoded by worker processes.
+
+    An image's random transforms are drawn from the epoch's seed and its own index alone, so that batches are the same
+    with any number of workers. torch's own generators are untouched.
+
+    Args:
+        workers: processes that decode; 0: this one. They send batches through shared memory (/dev/shm), about 20 MB
+            for 128 images of 224x224, and hold two each.
+        size: height and width of what networks see.
+    """
+
+    def __init__(self, files: FileImages, device: torch.device, workers: int = 0, size: int = 224) -> None:
+        self.files = files
+        self.device = device
+        self.workers = workers
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        order = [chosen.tolist() for chosen in epoch_order(len(self), batch_size, generator)]
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        return self._read(training_transform(self.size), order, seed)
+
+    def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = [list(range(first, min(first + batch_size, len(self)))) for first in range(0, len(self), batch_size)]
+        return self._read(scoring_transform(self.size), order, 0)
+
+    def _read(self, transform: Transform, order: list[list[int]], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        cuda = self.device.type == "cuda"
+        loader: DataLoader[Any] = DataLoader(
+            _Decoded(self.files, transform, seed), batch_sampler=order, num_workers=self.workers, collate_fn=_collated,
+            pin_memory=cuda, generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's own
+        )  # fmt: skip
+        for batch in loader:
+            if isinstance(batch, str):
+                raise DataError(batch)
+            images, labels = batch
+            yield images.to(self.device, non_blocking=cuda), labels.to(self.device, non_blocking=cuda)
+
+
+class _Decoded(TorchDataset[Any]):
+    """Images by index: ((H, W, 3) uint8, label), or one line that says why not, since workers garble errors."""
+
+    def __init__(self, files: FileImages, transform: Transform, seed: int) -> None:
+        self.files = files
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        from PIL import Image
+
+        path = self.files.path(index)
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all of PIL
+            return f"expected an image in {path}, which cannot be read ({' '.join(str(error).split())})"
+        state = torch.default_generator.get_state()
+        try:
+            torch.default_generator.manual_seed(derive_seed(self.seed, index))  # torchvision draws from it
+            pixels = np.array(self.transform(image))
+        finally:
+            torch.default_generator.set_state(state)
+        return torch.from_numpy(pixels), int(self.files.labels[index])
+
+
+def _collated(samples: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+    read = [sample for sample in samples if not isinstance(sample, str)]
+    if len(read) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, str))
+    images, labels = zip(*read, strict=True)
+    return torch.stack(images), torch.tensor(labels)

@@ -1,0 +1,58 @@
+"""Gradient methods: a supernet's architecture is found by descent, at two levels. Nothing else needs this room."""
+
+from collections.abc import Callable
+
+from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
+from evonas.gradient.darts import darts
+from evonas.gradient.derive import derive_genotype
+from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
+from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
+from evonas.gradient.method import BilevelConfig, FixedWeights, Method, Mgda, Stage
+from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, mgda_weights, normalise
+from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights, optimality_gap
+from evonas.gradient.pcdarts import pcdarts
+from evonas.gradient.pdarts import pdarts
+from evonas.gradient.search import GradientSearch, SearchData, halves
+from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
+
+__all__ = [
+    "METHODS",
+    "NORMALISATIONS",
+    "SOLVERS",
+    "AdversarialLoss",
+    "Architecture",
+    "BilevelConfig",
+    "CrossEntropy",
+    "DartsSupernet",
+    "ExpectedCost",
+    "FixedWeights",
+    "GradientSearch",
+    "Method",
+    "Mgda",
+    "Mixture",
+    "OodLoss",
+    "SearchData",
+    "Stage",
+    "Sum",
+    "SupernetPlan",
+    "UpperGradients",
+    "darts",
+    "derive_genotype",
+    "direct_gradient",
+    "e2rnas_v1",
+    "e2rnas_v2",
+    "frank_wolfe_weights",
+    "halves",
+    "mgda_weights",
+    "min_norm_pair",
+    "min_norm_weights",
+    "momentum_buffers_of",
+    "normalise",
+    "optimality_gap",
+    "pcdarts",
+    "pdarts",
+    "unrolled_gradient",
+]
+
+METHODS: dict[str, Callable[[], Method]] = {"darts": darts, "pcdarts": pcdarts, "pdarts": pdarts}
+"""Name -> a method with a supernet and a schedule of its own; E2RNAS is built on any of them."""

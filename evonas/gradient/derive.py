@@ -1,0 +1,133 @@
+"""The cells that architecture parameters stand for: DARTS's two strongest edges of every node (Liu et al., 2019, 2.4).
+
+An edge is as strong as the largest softmax weight among its operations other than `none`, times, in PC-DARTS, its
+share of the node. Which of two edges is stronger is decided exactly, for the parameters as they are in memory: the
+softmax itself rounds, so that rows that only differ in their order would be told apart, and saturates, so that
+clearly different ones would not.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+from functools import cmp_to_key
+from math import exp, fsum, inf, isfinite
+
+import torch
+from torch import Tensor
+
+from evonas.networks.darts import Genotype
+from evonas.networks.darts_operations import PRIMITIVES
+
+__all__ = ["derive_genotype"]
+
+Pairs = tuple[tuple[str, int], ...]
+"""(operation, input), two a node."""
+
+Strength = Counter[Fraction]
+"""Exponents: the edge's strength is one over the sum of their exponentials."""
+
+FLOOR = Fraction(-1000)
+"""In floating point, the exponential of less is zero."""
+
+
+def derive_genotype(
+    alpha_normal: Tensor,
+    alpha_reduce: Tensor,
+    beta_normal: Tensor | None = None,
+    beta_reduce: Tensor | None = None,
+) -> Genotype:
+    """The two strongest edges of every node, the stronger first; on each, its strongest operation but `none`.
+
+    Of equals, edges or operations, the one with the lower index is taken.
+
+    Args:
+        alpha_normal, alpha_reduce: (edges, 8) before the softmax, over `PRIMITIVES`; the edges of each node in turn,
+            2 + 3 + ... of them, which says how many nodes there are: (14, 8) for 4. An operation that an edge does
+            not have is -inf.
+        beta_normal, beta_reduce: (edges,) before the softmax over a node's edges (PC-DARTS); None: all edges are equal.
+    Raises:
+        ValueError: another shape, nan, +inf, or an edge without an operation.
+    """
+    normal = _cell(alpha_normal, beta_normal, "normal")
+    reduce = _cell(alpha_reduce, beta_reduce, "reduce")
+    return Genotype(normal, _nodes(normal), reduce, _nodes(reduce))
+
+
+def _nodes(pairs: Pairs) -> tuple[int, ...]:
+    return tuple(range(2, 2 + len(pairs) // 2))
+
+
+def _cell(alpha: Tensor, beta: Tensor | None, kind: str) -> Pairs:
+    rows = _rows(alpha, kind)
+    shares = [0.0] * len(rows) if beta is None else _shares(beta, len(rows), kind)
+    operations = [max(range(1, len(row)), key=row.__getitem__) for row in rows]  # the first of equals
+    as_strong = cmp_to_key(_compare)
+    strengths = [as_strong(_strength(row, share)) for row, share in zip(rows, shares, strict=True)]
+    pairs: list[tuple[str, int]] = []
+    first, inputs = 0, 2
+    while first < len(rows):
+        edges = sorted(range(first, first + inputs), key=strengths.__getitem__, reverse=True)  # equals stay in order
+        pairs += [(PRIMITIVES[operations[edge]], edge - first) for edge in edges[:2]]
+        first, inputs = first + inputs, inputs + 1
+    return tuple(pairs)
+
+
+def _rows(alpha: Tensor, kind: str) -> list[list[float]]:
+    edges, nodes = 0, 0
+    while edges < len(alpha):
+        nodes += 1
+        edges += nodes + 1
+    if alpha.ndim != 2 or alpha.shape[1] != len(PRIMITIVES) or edges != len(alpha) or not edges:
+        raise ValueError(
+            f"expected alpha_{kind} of shape (2 + 3 + ..., {len(PRIMITIVES)}), e.g. (14, 8), got {tuple(alpha.shape)}"
+        )
+    rows: list[list[float]] = alpha.detach().cpu().to(torch.float64).tolist()
+    for edge, row in enumerate(rows):
+        if not all(value < inf for value in row) or not max(row[1:]) > -inf:  # nan is not less, either
+            raise ValueError(f"expected alpha_{kind} to be finite, or -inf for some operations, got {row} at {edge}")
+    return rows
+
+
+def _shares(beta: Tensor, edges: int, kind: str) -> list[float]:
+    shares: list[float] = beta.detach().cpu().to(torch.float64).reshape(-1).tolist()
+    if beta.shape != (edges,) or not all(map(isfinite, shares)):
+        raise ValueError(f"expected beta_{kind} of shape ({edges},) and finite, got {tuple(beta.shape)}: {shares}")
+    return shares
+
+
+def _strength(row: list[float], share: float) -> Strength:
+    """softmax(row)_k exp(share) is one over the sum of exp(row_i - row_k - share); so is -inf's part left out."""
+    top = Fraction(max(row[1:])) + Fraction(share)
+    return Counter(Fraction(value) - top for value in row if value > -inf)
+
+
+def _compare(a: Strength, b: Strength) -> int:
+    """1 if a is stronger, -1 if b is, 0 if they are equal as real numbers.
+
+    By Lindemann and Weierstrass, sums of exponentials of rationals are equal only if the exponents are the same; if
+    they are not, more digits tell in the end.
+    """
+    left, right = a - b, b - a  # what both have makes no difference
+    if not left and not right:
+        return 0
+    top = max((*left, *right))
+    rough = _sum(left, top) - _sum(right, top)
+    if abs(rough) > 1e-12:
+        return -1 if rough > 0 else 1
+    digits = 30
+    while True:
+        with localcontext(Context(prec=digits)):
+            difference = _decimal_sum(left, top) - _decimal_sum(right, top)
+        if abs(difference) > Decimal(10) ** (4 - digits):  # each sum is of at most eight terms, of at most one each
+            return -1 if difference > 0 else 1
+        digits *= 2
+
+
+def _sum(exponents: Strength, top: Fraction) -> float:
+    return fsum(count * exp(max(value - top, FLOOR)) for value, count in exponents.items())
+
+
+def _decimal_sum(exponents: Strength, top: Fraction) -> Decimal:
+    shifted: Iterable[tuple[Fraction, int]] = ((value - top, count) for value, count in exponents.items())
+    return sum((count * (Decimal(x.numerator) / x.denominator).exp() for x, count in shifted), Decimal(0))

@@ -1,0 +1,81 @@
+"""E2RNAS, both versions: adversarial or out-of-distribution training below, several objectives above (Yue et al.).
+
+Each is built on the supernet and the schedule of another method (v2, Table IV). Algorithm 1 descends weights before the
+architecture, with gradients of second order (Eq. 9): give a base with `begin_with="weights"` and `order=2`.
+"""
+
+from dataclasses import replace
+
+from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, LevelLoss, OodLoss, Sum
+from evonas.gradient.method import Combine, Method, Mgda
+
+__all__ = ["e2rnas_v1", "e2rnas_v2"]
+
+
+def e2rnas_v1(
+    base: Method,
+    limit: float = 1.0,
+    adversarial: bool = True,
+    count_params: bool = True,
+    combine: Combine = Mgda(),  # noqa: B008 - frozen
+    epsilon: float = 2 / 255,
+    cost: ExpectedCost | None = None,
+) -> Method:
+    """Fast adversarial training below; validation loss and max(N-hat, L) above, weighted by Eq. 11.
+
+    Where the expected parameters are below L their gradient vanishes, and the whole weight falls to the validation
+    loss: Eq. 11 as it stands would then not move the architecture at all.
+
+    Args:
+        base: whose supernet and schedule it is; its order is 2 in the paper (Eq. 9).
+        limit: L, in millions of parameters of the network that is evaluated (0: "without L").
+        adversarial, count_params: switches of Table 3.
+        combine: Eq. 11; `FixedWeights()` is Table 3 without MGDA, 0.5 each.
+        epsilon: radius of the adversarial training, pixels in [0, 1].
+        cost: how parameters are counted; its limit and bound are set here.
+    """
+    params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
+    upper: tuple[LevelLoss, ...] = (CrossEntropy(), params) if count_params else (CrossEntropy(),)
+    return replace(
+        _on(base, "e2rnas-v1"),
+        lower=AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(),
+        upper=upper,
+        combine=combine,
+    )
+
+
+def e2rnas_v2(
+    base: Method,
+    limit: float = 2.5,
+    flops_limit: float = 425.0,
+    adversarial_below: bool = False,
+    ood_below: bool = True,
+    combine: Combine = Mgda(normalisation="l2", solver="frank_wolfe"),  # noqa: B008 - frozen
+    epsilon: float = 2 / 255,
+    cost: ExpectedCost | None = None,
+) -> Method:
+    """L_tr + L_ood below; validation, OoD and adversarial loss, |N-hat - L| and |F-hat - F| above.
+
+    Args:
+        base: whose supernet and schedule it is; its order is 2 in the paper (Eq. 9).
+        limit, flops_limit: L and F, in millions; S1 of Table I, S2 is 3.5 and 586.
+        adversarial_below, ood_below: switches of Table VI.
+        combine: MGDA by Frank-Wolfe; `FixedWeights()` is Table VI without it, 0.2 each.
+        epsilon: radius of both adversarial losses, pixels in [0, 1].
+        cost: how parameters and FLOPs are counted; limit and bound are set here.
+    """
+    counted = replace(cost or ExpectedCost(nodes=base.nodes), bound="near")
+    train: LevelLoss = AdversarialLoss(epsilon=epsilon) if adversarial_below else CrossEntropy()
+    return replace(
+        _on(base, "e2rnas-v2"),
+        lower=Sum((train, OodLoss())) if ood_below else train,
+        upper=(
+            CrossEntropy(), OodLoss(), AdversarialLoss(epsilon=epsilon), replace(counted, kind="params", limit=limit),
+            replace(counted, kind="flops", limit=flops_limit),
+        ),
+        combine=combine,
+    )  # fmt: skip
+
+
+def _on(base: Method, name: str) -> Method:
+    return replace(base, name=name if base.name == "darts" else f"{name}-{base.name}")

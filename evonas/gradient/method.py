@@ -1,0 +1,196 @@
+"""What a gradient method is made of: stages of a supernet, two levels of losses, and how several become one step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from evonas.errors import ConfigurationError, choose
+from evonas.gradient.losses import CrossEntropy, LevelLoss
+from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
+
+__all__ = ["BilevelConfig", "Combine", "FixedWeights", "Method", "Mgda", "Stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilevelConfig:
+    """How weights and architecture are descended, in turn; the defaults are DARTS's (first order)."""
+
+    search_batch_size: int = 64
+    search_lr: float = 0.025
+    """Of the weights at the beginning of a stage; falls along a cosine, epoch by epoch."""
+    search_lr_min: float = 0.001
+    search_momentum: float = 0.9
+    search_weight_decay: float = 3e-4
+    search_grad_clip: float = 5.0
+    """Largest L2 norm of the weights' gradient."""
+    alpha_lr: float = 3e-4
+    """Of the architecture, by Adam."""
+    alpha_betas: tuple[float, ...] = (0.5, 0.999)
+    alpha_weight_decay: float = 1e-3
+    order: Literal[1, 2] = 1
+    """2: the architecture's gradient goes through one step of the weights."""
+    hessian: Literal["finite", "exact"] = "finite"
+    """Of order 2: by a central difference, or by differentiating twice."""
+    begin_with: Literal["alpha", "weights"] = "alpha"
+    """What an iteration descends first: alpha in DARTS, weights in E2RNAS's Algorithm 1."""
+    portion: float = 0.5
+    """Share of the train part that weights are trained on; the architecture is trained on the rest."""
+
+    def __post_init__(self) -> None:
+        for name in ("search_batch_size", "search_lr", "search_grad_clip", "alpha_lr"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
+        if self.search_batch_size < 2:  # batches of one image are left out, since batch statistics need two
+            raise ConfigurationError(f"expected search_batch_size >= 2, got {self.search_batch_size}")
+        if not 0 <= self.search_lr_min <= self.search_lr:
+            raise ConfigurationError(f"expected search_lr_min in [0, {self.search_lr}], got {self.search_lr_min}")
+        if not 0 <= self.search_momentum < 1 or self.search_weight_decay < 0 or self.alpha_weight_decay < 0:
+            raise ConfigurationError(
+                f"expected search_momentum in [0, 1) and weight decays >= 0, got {self.search_momentum}, "
+                f"{self.search_weight_decay} and {self.alpha_weight_decay}"
+            )
+        if len(self.alpha_betas) != 2 or not all(0 <= beta < 1 for beta in self.alpha_betas):
+            raise ConfigurationError(f"expected two alpha_betas in [0, 1), got {self.alpha_betas}")
+        if self.order not in (1, 2) or self.hessian not in ("finite", "exact"):
+            raise ConfigurationError(
+                f"expected order 1 or 2 and a hessian 'finite' or 'exact', got {self.order} and {self.hessian!r}"
+            )
+        if self.begin_with not in ("alpha", "weights"):
+            raise ConfigurationError(f"expected to begin with 'alpha' or 'weights', got {self.begin_with!r}")
+        if not 0 < self.portion < 1:
+            raise ConfigurationError(f"expected a portion of the images in (0, 1), got {self.portion}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Epochs of one supernet."""
+
+    epochs: int = 50
+    weights_only: int = 0
+    """Epochs at its beginning that leave the architecture alone."""
+    channels: int = 16
+    layers: int = 8
+    keep: int = 8
+    """Operations that its edges have, of those that the last stage found strongest."""
+    skip_dropout: float = 0.0
+    """Dropout on skip_connect at its beginning (P-DARTS)."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 <= self.weights_only <= self.epochs:
+            raise ConfigurationError(
+                f"expected epochs >= 1 and not fewer than those of weights alone, got {self.epochs} and "
+                f"{self.weights_only}"
+            )
+        if not 3 <= self.keep <= 8 or not 0 <= self.skip_dropout < 1:
+            raise ConfigurationError(
+                f"expected 3 to 8 operations an edge and a dropout in [0, 1), got {self.keep} and {self.skip_dropout}"
+            )
+
+    def dropout(self, epoch: int) -> float:
+        """Rate on skip_connect: in the epochs of weights alone on a line to 0 at the stage's end; then from its
+        beginning again, times exp(-0.2) an epoch (P-DARTS's code)."""
+        if epoch < self.weights_only:
+            return self.skip_dropout * (self.epochs - epoch - 1) / self.epochs
+        return self.skip_dropout * math.exp(-0.2 * (epoch - self.weights_only))
+
+
+class Combine(Protocol):
+    """Several gradients -> what each is multiplied by."""
+
+    def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        """(m,) float64 weights for (m, d) gradients of (m,) losses."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedWeights:
+    """The same weights at every step; equal ones of sum 1 unless given."""
+
+    weights: tuple[float, ...] = ()
+
+    def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        m = len(gradients)
+        if self.weights and len(self.weights) != m:
+            raise ConfigurationError(f"expected {m} weights, one for each upper loss, got {self.weights}")
+        return torch.tensor(self.weights or (1 / m,) * m, dtype=torch.float64, device=gradients.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mgda:
+    """Weights of the shortest convex combination: see `mgda_weights` for which of these modes descend."""
+
+    normalisation: Normalisation = "none"
+    solver: str = "exact"
+    applied_to: Literal["raw", "normalised"] = "raw"
+
+    def __post_init__(self) -> None:
+        choose(dict.fromkeys(NORMALISATIONS), self.normalisation, "normalisation")
+        choose(SOLVERS, self.solver, "solver")
+        if self.applied_to not in ("raw", "normalised"):
+            raise ConfigurationError(f"expected weights applied to 'raw' or 'normalised', got {self.applied_to!r}")
+
+    def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        return mgda_weights(gradients, losses, self.normalisation, self.solver, self.applied_to)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A gradient method: a frozen value. `GradientSearch` runs it."""
+
+    name: str
+    stages: tuple[Stage, ...] = (Stage(),)
+    config: BilevelConfig = field(default_factory=BilevelConfig)
+    partial: int = 1
+    """One in so many channels goes through the operations (PC-DARTS's K)."""
+    edge_normalisation: bool = False
+    """Whether the edges of a node have weights of their own (PC-DARTS's beta)."""
+    nodes: int = 4
+    """Intermediate nodes of a cell."""
+    max_skips: int | None = None
+    """Most skip_connects that stay in the normal cell (P-DARTS); None: any."""
+    lower: LevelLoss = field(default_factory=CrossEntropy)
+    upper: tuple[LevelLoss, ...] = (CrossEntropy(),)
+    combine: Combine = field(default_factory=FixedWeights)
+
+    def __post_init__(self) -> None:
+        if not self.stages or not self.upper:
+            raise ConfigurationError(f"expected stages and upper losses of {self.name}, got none")
+        if any(later.keep > earlier.keep for earlier, later in zip(self.stages, self.stages[1:], strict=False)):
+            raise ConfigurationError("expected stages that keep no more operations than those before them")
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether it needs images of none of the classes."""
+        return self.lower.needs_others or any(loss.needs_others for loss in self.upper)
+
+    def place(self, epoch: int) -> tuple[int, int]:
+        """(stage, epoch within it)."""
+        for number, stage in enumerate(self.stages):
+            if epoch < stage.epochs:
+                return number, epoch
+            epoch -= stage.epochs
+        raise ValueError(f"expected an epoch below {self.epochs}, got one {epoch} beyond")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the search follows from but data, seed and machine, as plain values."""
+        return {
+            "name": self.name, "stages": [asdict(stage) for stage in self.stages], "bilevel": asdict(self.config),
+            "partial": self.partial, "edge_normalisation": self.edge_normalisation, "nodes": self.nodes,
+            "max_skips": self.max_skips, "lower": described(self.lower),
+            "upper": [described(loss) for loss in self.upper], "combine": described(self.combine),
+        }  # fmt: skip
+
+
+def described(part: Any) -> dict[str, Any]:
+    """A frozen part by its kind and fields."""
+    inner: Sequence[Any] = getattr(part, "parts", ())
+    values = {"parts": [described(each) for each in inner]} if inner else asdict(part)
+    return {"kind": type(part).__name__, **values}

@@ -1,0 +1,207 @@
+"""Cells of a supernet: every edge holds several operations and gives their weighted sum (DARTS, Liu et al., 2019)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evonas.errors import ConfigurationError
+from evonas.gradient.supernet_depthwise import depthwise
+from evonas.gradient.supernet_sums import Term, add_up
+from evonas.networks.darts import CellPlace
+from evonas.networks.darts_operations import PRIMITIVES, FactorizedReduce, ReluConvBN, SepConv, operation
+
+__all__ = ["MixedCell", "SkipDropout"]
+
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
+
+@dataclass(frozen=True, eq=False)
+class SkipDropout:
+    """Sets elements of identities to zero, and scales the others so that the mean stays (P-DARTS)."""
+
+    rate: float
+    generator: torch.Generator
+    """Draws one number an element, on its own device."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ConfigurationError(f"expected a rate of dropout in [0, 1), got {self.rate}")
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        keep = 1 - self.rate
+        kept = torch.rand(maps.shape, generator=self.generator, device=self.generator.device) < keep
+        return maps * kept.to(maps.device, maps.dtype).div_(keep)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A state of a cell as the edges that leave it read it: computed once for all of them."""
+
+    maps: Tensor
+    """(B, C, H, W) channels that go through operations."""
+    active: Tensor
+    """`maps` after ReLU."""
+    halves: tuple[Tensor, Tensor] | None
+    """Even, and odd, rows and columns of `active`, for edges of stride 2."""
+    pooled: dict[str, Tensor]
+    """By operation; normalised."""
+    passed: Tensor | None
+    """Channels that pass the operations by, in the size of what these give; None: there are none."""
+
+
+class MixedCell(nn.Module):
+    """Two inputs brought to one width, nodes that read all states before them, nodes side by side.
+
+    Batch normalisation has no weights, and follows pooling, too. An edge's operations are those of a network of their
+    own (`networks.darts_operations`) as far as weights go; what edges have in common is computed once.
+
+    Args:
+        operations: (edges, kept) indices into `PRIMITIVES`.
+        sources: (edges,) the state that each edge reads.
+        partial: one channel in so many goes through operations (PC-DARTS).
+    """
+
+    def __init__(
+        self, place: CellPlace, operations: Sequence[Sequence[int]], sources: Sequence[int], partial: int = 1
+    ) -> None:
+        super().__init__()
+        self.reduction = place.reduction
+        self.sources = tuple(sources)
+        self.held = tuple(tuple(PRIMITIVES[index] for index in edge) for edge in operations)
+        self.partial = partial
+        self.channels = place.channels // partial
+        """Of a node, as far as they go through operations."""
+        self.preprocess0 = (
+            FactorizedReduce(place.before_last, place.channels, affine=False)
+            if place.after_reduction
+            else ReluConvBN(place.before_last, place.channels, 1, 1, 0, affine=False)
+        )
+        self.preprocess1 = ReluConvBN(place.last, place.channels, 1, 1, 0, affine=False)
+        self.edges = nn.ModuleList(
+            nn.ModuleDict(
+                {name: operation(name, self.channels, self._stride(source), affine=False)
+                 for name in names if name != "none"}
+            )
+            for names, source in zip(self.held, self.sources, strict=True)
+        )  # fmt: skip
+        self.pool_norms = nn.ModuleList(
+            nn.ModuleDict({pool: nn.BatchNorm2d(self.channels, affine=False) for pool in self._pools(state)})
+            for state in range(max(self.sources) + 1)
+        )
+        """Of every state, for all edges that pool it: their statistics are the same."""
+
+    def forward(
+        self, before_last: Tensor, last: Tensor, weights: Tensor, edge_weights: Tensor | None = None,
+        dropout: SkipDropout | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(B, nodes C, H, W), before ReLU.
+
+        Args:
+            before_last, last: outputs of the two cells before, after ReLU.
+            weights: (edges, kept) of operations.
+            edge_weights: (edges,) what edges are multiplied by; None: 1.
+        """
+        if edge_weights is not None:
+            weights = weights * edge_weights[:, None]
+        shares = [edge.unbind() for edge in weights.unbind()]
+        whole = [None] * len(shares) if edge_weights is None else edge_weights.unbind()
+        nodes = [self._preprocessed(self.preprocess0, before_last), self._preprocessed(self.preprocess1, last)]
+        states: list[State] = []
+        for first in _first_edges(self.sources):
+            states += [self._state(number, nodes[number]) for number in range(len(states), len(nodes))]
+            numbered = list(enumerate(states, start=first))
+            terms = [term for edge, state in numbered for term in self._terms(edge, state, shares[edge], dropout)]
+            passed = [Term(state.passed, whole[edge]) for edge, state in numbered if state.passed is not None]
+            nodes.append(self._node(terms, passed))
+        return torch.cat(nodes[2:], dim=1)
+
+    def _stride(self, source: int) -> int:
+        return 2 if self.reduction and source < 2 else 1
+
+    def _pools(self, state: int) -> list[str]:
+        """Those that edges from this state hold."""
+        leaving = [names for names, source in zip(self.held, self.sources, strict=True) if source == state]
+        return [pool for pool in POOLS if any(pool in names for names in leaving)]
+
+    def _preprocessed(self, part: nn.Module, active: Tensor) -> Tensor:
+        if isinstance(part, FactorizedReduce):
+            return _reduced(part, _halves(active))
+        assert isinstance(part, ReluConvBN)
+        return add_up([_normalised(active, None, *tuple(part)[1:])])
+
+    def _state(self, number: int, maps: Tensor) -> State:
+        stride, passed = self._stride(number), None
+        if self.partial > 1:
+            maps, passed = maps.split([self.channels, maps.shape[1] - self.channels], dim=1)
+            maps = maps.contiguous(memory_format=torch.channels_last)
+            passed = functional.max_pool2d(passed, 2) if stride == 2 else passed
+        active = functional.relu(maps)
+        pooled = {}
+        for name, norm in self.pool_norms[number].items():  # type: ignore[operator, union-attr]
+            edge = next(edge for edge, source in zip(self.edges, self.sources, strict=True) if source == number and name in edge)
+            pooled[name] = norm(edge[name](maps))
+        return State(maps, active, _halves(active) if stride == 2 else None, pooled, passed)
+
+    def _terms(
+        self, edge: int, state: State, shares: Sequence[Tensor], dropout: SkipDropout | None
+    ) -> list[Term]:
+        """What an edge adds to its node."""
+        terms = []
+        for name, share in zip(self.held[edge], shares, strict=True):
+            if name == "none":
+                continue
+            part = self.edges[edge][name]
+            if name in POOLS:
+                terms.append(Term(state.pooled[name], share))
+            elif isinstance(part, nn.Identity):
+                terms.append(Term(state.maps if dropout is None else dropout(state.maps), share))
+            elif isinstance(part, FactorizedReduce):
+                terms.append(Term(_reduced(part, state.halves), share))
+            else:
+                terms.append(self._convolved(part, state, share))
+        return terms
+
+    def _convolved(self, part: nn.Sequential, state: State, share: Tensor) -> Term:
+        """A separable or dilated convolution."""
+        first = part[1]
+        stride, padding, dilation = first.stride[0], first.padding[0], first.dilation[0]
+        if stride == dilation == 2 and state.halves is not None:  # reads even rows and columns alone
+            maps = depthwise(state.halves[0], first.weight, 1, padding // 2, 1, self.training)
+        else:
+            maps = depthwise(state.active, first.weight, stride, padding, dilation, self.training)
+        if isinstance(part, SepConv):
+            maps = functional.relu_(add_up([_normalised(maps, None, *tuple(part)[2:4])]))
+            maps = depthwise(maps, part[5].weight, 1, part[5].padding[0], 1, self.training)
+        return _normalised(maps, share, *tuple(part)[-2:])
+
+    def _node(self, terms: Sequence[Term], passed: Sequence[Term]) -> Tensor:
+        """Sum of the edges into a node; where channels pass by, all channels take turns (PC-DARTS's shuffle)."""
+        if not passed:
+            return add_up(terms)
+        maps = torch.cat([add_up(terms), add_up(passed)], dim=1)
+        apart = maps.unflatten(1, (self.partial, self.channels))
+        return apart.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _first_edges(sources: Sequence[int]) -> list[int]:
+    """The first of the edges into each node."""
+    return [edge for edge, source in enumerate(sources) if source == 0]
+
+
+def _halves(active: Tensor) -> tuple[Tensor, Tensor]:
+    even, odd = (active[:, :, start::2, start::2].contiguous(memory_format=torch.channels_last) for start in (0, 1))
+    return even, odd
+
+
+def _reduced(part: FactorizedReduce, halves: tuple[Tensor, Tensor] | None) -> Tensor:
+    assert halves is not None
+    weights = part.even.weight, part.odd.weight
+    return part.bn(torch.cat([functional.conv2d(half, weight) for half, weight in zip(halves, weights, strict=True)], 1))
+
+
+def _normalised(maps: Tensor, share: Tensor | None, convolution: nn.Module, norm: nn.Module) -> Term:
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return Term(maps, share, convolution, norm)

@@ -1,0 +1,232 @@
+"""Several runs together: the rows of different methods and spaces in one table, on one front, in one picture."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from evonas.errors import ConfigurationError
+from evonas.files import replace_file
+from evonas.report.table import Searched, population_table
+from evonas.report.units import axis_label, axis_scale
+from evonas.search import Entry, ranks
+
+__all__ = ["JointFront", "JointRun", "joint_figure", "joint_front", "write_joint"]
+
+COSTS = ("params", "macs")
+HEAD = ("run", "method", "space", "arch_id", "generation", "rank", "status")
+TAIL = ("params", "macs", "train_seconds", "seed", "data", "genome")
+STYLES = (
+    ("#1f5fbf", "o"), ("#d1602a", "s"), ("#2b8a57", "^"), ("#7a3fb0", "D"), ("#a67c00", "v"), ("#c22f5c", "P"),
+    ("#2a9db0", "X"), ("#555b66", "*"),
+)  # fmt: skip
+"""(colour, marker) of methods."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointRun:
+    """A run, as its folder has it."""
+
+    name: str
+    """How the tables call it."""
+    searched: Searched
+    space: str
+    data: Mapping[str, Any]
+    """name, fingerprint and the numbers of images, as in the run's identity."""
+    measured: Mapping[str, Mapping[str, Any]]
+    """Column -> what exactly was measured."""
+    entries: Sequence[Entry]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What was measured of its rows."""
+        return tuple(dict.fromkeys((*self.searched.objectives, *self.searched.columns, *COSTS)))
+
+
+@dataclass(frozen=True, eq=False)
+class JointFront:
+    """Rows of several runs that all have the same objectives."""
+
+    table: pd.DataFrame
+    """run, method, space, arch_id, generation, rank, status, the objectives, params, macs, train_seconds, seed, data,
+    genome. `rank` counts fronts over all rows, 0 the first. Rows are ordered by rank, then by the objectives, best
+    first, then by run and arch_id."""
+    objectives: tuple[str, ...]
+    maximize: tuple[str, ...]
+    about: Mapping[str, str]
+    """Column -> a few words on what was measured."""
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The rows that no other one dominates."""
+        return self.table[self.table["rank"] == 0]
+
+    @property
+    def methods(self) -> dict[str, tuple[int, int]]:
+        """Method -> (rows on the front, rows), in alphabetical order."""
+        of = self.table.groupby("method")["rank"]
+        return {str(method): (int((rank == 0).sum()), len(rank)) for method, rank in of}
+
+    @property
+    def data(self) -> str:
+        """Names of the data sets."""
+        return ", ".join(sorted(set(self.table["data"])))
+
+
+def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: bool = False) -> JointFront:
+    """The joint front over all rows with status ok that have every objective.
+
+    What is dominated is decided on natural values; a column is maximised where any run says so.
+
+    Raises:
+        ConfigurationError: no run; different data, unless `any_data`; an objective that a run does not have, or that
+            was measured differently; no row at all.
+    """
+    asked = tuple(objectives)
+    if not runs:
+        raise ConfigurationError("expected at least one run folder, got none")
+    if not asked or len(set(asked)) < len(asked):
+        raise ConfigurationError(f"expected different objectives, at least one, got {', '.join(asked) or 'none'}")
+    for run in runs:
+        missing = [name for name in asked if name not in run.columns]
+        if missing:
+            raise ConfigurationError(
+                f"expected {missing[0]} in every run, {run.name} has no such column; it has {', '.join(run.columns)}"
+            )
+        _check_comparable(runs[0], run, asked, any_data)
+    maximize = tuple(
+        name for name in asked
+        if any(name in run.searched.maximize or run.measured.get(name, {}).get("maximize") for run in runs)
+    )  # fmt: skip
+    table = _table(runs, asked, maximize)
+    about = {name: words for run in runs for name in asked if (words := run.searched.about.get(name))}
+    return JointFront(table, asked, maximize, about)
+
+
+def _check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], any_data: bool) -> None:
+    """An error where two runs were scored on different images or in different ways."""
+    if run.data["fingerprint"] != first.data["fingerprint"] and not any_data:
+        raise ConfigurationError(
+            f"expected runs on the same data, got {_data(first)} and {_data(run)}; "
+            "their errors do not compare, --any-data puts them together all the same"
+        )
+    for name in objectives:
+        difference = list(_differences(first.measured.get(name, {}), run.measured.get(name, {})))
+        if difference:
+            what = ", ".join(f"{key} is {there} in {first.name} and {here} in {run.name}"
+                             for key, there, here in difference)  # fmt: skip
+            raise ConfigurationError(f"expected {name} to be measured alike in every run: {what}; leave it out")
+
+
+def _data(run: JointRun) -> str:
+    data = run.data
+    sizes = [f"{data[part]:,} {part}" for part in ("train", "validation") if part in data]
+    return f"{data['name']} in {run.name} ({', '.join([*sizes, data['fingerprint'][:8]])})"
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(key, there, here) of what differs; the words for people only where nothing else does."""
+    keys = dict.fromkeys((*first, *second))
+    found = [
+        (key, first.get(key, "nothing"), second.get(key, "nothing"))
+        for key in keys if key != "maximize" and first.get(key, "") != second.get(key, "")
+    ]  # fmt: skip
+    exact = [each for each in found if each[0] != "about"]
+    yield from exact or found
+
+
+def _table(runs: Sequence[JointRun], objectives: tuple[str, ...], maximize: tuple[str, ...]) -> pd.DataFrame:
+    columns = [*HEAD, *(name for name in objectives if name not in COSTS), *TAIL]
+    tables = []
+    for run in runs:
+        scored = [entry for entry in run.entries if entry.result.ok]
+        found = population_table(scored, run.searched).assign(run=run.name, space=run.space)
+        tables.append(found[found[list(objectives)].notna().all(axis=1)][columns])
+    rows = [row for table in tables for row in table.itertuples(index=False, name=None)]
+    if not rows:
+        raise ConfigurationError(
+            f"expected a row with status ok and {', '.join(objectives)} in {', '.join(run.name for run in runs)}, "
+            "got none"
+        )
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    signs = np.array([-1.0 if name in maximize else 1.0 for name in objectives])
+    values = table[list(objectives)].to_numpy(dtype=np.float64) * signs
+    table["rank"] = pd.Series(ranks(values).tolist(), dtype=object)
+    keys = zip(table["rank"], values.tolist(), table["run"], table["arch_id"], strict=True)
+    order = [number for *_, number in sorted((*key, number) for number, key in enumerate(keys))]
+    return table.iloc[order].reset_index(drop=True)
+
+
+def write_joint(folder: Path, joint: JointFront) -> None:
+    """Write population.csv (all rows), front.csv and front.png, each whole or not at all."""
+    for name, table in (("population.csv", joint.table), ("front.csv", joint.front)):
+        text = table.to_csv(index=False, lineterminator="\n")
+        replace_file(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+    figure = joint_figure(joint)
+    replace_file(
+        folder / "front.png",
+        lambda file: figure.savefig(file, format="png", dpi=120, metadata={"Software": "evonas"}),
+    )
+
+
+def joint_figure(joint: JointFront) -> Figure:
+    """One panel for every pair of objectives, one colour and mark a method: dark and large on the front."""
+    lone = next(name for name in (*COSTS, "") if name not in joint.objectives)
+    pairs = list(combinations(joint.objectives, 2)) or [(joint.objectives[0], lone)]
+    across = min(len(pairs), 3)
+    down = -(-len(pairs) // across)
+    figure = Figure(figsize=(max(6.0 * across, 7.0), 4.5 * down + 0.8), layout="constrained")
+    for number, (vertical, horizontal) in enumerate(pairs, start=1):
+        axes = figure.add_subplot(down, across, number)
+        _panel(axes, joint, horizontal, vertical)
+        axes.set(xlabel=_label(horizontal, joint), ylabel=_label(vertical, joint))
+    handles = [
+        Line2D([], [], linestyle="", color=colour, marker=marker, markeredgecolor="black", markersize=7,
+               label=f"{method}: {first} of {count}")
+        for (method, (first, count)), (colour, marker) in _styled(joint)
+    ]  # fmt: skip
+    title = "dark: on the joint front, so many of so many; pale: dominated"
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), title=title)
+    figure.suptitle(f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
+    return figure
+
+
+def _styled(joint: JointFront) -> Iterator[tuple[tuple[str, tuple[int, int]], tuple[str, str]]]:
+    repeated = STYLES * (1 + len(joint.methods) // len(STYLES))
+    return zip(joint.methods.items(), repeated, strict=False)
+
+
+def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> None:
+    for (method, _), (colour, marker) in _styled(joint):
+        own = joint.table[joint.table["method"] == method]
+        for rows, size, alpha, edge, above in (
+            (own[own["rank"] != 0], 26, 0.45, "none", 2), (own[own["rank"] == 0], 52, 0.95, "black", 3),
+        ):  # fmt: skip
+            x, y = (rows[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))
+            axes.scatter(x, y, s=size, color=colour, marker=marker, alpha=alpha, edgecolors=edge, linewidths=0.7,
+                         zorder=above)  # fmt: skip
+    if len(joint.objectives) == 2 and not joint.maximize:
+        steps = joint.front.sort_values(list(reversed(joint.objectives)))
+        x, y = (steps[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))
+        axes.step(x, y, where="post", color="0.5", linewidth=1, zorder=1)
+    for name, scale, axis in ((horizontal, axes.set_xscale, axes.xaxis), (vertical, axes.set_yscale, axes.yaxis)):
+        values = joint.table[name].astype(float)
+        if name in COSTS and values.min() > 0 and values.max() > 20 * values.min():
+            scale("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(0.06)
+    axes.grid(alpha=0.3)
+
+
+def _label(name: str, joint: JointFront) -> str:
+    """Name and unit, which way is better where that is upwards, and below what was measured."""
+    words = axis_label(name) + (", larger is better" if name in joint.maximize else "")
+    return f"{words}\n{joint.about[name]}" if name in joint.about else words

@@ -1,0 +1,239 @@
+"""Searches by gradient: cells found by descent, then scored and written down as every other search's."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from evonas.data import Dataset, load_data
+from evonas.data.out_of_distribution import load_others, resolve_others
+from evonas.errors import ConfigurationError
+from evonas.evaluation import Evaluator, TrainFromScratch
+from evonas.gradient import Method
+from evonas.networks.darts import Genotype
+from evonas.objectives import OodAupr
+from evonas.runs.beginning import (
+    data_identity,
+    data_name,
+    refuse_another_method,
+    run_folder,
+    settings_as_json,
+    settings_from_json,
+)
+from evonas.runs.checkpoint import stored_identity
+from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
+from evonas.runs.folder import RunFolder
+from evonas.runs.gradient_cells import WHAT, CellSearch, find_cells
+from evonas.runs.gradient_settings import DartsSettings, E2rnasSettings, GradientSettings
+from evonas.runs.objectives import identity_of, make_objectives
+from evonas.runs.retrain_cells import FoundCells, check_retraining_cells, others_for_retraining, retrain_cells
+from evonas.runs.search import Plan, columns_of, run_search
+from evonas.search import EvolutionConfig, refuse_another_run
+from evonas.spaces import DartsSpace
+from evonas.training import TrainingConfig
+from evonas.types import Genome
+
+__all__ = ["plan_gradient", "prepare_gradient", "run_gradient", "stored_gradient"]
+
+
+class Prepared(NamedTuple):
+    """A run, ready to search its cells."""
+
+    settings: GradientSettings
+    folder: RunFolder
+    hardware: Hardware
+    searches: tuple[CellSearch, ...]
+    space: DartsSpace
+    data: Dataset
+    others: Dataset | None
+    training: TrainingConfig
+    """Of the networks that are scored, with a resolved precision."""
+    known: dict[str, Any]
+    """The run's identity, but for the cells and what is measured."""
+    notes: tuple[str, ...]
+
+
+def run_gradient(settings: GradientSettings, console: Console | None = None) -> None:
+    """Search cells, score them, and train them again where that is asked for; each goes on where it was stopped.
+
+    Raises:
+        EvonasError: see `find_cells`, `run_search` and `retrain_cells`.
+        Interrupted: a signal came; the same command continues.
+    """
+    console = console or Console()
+    prepared = prepare_gradient(settings)
+    for note in prepared.notes:
+        console.out(note, highlight=False)
+    if prepared.hardware.here != prepared.hardware.device:
+        raise ConfigurationError(
+            "expected a GPU where cells are searched, this process has none; start it on a machine with one, "
+            "such as with `ray job submit --entrypoint-num-gpus 1`"
+        )
+    others = _before_retraining(prepared, console) if prepared.settings.after.retrain else None
+    found = [find_cells(prepared.folder.path, search, console) for search in prepared.searches]
+    plan = plan_gradient(prepared, [_genome(prepared.space, genotype) for genotype, _ in found])
+    run_search(plan, prepared.folder, make_executor(prepared.settings.execution, prepared.hardware), console)
+    if prepared.settings.after.retrain:
+        names = [f"{plan.method} {search.label}".strip() for search in prepared.searches]
+        cells = [FoundCells(name, *each) for name, each in zip(names, found, strict=True)]
+        retrain_cells(prepared.folder, plan, prepared.settings.after, cells, others, console)
+
+
+def prepare_gradient(settings: GradientSettings) -> Prepared:
+    """What settings describe, every `auto` resolved: as the folder's run was created, where there is one."""
+    name, because = data_name(settings.data, settings.data_root, settings.out)
+    label = method_name(settings)
+    folder = run_folder(settings.out, label, name, settings.preset, settings.seed)
+    identity = folder.stored().get("identity", {})
+    refuse_another_method(folder, identity, label)
+    begun = identity or _begun(folder.path)
+    hardware = resolve_hardware(settings.execution, begun)
+    split_seed = settings.seed if settings.split_seed is None else settings.split_seed
+    data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
+    methods = settings.methods(data.image_size)
+    others, others_note = _others(settings, data, identity, methods)
+    precision, precision_note = _search_precision(settings, hardware, begun, methods)
+    training, training_note = _training(settings, hardware, identity)
+    searches = tuple(
+        CellSearch(
+            label=each, method=method, data=data, others=others if method.needs_others else None, seed=settings.seed,
+            device=hardware.here, threads=hardware.threads, precision=precision,
+        )
+        for each, method in methods.items()
+    )  # fmt: skip
+    space = settings.space(next(iter(methods.values())).nodes, data.image_size)
+    known = {
+        "method": label,
+        "space": {"name": space.name, **asdict(space)},
+        "data": data_identity(data),
+        "others": None if others is None else {"name": others.name, "fingerprint": others.fingerprint},
+        "cells": {search.label: search.identity() for search in searches},
+        "training": {"recipe": "standard", **training.identity()},
+        "seed": settings.seed,
+        "device": torch.device(hardware.device).type,
+        "threads": hardware.threads,
+    }
+    if identity:  # before cells are searched for a run that is then refused
+        refuse_another_run(folder.journal, {name: identity.get(name, "nothing") for name in known}, known)
+    notes = tuple(filter(None, (because, others_note, precision_note, training_note, hardware.note)))
+    return Prepared(settings, folder, hardware, searches, space, data, others, training, known, notes)
+
+
+def plan_gradient(prepared: Prepared, genomes: list[Genome]) -> Plan:
+    """The scoring of cells that were found."""
+    settings, hardware, data, space = prepared.settings, prepared.hardware, prepared.data, prepared.space
+    ood = None
+    if prepared.others is not None and OodAupr.name in settings.objectives:
+        ood = OodAupr.of(prepared.others, data, seed=settings.seed)
+    objectives = make_objectives(settings.objectives, settings.attacks, "fp32", None, ood)
+    columns = columns_of(objectives, space, data.n_classes)
+    maximize = [name for name in settings.objectives if columns[name].maximize]
+    first = tuple(dict.fromkeys(tuple(genome.tolist()) for genome in genomes))
+    search = EvolutionConfig(population=len(first), generations=0, objectives=settings.objectives, seed=settings.seed)
+    return Plan(
+        method=method_name(settings),
+        space=space,
+        evaluator=Evaluator(
+            TrainFromScratch(space, data, prepared.training, hardware.device), objectives, hardware.threads
+        ),
+        search=search,
+        data_name=data.name,
+        n_classes=data.n_classes,
+        settings=settings_as_json(settings),
+        notes=prepared.notes,
+        first=first,
+        retry_failed=settings.retry_failed,
+        identity={
+            **prepared.known,
+            "objectives": {part.name: identity_of(part) for part in objectives},
+            "search": {
+                **search.identity(), "maximize": maximize, "first": [" ".join(map(str, genome)) for genome in first]
+            },
+        },
+    )  # fmt: skip
+
+
+def stored_gradient(path: Path, config: Mapping[str, Any]) -> Plan:
+    """The plan of the run in folder `path`, from its config.json; its cells are those of its journal."""
+    kind = E2rnasSettings if str(config["identity"]["method"]).startswith("e2rnas") else DartsSettings
+    settings = settings_from_json(kind, config["settings"])
+    here = ExecutionSettings(device=settings.execution.device, threads=settings.execution.threads, executor="local")
+    prepared = prepare_gradient(replace(settings, out=path, execution=here))
+    first = config["identity"]["search"]["first"]
+    return plan_gradient(prepared, [np.array(text.split(), dtype=np.int64) for text in first])
+
+
+def _before_retraining(prepared: Prepared, console: Console) -> Dataset:
+    """The images of none of the classes that AUPR is measured with; what would stop `retrain_cells` is raised now."""
+    settings, data = prepared.settings, prepared.data
+    others, note = others_for_retraining(settings.ood_data, data, settings.data_root, settings.seed, prepared.others)
+    if note:
+        console.out(note, highlight=False)
+    check_retraining_cells(settings.after, prepared.space, data, others, settings.seed)
+    return others
+
+
+def method_name(settings: GradientSettings) -> str:
+    """Of the run's rows: `darts`, `e2rnas-v2`, `e2rnas-v2-pdarts`."""
+    return next(iter(settings.methods(32).values())).name
+
+
+def _genome(space: DartsSpace, genotype: Genotype) -> Genome:
+    return space.canonical(space.from_genotype(genotype))
+
+
+def _others(
+    settings: GradientSettings, data: Dataset, identity: Mapping[str, Any], methods: Mapping[str, Method]
+) -> tuple[Dataset | None, str]:
+    """Images of none of the classes where anything needs them, and a line where they were chosen for the user."""
+    needed = any(method.needs_others for method in methods.values()) or OodAupr.name in settings.objectives
+    if not needed:
+        return None, ""
+    begun = (identity.get("others") or {}).get("name")
+    if settings.ood_data == "auto" and begun:
+        name, note = begun, f"out-of-distribution images: {begun}, as this run was started with"
+    else:
+        name, note = resolve_others(settings.ood_data, data.name, settings.data_root)
+    return load_others(name, data, settings.data_root, settings.seed), note
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """What a search of cells settles before its cells have a journal."""
+    paths = sorted(folder.glob("search*.pt"))
+    if not paths:
+        return {}
+    cells = stored_identity(paths[0], WHAT)
+    return {"device": cells["device"], "threads": cells["threads"], "cells": {"": cells}}
+
+
+def _search_precision(
+    settings: GradientSettings, hardware: Hardware, identity: Mapping[str, Any], methods: Mapping[str, Method]
+) -> tuple[str, str]:
+    asked = settings.levels.search_precision
+    if asked == "auto" and identity:
+        precision = next(iter(identity["cells"].values()))["precision"]
+        return precision, f"precision of the search: {precision}, as this run was started with"
+    second = any(method.config.order == 2 for method in methods.values())
+    if second and asked == "bf16" and any(method.config.hessian == "finite" for method in methods.values()):
+        raise ConfigurationError(
+            "expected --search-precision fp32 with second order, whose differences bf16 cannot resolve, got bf16"
+        )
+    if second and asked == "auto":
+        return "fp32", "precision of the search: fp32, which second order needs"
+    precision, note = hardware.precision(asked, settings.execution.gpus_per_task, depthwise=True)
+    return precision, note and f"search: {note}"
+
+
+def _training(
+    settings: GradientSettings, hardware: Hardware, identity: Mapping[str, Any]
+) -> tuple[TrainingConfig, str]:
+    training = settings.training
+    if training.precision == "auto" and identity:
+        precision = identity["training"]["precision"]
+        return replace(training, precision=precision), f"precision: {precision}, as this run was started with"
+    precision, note = hardware.precision(training.precision, settings.execution.gpus_per_task, depthwise=True)
+    return replace(training, precision=precision), note

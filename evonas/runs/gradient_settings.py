@@ -1,0 +1,221 @@
+"""What the gradient methods are run with: the command lines are made from it, and config.json keeps it."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from evonas.errors import ConfigurationError, choose
+from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
+from evonas.gradient.method import Combine
+from evonas.gradient.mgda import Normalisation
+from evonas.objectives import OBJECTIVES, AdversarialSetError
+from evonas.runs.cell_settings import CellRetrainSettings, CellSettings
+from evonas.runs.execution import ExecutionSettings
+from evonas.runs.objectives import AttackSettings
+from evonas.spaces import DartsSpace
+from evonas.training import TrainingConfig
+from evonas.training.precision import PRECISIONS
+
+__all__ = ["DARTS_PRESETS", "E2RNAS_PRESETS", "DartsSettings", "E2rnasSettings", "GradientSettings", "LevelSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelSettings:
+    """The search's schedule: what is not given is the method's own."""
+
+    search_epochs: int | None = None
+    """Of every stage of the supernet."""
+    weights_only: int | None = None
+    """Epochs at the beginning of every stage that leave the architecture alone."""
+    search_channels: int | None = None
+    """Of the supernet's first cell."""
+    search_layers: int | None = None
+    """Cells of the first stage's supernet; further stages are deeper in proportion."""
+    search_batch_size: int | None = None
+    search_lr: float | None = None
+    """Of the supernet's weights at the beginning of a stage."""
+    alpha_lr: float | None = None
+    """Of the architecture, by Adam."""
+    order: Literal[1, 2] | None = None
+    """2: the architecture's gradient goes through one step of the weights."""
+    hessian: Literal["finite", "exact"] | None = None
+    """Of order 2: by a central difference, or by differentiating twice."""
+    begin_with: Literal["alpha", "weights"] | None = None
+    """What an iteration descends first."""
+    portion: float | None = None
+    """Share of the train part that weights are trained on; the architecture is trained on the rest."""
+    nodes: int | None = None
+    """Intermediate nodes of a cell."""
+    search_precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
+
+    def __post_init__(self) -> None:
+        if self.search_precision not in PRECISIONS:
+            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
+
+    def applied(self, method: Method) -> Method:
+        """The method with what was given."""
+        first = method.stages[0].layers
+        of_stage = {"epochs": self.search_epochs, "channels": self.search_channels, "weights_only": self.weights_only}
+        stages = []
+        for stage in method.stages:
+            given = _given(of_stage)
+            if self.search_layers is not None:
+                given["layers"] = round(stage.layers * self.search_layers / first)
+            if self.search_epochs is not None and self.weights_only is None:  # in proportion
+                given["weights_only"] = stage.weights_only * self.search_epochs // stage.epochs
+            stages.append(replace(stage, **given))
+        names = ("search_batch_size", "search_lr", "alpha_lr", "order", "hessian", "begin_with", "portion")
+        given = _given({name: getattr(self, name) for name in names})
+        if self.search_lr is not None:
+            given["search_lr_min"] = min(method.config.search_lr_min, self.search_lr)
+        config = replace(method.config, **given)
+        return replace(method, stages=tuple(stages), config=config, nodes=self.nodes or method.nodes)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSettings:
+    """What all searches by gradient have in common."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: minutes on two cores. paper: the method's own schedule and networks."""
+    data: str = "auto"
+    """auto (CIFAR-10 where it is, else digits), digits, cifar10, cifar100, svhn, mnist, fashion_mnist or npz:PATH."""
+    data_root: Path | None = None
+    """Where data sets lie or are downloaded to; else the variable EVONAS_DATA, else ./data."""
+    ood_data: str = "auto"
+    """Images of none of the classes: a data set's name, noise, or auto (SVHN where it is, else what is there)."""
+    train_limit: int | None = None
+    """Train on a class-balanced subset of so many images."""
+    val_limit: int | None = None
+    """Score on a class-balanced subset of so many images."""
+    split_seed: int | None = None
+    """Seed of the data's parts; the run's own, unless given."""
+    seed: int = 0
+    levels: LevelSettings = field(default_factory=LevelSettings)
+    objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
+    """Columns that the cells found are scored on, as those of every other search."""
+    cells: CellSettings = field(default_factory=CellSettings)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Of the network that is scored: the cells at the width and depth of `cells`."""
+    attacks: AttackSettings = field(default_factory=AttackSettings)
+    after: CellRetrainSettings = field(default_factory=CellRetrainSettings)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    out: Path | None = None
+    """The run's folder; runs/METHOD-DATA-PRESET-seedN unless given."""
+    retry_failed: bool = False
+    """Score again what the journal has as failed."""
+
+    def __post_init__(self) -> None:
+        for name in self.objectives:
+            choose(OBJECTIVES, name, "objective")
+        if AdversarialSetError.name in self.objectives:
+            raise ConfigurationError(
+                f"expected objectives without a set for gradient methods, got {AdversarialSetError.name}; "
+                "see roco_cifar10.py"
+            )
+        self.methods(32)
+
+    def space(self, nodes: int, image_size: int) -> DartsSpace:
+        """Of the networks that are scored."""
+        return DartsSpace(self.cells.eval_channels, self.cells.eval_layers, nodes, image_size=image_size)
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        """Label -> a search of its own; the label is empty where there is one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsSettings(GradientSettings):
+    """DARTS, PC-DARTS or P-DARTS finds cells by descent of the validation loss."""
+
+    method: Literal["darts", "pcdarts", "pdarts"] = "darts"
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        return {"": self.levels.applied(METHODS[self.method]())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class E2rnasSettings(GradientSettings):
+    """E2RNAS finds cells by descent of several objectives: accurate, robust and of a wanted size."""
+
+    version: Literal[1, 2] = 2
+    """1: adversarial training below, two objectives above. 2: OoD training below, five objectives above."""
+    base: Literal["darts", "pcdarts", "pdarts"] = "darts"
+    """Whose supernet and schedule it is built on (version 2, Table IV)."""
+    L: float | None = None
+    """Millions of parameters: 1 in version 1, 2.5 (S1; 3.5 for S2) in version 2, unless given."""
+    F: float = 425.0
+    """Version 2: millions of FLOPs (425 for S1, 586 for S2)."""
+    sweep_L: tuple[float, ...] = ()
+    """One search for each of these L (version 1, Fig. 4), all in one table."""
+    search_epsilon: float = 2 / 255
+    """Radius of the adversarial losses, pixels in [0, 1]."""
+    adversarial_below: bool | None = None
+    """Adversarial training of weights: on in version 1 (Table 3: w/o adv), off in version 2 (Table VI: AT in LL)."""
+    ood_below: bool = True
+    """Version 2: OoD loss of the weights (Table VI: w/o OoD in LL)."""
+    count_params: bool = True
+    """Version 1: parameters as an objective (Table 3: w/o nop)."""
+    mgda: bool = True
+    """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
+    normalisation: Normalisation | None = None
+    """Of gradients before MGDA: none in version 1, l2 in version 2, unless given; loss and loss+ are there, too."""
+    solver: Literal["exact", "frank_wolfe"] | None = None
+    """Of MGDA: exact in version 1 (Eq. 11), frank_wolfe in version 2, unless given."""
+    weights_on: Literal["raw", "normalised"] = "raw"
+    """What MGDA's weights multiply; with normalised gradients only `normalised` is sure to descend."""
+    cost_channels: int = 36
+    """Width of the network whose parameters and FLOPs are expected."""
+    cost_layers: int = 20
+    """Its cells."""
+
+    def __post_init__(self) -> None:
+        if self.sweep_L and self.L is not None:
+            raise ConfigurationError(f"expected --L or --sweep-L, got both: {self.L} and {self.sweep_L}")
+        if len(set(self.sweep_L)) < len(self.sweep_L):
+            raise ConfigurationError(f"expected different L in --sweep-L, got {self.sweep_L}")
+        super().__post_init__()
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        usual = 1.0 if self.version == 1 else 2.5
+        limits = {f"L{limit:g}": limit for limit in self.sweep_L} or {"": usual if self.L is None else self.L}
+        return {label: self._method(limit, image_size) for label, limit in limits.items()}
+
+    def _method(self, limit: float, image_size: int) -> Method:
+        base = METHODS[self.base]()
+        if self.base == "darts":
+            base = replace(base, config=replace(base.config, order=2))  # Eq. 9
+        base = self.levels.applied(replace(base, config=replace(base.config, begin_with="weights")))
+        cost = ExpectedCost(
+            channels=self.cost_channels, layers=self.cost_layers, nodes=base.nodes, image_size=image_size
+        )
+        first = self.version == 1
+        mgda = Mgda(
+            normalisation=self.normalisation or ("none" if first else "l2"),
+            solver=self.solver or ("exact" if first else "frank_wolfe"), applied_to=self.weights_on,
+        )  # fmt: skip
+        combine: Combine = mgda if self.mgda else FixedWeights()
+        below = first if self.adversarial_below is None else self.adversarial_below
+        if first:
+            return e2rnas_v1(base, limit, below, self.count_params, combine, self.search_epsilon, cost)
+        return e2rnas_v2(base, limit, self.F, below, self.ood_below, combine, self.search_epsilon, cost)
+
+
+QUICK = {
+    "levels": LevelSettings(search_epochs=4, search_channels=4, search_layers=5, search_batch_size=32),
+    "train_limit": 1000,
+    "val_limit": 250,
+    "cells": CellSettings(eval_channels=8, eval_layers=5),
+    "training": TrainingConfig(epochs=6, batch_size=32, lr=0.05),
+    "after": CellRetrainSettings(retrain_epochs=6, retrain_batch_size=32, cutout=8, test_limit=200),
+}
+"""For minutes on two cores."""
+
+DARTS_PRESETS = {"quick": DartsSettings(**QUICK), "paper": DartsSettings(preset="paper")}  # type: ignore[arg-type]
+E2RNAS_PRESETS = {"quick": E2rnasSettings(**QUICK), "paper": E2rnasSettings(preset="paper")}  # type: ignore[arg-type]
+"""`paper` is every default: the papers' schedules, and rows of 25 epochs at the width and depth of their evaluation."""

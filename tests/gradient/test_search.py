@@ -1,0 +1,222 @@
+"""The bilevel loop: what each level moves, stages, continuing, and the paths of E2RNAS."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from evonas.data import Augmentation, DevicePart
+from evonas.errors import ConfigurationError
+from evonas.gradient import (
+    ExpectedCost,
+    FixedWeights,
+    GradientSearch,
+    Method,
+    SearchData,
+    darts,
+    derive_genotype,
+    e2rnas_v1,
+    e2rnas_v2,
+    halves,
+    pcdarts,
+    pdarts,
+)
+from evonas.gradient.search import _without_weakest_skip
+from evonas.networks.darts_operations import PRIMITIVES
+
+CPU = torch.device("cpu")
+
+
+def images(n: int, seed: int) -> DevicePart:
+    drawn = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (n, 8, 8, 3), generator=drawn, dtype=torch.uint8)
+    return DevicePart.of(pixels, torch.arange(n) % 3)
+
+
+def data() -> SearchData:
+    below, above = halves(images(24, 0), 0.5)
+    return SearchData(below, above, images(16, 1), Augmentation(padding=1), 3, ((0.5,) * 3, (0.25,) * 3))
+
+
+def tiny(method: Method, **config: Any) -> Method:
+    """Two nodes, a few channels, two epochs of one step a stage."""
+    channels = 4 * method.partial
+    stages = tuple(
+        replace(stage, epochs=2, weights_only=min(stage.weights_only, 1), channels=channels, layers=3)
+        for stage in method.stages
+    )
+    changed = {"search_batch_size": 12, "alpha_lr": 0.05, **config}
+    return replace(method, stages=stages, nodes=2, config=replace(method.config, **changed))
+
+
+def searching(method: Method, seed: int = 0) -> GradientSearch:
+    return GradientSearch(method, data(), seed, CPU)
+
+
+def run(search: GradientSearch) -> list[dict[str, float]]:
+    rows = []
+    while not search.done:
+        rows.append(search.run_epoch())
+    return rows
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+METHODS = {
+    "darts": tiny(darts()),
+    "darts, second order": tiny(darts(2)),
+    "darts, exact": tiny(darts(2), hessian="exact"),
+    "pcdarts": tiny(pcdarts()),
+    "pdarts": tiny(pdarts()),
+    "e2rnas v1": e2rnas_v1(tiny(darts(2), begin_with="weights")),
+    "e2rnas v2": e2rnas_v2(tiny(darts(2), begin_with="weights")),
+    "e2rnas v2 on pdarts": e2rnas_v2(tiny(pdarts(), begin_with="weights")),
+    "e2rnas v2 on pcdarts": e2rnas_v2(tiny(pcdarts()), combine=FixedWeights()),
+}
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
+    whole, rows = searching(METHODS[name]), []
+    for _ in range(METHODS[name].epochs):
+        state = io.BytesIO()
+        torch.save(whole.state(), state)
+        state.seek(0)
+        continued = searching(METHODS[name], seed=0)
+        continued.restore(torch.load(state, weights_only=True))
+        rows.append(whole.run_epoch())
+        assert continued.run_epoch() == rows[-1]
+        assert same(continued.state(), whole.state())
+    assert whole.done
+    assert continued.genotype == whole.genotype
+    assert searching(METHODS[name], seed=1).run_epoch() != rows[0]
+
+
+def test_rows_of_a_search() -> None:
+    method = METHODS["e2rnas v2"]
+    rows = run(searching(method))
+    names = ["loss", "ood_loss", "adversarial_loss", "params_loss", "flops_loss"]
+    assert [*rows[0]] == [
+        "learning_rate", "train_loss", *(f"{kind}_{name}" for name in names for kind in ("upper", "weight"))
+    ]  # fmt: skip
+    assert rows[0]["learning_rate"] == 0.025
+    assert rows[1]["learning_rate"] == pytest.approx((0.025 + 0.001) / 2)
+    for row in rows:
+        assert sum(row[f"weight_{name}"] for name in names) == pytest.approx(1)
+
+
+def test_epochs_of_weights_alone_leave_the_architecture_alone() -> None:
+    search = searching(METHODS["pcdarts"])
+    before = [parameter.clone() for parameter in search.architecture.parameters()]
+    row = search.run_epoch()
+    assert all(map(torch.equal, before, search.architecture.parameters()))
+    assert "upper_loss" not in row
+    search.run_epoch()
+    assert not any(map(torch.equal, before, search.architecture.parameters()))
+
+
+def test_stages_keep_the_strongest_operations() -> None:
+    method = METHODS["pdarts"]
+    search = searching(method)
+    for stage, following in zip(method.stages, method.stages[1:], strict=False):
+        for _ in range(stage.epochs):
+            last = search
+            last.run_epoch()
+        kept = search.supernet.plan.held
+        strongest = search.history[-1].topk(following.keep, dim=2).indices.sort(dim=2).values
+        assert [[list(edge) for edge in cell] for cell in kept] == strongest.tolist()
+        probabilities = search.probabilities()
+        assert bool(((probabilities > 0).sum(dim=2) == following.keep).all())
+
+
+def test_skips_beyond_the_most_are_replaced_from_the_weakest() -> None:
+    """Node 2 reads both inputs, node 3 two of three: skips everywhere but for what comes next, sep_conv_3x3."""
+    skip, sep = PRIMITIVES.index("skip_connect"), PRIMITIVES.index("sep_conv_3x3")
+    alpha = torch.zeros(5, 8, dtype=torch.float64)
+    alpha[:, skip] = torch.tensor([4.0, 3.0, 5.0, 6.0, -9.0])
+    alpha[:, sep] = 1.0
+    found = derive_genotype(alpha, alpha)
+    assert [operation for operation, _ in found.normal] == ["skip_connect"] * 4
+    changed = _without_weakest_skip(alpha, found)
+    again = derive_genotype(changed, alpha)
+    assert again.normal == (("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 1), ("skip_connect", 0))
+    left = [index for index in range(1, 8) if index != skip]
+    torch.testing.assert_close(changed.softmax(1)[:, left], alpha.softmax(1)[:, left])  # nothing else is touched
+
+
+def test_at_most_two_skips_stay_in_the_normal_cell() -> None:
+    search = searching(replace(METHODS["pdarts"], max_skips=1))
+    with torch.no_grad():
+        search.architecture.alpha_normal[:, PRIMITIVES.index("skip_connect")] = 3.0
+        search.architecture.alpha_reduce[:, PRIMITIVES.index("skip_connect")] = 3.0
+    found = search.genotype
+    assert sum(operation == "skip_connect" for operation, _ in found.normal) == 1
+    assert sum(operation == "skip_connect" for operation, _ in found.reduce) == 4
+
+
+def path(method: Method) -> Tensor:
+    search = searching(method)
+    run(search)
+    return torch.stack(search.history)
+
+
+def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
+    """E2RNAS v1: the path of the validation loss alone, bit for bit; above the limit it is another one."""
+    base = tiny(darts(2), begin_with="weights")
+    alone = path(e2rnas_v1(base, count_params=False))
+    assert torch.equal(path(e2rnas_v1(base, limit=100.0)), alone)
+    assert not torch.equal(path(e2rnas_v1(base, limit=0.0)), alone)
+
+
+@pytest.mark.parametrize("limit", [0.0, 100.0])
+def test_expected_parameters_move_toward_their_limit(limit: float) -> None:
+    """E2RNAS v2, from both sides; and v1 from above."""
+    base = tiny(darts(2), begin_with="weights")
+    methods = [e2rnas_v2(base, limit=limit, flops_limit=1e4 * limit)]
+    methods += [e2rnas_v1(base, limit=limit)] if limit == 0 else []
+    for method in methods:
+        steps = path(method).double()
+        first, last = (float(ExpectedCost(nodes=2).expected(step)) for step in (steps[0], steps[-1]))
+        assert abs(last - limit) < abs(first - limit)
+
+
+def test_a_method_that_needs_other_images_says_so() -> None:
+    without = replace(data(), others=None)
+    with pytest.raises(ConfigurationError, match="expected images of none of the classes for e2rnas-v2, got none"):
+        GradientSearch(METHODS["e2rnas v2"], without, 0, CPU)
+
+
+def test_halves_are_cut_by_index() -> None:
+    below, above = halves(images(10, 0), 0.55)
+    assert (len(below), len(above)) == (5, 5)
+    assert torch.equal(torch.cat([below.images, above.images]), images(10, 0).images)
+
+
+def test_running_statistics_are_those_of_the_training_alone() -> None:
+    """The architecture's step and attacks leave no trace in them."""
+    search = searching(e2rnas_v2(tiny(darts(2))))
+    below, above = next(search._batches())
+    search.supernet.train()
+    search._drawn = torch.Generator().manual_seed(0)
+    kept = {name: value.clone() for name, value in search.supernet.state_dict().items()}
+    search._upper_gradients(below, above, 0.1, list(search.architecture.parameters()))
+    assert same(kept, dict(search.supernet.state_dict()))
