@@ -120,9 +120,9 @@ def compare_descent(args: argparse.Namespace) -> bool:
     points = 0
     while not search.done:
         search.run_epoch()
-        search._drawn = torch.Generator().manual_seed(search.epoch)
-        for below, above in list(search._batches())[: args.points]:
-            found = search._upper_gradients(below, above, 0.0, list(search.architecture.parameters()))
+        search.levels.begin_epoch(0.0, 0.0, torch.Generator().manual_seed(search.epoch))
+        for below, above in list(search.batches())[: args.points]:
+            found = search.levels.upper_gradients(below, above)
             gradients = found.gradients.double()
             points += 1
             for name, (combine, _) in ways.items():

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from evonas.errors import ConfigurationError
+from evonas.networks.darts import Genotype
 from evonas.networks.darts_operations import PRIMITIVES
 
-__all__ = ["Architecture", "Mixture", "Operations", "Scores", "SupernetPlan"]
+__all__ = ["Architecture", "Mixture", "Operations", "Scores", "SupernetPlan", "one_hot"]
 
 Operations = tuple[tuple[tuple[int, ...], ...], ...]
-"""(2, edges, kept) ascending indices into `PRIMITIVES`: what every edge of the normal and of the reduction cell holds."""
+"""(2, edges, kept) ascending indices into `PRIMITIVES`: what edges of the normal and of the reduction cell hold."""
 
 INITIAL_DEVIATION = 1e-3
 """Of alpha and beta (DARTS)."""
@@ -87,6 +88,32 @@ class Mixture:
     reduce_edges: Tensor | None = None
 
 
+def one_hot(plan: SupernetPlan, genotype: Genotype) -> Mixture:
+    """The mixture under which a supernet computes what the genotype's network does: 1 for what it keeps, 0 elsewhere.
+
+    Pooling is normalised there, which in the network it is not, and the network's normalisations have weights.
+
+    Raises:
+        ConfigurationError (a ValueError): the genotype has other nodes, or operations that the plan does not hold.
+    """
+    tables, nodes = [], tuple(range(2, 2 + plan.nodes))
+    for held, pairs, concat in zip(
+        plan.held, (genotype.normal, genotype.reduce), (genotype.normal_concat, genotype.reduce_concat), strict=True
+    ):
+        if concat != nodes or len(pairs) != 2 * plan.nodes:
+            raise ConfigurationError(
+                f"expected cells whose outputs are nodes {nodes}, got {len(pairs) // 2} and {concat}"
+            )
+        table = torch.zeros(len(held), len(held[0]))
+        for number, (name, source) in enumerate(pairs):
+            edge = sum(range(2, 2 + number // 2)) + source
+            if PRIMITIVES.index(name) not in held[edge]:
+                raise ConfigurationError(f"expected an operation that edge {edge} holds, got {name!r}")
+            table[edge, held[edge].index(PRIMITIVES.index(name))] += 1
+        tables.append(table)
+    return Mixture(*tables)
+
+
 class Scores(NamedTuple):
     """Architecture parameters before softmax, as `derive_genotype` takes them."""
 
@@ -117,10 +144,10 @@ class Architecture(nn.Module):
         def drawn(*shape: int) -> nn.Parameter:
             return nn.Parameter(INITIAL_DEVIATION * torch.randn(*shape, generator=generator))
 
-        self.alpha_normal, self.alpha_reduce = drawn(*held.shape[1:]), drawn(*held.shape[1:])
-        self.beta_normal, self.beta_reduce = (
-            (drawn(held.shape[1]), drawn(held.shape[1])) if plan.edge_normalisation else (None, None)
-        )
+        _, edges, kept = held.shape
+        self.alpha_normal, self.alpha_reduce = drawn(edges, kept), drawn(edges, kept)
+        self.beta_normal = drawn(edges) if plan.edge_normalisation else None
+        self.beta_reduce = drawn(edges) if plan.edge_normalisation else None
 
     def forward(self) -> Mixture:
         """Softmax over the operations of each edge, and over the edges into each node."""
@@ -148,4 +175,4 @@ class Architecture(nn.Module):
     def _shares(self, beta: Tensor | None) -> Tensor | None:
         if beta is None:
             return None
-        return torch.cat([node.softmax(dim=0) for node in beta.split(tuple(range(2, 2 + self.nodes)))])
+        return torch.cat([into.softmax(dim=0) for into in torch.split(beta, list(range(2, 2 + self.nodes)))])

@@ -50,6 +50,11 @@ class LevelLoss(Protocol):
         """Whether its batches must hold images of none of the classes."""
         ...
 
+    @property
+    def attacks(self) -> bool:
+        """Whether `prepare` does anything."""
+        ...
+
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch: ...
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         """() loss.
@@ -66,6 +71,7 @@ class CrossEntropy:
 
     name: ClassVar[str] = "loss"
     needs_others: ClassVar[bool] = False
+    attacks: ClassVar[bool] = False
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
@@ -85,6 +91,7 @@ class AdversarialLoss:
 
     name: ClassVar[str] = "adversarial_loss"
     needs_others: ClassVar[bool] = False
+    attacks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1 or not (self.step is None or self.step > 0):
@@ -109,6 +116,7 @@ class OodLoss:
 
     name: ClassVar[str] = "ood_loss"
     needs_others: ClassVar[bool] = True
+    attacks: ClassVar[bool] = False
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
@@ -134,6 +142,10 @@ class Sum:
     @property
     def needs_others(self) -> bool:
         return any(part.needs_others for part in self.parts)
+
+    @property
+    def attacks(self) -> bool:
+        return any(part.attacks for part in self.parts)
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         for part in self.parts:
@@ -164,6 +176,7 @@ class ExpectedCost:
     image_size: int = 32
 
     needs_others: ClassVar[bool] = False
+    attacks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("params", "flops") or self.bound not in ("above", "near"):

@@ -19,7 +19,8 @@ class DartsSupernet(nn.Module):
     """From (B, in_channels, H, W) images in [0, 1] and a mixture to (B, n_classes) logits. H and W are multiples of 4.
 
     Its parameters are weights alone. Batch normalisation has none of its own, but for the stem's. `none` is not
-    computed: its share of an edge is missing from the edge's sum.
+    computed: its share of an edge is missing from the edge's sum. On a CPU in train mode, gradients of weights cost
+    nearly as much as all else of a backward pass: weights whose gradient is not wanted should not require one.
 
     `skip_dropout` is the rate of dropout on skip_connect where it is the identity (P-DARTS), in train mode; above 0
     `generator` draws it, on the images' device.
@@ -40,15 +41,15 @@ class DartsSupernet(nn.Module):
         self.generator: torch.Generator | None = None
         self.normalize = first_layer(normalization, in_channels)
         stem = 3 * plan.channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
-        )  # fmt: skip
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
         places = cell_places(plan.channels, plan.layers, plan.nodes, plan.nodes)
-        self.cells = nn.ModuleList(MixedCell(place, plan.held[place.reduction], plan.sources, plan.partial) for place in places)
+        self.cells = nn.ModuleList(
+            MixedCell(place, plan.held[place.reduction], plan.sources, plan.partial) for place in places
+        )
         self.classifier = nn.Linear(plan.nodes * places[-1].channels, plan.n_classes)
 
     def forward(self, images: Tensor, mixture: Mixture) -> Tensor:
-        dropout = SkipDropout(self.skip_dropout, self.generator) if self.training and self.skip_dropout else None
+        dropout = self._dropout()
         images = self.normalize(images).contiguous(memory_format=torch.channels_last)
         before_last = last = functional.relu_(self.stem(images))
         for number, cell in enumerate(self.cells):
@@ -61,3 +62,10 @@ class DartsSupernet(nn.Module):
             before_last, last = last, output
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits
+
+    def _dropout(self) -> SkipDropout | None:
+        if not self.training or self.skip_dropout == 0:
+            return None
+        if self.generator is None:
+            raise ValueError("expected a generator for dropout on skip_connect, got none; set supernet.generator")
+        return SkipDropout(self.skip_dropout, self.generator)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
-from evonas.gradient.supernet_depthwise import depthwise
+from evonas.gradient.supernet_depthwise import depthwise, rows
 from evonas.gradient.supernet_sums import Term, add_up
 from evonas.networks.darts import CellPlace
-from evonas.networks.darts_operations import PRIMITIVES, FactorizedReduce, ReluConvBN, SepConv, operation
+from evonas.networks.darts_operations import PRIMITIVES, DilConv, FactorizedReduce, ReluConvBN, SepConv, operation
 
 __all__ = ["MixedCell", "SkipDropout"]
 
@@ -46,10 +46,10 @@ class State:
     """`maps` after ReLU."""
     halves: tuple[Tensor, Tensor] | None
     """Even, and odd, rows and columns of `active`, for edges of stride 2."""
-    pooled: dict[str, Tensor]
-    """By operation; normalised."""
     passed: Tensor | None
     """Channels that pass the operations by, in the size of what these give; None: there are none."""
+    pooled: dict[str, Tensor]
+    """Normalised, by operation; filled by the first edge that pools."""
 
 
 class MixedCell(nn.Module):
@@ -130,60 +130,62 @@ class MixedCell(nn.Module):
         if isinstance(part, FactorizedReduce):
             return _reduced(part, _halves(active))
         assert isinstance(part, ReluConvBN)
-        return add_up([_normalised(active, None, *tuple(part)[1:])])
+        _, pointwise, norm = part
+        return add_up([_normalised(active, None, pointwise, norm)])
 
     def _state(self, number: int, maps: Tensor) -> State:
         stride, passed = self._stride(number), None
         if self.partial > 1:
-            maps, passed = maps.split([self.channels, maps.shape[1] - self.channels], dim=1)
-            maps = maps.contiguous(memory_format=torch.channels_last)
+            passed = maps[:, self.channels :]
             passed = functional.max_pool2d(passed, 2) if stride == 2 else passed
+            maps = maps[:, : self.channels].contiguous(memory_format=torch.channels_last)
         active = functional.relu(maps)
-        pooled = {}
-        for name, norm in self.pool_norms[number].items():  # type: ignore[operator, union-attr]
-            edge = next(edge for edge, source in zip(self.edges, self.sources, strict=True) if source == number and name in edge)
-            pooled[name] = norm(edge[name](maps))
-        return State(maps, active, _halves(active) if stride == 2 else None, pooled, passed)
+        return State(maps, active, _halves(active) if stride == 2 else None, passed, {})
 
-    def _terms(
-        self, edge: int, state: State, shares: Sequence[Tensor], dropout: SkipDropout | None
-    ) -> list[Term]:
+    def _terms(self, edge: int, state: State, shares: Sequence[Tensor], dropout: SkipDropout | None) -> list[Term]:
         """What an edge adds to its node."""
+        parts, norms = self.edges[edge], self.pool_norms[self.sources[edge]]
+        assert isinstance(parts, nn.ModuleDict)
+        assert isinstance(norms, nn.ModuleDict)
         terms = []
         for name, share in zip(self.held[edge], shares, strict=True):
             if name == "none":
                 continue
-            part = self.edges[edge][name]
+            part = parts[name]
             if name in POOLS:
+                if name not in state.pooled:
+                    state.pooled[name] = norms[name](part(state.maps))
                 terms.append(Term(state.pooled[name], share))
             elif isinstance(part, nn.Identity):
                 terms.append(Term(state.maps if dropout is None else dropout(state.maps), share))
             elif isinstance(part, FactorizedReduce):
                 terms.append(Term(_reduced(part, state.halves), share))
+            elif isinstance(part, SepConv):
+                _, first, pointwise, norm, _, second, *last = part
+                maps = add_up([_normalised(self._depthwise(first, state), None, pointwise, norm)])
+                maps = _depthwise(second, functional.relu_(maps))
+                terms.append(_normalised(maps, share, *last))
             else:
-                terms.append(self._convolved(part, state, share))
+                assert isinstance(part, DilConv)
+                _, first, *last = part
+                terms.append(_normalised(self._depthwise(first, state), share, *last))
         return terms
 
-    def _convolved(self, part: nn.Sequential, state: State, share: Tensor) -> Term:
-        """A separable or dilated convolution."""
-        first = part[1]
-        stride, padding, dilation = first.stride[0], first.padding[0], first.dilation[0]
-        if stride == dilation == 2 and state.halves is not None:  # reads even rows and columns alone
-            maps = depthwise(state.halves[0], first.weight, 1, padding // 2, 1, self.training)
-        else:
-            maps = depthwise(state.active, first.weight, stride, padding, dilation, self.training)
-        if isinstance(part, SepConv):
-            maps = functional.relu_(add_up([_normalised(maps, None, *tuple(part)[2:4])]))
-            maps = depthwise(maps, part[5].weight, 1, part[5].padding[0], 1, self.training)
-        return _normalised(maps, share, *tuple(part)[-2:])
+    def _depthwise(self, part: nn.Module, state: State) -> Tensor:
+        """Of the state after ReLU."""
+        assert isinstance(part, nn.Conv2d)
+        if part.stride == part.dilation == (2, 2) and state.halves is not None:
+            return _depthwise(part, state.halves[0], halved=True)  # it reads even rows and columns alone
+        return _depthwise(part, state.active)
 
     def _node(self, terms: Sequence[Term], passed: Sequence[Term]) -> Tensor:
         """Sum of the edges into a node; where channels pass by, all channels take turns (PC-DARTS's shuffle)."""
         if not passed:
             return add_up(terms)
         maps = torch.cat([add_up(terms), add_up(passed)], dim=1)
-        apart = maps.unflatten(1, (self.partial, self.channels))
-        return apart.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        batch, _, height, width = maps.shape
+        turned = rows(maps).view(-1, self.partial, self.channels).transpose(1, 2)
+        return turned.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _first_edges(sources: Sequence[int]) -> list[int]:
@@ -198,10 +200,25 @@ def _halves(active: Tensor) -> tuple[Tensor, Tensor]:
 
 def _reduced(part: FactorizedReduce, halves: tuple[Tensor, Tensor] | None) -> Tensor:
     assert halves is not None
-    weights = part.even.weight, part.odd.weight
-    return part.bn(torch.cat([functional.conv2d(half, weight) for half, weight in zip(halves, weights, strict=True)], 1))
+    even, odd = (functional.conv2d(half, each.weight) for half, each in zip(halves, (part.even, part.odd), strict=True))
+    reduced: Tensor = part.bn(torch.cat([even, odd], dim=1))
+    return reduced
+
+
+def _depthwise(part: nn.Module, maps: Tensor, halved: bool = False) -> Tensor:
+    """
+    Args:
+        halved: the maps are those rows and columns alone that a stride and a dilation of 2 read.
+    """
+    assert isinstance(part, nn.Conv2d)
+    assert isinstance(part.padding, tuple)
+    stride, padding, dilation = part.stride[0], part.padding[0], part.dilation[0]
+    if halved:
+        stride, padding, dilation = 1, padding // 2, 1
+    return depthwise(maps, part.weight, stride, padding, dilation, fast=part.training)
 
 
 def _normalised(maps: Tensor, share: Tensor | None, convolution: nn.Module, norm: nn.Module) -> Term:
-    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     return Term(maps, share, convolution, norm)

@@ -30,7 +30,7 @@ def depthwise(maps: Tensor, weight: Tensor, stride: int, padding: int, dilation:
     if torch.is_autocast_enabled("cpu"):  # inside a Function its casts would not be seen
         dtype = torch.get_autocast_dtype("cpu")
         maps, weight = maps.to(dtype), weight.to(dtype)
-    convolved: Tensor = _Depthwise.apply(maps, weight, stride, padding, dilation)  # type: ignore[no-untyped-call]
+    convolved: Tensor = _Depthwise.apply(maps, weight, stride, padding, dilation)
     return convolved
 
 
@@ -50,9 +50,7 @@ class _Depthwise(Function):
         return of_maps, of_weight, None, None, None
 
 
-def _of_maps(
-    gradient: Tensor, weight: Tensor, shape: torch.Size, stride: int, padding: int, dilation: int
-) -> Tensor:
+def _of_maps(gradient: Tensor, weight: Tensor, shape: torch.Size, stride: int, padding: int, dilation: int) -> Tensor:
     """At stride 1 a forward convolution with the turned kernel."""
     if stride == 1 and 2 * padding == dilation * (weight.shape[-1] - 1):
         return functional.conv2d(gradient, weight.flip(2, 3), None, 1, padding, dilation, len(weight))

@@ -79,13 +79,15 @@ class FactorizedReduce(nn.Module):
         if out_channels % 2:
             raise ValueError(f"expected an even number of channels of a reduced skip connection, got {out_channels}")
         self.relu = nn.ReLU()
-        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, maps: Tensor) -> Tensor:
         active = self.relu(maps)
-        reduced: Tensor = self.bn(torch.cat([self.even(active), self.odd(active[:, :, 1:, 1:])], dim=1))
+        even, odd = active[:, :, ::2, ::2], active[:, :, 1::2, 1::2]
+        # not by a stride of 2: its weight gradient in channels_last can crash torch 2.15 on large maps of few channels
+        reduced: Tensor = self.bn(torch.cat([self.even(even), self.odd(odd)], dim=1))
         return reduced
 
 

@@ -173,7 +173,7 @@ def _name(plan: CellSearch) -> str:
 
 
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
-    weights = sum(weight.numel() for weight in search.supernet.parameters())
+    weights = sum(weight.numel() for weight in search.levels.weights)
     steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (

@@ -207,14 +207,16 @@ class E2rnasSettings(GradientSettings):
 
 
 QUICK = {
-    "levels": LevelSettings(search_epochs=4, search_channels=4, search_layers=5, search_batch_size=32),
+    "levels": LevelSettings(
+        search_epochs=3, search_channels=8, search_layers=3, search_batch_size=32, portion=0.25, order=1, alpha_lr=0.02
+    ),
     "train_limit": 1000,
     "val_limit": 250,
-    "cells": CellSettings(eval_channels=8, eval_layers=5),
-    "training": TrainingConfig(epochs=6, batch_size=32, lr=0.05),
+    "cells": CellSettings(eval_channels=8, eval_layers=3),
+    "training": TrainingConfig(epochs=5, batch_size=32, lr=0.05),
     "after": CellRetrainSettings(retrain_epochs=6, retrain_batch_size=32, cutout=8, test_limit=200),
 }
-"""For minutes on two cores."""
+"""For minutes on two cores: few images and cells, first order, and long steps of the architecture."""
 
 DARTS_PRESETS = {"quick": DartsSettings(**QUICK), "paper": DartsSettings(preset="paper")}  # type: ignore[arg-type]
 E2RNAS_PRESETS = {"quick": E2rnasSettings(**QUICK), "paper": E2rnasSettings(preset="paper")}  # type: ignore[arg-type]

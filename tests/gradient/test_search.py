@@ -126,12 +126,12 @@ def test_rows_of_a_search() -> None:
 
 def test_epochs_of_weights_alone_leave_the_architecture_alone() -> None:
     search = searching(METHODS["pcdarts"])
-    before = [parameter.clone() for parameter in search.architecture.parameters()]
+    before = [parameter.clone() for parameter in search.levels.architecture.parameters()]
     row = search.run_epoch()
-    assert all(map(torch.equal, before, search.architecture.parameters()))
+    assert all(map(torch.equal, before, search.levels.architecture.parameters()))
     assert "upper_loss" not in row
     search.run_epoch()
-    assert not any(map(torch.equal, before, search.architecture.parameters()))
+    assert not any(map(torch.equal, before, search.levels.architecture.parameters()))
 
 
 def test_stages_keep_the_strongest_operations() -> None:
@@ -141,7 +141,7 @@ def test_stages_keep_the_strongest_operations() -> None:
         for _ in range(stage.epochs):
             last = search
             last.run_epoch()
-        kept = search.supernet.plan.held
+        kept = search.levels.supernet.plan.held
         strongest = search.history[-1].topk(following.keep, dim=2).indices.sort(dim=2).values
         assert [[list(edge) for edge in cell] for cell in kept] == strongest.tolist()
         probabilities = search.probabilities()
@@ -166,8 +166,8 @@ def test_skips_beyond_the_most_are_replaced_from_the_weakest() -> None:
 def test_at_most_two_skips_stay_in_the_normal_cell() -> None:
     search = searching(replace(METHODS["pdarts"], max_skips=1))
     with torch.no_grad():
-        search.architecture.alpha_normal[:, PRIMITIVES.index("skip_connect")] = 3.0
-        search.architecture.alpha_reduce[:, PRIMITIVES.index("skip_connect")] = 3.0
+        search.levels.architecture.alpha_normal[:, PRIMITIVES.index("skip_connect")] = 3.0
+        search.levels.architecture.alpha_reduce[:, PRIMITIVES.index("skip_connect")] = 3.0
     found = search.genotype
     assert sum(operation == "skip_connect" for operation, _ in found.normal) == 1
     assert sum(operation == "skip_connect" for operation, _ in found.reduce) == 4
@@ -214,9 +214,8 @@ def test_halves_are_cut_by_index() -> None:
 def test_running_statistics_are_those_of_the_training_alone() -> None:
     """The architecture's step and attacks leave no trace in them."""
     search = searching(e2rnas_v2(tiny(darts(2))))
-    below, above = next(search._batches())
-    search.supernet.train()
-    search._drawn = torch.Generator().manual_seed(0)
-    kept = {name: value.clone() for name, value in search.supernet.state_dict().items()}
-    search._upper_gradients(below, above, 0.1, list(search.architecture.parameters()))
-    assert same(kept, dict(search.supernet.state_dict()))
+    below, above = next(search.batches())
+    search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    kept = {name: value.clone() for name, value in search.levels.supernet.state_dict().items()}
+    search.levels.upper_gradients(below, above)
+    assert same(kept, dict(search.levels.supernet.state_dict()))

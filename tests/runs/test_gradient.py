@@ -206,4 +206,4 @@ def test_presets_are_what_the_papers_state() -> None:
     first = next(iter(replace(E2RNAS_PRESETS["paper"], version=1).methods(32).values()))
     assert [loss.name for loss in first.upper] == ["loss", "params_loss"]
     quick = replace(DARTS_PRESETS["quick"], method="pdarts").methods(32)[""]
-    assert [stage.layers for stage in quick.stages] == [5, 11, 17]
+    assert [stage.layers for stage in quick.stages] == [3, 7, 10]

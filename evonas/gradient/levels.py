@@ -1,0 +1,166 @@
+"""A supernet and its architecture in training: the steps that descend the two levels."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evonas.gradient.architecture import Architecture, Mixture
+from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
+from evonas.gradient.losses import Batch, LevelLoss
+from evonas.gradient.method import Method
+from evonas.gradient.supernet import DartsSupernet
+from evonas.seeding import derive_seed
+from evonas.training.fgsm_rs import untouched
+
+__all__ = ["Levels", "Means"]
+
+
+class Levels:
+    """Weights and architecture of one stage, each with its optimiser; both are changed in place.
+
+    Args:
+        precision: fp32, or bf16 under autocast.
+    """
+
+    def __init__(self, method: Method, supernet: DartsSupernet, architecture: Architecture, precision: str) -> None:
+        config = method.config
+        self.method = method
+        self.supernet = supernet
+        self.architecture = architecture
+        self.precision = precision
+        self.weights = list(supernet.parameters())
+        self.alphas = list(architecture.parameters())
+        self.rate = config.search_lr
+        self.sgd = torch.optim.SGD(
+            self.weights, config.search_lr, momentum=config.search_momentum, weight_decay=config.search_weight_decay
+        )
+        first, second = config.alpha_betas
+        self.adam = torch.optim.Adam(
+            self.alphas, config.alpha_lr, (first, second), weight_decay=config.alpha_weight_decay
+        )
+        self._drawn = torch.Generator(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+    def begin_epoch(self, rate: float, skip_dropout: float, drawn: torch.Generator) -> None:
+        """Train mode, a learning rate of the weights, and a generator of attacks and dropout."""
+        self.rate = rate
+        for group in self.sgd.param_groups:
+            group["lr"] = rate
+        self.supernet.train()
+        self.supernet.skip_dropout = skip_dropout
+        self._drawn = self.supernet.generator = drawn
+
+    def descend_weights(self, below: Batch, found: "Means") -> None:
+        """One step of SGD on the lower level's loss."""
+        method = self.method
+        with torch.no_grad():
+            mixture, probabilities = self.architecture(), self.architecture.probabilities()
+        batch = self._prepared(method.lower, below, self._drawn)
+        loss = method.lower(self._forward(mixture), probabilities, batch)
+        self.sgd.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.weights, method.config.search_grad_clip)
+        self.sgd.step()
+        found.add("train_loss", loss)
+
+    def descend_architecture(self, below: Batch, above: Batch, found: "Means") -> None:
+        """One step of Adam against the weighted gradients of the upper losses."""
+        method = self.method
+        upper = self.upper_gradients(below, above)
+        weights = method.combine(upper.gradients, upper.losses)
+        step = torch.zeros_like(upper.gradients[0])
+        for weight, gradient in zip(weights.tolist(), upper.gradients, strict=True):
+            if weight:  # a lone objective's path is that of the objective, bit for bit
+                step += weight * gradient
+        sizes = [parameter.numel() for parameter in self.alphas]
+        for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+        self.adam.step()
+        for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
+            found.add(f"upper_{loss.name}", value)
+            found.add(f"weight_{loss.name}", weight)
+
+    def upper_gradients(self, below: Batch, above: Batch) -> UpperGradients:
+        """Of every upper loss, as the method's order has them; nothing is changed."""
+        method, config, buffers = self.method, self.method.config, list(self.supernet.buffers())
+        seed = int(torch.randint(2**62, (), generator=self._drawn, device=self.device))
+
+        def value(loss: LevelLoss, batch: Batch, number: int, attack: bool = True) -> Tensor:
+            """The same random numbers whenever it is asked for."""
+            self.supernet.generator = torch.Generator(self.device).manual_seed(derive_seed(seed, number))
+            if attack:
+                batch = self._prepared(loss, batch, self.supernet.generator)
+            return loss(self._forward(self.architecture()), self.architecture.probabilities(), batch)
+
+        uppers = [partial(value, loss, above, number) for number, loss in enumerate(method.upper)]
+        try:
+            if config.order == 1:
+                return direct_gradient(uppers, self.weights, self.alphas, buffers)
+            attacked = self._prepared(method.lower, below, self._drawn)  # once, so that the lower loss stays the same
+            return unrolled_gradient(
+                partial(value, method.lower, attacked, len(uppers), attack=False), uppers, self.weights, self.alphas,
+                self.rate, momentum_buffers_of(self.sgd, self.weights), config.search_momentum,
+                config.search_weight_decay, config.hessian, buffers,
+            )  # fmt: skip
+        finally:
+            self.supernet.generator = self._drawn
+
+    def _prepared(self, loss: LevelLoss, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with what is attacked of it; running statistics and weights are left alone."""
+        if not loss.attacks:
+            return batch
+        with torch.no_grad():
+            mixture = self.architecture()
+        with untouched(self.supernet):
+            return loss.prepare(self._forward(mixture), batch, generator)
+
+    def _forward(self, mixture: Mixture) -> Callable[[Tensor], Tensor]:
+        def forward(images: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                logits: Tensor = self.supernet(images, mixture)
+            return logits
+
+        return forward
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that `restore` goes on from."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "architecture": self.architecture.state_dict(),
+            "momentum": momentum_buffers_of(self.sgd, self.weights),
+            "adam": self.adam.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.architecture.load_state_dict(state["architecture"])
+        for weight, buffer in zip(self.weights, state["momentum"], strict=True):
+            if buffer is not None:
+                self.sgd.state[weight]["momentum_buffer"] = buffer.to(self.device)
+        self.adam.load_state_dict(state["adam"])
+
+
+class Means:
+    """Running means of named values, kept on their device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str, value: Tensor) -> None:
+        value = value.detach().double()
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] += 1
+
+    def mean(self, name: str) -> float:
+        return float(self._sums[name]) / self._counts[name]
+
+    def means(self) -> dict[str, float]:
+        return {name: self.mean(name) for name in self._sums}
