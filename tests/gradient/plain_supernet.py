@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from evonas.gradient.supernet import DartsSupernet, Mixture, SupernetPlan
+from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
+from evonas.networks.blocks import seeded
 from evonas.networks.darts_operations import PRIMITIVES, FactorizedReduce, ReluConvBN, operation
 
 
@@ -108,3 +109,29 @@ class PlainSupernet(nn.Module):
             )
             before_last, last = last, cell(before_last, last, weights, edges)
         return self.classifier(last.mean(dim=(2, 3)))
+
+
+def made(plan: SupernetPlan, seed: int = 0) -> DartsSupernet:
+    """In float64, with statistics of its own."""
+    supernet = seeded(lambda: DartsSupernet(plan), seed)
+    assert isinstance(supernet, DartsSupernet)
+    generator = torch.Generator().manual_seed(seed)
+    for part in supernet.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.5, 0.5, generator=generator)
+            nn.init.uniform_(part.running_var, 0.5, 2.0, generator=generator)
+    return supernet.double()
+
+
+def drawn(plan: SupernetPlan, seed: int = 0) -> Architecture:
+    """Far from uniform."""
+    architecture = Architecture(plan, torch.Generator().manual_seed(seed)).double()
+    with torch.no_grad():
+        for parameter in architecture.parameters():
+            parameter.mul_(1e3)
+    return architecture
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Relative to what is expected."""
+    return float((found - expected).detach().norm() / expected.detach().norm().clamp_min(1e-300))
