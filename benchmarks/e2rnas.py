@@ -68,7 +68,8 @@ def path(method: Method, data: SearchData, args: argparse.Namespace) -> Tensor:
 
 def compare_limits(args: argparse.Namespace) -> bool:
     data, base = images(args), darts()
-    start = float(ExpectedCost().expected(GradientSearch(small(base, args), data, args.seed, CPU).probabilities()))
+    search = GradientSearch(small(base, args), data, args.seed, CPU)
+    start = float(ExpectedCost().expected(search.probabilities().detach()))
     print(f"N-hat at the beginning: {start:.4f}M")
     held = []
 
