@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from evonas.data import Augmentation, ImagePart, training_batches
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.training.precision import PRECISIONS
 
-__all__ = ["EpochRecipe", "OnStep", "Recipe", "TrainingConfig", "train"]
+__all__ = ["EpochRecipe", "OnEpoch", "OnStep", "Recipe", "TrainingConfig", "train"]
 
 Recipe = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """(network, images (B, C, H, W), labels (B,), generator) -> () loss to be minimised.
@@ -34,6 +34,12 @@ class EpochRecipe(Protocol):
 
 OnStep = Callable[[int, int, str], None]
 """(steps done, steps in all, one line) for the screen; called a few times a second at most."""
+
+OnEpoch = Callable[[dict[str, Any]], None]
+"""What training goes on from, after every epoch: `epoch` are done, `loss` is the mean of the last one's batches.
+
+Tensors and plain values, for `torch.save`. The tensors are those that training changes: save or copy them at once.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,8 @@ def train(
     recipe: Recipe,
     generator: torch.Generator,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> None:
     """Train `network`, which lives on the device of `part`, in place; it is left in eval mode.
 
@@ -97,6 +105,8 @@ def train(
     Args:
         config: with a resolved precision, `fp32` or `bf16`.
         generator: of order and augmentation, on the device of `part`.
+        begun: what `on_epoch` was given, of the same training: goes on from there, on the CPU bit for bit. What a
+            recipe remembers from epoch to epoch is not in it.
     Raises:
         DivergedError: the loss left the finite numbers.
     """
@@ -106,9 +116,10 @@ def train(
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     schedule = _schedule(optimiser, config)
+    first = 0 if begun is None else _restored(begun, network, optimiser, schedule, generator)
     steps = math.ceil(len(part) / config.batch_size)
     shown = time.monotonic()
-    for epoch in range(config.epochs):
+    for epoch in range(first, config.epochs):
         if isinstance(recipe, EpochRecipe):
             recipe.begin_epoch(network, epoch, config.epochs)
         total = torch.zeros((), device=device)
@@ -127,7 +138,25 @@ def train(
         schedule.step()
         if not math.isfinite(float(total)):
             raise DivergedError(f"training diverged: the loss of epoch {epoch + 1} is {float(total)}")
+        if on_epoch is not None:
+            on_epoch({
+                "epoch": epoch + 1, "loss": float(total) / (step + 1), "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
+                "generator": generator.get_state(),
+            })  # fmt: skip
     network.eval()
+
+
+def _restored(
+    begun: Mapping[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler, generator: torch.Generator,
+) -> int:  # fmt: skip
+    """Epochs that are done; everything else is put where it was after them."""
+    network.load_state_dict(begun["network"])
+    optimiser.load_state_dict(begun["optimiser"])
+    schedule.load_state_dict(begun["schedule"])
+    generator.set_state(begun["generator"].cpu())
+    return int(begun["epoch"])
 
 
 def _schedule(optimiser: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:

@@ -1,6 +1,8 @@
 """The training loop: what it computes, that it repeats itself, and that it says when it diverges."""
 
+import io
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from evonas.data import Augmentation, DevicePart, Part
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.training import RECIPES, TrainingConfig, resolve_precision, standard, train
+from evonas.training.loop import OnEpoch
 
 NO_AUGMENTATION = Augmentation(padding=0)
 
@@ -156,6 +159,53 @@ def test_the_same_seed_trains_the_same_network_bit_for_bit(precision: str) -> No
     other = run(tiny_network(), tiny_part(), config, seed=4)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("schedule", [{}, {"lr_decay": 0.5}, {"milestones": (1, 3)}])
+@pytest.mark.parametrize("done", [1, 3, 4])
+def test_training_goes_on_from_an_epoch_bit_for_bit(schedule: dict[str, Any], done: int) -> None:
+    """From a file, in another network and with another generator; handing states out changes nothing."""
+    config = TrainingConfig(epochs=4, batch_size=3, lr=0.1, precision="fp32", **schedule)
+    files: list[bytes] = []
+
+    def keep(begun: dict[str, Any]) -> None:
+        file = io.BytesIO()
+        torch.save(begun, file)
+        files.append(file.getvalue())
+
+    def trained(seed: int, on_epoch: OnEpoch | None, begun: dict[str, Any] | None = None) -> dict[str, Tensor]:
+        network, drawn = tiny_network(seed), torch.Generator().manual_seed(seed)
+        train(network, tiny_part(), Augmentation(padding=1), config, standard, drawn, on_epoch=on_epoch, begun=begun)
+        assert not network.training
+        return state(network)
+
+    expected, told = trained(0, None), trained(0, keep)
+    whole = [torch.load(io.BytesIO(file), weights_only=True) for file in files]
+    files.clear()
+    continued = trained(7, keep, whole[done - 1])
+    rest = [torch.load(io.BytesIO(file), weights_only=True) for file in files]
+    assert all(torch.equal(told[name], value) for name, value in expected.items())
+    assert all(torch.equal(continued[name], value) for name, value in expected.items())
+    assert [each["epoch"] for each in whole] == [1, 2, 3, 4]
+    assert [(each["epoch"], each["loss"]) for each in rest] == [(each["epoch"], each["loss"]) for each in whole[done:]]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
+    """Batches of 4 and 2: the smaller one counts as much, and without learning both give their own loss."""
+    losses: list[float] = []
+    told: list[float] = []
+
+    def kept(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        loss = standard(network, images, labels, generator)
+        losses.append(float(loss.detach()))
+        return loss
+
+    config = TrainingConfig(epochs=1, batch_size=4, precision="fp32")
+    train(
+        tiny_network(), tiny_part(6), NO_AUGMENTATION, config, kept, torch.Generator().manual_seed(0),
+        on_epoch=lambda begun: told.append(begun["loss"]),
+    )  # fmt: skip
+    assert told == [pytest.approx(sum(losses) / 2, rel=1e-6)]
 
 
 def test_training_learns_and_leaves_eval_mode() -> None:

@@ -1,0 +1,246 @@
+"""Found cells on a folder of images, from end to end with a tiny network: files, resuming, refusing."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from evonas.data import FilePart, load_image_folder
+from evonas.errors import ConfigurationError, DataError, RunMismatchError
+from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
+from evonas.runs import command
+from evonas.runs.imagenet import run_imagenet
+from evonas.runs.imagenet_scores import attacked_files, top_errors
+from evonas.runs.imagenet_settings import IMAGENET_PRESETS, ImagenetSettings, cells_label, read_cells
+from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, TrainingConfig
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "imagenet_cells.py"
+RECIPE = CellTraining(drop_path=0.1, label_smoothing=0.1)
+TRAINING = TrainingConfig(epochs=3, batch_size=4, lr=0.05, weight_decay=3e-5, lr_decay=0.97, precision="fp32")
+TINY = ImagenetSettings(
+    network=CellPreset(channels=4, layers=3, training=TRAINING, recipe=RECIPE), test_limit=2, device="cpu", threads=1
+)
+WORDS = [
+    "--channels=4", "--layers=3", "--epochs=3", "--batch-size=4", "--lr=0.05", "--lr-decay=0.97", "--precision=fp32",
+    "--drop-path=0.1", "--test-limit=2", "--device=cpu", "--threads=1",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def write_images(folder: Path, counts: dict[str, int]) -> None:
+    for seed, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.random.default_rng([seed, number]).integers(256, size=(40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_images(root / "imagenet" / "train", {"bee": 4, "cat": 4})
+    write_images(root / "imagenet" / "val", {"bee": 4, "cat": 2})
+    return root
+
+
+def run(settings: ImagenetSettings) -> str:
+    screen = io.StringIO()
+    run_imagenet(settings, Console(file=screen, width=300))
+    return screen.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    threads, out = torch.get_num_threads(), tmp_path_factory.mktemp("runs") / "whole"
+    run(replace(TINY, data_root=root, out=out))
+    torch.set_num_threads(threads)
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    with safetensors.safe_open(folder / "weights.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["evonas"])  # noqa: SIM118
+
+
+def test_presets_are_what_the_papers_state() -> None:
+    paper = IMAGENET_PRESETS["paper"]
+    assert paper.network == IMAGENET_CELLS
+    training, recipe = paper.network.training, paper.network.recipe
+    assert (paper.network.channels, paper.network.layers, training.epochs, training.batch_size) == (48, 14, 250, 128)
+    assert (training.lr, training.lr_decay, training.weight_decay, training.momentum) == (0.1, 0.97, 3e-5, 0.9)
+    assert (recipe.auxiliary_weight, recipe.label_smoothing, recipe.drop_path) == (0.4, 0.1, 0.0)
+    quick = IMAGENET_PRESETS["quick"].network
+    assert (quick.channels, quick.recipe) == (16, recipe)
+
+
+def test_what_a_run_leaves(finished: Path, root: Path) -> None:
+    assert [row["epoch"] for row in rows(finished / "training.csv")] == ["1", "2", "3"]
+    (row,) = rows(finished / "results.csv")
+    assert (row["cells"], row["images"], row["attacked_images"]) == ("DARTS_V2", "6", "2")
+    assert float(row["top5_error"]) == 0  # of two classes
+    assert float(row["top1_error"]) * 6 % 1 == pytest.approx(0, abs=1e-9)
+    assert float(row["pgd_error"]) in (0, 0.5, 1)
+    tensors, about = weights(finished)
+    assert not any(name.startswith("auxiliary") for name in tensors)
+    given = about["genotype"]
+    assert isinstance(given, dict)
+    network = DartsNetwork(
+        Genotype(**given), channels=4, layers=3, n_classes=2, normalization=about["normalization"], stem="imagenet"  # type: ignore[arg-type]
+    )  # fmt: skip
+    network.load_state_dict(tensors)
+    assert int(row["params"]) == sum(each.numel() for each in network.parameters())
+    part = FilePart(load_image_folder(root / "imagenet").test, torch.device("cpu"))
+    assert top_errors(network.eval(), part) == {"top1_error": float(row["top1_error"]), "top5_error": 0.0}
+    config = json.loads((finished / "config.json").read_text())
+    assert config["identity"]["data"]["train"] == 8  # nothing is held out
+    assert config["settings"]["network"]["training"]["epochs"] == 3
+    assert "torch" in config["versions"]
+
+
+def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Path) -> None:
+    kept = {name: (finished / name).read_bytes() for name in ("training.pt", "training.csv", "results.csv")}
+    for name in ("training.csv", "results.csv"):
+        (finished / name).unlink()
+    text = run(replace(TINY, data_root=root, out=finished))
+    assert "trained at" in text
+    assert "scoring" not in text
+    assert {name: (finished / name).read_bytes() for name in kept} == kept
+    tensors, _ = weights(finished)
+    stored = torch.load(finished / "training.pt", weights_only=True)["training"]["network"]
+    assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
+
+
+def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path, tmp_path: Path) -> None:
+    command_line = [sys.executable, str(SCRIPT), *WORDS, "--data-root", str(root), "--out", str(tmp_path)]
+    process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 100
+    while process.poll() is None and not (tmp_path / "training.pt").exists():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    begun = torch.load(tmp_path / "training.pt", weights_only=True)["training"]["epoch"]
+    assert begun < 3
+    assert not (tmp_path / "results.csv").exists()
+    text = run(replace(TINY, data_root=root, out=tmp_path))
+    assert f"continued after epoch {begun}" in text
+    for name in ("training.csv", "results.csv"):
+        assert rows(tmp_path / name) == rows(finished / name)
+    (tensors, about), (expected, expected_about) = weights(tmp_path), weights(finished)
+    assert about == expected_about
+    assert all(torch.equal(tensors[name], value) for name, value in expected.items())
+
+
+def test_another_run_in_the_same_folder_is_refused_with_the_difference(
+    finished: Path, root: Path, tmp_path: Path
+) -> None:
+    here = replace(TINY, data_root=root, out=finished)
+    with pytest.raises(RunMismatchError, match="seed is 0 there, 1 here"):
+        run(replace(here, seed=1))
+    (tmp_path / "config.json").write_text('{"settings": {}, "identity": {"method": "darts"}}')
+    with pytest.raises(RunMismatchError, match="method is darts there, imagenet-cells here"):
+        run(replace(here, out=tmp_path))
+
+
+def test_cells_by_name_and_from_a_file(tmp_path: Path) -> None:
+    assert read_cells("PDARTS") == GENOTYPES["PDARTS"]
+    path = tmp_path / "darts-digits-quick-seed0" / "genotype-L2.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(asdict(GENOTYPES["DARTS_V1"])))
+    assert read_cells(str(path)) == GENOTYPES["DARTS_V1"]
+    assert (cells_label("PDARTS"), cells_label(str(path))) == ("PDARTS", "darts-digits-quick-seed0-L2")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("[]", "JSON object"),
+        ("no", "expected JSON"),
+        ('{"normal": []}', "expected normal, normal_concat, reduce, reduce_concat in it, got normal"),
+        ('{"normal": [["fly", 0], ["skip_connect", 1]], "normal_concat": [2], "reduce": [], "reduce_concat": []}',
+         "expected an operation of .* got 'fly'"),
+        ('{"normal": [["skip_connect", 0], ["skip_connect", 1]], "normal_concat": [[2]], "reduce": [], '
+         '"reduce_concat": []}', "unhashable|normal_concat"),
+    ],
+)  # fmt: skip
+def test_other_cells_are_refused_in_one_line(content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "genotype.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        read_cells(str(path))
+    assert str(caught.value).startswith("expected cells of DARTS_V1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--channels=5", "an even number of channels"), ("--layers=1", "layers >= 2"), ("--workers=-1", "workers >= 0"),
+        ("--test-limit=0", "test_limit >= 1"), ("--cells=DARTS_V3", "expected cells of"),
+    ],
+)  # fmt: skip
+def test_senseless_settings_are_one_line(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(run_imagenet, IMAGENET_PRESETS, [*WORDS, word]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_missing_folder_is_one_line_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(run_imagenet, IMAGENET_PRESETS, [*WORDS, "--data-root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: expected a folder with images of each class")
+    assert str(tmp_path / "imagenet" / "train") in said
+    assert said.count("\n") == 1
+
+
+def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
+    data = load_image_folder(root / "imagenet")
+    four = attacked_files(data, replace(TINY, test_limit=4))
+    assert four.labels.tolist() == [0, 0, 1, 1]
+    assert attacked_files(data, replace(TINY, test_limit=4)).names.tolist() == four.names.tolist()
+    assert attacked_files(data, replace(TINY, test_limit=5)).labels.tolist() == [0, 0, 0, 1, 1]
+    counts = [len(attacked_files(data, replace(TINY, test_limit=limit, pgd=pgd)))
+              for limit, pgd in ((None, False), (None, True), (2, True), (99, False))]  # fmt: skip
+    assert counts == [0, 6, 2, 6]
+    with pytest.raises(DataError, match=r"at least one image a class \(2\), got 1"):
+        attacked_files(data, replace(TINY, test_limit=1))
+
+
+def test_top_errors_by_hand(root: Path) -> None:
+    """Class 0 has four images, class 1 two. The logits put class 0 sixth, and class 1 second."""
+
+    class Fixed(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([0.0, 5.0, 6.0, 4.0, 3.0, 2.0]).expand(len(images), 6)
+
+    part = FilePart(load_image_folder(root / "imagenet").test, torch.device("cpu"))
+    assert top_errors(Fixed(), part) == {"top1_error": 1.0, "top5_error": 4 / 6}
