@@ -50,8 +50,9 @@ class DartsSupernet(nn.Module):
 
     def forward(self, images: Tensor, mixture: Mixture) -> Tensor:
         dropout = self._dropout()
-        images = self.normalize(images).contiguous(memory_format=torch.channels_last)
-        before_last = last = functional.relu_(self.stem(images))
+        convolution, norm = self.stem
+        maps = norm(convolution(self.normalize(images)).contiguous())  # of channels_last ones torch's sums are coarse
+        before_last = last = functional.relu_(maps).contiguous(memory_format=torch.channels_last)
         for number, cell in enumerate(self.cells):
             weights, edges = (
                 (mixture.reduce, mixture.reduce_edges) if cell.reduction else (mixture.normal, mixture.normal_edges)

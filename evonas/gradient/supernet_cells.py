@@ -44,8 +44,10 @@ class State:
     """(B, C, H, W) channels that go through operations."""
     active: Tensor
     """`maps` after ReLU."""
-    halves: tuple[Tensor, Tensor] | None
-    """Even, and odd, rows and columns of `active`, for edges of stride 2."""
+    even: Tensor | None
+    """Every second row and column of `active`, for edges of stride 2."""
+    halves: Tensor | None
+    """Those and the rows and columns between them, one behind the other as channels."""
     passed: Tensor | None
     """Channels that pass the operations by, in the size of what these give; None: there are none."""
     pooled: dict[str, Tensor]
@@ -128,7 +130,7 @@ class MixedCell(nn.Module):
 
     def _preprocessed(self, part: nn.Module, active: Tensor) -> Tensor:
         if isinstance(part, FactorizedReduce):
-            return _reduced(part, _halves(active))
+            return _reduced(part, _halves(active)[1])
         assert isinstance(part, ReluConvBN)
         _, pointwise, norm = part
         return add_up([_normalised(active, None, pointwise, norm)])
@@ -140,7 +142,8 @@ class MixedCell(nn.Module):
             passed = functional.max_pool2d(passed, 2) if stride == 2 else passed
             maps = maps[:, : self.channels].contiguous(memory_format=torch.channels_last)
         active = functional.relu(maps)
-        return State(maps, active, _halves(active) if stride == 2 else None, passed, {})
+        even, halves = _halves(active) if stride == 2 else (None, None)
+        return State(maps, active, even, halves, passed, {})
 
     def _terms(self, edge: int, state: State, shares: Sequence[Tensor], dropout: SkipDropout | None) -> list[Term]:
         """What an edge adds to its node."""
@@ -154,7 +157,7 @@ class MixedCell(nn.Module):
             part = parts[name]
             if name in POOLS:
                 if name not in state.pooled:
-                    state.pooled[name] = norms[name](part(state.maps))
+                    state.pooled[name] = add_up([_normalised(part(state.maps), None, None, norms[name])])
                 terms.append(Term(state.pooled[name], share))
             elif isinstance(part, nn.Identity):
                 terms.append(Term(state.maps if dropout is None else dropout(state.maps), share))
@@ -174,8 +177,8 @@ class MixedCell(nn.Module):
     def _depthwise(self, part: nn.Module, state: State) -> Tensor:
         """Of the state after ReLU."""
         assert isinstance(part, nn.Conv2d)
-        if part.stride == part.dilation == (2, 2) and state.halves is not None:
-            return _depthwise(part, state.halves[0], halved=True)  # it reads even rows and columns alone
+        if part.stride == part.dilation == (2, 2) and state.even is not None:
+            return _depthwise(part, state.even, halved=True)  # it reads even rows and columns alone
         return _depthwise(part, state.active)
 
     def _node(self, terms: Sequence[Term], passed: Sequence[Term]) -> Tensor:
@@ -194,15 +197,16 @@ def _first_edges(sources: Sequence[int]) -> list[int]:
 
 
 def _halves(active: Tensor) -> tuple[Tensor, Tensor]:
-    even, odd = (active[:, :, start::2, start::2].contiguous(memory_format=torch.channels_last) for start in (0, 1))
-    return even, odd
+    """(B, C, H / 2, W / 2) even rows and columns, and (B, 2 C, H / 2, W / 2) with odd ones behind them."""
+    even = active[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+    return even, torch.cat([even, active[:, :, 1::2, 1::2]], dim=1)
 
 
-def _reduced(part: FactorizedReduce, halves: tuple[Tensor, Tensor] | None) -> Tensor:
+def _reduced(part: FactorizedReduce, halves: Tensor | None) -> Tensor:
     assert halves is not None
-    even, odd = (functional.conv2d(half, each.weight) for half, each in zip(halves, (part.even, part.odd), strict=True))
-    reduced: Tensor = part.bn(torch.cat([even, odd], dim=1))
-    return reduced
+    weights = (each.weight.flatten(1) for each in (part.even, part.odd))
+    weight: Tensor = torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+    return add_up([Term(halves, None, part.bn, weight[:, :, None, None])])
 
 
 def _depthwise(part: nn.Module, maps: Tensor, halved: bool = False) -> Tensor:
@@ -218,7 +222,9 @@ def _depthwise(part: nn.Module, maps: Tensor, halved: bool = False) -> Tensor:
     return depthwise(maps, part.weight, stride, padding, dilation, fast=part.training)
 
 
-def _normalised(maps: Tensor, share: Tensor | None, convolution: nn.Module, norm: nn.Module) -> Term:
-    assert isinstance(convolution, nn.Conv2d)
+def _normalised(maps: Tensor, share: Tensor | None, pointwise: nn.Module | None, norm: nn.Module) -> Term:
     assert isinstance(norm, nn.BatchNorm2d)
-    return Term(maps, share, convolution, norm)
+    if pointwise is None:
+        return Term(maps, share, norm)
+    assert isinstance(pointwise, nn.Conv2d)
+    return Term(maps, share, norm, pointwise.weight)

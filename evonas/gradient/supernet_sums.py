@@ -18,49 +18,48 @@ __all__ = ["Term", "add_up"]
 
 
 class Term(NamedTuple):
-    """A summand: scale * maps, or scale * norm(convolution(maps))."""
+    """A summand: scale * maps, or scale * norm(conv2d(maps, weight)); those of one sum with a norm are of one shape."""
 
     maps: Tensor
     """(B, C, H, W)"""
     scale: Tensor | None = None
     """() of any sign; None: 1."""
-    convolution: nn.Conv2d | None = None
-    """Pointwise, without bias."""
     norm: nn.BatchNorm2d | None = None
-    """Without weights of its own; there if `convolution` is."""
+    """Without weights of its own."""
+    weight: Tensor | None = None
+    """(C', C, 1, 1) of a pointwise convolution before the norm; None: the maps are normalised as they are."""
 
 
-class _Convolved(NamedTuple):
-    """Of k terms with a convolution, or of their gradients."""
+class _Normalised(NamedTuple):
+    """Of k terms with a norm, or of their gradients."""
 
     maps: list[Any]
     scales: list[Any]
     weights: list[Any]
 
     @classmethod
-    def of(cls, flat: Sequence[Any]) -> "_Convolved":
+    def of(cls, flat: Sequence[Any]) -> "_Normalised":
         k = len(flat) // 3
         return cls(list(flat[:k]), list(flat[k : 2 * k]), list(flat[2 * k :]))
 
 
 def add_up(terms: Sequence[Term]) -> Tensor:
     """(B, C', H, W) sum of the terms."""
-    plain = [term for term in terms if term.convolution is None]
+    plain = [term for term in terms if term.norm is None]
     flat = [*(term.maps for term in plain), *(term.scale for term in plain)]
     parts: list[Tensor] = [_ScaledSum.apply(*flat)] if plain else []
-    convolutions = [term.convolution for term in terms if term.convolution is not None]
-    if convolutions:
-        convolved = [term for term in terms if term.convolution is not None]
-        norms = [term.norm for term in convolved if term.norm is not None]
-        maps, scales = [term.maps for term in convolved], [term.scale for term in convolved]
-        inputs = _Convolved(maps, scales, [each.weight for each in convolutions])
+    norms = [term.norm for term in terms if term.norm is not None]
+    if norms:
+        maps, scales, _, weights = zip(*(term for term in terms if term.norm is not None), strict=True)
         fast = (
             all(each.device.type == "cpu" and each.dtype in (torch.float32, torch.float64) for each in maps)
             and all(norm.training for norm in norms)
             and not torch.is_autocast_enabled("cpu")
         )
-        flat = [each for part in inputs for each in part]
-        parts.append(_ConvolvedSum.apply(norms, *flat) if fast else _layer_by_layer(inputs, norms))
+        inputs = _Normalised(list(maps), list(scales), list(weights))
+        parts.append(
+            _NormalisedSum.apply(norms, *maps, *scales, *weights) if fast else _layer_by_layer(inputs, norms)
+        )  # fmt: skip
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -92,14 +91,14 @@ class _ScaledSum(Function):
         return (*of_maps, *of_scales)
 
 
-def _layer_by_layer(inputs: _Convolved, norms: Sequence[nn.BatchNorm2d], again: bool = False) -> Tensor:
+def _layer_by_layer(inputs: _Normalised, norms: Sequence[nn.BatchNorm2d], again: bool = False) -> Tensor:
     """
     Args:
         again: running statistics have been updated by an earlier call.
     """
     total: Tensor | None = None
     for maps, scale, weight, norm in zip(*inputs, norms, strict=True):
-        part = functional.conv2d(maps, weight)
+        part = maps if weight is None else functional.conv2d(maps, weight)
         part = functional.batch_norm(part, None, None, training=True, eps=norm.eps) if again else norm(part)
         part = part if scale is None else part * scale
         total = part if total is None else total + part
@@ -107,7 +106,7 @@ def _layer_by_layer(inputs: _Convolved, norms: Sequence[nn.BatchNorm2d], again: 
     return total
 
 
-class _ConvolvedSum(Function):
+class _NormalisedSum(Function):
     """Normalised maps are never written: every convolution's output is scaled and added to one buffer.
 
     What comes into the convolutions is kept for the backward pass; the rest of it are products of these maps with the
@@ -116,21 +115,21 @@ class _ConvolvedSum(Function):
 
     @staticmethod
     def forward(ctx: Any, norms: Sequence[nn.BatchNorm2d], *flat: Any) -> Tensor:
-        inputs = _Convolved.of(flat)
-        first, channels = inputs.maps[0], len(inputs.weights[0])
+        inputs = _Normalised.of(flat)
+        first, channels = inputs.maps[0], norms[0].num_features
         shape = (len(first), channels, *first.shape[2:])
-        total, convolved = (
+        total, buffer = (
             torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last) for _ in ("sum", "one of them")
         )
         offset, found = first.new_zeros(channels), []
         for number, (maps, scale, weight, norm) in enumerate(zip(*inputs, norms, strict=True)):
-            torch.mm(rows(maps), weight.flatten(1).t(), out=rows(convolved))
-            mean, inverse = _statistics(norm, convolved)
+            part = rows(maps) if weight is None else torch.mm(rows(maps), weight.flatten(1).t(), out=rows(buffer))
+            mean, inverse = _statistics(norm, part, width=shape[3])
             factor = inverse if scale is None else inverse * scale
             if number == 0:
-                torch.mul(rows(convolved), factor, out=rows(total))
+                torch.mul(part, factor, out=rows(total))
             else:
-                rows(total).addcmul_(rows(convolved), factor)
+                rows(total).addcmul_(part, factor)
             offset.addcmul_(mean, factor, value=-1)
             found += [mean, inverse]
         rows(total).add_(offset)
@@ -141,56 +140,71 @@ class _ConvolvedSum(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
-        inputs, found = _Convolved.of(ctx.saved_tensors[: len(needed)]), ctx.saved_tensors[len(needed) :]
+        inputs, found = _Normalised.of(ctx.saved_tensors[: len(needed)]), ctx.saved_tensors[len(needed) :]
         if torch.is_grad_enabled():
             return (None, *_differentiable(gradient, inputs, needed, ctx.norms))
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         gradients = _gradients(
-            gradient, inputs, torch.stack(found[::2]), torch.stack(found[1::2]), _Convolved.of(needed)
+            gradient, inputs, torch.stack(found[::2]), torch.stack(found[1::2]), _Normalised.of(needed)
         )  # fmt: skip
         return (None, *gradients.maps, *gradients.scales, *gradients.weights)
 
 
-def _statistics(norm: nn.BatchNorm2d, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(C,) mean and inverse deviation of the batch; running statistics are updated."""
-    momentum = norm.momentum
-    if norm.num_batches_tracked is not None:
+def _statistics(norm: nn.BatchNorm2d, maps: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """(C,) mean and inverse deviation of a batch's (B H W, C) maps; running statistics are updated.
+
+    Every column of pixels is summed up by itself: in one sum float32 would lose two digits, as torch's own does here.
+    """
+    n, channels = maps.shape
+    columns = maps.reshape(-1, width * channels, 1, 1)
+    means, variances = (
+        each.view(width, channels) for each in torch.batch_norm_update_stats(columns, None, None, 0.0)
+    )  # fmt: skip
+    mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-        momentum = 1 / float(norm.num_batches_tracked) if momentum is None else momentum
-    mean, variance = torch.batch_norm_update_stats(maps, norm.running_mean, norm.running_var, momentum or 0.0)
-    return mean, variance.add_(norm.eps).rsqrt_()
+        momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance * (n / (n - 1)), momentum)
+    return mean, (variance + norm.eps).rsqrt_()
 
 
-def _gradients(gradient: Tensor, inputs: _Convolved, mean: Tensor, inverse: Tensor, needs: _Convolved) -> _Convolved:
+def _sums(maps: Tensor, width: int) -> Tensor:
+    """(1, C) of (B H W, C) maps, every column of pixels first by itself."""
+    columns = maps.reshape(-1, width * maps.shape[1])
+    return (columns.new_ones(1, len(columns)) @ columns).view(width, -1).sum(0, keepdim=True)
+
+
+def _gradients(gradient: Tensor, inputs: _Normalised, mean: Tensor, inverse: Tensor, needs: _Normalised) -> _Normalised:
     """Of k terms scale * u, u = (W z - mean) * inverse, with the maps z and a weight W of O x C.
 
     Normalisation turns the gradient g of u into inverse * (g - mean(g) - u mean(g u)). As u is linear in z, all means
-    follow from mean(g), mean(g z^T) and, for the gradient of W, mean(z) and mean(z z^T).
+    follow from mean(g), mean(g z^T) and, for the gradient of W, mean(z) and mean(z z^T). W is 1 where there is none.
 
     Args:
         mean, inverse: (k, O)
     """
-    g, n = rows(gradient), gradient.numel() // gradient.shape[1]
-    ones = g.new_ones(1, n)
+    g, n, width = rows(gradient), gradient.numel() // gradient.shape[1], gradient.shape[3]
     products, squares, sums = [], [], []
     for z in map(rows, inputs.maps):
         products.append(g.t() @ z)
         if any(needs.weights):
             squares.append(z.t() @ z)
-            sums.append(ones @ z)
-    weight = torch.stack([each.flatten(1) for each in inputs.weights])  # (k, O, C)
-    mean_g, mean_gz = ones @ g / n, torch.stack(products) / n  # (1, O), (k, O, C)
+            sums.append(_sums(z, width))
+    one, same = g.new_ones(()), torch.eye(g.shape[1], dtype=g.dtype)
+    weight = torch.stack([same if each is None else each.flatten(1) for each in inputs.weights])  # (k, O, C)
+    mean_g, mean_gz = _sums(g, width) / n, torch.stack(products) / n  # (1, O), (k, O, C)
     mean_gu = ((mean_gz * weight).sum(2) - mean * mean_g) * inverse  # (k, O)
-    factor = inverse * torch.stack([ones[0, 0] if scale is None else scale for scale in inputs.scales])[:, None]
+    factor = inverse * torch.stack([one if scale is None else scale for scale in inputs.scales])[:, None]
     pull = factor * inverse * mean_gu
-    found = _Convolved([None] * len(inputs.maps), [None] * len(inputs.maps), [None] * len(inputs.maps))
+    found = _Normalised([None] * len(inputs.maps), [None] * len(inputs.maps), [None] * len(inputs.maps))
     if any(needs.scales):
-        found.scales[:] = n * mean_gu.sum(1)
+        found.scales[:] = _where(needs.scales, n * mean_gu.sum(1))
     if any(needs.weights):
         mean_z = torch.stack(sums) / n  # (k, 1, C)
         spread = torch.stack(squares) / n - mean_z.transpose(1, 2) @ mean_z  # (k, C, C)
         of_weight = factor[:, :, None] * (mean_gz - mean_g.t() @ mean_z) - pull[:, :, None] * (weight @ spread)
-        found.weights[:] = [n * each.view_as(like) for each, like in zip(of_weight, inputs.weights, strict=True)]
+        found.weights[:] = _where(needs.weights, n * of_weight[..., None, None])
     through = (factor[:, :, None] * weight).transpose(1, 2)[..., None, None].contiguous()  # (k, C, O, 1, 1)
     constant = ((pull * mean - factor * mean_g)[:, None] @ weight)[:, 0]  # (k, C)
     back = weight.transpose(1, 2) @ (pull[:, :, None] * weight)  # (k, C, C)
@@ -201,12 +215,16 @@ def _gradients(gradient: Tensor, inputs: _Convolved, mean: Tensor, inverse: Tens
     return found
 
 
+def _where(needs: Sequence[bool], gradients: Tensor) -> list[Tensor | None]:
+    return [each if need else None for each, need in zip(gradients, needs, strict=True)]
+
+
 def _differentiable(
-    gradient: Tensor, inputs: _Convolved, needed: Sequence[bool], norms: Sequence[nn.BatchNorm2d]
+    gradient: Tensor, inputs: _Normalised, needed: Sequence[bool], norms: Sequence[nn.BatchNorm2d]
 ) -> list[Tensor | None]:
     """Gradients of all inputs, in a graph of their own; None where none is needed."""
     # of views, lest what comes to one input by way of another is added
-    apart = _Convolved(*([each if each is None else each.view_as(each) for each in part] for part in inputs))
+    apart = _Normalised(*([each if each is None else each.view_as(each) for each in part] for part in inputs))
     flat = [each for part in apart for each in part]
     chosen = [each for each, need in zip(flat, needed, strict=True) if need]
     found = iter(torch.autograd.grad(_layer_by_layer(apart, norms, again=True), chosen, gradient, create_graph=True))

@@ -31,7 +31,7 @@ def test_edges_are_in_darts_order() -> None:
         ({"channels": 6, "partial": 4}, "expected channels that partial divides, got 6 and 4"),
         ({"operations": KEPT[:1]}, "expected operations at 14 edges of two cells"),
         ({"nodes": 3, "operations": KEPT}, "expected operations at 9 edges of two cells"),
-        ({"operations": ((KEPT[0][1:] + ((1,),)),) * 2}, "expected as many operations at every edge"),
+        ({"operations": ((*KEPT[0][1:], (1,)),) * 2}, "expected as many operations at every edge"),
         ({"operations": (((),) * 14,) * 2}, "expected as many operations at every edge, one or more"),
         ({"operations": (((2, 1),) * 14,) * 2}, "expected ascending indices of operations below 8"),
         ({"operations": (((1, 1),) * 14,) * 2}, "expected ascending indices of operations below 8"),
