@@ -213,7 +213,8 @@ def run(args: Args, console: Console) -> bool:
             f"{faster:.2f}", f"{peak / 1e6:.0f}", f"{share:.2f}",
         )  # fmt: skip
         if way == "evonas fp32":
-            held.append(stated(faster >= SPEED[order], f"order {order}: {faster:.2f} times as fast ({SPEED[order]})", console))
+            claim = f"order {order}: {faster:.2f} times as fast ({SPEED[order]})"
+            held.append(stated(faster >= SPEED[order], claim, console))
             if order == 1:
                 held.append(stated(share <= MEMORY, f"order {order}: {share:.2f} of the memory ({MEMORY})", console))
     console.print(table)
