@@ -55,11 +55,11 @@ class Args:
     threads: int = 0
     """Of each process; 0: torch's own choice."""
     compared: int = 8
-    """Images whose gradients are compared."""
+    """Images whose gradients are compared; 0: none are."""
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.steps, self.rounds, self.compared) < 1 or self.threads < 0:
-            raise ConfigurationError("expected a batch size, steps, rounds and images to compare >= 1")
+        if min(self.batch_size, self.steps, self.rounds) < 1 or min(self.threads, self.compared) < 0:
+            raise ConfigurationError("expected a batch size, steps and rounds >= 1, threads and compared >= 0")
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def compare(args: Args, console: Console) -> bool:
 
 
 def run(args: Args, console: Console) -> bool:
-    held = [compare(args, console)]
+    held = [compare(args, console)] if args.compared else []
     found: dict[tuple[str, int], list[Measured]] = {}
     for _ in range(args.rounds):
         for order in (1, 2):

@@ -1,13 +1,14 @@
 """A supernet and its architecture in training: the steps that descend the two levels."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evonas.errors import DivergedError
 from evonas.gradient.architecture import Architecture, Mixture
 from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
 from evonas.gradient.losses import Batch, LevelLoss
@@ -74,6 +75,9 @@ class Levels:
         """One step of Adam against the weighted gradients of the upper losses."""
         method = self.method
         upper = self.upper_gradients(below, above)
+        for loss, value, gradient in zip(method.upper, upper.losses, upper.gradients, strict=True):
+            if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
+                raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
         weights = method.combine(upper.gradients, upper.losses)
         step = torch.zeros_like(upper.gradients[0])
         for weight, gradient in zip(weights.tolist(), upper.gradients, strict=True):
@@ -83,6 +87,7 @@ class Levels:
         for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
             parameter.grad = part.view_as(parameter)
         self.adam.step()
+        self.check("architecture", self.alphas)
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
             found.add(f"upper_{loss.name}", value)
             found.add(f"weight_{loss.name}", weight)
@@ -128,6 +133,13 @@ class Levels:
             return logits
 
         return forward
+
+    def check(self, what: str, tensors: Sequence[Tensor]) -> None:
+        """DivergedError unless all of them are finite."""
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            raise DivergedError(
+                f"the search diverged: the {what} left the finite numbers; try lower rates, in another folder (--out)"
+            )
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` goes on from."""

@@ -174,6 +174,8 @@ class ExpectedCost:
     layers: int = 20
     nodes: int = 4
     image_size: int = 32
+    affine: bool = True
+    """Whether batch normalisation counts: it does in the network that is evaluated, not in a supernet."""
 
     needs_others: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
@@ -201,6 +203,6 @@ class ExpectedCost:
 
     def expected(self, probabilities: Tensor) -> Tensor:
         """() in millions, for (2, edges, 8) probabilities; differentiable in them."""
-        costs = operation_costs(self.channels, self.layers, True, self.nodes, self.image_size)
+        costs = operation_costs(self.channels, self.layers, self.affine, self.nodes, self.image_size)
         table = np.asarray(getattr(costs, self.kind))  # (2, edges, 8)
         return CostTable(table.reshape(-1, table.shape[-1]) / 1e6).expected(probabilities.flatten(0, 1))

@@ -159,6 +159,8 @@ class Method:
     def __post_init__(self) -> None:
         if not self.stages or not self.upper:
             raise ConfigurationError(f"expected stages and upper losses of {self.name}, got none")
+        if not 1 <= self.nodes <= 6:
+            raise ConfigurationError(f"expected 1 to 6 nodes of a cell, got {self.nodes}")
         if any(later.keep > earlier.keep for earlier, later in zip(self.stages, self.stages[1:], strict=False)):
             raise ConfigurationError("expected stages that keep no more operations than those before them")
 
@@ -181,11 +183,12 @@ class Method:
 
     def identity(self) -> dict[str, Any]:
         """Everything that the search follows from but data, seed and machine, as plain values."""
+        stages = {str(number): asdict(stage) for number, stage in enumerate(self.stages, start=1)}
         return {
-            "name": self.name, "stages": [asdict(stage) for stage in self.stages], "bilevel": asdict(self.config),
-            "partial": self.partial, "edge_normalisation": self.edge_normalisation, "nodes": self.nodes,
-            "max_skips": self.max_skips, "lower": described(self.lower),
-            "upper": [described(loss) for loss in self.upper], "combine": described(self.combine),
+            "name": self.name, "stages": stages, "bilevel": asdict(self.config), "partial": self.partial,
+            "edge_normalisation": self.edge_normalisation, "nodes": self.nodes, "max_skips": self.max_skips,
+            "lower": described(self.lower), "upper": {loss.name: described(loss) for loss in self.upper},
+            "combine": described(self.combine),
         }  # fmt: skip
 
 

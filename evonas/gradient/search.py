@@ -131,6 +131,7 @@ class GradientSearch:
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise DivergedError(f"the search diverged: {broken[0]} of epoch {self.epoch + 1} is {values[broken[0]]}")
+        levels.check("weights", [*levels.weights, *levels.supernet.buffers()])
         self.epoch += 1
         self.history.append(self.probabilities().detach().cpu())
         if within + 1 == stage.epochs and not self.done:

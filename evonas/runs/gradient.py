@@ -1,6 +1,6 @@
 """Searches by gradient: cells found by descent, then scored and written down as every other search's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,10 @@ from evonas.runs.beginning import (
     settings_as_json,
     settings_from_json,
 )
-from evonas.runs.checkpoint import stored_identity
+from evonas.runs.checkpoint import stored_identity, write_rows
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
-from evonas.runs.gradient_cells import WHAT, CellSearch, find_cells
+from evonas.runs.gradient_cells import WHAT, CellSearch, compact, find_cells
 from evonas.runs.gradient_settings import DartsSettings, E2rnasSettings, GradientSettings
 from evonas.runs.objectives import identity_of, make_objectives
 from evonas.runs.retrain_cells import FoundCells, check_retraining_cells, others_for_retraining, retrain_cells
@@ -35,7 +35,7 @@ from evonas.runs.search import Plan, columns_of, run_search
 from evonas.search import EvolutionConfig, refuse_another_run
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
-from evonas.types import Genome
+from evonas.types import Genome, arch_id
 
 __all__ = ["plan_gradient", "prepare_gradient", "run_gradient", "stored_gradient"]
 
@@ -77,6 +77,8 @@ def run_gradient(settings: GradientSettings, console: Console | None = None) -> 
     found = [find_cells(prepared.folder.path, search, console) for search in prepared.searches]
     plan = plan_gradient(prepared, [_genome(prepared.space, genotype) for genotype, _ in found])
     run_search(plan, prepared.folder, make_executor(prepared.settings.execution, prepared.hardware), console)
+    if len(found) > 1:
+        _write_sweep(prepared, plan, [genotype for genotype, _ in found])
     if prepared.settings.after.retrain:
         names = [f"{plan.method} {search.label}".strip() for search in prepared.searches]
         cells = [FoundCells(name, *each) for name, each in zip(names, found, strict=True)]
@@ -182,6 +184,17 @@ def method_name(settings: GradientSettings) -> str:
     return next(iter(settings.methods(32).values())).name
 
 
+def _write_sweep(prepared: Prepared, plan: Plan, found: Sequence[Genotype]) -> None:
+    """sweep.csv: which search found which row of the table; several may have found the same cells."""
+    scored = {entry.key: entry.result.objectives for entry in prepared.folder.entries()}
+    rows = []
+    for search, genotype in zip(prepared.searches, found, strict=True):
+        key = arch_id(_genome(prepared.space, genotype))
+        values = scored.get(key, {})
+        rows.append([search.label, key, *(values.get(name, "") for name in plan.columns), compact(genotype)])
+    write_rows(prepared.folder.path / "sweep.csv", ["search", "arch_id", *plan.columns, "genotype"], rows)
+
+
 def _genome(space: DartsSpace, genotype: Genotype) -> Genome:
     return space.canonical(space.from_genotype(genotype))
 
@@ -192,6 +205,8 @@ def _others(
     """Images of none of the classes where anything needs them, and a line where they were chosen for the user."""
     needed = any(method.needs_others for method in methods.values()) or OodAupr.name in settings.objectives
     if not needed:
+        if settings.ood_data != "auto" and not settings.after.retrain:
+            raise ConfigurationError(f"expected no --ood-data, which nothing here uses, got {settings.ood_data}")
         return None, ""
     begun = (identity.get("others") or {}).get("name")
     if settings.ood_data == "auto" and begun:

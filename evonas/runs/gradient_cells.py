@@ -20,7 +20,9 @@ from evonas.runs.checkpoint import load_checkpoint, save_checkpoint
 from evonas.runs.epoch_screen import EpochScreen
 from evonas.runs.interrupt import interruptible
 
-__all__ = ["WHAT", "CellSearch", "find_cells", "search_path"]
+__all__ = ["WHAT", "CellSearch", "compact", "find_cells", "search_path"]
+
+PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
 WHAT = "a search by gradient"
 """What a checkpoint is of, in messages."""
@@ -83,6 +85,9 @@ def find_cells(folder: Path, plan: CellSearch, console: Console) -> tuple[Genoty
             rows = state["rows"]
         if search.done:
             console.out(f"{_name(plan)}: found at {path}", highlight=False)
+            write_search_csv(plan.path(folder, "search", "csv"), rows)  # a kill may have come between the files
+            if not all(plan.path(folder, *name).exists() for name in PICTURES):
+                _pictures(folder, plan, search, rows)
         else:
             screen = EpochScreen(console, interruption, plan.method.epochs, search.epoch, _opening(plan, search))
             while not search.done:

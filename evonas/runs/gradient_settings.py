@@ -70,7 +70,10 @@ class LevelSettings:
         if self.search_lr is not None:
             given["search_lr_min"] = min(method.config.search_lr_min, self.search_lr)
         config = replace(method.config, **given)
-        return replace(method, stages=tuple(stages), config=config, nodes=self.nodes or method.nodes)
+        if self.hessian is not None and config.order == 1:
+            raise ConfigurationError(f"expected --order 2 with --hessian {self.hessian}, {method.name} has 1 here")
+        nodes = method.nodes if self.nodes is None else self.nodes
+        return replace(method, stages=tuple(stages), config=config, nodes=nodes)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -173,13 +176,29 @@ class E2rnasSettings(GradientSettings):
     """Width of the network whose parameters and FLOPs are expected."""
     cost_layers: int = 20
     """Its cells."""
+    cost_affine: bool = True
+    """Whether its batch normalisation counts."""
 
     def __post_init__(self) -> None:
         if self.sweep_L and self.L is not None:
             raise ConfigurationError(f"expected --L or --sweep-L, got both: {self.L} and {self.sweep_L}")
-        if len(set(self.sweep_L)) < len(self.sweep_L):
-            raise ConfigurationError(f"expected different L in --sweep-L, got {self.sweep_L}")
+        if len({f"{limit:g}" for limit in self.sweep_L}) < len(self.sweep_L):
+            raise ConfigurationError(f"expected L in --sweep-L that differ in six digits, got {self.sweep_L}")
+        for unused, given in self._unused().items():
+            if given:
+                raise ConfigurationError(f"expected settings that this search uses, {unused} changes nothing here")
         super().__post_init__()
+
+    def _unused(self) -> dict[str, bool]:
+        """What says nothing to this version, and whether it was given."""
+        first, weighted = self.version == 1, self.normalisation or self.solver or self.weights_on != "raw"
+        return {
+            "--F with version 1": first and self.F != 425.0,
+            "--no-ood-below with version 1": first and not self.ood_below,
+            "--no-count-params with version 2": not first and not self.count_params,
+            "--L with --no-count-params": not self.count_params and bool(self.sweep_L or self.L is not None),
+            "--normalisation, --solver or --weights-on with --no-mgda": not self.mgda and bool(weighted),
+        }
 
     def methods(self, image_size: int) -> dict[str, Method]:
         usual = 1.0 if self.version == 1 else 2.5
@@ -192,7 +211,11 @@ class E2rnasSettings(GradientSettings):
             base = replace(base, config=replace(base.config, order=2))  # Eq. 9
         base = self.levels.applied(replace(base, config=replace(base.config, begin_with="weights")))
         cost = ExpectedCost(
-            channels=self.cost_channels, layers=self.cost_layers, nodes=base.nodes, image_size=image_size
+            channels=self.cost_channels,
+            layers=self.cost_layers,
+            nodes=base.nodes,
+            image_size=image_size,
+            affine=self.cost_affine,
         )
         first = self.version == 1
         mgda = Mgda(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from evonas.training import TrainingConfig
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 PARTS = {
-    "data": "digits", "train_limit": 40, "val_limit": 20, "ood_data": "noise",
+    "data": "digits", "train_limit": 40, "val_limit": 20,
     "levels": LevelSettings(
         search_epochs=2, search_channels=4, search_layers=3, search_batch_size=20, nodes=2, order=1, alpha_lr=0.05
     ),
@@ -46,7 +47,8 @@ PARTS = {
     "execution": ExecutionSettings(device="cpu", threads=1),
 }  # fmt: skip
 DARTS = DartsSettings(**PARTS)  # type: ignore[arg-type]
-E2RNAS = E2rnasSettings(**PARTS)  # type: ignore[arg-type]
+E2RNAS = E2rnasSettings(ood_data="noise", **PARTS)  # type: ignore[arg-type]
+FIRST_VERSION = replace(E2RNAS, version=1, ood_data="auto")
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("gradient") / "e2rnas"
-    run(replace(E2RNAS, version=1, sweep_L=(0.0, 9.0), out=out))
+    run(replace(FIRST_VERSION, sweep_L=(0.0, 9.0), out=out))
     return out
 
 
@@ -107,13 +109,34 @@ def test_a_finished_run_trains_nothing_and_verifies(finished: Path, capsys: pyte
     assert "all counts are equal" in capsys.readouterr().out
 
 
+def test_files_that_are_lost_after_the_last_epoch_are_written_again(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    kept = (out / "search.csv").read_bytes()
+    for name in ("search.csv", "search.png", "alpha.png", "genotype.json", "genotype.png"):
+        (out / name).unlink()
+    run(replace(DARTS, out=out))
+    assert (out / "search.csv").read_bytes() == kept
+    assert (out / "genotype.json").read_bytes() == (finished / "genotype.json").read_bytes()
+    assert all((out / name).exists() for name in ("search.png", "alpha.png", "genotype.png"))
+
+
+@pytest.mark.parametrize("settings", [DARTS, FIRST_VERSION], ids=["darts", "e2rnas"])
+def test_a_search_that_diverges_says_so(settings: GradientSettings, tmp_path: Path) -> None:
+    with pytest.raises(EvonasError, match=r"^the search diverged: "):
+        run(replace(settings, levels=replace(settings.levels, search_lr=1e30), out=tmp_path))
+
+
 def test_a_sweep_is_one_table(swept: Path) -> None:
     """L = 0 presses on the parameters, L = 9 is never reached, so that the validation loss alone counts."""
     assert {path.name for path in swept.glob("search*.csv")} == {"search-L0.csv", "search-L9.csv"}
     low, high = (rows(swept / f"search-{label}.csv") for label in ("L0", "L9"))
     assert all(float(row["weight_params_loss"]) == 0 and float(row["weight_loss"]) == 1 for row in high)
     assert float(low[-1]["expected_params"]) < float(high[-1]["expected_params"])
+    sweep = rows(swept / "sweep.csv")
+    assert [row["search"] for row in sweep] == ["L0", "L9"]
     table = rows(swept / "population.csv")
+    assert {row["arch_id"] for row in sweep} == {row["arch_id"] for row in table}
     assert 1 <= len(table) <= 2
     assert {row["method"] for row in table} == {"e2rnas-v1"}
 
@@ -182,7 +205,13 @@ def test_another_search_in_the_same_folder_is_refused_with_the_difference(finish
     [
         ({"objectives": ("clean_error", "adversarial_set_error")}, "expected objectives without a set"),
         ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
-        ({"sweep_L": (1.0, 1.0)}, "expected different L"),
+        ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
+        ({"version": 1, "F": 500.0}, "--F with version 1 changes nothing here"),
+        ({"version": 1, "ood_below": False}, "--no-ood-below with version 1 changes nothing"),
+        ({"version": 2, "count_params": False}, "--no-count-params with version 2 changes nothing"),
+        ({"mgda": False, "solver": "exact"}, "with --no-mgda changes nothing"),
+        ({"levels": LevelSettings(hessian="exact", order=1)}, "expected --order 2 with --hessian exact"),
+        ({"levels": LevelSettings(nodes=0)}, "nodes"),
         ({"objectives": ("speed",)}, "unknown objective 'speed'"),
     ],
 )
@@ -197,6 +226,8 @@ def test_second_order_in_bf16_and_images_of_the_same_things_are_refused(tmp_path
         run(replace(E2RNAS, levels=bf16, out=tmp_path / "a"))
     with pytest.raises(ConfigurationError, match="expected out-of-distribution images of other classes"):
         run(replace(E2RNAS, ood_data="mnist", out=tmp_path / "b"))
+    with pytest.raises(ConfigurationError, match="expected no --ood-data, which nothing here uses, got noise"):
+        run(replace(DARTS, ood_data="noise", out=tmp_path / "c"))
 
 
 def test_presets_are_what_the_papers_state() -> None:
