@@ -9,7 +9,9 @@ from pathlib import Path
 import evonas
 
 SEARCH = """
-import evonas.cli, evonas.runs, importlib.util
+import importlib.util, sys
+sys.meta_path[:] = [each for each in sys.meta_path if "Editable" not in getattr(each, "__name__", "")]
+import evonas.cli, evonas.runs
 from evonas.runs import RocoSettings, run_roco, ExecutionSettings
 from evonas.search import EvolutionConfig
 from evonas.training import TrainingConfig
