@@ -1,0 +1,17 @@
+"""Sound bounds of networks over balls of images, and norms of their Jacobians."""
+
+from evonas.certify.certificate import certified_accuracy, certified_radius, margin_bounds, random_targets
+from evonas.certify.intervals import interval_bounds
+from evonas.certify.jacobian import jacobian_norm_bound, squared_jacobian_norm
+from evonas.certify.linear import linear_bounds
+
+__all__ = [
+    "certified_accuracy",
+    "certified_radius",
+    "interval_bounds",
+    "jacobian_norm_bound",
+    "linear_bounds",
+    "margin_bounds",
+    "random_targets",
+    "squared_jacobian_norm",
+]

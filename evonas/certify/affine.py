@@ -1,0 +1,142 @@
+"""Affine operations: their boxes are exact for independent inputs, and bounds pass through them without loss.
+
+Each has a linear part, its transpose, and the linear part of absolute values or squares of its weights, which is what
+boxes and Euclidean balls need.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from evonas.certify.graph import Box, Relaxation, Shape
+
+__all__ = ["Add", "Affine", "Linear", "Mean", "Scale", "powered"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine:
+    """linear(inputs) + constant."""
+
+    moves: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        """(N, *shape) of each input -> (N, *out). With a power of 1 or 2 weights are |w| or w^2."""
+        raise NotImplementedError
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        """(N, *out) -> (N, *shape) of each input."""
+        raise NotImplementedError
+
+    def constant(self) -> Tensor | None:
+        """What is added, in a shape that broadcasts to (*out)."""
+        return None
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        middle = self.linear(*(box.middle for box in boxes))
+        constant = self.constant()
+        middle = middle if constant is None else middle + constant
+        radius = self.linear(*(box.radius for box in boxes), power=1)
+        return Box(middle - radius, middle + radius)
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Affine":
+        return self
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        return [None] * len(boxes)
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        lead = coefficients.shape[:2]
+        constant = self.constant()
+        added = coefficients.new_zeros(lead) if constant is None else _with_constant(coefficients, constant)
+        parts = self.transpose(coefficients.flatten(0, 1))
+        return [part if part is None else part.reshape(*lead, *part.shape[1:]) for part in parts], added
+
+
+def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
+    """(S, B) sums of (S, B, *shape) coefficients times what broadcasts to (*shape)."""
+    shape = coefficients.shape[2:]
+    filled = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
+    same = [dim for dim, (one, many) in enumerate(zip(filled.shape, shape, strict=True), start=2) if one != many]
+    total = coefficients.sum(dim=same, keepdim=True) if same else coefficients
+    return total.flatten(2) @ filled.flatten()
+
+
+def powered(weights: Tensor, power: int) -> Tensor:
+    return weights if power == 0 else weights.abs() if power == 1 else weights.square()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Affine):
+    """sum of factor * input over inputs of one shape."""
+
+    factors: tuple[float, ...]
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        factors = [factor if power == 0 else abs(factor) ** power for factor in self.factors]
+        total = inputs[0] if factors[0] == 1 else inputs[0] * factors[0]
+        for each, factor in zip(inputs[1:], factors[1:], strict=True):
+            total = torch.add(total, each, alpha=factor)
+        return total
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        return [outputs if factor == 1 else outputs * factor for factor in self.factors]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Linear(Affine):
+    """x @ weight + bias over the last dimension; weight (in, out)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        return inputs[0] @ powered(self.weight, power)
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        return [outputs @ self.weight.t()]
+
+    def constant(self) -> Tensor | None:
+        return self.bias
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mean(Affine):
+    """Sums over dimensions of (N, *shape), times a factor."""
+
+    dims: tuple[int, ...]
+    shape: Shape
+    factor: float
+    keepdim: bool
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        factor = self.factor if power == 0 else abs(self.factor) ** power
+        return inputs[0].sum(dim=self.dims, keepdim=self.keepdim) * factor
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        if not self.keepdim:
+            for dim in sorted(self.dims):
+                outputs = outputs.unsqueeze(dim)
+        return [(outputs * self.factor).expand(len(outputs), *self.shape)]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scale(Affine):
+    """x * factor + shift, value by value: both broadcast to the values' shape, and are of any sign."""
+
+    moves: ClassVar[bool] = True
+    distinct: ClassVar[bool] = True
+    factor: Tensor | None = None
+    shift: Tensor | None = None
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        return inputs[0] if self.factor is None else inputs[0] * powered(self.factor, power)
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        return [outputs if self.factor is None else outputs * self.factor]
+
+    def constant(self) -> Tensor | None:
+        return self.shift

@@ -1,0 +1,77 @@
+"""Which images are meant: all within a distance of given ones, perhaps clipped to valid pixels."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evonas.certify.graph import Box
+from evonas.errors import ConfigurationError, choose
+
+__all__ = ["NORMS", "Ball"]
+
+NORMS: dict[str, float] = {"linf": math.inf, "l2": 2.0}
+"""Name -> p."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Images x + d with ||d|| <= epsilon and, with `clip`, all pixels between its two numbers.
+
+    Raises:
+        ConfigurationError (a ValueError): a norm that is not known, an epsilon below 0 or not one for every image.
+    """
+
+    images: Tensor
+    """(B, C, H, W)"""
+    epsilon: Tensor
+    """(B, 1, 1, 1)"""
+    norm: str
+    clip: tuple[float, float] | None
+
+    @classmethod
+    def of(
+        cls, images: Tensor, epsilon: float | Tensor, norm: str = "linf", clip: tuple[float, float] | None = None
+    ) -> "Ball":
+        """
+        Args:
+            epsilon: one for all images, or (B,).
+        """
+        choose(NORMS, norm, "norm")
+        radii = torch.as_tensor(epsilon, dtype=images.dtype, device=images.device)
+        if radii.ndim not in (0, 1) or (radii.ndim == 1 and len(radii) != len(images)):
+            raise ConfigurationError(
+                f"expected one epsilon, or one for each of {len(images)} images, got {tuple(radii.shape)}"
+            )
+        if not bool((radii >= 0).all()) or not bool(radii.isfinite().all()):
+            raise ConfigurationError(f"expected epsilon >= 0, got {epsilon}")
+        if clip is not None and not (clip[0] < clip[1] and bool(((images >= clip[0]) & (images <= clip[1])).all())):
+            raise ConfigurationError(f"expected images within the clip range, which is {clip}; clip=None allows any")
+        return cls(images, radii.expand(len(images))[:, None, None, None], norm, clip)
+
+    @property
+    def box(self) -> Box:
+        """The smallest box around it."""
+        lower, upper = self.images - self.epsilon, self.images + self.epsilon
+        if self.clip is not None:
+            lower, upper = lower.clamp(min=self.clip[0]), upper.clamp(max=self.clip[1])
+        return Box(lower, upper)
+
+    def least(self, coefficients: Tensor) -> Tensor:
+        """(S, B) lower bounds of sum(coefficients * image) over the ball, (S, B, C, H, W) -> exact without `clip`, and
+        in l-inf; in l2 with `clip` the better one of ball and box."""
+        box, bounds = self.box, []
+        if self.norm == "linf" or self.clip is not None:
+            ends = coefficients * box.middle - coefficients.abs() * box.radius
+            bounds.append(ends.flatten(2).sum(dim=2))
+        if self.norm == "l2":
+            middle = (coefficients * self.images).flatten(2).sum(dim=2)
+            bounds.append(middle - self.epsilon.flatten() * _euclidean(coefficients.flatten(2), 2))
+        return bounds[0] if len(bounds) == 1 else torch.maximum(*bounds)
+
+
+def _euclidean(values: Tensor, dim: int) -> Tensor:
+    """Euclidean length along a dimension; its gradient at 0 is 0."""
+    squares = values.square().sum(dim=dim)
+    return torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)

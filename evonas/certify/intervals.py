@@ -1,0 +1,98 @@
+"""Interval bounds: every value of a network by itself, from its images to its logits."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evonas.certify.affine import Affine
+from evonas.certify.ball import Ball
+from evonas.certify.graph import Box, Graph
+from evonas.certify.recording import Model, record
+from evonas.certify.rules import RULES
+
+__all__ = ["exact_nodes", "interval_bounds", "propagate"]
+
+
+def interval_bounds(
+    model: Model,
+    images: Tensor,
+    epsilon: float | Tensor,
+    norm: str = "linf",
+    clip: tuple[float, float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds (B, K) of the logits over a ball around each image, by interval arithmetic.
+
+    Sound up to rounding and fast: two forward passes. Layers forget what they have in common, so that bounds are
+    loose in deep networks; see `linear_bounds`. Differentiable in weights, and in whatever else the model computes
+    with. Values that are a weighted sum of pixels alone, as behind a first convolution, are exact, in l2, too.
+
+    Args:
+        model: a module, which is bounded as it is in eval mode and left as it was, or a function of images.
+        images: (B, C, H, W).
+        epsilon: radius, pixels in the images' own scale; one for all, or (B,).
+        norm: linf or l2.
+        clip: range of valid pixels, such as (0.0, 1.0), to which the ball is clipped.
+    Raises:
+        ConfigurationError (a ValueError): an operation that has no bounds, or what no ball is.
+    """
+    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
+    box = propagate(graph, ball)[len(graph.nodes) - 1]
+    return box.lower, box.upper
+
+
+Tighten = Callable[[int, Mapping[int, Box]], Mapping[int, Box]]
+"""(number of an operation that is not affine, boxes so far) -> tighter boxes of nodes that it reads."""
+
+
+class _Pixels(NamedTuple):
+    """A node each of whose values depends on a pixel of its own: what it is at the ball's centre, and how much of a
+    change of the pixel it sees."""
+
+    centre: Tensor
+    gain: Tensor
+
+
+def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[int, Box]:
+    """Boxes of all nodes, in order; where `tighten` is given, it is asked before every operation that is not affine."""
+    boxes: dict[int, Box] = {0: ball.box}
+    pixels = {0: _Pixels(ball.images, torch.ones_like(ball.images))}
+    for number, node in enumerate(graph.nodes):
+        operation = node.operation
+        if operation is None:
+            continue
+        if tighten is not None and not isinstance(operation, Affine):
+            boxes.update(tighten(number, boxes))
+        box = operation.interval([boxes[each] for each in node.inputs])
+        seen = pixels.get(node.inputs[0]) if len(node.inputs) == 1 else None
+        if seen is not None and isinstance(operation, Affine):
+            constant = operation.constant()
+            centre = operation.linear(seen.centre)
+            centre = centre if constant is None else centre + constant
+            if operation.distinct:
+                pixels[number] = _Pixels(centre, operation.linear(seen.gain, power=1))
+            elif ball.norm == "l2":
+                box = _within(box, centre, ball, operation.linear(seen.gain.square(), power=2))
+        boxes[number] = box
+    return boxes
+
+
+def exact_nodes(graph: Graph) -> frozenset[int]:
+    """Nodes whose boxes are exact value by value, in l-inf or where l2 balls are not clipped."""
+    exact, pixels = {0}, {0}
+    for number, node in enumerate(graph.nodes):
+        operation, inputs = node.operation, node.inputs
+        if isinstance(operation, Affine):
+            if operation.distinct and inputs[0] in pixels:
+                pixels.add(number)
+            if (len(inputs) == 1 and inputs[0] in pixels) or (operation.moves and exact.issuperset(inputs)):
+                exact.add(number)
+    return frozenset(exact)
+
+
+def _within(box: Box, centre: Tensor, ball: Ball, squares: Tensor) -> Box:
+    """The part of a box that weighted sums of pixels can reach which move by no more than epsilon together."""
+    length = torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
+    radius = ball.epsilon.reshape(-1, *(1,) * (length.ndim - 1)) * length
+    return Box(torch.maximum(box.lower, centre - radius), torch.minimum(box.upper, centre + radius))

@@ -1,0 +1,213 @@
+"""Planes of functions of several values: max pooling, products, softmax."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evonas.certify.graph import Box, Planes, Relaxation
+from evonas.certify.lines import Constant, summed
+
+__all__ = ["MatMul", "MaxPool", "Product", "Softmax"]
+
+PRODUCTS_AT_ONCE = 2**24
+"""Most products that bounds of a matrix product look at in one step."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Everything:
+    """A function whose planes depend on the boxes of all its inputs."""
+
+    moves: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        return [torch.ones_like(box.lower[0], dtype=torch.bool) for box in boxes]
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(_Everything):
+    """The largest value of each window; windows may overlap, padding never is the largest.
+
+    Above: the plane of CNN-Cert, sum of w (x - l) + g over those that can be the largest, w = (u - g) / (u - l), or the
+    constant max u where that is lower at the box's middle. Below: adaptive takes the value with the highest middle;
+    same_slope takes the weights above, and the constant that keeps them below.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    size: tuple[int, int]
+    """Height and width of the input."""
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        lower, upper = (
+            functional.max_pool2d(each, self.kernel, self.stride, self.padding, self.dilation) for each in boxes[0]
+        )
+        return Box(lower, upper)
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)
+        rival = upper > lower.amax(dim=2, keepdim=True)  # those that can be the largest
+        several = (rival.sum(dim=2, keepdim=True) > 1) & rival
+        ones = self.overlapped(several.to(lower))
+        return [(ones > 0).any(dim=0)]
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Windows":
+        lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)  # (B, C, k, L)
+        highest, ceiling = lower.amax(dim=2, keepdim=True), upper.amax(dim=2, keepdim=True)
+        rival = upper > highest  # can be larger than what is there in any case
+        width = torch.where(rival, upper - lower, 1.0)
+        safe_upper = torch.where(rival, upper, 0.0)
+        inverse = torch.where(rival, 1 / width, 0.0)
+        total = inverse.sum(dim=2, keepdim=True)
+        level = ((safe_upper * inverse).sum(dim=2, keepdim=True) - 1) / torch.where(total > 0, total, 1.0)
+        lowest = torch.where(rival, upper, torch.inf).amin(dim=2, keepdim=True)
+        level = torch.where(total > 0, torch.maximum(torch.minimum(level, lowest), highest), highest)
+        weights = torch.where(rival, (safe_upper - level) * inverse, 0.0)
+        shift = level - (weights * torch.where(rival, lower, 0.0)).sum(dim=2, keepdim=True)
+        middle = level + (weights * torch.where(rival, width, 0.0)).sum(dim=2, keepdim=True) / 2
+        tilted = middle <= ceiling
+        above = torch.where(tilted, weights, 0.0)
+        above_shift = torch.where(tilted, shift, ceiling)
+        if relaxation == "adaptive":
+            best = (lower + upper).argmax(dim=2, keepdim=True)
+            below = torch.zeros_like(lower).scatter(2, best, 1.0)
+            below_shift = torch.zeros_like(shift)
+        else:
+            share = weights.sum(dim=2, keepdim=True)
+            below, below_shift = weights, (1 - share) * torch.where(share <= 1, highest, ceiling)
+        return _Windows(self, below, below_shift, above, above_shift)
+
+    def windows(self, values: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, k, L): the k values of each of L windows; padding is very low."""
+        left, top = self.padding[1], self.padding[0]
+        low = -1e30 if values.is_floating_point() else 0
+        padded = functional.pad(values, (left, left, top, top), value=low) if left or top else values
+        found = functional.unfold(padded, self.kernel, self.dilation, 0, self.stride)  # (B, C k, L)
+        return found.view(len(values), values.shape[1], -1, found.shape[2])
+
+    def overlapped(self, windows: Tensor) -> Tensor:
+        """(N, C, k, L) -> (N, C, H, W): sums over the windows that hold a value."""
+        return functional.fold(
+            windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Planes over windows: weights (B, C, k, L) and shifts (B, C, 1, L)."""
+
+    pool: MaxPool
+    below: Tensor
+    below_shift: Tensor
+    above: Tensor
+    above_shift: Tensor
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        flat = coefficients.flatten(3)[:, :, :, None]  # (S, B, C, 1, L)
+        negative = flat.clamp(max=0)
+        added = summed(flat, self.below_shift) + summed(negative, self.above_shift - self.below_shift)
+        spread = torch.addcmul(flat * self.below, negative, self.above - self.below)
+        whole = self.pool.overlapped(spread.flatten(0, 1))
+        return [whole.view(*coefficients.shape[:2], *whole.shape[1:])], added
+
+
+@dataclass(frozen=True, eq=False)
+class Product(_Everything):
+    """x y, value by value: of McCormick's planes below and above those that are closer at the box's middle."""
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        return Box(*_product_ends(boxes[0], boxes[1]))
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Saddle":
+        x, y = boxes
+
+        def better(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], sign: int) -> tuple[Tensor, Tensor, Tensor]:
+            """Of the planes (x - p) (y - q) = 0 through two corners the higher one (sign 1) or the lower one (-1)."""
+            first, second = (q * x.middle + p * y.middle - p * q for p, q in (a, b))
+            take = sign * first >= sign * second
+            p, q = torch.where(take, a[0], b[0]), torch.where(take, a[1], b[1])
+            return q, p, -p * q
+
+        below = better((x.lower, y.lower), (x.upper, y.upper), 1)
+        above = better((x.upper, y.lower), (x.lower, y.upper), -1)
+        return _Saddle(below, above)
+
+
+@dataclass(frozen=True, eq=False)
+class _Saddle:
+    """Two planes, each by slopes in x and y and a shift, all (B, *shape)."""
+
+    below: tuple[Tensor, Tensor, Tensor]
+    above: tuple[Tensor, Tensor, Tensor]
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        negative = coefficients.clamp(max=0)
+        (*slopes, shift), (*above, above_shift) = self.below, self.above
+        added = summed(coefficients, shift) + summed(negative, above_shift - shift)
+        pairs = zip(slopes, above, strict=True)
+        return [torch.addcmul(coefficients * low, negative, high - low) for low, high in pairs], added
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(_Everything):
+    """Softmax over a dimension of (N, *shape): a share is smallest where its own value is low and all others high."""
+
+    dim: int
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        lower, upper = (each.movedim(self.dim, -1) for each in boxes[0])
+        least, most = torch.sigmoid(lower - _others(upper)), torch.sigmoid(upper - _others(lower))
+        return Box(least.movedim(-1, self.dim), most.movedim(-1, self.dim))
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Planes:
+        return Constant(self.interval(boxes), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(_Everything):
+    """(N, i, k) @ (N, k, j), both depending on the image; bounded by its box alone."""
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        left, right = boxes
+        if bool((left.lower >= 0).all()):  # as attention is
+            return Box(
+                left.lower @ right.lower.clamp(min=0) + left.upper @ right.lower.clamp(max=0),
+                left.upper @ right.upper.clamp(min=0) + left.lower @ right.upper.clamp(max=0),
+            )
+        step = max(1, PRODUCTS_AT_ONCE // right.lower.numel())
+        rows = []
+        for low, high in zip(torch.split(left.lower, step, dim=1), torch.split(left.upper, step, dim=1), strict=True):
+            wide = Box(low[..., None], high[..., None])  # (B, i, k, 1)
+            least, most = _product_ends(wide, Box(right.lower[:, None], right.upper[:, None]))
+            rows.append((least.sum(dim=2), most.sum(dim=2)))
+        lower, upper = zip(*rows, strict=True)
+        return Box(torch.cat(lower, dim=1), torch.cat(upper, dim=1))
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Planes:
+        return Constant(self.interval(boxes), 2)
+
+
+def _product_ends(x: Box, y: Box) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest product of two boxes, value by value."""
+    corners = torch.stack([x.lower * y.lower, x.lower * y.upper, x.upper * y.lower, x.upper * y.upper])
+    return corners.amin(dim=0), corners.amax(dim=0)
+
+
+def _others(values: Tensor) -> Tensor:
+    """(..., k) -> for each value the logarithm of the sum of exp of all others in its row; without cancellation."""
+    size = values.shape[-1]
+    if size == 1:
+        return torch.full_like(values, -torch.inf)
+    highest, places = values.topk(2, dim=-1)
+    first, second, at = highest[..., :1], highest[..., 1:], places[..., :1]
+    but_one = 1 - torch.eye(size, dtype=values.dtype, device=values.device)
+    sums = first + ((values - first).exp() @ but_one).clamp(min=1).log()  # but for the first, each has it among others
+    rest = (values - second).exp().scatter(-1, at, 0.0).sum(dim=-1, keepdim=True)
+    logarithms: Tensor = sums.scatter(-1, at, second + rest.log())
+    return logarithms

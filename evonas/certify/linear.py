@@ -1,0 +1,168 @@
+"""Linear bounds: functions of a network's values are bounded from below by affine functions of its images.
+
+Operations that are not affine lie between planes (CNN-Cert, Boopathy et al., 2019; CROWN, Zhang et al., 2018). From the
+logits back to the images each is replaced by that plane which bounds from the right side, so that layers keep what
+they have in common, and the images' ball is looked at once, in the end.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from evonas.certify.ball import Ball
+from evonas.certify.graph import Box, Graph, Planes
+from evonas.certify.intervals import exact_nodes, propagate
+from evonas.certify.recording import Model, record
+from evonas.certify.rules import RULES
+from evonas.errors import choose
+
+__all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
+
+Intermediate = Literal["linear", "interval"]
+RelaxationName = Literal["adaptive", "same_slope"]
+
+MOST_VALUES = 2**22
+"""Values of one node that are looked at in one step, over functions and images."""
+
+
+def linear_bounds(
+    model: Model,
+    images: Tensor,
+    epsilon: float | Tensor,
+    norm: str = "linf",
+    relaxation: RelaxationName = "adaptive",
+    intersect: bool = False,
+    clip: tuple[float, float] | None = None,
+    intermediate: Intermediate = "linear",
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds (B, K) of the logits over a ball around each image, by backward linear bounds.
+
+    Sound up to rounding. Differentiable in weights, and in whatever else the model computes with. Softmax and products
+    of matrices that depend on the image are bounded by intervals, everything else by planes.
+
+    Args:
+        model, images, epsilon, norm, clip: as for `interval_bounds`.
+        relaxation: below a ReLU that may have either sign: `adaptive`, a slope of 1 or 0, whichever leaves less area;
+            `same_slope`, that of the line above (Fast-Lin), so that bounds are differentiable nearly everywhere.
+        intersect: the better one of these and interval bounds, value by value.
+        intermediate: what bounds values within the network, on which planes depend: `linear`, backward bounds of
+            every layer, or intervals where they are tighter; `interval`, one forward pass of intervals, far faster.
+    Raises:
+        ConfigurationError (a ValueError): an operation that has no bounds, or what no ball is.
+    """
+    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
+    bounded = Bounded(graph, ball, relaxation, intermediate)
+    (n_logits,) = graph.nodes[-1].shape
+    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
+    lower, upper = bounded.least(eye).t(), -bounded.least(-eye).t()
+    if intersect:
+        box = propagate(graph, ball)[len(graph.nodes) - 1]
+        lower, upper = torch.maximum(lower, box.lower), torch.minimum(upper, box.upper)
+    return lower, upper
+
+
+class Bounded:
+    """A network over a ball, its values bounded as far as planes need it: then any function of logits can be."""
+
+    def __init__(self, graph: Graph, ball: Ball, relaxation: RelaxationName, intermediate: Intermediate) -> None:
+        self.graph = graph
+        self.ball = ball
+        self.relaxation = choose({name: name for name in ("adaptive", "same_slope")}, relaxation, "relaxation")
+        linear = choose({"linear": True, "interval": False}, intermediate, "kind of intermediate bounds")
+        clipped = ball.norm == "l2" and ball.clip is not None
+        self._exact = frozenset({0}) if clipped else exact_nodes(graph)
+        self._planes: dict[int, Planes] = {}
+        self._done: dict[int, Tensor] = {}
+        self._boxes: dict[int, Box] = {}
+        if linear:
+            self._boxes = propagate(graph, ball, self._tighter)
+        else:
+            self._boxes = propagate(graph, ball)
+
+    def least(self, functions: Tensor) -> Tensor:
+        """(S, B) lower bounds of sum(functions * logits), for S functions of each image, (S, B, K)."""
+        return self._least(len(self.graph.nodes) - 1, functions)
+
+    def _tighter(self, number: int, boxes: Mapping[int, Box]) -> dict[int, Box]:
+        """Boxes of what an operation reads, where its planes depend on them."""
+        self._boxes = dict(boxes)
+        node, found = self.graph.nodes[number], {}
+        assert node.operation is not None
+        masks = node.operation.needs([boxes[each] for each in node.inputs])
+        for source, mask in zip(node.inputs, masks, strict=True):
+            if mask is None or source in self._exact:
+                continue
+            done = self._done.get(source)
+            places = (mask if done is None else mask & ~done).flatten().nonzero()[:, 0]
+            self._done[source] = mask if done is None else mask | done
+            if len(places):
+                found[source] = self._boxes[source] = self._refined(source, places, boxes[source])
+        return found
+
+    def _refined(self, number: int, places: Tensor, box: Box) -> Box:
+        """The box with linear bounds at some places of (*shape), flattened."""
+        parts = [self._both(number, chosen) for chosen in torch.split(places, self._at_once(number))]
+        lower, upper = (torch.cat(each, dim=0).t() for each in zip(*parts, strict=True))
+        old_lower, old_upper = (each.flatten(1) for each in box)
+        lower = torch.maximum(lower, old_lower[:, places])
+        upper = torch.maximum(torch.minimum(upper, old_upper[:, places]), lower)
+        return Box(
+            old_lower.index_copy(1, places, lower).view_as(box.lower),
+            old_upper.index_copy(1, places, upper).view_as(box.upper),
+        )
+
+    def _both(self, number: int, places: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, B) lower and upper bounds of values of a node."""
+        shape, size = self.graph.nodes[number].shape, len(places)
+        images = self.ball.images
+        functions = images.new_zeros(2 * size, 1, _numel(shape))
+        rows = torch.arange(size, device=images.device)
+        functions[rows, 0, places], functions[size + rows, 0, places] = 1.0, -1.0
+        wanted = functions.view(2 * size, 1, *shape).expand(-1, len(images), *shape)
+        bounds = self._least(number, wanted)
+        return bounds[:size], -bounds[size:]
+
+    def _at_once(self, number: int) -> int:
+        """How many values of a node are bounded in one step."""
+        widest = max(_numel(self.graph.nodes[each].shape) for each in self.graph.ancestors(number))
+        return max(1, MOST_VALUES // (2 * len(self.ball.images) * widest))
+
+    def _least(self, number: int, functions: Tensor) -> Tensor:
+        at_once = max(1, 2 * self._at_once(number))
+        parts = []
+        for chosen in torch.split(functions, at_once):
+            if torch.is_grad_enabled() and len(functions) > at_once:  # what each step keeps for gradients would add up
+                parts.append(checkpoint(self._substituted, number, chosen, use_reentrant=False))
+            else:
+                parts.append(self._substituted(number, chosen))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _substituted(self, number: int, functions: Tensor) -> Tensor:
+        """From a node back to the images."""
+        open_: dict[int, Tensor] = {number: functions}
+        total = functions.new_zeros(functions.shape[:2])
+        for each in range(number, 0, -1):
+            coefficients = open_.pop(each, None)
+            if coefficients is None:
+                continue
+            inputs, constants = self._plane(each).substitute(coefficients)
+            total = total + constants
+            for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
+                if part is not None:
+                    open_[source] = open_[source] + part if source in open_ else part
+        return total + self.ball.least(open_[0]) if 0 in open_ else total
+
+    def _plane(self, number: int) -> Planes:
+        if number not in self._planes:
+            node = self.graph.nodes[number]
+            assert node.operation is not None
+            self._planes[number] = node.operation.planes([self._boxes[each] for each in node.inputs], self.relaxation)
+        return self._planes[number]
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+

@@ -1,0 +1,161 @@
+"""Planes of functions of single values: ReLU, and what else is applied value by value."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evonas.certify.graph import Box, Relaxation
+
+__all__ = ["Bent", "Constant", "HardSwish", "Lines", "ReLU", "SShaped", "summed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """lower_slope x + lower_shift <= f(x) <= upper_slope x + upper_shift; each (B, *shape)."""
+
+    lower_slope: Tensor
+    lower_shift: Tensor | None
+    """None: 0."""
+    upper_slope: Tensor
+    upper_shift: Tensor
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        negative = coefficients.clamp(max=0)
+        below, apart = self.lower_shift, self.upper_shift
+        if below is not None:
+            apart = apart - below
+        added = summed(negative, apart)
+        if below is not None:
+            added = added + summed(coefficients, below)
+        return [torch.addcmul(coefficients * self.lower_slope, negative, self.upper_slope - self.lower_slope)], added
+
+
+def summed(coefficients: Tensor, values: Tensor) -> Tensor:
+    """(S, B, *shape), (B, *shape) -> (S, B) sums of products."""
+    return torch.einsum("sbf,bf->sb", coefficients.flatten(2), values.flatten(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """The box of the outputs itself, whatever the inputs are."""
+
+    box: Box
+    inputs: int
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        lower, upper = self.box
+        ends = summed(coefficients, lower) + summed(coefficients.clamp(max=0), upper - lower)
+        return [None] * self.inputs, ends
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(x, 0). Where x may have either sign, the line above goes through both ends; the one below has its slope
+    (same_slope: Fast-Lin), or the slope 1 where u >= -l and 0 elsewhere (adaptive: CROWN), and goes through 0."""
+
+    moves: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        return Box(functional.relu(boxes[0].lower), functional.relu(boxes[0].upper))
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        return [((boxes[0].lower < 0) & (boxes[0].upper > 0)).any(dim=0)]
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
+        lower, upper = boxes[0]
+        either = (lower < 0) & (upper > 0)
+        width = torch.where(either, upper - lower, 1.0)
+        slope = torch.where(either, upper / width, (lower >= 0).to(lower))
+        shift = torch.where(either, -lower * slope, 0.0)
+        below = torch.where(either, (upper >= -lower).to(lower), slope) if relaxation == "adaptive" else slope
+        return Lines(below, None, slope, shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Bent:
+    """A function that is affine between breakpoints, such as hard sigmoid, leaky ReLU and clamping.
+
+    Both lines have the slope of the chord over the box; what is farthest from the chord is an end or a breakpoint.
+    """
+
+    moves: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+    function: Callable[[Tensor], Tensor]
+    breakpoints: tuple[float, ...]
+    monotone: ClassVar[bool] = True
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        values = [self.function(each) for each in self._candidates(boxes[0], None)]
+        return Box(*_ends(values))
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        lower, upper = boxes[0]
+        bent = torch.zeros_like(lower, dtype=torch.bool)
+        for point in self.breakpoints:
+            bent = bent | ((lower < point) & (upper > point))
+        return [bent.any(dim=0)]
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
+        lower, upper = boxes[0]
+        wide = upper > lower
+        slope = torch.where(
+            wide, (self.function(upper) - self.function(lower)) / torch.where(wide, upper - lower, 1.0), 0.0
+        )
+        apart = [self.function(each) - slope * each for each in self._candidates(boxes[0], slope)]
+        least, most = _ends(apart)
+        return Lines(slope, least, slope, most)
+
+    def _candidates(self, box: Box, slope: Tensor | None) -> list[Tensor]:
+        """Where the function, less a line of this slope (None: 0), may be smallest or largest."""
+        return [box.lower, box.upper, *(torch.clamp(box.lower.new_tensor(p), *box) for p in self.breakpoints)]
+
+
+@dataclass(frozen=True, eq=False)
+class HardSwish(Bent):
+    """x clamp(x + 3, 0, 6) / 6, a parabola between -3 and 3."""
+
+    function: Callable[[Tensor], Tensor] = functional.hardswish
+    breakpoints: tuple[float, ...] = (-3.0, 3.0)
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        lower, upper = boxes[0]
+        return [((lower < 3) & (upper > -3)).any(dim=0)]
+
+    def _candidates(self, box: Box, slope: Tensor | None) -> list[Tensor]:
+        turning = 3 * (torch.zeros_like(box.lower) if slope is None else slope) - 1.5  # (2 x + 3) / 6 = slope
+        return [*super()._candidates(box, slope), torch.clamp(turning.clamp(-3, 3), *box)]
+
+
+@dataclass(frozen=True, eq=False)
+class SShaped:
+    """Sigmoid and tanh: rising, steepest at 0, ever flatter away from it. Both lines have the smaller of the slopes at
+    the ends: the function rises by no less anywhere between."""
+
+    moves: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+    function: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+    """Of the function's value."""
+
+    def interval(self, boxes: Sequence[Box]) -> Box:
+        return Box(self.function(boxes[0].lower), self.function(boxes[0].upper))
+
+    def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
+        return [torch.ones_like(boxes[0].lower[0], dtype=torch.bool)]
+
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
+        lower, upper = boxes[0]
+        ends = self.function(lower), self.function(upper)
+        slope = torch.minimum(self.derivative(ends[0]), self.derivative(ends[1]))
+        return Lines(slope, ends[0] - slope * lower, slope, ends[1] - slope * upper)
+
+
+def _ends(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest of several tensors, value by value."""
+    stacked = torch.stack(list(values))
+    return stacked.amin(dim=0), stacked.amax(dim=0)

@@ -1,0 +1,224 @@
+"""One forward pass of a network on tensors without values, which write down what is done to them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evonas.certify.graph import Graph, Node, Operation, Shape
+from evonas.errors import ConfigurationError
+
+__all__ = ["Call", "Model", "Recorded", "Recorder", "record"]
+
+Model = Callable[[Tensor], Tensor]
+"""(B, C, H, W) images -> (B, K) logits: a module, or a function of any kind."""
+
+BATCH = 2
+"""Images in the recorded pass."""
+
+
+class _Memory:
+    """What views of one tensor share: how often it was changed in place."""
+
+    version = 0
+
+
+class Recorded(torch.Tensor):
+    """Values of a node of the graph, without the values."""
+
+    node: int
+    recorder: "Recorder"
+    memory: _Memory
+    version: int
+
+    @staticmethod
+    def __new__(
+        cls, shape: Shape, dtype: torch.dtype, device: torch.device, recorder: "Recorder", node: int
+    ) -> "Recorded":
+        made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
+        made.recorder, made.node, made.memory, made.version = recorder, node, _Memory(), 0
+        return made
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"Recorded({tuple(self.shape)}, node {self.node})"
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        recorder = next(each.recorder for each in _flat((args, kwargs)) if isinstance(each, Recorded))
+        return recorder.call(func, args, kwargs or {})
+
+
+@dataclass(eq=False)
+class Call:
+    """An operation of torch that was called with recorded values."""
+
+    recorder: "Recorder"
+    name: str
+    """Such as `convolution`."""
+    arguments: dict[str, Any]
+    """By the names of torch's schema, defaults included."""
+
+    def unsupported(self, why: str = "") -> ConfigurationError:
+        """An error that names the layer."""
+        layer = self.recorder.layer
+        where = f"layer {layer!r}" if layer else "the network"
+        return ConfigurationError(
+            f"expected operations that can be bounded, {where} has {self.name}{why and ': ' + why}; "
+            "certify a network without it"
+        )
+
+    def node(self, value: Recorded) -> Node:
+        return self.recorder.nodes[value.node]
+
+    def axis(self, value: Recorded, dim: int) -> int:
+        """A dimension of a recorded tensor as one of (N, *shape). An error where it is the batch's."""
+        dim = dim % value.ndim
+        if dim == 0:
+            raise self.unsupported("it mixes images of a batch")
+        return dim + self.merged(value)
+
+    def merged(self, value: Recorded) -> int:
+        """1 where the first dimension of a recorded tensor holds more than the batch, else 0."""
+        return int(len(self.node(value).shape) == value.ndim)
+
+    def add(self, operation: Operation, inputs: Sequence[Recorded], shape: Sequence[int]) -> Recorded:
+        """A new node of this shape (N, *shape), and its values."""
+        numbers = tuple(self.recorder.current(each) for each in inputs)
+        return self.recorder.made(operation, numbers, tuple(shape[1:]), inputs[0])
+
+
+Rule = Callable[[Call], Any]
+
+
+@dataclass(eq=False)
+class Recorder:
+    """What was done so far.
+
+    Values (N, *shape) of a node may be seen as (N * first, *rest): views may merge the batch with what follows it.
+    """
+
+    rules: dict[str, Rule]
+    nodes: list[Node] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
+
+    @property
+    def layer(self) -> str:
+        return self.layers[-1] if self.layers else ""
+
+    def current(self, value: Recorded) -> int:
+        """The node of a value. An error where a view of it was changed since."""
+        if value.version != value.memory.version:
+            raise Call(self, "a change in place of a tensor that is also seen otherwise", {}).unsupported()
+        return value.node
+
+    def made(self, operation: Operation | None, inputs: tuple[int, ...], shape: Shape, like: Tensor) -> Recorded:
+        self.nodes.append(Node(shape, operation, inputs, self.layer))
+        return Recorded((BATCH, *shape), like.dtype, like.device, self, len(self.nodes) - 1)
+
+    def seen_as(self, value: Recorded, node: int, shape: Sequence[int]) -> Recorded:
+        """A view: other values of the same memory."""
+        view = Recorded(tuple(shape), value.dtype, value.device, self, node)
+        view.memory, view.version = value.memory, value.version
+        return view
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        names = [argument.name for argument in func._schema.arguments]
+        arguments = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+        arguments |= dict(zip(names, args, strict=False)) | kwargs
+        in_place = name.endswith("_") and not name.endswith("__")
+        call = Call(self, name.removesuffix("_") if in_place else name, arguments)
+        rule = self.rules.get(call.name)
+        if rule is None:
+            raise call.unsupported()
+        result = rule(call)
+        if not in_place:
+            return result
+        target = arguments[names[0]]
+        if not isinstance(target, Recorded) or target.shape != result.shape:
+            raise call.unsupported("it writes into a tensor that does not depend on the images alone")
+        target.memory.version += 1
+        target.version, target.node = target.memory.version, result.node
+        return target
+
+
+def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
+    """The graph of a network at images of this shape; nothing is computed, and weights keep their gradients.
+
+    A module is recorded in eval mode, and left as it was. A function is called as it is.
+
+    Raises:
+        ConfigurationError: an operation that has no rule; the message names the layer.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ConfigurationError(
+            f"expected (B, C, H, W) images of floating point, got {tuple(images.shape)} {images.dtype}"
+        )
+    recorder = Recorder(rules)
+    seen = recorder.made(None, (), tuple(images.shape[1:]), images)
+    with ExitStack() as stack:
+        if isinstance(model, nn.Module):
+            stack.enter_context(in_eval_mode(model))
+            stack.enter_context(_named(model, recorder.layers))
+        logits = model(seen)
+    if not isinstance(logits, Recorded) or logits.ndim != 2 or len(logits) != BATCH:
+        raise ConfigurationError(
+            f"expected a network from images to (B, K) logits, got {getattr(logits, 'shape', type(logits).__name__)}"
+        )
+    return _used(recorder.nodes, recorder.current(logits))
+
+
+def _used(nodes: Sequence[Node], last: int) -> Graph:
+    """Those nodes that the last one, or the images, are; numbered anew."""
+    wanted = sorted(Graph(tuple(nodes)).ancestors(last) | {0})
+    number = {old: new for new, old in enumerate(wanted)}
+    used = (nodes[old] for old in wanted)
+    return Graph(tuple(replace(node, inputs=tuple(number[each] for each in node.inputs)) for node in used))
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Any:
+    """Every module in eval mode, and afterwards as each was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _named(model: nn.Module, layers: list[str]) -> Any:
+    """Keeps the names of the modules that are at work in `layers`."""
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(*_: Any, name: str = name) -> None:
+            layers.append(name)
+
+        def leave(*_: Any) -> None:
+            layers.pop()
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _flat(value: Any) -> Any:
+    """Everything in nested lists, tuples and dicts."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        yield value
+        return
+    for each in value:
+        yield from _flat(each)

@@ -1,0 +1,157 @@
+"""Operations of torch that layers are made of: convolutions, normalisations, pooling, matrix products."""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evonas.certify import affine, windows
+from evonas.certify.joint import MatMul, MaxPool, Softmax
+from evonas.certify.recording import BATCH, Call, Recorded, Rule
+from evonas.certify.rule_words import batch_apart, constants, like, pair, shape_of
+
+__all__ = ["LAYERS", "scaled"]
+
+
+def _convolution(call: Call) -> Recorded:
+    given = call.arguments
+    value, weight, bias = given["input"], given["weight"], given["bias"]
+    if given["transposed"] or weight.ndim != 4 or not constants(weight, bias):
+        raise call.unsupported("not a convolution of two dimensions with weights of its own")
+    batch_apart(call, value)
+    stride, padding, dilation = (pair(given[name]) for name in ("stride", "padding", "dilation"))
+    conv = windows.Conv(
+        weight=weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=given["groups"],
+        size=pair(value.shape[2:]),
+    )  # fmt: skip
+    return call.add(conv, [value], shape_of(conv, [value]))
+
+
+def _batch_norm(call: Call) -> tuple[Any, ...]:
+    given = call.arguments
+    value, mean, variance = given["input"], given["running_mean"], given["running_var"]
+    if given.get("training") or mean is None:
+        raise call.unsupported("statistics of the batch; use eval mode and running statistics")
+    scale = (variance + given["eps"]).rsqrt()
+    if given["weight"] is not None:
+        scale = given["weight"] * scale
+    shift = -mean * scale if given["bias"] is None else given["bias"] - mean * scale
+    shape = (-1, *(1,) * (value.ndim - 2))
+    batch_apart(call, value)
+    out = scaled(call, value, scale.view(shape), shift.view(shape))
+    empty = torch.empty(0)
+    return (out, empty, empty, empty)[: 3 if call.name != "cudnn_batch_norm" else 4]
+
+
+def scaled(call: Call, value: Recorded, factor: Tensor | None, shift: Tensor | None) -> Recorded:
+    """factor * value + shift; behind a convolution, where both are the same at all positions, one with it."""
+    before = call.node(value)
+    if isinstance(before.operation, windows.Conv) and factor is not None:
+        channels = (before.shape[0], 1, 1)
+        if all(each is None or each.numel() == 1 or tuple(each.shape) == channels for each in (factor, shift)):
+            added = None if shift is None else shift.reshape(-1, 1, 1)
+            one = before.operation.scaled(factor.reshape(-1, 1, 1), added)
+            call.recorder.current(value)  # it may have been changed since
+            made = call.recorder.made(one, before.inputs, before.shape, value)
+            return call.recorder.seen_as(made, made.node, value.shape)
+    return like(call, affine.Scale(factor=factor, shift=shift), [value])
+
+
+def _addmm(call: Call) -> Recorded:
+    given = call.arguments
+    if given["beta"] != 1 or given["alpha"] != 1 or not constants(given["self"]):
+        raise call.unsupported("a matrix product with factors")
+    return _matrix(call, given["mat1"], given["mat2"], given["self"])
+
+
+def _mm(call: Call) -> Recorded:
+    return _matrix(call, call.arguments["self"], call.arguments["mat2"], None)
+
+
+def _matrix(call: Call, value: Any, weight: Any, bias: Tensor | None) -> Recorded:
+    if not isinstance(value, Recorded) or isinstance(weight, Recorded):
+        raise call.unsupported("a matrix product that mixes images of a batch")
+    node = call.node(value)
+    made = call.add(
+        affine.Linear(weight=weight, bias=bias), [value], (BATCH, *node.shape[:-1], weight.shape[1])
+    )  # fmt: skip
+    return call.recorder.seen_as(made, made.node, (len(value), weight.shape[1]))
+
+
+def _bmm(call: Call) -> Recorded:
+    left, right = call.arguments["self"], call.arguments["mat2"]
+    if not (isinstance(left, Recorded) and isinstance(right, Recorded)) or len(left) != BATCH:
+        raise call.unsupported("a batch of matrix products with a constant, or of heads merged with the batch")
+    batch_apart(call, left, right)
+    return call.add(MatMul(), [left, right], (BATCH, left.shape[1], right.shape[2]))
+
+
+def _avg_pool(call: Call) -> Recorded:
+    given, value = call.arguments, call.arguments["self"]
+    batch_apart(call, value)
+    kernel, stride, padding = pair(given["kernel_size"]), pair(given["stride"]), pair(given["padding"])
+    pool = windows.AvgPool(
+        kernel=kernel, stride=stride or kernel, padding=padding, counts_padding=given["count_include_pad"],
+        divisor=given["divisor_override"], channels=value.shape[1], size=pair(value.shape[2:]),
+    )  # fmt: skip
+    shape = shape_of(pool, [value])
+    if given["ceil_mode"] and functional.avg_pool2d(
+        torch.empty(1, 1, *value.shape[2:], device="meta"), kernel, stride or kernel, padding, True
+    ).shape[2:] != shape[2:]:  # fmt: skip
+        raise call.unsupported("ceil_mode")
+    return call.add(pool, [value], shape)
+
+
+def _adaptive_avg_pool(call: Call) -> Recorded:
+    value, out = call.arguments["self"], call.arguments["output_size"]
+    sizes = value.shape[2:]
+    if any(size % wanted for size, wanted in zip(sizes, out, strict=True)):
+        raise call.unsupported(f"windows of different sizes, from {tuple(sizes)} to {tuple(out)}")
+    kernel = tuple(size // wanted for size, wanted in zip(sizes, out, strict=True))
+    call.arguments |= {
+        "kernel_size": kernel, "stride": kernel, "padding": (0, 0), "count_include_pad": True,
+        "divisor_override": None, "ceil_mode": False,
+    }  # fmt: skip
+    return _avg_pool(call)
+
+
+def _max_pool(call: Call) -> tuple[Recorded, Any]:
+    given, value = call.arguments, call.arguments["self"]
+    batch_apart(call, value)
+    kernel = pair(given["kernel_size"])
+    stride, padding, dilation = pair(given["stride"]) or kernel, pair(given["padding"]), pair(given["dilation"])
+    pool = MaxPool(kernel, stride, padding, dilation, pair(value.shape[2:]))
+    like = torch.empty(1, *value.shape[1:], device="meta")
+    shape = functional.max_pool2d(like, kernel, stride, padding, dilation, given["ceil_mode"]).shape
+    if given["ceil_mode"] and functional.max_pool2d(like, kernel, stride, padding, dilation).shape != shape:
+        raise call.unsupported("ceil_mode")
+    return call.add(pool, [value], (BATCH, *shape[1:])), torch.empty(0)
+
+
+def _sum(call: Call, mean: bool) -> Recorded:
+    given, value = call.arguments, call.arguments["self"]
+    dims = given.get("dim") or list(range(value.ndim))
+    axes = tuple(call.axis(value, dim) for dim in dims)
+    node = call.node(value)
+    count = math.prod(node.shape[axis - 1] for axis in axes) if mean else 1
+    total = affine.Mean(dims=axes, shape=node.shape, factor=1 / count, keepdim=given.get("keepdim", False))
+    made = call.add(total, [value], shape_of(total, [value], node.shape))
+    lead = len(value) // BATCH
+    return call.recorder.seen_as(made, made.node, (len(value), *call.node(made).shape[1:])) if lead > 1 else made
+
+
+def _softmax(call: Call) -> Recorded:
+    value = call.arguments["self"]
+    return like(call, Softmax(call.axis(value, call.arguments["dim"])), [value])
+
+
+LAYERS: dict[str, Rule] = {
+    "_adaptive_avg_pool2d": _adaptive_avg_pool, "_native_batch_norm_legit_no_training": _batch_norm,
+    "_softmax": _softmax, "addmm": _addmm, "avg_pool2d": _avg_pool, "bmm": _bmm, "convolution": _convolution,
+    "cudnn_batch_norm": _batch_norm, "max_pool2d_with_indices": _max_pool, "mean": partial(_sum, mean=True),
+    "mm": _mm, "native_batch_norm": _batch_norm, "sum": partial(_sum, mean=False),
+}  # fmt: skip
+"""Name of torch's operation -> what records it."""

@@ -1,0 +1,105 @@
+"""Affine operations that slide over maps: convolutions and average pooling."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+from torch.nn import functional
+
+from evonas.certify.affine import Affine, powered
+
+__all__ = ["AvgPool", "Conv"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Affine):
+    """A convolution, grouped and dilated as it may be."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    size: tuple[int, int]
+    """Height and width of the input."""
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        weight = powered(self.weight, power)
+        return functional.conv2d(inputs[0], weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        kernel = self.weight.shape[2:]
+        reach = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
+        if self.stride == (1, 1) and all(r >= p for r, p in zip(reach, self.padding, strict=True)):
+            around = [r - p for r, p in zip(reach, self.padding, strict=True)]  # faster on a CPU than the other way
+            return [functional.conv2d(outputs, self._turned, None, 1, around, self.dilation, self.groups)]
+        rest = [
+            size - ((out - 1) * stride - 2 * padding + far + 1)
+            for size, out, stride, padding, far in zip(
+                self.size, outputs.shape[2:], self.stride, self.padding, reach, strict=True
+            )
+        ]
+        return [
+            functional.conv_transpose2d(
+                outputs, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
+            )
+        ]
+
+    @cached_property
+    def _turned(self) -> Tensor:
+        """The weights of the transpose as a convolution."""
+        out, into, *kernel = self.weight.shape
+        grouped = self.weight.view(self.groups, out // self.groups, into, *kernel).transpose(1, 2)
+        return grouped.reshape(self.groups * into, out // self.groups, *kernel).flip(2, 3)
+
+    def scaled(self, factor: Tensor, shift: Tensor | None) -> "Conv":
+        """This convolution, then factor * outputs + shift, each (out, 1, 1) or ()."""
+        factor = factor.expand(len(self.weight), 1, 1)
+        bias = self.bias if self.bias is None else self.bias * factor[:, 0, 0]
+        if shift is not None:
+            shift = shift.expand(len(self.weight), 1, 1)[:, 0, 0]
+            bias = shift if bias is None else bias + shift
+        return replace(self, weight=self.weight * factor[..., None], bias=bias)
+
+    def constant(self) -> Tensor | None:
+        return None if self.bias is None else self.bias[:, None, None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AvgPool(Affine):
+    """Averages over windows; where padding does not count, those at the border are over fewer values."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    counts_padding: bool
+    divisor: int | None
+    channels: int
+    size: tuple[int, int]
+    """Height and width of the input."""
+
+    def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
+        pooled = functional.avg_pool2d(
+            inputs[0], self.kernel, self.stride, self.padding, False, self.counts_padding, self.divisor
+        )
+        return pooled if power < 2 else pooled / self._counts(pooled)
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        ones = outputs.new_ones(self.channels, 1, *self.kernel)
+        as_sum = Conv(
+            weight=ones, bias=None, stride=self.stride, padding=self.padding, dilation=(1, 1), groups=self.channels,
+            size=self.size,
+        )  # fmt: skip
+        return as_sum.transpose(outputs / self._counts(outputs))
+
+    def _counts(self, like: Tensor) -> Tensor:
+        """(1, 1, H, W) what each window's sum is divided by."""
+        if self.divisor is not None:
+            return like.new_tensor(float(self.divisor))
+        if self.counts_padding:
+            return like.new_tensor(float(math.prod(self.kernel)))
+        ones = like.new_ones(1, 1, *self.size)
+        shares = functional.avg_pool2d(ones, self.kernel, self.stride, self.padding, False, True, 1)
+        return shares.round()
