@@ -2,22 +2,40 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from evonas.certify.graph import Graph, Node, Operation, Shape
+from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
-__all__ = ["Call", "Model", "Recorded", "Recorder", "record"]
+__all__ = ["Call", "Deferred", "Draft", "Model", "Recorded", "Recorder", "record"]
 
 Model = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits: a module, or a function of any kind."""
 
 BATCH = 2
 """Images in the recorded pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """An operation whose constants are computed from others: after the recorded pass, within which torch writes down
+    no gradients of what is computed."""
+
+    make: Callable[[], Operation]
+
+
+class Draft(NamedTuple):
+    """A node that is being recorded."""
+
+    shape: Shape
+    operation: Operation | Deferred | None
+    inputs: tuple[int, ...] = ()
+    layer: str = ""
 
 
 class _Memory:
@@ -72,7 +90,7 @@ class Call:
             "certify a network without it"
         )
 
-    def node(self, value: Recorded) -> Node:
+    def node(self, value: Recorded) -> Draft:
         return self.recorder.nodes[value.node]
 
     def axis(self, value: Recorded, dim: int) -> int:
@@ -86,7 +104,7 @@ class Call:
         """1 where the first dimension of a recorded tensor holds more than the batch, else 0."""
         return int(len(self.node(value).shape) == value.ndim)
 
-    def add(self, operation: Operation, inputs: Sequence[Recorded], shape: Sequence[int]) -> Recorded:
+    def add(self, operation: Operation | Deferred, inputs: Sequence[Recorded], shape: Sequence[int]) -> Recorded:
         """A new node of this shape (N, *shape), and its values."""
         numbers = tuple(self.recorder.current(each) for each in inputs)
         return self.recorder.made(operation, numbers, tuple(shape[1:]), inputs[0])
@@ -103,7 +121,7 @@ class Recorder:
     """
 
     rules: dict[str, Rule]
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Draft] = field(default_factory=list)
     layers: list[str] = field(default_factory=list)
 
     @property
@@ -116,8 +134,10 @@ class Recorder:
             raise Call(self, "a change in place of a tensor that is also seen otherwise", {}).unsupported()
         return value.node
 
-    def made(self, operation: Operation | None, inputs: tuple[int, ...], shape: Shape, like: Tensor) -> Recorded:
-        self.nodes.append(Node(shape, operation, inputs, self.layer))
+    def made(
+        self, operation: Operation | Deferred | None, inputs: tuple[int, ...], shape: Shape, like: Tensor
+    ) -> Recorded:
+        self.nodes.append(Draft(shape, operation, inputs, self.layer))
         return Recorded((BATCH, *shape), like.dtype, like.device, self, len(self.nodes) - 1)
 
     def seen_as(self, value: Recorded, node: int, shape: Sequence[int]) -> Recorded:
@@ -170,15 +190,23 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
         raise ConfigurationError(
             f"expected a network from images to (B, K) logits, got {getattr(logits, 'shape', type(logits).__name__)}"
         )
-    return _used(recorder.nodes, recorder.current(logits))
+    return joined(_used(recorder.nodes, recorder.current(logits)))
 
 
-def _used(nodes: Sequence[Node], last: int) -> Graph:
-    """Those nodes that the last one, or the images, are; numbered anew."""
-    wanted = sorted(Graph(tuple(nodes)).ancestors(last) | {0})
-    number = {old: new for new, old in enumerate(wanted)}
-    used = (nodes[old] for old in wanted)
-    return Graph(tuple(replace(node, inputs=tuple(number[each] for each in node.inputs)) for node in used))
+def _used(drafts: Sequence[Draft], last: int) -> Graph:
+    """Those nodes that the last one depends on, and the images; numbered anew, with nothing deferred."""
+    wanted, open_ = {0, last}, [last]
+    while open_:
+        new = set(drafts[open_.pop()].inputs) - wanted
+        wanted |= new
+        open_ += new
+    number = {old: new for new, old in enumerate(sorted(wanted))}
+    nodes = []
+    for old in number:
+        shape, operation, inputs, layer = drafts[old]
+        made = operation.make() if isinstance(operation, Deferred) else operation
+        nodes.append(Node(shape, made, tuple(number[each] for each in inputs), layer))
+    return Graph(tuple(nodes))
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """What the rules have in common."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from evonas.certify.affine import Affine
+from evonas.certify.affine import Affine, Scale
 from evonas.certify.graph import Operation
-from evonas.certify.recording import BATCH, Call, Recorded
+from evonas.certify.recording import BATCH, Call, Deferred, Recorded
 
-__all__ = ["batch_apart", "constant_of", "constants", "like", "moved", "pair", "shape_of"]
+__all__ = ["Constant", "batch_apart", "constant_of", "constants", "like", "moved", "pair", "scaled", "shape_of"]
 
 
 def batch_apart(call: Call, *values: Recorded) -> None:
@@ -40,7 +40,7 @@ def _dtype(weights: dict[str, Tensor]) -> torch.dtype:
     return next((value.dtype for value in weights.values()), torch.float32)
 
 
-def like(call: Call, operation: Operation, values: Sequence[Recorded]) -> Recorded:
+def like(call: Call, operation: Operation | Deferred, values: Sequence[Recorded]) -> Recorded:
     """A node of the first value's shape, seen as that is."""
     made = call.add(operation, values, (BATCH, *call.node(values[0]).shape))
     return call.recorder.seen_as(made, made.node, values[0].shape)
@@ -55,18 +55,34 @@ def moved(call: Call, move: Affine, shape: Sequence[int], *values: Recorded, vie
     return call.recorder.seen_as(values[0] if view else made, made.node, shape)
 
 
-def constant_of(call: Call, value: Recorded, other: Any) -> Tensor:
-    """A number or a tensor that is the same for every image, in a shape that broadcasts to (*shape)."""
+class Constant(NamedTuple):
+    """A tensor that is the same for every image, computed when it is asked for: see `Deferred`."""
+
+    shape: tuple[int, ...]
+    """Which broadcasts to (*shape) of the values that it meets."""
+    make: Callable[[], Tensor]
+
+
+def constant_of(call: Call, value: Recorded, other: Any) -> Constant:
+    """A number or a tensor of one image or of equal ones."""
+    dtype, device = value.dtype, value.device
     if not isinstance(other, Tensor):
-        return torch.tensor(float(other), dtype=value.dtype, device=value.device)
+        return Constant((), lambda: torch.tensor(float(other), dtype=dtype, device=device))
     if other.ndim == 0:
-        return other.to(value.dtype)
-    merged = call.merged(value)
-    if other.ndim == value.ndim + int(other.ndim > value.ndim):
-        if len(other) != 1 and not bool((other == other[:1]).all()):
-            raise call.unsupported("constants that differ from image to image of a batch")
-        other = other[0]
-    if merged and other.ndim >= value.ndim:
+        return Constant((), lambda: other.to(dtype))
+    if call.merged(value) and other.ndim >= value.ndim:
         raise call.unsupported("constants of merged batch and positions")
-    kept: Tensor = other
-    return kept
+    if other.ndim < value.ndim:
+        return Constant(tuple(other.shape), lambda: other)
+    if len(other) != 1 and not bool((other == other[:1]).all()):
+        raise call.unsupported("constants that differ from image to image of a batch")
+    return Constant(tuple(other.shape[1:]), lambda: other[0])
+
+
+def scaled(call: Call, value: Recorded, factor: Constant | None, shift: Constant | None) -> Recorded:
+    """factor * value + shift"""
+
+    def make() -> Scale:
+        return Scale(factor=None if factor is None else factor.make(), shift=None if shift is None else shift.make())
+
+    return like(call, Deferred(make), [value])

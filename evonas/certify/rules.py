@@ -13,8 +13,8 @@ from evonas.certify.graph import Operation
 from evonas.certify.joint import Product
 from evonas.certify.lines import Bent, HardSwish, ReLU, SShaped
 from evonas.certify.recording import BATCH, Call, Recorded, Rule
-from evonas.certify.rule_words import batch_apart, constant_of, like
-from evonas.certify.rules_layers import LAYERS, scaled
+from evonas.certify.rule_words import Constant, batch_apart, constant_of, like, scaled
+from evonas.certify.rules_layers import LAYERS
 from evonas.certify.rules_moves import MOVES, expand
 
 __all__ = ["RULES"]
@@ -35,8 +35,9 @@ def _plus(call: Call, a: Any, b: Any, alpha: float, first: float = 1) -> Recorde
         return like(call, affine.Add(factors=(first, alpha)), [a, b])
     value, factor, other, other_factor = (a, first, b, alpha) if isinstance(a, Recorded) else (b, alpha, a, first)
     shift = constant_of(call, value, other)
-    value, shift = _room(call, value, shift * other_factor)
-    return scaled(call, value, constant_of(call, value, factor) if factor != 1 else None, shift)
+    value = _room(call, value, shift)
+    added = shift._replace(make=lambda: shift.make() * other_factor)
+    return scaled(call, value, constant_of(call, value, factor) if factor != 1 else None, added)
 
 
 def _rsub(call: Call) -> Recorded:
@@ -48,16 +49,16 @@ def _mul(call: Call) -> Recorded:
     if isinstance(a, Recorded) and isinstance(b, Recorded):
         return like(call, Product(), list(_broadcast(call, a, b)))
     value, other = (a, b) if isinstance(a, Recorded) else (b, a)
-    value, factor = _room(call, value, constant_of(call, value, other))
-    return scaled(call, value, factor, None)
+    factor = constant_of(call, value, other)
+    return scaled(call, _room(call, value, factor), factor, None)
 
 
 def _div(call: Call) -> Recorded:
     value, other = call.arguments["self"], call.arguments["other"]
     if isinstance(other, Recorded) or call.arguments.get("rounding_mode") is not None:
         raise call.unsupported("a division by values that depend on the image, or one that rounds")
-    value, factor = _room(call, value, 1 / constant_of(call, value, other))
-    return scaled(call, value, factor, None)
+    divisor = constant_of(call, value, other)
+    return scaled(call, _room(call, value, divisor), divisor._replace(make=lambda: 1 / divisor.make()), None)
 
 
 def _addcmul(call: Call) -> Recorded:
@@ -98,15 +99,14 @@ def _clamped(call: Call, low: float | None, high: float | None) -> Recorded:
     return _elementwise(Bent(partial(torch.clamp, min=low, max=high), points), call)
 
 
-def _room(call: Call, value: Recorded, constant: Tensor) -> tuple[Recorded, Tensor]:
+def _room(call: Call, value: Recorded, constant: Constant) -> Recorded:
     """The value expanded to what it is combined with."""
     shape = call.node(value).shape
     wanted = tuple(broadcast(shape, constant.shape))
     if wanted == shape:
-        return value, constant
+        return value
     batch_apart(call, value)
-    made = call.add(moves.Expand(shape=shape, out=wanted), [value], (BATCH, *wanted))
-    return made, constant
+    return call.add(moves.Expand(shape=shape, out=wanted), [value], (BATCH, *wanted))
 
 
 def _broadcast(call: Call, a: Recorded, b: Recorded) -> tuple[Recorded, Recorded]:

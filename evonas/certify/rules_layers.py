@@ -11,9 +11,9 @@ from torch.nn import functional
 from evonas.certify import affine, windows
 from evonas.certify.joint import MatMul, MaxPool, Softmax
 from evonas.certify.recording import BATCH, Call, Recorded, Rule
-from evonas.certify.rule_words import batch_apart, constants, like, pair, shape_of
+from evonas.certify.rule_words import Constant, batch_apart, constants, like, pair, scaled, shape_of
 
-__all__ = ["LAYERS", "scaled"]
+__all__ = ["LAYERS"]
 
 
 def _convolution(call: Call) -> Recorded:
@@ -35,29 +35,21 @@ def _batch_norm(call: Call) -> tuple[Any, ...]:
     value, mean, variance = given["input"], given["running_mean"], given["running_var"]
     if given.get("training") or mean is None:
         raise call.unsupported("statistics of the batch; use eval mode and running statistics")
-    scale = (variance + given["eps"]).rsqrt()
-    if given["weight"] is not None:
-        scale = given["weight"] * scale
-    shift = -mean * scale if given["bias"] is None else given["bias"] - mean * scale
-    shape = (-1, *(1,) * (value.ndim - 2))
+    shape = (value.shape[1], *(1,) * (value.ndim - 2))
+    weight, bias, epsilon = given["weight"], given["bias"], given["eps"]
+
+    def scale() -> Tensor:
+        plain: Tensor = (variance + epsilon).rsqrt()
+        return plain if weight is None else weight * plain
+
+    def shift() -> Tensor:
+        added: Tensor = -mean * scale() if bias is None else bias - mean * scale()
+        return added.view(shape)
+
     batch_apart(call, value)
-    out = scaled(call, value, scale.view(shape), shift.view(shape))
+    out = scaled(call, value, Constant(shape, lambda: scale().view(shape)), Constant(shape, shift))
     empty = torch.empty(0)
     return (out, empty, empty, empty)[: 3 if call.name != "cudnn_batch_norm" else 4]
-
-
-def scaled(call: Call, value: Recorded, factor: Tensor | None, shift: Tensor | None) -> Recorded:
-    """factor * value + shift; behind a convolution, where both are the same at all positions, one with it."""
-    before = call.node(value)
-    if isinstance(before.operation, windows.Conv) and factor is not None:
-        channels = (before.shape[0], 1, 1)
-        if all(each is None or each.numel() == 1 or tuple(each.shape) == channels for each in (factor, shift)):
-            added = None if shift is None else shift.reshape(-1, 1, 1)
-            one = before.operation.scaled(factor.reshape(-1, 1, 1), added)
-            call.recorder.current(value)  # it may have been changed since
-            made = call.recorder.made(one, before.inputs, before.shape, value)
-            return call.recorder.seen_as(made, made.node, value.shape)
-    return like(call, affine.Scale(factor=factor, shift=shift), [value])
 
 
 def _addmm(call: Call) -> Recorded:

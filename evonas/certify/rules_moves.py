@@ -228,7 +228,7 @@ MOVES: dict[str, Rule] = {
     "constant_pad_nd": _pad, "detach": _alias, "expand": expand, "flip": _flip, "full_like": _zeros, "index": _index,
     "index_select": _index_select, "lift_fresh": _alias, "native_dropout": _dropout, "new_ones": _zeros,
     "new_zeros": _zeros, "ones_like": _zeros, "permute": _permute, "select": _select, "slice": _slice,
-    "split": _split, "split_with_sizes": _split, "stack": _stack, "squeeze": _squeeze, "transpose": _transpose, "unbind": _unbind,
-    "unsqueeze": _unsqueeze, "view": _view, "zeros_like": _zeros,
+    "split": _split, "split_with_sizes": _split, "stack": _stack, "squeeze": _squeeze, "transpose": _transpose,
+    "unbind": _unbind, "unsqueeze": _unsqueeze, "view": _view, "zeros_like": _zeros,
 }  # fmt: skip
 """Name of torch's operation -> what records it."""

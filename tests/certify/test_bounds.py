@@ -1,5 +1,6 @@
 """Bounds against derivations by hand and against dense bounds written down here, matrix by matrix."""
 
+import itertools
 import math
 
 import numpy as np
@@ -121,7 +122,7 @@ def dense_bounds(
 def test_dense_networks_have_the_dense_bounds(seed: int, norm: str, relaxation: str) -> None:
     rng = np.random.default_rng(seed)
     sizes = [12, 10, 9, 8, 5]
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = itertools.pairwise(sizes)
     layers = [(rng.normal(size=(b, a)) / math.sqrt(a), rng.normal(size=b) / 3) for a, b in pairs]
     parts: list[nn.Module] = [nn.Flatten()]
     for weights, bias in layers:

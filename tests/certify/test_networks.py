@@ -26,12 +26,13 @@ SPACES = {
 def alive(network: nn.Module, seed: int) -> nn.Module:
     """With normalisations that have seen images, whose weights and shifts are of both signs, and weak outputs."""
     generator = torch.Generator().manual_seed(seed)
-    network.train()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = None  # the mean of what they see
     with torch.no_grad():
-        for _ in range(30):
-            network(torch.rand(8, 3, 16, 16, generator=generator))
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.affine:
+        network.train()(torch.rand(12, 3, 16, 16, generator=generator))
+        for module in norms:
+            if module.affine:
                 module.weight.mul_(torch.empty_like(module.weight).uniform_(0.5, 1.5, generator=generator))
                 module.weight.mul_(torch.where(torch.rand(module.weight.shape, generator=generator) < 0.2, -1.0, 1.0))
                 module.bias.normal_(0, 0.3, generator=generator)
@@ -82,7 +83,7 @@ def attacked(network: nn.Module, images: Tensor, epsilon: float, ball: str, seed
     """Random points of the ball, corners, and what PGD finds."""
     generator = torch.Generator().manual_seed(seed)
     points = []
-    for number in range(16):
+    for number in range(8):
         change = torch.randn(images.shape, generator=generator, dtype=images.dtype)
         if ball == "linf":
             change = change.sign() * (1 if number % 2 else torch.rand(images.shape, generator=generator).to(change))
@@ -101,7 +102,7 @@ def outside(out: Tensor, bounds: tuple[Tensor, Tensor], box: tuple[Tensor, Tenso
     return float((torch.maximum(bounds[0] - out, out - bounds[1]) / terms).max())
 
 
-CASES = [*((name, seed) for name in SPACES for seed in range(3)), ("supernet", 0), ("partial", 1), ("signs", 2)]
+CASES = [*((name, seed) for name in SPACES for seed in range(2)), ("supernet", 0), ("partial", 1), ("signs", 2)]
 
 
 def network_of(name: str, seed: int) -> nn.Module:
@@ -133,13 +134,12 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str)
                     assert outside(out, each, box) <= (1e-12 if double else 1e-5)
 
 
-@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), ("signs", 0.004), ("shuffle", 0.001)])
+@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), ("signs", 0.002)])
 @torch.no_grad()
 def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) -> None:
     network = network_of(name, 2).double()
     images = torch.rand(1, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    if name == "shuffle":
-        images = images[..., :8, :8]
+    images = images if name == "phase" else images[..., :8, :8]
     box = interval_bounds(network, images, epsilon)
     quick = linear_bounds(network, images, epsilon, intermediate="interval")
     whole = linear_bounds(network, images, epsilon, intersect=True)
@@ -175,7 +175,7 @@ def test_bounds_differentiate_in_weights_and_architecture() -> None:
     def value() -> Tensor:
         return margin_bounds(network, images, labels, 0.002, intermediate="interval", relaxation="same_slope").sum()
 
-    alpha, weight = architecture.alpha_normal, network.supernet.classifier.weight
+    alpha, weight = architecture.alpha_reduce, network.supernet.classifier.weight
     gradients = torch.autograd.grad(value(), [alpha, weight])
     for parameter, gradient in zip((alpha, weight), gradients, strict=True):
         direction = torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -190,10 +190,10 @@ def test_bounds_differentiate_in_weights_and_architecture() -> None:
 
 def test_gradients_of_chunked_bounds_are_those_of_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     network = found("phase", 0).double()
-    images = torch.rand(1, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(1, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight = next(network.parameters())
     found_ones = []
-    for most in (2**22, 2**15):
+    for most in (2**22, 2**13):
         monkeypatch.setattr("evonas.certify.linear.MOST_VALUES", most)
         lower, upper = linear_bounds(network, images, 0.002)
         found_ones.append((lower, upper, *torch.autograd.grad((upper - lower).sum(), [weight])))
@@ -208,7 +208,7 @@ def test_every_network_that_is_not_searched_has_bounds(name: str) -> None:
     if name in VICTIMS:
         network = VICTIMS[name]() if name == "LeNet" else VICTIMS[name](width=0.125)
     else:
-        network = HANDMADE[name](width=0.25)
+        network = HANDMADE[name].build(width=0.25)
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     lower, upper = linear_bounds(network.eval(), images, 0.0, intermediate="interval")
     torch.testing.assert_close(lower, upper, atol=1e-4, rtol=1e-4)

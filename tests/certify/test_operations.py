@@ -224,16 +224,18 @@ def test_single_windows_are_as_tight_as_can_be() -> None:
 
 
 def test_the_plane_over_a_window_by_hand() -> None:
-    """x in [0, 1], y in [0, 1/2]: g = (1 + 1 - 1) / (1 + 2) = 1/3, max(x, y) <= 2/3 x + 1/3 y + 1/3, which is 1 at
-    (1, 0), 1/2 at (0, 1/2), and so at most 1/3 + 1/2 above x + ... at any corner; below it is x."""
+    """x in [0, 1], y in [0, 1/2]: g = (1 + 1 - 1) / (1 + 2) = 1/3 and max(x, y) <= 2/3 x + 1/3 y + 1/3. At the box's
+    middle that is 3/4, less than the constant 1. Below it is x, whose middle is higher."""
     at = torch.tensor([[[[0.5, 0.25]]]])
-    radius = Function(lambda x: functional.max_pool2d(x * torch.tensor([1.0, 0.5]) + torch.tensor([0.0, 0.125]), (1, 2)))
-    # inner values x in [0, 1] and y in [0, 1/2] for x, z in a ball of 1/2 around (0.5, 0.25)
-    lower, upper = linear_bounds(radius, at, 0.5)
+
+    def window(x: Tensor) -> Tensor:
+        """A ball of 1/2 around (0.5, 0.25) becomes the box."""
+        return x * torch.tensor([1.0, 0.5]) + torch.tensor([0.0, 0.125])
+
+    largest = Function(lambda x: functional.max_pool2d(window(x), (1, 2)))
+    lower, upper = linear_bounds(largest, at, 0.5)
     assert upper.item() == pytest.approx(2 / 3 + 1 / 6 + 1 / 3)
     assert lower.item() == pytest.approx(0.0)
-    apart = Function(
-        lambda x: functional.max_pool2d(x * torch.tensor([1.0, 0.5]) + torch.tensor([0.0, 0.125]), (1, 2)) - x[..., :1]
-    )
+    apart = Function(lambda x: functional.max_pool2d(window(x), (1, 2)) - x[..., :1])
     _, upper = linear_bounds(apart, at, 0.5)
     assert upper.item() == pytest.approx(1 / 3 + 1 / 6)  # -1/3 x + 1/3 y + 1/3 at x = 0, y = 1/2

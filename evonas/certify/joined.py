@@ -1,0 +1,44 @@
+"""Fewer nodes for the same values: what follows a convolution channel by channel becomes part of it."""
+
+from collections import Counter
+from dataclasses import replace
+
+from torch import Tensor
+
+from evonas.certify.affine import Scale
+from evonas.certify.graph import Graph, Node
+from evonas.certify.windows import Conv
+
+__all__ = ["joined"]
+
+
+def joined(graph: Graph) -> Graph:
+    """The graph with each convolution that only a scaling by channels reads, such as normalisation, one with it."""
+    readers = Counter(source for node in graph.nodes for source in node.inputs)
+    number: dict[int, int] = {}
+    nodes: list[Node] = []
+    for old, node in enumerate(graph.nodes):
+        before = nodes[number[node.inputs[0]]] if node.inputs else None
+        one = _one(before, node) if before is not None and readers[node.inputs[0]] == 1 else None
+        if one is not None and number[node.inputs[0]] == len(nodes) - 1:
+            nodes[-1] = one
+        else:
+            nodes.append(replace(node, inputs=tuple(number[each] for each in node.inputs)))
+        number[old] = len(nodes) - 1
+    return Graph(tuple(nodes))
+
+
+def _one(before: Node, node: Node) -> Node | None:
+    """Both nodes as one convolution, where they can be."""
+    scale = node.operation
+    if not isinstance(before.operation, Conv) or not isinstance(scale, Scale) or before.shape != node.shape:
+        return None
+    channels = (before.shape[0], 1, 1)
+    if scale.factor is None or not all(_fits(each, channels) for each in (scale.factor, scale.shift)):
+        return None
+    shift = None if scale.shift is None else scale.shift.reshape(-1, 1, 1)
+    return replace(before, operation=before.operation.scaled(scale.factor.reshape(-1, 1, 1), shift))
+
+
+def _fits(constant: Tensor | None, channels: tuple[int, int, int]) -> bool:
+    return constant is None or constant.numel() == 1 or tuple(constant.shape) == channels

@@ -1,0 +1,130 @@
+"""Radii and accuracies against closed forms, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evonas.certify import certified_accuracy, certified_radius, interval_bounds, margin_bounds, random_targets
+from evonas.errors import ConfigurationError
+
+
+def linear(weights: list[list[float]]) -> nn.Sequential:
+    part = nn.Linear(len(weights[0]), len(weights), bias=False)
+    part.weight.data = torch.tensor(weights)
+    return nn.Sequential(nn.Flatten(), part).double()
+
+
+NET = linear([[1.0, 0.0], [0.0, 1.0], [-3.0, 0.0]])
+IMAGES = torch.tensor([[0.8, 0.2], [0.2, 0.8], [0.4, 0.5]], dtype=torch.float64).view(3, 2, 1, 1)
+LABELS = torch.tensor([0, 1, 0])
+"""Margins to the other two: (0.6, 3.2), (0.6, 1.4), and the last image is taken for class 1."""
+
+
+def test_margins_of_a_linear_network() -> None:
+    # to class 1: 0.6 - (1 + 1) eps; to class 2 from class 0: 4 * 0.8 - 4 eps; from class 1: 0.8 + 0.6 - (1 + 3) eps
+    margins = margin_bounds(NET, IMAGES[:2], LABELS[:2], 0.1)
+    expected = torch.tensor([[0.4, 2.8], [0.4, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(margins, expected, atol=1e-12, rtol=0)
+
+
+def test_the_radius_is_the_largest_of_its_steps_that_holds() -> None:
+    radius = certified_radius(NET, IMAGES, LABELS, steps=30)
+    torch.testing.assert_close(radius[:2], torch.tensor([0.3, 0.3]).double(), rtol=1e-6, atol=0)
+    assert radius[2] == 0
+    radius = certified_radius(NET, IMAGES, LABELS, norm="l2", steps=30)
+    torch.testing.assert_close(radius[:2], torch.full((2,), 0.6 / math.sqrt(2)).double(), rtol=1e-6, atol=0)
+    for steps in range(1, 12):
+        held = certified_radius(NET, IMAGES[:1], LABELS[:1], steps=steps).item()
+        assert held <= 0.3
+        assert held == 0 or bool((margin_bounds(NET, IMAGES[:1], LABELS[:1], held) > 0).all())
+    assert certified_radius(NET, IMAGES[:1], LABELS[:1], steps=1).item() == pytest.approx(0.05)
+    assert certified_radius(NET, IMAGES[:1], LABELS[:1], steps=2).item() == pytest.approx(0.05 * math.e)
+    # e^2 of it does not hold, nor does the middle: 0.05 e^1.5 does
+    assert certified_radius(NET, IMAGES[:1], LABELS[:1], steps=4).item() == pytest.approx(0.05 * math.exp(1.5))
+    # from above: 3 and 3 / e fail, 3 / e^2 fails, 3 / e^3 holds
+    assert certified_radius(NET, IMAGES[:1], LABELS[:1], start=3.0, steps=4).item() == pytest.approx(3 / math.e**3)
+    assert certified_radius(NET, IMAGES[:1], LABELS[:1], start=3.0, steps=3).item() == 0
+
+
+def test_a_target_alone() -> None:
+    to_last = certified_radius(NET, IMAGES[:2], LABELS[:2], steps=40, targets=torch.tensor([2, 2]))
+    torch.testing.assert_close(to_last, torch.tensor([0.8, 0.35]).double(), rtol=1e-6, atol=0)
+    drawn = random_targets(LABELS.repeat(200), 3, torch.Generator().manual_seed(0))
+    assert not (drawn == LABELS.repeat(200)).any()
+    assert set(drawn.tolist()) == {0, 1, 2}
+
+
+def test_accuracy_counts_images_that_hold() -> None:
+    assert certified_accuracy(NET, IMAGES, LABELS, 0.29) == pytest.approx(2 / 3)
+    assert certified_accuracy(NET, IMAGES, LABELS, 0.31) == 0
+    assert certified_accuracy(NET, IMAGES, LABELS, torch.tensor([0.31, 0.1, 0.0]).double()) == pytest.approx(1 / 3)
+
+
+def test_what_is_asked_is_checked() -> None:
+    for labels in (torch.tensor([0, 1]), torch.tensor([0, 1, 3]), torch.tensor([0.0, 1.0, 2.0])):
+        with pytest.raises(ConfigurationError, match="classes"):
+            margin_bounds(NET, IMAGES, labels, 0.1)
+    with pytest.raises(ConfigurationError, match="at least two classes"):
+        margin_bounds(linear([[1.0, 1.0]]), IMAGES, torch.zeros(3, dtype=torch.int64), 0.1)
+    with pytest.raises(ConfigurationError, match="steps >= 1 and a start > 0"):
+        certified_radius(NET, IMAGES, LABELS, steps=0)
+
+
+class Named(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), inner)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.features(images)
+        return maps.flatten(1)
+
+
+class Odd(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "branch":
+            return x if bool(x.sum() > 0) else -x
+        if self.kind == "batch":
+            return x - x.mean(dim=0)
+        if self.kind == "order":
+            return x.transpose(0, 1).flatten(1).transpose(0, 1)
+        if self.kind == "stale":
+            view = x[:, :1]
+            x.mul_(2)
+            return view + 1
+        if self.kind == "written":
+            out = torch.zeros(2, 4, 30, 30)
+            out[:, :] = x
+            return out
+        if self.kind == "statistics":
+            return functional.batch_norm(x, None, None, training=True)
+        return x.half()
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        (nn.GELU(), r"layer 'features.1' has gelu"),
+        (nn.Softplus(), r"layer 'features.1' has softplus"),
+        (nn.MaxPool2d(4, 3, ceil_mode=True), r"layer 'features.1' has max_pool2d_with_indices: ceil_mode"),
+        (nn.AdaptiveAvgPool2d(7), r"layer 'features.1' has .*: windows of different sizes"),
+        (Odd("branch"), r"layer 'features.1' has"),
+        (Odd("batch"), r"layer 'features.1' has mean: it mixes images"),
+        (Odd("order"), r"layer 'features.1' has transpose: it mixes images"),
+        (Odd("stale"), r"layer 'features.1' has a change in place"),
+        (Odd("written"), r"layer 'features.1' has copy"),
+        (Odd("statistics"), r"layer 'features.1' has .*statistics of the batch"),
+        (Odd("precision"), r"layer 'features.1' has _to_copy: a change of precision"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_bounded_names_the_layer(inner: nn.Module, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        interval_bounds(Named(inner), torch.rand(2, 3, 32, 32), 0.1)
+    assert "\n" not in str(caught.value)
