@@ -66,6 +66,8 @@ class Args:
 class Measured:
     milliseconds: list[float]
     """Of each step."""
+    cpu: list[float]
+    """The same of the processors alone, all threads together: where others use them, too, these compare better."""
     peak: int
     """Bytes."""
 
@@ -153,12 +155,13 @@ def measure(way: str, order: int, args: Args) -> Measured:
         torch.set_num_threads(args.threads)
     part, (train, validation) = WAYS[way](args), batches(args.batch_size)
     before = status("VmRSS")
-    milliseconds = []
+    milliseconds, cpu = [], []
     for _ in range(args.steps + 1):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         part.gradients(train, validation, order)
         milliseconds.append(1e3 * (time.perf_counter() - started))
-    return Measured(milliseconds[1:], status("VmHWM") - before)
+        cpu.append(1e3 * (time.process_time() - used))
+    return Measured(milliseconds[1:], cpu[1:], status("VmHWM") - before)
 
 
 def status(field: str) -> int:
@@ -200,17 +203,21 @@ def run(args: Args, console: Console) -> bool:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     found.setdefault((way, order), []).append(pool.apply(measure, (way, order, args)))
     table = Table(title=f"a step: {args.channels} channels, {args.layers} cells, batches of {args.batch_size}")
-    for heading in ("way", "order", "ms, median", "least", "most", "times as fast", "memory, MB", "of plain"):
+    headings = ("way", "order", "ms, median", "least", "most", "CPU ms", "times as fast", "by CPU", "MB", "of plain")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
     for (way, order), several in found.items():
         plain = found["plain fp32", order]
-        spent = [each for one in several for each in one.milliseconds]
-        faster = statistics.median(each for one in plain for each in one.milliseconds) / statistics.median(spent)
+        spent, used = ([each for one in several for each in getattr(one, name)] for name in ("milliseconds", "cpu"))
+        faster, by_cpu = (
+            statistics.median(each for one in plain for each in getattr(one, name)) / statistics.median(own)
+            for name, own in (("milliseconds", spent), ("cpu", used))
+        )
         peak = max(one.peak for one in several)
         share = peak / max(one.peak for one in plain)
         table.add_row(
             way, str(order), *(f"{each:.0f}" for each in (statistics.median(spent), min(spent), max(spent))),
-            f"{faster:.2f}", f"{peak / 1e6:.0f}", f"{share:.2f}",
+            f"{statistics.median(used):.0f}", f"{faster:.2f}", f"{by_cpu:.2f}", f"{peak / 1e6:.0f}", f"{share:.2f}",
         )  # fmt: skip
         if way == "evonas fp32":
             claim = f"order {order}: {faster:.2f} times as fast ({SPEED[order]})"

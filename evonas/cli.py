@@ -167,6 +167,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 STARTING: dict[str, Callable[[Sequence[str]], int]] = {
     "build-set": lambda words: command(run_build, BUILD_PRESETS, words),
     "darts": lambda words: _by_gradient("DARTS_PRESETS", words),
+    "dsrna": lambda words: _by_gradient("DSRNA_PRESETS", words),
     "e2rnas": lambda words: _by_gradient("E2RNAS_PRESETS", words),
     "roco": lambda words: command(run_roco, ROCO_PRESETS, words),
     "tam": lambda words: command(run_tam, TAM_PRESETS, words),
@@ -184,9 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _by_gradient(presets: str, words: Sequence[str]) -> int:
     """The room `gradient` is optional, so it is imported only now."""
-    from evonas.runs import gradient, gradient_settings
+    from evonas.runs import gradient, gradient_dsrna, gradient_settings
 
-    return command(gradient.run_gradient, getattr(gradient_settings, presets), words)
+    settings = gradient_dsrna if presets.startswith("DSRNA") else gradient_settings
+    return command(gradient.run_gradient, getattr(settings, presets), words)
 
 
 def _parse(words: list[str]) -> Callable[[], None]:

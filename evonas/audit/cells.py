@@ -22,6 +22,7 @@ from evonas.seeding import derive_seed, generator
 from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import paper_flops
 from evonas.training import CellTraining, TrainingConfig, train
+from evonas.training.loop import OnEpoch
 from evonas.types import Cost, Genome, Progress, Report, arch_id
 
 __all__ = ["PAPER_FLOPS", "CellRetraining", "CellScoring", "width_for"]
@@ -77,11 +78,15 @@ class CellRetraining:
         """Of the network that is scored."""
         return self.space.cost(genome, self.data.n_classes)
 
-    def train(self, genome: Genome, report: Report) -> tuple[bytes, float]:
-        """The trained weights as a safetensors file, and the seconds that they took.
+    def train(
+        self, genome: Genome, report: Report, on_epoch: OnEpoch | None = None, begun: Mapping[str, Any] | None = None
+    ) -> tuple[bytes, float]:
+        """The trained weights as a safetensors file, and the seconds that this call took.
 
         The file's metadata, `evonas`, is JSON that says which network they belong to: what `DartsSpace.build` gives.
 
+        Args:
+            on_epoch, begun: as `training.train` takes them; on the CPU what is continued gives the same weights.
         Raises:
             DivergedError: the loss left the finite numbers.
         """
@@ -97,7 +102,7 @@ class CellRetraining:
 
         drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
         augmentation = replace(data.augmentation, cutout=self.cutout)
-        train(network, data.train, augmentation, self.training, self.recipe, drawn, on_step)
+        train(network, data.train, augmentation, self.training, self.recipe, drawn, on_step, on_epoch, begun)
         tensors = {
             name: value.detach().cpu().contiguous()
             for name, value in network.state_dict().items()

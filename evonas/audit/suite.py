@@ -70,6 +70,7 @@ SUITE: dict[str, tuple[SuiteColumn, ...]] = {
 LIBRARIES = {"cw": "foolbox", "deepfool": "foolbox"}
 """Part of the suite -> the library of the extra `audit` that it stands on."""
 
+
 def suite_columns(names: Sequence[str]) -> tuple[SuiteColumn, ...]:
     """The columns of parts of the suite, in their order. UnknownNameError where there is no such part."""
     return tuple(column for name in names for column in choose(SUITE, name, "part of the suite"))

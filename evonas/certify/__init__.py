@@ -1,17 +1,28 @@
 """Sound bounds of networks over balls of images, and norms of their Jacobians."""
 
-from evonas.certify.certificate import certified_accuracy, certified_radius, margin_bounds, random_targets
+from evonas.certify.certificate import (
+    BoundsAndMargins,
+    bounds_and_margins,
+    certified_accuracy,
+    certified_radius,
+    margin_bounds,
+    random_targets,
+)
 from evonas.certify.intervals import interval_bounds
 from evonas.certify.jacobian import jacobian_norm_bound, squared_jacobian_norm
 from evonas.certify.linear import linear_bounds
+from evonas.certify.slopes import piecewise_jacobian
 
 __all__ = [
+    "BoundsAndMargins",
+    "bounds_and_margins",
     "certified_accuracy",
     "certified_radius",
     "interval_bounds",
     "jacobian_norm_bound",
     "linear_bounds",
     "margin_bounds",
+    "piecewise_jacobian",
     "random_targets",
     "squared_jacobian_norm",
 ]

@@ -1,6 +1,7 @@
 """What bounds say about answers: margins, the largest radius within which no answer changes, certified accuracy."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,10 @@ from evonas.certify.recording import Model, in_eval_mode, record
 from evonas.certify.rules import RULES
 from evonas.errors import ConfigurationError
 
-__all__ = ["certified_accuracy", "certified_radius", "margin_bounds", "random_targets"]
+__all__ = [
+    "BoundsAndMargins", "bounds_and_margins", "certified_accuracy", "certified_radius", "margin_bounds",
+    "random_targets",
+]  # fmt: skip
 
 
 def margin_bounds(
@@ -38,6 +42,37 @@ def margin_bounds(
     return Bounded(graph, ball, relaxation, intermediate).least(functions).t()
 
 
+class BoundsAndMargins(NamedTuple):
+    """What `linear_bounds` and `margin_bounds` give, from one pass."""
+
+    lower: Tensor
+    """(B, K)"""
+    upper: Tensor
+    margins: Tensor
+    """(B, K - 1)"""
+
+
+def bounds_and_margins(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float | Tensor,
+    norm: str = "linf",
+    relaxation: RelaxationName = "adaptive",
+    intermediate: Intermediate = "linear",
+    clip: tuple[float, float] | None = None,
+) -> BoundsAndMargins:
+    """Bounds of logits and of margins together. Arguments and errors are those of `margin_bounds`."""
+    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
+    n_logits = graph.nodes[-1].shape[0]
+    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
+    functions = torch.cat([eye, -eye, _margins(labels, n_logits, images)])
+    lower, upper, margins = torch.split(
+        Bounded(graph, ball, relaxation, intermediate).least(functions).t(), [n_logits, n_logits, n_logits - 1], dim=1
+    )
+    return BoundsAndMargins(lower, -upper, margins)
+
+
 def certified_radius(
     model: Model,
     images: Tensor,
@@ -55,7 +90,7 @@ def certified_radius(
     CNN-Cert's search (Boopathy et al., 2019): from `start`, by a factor of e up or down until a radius that holds and
     one that does not are known, then the middle of their logarithms, `steps` bounds in all. Each is a radius that was
     proven; by how much more could be, the steps decide: the largest that can be found is start e^(steps - 1). An image
-    for which none of them held has 0.
+    for which none of them held has 0, as has one that holds for less than pixels can differ (1.2e-7 in float32).
 
     Args:
         targets: (B,) a class for each image: the margin to this one alone is certified, as the averages of Tables 5 and
@@ -69,10 +104,12 @@ def certified_radius(
         functions = _margins(labels, n_logits, images) if targets is None else _one(labels, targets, n_logits, images)
         right = (functions * _logits(model, images)).sum(dim=2).amin(dim=0) > 0
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
+        smallest = torch.finfo(images.dtype).eps
         failed, tried = -held, torch.full_like(held, math.log(start))
         for _ in range(steps):
             ball = Ball.of(images, tried.exp().to(images.dtype), norm, clip)
             holds = Bounded(graph, ball, relaxation, intermediate).least(functions).amin(dim=0) > 0
+            holds &= ball.epsilon.flatten() >= smallest
             held = torch.where(holds, torch.maximum(held, tried), held)
             failed = torch.where(holds, failed, torch.minimum(failed, tried))
             middle = (held + failed) / 2

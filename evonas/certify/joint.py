@@ -71,13 +71,12 @@ class MaxPool(_Everything):
         weights = torch.where(rival, (safe_upper - level) * inverse, 0.0)
         shift = level - (weights * torch.where(rival, lower, 0.0)).sum(dim=2, keepdim=True)
         middle = level + (weights * torch.where(rival, width, 0.0)).sum(dim=2, keepdim=True) / 2
-        tilted = middle <= ceiling
-        above = torch.where(tilted, weights, 0.0)
-        above_shift = torch.where(tilted, shift, ceiling)
+        best = torch.zeros_like(lower).scatter(2, (lower + upper).argmax(dim=2, keepdim=True), 1.0)
+        tilted, known = middle <= ceiling, total == 0  # known: without rivals it is that of the highest middle
+        above = torch.where(known, best, torch.where(tilted, weights, 0.0))
+        above_shift = torch.where(known, 0.0, torch.where(tilted, shift, ceiling))
         if relaxation == "adaptive":
-            best = (lower + upper).argmax(dim=2, keepdim=True)
-            below = torch.zeros_like(lower).scatter(2, best, 1.0)
-            below_shift = torch.zeros_like(shift)
+            below, below_shift = best, torch.zeros_like(shift)
         else:
             share = weights.sum(dim=2, keepdim=True)
             below, below_shift = weights, (1 - share) * torch.where(share <= 1, highest, ceiling)

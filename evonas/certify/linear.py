@@ -141,7 +141,12 @@ class Bounded:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:
-        """From a node back to the images."""
+        """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node."""
+        coefficients, constants = self.pulled_back(number, functions)
+        return constants if coefficients is None else constants + self.ball.least(coefficients)
+
+    def pulled_back(self, number: int, functions: Tensor) -> tuple[Tensor | None, Tensor]:
+        """From a node back to the images: coefficients (S, B, C, H, W) of pixels, None for 0, and constants (S, B)."""
         open_: dict[int, Tensor] = {number: functions}
         total = functions.new_zeros(functions.shape[:2])
         for each in range(number, 0, -1):
@@ -153,7 +158,7 @@ class Bounded:
             for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
                 if part is not None:
                     open_[source] = open_[source] + part if source in open_ else part
-        return total + self.ball.least(open_[0]) if 0 in open_ else total
+        return open_.get(0), total
 
     def _plane(self, number: int) -> Planes:
         if number not in self._planes:

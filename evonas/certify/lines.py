@@ -70,7 +70,7 @@ class ReLU:
         lower, upper = boxes[0]
         either = (lower < 0) & (upper > 0)
         width = torch.where(either, upper - lower, 1.0)
-        slope = torch.where(either, upper / width, (lower >= 0).to(lower))
+        slope = torch.where(either, upper / width, ((lower >= 0) & (upper > 0)).to(lower))
         shift = torch.where(either, -lower * slope, 0.0)
         below = torch.where(either, (upper >= -lower).to(lower), slope) if relaxation == "adaptive" else slope
         return Lines(below, None, slope, shift)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
 from evonas.gradient.darts import darts
 from evonas.gradient.derive import derive_genotype
+from evonas.gradient.dsrna import METRICS, dsrna
 from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
 from evonas.gradient.method import BilevelConfig, FixedWeights, Method, Mgda, Stage
@@ -12,21 +13,28 @@ from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, mgda_weights, normalis
 from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights, optimality_gap
 from evonas.gradient.pcdarts import pcdarts
 from evonas.gradient.pdarts import pdarts
+from evonas.gradient.perturbation import AlphaPerturbation
+from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss
 from evonas.gradient.search import GradientSearch, SearchData, halves
 from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
 
 __all__ = [
     "METHODS",
+    "METRICS",
     "NORMALISATIONS",
     "SOLVERS",
     "AdversarialLoss",
+    "AlphaPerturbation",
     "Architecture",
     "BilevelConfig",
+    "BoundLoss",
     "CrossEntropy",
     "DartsSupernet",
+    "EpsilonSchedule",
     "ExpectedCost",
     "FixedWeights",
     "GradientSearch",
+    "JacobianLoss",
     "Method",
     "Mgda",
     "Mixture",
@@ -39,6 +47,7 @@ __all__ = [
     "darts",
     "derive_genotype",
     "direct_gradient",
+    "dsrna",
     "e2rnas_v1",
     "e2rnas_v2",
     "frank_wolfe_weights",

@@ -32,7 +32,7 @@ def e2rnas_v1(
         adversarial, count_params: switches of Table 3.
         combine: Eq. 11; `FixedWeights()` is Table 3 without MGDA, 0.5 each.
         epsilon: radius of the adversarial training, pixels in [0, 1].
-        cost: how parameters are counted; its limit and bound are set here.
+        cost: how parameters are counted, also where they are only watched; its limit and bound are set here.
     """
     params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
     upper: tuple[LevelLoss, ...] = (CrossEntropy(), params) if count_params else (CrossEntropy(),)
@@ -41,6 +41,7 @@ def e2rnas_v1(
         lower=AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(),
         upper=upper,
         combine=combine,
+        counted=None if count_params else replace(params, limit=0.0),
     )
 
 

@@ -1,18 +1,22 @@
 """A supernet and its architecture in training: the steps that descend the two levels."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from evonas.errors import DivergedError
 from evonas.gradient.architecture import Architecture, Mixture
 from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
+from evonas.gradient.forward import SupernetForward
 from evonas.gradient.losses import Batch, LevelLoss
 from evonas.gradient.method import Method
+from evonas.gradient.perturbation import worst_mixture
 from evonas.gradient.supernet import DartsSupernet
 from evonas.seeding import derive_seed
 from evonas.training.fgsm_rs import untouched
@@ -43,15 +47,19 @@ class Levels:
         self.adam = torch.optim.Adam(
             self.alphas, config.alpha_lr, (first, second), weight_decay=config.alpha_weight_decay
         )
+        self.epsilon = 0.0 if method.epsilon is None else method.epsilon.start
+        """Radius at which certified bounds are now taken."""
+        self.perturbed = 0.0
+        """Radius in which the architecture is now perturbed where weights are trained."""
         self._drawn = torch.Generator(self.device)
 
     @property
     def device(self) -> torch.device:
         return self.weights[0].device
 
-    def begin_epoch(self, rate: float, skip_dropout: float, drawn: torch.Generator) -> None:
-        """Train mode, a learning rate of the weights, and a generator of attacks and dropout."""
-        self.rate = rate
+    def begin_epoch(self, rate: float, skip_dropout: float, drawn: torch.Generator, perturbed: float = 0.0) -> None:
+        """Train mode, a rate of the weights, a generator of attacks and dropout, and the radius of alpha's attack."""
+        self.rate, self.perturbed = rate, perturbed
         for group in self.sgd.param_groups:
             group["lr"] = rate
         self.supernet.train()
@@ -63,6 +71,8 @@ class Levels:
         method = self.method
         with torch.no_grad():
             mixture, probabilities = self.architecture(), self.architecture.probabilities()
+        if self.perturbed:
+            mixture = self._worst(mixture, below)
         batch = self._prepared(method.lower, below, self._drawn)
         loss = method.lower(self._forward(mixture), probabilities, batch)
         self.sgd.zero_grad()
@@ -74,7 +84,8 @@ class Levels:
     def descend_architecture(self, below: Batch, above: Batch, found: "Means") -> None:
         """One step of Adam against the weighted gradients of the upper losses."""
         method = self.method
-        upper = self.upper_gradients(below, above)
+        notes: dict[str, Tensor] = {}
+        upper = self.upper_gradients(below, replace(above, epsilon=self.epsilon, notes=notes))
         for loss, value, gradient in zip(method.upper, upper.losses, upper.gradients, strict=True):
             if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
                 raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
@@ -91,6 +102,10 @@ class Levels:
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
             found.add(f"upper_{loss.name}", value)
             found.add(f"weight_{loss.name}", weight)
+        for name, noted in notes.items():
+            found.add(name, noted)
+        if method.epsilon is not None:
+            self.epsilon = method.epsilon.after(self.epsilon, float(notes["certified_difference"]))
 
     def upper_gradients(self, below: Batch, above: Batch) -> UpperGradients:
         """Of every upper loss, as the method's order has them; nothing is changed."""
@@ -126,13 +141,17 @@ class Levels:
         with untouched(self.supernet):
             return loss.prepare(self._forward(mixture), batch, generator)
 
-    def _forward(self, mixture: Mixture) -> Callable[[Tensor], Tensor]:
-        def forward(images: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                logits: Tensor = self.supernet(images, mixture)
-            return logits
+    def _worst(self, mixture: Mixture, batch: Batch) -> Mixture:
+        """The mixture near this one at which weights are trained, by the mean cross-entropy of the batch."""
+        assert self.method.perturbation is not None
+        with untouched(self.supernet):
+            return worst_mixture(
+                lambda near: functional.cross_entropy(self._forward(near)(batch.images).float(), batch.labels),
+                mixture, self.perturbed, self.method.perturbation.steps, self._drawn,
+            )  # fmt: skip
 
-        return forward
+    def _forward(self, mixture: Mixture) -> SupernetForward:
+        return SupernetForward(self.supernet, mixture, self.precision)
 
     def check(self, what: str, tensors: Sequence[Tensor]) -> None:
         """DivergedError unless all of them are finite."""
@@ -148,6 +167,7 @@ class Levels:
             "architecture": self.architecture.state_dict(),
             "momentum": momentum_buffers_of(self.sgd, self.weights),
             "adam": self.adam.state_dict(),
+            "epsilon": self.epsilon,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -157,6 +177,7 @@ class Levels:
             if buffer is not None:
                 self.sgd.state[weight]["momentum_buffer"] = buffer.to(self.device)
         self.adam.load_state_dict(state["adam"])
+        self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints from before there were bounds have none
 
 
 class Means:

@@ -1,7 +1,6 @@
 """What the two levels minimise: losses of a supernet on a batch, and costs that are expected of its cells."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
@@ -12,13 +11,11 @@ from torch.nn import functional
 
 from evonas.costs import CostTable
 from evonas.errors import ConfigurationError
+from evonas.gradient.forward import Forward
 from evonas.spaces.darts_costs import operation_costs
 from evonas.training.fgsm_rs import fast_adversarial_images
 
 __all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "Forward", "LevelLoss", "OodLoss", "Sum"]
-
-Forward = Callable[[Tensor], Tensor]
-"""(B, C, H, W) images -> (B, K) logits of the supernet with its weights and its architecture as they now are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +28,15 @@ class Batch:
     """(B,) int64."""
     others: Tensor | None = None
     """(B, C, H, W) images of none of the classes; None where there are none."""
+    epsilon: float = 0.0
+    """Radius at which certified bounds are taken, pixels in [0, 1]."""
+    notes: dict[str, Tensor] | None = None
+    """Where losses note what search.csv shows beside them; None: nobody reads it."""
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Note a () value for the column `name`."""
+        if self.notes is not None:
+            self.notes[name] = value.detach()
 
 
 class LevelLoss(Protocol):
@@ -65,6 +71,11 @@ class LevelLoss(Protocol):
         ...
 
 
+def _precise(logits: Tensor) -> Tensor:
+    """In float32 at least."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     """Mean cross-entropy of the images' classes."""
@@ -77,7 +88,7 @@ class CrossEntropy:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        return functional.cross_entropy(forward(batch.images).float(), batch.labels)
+        return functional.cross_entropy(_precise(forward(batch.images)), batch.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +115,7 @@ class AdversarialLoss:
         )
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        return functional.cross_entropy(forward(batch.images).float(), batch.labels)
+        return functional.cross_entropy(_precise(forward(batch.images)), batch.labels)
 
 
 @dataclass(frozen=True)
@@ -124,14 +135,14 @@ class OodLoss:
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         if batch.others is None:
             raise ConfigurationError("expected images of none of the classes for ood_loss, got none")
-        logits = forward(batch.others).float()  # (B, K)
+        logits = _precise(forward(batch.others))  # (B, K)
         apart = logits.logsumexp(dim=1) - logits.mean(dim=1) - math.log(logits.shape[1])
         return apart.mean()
 
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of several losses on one batch (E2RNAS v2, Eq. 7: L_tr + L_ood below)."""
+    """The sum of several losses on one batch (E2RNAS v2, Eq. 7: L_tr + L_ood below); notes each as `upper_NAME`."""
 
     parts: tuple[LevelLoss, ...]
 
@@ -153,7 +164,9 @@ class Sum:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        first, *others = (part(forward, probabilities, batch) for part in self.parts)
+        first, *others = values = [part(forward, probabilities, batch) for part in self.parts]
+        for part, value in zip(self.parts, values, strict=True):
+            batch.note(f"upper_{part.name}", value)
         return sum(others, first)
 
 

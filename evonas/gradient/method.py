@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from evonas.errors import ConfigurationError, choose
-from evonas.gradient.losses import CrossEntropy, LevelLoss
+from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
+from evonas.gradient.perturbation import AlphaPerturbation
+from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
 
 __all__ = ["BilevelConfig", "Combine", "FixedWeights", "Method", "Mgda", "Stage"]
 
@@ -155,8 +157,16 @@ class Method:
     lower: LevelLoss = field(default_factory=CrossEntropy)
     upper: tuple[LevelLoss, ...] = (CrossEntropy(),)
     combine: Combine = field(default_factory=FixedWeights)
+    perturbation: AlphaPerturbation | None = None
+    """Of the architecture at which weights are trained (SDARTS-ADV, PC-DARTS-ADV); None: as it is."""
+    counted: ExpectedCost | None = None
+    """How N-hat is counted where no upper loss says so; None: at the scale of DARTS's evaluation."""
 
     def __post_init__(self) -> None:
+        if self.perturbation is not None and self.config.order == 2:
+            raise ConfigurationError(
+                f"expected order 1 with a perturbed alpha, whose weights do not follow alpha itself, {self.name} has 2"
+            )
         if not self.stages or not self.upper:
             raise ConfigurationError(f"expected stages and upper losses of {self.name}, got none")
         if not 1 <= self.nodes <= 6:
@@ -173,6 +183,12 @@ class Method:
         """Whether it needs images of none of the classes."""
         return self.lower.needs_others or any(loss.needs_others for loss in self.upper)
 
+    @property
+    def epsilon(self) -> EpsilonSchedule | None:
+        """Of the certified bound among the upper losses; None where there is none."""
+        parts = [part for loss in self.upper for part in getattr(loss, "parts", (loss,))]
+        return next((part.epsilon for part in parts if isinstance(part, BoundLoss)), None)
+
     def place(self, epoch: int) -> tuple[int, int]:
         """(stage, epoch within it)."""
         for number, stage in enumerate(self.stages):
@@ -184,11 +200,13 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """Everything that the search follows from but data, seed and machine, as plain values."""
         stages = {str(number): asdict(stage) for number, stage in enumerate(self.stages, start=1)}
+        perturbed = {} if self.perturbation is None else {"perturbation": described(self.perturbation)}
+        counted = {} if self.counted is None else {"counted": described(self.counted)}
         return {
             "name": self.name, "stages": stages, "bilevel": asdict(self.config), "partial": self.partial,
             "edge_normalisation": self.edge_normalisation, "nodes": self.nodes, "max_skips": self.max_skips,
             "lower": described(self.lower), "upper": {loss.name: described(loss) for loss in self.upper},
-            "combine": described(self.combine),
+            "combine": described(self.combine), **perturbed, **counted,
         }  # fmt: skip
 
 

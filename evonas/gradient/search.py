@@ -115,7 +115,10 @@ class GradientSearch:
             1 + math.cos(math.pi * within / stage.epochs)
         )
         levels, found = self.levels, Means()
-        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"))
+        perturbation, radius = self.method.perturbation, 0.0
+        if perturbation is not None:
+            radius = perturbation.radius(self.epoch, self.method.epochs)
+        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius)
         descends = within >= stage.weights_only
         steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
@@ -128,6 +131,8 @@ class GradientSearch:
                 shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {found.mean('train_loss'):.3f}")
         values = {"learning_rate": rate, **found.means()}
+        if self.method.epsilon is not None:
+            values["epsilon"] = levels.epsilon
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise DivergedError(f"the search diverged: {broken[0]} of epoch {self.epoch + 1} is {values[broken[0]]}")

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from evonas.objectives.adversarial_set_error import AdversarialSetError
 from evonas.objectives.attack_error import FGSMError, PGDError
+from evonas.objectives.certified import CertifiedAccuracy, CertifiedRadius
 from evonas.objectives.clean_error import CleanError
 from evonas.objectives.cost import Flops, Macs, Params
+from evonas.objectives.jacobian_norm import JacobianNorm
 from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
 from evonas.objectives.ood_aupr import OodAupr, OodImages
 
@@ -13,11 +15,14 @@ __all__ = [
     "OBJECTIVES",
     "AdversarialSetError",
     "Candidate",
+    "CertifiedAccuracy",
+    "CertifiedRadius",
     "CleanError",
     "Column",
     "CostedSpace",
     "FGSMError",
     "Flops",
+    "JacobianNorm",
     "Macs",
     "Objective",
     "OodAupr",
@@ -28,9 +33,12 @@ __all__ = [
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     AdversarialSetError.name: AdversarialSetError,
+    CertifiedAccuracy.name: CertifiedAccuracy,
+    CertifiedRadius.name: CertifiedRadius,
     CleanError.name: CleanError,
     FGSMError.name: FGSMError,
     Flops.name: Flops,
+    JacobianNorm.name: JacobianNorm,
     Macs.name: Macs,
     OodAupr.name: OodAupr,
     PGDError.name: PGDError,

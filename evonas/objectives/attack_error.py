@@ -13,7 +13,7 @@ from evonas.errors import ConfigurationError
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 from evonas.objectives.scoring import error_under
 
-__all__ = ["AttackError", "FGSMError", "PGDError", "described"]
+__all__ = ["AttackError", "FGSMError", "PGDError", "described", "described_radius"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,12 @@ class FGSMError(AttackError):
 def described(attack: Attack) -> str:
     """An attack in a few words: `PGD, linf 8/255, 10 steps`."""
     steps = getattr(attack, "steps", None)
-    radius = f"{attack.radius:g}" if attack.norm == "l0" else _pixels(attack.radius)
+    radius = f"{attack.radius:g}" if attack.norm == "l0" else described_radius(attack.radius)
     words = [attack.name.upper(), f"{attack.norm} {radius}", f"{steps} steps" if steps else ""]
     return ", ".join(word for word in words if word)
 
 
-def _pixels(radius: float) -> str:
-    """8/255 where that is what it is, else the number."""
+def described_radius(radius: float) -> str:
+    """Of the [0, 1] pixel scale: 8/255 where that is what it is, else the number."""
     share = Fraction(radius * 255).limit_denominator(100) if radius < 1e6 else Fraction(0)
     return f"{share}/255" if share.denominator == 1 and abs(share / 255 - radius) < 1e-9 else f"{radius:g}"

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from evonas.attacks import Attack
+from evonas.data import DevicePart
 from evonas.errors import DivergedError
 
-__all__ = ["error_under", "wrong_under"]
+__all__ = ["error_under", "first_images", "wrong_under"]
 
 OnBatch = Callable[[int], None]
 """(images done), after every batch."""
@@ -54,3 +55,8 @@ def error_under(
 ) -> float:
     """Share of the images that a network gets wrong, in [0, 1]; see `wrong_under`."""
     return wrong_under(network, part, attack, generator, on_batch).double().mean().item()
+
+
+def first_images(part: DevicePart, n: int) -> DevicePart:
+    """The first n images of a part, or all where there are fewer; not copied."""
+    return DevicePart.of(part.images[:n], part.labels[:n])

@@ -1,6 +1,6 @@
 """Searches by gradient: cells found by descent, then scored and written down as every other search's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +10,8 @@ import torch
 from rich.console import Console
 
 from evonas.data import Dataset, load_data
-from evonas.data.out_of_distribution import load_others, resolve_others
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, TrainFromScratch
-from evonas.gradient import Method
 from evonas.networks.darts import Genotype
 from evonas.objectives import OodAupr
 from evonas.runs.beginning import (
@@ -24,20 +22,29 @@ from evonas.runs.beginning import (
     settings_as_json,
     settings_from_json,
 )
-from evonas.runs.checkpoint import stored_identity, write_rows
+from evonas.runs.checkpoint import write_rows
 from evonas.runs.execution import ExecutionSettings, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
-from evonas.runs.gradient_cells import WHAT, CellSearch, compact, find_cells
+from evonas.runs.gradient_cells import CellSearch, compact, find_cells, group_of, name_of, search_path
+from evonas.runs.gradient_dsrna import DsrnaSettings
+from evonas.runs.gradient_resolved import begun, others_for_search, search_precision, training_of
+from evonas.runs.gradient_seconds import metric_seconds
 from evonas.runs.gradient_settings import DartsSettings, E2rnasSettings, GradientSettings
 from evonas.runs.objectives import identity_of, make_objectives
+from evonas.runs.repeats import means_of_repeats, means_text, write_means
 from evonas.runs.retrain_cells import FoundCells, check_retraining_cells, others_for_retraining, retrain_cells
+from evonas.runs.robust_cells import measure_cells
 from evonas.runs.search import Plan, columns_of, run_search
 from evonas.search import EvolutionConfig, refuse_another_run
+from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
 from evonas.types import Genome, arch_id
 
-__all__ = ["plan_gradient", "prepare_gradient", "run_gradient", "stored_gradient"]
+__all__ = ["Prepared", "plan_gradient", "prepare_gradient", "run_gradient", "stored_gradient"]
+
+SETTINGS: dict[str, type[GradientSettings]] = {"dsrna": DsrnaSettings, "e2rnas": E2rnasSettings}
+"""What a method's name begins with -> its settings; of all others `DartsSettings`."""
 
 
 class Prepared(NamedTuple):
@@ -74,15 +81,19 @@ def run_gradient(settings: GradientSettings, console: Console | None = None) -> 
             "such as with `ray job submit --entrypoint-num-gpus 1`"
         )
     others = _before_retraining(prepared, console) if prepared.settings.after.retrain else None
+    robustness = prepared.settings.measured()
+    _tell_seconds(prepared, console)
     found = [find_cells(prepared.folder.path, search, console) for search in prepared.searches]
     plan = plan_gradient(prepared, [_genome(prepared.space, genotype) for genotype, _ in found])
     run_search(plan, prepared.folder, make_executor(prepared.settings.execution, prepared.hardware), console)
     if len(found) > 1:
-        _write_sweep(prepared, plan, [genotype for genotype, _ in found])
+        _write_sweep(prepared, plan, [genotype for genotype, _ in found], console)
     if prepared.settings.after.retrain:
-        names = [f"{plan.method} {search.label}".strip() for search in prepared.searches]
-        cells = [FoundCells(name, *each) for name, each in zip(names, found, strict=True)]
+        cells = [FoundCells(name_of(search), *each) for search, each in zip(prepared.searches, found, strict=True)]
         retrain_cells(prepared.folder, plan, prepared.settings.after, cells, others, console)
+        if robustness is not None:
+            groups = [group_of(search) for search in prepared.searches]
+            measure_cells(prepared.folder, plan, prepared.settings.after, robustness, cells, groups, console)
 
 
 def prepare_gradient(settings: GradientSettings) -> Prepared:
@@ -92,20 +103,22 @@ def prepare_gradient(settings: GradientSettings) -> Prepared:
     folder = run_folder(settings.out, label, name, settings.preset, settings.seed)
     identity = folder.stored().get("identity", {})
     refuse_another_method(folder, identity, label)
-    begun = identity or _begun(folder.path)
-    hardware = resolve_hardware(settings.execution, begun)
+    known_before = identity or begun(folder.path)
+    hardware = resolve_hardware(settings.execution, known_before)
     split_seed = settings.seed if settings.split_seed is None else settings.split_seed
     data = load_data(name, settings.data_root, split_seed, settings.train_limit, settings.val_limit)
     methods = settings.methods(data.image_size)
-    others, others_note = _others(settings, data, identity, methods)
-    precision, precision_note = _search_precision(settings, hardware, begun, methods)
-    training, training_note = _training(settings, hardware, identity)
+    others, others_note = others_for_search(settings, data, identity, methods)
+    precision, precision_note = search_precision(settings, hardware, known_before, methods)
+    training, training_note = training_of(settings, hardware, identity)
     searches = tuple(
         CellSearch(
-            label=each, method=method, data=data, others=others if method.needs_others else None, seed=settings.seed,
-            device=hardware.here, threads=hardware.threads, precision=precision,
+            label=each, repeat=number if settings.repeats > 1 else None, method=method, data=data,
+            others=others if method.needs_others else None, seed=_seed(settings.seed, number), device=hardware.here,
+            threads=hardware.threads, precision=precision,
         )
         for each, method in methods.items()
+        for number in range(1, settings.repeats + 1)
     )  # fmt: skip
     space = settings.space(next(iter(methods.values())).nodes, data.image_size)
     known = {
@@ -113,7 +126,7 @@ def prepare_gradient(settings: GradientSettings) -> Prepared:
         "space": {"name": space.name, **asdict(space)},
         "data": data_identity(data),
         "others": None if others is None else {"name": others.name, "fingerprint": others.fingerprint},
-        "cells": {search.label: search.identity() for search in searches},
+        "cells": {search.full_label: search.identity() for search in searches},
         "training": {"recipe": "standard", **training.identity()},
         "seed": settings.seed,
         "device": torch.device(hardware.device).type,
@@ -131,7 +144,7 @@ def plan_gradient(prepared: Prepared, genomes: list[Genome]) -> Plan:
     ood = None
     if prepared.others is not None and OodAupr.name in settings.objectives:
         ood = OodAupr.of(prepared.others, data, seed=settings.seed)
-    objectives = make_objectives(settings.objectives, settings.attacks, "fp32", None, ood)
+    objectives = make_objectives(settings.objectives, settings.attacks, "fp32", None, ood, settings.certify)
     columns = columns_of(objectives, space, data.n_classes)
     maximize = [name for name in settings.objectives if columns[name].maximize]
     first = tuple(dict.fromkeys(tuple(genome.tolist()) for genome in genomes))
@@ -161,7 +174,8 @@ def plan_gradient(prepared: Prepared, genomes: list[Genome]) -> Plan:
 
 def stored_gradient(path: Path, config: Mapping[str, Any]) -> Plan:
     """The plan of the run in folder `path`, from its config.json; its cells are those of its journal."""
-    kind = E2rnasSettings if str(config["identity"]["method"]).startswith("e2rnas") else DartsSettings
+    method = str(config["identity"]["method"])
+    kind = next((kind for start, kind in SETTINGS.items() if method.startswith(start)), DartsSettings)
     settings = settings_from_json(kind, config["settings"])
     here = ExecutionSettings(device=settings.execution.device, threads=settings.execution.threads, executor="local")
     prepared = prepare_gradient(replace(settings, out=path, execution=here))
@@ -176,6 +190,9 @@ def _before_retraining(prepared: Prepared, console: Console) -> Dataset:
     if note:
         console.out(note, highlight=False)
     check_retraining_cells(settings.after, prepared.space, data, others, settings.seed)
+    robustness = settings.measured()
+    if robustness is not None:
+        robustness.check()
     return others
 
 
@@ -184,71 +201,35 @@ def method_name(settings: GradientSettings) -> str:
     return next(iter(settings.methods(32).values())).name
 
 
-def _write_sweep(prepared: Prepared, plan: Plan, found: Sequence[Genotype]) -> None:
-    """sweep.csv: which search found which row of the table; several may have found the same cells."""
+def _seed(seed: int, repeat: int) -> int:
+    """Of a search; the first repeat is the search that there is without repeats."""
+    return seed if repeat == 1 else derive_seed(seed, "repeat", repeat)
+
+
+def _tell_seconds(prepared: Prepared, console: Console) -> None:
+    """What the metrics of robustness cost, before the first search that has one."""
+    waiting = (search for search in prepared.searches if not search_path(prepared.folder.path, search).exists())
+    line = next(filter(None, map(metric_seconds, waiting)), "")
+    if line:
+        console.out(line, highlight=False)
+
+
+def _write_sweep(prepared: Prepared, plan: Plan, found: list[Genotype], console: Console) -> None:
+    """sweep.csv: which search found which row of the table; several may have found the same cells. repeats.csv."""
     scored = {entry.key: entry.result.objectives for entry in prepared.folder.entries()}
-    rows = []
+    rows, named = [], []
     for search, genotype in zip(prepared.searches, found, strict=True):
         key = arch_id(_genome(prepared.space, genotype))
         values = scored.get(key, {})
-        rows.append([search.label, key, *(values.get(name, "") for name in plan.columns), compact(genotype)])
+        rows.append([search.full_label, key, *(values.get(name, "") for name in plan.columns), compact(genotype)])
+        named.append((group_of(search), values))
     write_rows(prepared.folder.path / "sweep.csv", ["search", "arch_id", *plan.columns, "genotype"], rows)
+    if prepared.settings.repeats > 1:
+        means = means_of_repeats(named, list(plan.columns))
+        write_means(prepared.folder.path / "repeats.csv", means)
+        for line in means_text(means):
+            console.out(line, highlight=False)
 
 
 def _genome(space: DartsSpace, genotype: Genotype) -> Genome:
     return space.canonical(space.from_genotype(genotype))
-
-
-def _others(
-    settings: GradientSettings, data: Dataset, identity: Mapping[str, Any], methods: Mapping[str, Method]
-) -> tuple[Dataset | None, str]:
-    """Images of none of the classes where anything needs them, and a line where they were chosen for the user."""
-    needed = any(method.needs_others for method in methods.values()) or OodAupr.name in settings.objectives
-    if not needed:
-        if settings.ood_data != "auto" and not settings.after.retrain:
-            raise ConfigurationError(f"expected no --ood-data, which nothing here uses, got {settings.ood_data}")
-        return None, ""
-    begun = (identity.get("others") or {}).get("name")
-    if settings.ood_data == "auto" and begun:
-        name, note = begun, f"out-of-distribution images: {begun}, as this run was started with"
-    else:
-        name, note = resolve_others(settings.ood_data, data.name, settings.data_root)
-    return load_others(name, data, settings.data_root, settings.seed), note
-
-
-def _begun(folder: Path) -> dict[str, Any]:
-    """What a search of cells settles before its cells have a journal."""
-    paths = sorted(folder.glob("search*.pt"))
-    if not paths:
-        return {}
-    cells = stored_identity(paths[0], WHAT)
-    return {"device": cells["device"], "threads": cells["threads"], "cells": {"": cells}}
-
-
-def _search_precision(
-    settings: GradientSettings, hardware: Hardware, identity: Mapping[str, Any], methods: Mapping[str, Method]
-) -> tuple[str, str]:
-    asked = settings.levels.search_precision
-    if asked == "auto" and identity:
-        precision = next(iter(identity["cells"].values()))["precision"]
-        return precision, f"precision of the search: {precision}, as this run was started with"
-    second = any(method.config.order == 2 for method in methods.values())
-    if second and asked == "bf16" and any(method.config.hessian == "finite" for method in methods.values()):
-        raise ConfigurationError(
-            "expected --search-precision fp32 with second order, whose differences bf16 cannot resolve, got bf16"
-        )
-    if second and asked == "auto":
-        return "fp32", "precision of the search: fp32, which second order needs"
-    precision, note = hardware.precision(asked, settings.execution.gpus_per_task, depthwise=True)
-    return precision, note and f"search: {note}"
-
-
-def _training(
-    settings: GradientSettings, hardware: Hardware, identity: Mapping[str, Any]
-) -> tuple[TrainingConfig, str]:
-    training = settings.training
-    if training.precision == "auto" and identity:
-        precision = identity["training"]["precision"]
-        return replace(training, precision=precision), f"precision: {precision}, as this run was started with"
-    precision, note = hardware.precision(training.precision, settings.execution.gpus_per_task, depthwise=True)
-    return replace(training, precision=precision), note

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from evonas.runs.checkpoint import load_checkpoint, save_checkpoint
 from evonas.runs.epoch_screen import EpochScreen
 from evonas.runs.interrupt import interruptible
 
-__all__ = ["WHAT", "CellSearch", "compact", "find_cells", "search_path"]
+__all__ = ["WHAT", "CellSearch", "compact", "find_cells", "group_of", "name_of", "search_path", "set_up"]
 
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
@@ -34,6 +34,8 @@ class CellSearch:
 
     label: str
     """Of its files, where a run holds several searches; else empty."""
+    repeat: int | None = None
+    """Its number, where several searches differ in their seed alone."""
     method: Method
     data: Dataset
     others: Dataset | None
@@ -52,7 +54,13 @@ class CellSearch:
         return dict(json.loads(json.dumps(values)))
 
     def path(self, folder: Path, name: str, ending: str) -> Path:
-        return folder / (f"{name}-{self.label}.{ending}" if self.label else f"{name}.{ending}")
+        label = self.full_label
+        return folder / (f"{name}-{label}.{ending}" if label else f"{name}.{ending}")
+
+    @property
+    def full_label(self) -> str:
+        """Of its files, with the number of its repeat."""
+        return "-".join(filter(None, (self.label, "" if self.repeat is None else f"r{self.repeat}")))
 
 
 def search_path(folder: Path, search: CellSearch) -> Path:
@@ -77,14 +85,14 @@ def find_cells(folder: Path, plan: CellSearch, console: Console) -> tuple[Genoty
         for leftover in folder.glob(".search*.tmp"):
             leftover.unlink(missing_ok=True)
         torch.set_num_threads(plan.threads)
-        search = _set_up(plan)
+        search = set_up(plan)
         rows: list[dict[str, Any]] = []
         state = load_checkpoint(path, identity, WHAT)
         if state is not None:
             search.restore(state["search"])
             rows = state["rows"]
         if search.done:
-            console.out(f"{_name(plan)}: found at {path}", highlight=False)
+            console.out(f"{name_of(plan)}: found at {path}", highlight=False)
             write_search_csv(plan.path(folder, "search", "csv"), rows)  # a kill may have come between the files
             if not all(plan.path(folder, *name).exists() for name in PICTURES):
                 _pictures(folder, plan, search, rows)
@@ -99,7 +107,7 @@ def find_cells(folder: Path, plan: CellSearch, console: Console) -> tuple[Genoty
     return search.genotype, sum(row["seconds"] for row in rows)
 
 
-def _set_up(plan: CellSearch) -> GradientSearch:
+def set_up(plan: CellSearch) -> GradientSearch:
     device = torch.device(plan.device)
     below, above = halves(DevicePart(plan.data.train, device), plan.method.config.portion)
     others = None if plan.others is None else DevicePart(plan.others.train, device)
@@ -126,16 +134,25 @@ def _epoch(search: GradientSearch, plan: CellSearch, screen: EpochScreen) -> dic
     above = f", weights above {weights}" if weights else ", weights alone"
     screen.told(
         epoch,
-        f"loss {values['train_loss']:.3f}{above}, entropy {normal:.3f} and {reduce:.3f}, "
+        f"loss {values['train_loss']:.3f}{above}{_metric_words(values)}, entropy {normal:.3f} and {reduce:.3f}, "
         f"N-hat {row['expected_params']:.3f}M; {row['genotype']}",
     )
     return row
 
 
+def _metric_words(values: Mapping[str, float]) -> str:
+    """Of a metric of robustness, where the architecture was descended by one."""
+    words = {
+        "jacobian_norm": "Jacobian norm", "certified_bound": "certified bound", "certified_difference": "bounds apart",
+        "epsilon": "epsilon now",
+    }  # fmt: skip
+    return "".join(f", {label} {values[name]:.4g}" for name, label in words.items() if name in values)
+
+
 def _counted(method: Method, image_size: int) -> ExpectedCost:
     """N-hat as the method counts it; at the scale of DARTS's evaluation where it does not."""
     found = [loss for loss in method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"]
-    return found[0] if found else ExpectedCost(nodes=method.nodes, image_size=image_size)
+    return found[0] if found else method.counted or ExpectedCost(nodes=method.nodes, image_size=image_size)
 
 
 def _entropy(probabilities: torch.Tensor) -> float:
@@ -160,7 +177,7 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
     genotype = search.genotype
     content = json.dumps(as_json(genotype), indent=2) + "\n"
     replace_file(plan.path(folder, "genotype", "json"), lambda file: file.write(content.encode()))
-    draw_genotype(plan.path(folder, "genotype", "png"), genotype, f"{_name(plan)} on {plan.data.name}")
+    draw_genotype(plan.path(folder, "genotype", "png"), genotype, f"{name_of(plan)} on {plan.data.name}")
     plot_alpha(plan.path(folder, "alpha", "png"), [step.numpy() for step in search.history])
     plot_search(plan.path(folder, "search", "png"), rows)
 
@@ -173,8 +190,14 @@ def as_json(genotype: Genotype) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def _name(plan: CellSearch) -> str:
-    return f"{plan.method.name} {plan.label}".strip()
+def name_of(plan: CellSearch) -> str:
+    """What tables call it: the method, then what tells its searches apart."""
+    return f"{plan.method.name} {plan.full_label.removeprefix(plan.method.name).strip('-')}".strip()
+
+
+def group_of(plan: CellSearch) -> str:
+    """What it is called in common with those that differ in their seed alone."""
+    return name_of(replace(plan, repeat=None))
 
 
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
@@ -182,6 +205,6 @@ def _opening(plan: CellSearch, search: GradientSearch) -> str:
     steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (
-        f"{_name(plan)}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} order, "
-        f"{len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
+        f"{name_of(plan)}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
+        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from evonas.errors import ConfigurationError, choose
 from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
@@ -11,73 +11,15 @@ from evonas.gradient.mgda import Normalisation
 from evonas.objectives import OBJECTIVES, AdversarialSetError
 from evonas.runs.cell_settings import CellRetrainSettings, CellSettings
 from evonas.runs.execution import ExecutionSettings
-from evonas.runs.objectives import AttackSettings
+from evonas.runs.gradient_levels import LevelSettings
+from evonas.runs.objectives import AttackSettings, CertifySettings
+from evonas.runs.robust_cells import RobustnessSettings
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
-from evonas.training.precision import PRECISIONS
 
-__all__ = ["DARTS_PRESETS", "E2RNAS_PRESETS", "DartsSettings", "E2rnasSettings", "GradientSettings", "LevelSettings"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LevelSettings:
-    """The search's schedule: what is not given is the method's own."""
-
-    search_epochs: int | None = None
-    """Of every stage of the supernet."""
-    weights_only: int | None = None
-    """Epochs at the beginning of every stage that leave the architecture alone."""
-    search_channels: int | None = None
-    """Of the supernet's first cell."""
-    search_layers: int | None = None
-    """Cells of the first stage's supernet; further stages are deeper in proportion."""
-    search_batch_size: int | None = None
-    search_lr: float | None = None
-    """Of the supernet's weights at the beginning of a stage."""
-    alpha_lr: float | None = None
-    """Of the architecture, by Adam."""
-    order: Literal[1, 2] | None = None
-    """2: the architecture's gradient goes through one step of the weights."""
-    hessian: Literal["finite", "exact"] | None = None
-    """Of order 2: by a central difference, or by differentiating twice."""
-    begin_with: Literal["alpha", "weights"] | None = None
-    """What an iteration descends first."""
-    portion: float | None = None
-    """Share of the train part that weights are trained on; the architecture is trained on the rest."""
-    nodes: int | None = None
-    """Intermediate nodes of a cell."""
-    search_precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
-
-    def __post_init__(self) -> None:
-        if self.search_precision not in PRECISIONS:
-            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
-
-    def applied(self, method: Method) -> Method:
-        """The method with what was given."""
-        first = method.stages[0].layers
-        of_stage = {"epochs": self.search_epochs, "channels": self.search_channels, "weights_only": self.weights_only}
-        stages = []
-        for stage in method.stages:
-            given = _given(of_stage)
-            if self.search_layers is not None:
-                given["layers"] = round(stage.layers * self.search_layers / first)
-            if self.search_epochs is not None and self.weights_only is None:  # in proportion
-                given["weights_only"] = stage.weights_only * self.search_epochs // stage.epochs
-            stages.append(replace(stage, **given))
-        names = ("search_batch_size", "search_lr", "alpha_lr", "order", "hessian", "begin_with", "portion")
-        given = _given({name: getattr(self, name) for name in names})
-        if self.search_lr is not None:
-            given["search_lr_min"] = min(method.config.search_lr_min, self.search_lr)
-        config = replace(method.config, **given)
-        if self.hessian is not None and config.order == 1:
-            raise ConfigurationError(f"expected --order 2 with --hessian {self.hessian}, {method.name} has 1 here")
-        nodes = method.nodes if self.nodes is None else self.nodes
-        return replace(method, stages=tuple(stages), config=config, nodes=nodes)
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+__all__ = [
+    "DARTS_PRESETS", "E2RNAS_PRESETS", "QUICK", "DartsSettings", "E2rnasSettings", "GradientSettings", "LevelSettings",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +41,8 @@ class GradientSettings:
     split_seed: int | None = None
     """Seed of the data's parts; the run's own, unless given."""
     seed: int = 0
+    repeats: int = 1
+    """So many searches, each with a seed of its own that follows from `seed`; means and deviations are written."""
     levels: LevelSettings = field(default_factory=LevelSettings)
     objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
     """Columns that the cells found are scored on, as those of every other search."""
@@ -106,6 +50,7 @@ class GradientSettings:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Of the network that is scored: the cells at the width and depth of `cells`."""
     attacks: AttackSettings = field(default_factory=AttackSettings)
+    certify: CertifySettings = field(default_factory=CertifySettings)
     after: CellRetrainSettings = field(default_factory=CellRetrainSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     out: Path | None = None
@@ -114,8 +59,11 @@ class GradientSettings:
     """Score again what the journal has as failed."""
 
     def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ConfigurationError(f"expected repeats >= 1, got {self.repeats}")
         for name in self.objectives:
             choose(OBJECTIVES, name, "objective")
+        self.certify.check_used(self.objectives)
         if AdversarialSetError.name in self.objectives:
             raise ConfigurationError(
                 f"expected objectives without a set for gradient methods, got {AdversarialSetError.name}; "
@@ -130,6 +78,10 @@ class GradientSettings:
     def methods(self, image_size: int) -> dict[str, Method]:
         """Label -> a search of its own; the label is empty where there is one."""
         raise NotImplementedError
+
+    def measured(self) -> RobustnessSettings | None:
+        """What networks that are trained again are measured under besides."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +185,7 @@ QUICK = {
     "levels": LevelSettings(
         search_epochs=3, search_channels=8, search_layers=3, search_batch_size=32, portion=0.25, order=1, alpha_lr=0.02
     ),
-    "train_limit": 1000,
+    "train_limit": 800,
     "val_limit": 250,
     "cells": CellSettings(eval_channels=8, eval_layers=3),
     "training": TrainingConfig(epochs=5, batch_size=32, lr=0.05),

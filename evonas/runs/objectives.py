@@ -8,12 +8,24 @@ from typing import Any
 from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import FGSM, PGD
 from evonas.attacks.inference import Precision
+from evonas.certify.linear import Intermediate, RelaxationName
 from evonas.data import Dataset
 from evonas.data.out_of_distribution import load_others, resolve_others
 from evonas.errors import ConfigurationError, choose
-from evonas.objectives import OBJECTIVES, AdversarialSetError, FGSMError, Objective, OodAupr, PGDError
+from evonas.objectives import (
+    OBJECTIVES,
+    AdversarialSetError,
+    CertifiedAccuracy,
+    CertifiedRadius,
+    FGSMError,
+    JacobianNorm,
+    Objective,
+    OodAupr,
+    PGDError,
+)
+from evonas.objectives.certified import Norm
 
-__all__ = ["AttackSettings", "identity_of", "make_objectives", "ood_objective"]
+__all__ = ["AttackSettings", "CertifySettings", "identity_of", "make_objectives", "ood_objective"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +59,61 @@ class AttackSettings:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class CertifySettings:
+    """Images, balls and bounds of the objectives jacobian_norm, certified_radius and certified_accuracy."""
+
+    jacobian_q: float = 1.0
+    """Norm of jacobian_norm: 1 for the l-inf ball, 2 for the l2 ball (DSRNA, Eq. 15)."""
+    jacobian_images: int = 64
+    """Take jacobian_norm on the first so many validation images."""
+    certified_norm: Norm = "linf"
+    """Ball that is certified."""
+    certified_epsilon: float = 1 / 255
+    """Radius of certified_accuracy, on the [0, 1] scale."""
+    certified_images: int = 16
+    """Certify the first so many validation images."""
+    certified_intermediate: Intermediate = "interval"
+    """Bounds before each ReLU: interval (fast) or linear (tight, and slower the deeper the network)."""
+    certified_relaxation: RelaxationName = "adaptive"
+    """Lower side of a ReLU: adaptive (slope 0 or 1), or same_slope, that of its upper side."""
+
+    def __post_init__(self) -> None:
+        self.objectives()
+
+    def objectives(self) -> dict[str, Objective]:
+        """Name -> objective with these settings."""
+        bounds: dict[str, Any] = {
+            "norm": self.certified_norm, "images": self.certified_images, "relaxation": self.certified_relaxation,
+            "intermediate": self.certified_intermediate,
+        }  # fmt: skip
+        return {
+            CertifiedAccuracy.name: CertifiedAccuracy(epsilon=self.certified_epsilon, **bounds),
+            CertifiedRadius.name: CertifiedRadius(**bounds),
+            JacobianNorm.name: JacobianNorm(q=self.jacobian_q, images=self.jacobian_images),
+        }
+
+    def check_used(self, names: Sequence[str]) -> None:
+        """ConfigurationError where a setting that was given is of none of these objectives."""
+        accuracy, both = (CertifiedAccuracy.name,), (CertifiedRadius.name, CertifiedAccuracy.name)
+        for field in fields(self):
+            of = (JacobianNorm.name,) if field.name.startswith("jacobian") else both
+            of = accuracy if field.name == "certified_epsilon" else of
+            if getattr(self, field.name) != field.default and not set(of) & set(names):
+                option = f"--{field.name.replace('_', '-')}"
+                raise ConfigurationError(
+                    f"expected settings that this search uses, {option} changes nothing without {' or '.join(of)} "
+                    "among --objectives"
+                )
+
+
 def make_objectives(
     names: Sequence[str],
     attacks: AttackSettings,
     precision: Precision,
     adversarial_set: AdversarialSet | None,
     ood: OodAupr | None = None,
+    certify: CertifySettings | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
@@ -60,8 +121,9 @@ def make_objectives(
         precision: of the attacks' gradients; errors are always counted in float32.
         adversarial_set: for `adversarial_set_error`.
         ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
+        certify: of Jacobian norms and certificates; None: the defaults.
     """
-    ready = attacks.objectives(precision)
+    ready = {**attacks.objectives(precision), **(certify or CertifySettings()).objectives()}
     if adversarial_set is not None:
         ready[AdversarialSetError.name] = AdversarialSetError(adversarial_set)
     elif AdversarialSetError.name in names:

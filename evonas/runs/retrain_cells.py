@@ -20,6 +20,7 @@ from evonas.report import cell_table, folded, write_retrained
 from evonas.runs.cell_settings import CellRetrainSettings
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
+from evonas.runs.retrain_checkpoint import KeptTraining
 from evonas.runs.retrain_screen import RetrainScreen, print_tables
 from evonas.runs.search import Plan
 from evonas.spaces import DartsSpace
@@ -93,31 +94,35 @@ def retrain_cells(
 ) -> None:
     """Train and score the cells, and the published ones that were asked for, or continue with that; print the table.
 
-    In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md.
+    In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md; while a network
+    is trained, a checkpoint of it, replaced after every epoch.
 
     Args:
         plan: of the search that scored them.
         others: whose test images are out of distribution; None: no AUPR.
     Raises:
         EvonasError: see `check_retraining_cells`; or the folder cannot be written, or another process writes it.
-        Interrupted: a signal came; the same command continues with the next network.
+        Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
     base, space = _base(plan, settings)
     check_retraining_cells(settings, space, base.data, others, base.seed)
     scoring = _scoring(settings, others)
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in settings.against)]
-    networks = [_network(each, settings, space, base) for each in cells]
+    networks = [_network(each, settings, space, base, folder.path / "retrained") for each in cells]
     with interruptible() as interruption, RetrainedRecords.opened(folder.path / "retrained") as records:
         records.sweep()
+        KeptTraining.sweep(records.folder)
         work = RetrainingWork(records, scoring, plan.retry_failed)
         left = _left(work, networks)
         screen = RetrainScreen(console, interruption, left)
         for line in _opening(networks, len(left), base, records):
             screen.say(line)
         for network in left:
-            with screen.showing(network):
+            with screen.showing(network, _kept(network).share(network.genome)):
                 record = work.finish(network, screen.report, screen.say)
             screen.tell(record)
+        for network in networks:
+            _kept(network).forget(network.genome)
         rows = [
             {**work.row(network), "search_seconds": each.seconds} for each, network in zip(cells, networks, strict=True)
         ]
@@ -146,10 +151,17 @@ def _base(plan: Plan, settings: CellRetrainSettings) -> tuple[CellRetraining, Da
     return base, space
 
 
-def _network(cells: FoundCells, settings: CellRetrainSettings, space: DartsSpace, base: CellRetraining) -> FrontNetwork:
+def _network(
+    cells: FoundCells, settings: CellRetrainSettings, space: DartsSpace, base: CellRetraining, folder: Path
+) -> FrontNetwork:
     own = _space(settings, space, cells.genotype, base.data.n_classes)
     genome = own.canonical(own.from_genotype(cells.genotype))
-    return FrontNetwork(cells.name, genome, replace(base, space=own))
+    return FrontNetwork(cells.name, genome, KeptTraining(replace(base, space=own), folder))
+
+
+def _kept(network: FrontNetwork) -> KeptTraining:
+    assert isinstance(network.retraining, KeptTraining)
+    return network.retraining
 
 
 def _space(settings: CellRetrainSettings, searched: DartsSpace, cells: Genotype | None, n_classes: int) -> DartsSpace:

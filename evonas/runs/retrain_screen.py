@@ -35,6 +35,8 @@ class RetrainScreen:
         self.macs = [network.macs for network in left]
         self.begun = 0
         """Networks that were begun."""
+        self._before = 0.0
+        """What of all MACs was done before, of networks whose training is continued."""
         self.started = self._told = time.monotonic()
         self._live: Status | None = None
 
@@ -43,12 +45,16 @@ class RetrainScreen:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def showing(self, network: FrontNetwork) -> Iterator[None]:
-        """Within, `report` shows what happens to a network."""
+    def showing(self, network: FrontNetwork, before: float = 0.0) -> Iterator[None]:
+        """Within, `report` shows what happens to a network, of whose training this share was done before."""
         self.begun += 1
+        self._before += before * network.macs
         size = f"{shown('params', network.retraining.cost(network.genome).params)} parameters"
         macs = f"{shown('macs', network.macs)} MACs"
-        self.say(f"{self.begun}/{len(self.macs)}: {network.arch_id} of {network.configuration}, {size}, {macs}")
+        continued = f", continued after {100 * before:.3g}% of its training" if before else ""
+        self.say(
+            f"{self.begun}/{len(self.macs)}: {network.arch_id} of {network.configuration}, {size}, {macs}{continued}"
+        )
         self._told = time.monotonic()
         if not self.console.is_terminal:
             yield
@@ -84,7 +90,8 @@ class RetrainScreen:
     def seconds_left(self, share: float) -> float:
         """Estimate, with this share of the network that was begun last done."""
         done = sum(self.macs[: self.begun - 1]) + share * self.macs[self.begun - 1]
-        return self.elapsed * (sum(self.macs) / done - 1) if done > 0 else 0.0
+        here = done - self._before
+        return self.elapsed * (sum(self.macs) - done) / here if here > 0 else 0.0
 
 
 def print_tables(console: Console, tables: Sequence[TextTable]) -> None:

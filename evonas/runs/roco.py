@@ -117,7 +117,7 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
             seed=split_seed, device=hardware.here, precision=precision, threads=threads,
         )  # fmt: skip
         adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
-    objectives = make_objectives(settings.search.objectives, settings.attacks, precision, adversarial_set, ood)
+    objectives = make_objectives(names, settings.attacks, precision, adversarial_set, ood, settings.certify)
     columns = columns_of(objectives, space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
     plan = Plan(

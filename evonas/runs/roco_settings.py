@@ -9,7 +9,7 @@ from evonas.errors import choose
 from evonas.objectives import OBJECTIVES, AdversarialSetError
 from evonas.runs.beginning import settings_as_json, settings_from_json
 from evonas.runs.execution import ExecutionSettings
-from evonas.runs.objectives import AttackSettings
+from evonas.runs.objectives import AttackSettings, CertifySettings
 from evonas.runs.retrain import RetrainSettings
 from evonas.search import EvolutionConfig
 from evonas.spaces import PhaseSpace
@@ -58,6 +58,7 @@ class RocoSettings:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackSettings = field(default_factory=AttackSettings)
+    certify: CertifySettings = field(default_factory=CertifySettings)
     after: RetrainSettings = field(default_factory=RetrainSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     out: Path | None = None
@@ -69,6 +70,7 @@ class RocoSettings:
         PhaseSpace(self.phases, self.nodes, self.channels, 32, self.operators, self.mutation_rate)  # checks them
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
+        self.certify.check_used(self.search.objectives)
 
     @property
     def needs_set(self) -> bool:

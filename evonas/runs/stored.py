@@ -20,7 +20,7 @@ __all__ = ["STORED_PLANS", "recount", "reevaluate", "stored_plan"]
 STORED_PLANS: dict[str, Callable[[Path, Mapping[str, Any]], Plan]] = {"roco-nas": stored_roco, "tam-nas": stored_tam}
 """Method -> its plan again from (run folder, config.json); all others are searches by gradient."""
 
-BY_GRADIENT = ("darts", "e2rnas", "pcdarts", "pdarts")
+BY_GRADIENT = ("darts", "dsrna", "e2rnas", "pcdarts", "pdarts")
 """What the names of their methods begin with."""
 
 

@@ -122,7 +122,9 @@ def plan_tam(prepared: Prepared, weights: SupernetWeights) -> Plan:
     """The search over a trained supernet."""
     settings, supernet, hardware = prepared.settings, prepared.supernet, prepared.hardware
     data: Dataset = supernet.data
-    objectives = make_objectives(settings.search.objectives, settings.attacks, prepared.precision, None, prepared.ood)
+    objectives = make_objectives(
+        settings.search.objectives, settings.attacks, prepared.precision, None, prepared.ood, settings.certify
+    )
     columns = columns_of(objectives, supernet.space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
     prepare = SliceSupernet(

@@ -10,7 +10,7 @@ from evonas.objectives import OBJECTIVES, AdversarialSetError
 from evonas.runs.beginning import settings_as_json, settings_from_json
 from evonas.runs.execution import ExecutionSettings
 from evonas.runs.finalise_settings import FinaliseSettings
-from evonas.runs.objectives import AttackSettings
+from evonas.runs.objectives import AttackSettings, CertifySettings
 from evonas.search import EvolutionConfig
 from evonas.spaces import ShuffleSpace
 from evonas.training import RECIPES, OneShotConfig, Recipe, Trades, TradesYopo, standard
@@ -74,6 +74,7 @@ class TamSettings:
         default_factory=lambda: EvolutionConfig(population=50, objectives=OBJECTIVES_OF_TAM, tournament=10)
     )
     attacks: AttackSettings = field(default_factory=AttackSettings)
+    certify: CertifySettings = field(default_factory=CertifySettings)
     after: FinaliseSettings = field(default_factory=FinaliseSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     out: Path | None = None
@@ -86,6 +87,7 @@ class TamSettings:
         self.recipe()
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
+        self.certify.check_used(self.search.objectives)
         if AdversarialSetError.name in self.search.objectives:
             raise ConfigurationError(
                 f"expected objectives without a set for TAM-NAS, got {AdversarialSetError.name}; see roco_cifar10.py"

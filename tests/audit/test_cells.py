@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_it_repeats_itself_bit_for_bit(weights: bytes) -> None:
     torch.manual_seed(5)
     assert RETRAINING.train(DARTS, ignore)[0] == weights
     assert torch.equal(torch.rand(3), expected)  # torch's own generator is left alone
+
+
+def test_after_every_epoch_it_can_be_continued_bit_for_bit(weights: bytes, tmp_path: Path) -> None:
+    def kept(reached: dict[str, Any]) -> None:
+        torch.save(reached, tmp_path / f"{reached['epoch']}.pt")
+
+    assert RETRAINING.train(DARTS, ignore, kept)[0] == weights
+    for epoch in (1, 2):
+        torch.manual_seed(epoch)
+        begun = torch.load(tmp_path / f"{epoch}.pt", weights_only=True)
+        assert RETRAINING.train(DARTS, ignore, None, begun)[0] == weights
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evonas.certify import interval_bounds, linear_bounds, margin_bounds
+from evonas.certify import bounds_and_margins, interval_bounds, linear_bounds, margin_bounds
 
 Array = npt.NDArray[np.float64]
 
@@ -66,6 +66,16 @@ def test_margins_are_one_function() -> None:
     # y1 - y2 = -3 relu(h2) >= -3 (h2 / 2 + 1/2) >= -3, while the difference of bounds is -1.5 - 2
     margins = margin_bounds(two_layers(), at(0, 0), torch.tensor([0]), 0.5)
     torch.testing.assert_close(margins, torch.tensor([[-3.0]], dtype=torch.float64), atol=1e-15, rtol=0)
+
+
+def test_bounds_and_margins_together() -> None:
+    images = torch.rand(3, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1])
+    together = bounds_and_margins(two_layers(), images, labels, 0.3)
+    lower, upper = linear_bounds(two_layers(), images, 0.3)
+    apart = (lower, upper, margin_bounds(two_layers(), images, labels, 0.3))
+    for one, two in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-15, rtol=0)
 
 
 def test_clipping_takes_what_is_left_of_the_ball() -> None:

@@ -49,6 +49,12 @@ def test_the_radius_is_the_largest_of_its_steps_that_holds() -> None:
     assert certified_radius(NET, IMAGES[:1], LABELS[:1], start=3.0, steps=3).item() == 0
 
 
+def test_no_radius_is_smaller_than_pixels_can_differ() -> None:
+    net, image = linear([[1.0, 0.0], [0.0, 1.0]]).float(), torch.tensor([0.5 + 6e-8, 0.5]).view(1, 2, 1, 1)
+    assert float(net(image).diff().detach()) != 0
+    assert certified_radius(net, image, torch.tensor([0]), steps=40).item() == 0
+
+
 def test_a_target_alone() -> None:
     to_last = certified_radius(NET, IMAGES[:2], LABELS[:2], steps=40, targets=torch.tensor([2, 2]))
     torch.testing.assert_close(to_last, torch.tensor([0.8, 0.35]).double(), rtol=1e-6, atol=0)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from evonas.attacks import PGD
-from evonas.certify import interval_bounds, linear_bounds, margin_bounds
+from evonas.certify import interval_bounds, linear_bounds, margin_bounds, piecewise_jacobian
+from evonas.errors import ConfigurationError
 from evonas.gradient import Architecture, DartsSupernet, Mixture, SupernetPlan
 from evonas.networks import HANDMADE, VICTIMS
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
@@ -199,6 +200,28 @@ def test_gradients_of_chunked_bounds_are_those_of_whole_ones(monkeypatch: pytest
         found_ones.append((lower, upper, *torch.autograd.grad((upper - lower).sum(), [weight])))
     for whole, chunked in zip(*found_ones, strict=True):
         torch.testing.assert_close(whole, chunked, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["phase", "darts", "partial", "signs"])
+def test_slopes_at_a_point_are_the_jacobian(name: str) -> None:
+    network = network_of(name, 1).double()
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    if name == "phase":
+        images = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    slopes = piecewise_jacobian(network, images)
+    at = images.clone().requires_grad_(True)
+    sums = network(at).sum(dim=0)
+    rows = [torch.autograd.grad(each, at, create_graph=True)[0] for each in sums]
+    expected = torch.stack(rows, dim=1)
+    torch.testing.assert_close(slopes, expected, atol=1e-12, rtol=1e-10)
+    weight = next(parameter for parameter in network.parameters() if parameter.ndim == 4)
+    ours, theirs = (torch.autograd.grad(each.abs().sum(), [weight])[0] for each in (slopes, expected))
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+
+
+def test_slopes_of_other_functions_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="has Softmax; jacobian_norm_bound takes any network"):
+        piecewise_jacobian(nn.Sequential(nn.Flatten(), nn.Softmax(dim=1)), torch.rand(1, 3, 2, 2))
 
 
 @pytest.mark.parametrize("name", [*VICTIMS, *HANDMADE])

@@ -52,6 +52,9 @@ def test_e2rnas_v1_and_its_ablations() -> None:
     assert method.combine == Mgda(normalisation="none", solver="exact", applied_to="raw")
     assert e2rnas_v1(darts(2), adversarial=False).lower == CrossEntropy()
     assert e2rnas_v1(darts(2), count_params=False).upper == (CrossEntropy(),)
+    small = ExpectedCost(channels=16, layers=8, affine=False)
+    assert e2rnas_v1(darts(2), count_params=False, cost=small).counted == small  # watched alone
+    assert method.counted is None
     assert e2rnas_v1(darts(2), combine=FixedWeights()).combine(torch.ones(2, 3), torch.ones(2)).tolist() == [0.5, 0.5]
 
 

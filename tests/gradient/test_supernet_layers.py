@@ -165,7 +165,7 @@ def test_one_input_that_depends_on_another_counts_once() -> None:
         first = layers.maps[2]
         second = first.tanh() * layers.scales[3]
         terms = [
-            Term(maps, layers.scales[2], norm, convolution.weight)
+            Term(maps, layers.scales[0], norm, convolution.weight)
             for maps, convolution, norm in zip((first, second), layers.convolutions, layers.norms, strict=False)
         ]
         slopes = torch.autograd.grad(adds(terms).pow(3).sum(), layers.maps[2], create_graph=True)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError, StorageError
+from evonas.gradient import ExpectedCost
 from evonas.networks.darts import Genotype
 from evonas.runs import ExecutionSettings
 from evonas.runs.cell_settings import CellSettings
@@ -139,6 +140,17 @@ def test_a_sweep_is_one_table(swept: Path) -> None:
     assert {row["arch_id"] for row in sweep} == {row["arch_id"] for row in table}
     assert 1 <= len(table) <= 2
     assert {row["method"] for row in table} == {"e2rnas-v1"}
+
+
+def test_parameters_that_are_only_watched_are_counted_as_asked_for(tmp_path: Path) -> None:
+    """Of a supernet's scale they are a tenth of those of the network that is evaluated."""
+    costs = {"cost_channels": 16, "cost_layers": 8, "cost_affine": False}
+    run(replace(FIRST_VERSION, count_params=False, out=tmp_path, **costs))  # type: ignore[arg-type]
+    history = torch.load(tmp_path / "search.pt", weights_only=True)["search"]["history"]
+    cost = ExpectedCost(channels=16, layers=8, nodes=2, affine=False)
+    expected = [float(cost.expected(probabilities.double())) for probabilities in history]
+    assert [float(row["expected_params"]) for row in rows(tmp_path / "search.csv")] == pytest.approx(expected)
+    assert max(expected) < 0.3
 
 
 def test_one_front_over_methods(finished: Path, swept: Path, tmp_path: Path) -> None:

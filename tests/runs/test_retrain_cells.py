@@ -17,17 +17,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from evonas.audit import CellRetraining, CellScoring, RetrainedRecords
+from evonas.audit import CellRetraining, CellScoring, FrontNetwork, RetrainedRecords
 from evonas.data import Dataset, Part, load_data
 from evonas.data.out_of_distribution import load_others
-from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, UnknownNameError
+from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, StorageError, UnknownNameError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights, TrainFromScratch
 from evonas.networks.darts import GENOTYPES
 from evonas.objectives import CleanError, Objective, Params
-from evonas.runs import RunFolder
+from evonas.runs import RunFolder, retrain_checkpoint
 from evonas.runs.cell_settings import CellRetrainSettings
-from evonas.runs.interrupt import Interrupted
+from evonas.runs.interrupt import Interrupted, Interruption
 from evonas.runs.retrain_cells import FoundCells, check_retraining_cells, others_for_retraining, retrain_cells
+from evonas.runs.retrain_checkpoint import KeptTraining
+from evonas.runs.retrain_screen import RetrainScreen
 from evonas.runs.search import Plan
 from evonas.search import EvolutionConfig
 from evonas.search.executors import ignore
@@ -150,11 +152,11 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(
     trained: list[str] = []
     train = CellRetraining.train
 
-    def counted(self: CellRetraining, genome: Genome, report: Report) -> tuple[bytes, float]:
+    def counted(self: CellRetraining, genome: Genome, report: Report, *kept: Any) -> tuple[bytes, float]:
         trained.append(arch_id(genome))
         if len(trained) == 2:
             raise Interrupted(15)
-        return train(self, genome, report)
+        return train(self, genome, report, *kept)
 
     monkeypatch.setattr(CellRetraining, "train", counted)
     with pytest.raises(Interrupted):
@@ -175,30 +177,103 @@ sys.path.insert(0, {here!r})
 from test_retrain_cells import *
 folder = RunFolder(Path({out!r}))
 train = CellRetraining.train
-def slow(self, genome, report):
+def slow(self, genome, report, *kept):
     if list(folder.path.glob("retrained/*.safetensors")):
         (folder.path / "second").touch()
         time.sleep(60)
-    return train(self, genome, report)
+    return train(self, genome, report, *kept)
 CellRetraining.train = slow
 retrain(folder)
 """
 
 
-def test_a_process_that_is_killed_between_networks_has_lost_nothing(folder: RunFolder, whole: RunFolder) -> None:
-    code = KILLED.format(here=str(Path(__file__).parent), out=str(folder.path))
+def kill(code: str, folder: RunFolder, reached: str) -> None:
+    """Run it, and end it when the file is there."""
+    code = code.format(here=str(Path(__file__).parent), out=str(folder.path))
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 100
-        while not (folder.path / "second").exists() and process.poll() is None and time.monotonic() < deadline:
+        while not (folder.path / reached).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert (folder.path / "second").exists()
+        assert (folder.path / reached).exists()
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_a_process_that_is_killed_between_networks_has_lost_nothing(folder: RunFolder, whole: RunFolder) -> None:
+    kill(KILLED, folder, "second")
     assert "1 left to do" in retrain(folder)
     assert rows(folder) == rows(whole)
     assert weights(folder) == weights(whole)
+
+
+KILLED_INSIDE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_retrain_cells import *
+from evonas.runs import retrain_checkpoint
+folder = RunFolder(Path({out!r}))
+save = retrain_checkpoint.save_checkpoint
+def slow(path, identity, content):
+    save(path, identity, content)
+    if content["training"]["epoch"] == 2:
+        (folder.path / "epoch").touch()
+        time.sleep(60)
+retrain_checkpoint.save_checkpoint = slow
+retrain(folder, LONGER)
+"""
+LONGER = replace(AFTER, retrain_epochs=3)
+
+
+def test_a_network_that_is_killed_in_training_goes_on_with_its_epoch_bit_for_bit(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = RunFolder(tmp_path / "unbroken")
+    retrain(unbroken, LONGER)
+    kill(KILLED_INSIDE, folder, "epoch")
+    (path,) = (folder.path / "retrained").glob("*.training.pt")
+    (path.parent / f".{path.name}.1.tmp").touch()
+    epochs: list[int] = []
+    save = retrain_checkpoint.save_checkpoint
+
+    def counted(path: Path, identity: Any, content: Any) -> None:
+        epochs.append(content["training"]["epoch"])
+        save(path, identity, content)
+
+    monkeypatch.setattr(retrain_checkpoint, "save_checkpoint", counted)
+    said = retrain(folder, LONGER)
+    assert "MACs, continued after 66.7% of its training" in said
+    assert epochs == [3, 1, 2, 3]
+    assert rows(folder) == rows(unbroken)
+    assert weights(folder) == weights(unbroken)
+    assert not [each for each in path.parent.iterdir() if ".pt" in each.name]
+
+
+def test_the_estimate_leaves_out_what_was_done_before(tmp_path: Path) -> None:
+    """Two networks alike, half of the first done before: a quarter of it in 10 s leaves one and a quarter, in 50 s."""
+    base = CellRetraining(
+        space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe, cutout=AFTER.cutout, seed=5
+    )
+    network = FrontNetwork("one", FIRST, KeptTraining(base, tmp_path))
+    screen = RetrainScreen(Console(file=io.StringIO()), Interruption(), [network, network])
+    with screen.showing(network, before=0.5):
+        screen.started = time.monotonic() - 10
+        assert screen.seconds_left(0.75) == pytest.approx(50, rel=0.05)
+
+
+def test_a_checkpoint_that_is_damaged_is_refused(folder: RunFolder) -> None:
+    (folder.path / "retrained").mkdir(parents=True)
+    base = CellRetraining(
+        space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe, cutout=AFTER.cutout, seed=5
+    )
+    path = KeptTraining(base, folder.path / "retrained").path(FIRST)
+    path.write_bytes(b"nothing")
+    with pytest.raises(StorageError, match=r"expected a training of cells of evonas in .* got another or a damaged"):
+        retrain(folder)
+    path.unlink()
+    retrain(folder, found=FOUND[:1])
 
 
 def test_what_is_added_later_does_not_train_the_others_again(
@@ -209,9 +284,9 @@ def test_what_is_added_later_does_not_train_the_others_again(
     trained: list[int] = []
     train = CellRetraining.train
 
-    def counted(self: CellRetraining, genome: Genome, report: Report) -> tuple[bytes, float]:
+    def counted(self: CellRetraining, genome: Genome, report: Report, *kept: Any) -> tuple[bytes, float]:
         trained.append(self.space.channels)
-        return train(self, genome, report)
+        return train(self, genome, report, *kept)
 
     monkeypatch.setattr(CellRetraining, "train", counted)
     retrain(folder, replace(AFTER, against=("DARTS_V1",)), FOUND[:1])
@@ -239,10 +314,10 @@ def test_cells_that_two_searches_found_are_trained_once(folder: RunFolder) -> No
 def test_a_network_that_diverges_is_left_out_and_said(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     train = CellRetraining.train
 
-    def diverges(self: CellRetraining, genome: Genome, report: Report) -> tuple[bytes, float]:
+    def diverges(self: CellRetraining, genome: Genome, report: Report, *kept: Any) -> tuple[bytes, float]:
         if arch_id(genome) == arch_id(FIRST):
             raise DivergedError("training diverged: the loss of epoch 1 is nan")
-        return train(self, genome, report)
+        return train(self, genome, report, *kept)
 
     monkeypatch.setattr(CellRetraining, "train", diverges)
     said = retrain(folder)

@@ -1,0 +1,136 @@
+"""DSRNA on real images: does the metric that is searched with improve, and more than without it?
+
+    EVONAS_DATA=... python benchmarks/dsrna.py --data cifar10 --metric jacobian
+    EVONAS_DATA=... python benchmarks/dsrna.py --data cifar10 --metric bound --base darts --gamma 0.1
+
+For each seed a search with the metric and the same search without it (same rates, batches and images; gamma = 0). The
+metric is taken on images of the upper level that are the same for all, at one radius: at the beginning; at the end;
+and at the end with the first architecture in place of the last one, which tells what the architecture did from what
+training did to the weights. What comes out is printed, whichever way it goes.
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from torch.nn import functional
+
+from evonas.data import Augmentation, DevicePart, batches, load_data
+from evonas.gradient import (
+    METHODS,
+    BoundLoss,
+    CrossEntropy,
+    GradientSearch,
+    JacobianLoss,
+    Method,
+    SearchData,
+    dsrna,
+    halves,
+)
+from evonas.gradient.architecture import Mixture
+from evonas.gradient.forward import SupernetForward, settled
+from evonas.gradient.losses import Batch
+
+CPU = torch.device("cpu")
+
+
+def images(args: argparse.Namespace, seed: int) -> SearchData:
+    data = load_data(args.data, None, seed, args.images)
+    below, above = halves(DevicePart(data.train, CPU), 0.5)
+    return SearchData(below, above, None, Augmentation(flip=data.flip), data.n_classes, data.normalization)
+
+
+def small(method: Method, args: argparse.Namespace) -> Method:
+    stages = tuple(
+        replace(stage, epochs=args.epochs, weights_only=args.weights_only, channels=args.channels, layers=args.layers)
+        for stage in method.stages
+    )
+    config = replace(method.config, search_batch_size=args.batch_size, alpha_lr=args.alpha_lr, search_lr=args.lr)
+    return replace(method, stages=stages, config=config)
+
+
+def measured(
+    search: GradientSearch, metric: BoundLoss | JacobianLoss, mixture: Mixture, args: argparse.Namespace
+) -> tuple[float, float]:
+    """R of the first images of the upper level, larger is more robust; and their cross-entropy, in eval mode."""
+    pixels, labels = next(iter(batches(search.data.above, args.measured)))
+    forward = SupernetForward(search.levels.supernet, mixture, "fp32")
+    with torch.no_grad():
+        batch = Batch(pixels, labels, epsilon=args.epsilon)
+        loss = replace(metric, gamma=1.0, images=None)(forward, torch.empty(0), batch)
+        with settled(forward) as network:
+            error = functional.cross_entropy(network(pixels), labels)
+    return -float(loss), float(error)
+
+
+def searched(
+    method: Method, data: SearchData, metric: BoundLoss | JacobianLoss, seed: int, args: argparse.Namespace
+) -> list[tuple[float, float]]:
+    """(R, cross-entropy) at the beginning, at the end, and at the end with the first architecture."""
+    search = GradientSearch(method, data, seed, CPU)
+    with torch.no_grad():
+        first = search.levels.architecture()
+    found = [measured(search, metric, first, args)]
+    started = time.perf_counter()
+    while not search.done:
+        search.run_epoch()
+    seconds = time.perf_counter() - started
+    with torch.no_grad():
+        found += [measured(search, metric, mixture, args) for mixture in (search.levels.architecture(), first)]
+    words = "; ".join(f"{label} R {r:.4g}, loss {loss:.3f}" for label, (r, loss) in
+                      zip(("begun", "ended", "ended with the first architecture"), found, strict=True))  # fmt: skip
+    print(f"  seed {seed}, {method.name}: {words} ({seconds:.0f} s)", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--metric", choices=["bound", "jacobian"], default="jacobian")
+    parser.add_argument("--base", choices=sorted(METHODS), default="pcdarts")
+    parser.add_argument("--gamma", type=float, default=0.01)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--metric-images", type=int, default=4)
+    parser.add_argument("--measured", type=int, default=32, help="images that R is measured on in the end")
+    parser.add_argument("--epsilon", type=float, default=0.5 / 255, help="radius that the bound is measured at")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--weights-only", type=int, default=1)
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--alpha-lr", type=float, default=0.02)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    metric = (
+        BoundLoss(gamma=args.gamma, images=args.metric_images)
+        if args.metric == "bound"
+        else JacobianLoss(gamma=args.gamma, images=args.metric_images)
+    )
+    own = small(dsrna(METHODS[args.base](), metric), args)
+    without = replace(own, name=f"{args.base} without it", upper=(CrossEntropy(),))
+    print(f"{args.images} images of {args.data}, {args.channels} channels, {args.layers} cells, gamma {args.gamma:g}")
+    rises, gains = [], []
+    for seed in range(args.seeds):
+        data = images(args, seed)
+        with_it, alone = (searched(method, data, metric, seed, args) for method in (own, without))
+        rises.append((with_it[1][0] - with_it[0][0], with_it[1][0] - with_it[2][0]))
+        gains.append(with_it[1][0] - alone[1][0])
+    for label, values in (
+        ("R over the run", [rise for rise, _ in rises]),
+        ("R by the architecture alone, at the last weights", [rise for _, rise in rises]),
+        (f"R beyond {without.name}", gains),
+    ):
+        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        shown = ", ".join(f"{value:+.4g}" for value in values)
+        better = sum(value > 0 for value in values)
+        mean = f"mean {statistics.fmean(values):+.4g} +- {spread:.2g}"
+        print(f"{label}: {shown}; {mean}; better in {better} of {len(values)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Jacobians of piecewise linear networks, by the way that bounds take: at a single point planes are the function."""
+
+import torch
+from torch import Tensor
+
+from evonas.certify.affine import Affine
+from evonas.certify.ball import Ball
+from evonas.certify.joint import MaxPool
+from evonas.certify.linear import Bounded
+from evonas.certify.lines import ReLU
+from evonas.certify.recording import Model, record
+from evonas.certify.rules import RULES
+from evonas.errors import ConfigurationError
+
+__all__ = ["piecewise_jacobian"]
+
+
+def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
+    """(B, K, C, H, W) derivatives of logits by pixels, of a network of affine operations, ReLUs and max pooling.
+
+    Equal to what differentiating gives, and differentiable in weights and in whatever else the network computes with.
+    That gradient needs no second derivative of convolutions, which are slow on a CPU where they are depthwise.
+
+    Args:
+        model: as for `linear_bounds`.
+        images: (B, C, H, W).
+    Raises:
+        ConfigurationError (a ValueError): another kind of operation.
+    """
+    graph = record(model, images, RULES)
+    for node in graph.nodes:
+        if not (node.operation is None or isinstance(node.operation, Affine | ReLU | MaxPool)):
+            raise ConfigurationError(
+                f"expected a network of affine operations, ReLUs and max pooling, {node.layer or 'it'} has "
+                f"{type(node.operation).__name__}; jacobian_norm_bound takes any network"
+            )
+    bounded = Bounded(graph, Ball.of(images, 0.0), "adaptive", "interval")
+    (n_logits,) = graph.nodes[-1].shape
+    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
+    slopes, _ = bounded.pulled_back(len(graph.nodes) - 1, eye)
+    return images.new_zeros(len(images), n_logits, *images.shape[1:]) if slopes is None else slopes.transpose(0, 1)

@@ -1,0 +1,117 @@
+"""What DSRNA is run with: the command line is made from it, and config.json keeps it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
+from evonas.gradient.robustness import Norm
+from evonas.runs.cell_settings import CellRetrainSettings
+from evonas.runs.gradient_levels import perturbed
+from evonas.runs.gradient_settings import QUICK, GradientSettings
+from evonas.runs.robust_cells import RobustnessSettings
+
+__all__ = ["DSRNA_PRESETS", "BoundSettings", "DsrnaSettings"]
+
+ADVERSARIAL = "-adv"
+"""What the name of a base ends with whose weights are trained at a perturbed architecture."""
+SDARTS_EPSILON = 0.3
+"""Of Chen and Hsieh (2020), unless --perturb-alpha gives another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundSettings:
+    """Of the certified bound; with --metric jacobian they change nothing."""
+
+    quantity: Literal["margin", "output"] = "margin"
+    """R: the smallest certified margin of the true class, or the mean lower bound of all logits (the paper's words)."""
+    relaxation: Literal["adaptive", "same_slope"] = "adaptive"
+    """Of ReLU from below."""
+    intermediate: Literal["interval", "linear"] = "interval"
+    """Bounds before each ReLU: by intervals (fast), or by linear bounds of their own."""
+    epsilon_start: float = EpsilonSchedule.start
+    """Radius at the beginning, pixels in [0, 1] (4.2.2)."""
+    epsilon_step: float = EpsilonSchedule.step
+    """What it falls or rises by after each step of the architecture."""
+    epsilon_target: float = EpsilonSchedule.target
+    """It falls where upper and lower bounds of logits are at least so far apart in the mean, else it rises."""
+    epsilon_min: float = EpsilonSchedule.minimum
+    epsilon_max: float = EpsilonSchedule.maximum
+
+    def loss(self, gamma: float, norm: Norm, images: int | None) -> BoundLoss:
+        schedule = EpsilonSchedule(
+            start=self.epsilon_start, step=self.epsilon_step, target=self.epsilon_target, minimum=self.epsilon_min,
+            maximum=self.epsilon_max,
+        )  # fmt: skip
+        return BoundLoss(
+            gamma=gamma, quantity=self.quantity, norm=norm, relaxation=self.relaxation, intermediate=self.intermediate,
+            images=images, epsilon=schedule,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DsrnaSettings(GradientSettings):
+    """DSRNA finds cells by descent of the validation loss and of a metric of robustness, in one sum (Eq. 16)."""
+
+    metric: Literal["bound", "jacobian"] = "bound"
+    """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
+    base: Literal["darts", "pcdarts", "pdarts"] = "pcdarts"
+    """Whose supernet and stages it is built on."""
+    gamma: float = 0.01
+    """Weight of the metric beside the loss (4.2.2)."""
+    norm: Norm = "linf"
+    """Of the perturbations that it is to be robust against; the Jacobian's rows are in the dual norm."""
+    metric_images: int | None = None
+    """The metric is taken on the first so many images of a batch; on all, unless given."""
+    bound: BoundSettings = field(default_factory=BoundSettings)
+    baselines: tuple[str, ...] = ()
+    """Searched beside, without the metric, in the same table: darts, pcdarts, pdarts, or one of them with -adv."""
+    robustness: RobustnessSettings = field(default_factory=RobustnessSettings)
+    """With --retrain: what the trained networks are measured under (Tables 1 to 6)."""
+
+    def __post_init__(self) -> None:
+        known = [*METHODS, *(name + ADVERSARIAL for name in METHODS)]
+        for name in self.baselines:
+            if name not in known:
+                raise UnknownNameError(f"unknown baseline {name!r}; known: {', '.join(known)}")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
+        if self.metric == "jacobian" and self.bound != BoundSettings():
+            raise ConfigurationError("expected settings that --metric jacobian uses, those of the bound change nothing")
+        super().__post_init__()
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
+        jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
+        own = self.levels.applied(dsrna(METHODS[self.base](), bound if self.metric == "bound" else jacobian))
+        others = {name: self._baseline(name) for name in self.baselines}
+        return {own.name if others else "": own, **others}
+
+    def measured(self) -> RobustnessSettings:
+        return self.robustness
+
+    def _baseline(self, name: str) -> Method:
+        plain = replace(self.levels, perturb_alpha=None).applied(METHODS[name.removesuffix(ADVERSARIAL)]())
+        if not name.endswith(ADVERSARIAL):
+            return plain
+        return perturbed(plain, self.levels.perturb_alpha or SDARTS_EPSILON)
+
+
+AFTER = CellRetrainSettings(
+    retrain_batch_size=128, drop_path=0.3, test_epsilon=8 / 255, test_step_size=2 / 255, test_steps=10
+)
+"""4.2.2 and 4.3.1: 600 epochs in batches of 128, drop-path 0.3, clipped at 5; 36 channels and 20 cells are `cells`'."""
+
+DSRNA_PRESETS = {
+    "quick": DsrnaSettings(
+        **{  # type: ignore[arg-type]
+            **QUICK,
+            "levels": replace(QUICK["levels"], search_lr=0.05),  # type: ignore[type-var]
+            "metric_images": 4,
+            "after": replace(AFTER, retrain_epochs=6, retrain_batch_size=32, cutout=8, test_limit=200),
+            "robustness": RobustnessSettings(radius_images=10),
+        }
+    ),
+    "paper": DsrnaSettings(preset="paper", after=AFTER),
+}
+"""quick: minutes on two cores, on few images. paper: 4.2.2."""

@@ -1,0 +1,307 @@
+"""DSRNA: its losses by hand, what the supernet is while they look at it, the radius as a state, perturbed alpha."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from evonas.data import Augmentation, DevicePart
+from evonas.errors import ConfigurationError, EvonasError
+from evonas.gradient import (
+    AlphaPerturbation,
+    BoundLoss,
+    CrossEntropy,
+    EpsilonSchedule,
+    GradientSearch,
+    JacobianLoss,
+    Method,
+    SearchData,
+    Sum,
+    darts,
+    dsrna,
+    halves,
+    pcdarts,
+    pdarts,
+)
+from evonas.gradient.architecture import Mixture
+from evonas.gradient.forward import settled
+from evonas.gradient.losses import Batch
+from evonas.gradient.perturbation import worst_mixture
+
+CPU = torch.device("cpu")
+WEIGHT = torch.tensor([[1.0, -2.0, 0.5, 0.0], [3.0, 0.0, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0]])
+"""Of three logits of images of four pixels: row sums of absolute values are 3.5, 6 and 3."""
+UNIFORM = torch.full((2, 5, 8), 1 / 8)
+
+
+def linear(images: Tensor) -> Tensor:
+    return images.flatten(1) @ WEIGHT.t()
+
+
+def images_of(n: int, seed: int) -> DevicePart:
+    drawn = torch.Generator().manual_seed(seed)
+    return DevicePart.of(torch.randint(256, (n, 8, 8, 3), generator=drawn, dtype=torch.uint8), torch.arange(n) % 3)
+
+
+def data() -> SearchData:
+    below, above = halves(images_of(24, 0), 0.5)
+    return SearchData(below, above, None, Augmentation(padding=1), 3, ((0.5,) * 3, (0.25,) * 3))
+
+
+def tiny(method: Method, **config: Any) -> Method:
+    """Two nodes, a few channels, two epochs of one step a stage."""
+    stages = tuple(
+        replace(stage, epochs=2, weights_only=0, channels=4 * method.partial, layers=3) for stage in method.stages
+    )
+    changed = {"search_batch_size": 12, "alpha_lr": 0.05, **config}
+    return replace(method, stages=stages, nodes=2, config=replace(method.config, **changed))
+
+
+def searching(method: Method, seed: int = 0) -> GradientSearch:
+    return GradientSearch(method, data(), seed, CPU)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+BATCH = Batch(torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1]))
+
+
+def test_the_jacobian_of_a_linear_network() -> None:
+    """Eq. 15: mean absolute row sums against linf, mean row norms against l2; the images do not matter."""
+    for norm, value in (("linf", (3.5 + 6 + 3) / 3), ("l2", (5.25**0.5 + 14**0.5 + 3**0.5) / 3)):
+        notes: dict[str, Tensor] = {}
+        loss = JacobianLoss(gamma=0.5, norm=norm)(linear, UNIFORM, replace(BATCH, notes=notes))  # type: ignore[arg-type]
+        assert float(loss) == pytest.approx(0.5 * value)
+        assert float(notes["jacobian_norm"]) == pytest.approx(value)
+
+
+def test_bounds_of_a_linear_network() -> None:
+    """They are exact there: a logit moves by epsilon times its row's sum, a difference by that of its own row."""
+    epsilon, logits = 0.01, linear(BATCH.images)
+    batch = replace(BATCH, epsilon=epsilon)
+    rows = torch.tensor([3.5, 6.0, 3.0])
+    notes: dict[str, Tensor] = {}
+    output = BoundLoss(gamma=1.0, quantity="output")(linear, UNIFORM, replace(batch, notes=notes))
+    assert float(output) == pytest.approx(-float((logits - epsilon * rows).mean()), abs=1e-5)
+    assert float(notes["certified_difference"]) == pytest.approx(2 * epsilon * float(rows.mean()), abs=1e-5)
+    margins = []
+    for logit, label in zip(logits, BATCH.labels.tolist(), strict=True):
+        apart = [(WEIGHT[label] - WEIGHT[k]).abs().sum() for k in range(3)]
+        margins.append(min(logit[label] - logit[k] - epsilon * apart[k] for k in range(3) if k != label))
+    margin = BoundLoss(gamma=1.0)(linear, UNIFORM, replace(batch, notes=notes))
+    assert float(margin) == pytest.approx(-float(torch.stack(margins).mean()), abs=1e-5)
+    assert float(notes["certified_bound"]) == pytest.approx(-float(margin))
+    assert float(notes["certified_difference"]) == pytest.approx(2 * epsilon * float(rows.mean()), abs=1e-5)
+
+
+def test_metrics_look_at_the_first_images_alone() -> None:
+    changed = replace(BATCH, images=torch.cat([BATCH.images[:2], 1 - BATCH.images[2:]]), epsilon=0.01)
+    clean = replace(BATCH, epsilon=0.01)
+    for images, same in ((2, True), (3, False)):
+        loss = BoundLoss(images=images)
+        assert torch.equal(loss(linear, UNIFORM, clean), loss(linear, UNIFORM, changed)) is same
+
+
+def test_the_radius_follows_the_difference_within_its_range() -> None:
+    schedule = EpsilonSchedule(start=0.03, step=0.01, target=1.0, minimum=0.005, maximum=0.035)
+    assert schedule.after(0.03, 1.0) == pytest.approx(0.02)
+    assert schedule.after(0.02, 0.9) == pytest.approx(0.03)
+    assert schedule.after(0.03, 0.0) == 0.035
+    assert schedule.after(0.01, 5.0) == 0.005
+    assert schedule.after(0.03, float("inf")) == pytest.approx(0.02)
+    assert schedule.after(0.03, float("nan")) == pytest.approx(0.02)
+
+
+def test_the_papers_settings() -> None:
+    """4.2.2."""
+    bound, jacobian = dsrna(), dsrna(pcdarts(), JacobianLoss())
+    assert (bound.name, jacobian.name) == ("dsrna-bound", "dsrna-jacobian")
+    for method, batch, rate, alpha in ((bound, 256, 0.1, 6e-4), (jacobian, 128, 0.025, 3e-4)):
+        config = method.config
+        assert (config.search_batch_size, config.search_lr, config.alpha_lr) == (batch, rate, alpha)
+        assert (config.search_momentum, config.search_weight_decay) == (0.9, 3e-4)
+        assert (config.alpha_betas, config.alpha_weight_decay, config.order) == ((0.5, 0.999), 3e-4, 1)
+        assert [(stage.epochs, stage.layers, stage.channels) for stage in method.stages] == [(50, 8, 16)]
+        assert (method.partial, method.edge_normalisation, method.nodes) == (4, True, 4)
+    assert bound.upper == (Sum((BoundLoss(gamma=0.01, epsilon=EpsilonSchedule(start=0.03)), CrossEntropy())),)
+    assert bound.epsilon == EpsilonSchedule(start=0.03)
+    assert jacobian.epsilon is None
+    assert dsrna(pdarts()).name == "dsrna-bound-pdarts"
+
+
+def test_a_settled_supernet_answers_each_image_by_itself_and_is_left_as_it_was() -> None:
+    search = searching(tiny(darts()))
+    search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    supernet = search.levels.supernet
+    supernet.cells[0].eval()
+    modes = [part.training for part in supernet.modules()]
+    buffers = {name: value.clone() for name, value in supernet.named_buffers()}
+    forward = search.levels._forward(search.levels.architecture())
+    images = torch.rand(4, 3, 8, 8)
+    with settled(forward) as network:
+        together, alone = network(images), network(images[:1])
+    torch.testing.assert_close(together[:1], alone)
+    assert [part.training for part in supernet.modules()] == modes
+    assert all(torch.equal(value, buffers[name]) for name, value in supernet.named_buffers())
+    with pytest.raises(RuntimeError, match="here"), settled(forward):
+        raise RuntimeError("here")
+    assert [part.training for part in supernet.modules()] == modes
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "jacobian": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4))),
+    "jacobian, second order": lambda: tiny(dsrna(darts(2), JacobianLoss(images=4))),
+    "jacobian on pdarts": lambda: tiny(dsrna(pdarts(), JacobianLoss(images=2))),
+    "bound": lambda: tiny(dsrna(pcdarts(), BoundLoss(images=2))),
+    "bound, second order": lambda: tiny(dsrna(darts(2), BoundLoss(images=2, quantity="output"))),
+    "perturbed": lambda: replace(tiny(darts()), perturbation=AlphaPerturbation()),
+}
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_continued_it_is_the_same_bit_for_bit(name: str) -> None:
+    method = METHODS[name]()
+    whole = searching(method)
+    first = whole.run_epoch()
+    kept = io.BytesIO()
+    torch.save(whole.state(), kept)
+    kept.seek(0)
+    continued = searching(method)
+    continued.restore(torch.load(kept, weights_only=True))
+    assert continued.run_epoch() == whole.run_epoch()
+    assert same(continued.state(), whole.state())
+    assert searching(method, seed=1).run_epoch() != first
+
+
+def test_columns_tell_the_loss_and_the_metric_apart() -> None:
+    row = searching(METHODS["bound"]()).run_epoch()
+    assert row["upper_bound+loss"] == pytest.approx(row["upper_loss"] + row["upper_bound"], rel=1e-5)
+    assert row["upper_bound"] == pytest.approx(-0.01 * row["certified_bound"], rel=1e-5)
+    assert row["certified_difference"] > 0
+    assert row["epsilon"] in (pytest.approx(0.0295), pytest.approx(0.0305))
+    row = searching(METHODS["jacobian"]()).run_epoch()
+    assert row["upper_jacobian"] == pytest.approx(0.01 * row["jacobian_norm"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "metric", [JacobianLoss(gamma=1e3, images=4), BoundLoss(gamma=1e3, images=4)], ids=["jacobian", "bound"]
+)
+def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: JacobianLoss | BoundLoss) -> None:
+    """Eight steps of alpha alone, on one batch at one radius: -gamma R falls."""
+    search = searching(tiny(dsrna(darts(), metric), alpha_lr=0.05))
+    levels = search.levels
+    levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    below, above = next(search.batches())
+    batch = replace(above, epsilon=0.002)
+    values = []
+    for _ in range(8):
+        upper = levels.upper_gradients(below, batch)
+        values.append(float(upper.losses[0]))
+        sizes = [alpha.numel() for alpha in levels.alphas]
+        for alpha, part in zip(levels.alphas, torch.split(upper.gradients[0], sizes), strict=True):
+            alpha.grad = part.view_as(alpha)
+        levels.adam.step()
+    assert values[-1] < values[0] - 0.01 * abs(values[0])
+
+
+def test_the_gradient_of_the_bound_is_that_of_differences() -> None:
+    """In its own direction; with slopes that do not jump the bound is continuous in alpha, with kinks."""
+    search = searching(tiny(dsrna(darts(), BoundLoss(gamma=1.0, images=4, relaxation="same_slope"))))
+    levels = search.levels
+    levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    levels.supernet.double()
+    levels.architecture.double()
+    below, above = next(search.batches())
+    batch = replace(above, images=above.images.double(), epsilon=0.002)
+    gradient = levels.upper_gradients(below, batch).gradients[0]
+    along, ends = gradient / gradient.norm(), []
+    sizes = [alpha.numel() for alpha in levels.alphas]
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            for alpha, part in zip(levels.alphas, torch.split(along, sizes), strict=True):
+                alpha.add_(part.view_as(alpha), alpha=step)
+        ends.append(float(levels.upper_gradients(below, batch).losses[0]))
+    assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(gradient.norm()), rel=1e-3)
+
+
+def test_the_worst_mixture_is_a_mixture_in_the_ball_that_raises_the_loss() -> None:
+    """Of a loss that is linear in the shares the worst corner of the ball is known, and its rows sum to 1."""
+    costs = (torch.arange(8.0) - 3.5).repeat(5, 1)
+    even = Mixture(torch.full((5, 8), 1 / 8), torch.full((5, 8), 1 / 8), torch.ones(5), None)
+
+    def loss(mixture: Mixture) -> Tensor:
+        return (mixture.normal * costs).sum() - (mixture.reduce * costs).sum()
+
+    found = worst_mixture(loss, even, 0.05, 7, torch.Generator().manual_seed(0))
+    for shares in (found.normal, found.reduce):
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(5))
+        assert bool(((shares >= 0) & (shares <= 1)).all())
+    assert found.normal_edges is even.normal_edges
+    corner = torch.tensor([*[0.125 - 0.05] * 4, *[0.125 + 0.05] * 4]).repeat(5, 1)
+    torch.testing.assert_close(found.normal, corner)
+    torch.testing.assert_close(found.reduce, corner.flip(1))
+
+
+def test_the_radius_of_alpha_grows_over_the_epochs() -> None:
+    perturbation = AlphaPerturbation(epsilon=0.3)
+    assert [perturbation.radius(epoch, 50) for epoch in (0, 25)] == [pytest.approx(0.03), pytest.approx(0.165)]
+    assert AlphaPerturbation(epsilon=0.01).radius(0, 50) == 0.01
+
+
+def test_perturbing_alpha_changes_the_weights_and_not_the_step_of_alpha() -> None:
+    plain, perturbed = (searching(method) for method in (tiny(darts()), METHODS["perturbed"]()))
+    batches = next(plain.batches())
+    for search, radius in ((plain, 0.0), (perturbed, 0.2)):
+        search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0), radius)
+    gradients = [search.levels.upper_gradients(*batches).gradients for search in (plain, perturbed)]
+    assert torch.equal(*gradients)
+    row, other = plain.run_epoch(), perturbed.run_epoch()
+    assert other["train_loss"] > row["train_loss"]
+    assert other["upper_loss"] == row["upper_loss"]  # alpha first, at equal weights
+
+
+def test_an_identity_names_what_is_new_and_nothing_else() -> None:
+    """Searches that were begun before there was a perturbation go on."""
+    assert "perturbation" not in darts().identity()
+    assert METHODS["perturbed"]().identity()["perturbation"]["epsilon"] == 0.3
+    told = dsrna().identity()["upper"]["bound+loss"]["parts"][0]
+    assert told["epsilon"]["start"] == 0.03
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: JacobianLoss(gamma=-1), lambda: JacobianLoss(norm="l1"), lambda: BoundLoss(images=0),
+        lambda: BoundLoss(quantity="both"), lambda: BoundLoss(relaxation="none"), lambda: EpsilonSchedule(start=0.2),
+        lambda: EpsilonSchedule(target=0), lambda: AlphaPerturbation(epsilon=0), lambda: AlphaPerturbation(steps=0),
+        lambda: replace(darts(2), perturbation=AlphaPerturbation()),
+    ],
+)  # fmt: skip
+def test_senseless_settings_are_refused(make: Any) -> None:
+    with pytest.raises(EvonasError):
+        make()
+
+
+def test_second_order_with_a_perturbed_alpha_says_why_not() -> None:
+    with pytest.raises(ConfigurationError, match="expected order 1 with a perturbed alpha"):
+        replace(darts(2), perturbation=AlphaPerturbation())
