@@ -26,7 +26,10 @@ from evonas.runs.search import Plan
 from evonas.spaces import DartsSpace
 from evonas.training import resolve_precision
 
-__all__ = ["FoundCells", "check_retraining_cells", "others_for_retraining", "retrain_cells"]
+__all__ = [
+    "FoundCells", "check_retraining_cells", "network_of", "others_for_retraining", "retrain_cells", "still_to_train",
+    "training_and_space",
+]  # fmt: skip
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -104,16 +107,16 @@ def retrain_cells(
         EvonasError: see `check_retraining_cells`; or the folder cannot be written, or another process writes it.
         Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
-    base, space = _base(plan, settings)
+    base, space = training_and_space(plan, settings)
     check_retraining_cells(settings, space, base.data, others, base.seed)
     scoring = _scoring(settings, others)
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in settings.against)]
-    networks = [_network(each, settings, space, base, folder.path / "retrained") for each in cells]
+    networks = [network_of(each, settings, space, base, folder.path / "retrained") for each in cells]
     with interruptible() as interruption, RetrainedRecords.opened(folder.path / "retrained") as records:
         records.sweep()
         KeptTraining.sweep(records.folder)
         work = RetrainingWork(records, scoring, plan.retry_failed)
-        left = _left(work, networks)
+        left = still_to_train(work, networks)
         screen = RetrainScreen(console, interruption, left)
         for line in _opening(networks, len(left), base, records):
             screen.say(line)
@@ -136,7 +139,7 @@ def _scoring(settings: CellRetrainSettings, others: Dataset | None) -> CellScori
     return CellScoring(attack=settings.attack, others=others, test_limit=settings.test_limit)
 
 
-def _base(plan: Plan, settings: CellRetrainSettings) -> tuple[CellRetraining, DartsSpace]:
+def training_and_space(plan: Plan, settings: CellRetrainSettings) -> tuple[CellRetraining, DartsSpace]:
     """How networks of the searched width would be trained, and the searched space."""
     prepare, space = plan.evaluator.prepare, plan.space
     if not isinstance(prepare, TrainFromScratch) or not isinstance(space, DartsSpace):
@@ -151,7 +154,7 @@ def _base(plan: Plan, settings: CellRetrainSettings) -> tuple[CellRetraining, Da
     return base, space
 
 
-def _network(
+def network_of(
     cells: FoundCells, settings: CellRetrainSettings, space: DartsSpace, base: CellRetraining, folder: Path
 ) -> FrontNetwork:
     own = _space(settings, space, cells.genotype, base.data.n_classes)
@@ -178,7 +181,7 @@ def _space(settings: CellRetrainSettings, searched: DartsSpace, cells: Genotype 
     return replace(deep, channels=width_for(deep, genome, n_classes, 1e6 * settings.retrain_params))
 
 
-def _left(work: RetrainingWork, networks: Sequence[FrontNetwork]) -> list[FrontNetwork]:
+def still_to_train(work: RetrainingWork, networks: Sequence[FrontNetwork]) -> list[FrontNetwork]:
     """Networks that there is something to do for, each once: two searches may find the same cells."""
     left: dict[tuple[str, str], FrontNetwork] = {}
     for network in networks:

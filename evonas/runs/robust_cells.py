@@ -16,7 +16,7 @@ from evonas.runs.cell_settings import CellRetrainSettings
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.repeats import means_of_repeats, write_means
-from evonas.runs.retrain_cells import FoundCells, _base, _left, _network
+from evonas.runs.retrain_cells import FoundCells, network_of, still_to_train, training_and_space
 from evonas.runs.retrain_screen import RetrainScreen, print_tables
 from evonas.runs.robust_tables import measured_table, reported_tables
 from evonas.runs.search import Plan
@@ -81,7 +81,7 @@ def measure_cells(
     names = [*groups, *settings.against]
     with interruptible() as interruption, RetrainedRecords.opened(folder.path / "retrained") as records:
         work = RetrainingWork(records, scoring, plan.retry_failed)
-        left = _left(work, networks)
+        left = still_to_train(work, networks)
         screen = RetrainScreen(console, interruption, left)
         for network in left:
             with screen.showing(network):
@@ -105,6 +105,6 @@ def _networks(
     folder: RunFolder, plan: Plan, settings: CellRetrainSettings, found: Sequence[FoundCells]
 ) -> list[FrontNetwork]:
     """As `retrain_cells` has them."""
-    base, space = _base(plan, settings)
+    base, space = training_and_space(plan, settings)
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in settings.against)]
-    return [_network(each, settings, space, base, folder.path / "retrained") for each in cells]
+    return [network_of(each, settings, space, base, folder.path / "retrained") for each in cells]
