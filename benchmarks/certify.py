@@ -6,7 +6,7 @@ with a certified bound costs against one with a Jacobian norm.
 
 `bounds`: one network of NSGA-Net's space at three widths. Each is trained for some steps, so that its answers are more
 than chance, and is certified for the answers that it gives. Every row has a process of its own: seconds of one pass of
-bounds for a batch, divided by its images, and the most memory that was resident, less what was before the first pass.
+bounds for a batch, divided by its images, and the most memory that was resident, less what was before (Linux).
 The mean radius is by log-space bisection with the same number of steps for every kind; where one bound takes longer
 than `--radius-seconds` an image, none is searched for.
 
@@ -120,7 +120,7 @@ def run() -> None:
                 row = pool.submit(bounded, args, channels, kind).result()
             if row is None:
                 continue
-            radius = "-" if row.radius is None else f"{row.radius:.5f}"
+            radius = "-" if row.radius is None else f"{row.radius:.2g}"
             memory = f"{row.memory / 2**20:,.0f}"
             table.add_row(f"{row.relus:,}", kind, f"{row.seconds:.3g}", memory, f"{row.width:.3g}", radius)
             console.print(f"{row.relus:,} ReLUs, {kind}: {row.seconds:.3g} s an image")
@@ -136,6 +136,7 @@ def bounded(args: Bounds, channels: int, kind: str) -> Row | None:
     if kind == KINDS[2] and relus > args.full_up_to:
         return None
     with torch.no_grad():
+        Path("/proc/self/clear_refs").write_text("5")  # what was highest before, while training, does not count
         before, started = resident(), time.perf_counter()
         lower, upper = bounds_of(kind)(network, images, args.epsilon)
         seconds = (time.perf_counter() - started) / len(images)

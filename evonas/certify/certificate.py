@@ -98,6 +98,8 @@ def certified_radius(
     """
     if steps < 1 or not 0 < start < math.inf:
         raise ConfigurationError(f"expected steps >= 1 and a start > 0, got {steps} and {start}")
+    if targets is not None and bool((targets == labels).any()):
+        raise ConfigurationError("expected targets that differ from the labels, some are the labels themselves")
     with torch.no_grad():
         graph = record(model, images, RULES)
         n_logits = graph.nodes[-1].shape[0]
@@ -174,9 +176,9 @@ def _check(labels: Tensor, n_logits: int, images: Tensor) -> None:
 
 def _logits(model: Model, images: Tensor) -> Tensor:
     if not isinstance(model, nn.Module):
-        return model(images)
+        return model(images.clone())
     with in_eval_mode(model):
-        logits: Tensor = model(images)
+        logits: Tensor = model(images.clone())  # it may change them in place
     return logits
 
 

@@ -12,7 +12,8 @@ Shape = tuple[int, ...]
 """Of one image's values, without the batch."""
 
 Relaxation = str
-"""adaptive or same_slope: the line below a ReLU that may be on either side of 0."""
+"""adaptive or same_slope: the line below a ReLU that may be on either side of 0. plain: as adaptive, with other planes
+of max pooling."""
 
 
 class Box(NamedTuple):

@@ -12,7 +12,7 @@ from evonas.certify.graph import Box, Graph
 from evonas.certify.recording import Model, record
 from evonas.certify.rules import RULES
 
-__all__ = ["exact_nodes", "interval_bounds", "propagate"]
+__all__ = ["exact_nodes", "interval_bounds", "propagate", "without_nan"]
 
 
 def interval_bounds(
@@ -39,7 +39,14 @@ def interval_bounds(
     """
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     box = propagate(graph, ball)[len(graph.nodes) - 1]
-    return box.lower, box.upper
+    return without_nan(box.lower, box.upper)
+
+
+def without_nan(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds that overflowed say nothing: minus infinity below, infinity above."""
+    return (
+        torch.where(lower.isnan(), -torch.inf, lower), torch.where(upper.isnan(), torch.inf, upper)
+    )  # fmt: skip
 
 
 Tighten = Callable[[int, Mapping[int, Box]], Mapping[int, Box]]

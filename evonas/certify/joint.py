@@ -34,7 +34,8 @@ class MaxPool(_Everything):
 
     Above: the plane of CNN-Cert, sum of w (x - l) + g over those that can be the largest, w = (u - g) / (u - l), or the
     constant max u where that is lower at the box's middle. Below: adaptive takes the value with the highest middle;
-    same_slope takes the weights above, and the constant that keeps them below.
+    same_slope takes the weights above, and the constant that keeps them below. plain is verifiers' usual rule: the
+    value with the highest lower bound below, the constant above unless one value alone can be the largest.
     """
 
     kernel: tuple[int, int]
@@ -71,11 +72,14 @@ class MaxPool(_Everything):
         weights = torch.where(rival, (safe_upper - level) * inverse, 0.0)
         shift = level - (weights * torch.where(rival, lower, 0.0)).sum(dim=2, keepdim=True)
         middle = level + (weights * torch.where(rival, width, 0.0)).sum(dim=2, keepdim=True) / 2
-        best = torch.zeros_like(lower).scatter(2, (lower + upper).argmax(dim=2, keepdim=True), 1.0)
-        tilted, known = middle <= ceiling, total == 0  # known: without rivals it is that of the highest middle
+        plain = relaxation == "plain"
+        rank = lower + upper if not plain else torch.where(lower >= highest, upper, -torch.inf)
+        best = torch.zeros_like(lower).scatter(2, rank.argmax(dim=2, keepdim=True), 1.0)
+        known, single = total == 0, rival.sum(dim=2, keepdim=True) == 1
+        tilted = single if plain else middle <= ceiling
         above = torch.where(known, best, torch.where(tilted, weights, 0.0))
         above_shift = torch.where(known, 0.0, torch.where(tilted, shift, ceiling))
-        if relaxation == "adaptive":
+        if relaxation != "same_slope":
             below, below_shift = best, torch.zeros_like(shift)
         else:
             share = weights.sum(dim=2, keepdim=True)
@@ -207,6 +211,6 @@ def _others(values: Tensor) -> Tensor:
     first, second, at = highest[..., :1], highest[..., 1:], places[..., :1]
     but_one = 1 - torch.eye(size, dtype=values.dtype, device=values.device)
     sums = first + ((values - first).exp() @ but_one).clamp(min=1).log()  # but for the first, each has it among others
-    rest = (values - second).exp().scatter(-1, at, 0.0).sum(dim=-1, keepdim=True)
+    rest = (values - second).scatter(-1, at, -torch.inf).exp().sum(dim=-1, keepdim=True)
     logarithms: Tensor = sums.scatter(-1, at, second + rest.log())
     return logarithms

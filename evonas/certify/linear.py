@@ -5,8 +5,8 @@ logits back to the images each is replaced by that plane which bounds from the r
 they have in common, and the images' ball is looked at once, in the end.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph, Planes
-from evonas.certify.intervals import exact_nodes, propagate
+from evonas.certify.intervals import exact_nodes, propagate, without_nan
+from evonas.certify.joint import MaxPool
 from evonas.certify.recording import Model, record
 from evonas.certify.rules import RULES
 from evonas.errors import choose
@@ -23,6 +24,8 @@ __all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
 
 Intermediate = Literal["linear", "interval"]
 RelaxationName = Literal["adaptive", "same_slope"]
+
+T = TypeVar("T")
 
 MOST_VALUES = 2**22
 """Values of one node that are looked at in one step, over functions and images."""
@@ -61,7 +64,7 @@ def linear_bounds(
     if intersect:
         box = propagate(graph, ball)[len(graph.nodes) - 1]
         lower, upper = torch.maximum(lower, box.lower), torch.minimum(upper, box.upper)
-    return lower, upper
+    return without_nan(lower, upper)
 
 
 class Bounded:
@@ -70,11 +73,14 @@ class Bounded:
     def __init__(self, graph: Graph, ball: Ball, relaxation: RelaxationName, intermediate: Intermediate) -> None:
         self.graph = graph
         self.ball = ball
-        self.relaxation = choose({name: name for name in ("adaptive", "same_slope")}, relaxation, "relaxation")
+        choose({name: name for name in ("adaptive", "same_slope")}, relaxation, "relaxation")
         linear = choose({"linear": True, "interval": False}, intermediate, "kind of intermediate bounds")
         clipped = ball.norm == "l2" and ball.clip is not None
         self._exact = frozenset({0}) if clipped else exact_nodes(graph)
-        self._planes: dict[int, Planes] = {}
+        self._planes: dict[tuple[int, str], Planes] = {}
+        pools = any(isinstance(node.operation, MaxPool) for node in graph.nodes)
+        self._ways = (relaxation, "plain") if pools and linear and relaxation == "adaptive" else (relaxation,)
+        """Planes to try; of the bounds that they give the best one counts."""
         self._done: dict[int, Tensor] = {}
         self._boxes: dict[int, Box] = {}
         if linear:
@@ -104,7 +110,8 @@ class Bounded:
 
     def _refined(self, number: int, places: Tensor, box: Box) -> Box:
         """The box with linear bounds at some places of (*shape), flattened."""
-        parts = [self._both(number, chosen) for chosen in torch.split(places, self._at_once(number))]
+        chunks = torch.split(places, self._at_once(number))
+        parts = self._in_steps(self._both, number, chunks)
         lower, upper = (torch.cat(each, dim=0).t() for each in zip(*parts, strict=True))
         old_lower, old_upper = (each.flatten(1) for each in box)
         lower = torch.maximum(lower, old_lower[:, places])
@@ -131,21 +138,28 @@ class Bounded:
         return max(1, MOST_VALUES // (2 * len(self.ball.images) * widest))
 
     def _least(self, number: int, functions: Tensor) -> Tensor:
-        at_once = max(1, 2 * self._at_once(number))
-        parts = []
-        for chosen in torch.split(functions, at_once):
-            if torch.is_grad_enabled() and len(functions) > at_once:  # what each step keeps for gradients would add up
-                parts.append(checkpoint(self._substituted, number, chosen, use_reentrant=False))
-            else:
-                parts.append(self._substituted(number, chosen))
+        parts = self._in_steps(self._substituted, number, torch.split(functions, 2 * self._at_once(number)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _in_steps(self, step: Callable[[int, Tensor], T], number: int, chunks: Sequence[Tensor]) -> list[T]:
+        """step(number, chunk) of each. Where there are several, none keeps for gradients what it computed on its way,
+        which would add up: it is computed again."""
+        if len(chunks) == 1 or not torch.is_grad_enabled():
+            return [step(number, chunk) for chunk in chunks]
+        for node in sorted(self.graph.ancestors(number) - {0}):
+            for way in self._ways:
+                self._plane(node, way)  # these are kept, for all steps
+        return [checkpoint(step, number, chunk, use_reentrant=False) for chunk in chunks]
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:
         """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node."""
-        coefficients, constants = self.pulled_back(number, functions)
-        return constants if coefficients is None else constants + self.ball.least(coefficients)
+        found = []
+        for way in self._ways:
+            coefficients, constants = self.pulled_back(number, functions, way)
+            found.append(constants if coefficients is None else constants + self.ball.least(coefficients))
+        return found[0] if len(found) == 1 else torch.maximum(*found)
 
-    def pulled_back(self, number: int, functions: Tensor) -> tuple[Tensor | None, Tensor]:
+    def pulled_back(self, number: int, functions: Tensor, way: str = "adaptive") -> tuple[Tensor | None, Tensor]:
         """From a node back to the images: coefficients (S, B, C, H, W) of pixels, None for 0, and constants (S, B)."""
         open_: dict[int, Tensor] = {number: functions}
         total = functions.new_zeros(functions.shape[:2])
@@ -153,19 +167,19 @@ class Bounded:
             coefficients = open_.pop(each, None)
             if coefficients is None:
                 continue
-            inputs, constants = self._plane(each).substitute(coefficients)
+            inputs, constants = self._plane(each, way).substitute(coefficients)
             total = total + constants
             for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
                 if part is not None:
                     open_[source] = open_[source] + part if source in open_ else part
         return open_.get(0), total
 
-    def _plane(self, number: int) -> Planes:
-        if number not in self._planes:
+    def _plane(self, number: int, way: str) -> Planes:
+        if (number, way) not in self._planes:
             node = self.graph.nodes[number]
             assert node.operation is not None
-            self._planes[number] = node.operation.planes([self._boxes[each] for each in node.inputs], self.relaxation)
-        return self._planes[number]
+            self._planes[number, way] = node.operation.planes([self._boxes[each] for each in node.inputs], way)
+        return self._planes[number, way]
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -72,7 +72,7 @@ class ReLU:
         width = torch.where(either, upper - lower, 1.0)
         slope = torch.where(either, upper / width, ((lower >= 0) & (upper > 0)).to(lower))
         shift = torch.where(either, -lower * slope, 0.0)
-        below = torch.where(either, (upper >= -lower).to(lower), slope) if relaxation == "adaptive" else slope
+        below = torch.where(either, (upper >= -lower).to(lower), slope) if relaxation != "same_slope" else slope
         return Lines(below, None, slope, shift)
 
 

@@ -1,5 +1,6 @@
 """One forward pass of a network on tensors without values, which write down what is done to them."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from evonas.certify.graph import Graph, Node, Operation, Shape
+from evonas.certify.graph import Box, Graph, Node, Operation, Shape
 from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
@@ -156,6 +157,8 @@ class Recorder:
         rule = self.rules.get(call.name)
         if rule is None:
             raise call.unsupported()
+        if any(argument.is_out for argument in func._schema.arguments):
+            raise call.unsupported("it writes into a tensor given as out=")
         result = rule(call)
         if not in_place:
             return result
@@ -168,17 +171,23 @@ class Recorder:
 
 
 def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
-    """The graph of a network at images of this shape; nothing is computed, and weights keep their gradients.
+    """The graph of a network at images of this shape, whose logits of the first image are compared with its own.
+
+    Weights, and whatever else the network computes with, keep their gradients.
 
     A module is recorded in eval mode, and left as it was. A function is called as it is.
 
     Raises:
-        ConfigurationError: an operation that has no rule; the message names the layer.
+        ConfigurationError: an operation that has no rule, the message names the layer; or other logits.
     """
-    if images.ndim != 4 or not images.is_floating_point():
+    if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise ConfigurationError(
-            f"expected (B, C, H, W) images of floating point, got {tuple(images.shape)} {images.dtype}"
+            f"expected (B, C, H, W) images of floating point, one or more, got {tuple(images.shape)} {images.dtype}"
         )
+    if isinstance(model, nn.Module):
+        weights = next((weight for weight in model.parameters() if weight.is_floating_point()), images)
+        if weights.dtype != images.dtype:
+            raise ConfigurationError(f"expected images of the network's {weights.dtype}, got {images.dtype}")
     recorder = Recorder(rules)
     seen = recorder.made(None, (), tuple(images.shape[1:]), images)
     with ExitStack() as stack:
@@ -190,7 +199,28 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
         raise ConfigurationError(
             f"expected a network from images to (B, K) logits, got {getattr(logits, 'shape', type(logits).__name__)}"
         )
-    return joined(_used(recorder.nodes, recorder.current(logits)))
+    graph = joined(_used(recorder.nodes, recorder.current(logits)))
+    _check(graph, model, images[:1])
+    return graph
+
+
+def _check(graph: Graph, model: Model, image: Tensor) -> None:
+    """ConfigurationError unless what was recorded gives the network's own logits of an image."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        if isinstance(model, nn.Module):
+            stack.enter_context(in_eval_mode(model))
+        expected = model(image.clone())  # which it may change in place
+        boxes: list[Box] = []
+        for node in graph.nodes:
+            read = [boxes[each] for each in node.inputs]
+            boxes.append(Box(image, image) if node.operation is None else node.operation.interval(read))
+    apart = (boxes[-1].middle - expected).abs().max() / (1 + expected.abs().max())
+    if bool(apart > math.sqrt(torch.finfo(image.dtype).eps)):
+        raise ConfigurationError(
+            f"expected a network that can be recorded, what was recorded is {float(apart):.2g} off its logits; "
+            "does it change tensors in place that it reads elsewhere, or compute with the size of the batch?"
+        )
 
 
 def _used(drafts: Sequence[Draft], last: int) -> Graph:

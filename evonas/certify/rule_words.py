@@ -73,10 +73,10 @@ def constant_of(call: Call, value: Recorded, other: Any) -> Constant:
     if call.merged(value) and other.ndim >= value.ndim:
         raise call.unsupported("constants of merged batch and positions")
     if other.ndim < value.ndim:
-        return Constant(tuple(other.shape), lambda: other)
+        return Constant(tuple(other.shape), lambda: other.to(dtype))
     if len(other) != 1 and not bool((other == other[:1]).all()):
         raise call.unsupported("constants that differ from image to image of a batch")
-    return Constant(tuple(other.shape[1:]), lambda: other[0])
+    return Constant(tuple(other.shape[1:]), lambda: other[0].to(dtype))
 
 
 def scaled(call: Call, value: Recorded, factor: Constant | None, shift: Constant | None) -> Recorded:

@@ -61,7 +61,7 @@ class Certified:
     def _right(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int]]:
         """(images, labels, of): those that the network answers right without a perturbation, of so many; in batches."""
         for images, labels in batches(first_images(candidate.data.validation, self.images), self.batch_size):
-            logits = candidate.network(images)  # (B, K)
+            logits = candidate.network(images.clone())  # (B, K)
             if not bool(logits.isfinite().all()):
                 raise DivergedError("training diverged: the network's logits are not finite")
             right = logits.argmax(dim=1) == labels

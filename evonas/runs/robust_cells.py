@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 
@@ -36,6 +37,8 @@ class RobustnessSettings:
     """Mean certified radii are over the first so many test images; 0: none."""
     radius_intermediate: Intermediate = "interval"
     """Bounds before each ReLU there: interval, or linear (tighter, and far slower the deeper the network)."""
+    radius_targets: Literal["random", "all"] = "random"
+    """Classes that an image must not be taken for: one drawn for it (Tables 5 and 6, after CNN-Cert), or all."""
 
     def __post_init__(self) -> None:
         self.scoring(None)
@@ -47,7 +50,7 @@ class RobustnessSettings:
     def scoring(self, test_limit: int | None) -> RobustnessScoring:
         return RobustnessScoring(
             columns=robust_columns(self.robust_attacks, self.fgsm_epsilon), certified_images=self.radius_images,
-            intermediate=self.radius_intermediate, test_limit=test_limit,
+            intermediate=self.radius_intermediate, targets=self.radius_targets, test_limit=test_limit,
         )  # fmt: skip
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ from evonas.runs.repeats import Means
 __all__ = ["measured_table", "reported_tables"]
 
 LABELS = {"certified_radius_linf": "Radius L-inf", "certified_radius_l2": "Radius L2"}
+TARGETS = {"random": "one other, drawn for each image", "all": "any other"}
 WITHIN = {"interval": "intervals within the network", "linear": "linear bounds within the network"}
 
 
@@ -38,7 +39,8 @@ def measured_table(means: Means, rows: Sequence[Mapping[str, Any]], scoring: Rob
     if radii:
         notes.append(
             f"Radii: mean over the first {scoring.certified_images} test images of the largest radius at which the "
-            f"class is certain, 0 where it is wrong; linear bounds, over {WITHIN[scoring.intermediate]}."
+            f"class is certain not to be taken for {TARGETS[scoring.targets]}, 0 where it is wrong or nothing could be "
+            f"proven; linear bounds, over {WITHIN[scoring.intermediate]}."
         )
     failed = [f"{row['configuration']} ({row['reason']})" for row in rows if row["status"] != "ok"]
     if failed:

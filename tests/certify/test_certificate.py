@@ -109,6 +109,9 @@ class Odd(nn.Module):
             out = torch.zeros(2, 4, 30, 30)
             out[:, :] = x
             return out
+        if self.kind == "out":
+            torch.add(x, x, out=x)
+            return x
         if self.kind == "statistics":
             return functional.batch_norm(x, None, None, training=True)
         return x.half()
@@ -134,3 +137,72 @@ def test_what_cannot_be_bounded_names_the_layer(inner: nn.Module, said: str) -> 
     with pytest.raises(ConfigurationError, match=said) as caught:
         interval_bounds(Named(inner), torch.rand(2, 3, 32, 32), 0.1)
     assert "\n" not in str(caught.value)
+
+
+class Copied(nn.Module):
+    """In place behind what is a copy, or none, as memory lies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = x.permute(0, 2, 3, 1)
+        active = functional.relu(turned.contiguous() - 0.5, inplace=True)
+        kept = turned.contiguous()
+        kept.add_(1)
+        return (active - turned).flatten(1)
+
+
+class OfBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x / len(x)).flatten(1)
+
+
+@pytest.mark.parametrize("network", [Copied(), OfBatch()])
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_was_recorded_is_held_against_the_network(network: nn.Module, grad: bool) -> None:
+    with torch.set_grad_enabled(grad), pytest.raises(ConfigurationError, match="off its logits"):
+        interval_bounds(network, torch.rand(3, 2, 4, 4), 0.1)
+
+
+def test_what_is_written_into_a_given_tensor_is_refused() -> None:
+    with torch.no_grad(), pytest.raises(ConfigurationError, match="has add: it writes into a tensor given as out="):
+        interval_bounds(Named(Odd("out")), torch.rand(2, 3, 32, 32), 0.1)
+
+
+def test_images_that_a_network_changes_in_place_are_left_alone() -> None:
+    class Shifting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return NET(x.sub_(0.1))
+
+    images = IMAGES.clone()
+    radius = certified_radius(Shifting(), images, LABELS, steps=20)
+    assert torch.equal(images, IMAGES)
+    torch.testing.assert_close(radius, certified_radius(NET, IMAGES - 0.1, LABELS, steps=20))
+
+
+def test_precision_masks_and_overflow() -> None:
+    with pytest.raises(ConfigurationError, match=r"images of the network's torch.float64, got torch.float32"):
+        interval_bounds(NET, IMAGES.float(), 0.1)
+    with pytest.raises(ConfigurationError, match="one or more"):
+        interval_bounds(NET, IMAGES[:0], 0.1)
+    with pytest.raises(ConfigurationError, match="targets that differ from the labels"):
+        certified_radius(NET, IMAGES, LABELS, targets=LABELS)
+
+    class Masked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * (torch.arange(2).view(2, 1, 1) > 0)).flatten(1)
+
+    lower, upper = interval_bounds(Masked(), IMAGES, 0.1)
+    assert (lower[:, 0] == 0).all()
+    torch.testing.assert_close(upper[:, 1], IMAGES[:, 1, 0, 0] + 0.1)
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    lower, upper = interval_bounds(deep, IMAGES.float(), 3e38)
+    assert not lower.isnan().any()
+    assert not upper.isnan().any()
+
+
+def test_softmax_of_far_values_has_a_gradient() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Softmax(dim=1))
+    with torch.no_grad():
+        net[1].weight.mul_(1000)  # type: ignore[operator]
+    lower, upper = interval_bounds(net, IMAGES.float(), 0.001)
+    (gradient,) = torch.autograd.grad((upper - lower).sum(), [net[1].weight])  # type: ignore[list-item]
+    assert gradient.isfinite().all()
