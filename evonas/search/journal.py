@@ -268,10 +268,17 @@ def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
     """`key: recorded there, given here` for every leaf in which two identities differ."""
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
         for key in [*recorded, *(key for key in given if key not in recorded)]:
-            inner = f"{name}.{key}" if name else str(key)
+            inner = f"{name}.{key}" if name and key else name or str(key)
             yield from _differences(recorded.get(key, "nothing"), given.get(key, "nothing"), inner)
+    elif _of_mappings(recorded) and _of_mappings(given) and len(recorded) == len(given):
+        for number, pair in enumerate(zip(recorded, given, strict=True)):
+            yield from _differences(*pair, f"{name}.{number}")
     elif recorded != given:
         yield f"{name} is {_short(recorded)} there, {_short(given)} here"
+
+
+def _of_mappings(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value)
 
 
 def _short(value: Any) -> str:

@@ -453,3 +453,13 @@ def test_a_value_that_json_lacks_leaves_no_trace(path: Path) -> None:
 
 def test_lines_are_sealed(path: Path) -> None:
     assert all(unseal(line) is not None for line in lines(path))
+
+
+def test_a_difference_within_a_list_of_parts_is_shown(tmp_path: Path) -> None:
+    def identity(step: float) -> dict[str, Any]:
+        parts = [{"kind": "loss"}, {"kind": "bound", "epsilon": {"start": 0.03, "step": step}}]
+        return {"cells": {"": {"parts": parts}}}
+
+    Journal(tmp_path / "journal.jsonl", identity=identity(0.1)).close()
+    with pytest.raises(EvonasError, match=r"cells\.parts\.1\.epsilon\.step is 0\.1 there, 0\.2 here"):
+        Journal(tmp_path / "journal.jsonl", identity=identity(0.2))
