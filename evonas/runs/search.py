@@ -173,12 +173,12 @@ def _size(plan: Plan, folder: RunFolder, journal: Journal) -> list[str]:
     """What the run is about to do."""
     search, most = plan.search, plan.space.max_cost(plan.n_classes)
     kind = "asynchronous evaluations" if search.asynchronous else "evaluations"
-    lines = [
-        f"{plan.method} on {plan.data_name}: {search.population} x ({search.generations} + 1) = {search.evaluations} "
-        f"{kind} of networks up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs, "
-        f"searching {', '.join(search.objectives)} with {search.algorithm}",
-        f"run folder: {folder.path}",
-    ]
+    largest = f"up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs"
+    asked = f"{search.population} x ({search.generations} + 1) = {search.evaluations} {kind} of networks {largest}"
+    doing = f"{asked}, searching {', '.join(search.objectives)} with {search.algorithm}"
+    if search.generations == 0 and len(plan.first) == search.population:  # all of them are given
+        doing = f"scoring {len(plan.first)} found, networks {largest}, on {', '.join(search.objectives)}"
+    lines = [f"{plan.method} on {plan.data_name}: {doing}", f"run folder: {folder.path}"]
     if len(journal):
         lines.append(f"continuing: {len(journal)} evaluations are in the journal already")
     return [*lines, journal.damage]
