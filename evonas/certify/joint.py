@@ -75,7 +75,8 @@ class MaxPool(_Everything):
         plain = relaxation == "plain"
         rank = lower + upper if not plain else torch.where(lower >= highest, upper, -torch.inf)
         best = torch.zeros_like(lower).scatter(2, rank.argmax(dim=2, keepdim=True), 1.0)
-        known, single = total == 0, rival.sum(dim=2, keepdim=True) == 1
+        first = (rival & (lower >= highest)).sum(dim=2, keepdim=True)
+        known, single = total == 0, (rival.sum(dim=2, keepdim=True) == 1) & (first == 1)
         tilted = single if plain else middle <= ceiling
         above = torch.where(known, best, torch.where(tilted, weights, 0.0))
         above_shift = torch.where(known, 0.0, torch.where(tilted, shift, ceiling))

@@ -233,9 +233,11 @@ def test_the_plane_over_a_window_by_hand() -> None:
         return x * torch.tensor([1.0, 0.5]) + torch.tensor([0.0, 0.125])
 
     largest = Function(lambda x: functional.max_pool2d(window(x), (1, 2)))
-    lower, upper = linear_bounds(largest, at, 0.5)
+    lower, upper = linear_bounds(largest, at, 0.5, intermediate="interval")
     assert upper.item() == pytest.approx(2 / 3 + 1 / 6 + 1 / 3)
     assert lower.item() == pytest.approx(0.0)
+    _, upper = linear_bounds(largest, at, 0.5)  # tries the constant, too
+    assert upper.item() == pytest.approx(1.0)
     apart = Function(lambda x: functional.max_pool2d(window(x), (1, 2)) - x[..., :1])
     _, upper = linear_bounds(apart, at, 0.5)
     assert upper.item() == pytest.approx(1 / 3 + 1 / 6)  # -1/3 x + 1/3 y + 1/3 at x = 0, y = 1/2
