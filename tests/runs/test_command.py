@@ -134,7 +134,7 @@ def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
         (["--epochs"], "Missing value for argument '--epochs'"),
         (["--epochs", "0"], "expected epochs > 0, got 0;"),
         (["--population", "1"], "population >= 2"),
-        (["--objectives", "clean_error,speed"], "unknown objective 'speed'; known: adversarial_set_error, clean_error"),
+        (["--objectives", "clean_error,speed"], "unknown objective 'speed'; known: adversarial_set_error, certified"),
         (["--objectives", "macs,macs"], "expected different objectives"),
         (["--objectives", ""], "at least one"),
         (["--algorithm", "moead"], "unknown algorithm 'moead'; known: nsga2, nsga3"),
