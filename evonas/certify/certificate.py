@@ -64,12 +64,9 @@ def bounds_and_margins(
 ) -> BoundsAndMargins:
     """Bounds of logits and of margins together. Arguments and errors are those of `margin_bounds`."""
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
-    n_logits = graph.nodes[-1].shape[0]
-    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
-    functions = torch.cat([eye, -eye, _margins(labels, n_logits, images)])
-    lower, upper, margins = torch.split(
-        Bounded(graph, ball, relaxation, intermediate).least(functions).t(), [n_logits, n_logits, n_logits - 1], dim=1
-    )
+    bounded, n_logits = Bounded(graph, ball, relaxation, intermediate), graph.nodes[-1].shape[0]
+    functions = torch.cat([bounded.logits, -bounded.logits, _margins(labels, n_logits, images)])
+    lower, upper, margins = torch.split(bounded.least(functions).t(), [n_logits, n_logits, n_logits - 1], dim=1)
     return BoundsAndMargins(lower, -upper, margins)
 
 
@@ -103,8 +100,9 @@ def certified_radius(
     with torch.no_grad():
         graph = record(model, images, RULES)
         n_logits = graph.nodes[-1].shape[0]
-        functions = _margins(labels, n_logits, images) if targets is None else _one(labels, targets, n_logits, images)
-        right = (functions * _logits(model, images)).sum(dim=2).amin(dim=0) > 0
+        margins = _margins(labels, n_logits, images)
+        functions = margins if targets is None else _one(labels, targets, n_logits, images)
+        right = (margins * _logits(model, images)).sum(dim=2).amin(dim=0) > 0
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         smallest = torch.finfo(images.dtype).eps
         failed, tried = -held, torch.full_like(held, math.log(start))

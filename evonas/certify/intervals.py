@@ -73,13 +73,13 @@ def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[
             boxes.update(tighten(number, boxes))
         box = operation.interval([boxes[each] for each in node.inputs])
         seen = pixels.get(node.inputs[0]) if len(node.inputs) == 1 else None
-        if seen is not None and isinstance(operation, Affine):
+        if seen is not None and isinstance(operation, Affine) and (operation.distinct or ball.norm == "l2"):
             constant = operation.constant()
             centre = operation.linear(seen.centre)
             centre = centre if constant is None else centre + constant
             if operation.distinct:
                 pixels[number] = _Pixels(centre, operation.linear(seen.gain, power=1))
-            elif ball.norm == "l2":
+            else:
                 box = _within(box, centre, ball, operation.linear(seen.gain.square(), power=2))
         boxes[number] = box
     return boxes

@@ -58,9 +58,7 @@ def linear_bounds(
     """
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     bounded = Bounded(graph, ball, relaxation, intermediate)
-    (n_logits,) = graph.nodes[-1].shape
-    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
-    lower, upper = bounded.least(eye).t(), -bounded.least(-eye).t()
+    lower, upper = bounded.least(bounded.logits).t(), -bounded.least(-bounded.logits).t()
     if intersect:
         box = propagate(graph, ball)[len(graph.nodes) - 1]
         lower, upper = torch.maximum(lower, box.lower), torch.minimum(upper, box.upper)
@@ -87,6 +85,12 @@ class Bounded:
             self._boxes = propagate(graph, ball, self._tighter)
         else:
             self._boxes = propagate(graph, ball)
+
+    @property
+    def logits(self) -> Tensor:
+        """(K, B, K) each logit as a function of the logits."""
+        (n_logits,), images = self.graph.nodes[-1].shape, self.ball.images
+        return torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
 
     def least(self, functions: Tensor) -> Tensor:
         """(S, B) lower bounds of sum(functions * logits), for S functions of each image, (S, B, K)."""

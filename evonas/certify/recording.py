@@ -13,7 +13,7 @@ from evonas.certify.graph import Box, Graph, Node, Operation, Shape
 from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
-__all__ = ["Call", "Deferred", "Draft", "Model", "Recorded", "Recorder", "record"]
+__all__ = ["Call", "Deferred", "Draft", "Model", "Recorded", "Recorder", "in_eval_mode", "record"]
 
 Model = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits: a module, or a function of any kind."""

@@ -1,6 +1,5 @@
 """Jacobians of piecewise linear networks, by the way that bounds take: at a single point planes are the function."""
 
-import torch
 from torch import Tensor
 
 from evonas.certify.affine import Affine
@@ -35,7 +34,6 @@ def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
                 f"{type(node.operation).__name__}; jacobian_norm_bound takes any network"
             )
     bounded = Bounded(graph, Ball.of(images, 0.0), "adaptive", "interval")
-    (n_logits,) = graph.nodes[-1].shape
-    eye = torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
-    slopes, _ = bounded.pulled_back(len(graph.nodes) - 1, eye)
-    return images.new_zeros(len(images), n_logits, *images.shape[1:]) if slopes is None else slopes.transpose(0, 1)
+    slopes, _ = bounded.pulled_back(len(graph.nodes) - 1, bounded.logits)
+    none = images.new_zeros(len(images), *graph.nodes[-1].shape, *images.shape[1:])
+    return none if slopes is None else slopes.transpose(0, 1)

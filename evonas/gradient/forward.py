@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evonas.certify.recording import in_eval_mode
 from evonas.gradient.architecture import Mixture
 from evonas.gradient.supernet import DartsSupernet
 
@@ -33,20 +34,17 @@ class SupernetForward:
     @contextlib.contextmanager
     def settled(self) -> Iterator[Forward]:
         """See `settled`."""
-        modes = [(part, part.training) for part in self.supernet.modules()]
         kept = [
             (part, name, buffer)
             for part in self.supernet.modules()
             for name, buffer in part.named_buffers(recurse=False)
         ]
-        self.supernet.eval()
         try:
             for part, name, buffer in kept:  # passes in train mode may change these before the graph is gone through
                 setattr(part, name, buffer.clone())
-            yield lambda images: self.supernet(images, self.mixture)
+            with in_eval_mode(self.supernet):
+                yield lambda images: self.supernet(images, self.mixture)
         finally:
-            for part, training in modes:
-                part.training = training
             for part, name, buffer in kept:
                 setattr(part, name, buffer)
 

@@ -58,6 +58,8 @@ def test_no_radius_is_smaller_than_pixels_can_differ() -> None:
 def test_a_target_alone() -> None:
     to_last = certified_radius(NET, IMAGES[:2], LABELS[:2], steps=40, targets=torch.tensor([2, 2]))
     torch.testing.assert_close(to_last, torch.tensor([0.8, 0.35]).double(), rtol=1e-6, atol=0)
+    wrong = certified_radius(NET, IMAGES, LABELS, targets=torch.tensor([2, 2, 2]))
+    assert wrong[2] == 0  # though class 2 is far, class 1 is taken for the label
     drawn = random_targets(LABELS.repeat(200), 3, torch.Generator().manual_seed(0))
     assert not (drawn == LABELS.repeat(200)).any()
     assert set(drawn.tolist()) == {0, 1, 2}
