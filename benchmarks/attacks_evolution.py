@@ -166,9 +166,13 @@ def classifier_of(network: nn.Module, n_classes: int, es: int, image: Tensor) ->
     shape = tuple(image.shape)
     last = nn.Identity() if isinstance(network, Sure) and es == 0 else nn.Softmax(dim=1)
     classifier = Counted(
-        nn.Sequential(network, last).eval(), loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=n_classes,
-        clip_values=(0, 1), device_type="cpu",
-    )  # fmt: skip
+        nn.Sequential(network, last).eval(),
+        loss=nn.CrossEntropyLoss(),
+        input_shape=shape,
+        nb_classes=n_classes,
+        clip_values=(0, 1),
+        device_type="cpu",
+    )
     population = np.repeat(image.numpy()[None], 400, axis=0)
     seconds = {}
     for size in (32, 64, 128, 256, 400):
@@ -253,9 +257,13 @@ def cases(args: EvolutionArgs) -> list[tuple[str, Case]]:
         return network, Case(title=title, ours=attack, art=ArtThreshold, es=int(algorithm == "de"))
 
     return [
-        pixel("sure", 1, full), pixel("real", 1, some), pixel("real", 5, some),
-        threshold("sure", 1, "cma", some), threshold("real", 10, "cma", some), threshold("sure", 1, "de", 3),
-    ]  # fmt: skip
+        pixel("sure", 1, full),
+        pixel("real", 1, some),
+        pixel("real", 5, some),
+        threshold("sure", 1, "cma", some),
+        threshold("real", 10, "cma", some),
+        threshold("sure", 1, "de", 3),
+    ]
 
 
 def compare_precisions(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:

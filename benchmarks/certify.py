@@ -159,7 +159,12 @@ def mean_radius(kind: str, network: nn.Module, images: Tensor, labels: Tensor, s
     if kind != KINDS[0]:
         intermediate = "interval" if kind == KINDS[1] else "linear"
         return certified_radius(
-            network, images, labels, intermediate=intermediate, start=0.001, steps=steps  # type: ignore[arg-type]
+            network,
+            images,
+            labels,
+            intermediate=intermediate,
+            start=0.001,
+            steps=steps,  # type: ignore[arg-type]
         ).mean()
     pairs = zip(images, labels, strict=True)
     return torch.tensor([interval_radius(network, image[None], int(label), steps) for image, label in pairs]).mean()

@@ -216,9 +216,15 @@ def run(args: Args, console: Console) -> bool:
         peak = max(one.peak for one in several)
         share = peak / max(one.peak for one in plain)
         table.add_row(
-            way, str(order), *(f"{each:.0f}" for each in (statistics.median(spent), min(spent), max(spent))),
-            f"{statistics.median(used):.0f}", f"{faster:.2f}", f"{by_cpu:.2f}", f"{peak / 1e6:.0f}", f"{share:.2f}",
-        )  # fmt: skip
+            way,
+            str(order),
+            *(f"{each:.0f}" for each in (statistics.median(spent), min(spent), max(spent))),
+            f"{statistics.median(used):.0f}",
+            f"{faster:.2f}",
+            f"{by_cpu:.2f}",
+            f"{peak / 1e6:.0f}",
+            f"{share:.2f}",
+        )
         if way == "evonas fp32":
             claim = f"order {order}: {faster:.2f} times as fast ({SPEED[order]})"
             held.append(stated(faster >= SPEED[order], claim, console))

@@ -150,10 +150,18 @@ def entries(folder: Path) -> list[Entry]:
 def results(folder: Path) -> set[tuple[object, ...]]:
     """Everything in the journal but timings."""
     return {
-        (each.key, each.generation, each.proposal, each.result.genome, tuple(each.result.objectives.items()),
-         each.result.status, each.result.reason, each.result.seed)
+        (
+            each.key,
+            each.generation,
+            each.proposal,
+            each.result.genome,
+            tuple(each.result.objectives.items()),
+            each.result.status,
+            each.result.reason,
+            each.result.seed,
+        )
         for each in entries(folder)
-    }  # fmt: skip
+    }
 
 
 def front_csv(folder: Path) -> str:
@@ -193,28 +201,32 @@ def compare(killed: Killed, disturbed: Path, expected: Path, args: Args, console
     left = {each.process for each in dead if Path(f"/proc/{each.process}").exists()}
     shown = Table(title=f"one search on {args.executor}, {args.workers} workers, whose driver was killed")
     row = {
-        "kills": len(killed.moments), "before any line": sum(not keys for keys in killed.recorded),
-        "evaluations": len(entries(disturbed)), "begun": len(begun), "lost": len(lost),
-        "of them ended": len(unrecorded), "begun after a kill": sum(seconds > 0 for seconds in late),
+        "kills": len(killed.moments),
+        "before any line": sum(not keys for keys in killed.recorded),
+        "evaluations": len(entries(disturbed)),
+        "begun": len(begun),
+        "lost": len(lost),
+        "of them ended": len(unrecorded),
+        "begun after a kill": sum(seconds > 0 for seconds in late),
         "replays": len(replays),
-    }  # fmt: skip
+    }
     for heading in row:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_row(*map(str, row.values()))
     console.print(shown)
     console.print(f"lines in the journal at the kills: {[len(keys) for keys in killed.recorded]}", highlight=False)
     journals = [results(folder) for folder in (disturbed, expected)]
+    hit = len(killed.moments) == args.kills and killed.ended_with == 0
+    differing = f"{len(journals[0] ^ journals[1])} lines of the journal differ"
     claims = {
-        f"{len(killed.moments)} of {args.kills} kills hit, and the last driver ended with {killed.ended_with}":
-            len(killed.moments) == args.kills and killed.ended_with == 0,
-        f"{len(journals[0] ^ journals[1])} lines of the journal differ from the undisturbed one's {len(journals[1])}":
-            journals[0] == journals[1],
+        f"{len(killed.moments)} of {args.kills} kills hit, and the last driver ended with {killed.ended_with}": hit,
+        f"{differing} from the undisturbed one's {len(journals[1])}": journals[0] == journals[1],
         "front.csv equals the undisturbed one, timings aside": front_csv(disturbed) == front_csv(expected),
         f"{len(replays)} evaluations ran again though they were recorded": not replays,
-        f"an evaluation of a dead driver began {latest:.2f} s after its end at the latest (< {GRACE:g})":
-            latest < GRACE,
+        f"an evaluation of a dead driver began {latest:.2f} s after its end at the latest (< {GRACE:g})": latest
+        < GRACE,
         f"{len(left)} processes of dead drivers are left": not left,
-    }  # fmt: skip
+    }
     for text, holds in claims.items():
         console.print(f"{'holds' if holds else 'FAILS'}: {text}", highlight=False)
     return all(claims.values())

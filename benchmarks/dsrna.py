@@ -79,8 +79,10 @@ def searched(
     seconds = time.perf_counter() - started
     with torch.no_grad():
         found += [measured(search, metric, mixture, args) for mixture in (search.levels.architecture(), first)]
-    words = "; ".join(f"{label} R {r:.4g}, loss {loss:.3f}" for label, (r, loss) in
-                      zip(("begun", "ended", "ended with the first architecture"), found, strict=True))  # fmt: skip
+    words = "; ".join(
+        f"{label} R {r:.4g}, loss {loss:.3f}"
+        for label, (r, loss) in zip(("begun", "ended", "ended with the first architecture"), found, strict=True)
+    )
     print(f"  seed {seed}, {method.name}: {words} ({seconds:.0f} s)", flush=True)
     return found
 

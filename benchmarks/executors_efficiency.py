@@ -92,9 +92,12 @@ class Measured:
 
 def measure(mode: Mode, executor: Executor, args: EfficiencyArgs, seed: int) -> Measured:
     config = EvolutionConfig(
-        population=args.population, generations=args.generations, objectives=OBJECTIVES, seed=seed,
+        population=args.population,
+        generations=args.generations,
+        objectives=OBJECTIVES,
+        seed=seed,
         asynchronous=mode.asynchronous,
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "workers"
         folder.mkdir()
@@ -109,15 +112,20 @@ def measure(mode: Mode, executor: Executor, args: EfficiencyArgs, seed: int) -> 
     seconds = ended - begun
     generation = [0 if mode.asynchronous else entry.generation for entry in entries]
     groups = [
-        sorted(seconds[np.equal(generation, each)], reverse=mode.longest_first) if mode.longest_first
+        sorted(seconds[np.equal(generation, each)], reverse=mode.longest_first)
+        if mode.longest_first
         else seconds[np.equal(generation, each)].tolist()
         for each in sorted(set(generation))
-    ]  # fmt: skip
+    ]
     wall = float(ended.max() - begun.min())
     return Measured(
-        len(entries), float(begun.min()) - started, wall, float(seconds.sum()) / (args.workers * wall),
-        packed(groups, args.workers), most_at_once(begun, ended),
-    )  # fmt: skip
+        len(entries),
+        float(begun.min()) - started,
+        wall,
+        float(seconds.sum()) / (args.workers * wall),
+        packed(groups, args.workers),
+        most_at_once(begun, ended),
+    )
 
 
 def packed(groups: Sequence[Sequence[float]], workers: int) -> float:
@@ -165,10 +173,16 @@ def report(found: dict[tuple[str, Mode], list[Measured]], args: EfficiencyArgs, 
     for (executor, mode), searches in sorted(found.items(), key=lambda item: item[0][0]):
         for number, each in enumerate(searches):
             table.add_row(
-                executor, mode.name, str(number), f"{each.efficiency:.3f}", f"{each.ideal:.3f}",
-                f"{1000 * each.overhead(args.workers):.1f}", f"{each.wall:.2f}", f"{each.startup:.2f}",
+                executor,
+                mode.name,
+                str(number),
+                f"{each.efficiency:.3f}",
+                f"{each.ideal:.3f}",
+                f"{1000 * each.overhead(args.workers):.1f}",
+                f"{each.wall:.2f}",
+                f"{each.startup:.2f}",
                 str(each.at_once),
-            )  # fmt: skip
+            )
     console.print(table)
     held = True
     for executor in args.executors():

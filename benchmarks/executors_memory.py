@@ -116,9 +116,14 @@ def report(found: dict[str, Opened], args: MemoryArgs, console: Console) -> bool
         megabytes = (f"{value / 1e6:.0f}" for value in (opened.before, opened.after, opened.peak))
         disk = opened.on_disk / args.lines
         table.add_row(
-            name, *megabytes, f"{line[name]:.0f}", f"{disk:.0f}", f"{line[name] / disk:.2f}", f"{opened.seconds:.2f}",
+            name,
+            *megabytes,
+            f"{line[name]:.0f}",
+            f"{disk:.0f}",
+            f"{line[name] / disk:.2f}",
+            f"{opened.seconds:.2f}",
             f"{1e6 * opened.seconds / args.lines:.0f}",
-        )  # fmt: skip
+        )
     console.print(table)
     worst = max(line.values())
     holds = worst <= BYTES_AT_MOST

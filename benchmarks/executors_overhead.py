@@ -112,9 +112,12 @@ def report(times: dict[str, list[float]], args: OverheadArgs, console: Console) 
     middle = {name: median(values) for name, values in times.items()}
     for name, values in times.items():
         table.add_row(
-            name, f"{middle[name]:.2f}", f"{middle[name] - middle[BARE]:+.2f}", f"{middle[name] / middle[BARE]:.2f}",
+            name,
+            f"{middle[name]:.2f}",
+            f"{middle[name] - middle[BARE]:+.2f}",
+            f"{middle[name] / middle[BARE]:.2f}",
             "  ".join(f"{value:.2f}" for value in values),
-        )  # fmt: skip
+        )
     console.print(table)
     more = middle[RAY] - middle[BARE]
     holds = more <= AT_MOST_MS

@@ -202,9 +202,14 @@ def show(args: Args, alone: Measured, together: Measured, console: Console) -> N
     ):
         cost, ratio = space.cost(genome), shared.seconds / one.seconds
         table.add_row(
-            "NSGA-Net" if number == 0 else f"random {number}", f"{cost.params:,}", f"{cost.macs:,}",
-            f"{one.seconds:.2f}", f"{shared.seconds:.2f}", f"{ratio:.2f}", f"{one.error:.3f}",
-        )  # fmt: skip
+            "NSGA-Net" if number == 0 else f"random {number}",
+            f"{cost.params:,}",
+            f"{cost.macs:,}",
+            f"{one.seconds:.2f}",
+            f"{shared.seconds:.2f}",
+            f"{ratio:.2f}",
+            f"{one.error:.3f}",
+        )
     console.print(table)
 
     evaluations = EvolutionConfig().evaluations

@@ -47,9 +47,16 @@ from evonas.types import EvaluationResult, Genome
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "roco_cifar10.py"
 TINY_TRAINING = {
-    "data": "digits", "population": 4, "generations": 2, "epochs": 2, "train-limit": 300, "val-limit": 100,
-    "channels": 4, "device": "cpu", "threads": 1,
-}  # fmt: skip
+    "data": "digits",
+    "population": 4,
+    "generations": 2,
+    "epochs": 2,
+    "train-limit": 300,
+    "val-limit": 100,
+    "channels": 4,
+    "device": "cpu",
+    "threads": 1,
+}
 OBJECTIVES = ("clean_error", "macs")
 
 

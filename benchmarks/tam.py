@@ -41,9 +41,16 @@ PGD10 = Trades(epsilon=8 / 255, steps=10)
 
 
 def step_by_step(
-    first_layer: Callable[[Tensor], Tensor], rest: Callable[[Tensor], Tensor], images: Tensor, probabilities: Tensor,
-    eta0: Tensor, m: int, n: int, step: float, epsilon: float,
-) -> Tensor:  # fmt: skip
+    first_layer: Callable[[Tensor], Tensor],
+    rest: Callable[[Tensor], Tensor],
+    images: Tensor,
+    probabilities: Tensor,
+    eta0: Tensor,
+    m: int,
+    n: int,
+    step: float,
+    epsilon: float,
+) -> Tensor:
     """TRADES-YOPO-m-n as its equations read: a gradient of the Hamiltonian for every inner step."""
     eta = eta0
     for _ in range(m):
@@ -103,8 +110,10 @@ def compare_steps(args: argparse.Namespace) -> bool:
     attacks: dict[str, list[float]] = {"ours": [], "step by step": []}
     steps: dict[str, list[float]] = {"TRADES-YOPO-5-3": [], "step by step": [], "TRADES with PGD-10": []}
     recipes: dict[str, Recipe] = {
-        "TRADES-YOPO-5-3": TradesYopo(), "step by step": plain_step, "TRADES with PGD-10": PGD10,
-    }  # fmt: skip
+        "TRADES-YOPO-5-3": TradesYopo(),
+        "step by step": plain_step,
+        "TRADES with PGD-10": PGD10,
+    }
     other = []
     for number, genome in enumerate(space.sample(args.rounds + 1, np.random.default_rng(0))):
         network = space.build(genome).to(memory_format=torch.channels_last).eval()
@@ -119,8 +128,9 @@ def compare_steps(args: argparse.Namespace) -> bool:
         del values[0]  # the first network is a warm-up
     print(f"{args.rounds} networks, batches of {args.batch_size}, {args.threads} threads, width {args.width:g}")
     ratios = [
-        *table("attack of TRADES-YOPO-5-3, seconds", attacks).values(), *table("training step, seconds", steps).values()
-    ]  # fmt: skip
+        *table("attack of TRADES-YOPO-5-3, seconds", attacks).values(),
+        *table("training step, seconds", steps).values(),
+    ]
     print(f"pixels whose perturbation differs by more than 1e-6: {statistics.mean(other):.5%} (signs of slopes near 0)")
     print(f"at least 2 times as fast: {', '.join('yes' if ratio >= 2 else 'NO' for ratio in ratios)}")
     return max(other) < 0.01 and min(ratios) >= 2

@@ -160,8 +160,13 @@ class Doctor(Examination):
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "doctor": Doctor, "export": Export, "front": Front, "set": AdversarialSetCard, "show": Show, "verify": Verify,
-}  # fmt: skip
+    "doctor": Doctor,
+    "export": Export,
+    "front": Front,
+    "set": AdversarialSetCard,
+    "show": Show,
+    "verify": Verify,
+}
 """Name -> command on what is there; those of `STARTING` have options of their own."""
 
 STARTING: dict[str, Callable[[Sequence[str]], int]] = {
@@ -208,9 +213,13 @@ def _joint_run(path: Path, name: str) -> JointRun:
     config = folder.open_stored()
     identity = config["identity"]
     return JointRun(
-        name, stored_searched(config), str(identity["space"]["name"]), identity["data"], config.get("measured", {}),
+        name,
+        stored_searched(config),
+        str(identity["space"]["name"]),
+        identity["data"],
+        config.get("measured", {}),
         folder.entries(),
-    )  # fmt: skip
+    )
 
 
 def _print_joint(joint: JointFront) -> None:

@@ -129,8 +129,6 @@ Watch = Callable[[Progress | Activity | Note], None]
 """Gets what executors and evaluations tell while they run."""
 
 
-
-
 @runtime_checkable
 class Space(Protocol):
     """What the search needs of a search space; `evonas.spaces` has the ones that build networks."""

@@ -136,22 +136,59 @@ def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
     ]
     contents = assemble(pieces, clean)
     cells = tuple(
-        Cell(target="LeNet", attack=each.attack, threshold=1, algorithm="de", population=8, generations=2,
-             tried=len(clean), successful=len(each.labels), epsilon_used=1 / 255, epsilon_mean=1 / 255,
-             evaluations=20, seconds=0.5)
+        Cell(
+            target="LeNet",
+            attack=each.attack,
+            threshold=1,
+            algorithm="de",
+            population=8,
+            generations=2,
+            tried=len(clean),
+            successful=len(each.labels),
+            epsilon_used=1 / 255,
+            epsilon_mean=1 / 255,
+            evaluations=20,
+            seconds=0.5,
+        )
         for each in pieces
-    )  # fmt: skip
+    )
     target = Target(
-        name="LeNet", width=1.0, params=10, macs=100, epochs=1, lr=0.1, batch_size=8, recipe="SGD",
-        train_images=len(data.train), clean_accuracy=0.5, adversarial_part_accuracy=1.0,
-    )  # fmt: skip
+        name="LeNet",
+        width=1.0,
+        params=10,
+        macs=100,
+        epochs=1,
+        lr=0.1,
+        batch_size=8,
+        recipe="SGD",
+        train_images=len(data.train),
+        clean_accuracy=0.5,
+        adversarial_part_accuracy=1.0,
+    )
     about = CardData(
-        name=data.name, n_classes=data.n_classes, image_size=data.image_size, mean=data.mean,
-        deviation=data.deviation, train_images=len(data.train), adversarial_images=len(clean),
-        train_fingerprint=data.train.fingerprint, adversarial_fingerprint=data.adversarial.fingerprint, split_seed=0,
-    )  # fmt: skip
+        name=data.name,
+        n_classes=data.n_classes,
+        image_size=data.image_size,
+        mean=data.mean,
+        deviation=data.deviation,
+        train_images=len(data.train),
+        adversarial_images=len(clean),
+        train_fingerprint=data.train.fingerprint,
+        adversarial_fingerprint=data.adversarial.fingerprint,
+        split_seed=0,
+    )
     card = Card(
-        name="by-hand", data=about, preset="quick", seed=0, device="cpu", precision="fp32", threads=1,
-        targets=(target,), cells=cells, versions={"torch": "2.6"}, created_by="evonas", **contents.counts(),
-    )  # fmt: skip
+        name="by-hand",
+        data=about,
+        preset="quick",
+        seed=0,
+        device="cpu",
+        precision="fp32",
+        threads=1,
+        targets=(target,),
+        cells=cells,
+        versions={"torch": "2.6"},
+        created_by="evonas",
+        **contents.counts(),
+    )
     return AdversarialSet(*contents, card=card)

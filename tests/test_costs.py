@@ -199,14 +199,15 @@ def test_the_gradient_of_the_expectation_is_the_table() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 6).flatmap(
-    lambda choices: st.lists(
-        st.tuples(
-            st.lists(st.integers(0, 2**40), min_size=choices, max_size=choices), st.integers(0, choices - 1)
-        ),
-        min_size=1, max_size=8,
+@given(
+    st.integers(1, 6).flatmap(
+        lambda choices: st.lists(
+            st.tuples(st.lists(st.integers(0, 2**40), min_size=choices, max_size=choices), st.integers(0, choices - 1)),
+            min_size=1,
+            max_size=8,
+        )
     )
-))  # fmt: skip
+)
 def test_a_certain_choice_costs_exactly_what_it_costs(slots: list[tuple[list[int], int]]) -> None:
     costs, choice = [row for row, _ in slots], [chosen for _, chosen in slots]
     table = CostTable(costs)

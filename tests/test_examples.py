@@ -24,9 +24,13 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SCRIPT = "experiments/roco_cifar10.py"
 WITH_COMMANDS = [
-    EXAMPLES / "ray-cluster.yaml", EXAMPLES / "kuberay.yaml", EXAMPLES / "slurm.sh", ROOT / "README.md",
-    ROOT / "docs" / "quickstart.md", ROOT / "docs" / "operations.md",
-]  # fmt: skip
+    EXAMPLES / "ray-cluster.yaml",
+    EXAMPLES / "kuberay.yaml",
+    EXAMPLES / "slurm.sh",
+    ROOT / "README.md",
+    ROOT / "docs" / "quickstart.md",
+    ROOT / "docs" / "operations.md",
+]
 
 
 def commands(path: Path, program: str) -> list[list[str]]:
@@ -152,9 +156,13 @@ def test_slurm_starts_a_cluster_searches_and_stops_it(ends: str, code: int, tmp_
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "activate").touch()
     environment = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"), "ENDS": ends,
-        "EVONAS_VENV": str(tmp_path / "venv"), "SLURM_JOB_ID": "1234567", "SLURM_JOB_NUM_NODES": "3",
-    }  # fmt: skip
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "LOG": str(tmp_path / "log"),
+        "ENDS": ends,
+        "EVONAS_VENV": str(tmp_path / "venv"),
+        "SLURM_JOB_ID": "1234567",
+        "SLURM_JOB_NUM_NODES": "3",
+    }
     done = subprocess.run(["bash", EXAMPLES / "slurm.sh"], env=environment, timeout=30, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (code, "")
     lines = (tmp_path / "log").read_text().splitlines()

@@ -14,9 +14,22 @@ import evonas
 PACKAGE = Path(evonas.__file__).parent
 SHARED = {"types", "errors", "seeding", "files"}
 ALL = {
-    "networks", "data", "attacks", "costs", "certify", "spaces", "training", "adversarial_sets", "objectives", "search",
-    "gradient", "report", "evaluation", "audit", "runs",
-}  # fmt: skip
+    "networks",
+    "data",
+    "attacks",
+    "costs",
+    "certify",
+    "spaces",
+    "training",
+    "adversarial_sets",
+    "objectives",
+    "search",
+    "gradient",
+    "report",
+    "evaluation",
+    "audit",
+    "runs",
+}
 """Rooms that others may import."""
 
 EVALUATION = {"data", "networks", "spaces", "costs", "training", "objectives"}

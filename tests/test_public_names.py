@@ -79,8 +79,13 @@ def test_a_room_names_what_it_takes_from_its_files(name: str) -> None:
 
 def test_evaluation_result() -> None:
     assert [field.name for field in fields(EvaluationResult)] == [
-        "genome", "objectives", "status", "reason", "seed", "seconds",
-    ]  # fmt: skip
+        "genome",
+        "objectives",
+        "status",
+        "reason",
+        "seed",
+        "seconds",
+    ]
     result = EvaluationResult((1, 0), {"macs": 3.0}, "ok", "", 7, 1.5)
     assert (result.genome, result.objectives, result.status) == ((1, 0), {"macs": 3.0}, "ok")
     assert (result.reason, result.seed, result.seconds) == ("", 7, 1.5)
@@ -97,8 +102,11 @@ def test_phase_space() -> None:
     assert len(parameters(space.mutate)) == 2
     assert len(parameters(space.violation)) == len(parameters(space.canonical)) == len(parameters(space.describe)) == 1
     assert list(parameters(space.build).items())[1:] == [
-        ("n_classes", 10), ("channels", None), ("in_channels", 3), ("normalization", None),
-    ]  # fmt: skip
+        ("n_classes", 10),
+        ("channels", None),
+        ("in_channels", 3),
+        ("normalization", None),
+    ]
     assert list(parameters(space.cost))[1:] == ["n_classes", "channels", "in_channels", "image_size"]
     genome = space.sample(2, np.random.default_rng(0))[1]
     assert space.cost(genome) == space.cost(genome, n_classes=10, channels=None, in_channels=3, image_size=32)
@@ -136,8 +144,11 @@ def test_attacks() -> None:
     assert FGSM().epsilon == BIM().epsilon == 8 / 255
     for attack in ATTACKS.values():
         assert list(parameters(attack().__call__).items()) == [
-            ("model", REQUIRED), ("images", REQUIRED), ("labels", REQUIRED), ("generator", None),
-        ]  # fmt: skip
+            ("model", REQUIRED),
+            ("images", REQUIRED),
+            ("labels", REQUIRED),
+            ("generator", None),
+        ]
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     images, labels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2])
     for attack in (FGSM(), BIM(), PGD()):
@@ -150,19 +161,29 @@ def test_attacks() -> None:
 
 def test_nas_problem() -> None:
     assert first(NASProblem, 4) == [
-        ("space", REQUIRED), ("evaluate", REQUIRED), ("objectives", ("clean_error", "macs")), ("seed", 0),
-    ]  # fmt: skip
+        ("space", REQUIRED),
+        ("evaluate", REQUIRED),
+        ("objectives", ("clean_error", "macs")),
+        ("seed", 0),
+    ]
 
 
 def test_evolve() -> None:
     assert first(evolve, 5) == [
-        ("space", REQUIRED), ("evaluate", REQUIRED), ("config", REQUIRED), ("executor", None), ("journal", None),
-    ]  # fmt: skip
+        ("space", REQUIRED),
+        ("evaluate", REQUIRED),
+        ("config", REQUIRED),
+        ("executor", None),
+        ("journal", None),
+    ]
     assert all(default is not REQUIRED for default in list(parameters(evolve).values())[3:])
     config = parameters(EvolutionConfig)
     assert {name: config[name] for name in ("population", "generations", "objectives", "seed")} == {
-        "population": 40, "generations": 20, "objectives": ("clean_error", "macs"), "seed": 0,
-    }  # fmt: skip
+        "population": 40,
+        "generations": 20,
+        "objectives": ("clean_error", "macs"),
+        "seed": 0,
+    }
     assert [field.name for field in fields(SearchState)] == ["generation", "genomes", "objectives", "rank"]
     assert parameters(LocalExecutor) == {}
     assert {"submit", "next_finished", "close"} <= set(dir(LocalExecutor))

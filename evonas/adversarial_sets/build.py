@@ -142,13 +142,20 @@ class _Builder:
         note = f"clean accuracy {facts['clean_accuracy']:.1%}"
         self.report(BuildProgress(target.name, "training", 0, 1, 1, 0, self.effort.seconds_left(), True, note))
         return network, Target(
-            name=target.name, width=target.width, depth=target.depth, params=self.costs[place].params,
-            macs=self.costs[place].macs, epochs=target.epochs, lr=training.lr, batch_size=training.batch_size,
-            train_images=len(plan.data.train), clean_accuracy=facts["clean_accuracy"],
+            name=target.name,
+            width=target.width,
+            depth=target.depth,
+            params=self.costs[place].params,
+            macs=self.costs[place].macs,
+            epochs=target.epochs,
+            lr=training.lr,
+            batch_size=training.batch_size,
+            train_images=len(plan.data.train),
+            clean_accuracy=facts["clean_accuracy"],
             adversarial_part_accuracy=facts["adversarial_part_accuracy"],
             recipe=f"SGD, momentum {training.momentum}, weight decay {training.weight_decay}, cosine, crop"
             f"{' and flip' if plan.data.flip else ''}, {training.precision}",
-        )  # fmt: skip
+        )
 
     def train(self, part: str, network: nn.Module, target: TargetSettings) -> Kept:
         started = time.monotonic()
@@ -177,24 +184,41 @@ class _Builder:
             found.append(kept)
             fooled, done = fooled + len(kept[1]["images"]), done + len(rows)
             self.effort.finish(cell.part(unit), kept[0]["seconds"])
-            self.report(BuildProgress(
-                cell.target, cell.attack, cell.threshold, done, len(self.chosen), fooled,
-                self.effort.seconds_left(), done == len(self.chosen),
-            ))  # fmt: skip
+            self.report(
+                BuildProgress(
+                    cell.target,
+                    cell.attack,
+                    cell.threshold,
+                    done,
+                    len(self.chosen),
+                    fooled,
+                    self.effort.seconds_left(),
+                    done == len(self.chosen),
+                )
+            )
         arrays = {name: np.concatenate([kept[1][name] for kept in found]) for name in ("images", "sources", "changes")}
         totals = {name: sum(kept[0][name] for kept in found) for name in ("tried", "evaluations", "seconds")}
         attack, changes = self.attack(cell), arrays["changes"]
         labels = self.plan.data.adversarial.labels[arrays["sources"]]
         return Cell(
-            target=cell.target, attack=cell.attack, threshold=cell.threshold,
+            target=cell.target,
+            attack=cell.attack,
+            threshold=cell.threshold,
             algorithm=attack.algorithm if isinstance(attack, ThresholdAttack) else "de",
-            population=attack.population, generations=attack.generations, successful=len(changes),
-            epsilon_used=float(changes.max(initial=0)), epsilon_mean=float(changes.mean()) if len(changes) else 0.0,
+            population=attack.population,
+            generations=attack.generations,
+            successful=len(changes),
+            epsilon_used=float(changes.max(initial=0)),
+            epsilon_mean=float(changes.mean()) if len(changes) else 0.0,
             **totals,
         ), Piece(
-            target=cell.place, attack=cell.attack, threshold=cell.threshold, images=arrays["images"], labels=labels,
+            target=cell.place,
+            attack=cell.attack,
+            threshold=cell.threshold,
+            images=arrays["images"],
+            labels=labels,
             sources=arrays["sources"],
-        )  # fmt: skip
+        )
 
     def attacked(self, cell: _CellPlan, network: nn.Module, unit: int) -> Kept:
         """One part of a cell: what succeeded, and how far each success is from its clean image."""
@@ -228,16 +252,32 @@ class _Builder:
         return Card(
             name=plan.name,
             data=CardData(
-                name=data.name, n_classes=data.n_classes, image_size=data.image_size, mean=data.mean,
-                deviation=data.deviation, train_images=len(data.train), adversarial_images=len(data.adversarial),
-                train_fingerprint=data.train.fingerprint, adversarial_fingerprint=data.adversarial.fingerprint,
+                name=data.name,
+                n_classes=data.n_classes,
+                image_size=data.image_size,
+                mean=data.mean,
+                deviation=data.deviation,
+                train_images=len(data.train),
+                adversarial_images=len(data.adversarial),
+                train_fingerprint=data.train.fingerprint,
+                adversarial_fingerprint=data.adversarial.fingerprint,
                 split_seed=plan.split_seed,
             ),
-            preset=plan.preset, seed=plan.seed, device=torch.device(plan.device).type, precision=plan.precision,
-            threads=plan.threads, targets=targets, cells=cells, images=contents["images"],
-            images_l0=contents["images_l0"], images_linf=contents["images_linf"], records=contents["records"],
-            sources=contents["sources"], versions=versions, created_by=f"evonas {versions['evonas']}",
-        )  # fmt: skip
+            preset=plan.preset,
+            seed=plan.seed,
+            device=torch.device(plan.device).type,
+            precision=plan.precision,
+            threads=plan.threads,
+            targets=targets,
+            cells=cells,
+            images=contents["images"],
+            images_l0=contents["images_l0"],
+            images_linf=contents["images_linf"],
+            records=contents["records"],
+            sources=contents["sources"],
+            versions=versions,
+            created_by=f"evonas {versions['evonas']}",
+        )
 
 
 def _changes(attack: str, clean: Tensor, images: Tensor) -> Tensor:

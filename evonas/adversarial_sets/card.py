@@ -125,9 +125,11 @@ class Cell(_Checked):
         limit = self.threshold / (1 if self.attack == "L0" else 255) + 1e-6  # measured in float32
         _require(self.epsilon_used <= limit, "Cell.epsilon_used", f"at most th={self.threshold}", self.epsilon_used)
         _require(
-            self.epsilon_mean <= self.epsilon_used + 1e-6, "Cell.epsilon_mean",
-            f"at most the largest, {self.epsilon_used}", self.epsilon_mean,
-        )  # fmt: skip
+            self.epsilon_mean <= self.epsilon_used + 1e-6,
+            "Cell.epsilon_mean",
+            f"at most the largest, {self.epsilon_used}",
+            self.epsilon_mean,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

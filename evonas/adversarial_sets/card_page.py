@@ -50,18 +50,18 @@ def _origin(card: Card) -> dict[str, str]:
     seeds = {"everything": card.seed, "split of the data": data.split_seed, **card.seeds}
     return {
         "images": f"{card.images} distinct, {card.images_l0} of them in L0 and {card.images_linf} in Linf; "
-                  f"{card.records} records",
+        f"{card.records} records",
         "sources": f"{card.sources} of the {data.adversarial_images} clean images in the adversarial part of "
-                   f"{data.name} (fingerprint {data.adversarial_fingerprint}); each record holds its image's index",
+        f"{data.name} (fingerprint {data.adversarial_fingerprint}); each record holds its image's index",
         "targets trained on": f"the train part, {data.train_images} images (fingerprint {data.train_fingerprint})",
         "pixels": f"3x{data.image_size}x{data.image_size}, 8 bit, {data.n_classes} classes; the targets' first layer "
-                  f"takes mean {', '.join(map(str, data.mean))} and deviation {', '.join(map(str, data.deviation))}",
+        f"takes mean {', '.join(map(str, data.mean))} and deviation {', '.join(map(str, data.deviation))}",
         "preset": card.preset,
         "computed on": f"{card.device} in {card.precision} with {card.threads} threads",
         "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
         "created by": card.created_by,
-    }  # fmt: skip
+    }
 
 
 def _table_one(card: Card, shown: Callable[[int, int], object]) -> str:
@@ -76,10 +76,15 @@ def _table_one(card: Card, shown: Callable[[int, int], object]) -> str:
             successful[place] += cell.successful
             tried[place] += cell.tried
     rows = [
-        [row, *(shown(successful[row, each], tried[row, each]) if (row, each) in tried else "–"
-                for each in (*columns, "Total"))]
+        [
+            row,
+            *(
+                shown(successful[row, each], tried[row, each]) if (row, each) in tried else "–"
+                for each in (*columns, "Total")
+            ),
+        ]
         for row in (*sorted(target.name for target in card.targets), "Total")
-    ]  # fmt: skip
+    ]
     return _markdown_table(["Target", *(f"{attack} {threshold}" for attack, threshold in columns), "Total"], rows)
 
 

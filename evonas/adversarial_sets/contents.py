@@ -15,8 +15,15 @@ from evonas.adversarial_sets.card import ATTACK_NAMES, Card
 from evonas.errors import DataError, UnknownNameError
 
 __all__ = [
-    "RECORD_COLUMNS", "TENSORS", "AdversarialSet", "Contents", "Piece", "assemble", "image_digests", "stored_bytes",
-]  # fmt: skip
+    "RECORD_COLUMNS",
+    "TENSORS",
+    "AdversarialSet",
+    "Contents",
+    "Piece",
+    "assemble",
+    "image_digests",
+    "stored_bytes",
+]
 
 Images = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -27,9 +34,12 @@ TENSORS = {"labels": "I64", "records": "I64", "source_index": "I64", "images": "
 
 _DTYPES = {"I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 _SHAPES: dict[str, tuple[int | str, ...]] = {
-    "labels": ("N",), "records": ("R", len(RECORD_COLUMNS)), "source_index": ("S",),
-    "images": ("N", 3, "H", "H"), "sources": ("S", 32),
-}  # fmt: skip
+    "labels": ("N",),
+    "records": ("R", len(RECORD_COLUMNS)),
+    "source_index": ("S",),
+    "images": ("N", 3, "H", "H"),
+    "sources": ("S", 32),
+}
 
 
 class Contents(NamedTuple):

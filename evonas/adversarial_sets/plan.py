@@ -41,11 +41,16 @@ class BuildPlan:
     def identity(self) -> dict[str, Any]:
         """The same identity gives the same images, on the CPU bit for bit."""
         return {
-            "train": self.data.train.fingerprint, "adversarial": self.data.adversarial.fingerprint,
-            "normalization": self.data.normalization, "settings": asdict(self.settings), "seed": self.seed,
-            "device": torch.device(self.device).type, "precision": self.precision, "threads": self.threads,
+            "train": self.data.train.fingerprint,
+            "adversarial": self.data.adversarial.fingerprint,
+            "normalization": self.data.normalization,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+            "precision": self.precision,
+            "threads": self.threads,
             "algorithms": ALGORITHMS,
-        }  # fmt: skip
+        }
 
     @property
     def name(self) -> str:

@@ -91,16 +91,21 @@ class SetSettings:
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
         """How a target is trained; weight decay and learning rate are ours, for the paper gives none."""
         return TrainingConfig(
-            epochs=target.epochs, batch_size=self.target_batch_size, lr=self.target_lr,
-            weight_decay=self.target_weight_decay, precision=precision,
-        )  # fmt: skip
+            epochs=target.epochs,
+            batch_size=self.target_batch_size,
+            lr=self.target_lr,
+            weight_decay=self.target_weight_decay,
+            precision=precision,
+        )
 
     def attack(self, attack: str, threshold: int, precision: Precision = "fp32") -> PixelAttack | ThresholdAttack:
         """The attack L0 or Linf at a threshold, with these budgets."""
         budget: dict[str, Any] = {
-            "threshold": threshold, "population": self.attack_population, "generations": self.attack_generations,
+            "threshold": threshold,
+            "population": self.attack_population,
+            "generations": self.attack_generations,
             "precision": precision,
-        }  # fmt: skip
+        }
         return PixelAttack(**budget) if attack == "L0" else ThresholdAttack(algorithm=self.linf_algorithm, **budget)
 
     def each_target(self) -> tuple[TargetSettings, ...]:

@@ -24,9 +24,13 @@ def build_target(target: TargetSettings, data: DeviceData, seed: int) -> nn.Modu
 
 
 def train_target(
-    network: nn.Module, target: TargetSettings, data: DeviceData, training: TrainingConfig, seed: int,
+    network: nn.Module,
+    target: TargetSettings,
+    data: DeviceData,
+    training: TrainingConfig,
+    seed: int,
     on_step: Callable[[int, int, str], None] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train in place on the train part; left in eval mode. DivergedError where the loss leaves the finite numbers."""
     generator = torch.Generator(data.device).manual_seed(derive_seed(seed, "target", target.name, "training"))
     train(network, data.train, data.augmentation, training, standard, generator, on_step)

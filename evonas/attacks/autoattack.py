@@ -98,9 +98,13 @@ class AutoAttack:
 
     def _ensemble(self, model: Float32Model, device: torch.device, n_classes: int, seed: int) -> Any:
         ensemble = library("pyautoattack").AutoAttack(
-            model, norm={"linf": "Linf", "l2": "L2"}[self.norm], eps=self.epsilon, version=self.version, seed=seed,
+            model,
+            norm={"linf": "Linf", "l2": "L2"}[self.norm],
+            eps=self.epsilon,
+            version=self.version,
+            seed=seed,
             device=device,
-        )  # fmt: skip
+        )
         ensemble.verbose = False
         ensemble.attacks_to_run = list(self.attacks_to_run)
         for part in (ensemble.apgd_targeted, ensemble.fab):

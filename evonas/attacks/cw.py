@@ -69,9 +69,13 @@ class CarliniWagnerL2:
 
     def _found(self, model: Float32Model, images: Tensor, labels: Tensor) -> Tensor:
         attack = library("foolbox").attacks.L2CarliniWagnerAttack(
-            binary_search_steps=self.binary_search_steps, steps=self.steps, stepsize=self.stepsize,
-            confidence=self.confidence, initial_const=self.initial_const, abort_early=self.abort_early,
-        )  # fmt: skip
+            binary_search_steps=self.binary_search_steps,
+            steps=self.steps,
+            stepsize=self.stepsize,
+            confidence=self.confidence,
+            initial_const=self.initial_const,
+            abort_early=self.abort_early,
+        )
         found: Tensor = attack.run(as_foolbox_model(model, images.device), images, labels)
         nothing = ~found.flatten(1).any(dim=1).view(-1, 1, 1, 1)  # foolbox returns black images there
         return torch.where(nothing, images, found)

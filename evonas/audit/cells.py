@@ -66,10 +66,15 @@ class CellRetraining:
     def identity(self) -> dict[str, Any]:
         """What the weights follow from, besides the genome."""
         return {
-            "space": self._space_identity, "data": self.data.fingerprint, "training": self.training.identity(),
-            "recipe": {"name": self.recipe.name, **asdict(self.recipe)}, "cutout": self.cutout, "seed": self.seed,
-            "device": torch.device(self.device).type, "threads": self.threads,
-        }  # fmt: skip
+            "space": self._space_identity,
+            "data": self.data.fingerprint,
+            "training": self.training.identity(),
+            "recipe": {"name": self.recipe.name, **asdict(self.recipe)},
+            "cutout": self.cutout,
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+        }
 
     def settings(self) -> dict[str, Any]:
         return {"channels": self.space.channels, "layers": self.space.layers, "epochs": self.training.epochs}
@@ -109,9 +114,11 @@ class CellRetraining:
             if not name.startswith(HEAD)
         }
         about = {
-            "space": self._space_identity, "genome": genome.tolist(), "n_classes": self.data.n_classes,
+            "space": self._space_identity,
+            "genome": genome.tolist(),
+            "n_classes": self.data.n_classes,
             "normalization": self.data.normalization,
-        }  # fmt: skip
+        }
         weights = safetensors.torch.save(tensors, {"evonas": json.dumps(about)})  # several have no stable order
         return weights, time.monotonic() - started
 
@@ -128,9 +135,14 @@ class CellRetraining:
     def _for_training(self, genome: Genome) -> DartsNetwork:
         space = self.space
         return DartsNetwork(
-            space.genotype(genome), space.channels, space.layers, self.data.n_classes,
-            auxiliary=self.recipe.auxiliary_weight > 0, normalization=self.data.normalization, stem=space.stem,
-        )  # fmt: skip
+            space.genotype(genome),
+            space.channels,
+            space.layers,
+            self.data.n_classes,
+            auxiliary=self.recipe.auxiliary_weight > 0,
+            normalization=self.data.normalization,
+            stem=space.stem,
+        )
 
     @property
     def _space_identity(self) -> dict[str, Any]:
@@ -162,8 +174,10 @@ class CellScoring:
         return {
             "attack": repr(self.attack),
             "others": None if others is None else {"name": others.name, "fingerprint": others.test.fingerprint},
-            "ratio": list(self.ratio), "test_limit": self.test_limit, "batch_size": self.batch_size,
-        }  # fmt: skip
+            "ratio": list(self.ratio),
+            "test_limit": self.test_limit,
+            "batch_size": self.batch_size,
+        }
 
     def test_part(self, data: Dataset, seed: int) -> Part:
         """The test images that are scored. DataError where the limit is below one image a class."""

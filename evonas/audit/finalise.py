@@ -99,11 +99,15 @@ class Finalising:
         if math.isinf(self.training.grad_clip):
             training["grad_clip"] = None  # JSON has no infinity
         return {
-            "space": self._space_identity, "data": self.data.fingerprint, "training": training,
-            "recipe": {"name": self.recipe.name, **asdict(self.recipe)}, "seed": self.seed,
+            "space": self._space_identity,
+            "data": self.data.fingerprint,
+            "training": training,
+            "recipe": {"name": self.recipe.name, **asdict(self.recipe)},
+            "seed": self.seed,
             "supernet": None if self.inherited is None else self.inherited.fingerprint,
-            "device": torch.device(self.device).type, "threads": self.threads,
-        }  # fmt: skip
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+        }
 
     def settings(self) -> dict[str, Any]:
         return {"mode": self.mode, "epochs": self.training.epochs}
@@ -133,9 +137,11 @@ class Finalising:
         train(network, data.train, data.augmentation, self.training, self.recipe, drawn, on_step)
         tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         about = {
-            "space": self._space_identity, "genome": genome.tolist(), "n_classes": self.data.n_classes,
+            "space": self._space_identity,
+            "genome": genome.tolist(),
+            "n_classes": self.data.n_classes,
             "normalization": None,
-        }  # fmt: skip
+        }
         weights = safetensors.torch.save(tensors, {"evonas": json.dumps(about)})  # several have no stable order
         return weights, time.monotonic() - started
 

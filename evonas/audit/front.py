@@ -88,12 +88,19 @@ class RetrainingWork:
         trained = self.records.find("trained", network.arch_id, network.training) or {}
         retraining, cost = network.retraining, network.retraining.cost(network.genome)
         return {
-            "configuration": network.configuration, "arch_id": network.arch_id, "status": found["status"],
-            **found.get("values", {}), "params": cost.params, "macs": cost.macs,
-            **retraining.settings(), "train_seconds": trained.get("seconds"), "seed": retraining.seed,
+            "configuration": network.configuration,
+            "arch_id": network.arch_id,
+            "status": found["status"],
+            **found.get("values", {}),
+            "params": cost.params,
+            "macs": cost.macs,
+            **retraining.settings(),
+            "train_seconds": trained.get("seconds"),
+            "seed": retraining.seed,
             "data": retraining.data.name,
-            "genome": " ".join(map(str, network.genome.tolist())), "reason": found.get("reason", ""),
-        }  # fmt: skip
+            "genome": " ".join(map(str, network.genome.tolist())),
+            "reason": found.get("reason", ""),
+        }
 
     def _recorded(self, network: FrontNetwork) -> dict[str, Any] | None:
         """Its scores, or that it failed."""

@@ -133,10 +133,14 @@ class Retraining:
     def identity(self) -> dict[str, Any]:
         """What the weights follow from, besides the genome."""
         return {
-            "space": self.space.identity(), "data": self.data.fingerprint, "training": self.training.identity(),
-            "recipe": self.recipe.__name__, "seed": self.seed, "device": torch.device(self.device).type,
+            "space": self.space.identity(),
+            "data": self.data.fingerprint,
+            "training": self.training.identity(),
+            "recipe": self.recipe.__name__,
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
             "threads": self.threads,
-        }  # fmt: skip
+        }
 
     def settings(self) -> dict[str, Any]:
         return {"channels": self.space.channels, "epochs": self.training.epochs}
@@ -159,9 +163,11 @@ class Retraining:
         candidate, seconds = prepare(genome, seed, report)
         tensors = {name: value.detach().cpu().contiguous() for name, value in candidate.network.state_dict().items()}
         about = {
-            "space": self.space.identity(), "genome": genome.tolist(), "n_classes": self.data.n_classes,
+            "space": self.space.identity(),
+            "genome": genome.tolist(),
+            "n_classes": self.data.n_classes,
             "normalization": self.data.normalization,
-        }  # fmt: skip
+        }
         return safetensors.torch.save(tensors, {"evonas": json.dumps(about)}), seconds  # several have no stable order
 
     def candidate(self, genome: Genome, weights: bytes) -> Candidate:

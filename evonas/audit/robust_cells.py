@@ -78,10 +78,12 @@ class RobustnessScoring:
         """What the scores follow from, besides the network."""
         return {
             "robustness": {column.name: repr(column.attack) for column in self.columns},
-            "certified_images": self.certified_images, "intermediate": self.intermediate,
+            "certified_images": self.certified_images,
+            "intermediate": self.intermediate,
             "radius_targets": self.targets,
-            "test_limit": self.test_limit, "batch_size": self.batch_size,
-        }  # fmt: skip
+            "test_limit": self.test_limit,
+            "batch_size": self.batch_size,
+        }
 
     def test_part(self, data: Dataset, seed: int) -> Part:
         """The test images that are attacked. DataError where the limit is below one image a class."""
@@ -111,9 +113,14 @@ class RobustnessScoring:
                 report(Progress(genes, done, total, "image", f"scoring {name}"))
                 one = random_targets(labels, candidate.data.n_classes, drawn) if self.targets == "random" else None
                 radii = certified_radius(
-                    candidate.network, images, labels, norm, intermediate=self.intermediate, clip=(0.0, 1.0),
+                    candidate.network,
+                    images,
+                    labels,
+                    norm,
+                    intermediate=self.intermediate,
+                    clip=(0.0, 1.0),
                     targets=one,
-                )  # fmt: skip
+                )
                 found.append(radii.double())
                 done += len(labels)
             values[name] = float(torch.cat(found).mean())

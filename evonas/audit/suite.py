@@ -32,39 +32,49 @@ BOUNDED_DEEPFOOL = DeepFool(epsilon=0.25, steps=50, overshoot=0.02)
 SUITE: dict[str, tuple[SuiteColumn, ...]] = {
     "pgd": (
         SuiteColumn(
-            "pgd_error", "PGD, L-inf epsilon 1/255, 10 steps of 0.25/255", WEAK_PGD,
+            "pgd_error",
+            "PGD, L-inf epsilon 1/255, 10 steps of 0.25/255",
+            WEAK_PGD,
             "the paper's weak 'epsilon = 1' (Fig. 5), read as 1/255; steps are ours; the last iterate counts",
         ),
     ),
     "fgsm": tuple(
         SuiteColumn(
-            f"fgsm_{epsilon}_error", f"FGSM, L-inf epsilon {epsilon}", FGSM(epsilon=epsilon),
+            f"fgsm_{epsilon}_error",
+            f"FGSM, L-inf epsilon {epsilon}",
+            FGSM(epsilon=epsilon),
             "the paper's epsilon, read on the [0, 1] scale",
         )
         for epsilon in (0.1, 0.2, 0.3)
     ),
     "bim": (
         SuiteColumn(
-            "bim_error", "BIM, L-inf epsilon 2/255, 3 steps of 1/255", SHORT_BIM,
+            "bim_error",
+            "BIM, L-inf epsilon 2/255, 3 steps of 1/255",
+            SHORT_BIM,
             "the paper gives no setting; steps of one grey level, min(epsilon + 4, 1.25 epsilon) of them, are Kurakin "
             "et al.'s (2017), and epsilon is ours",
         ),
     ),
     "cw": (
         SuiteColumn(
-            "cw_error", "C&W L2, c 1, 60 steps, no bound", SINGLE_CW,
+            "cw_error",
+            "C&W L2, c 1, 60 steps, no bound",
+            SINGLE_CW,
             "the paper gives no setting; without binary search and with few steps some images hold out, while the full "
             "attack succeeds on nearly all",
         ),
     ),
     "deepfool": (
         SuiteColumn(
-            "deepfool_error", "DeepFool, L2 epsilon 0.25, 50 steps", BOUNDED_DEEPFOOL,
+            "deepfool_error",
+            "DeepFool, L2 epsilon 0.25, 50 steps",
+            BOUNDED_DEEPFOOL,
             "the paper gives no setting; without a bound it fools every network, so that what it needs beyond 0.25 "
             "(a change of 1/255 of every value is 0.22) is cut off",
         ),
     ),
-}  # fmt: skip
+}
 """Name on the command line -> columns."""
 
 LIBRARIES = {"cw": "foolbox", "deepfool": "foolbox"}

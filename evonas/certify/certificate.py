@@ -13,9 +13,13 @@ from evonas.certify.rules import RULES
 from evonas.errors import ConfigurationError
 
 __all__ = [
-    "BoundsAndMargins", "bounds_and_margins", "certified_accuracy", "certified_radius", "margin_bounds",
+    "BoundsAndMargins",
+    "bounds_and_margins",
+    "certified_accuracy",
+    "certified_radius",
+    "margin_bounds",
     "random_targets",
-]  # fmt: skip
+]
 
 
 def margin_bounds(
@@ -114,9 +118,10 @@ def certified_radius(
             failed = torch.where(holds, failed, torch.minimum(failed, tried))
             middle = (held + failed) / 2
             tried = torch.where(
-                holds, torch.minimum(tried + 1, _finite(middle, math.inf)),
+                holds,
+                torch.minimum(tried + 1, _finite(middle, math.inf)),
                 torch.maximum(tried - 1, _finite(middle, -math.inf)),
-            )  # fmt: skip
+            )
         return torch.where(right, held.exp(), 0.0).to(images.dtype)
 
 

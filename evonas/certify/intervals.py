@@ -44,9 +44,7 @@ def interval_bounds(
 
 def without_nan(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds that overflowed say nothing: minus infinity below, infinity above."""
-    return (
-        torch.where(lower.isnan(), -torch.inf, lower), torch.where(upper.isnan(), torch.inf, upper)
-    )  # fmt: skip
+    return (torch.where(lower.isnan(), -torch.inf, lower), torch.where(upper.isnan(), torch.inf, upper))
 
 
 Tighten = Callable[[int, Mapping[int, Box]], Mapping[int, Box]]

@@ -97,9 +97,7 @@ class MaxPool(_Everything):
 
     def overlapped(self, windows: Tensor) -> Tensor:
         """(N, C, k, L) -> (N, C, H, W): sums over the windows that hold a value."""
-        return functional.fold(
-            windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride
-        )  # fmt: skip
+        return functional.fold(windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride)
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,4 +188,3 @@ class Bounded:
 
 def _numel(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
-

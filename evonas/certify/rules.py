@@ -122,14 +122,28 @@ def _broadcast(call: Call, a: Recorded, b: Recorded) -> tuple[Recorded, Recorded
     )
 
 
-RULES: dict[str, Rule] = MOVES | LAYERS | {
-    "add": _add, "addcmul": _addcmul, "clamp": _clamp, "clamp_max": _clamp, "clamp_min": _clamp, "div": _div,
-    "hardsigmoid": partial(_elementwise, Bent(functional.hardsigmoid, (-3.0, 3.0))),
-    "hardswish": partial(_elementwise, HardSwish()), "hardtanh": _hardtanh, "leaky_relu": _leaky, "mul": _mul,
-    "neg": _neg, "relu": partial(_elementwise, ReLU()),
-    "relu6": partial(_elementwise, Bent(functional.relu6, (0.0, 6.0))), "rsub": _rsub,
-    "sigmoid": partial(_elementwise, SShaped(torch.sigmoid, lambda value: value * (1 - value))),
-    "sub": partial(_add, sign=-1),
-    "tanh": partial(_elementwise, SShaped(torch.tanh, lambda value: 1 - value * value)),
-}  # fmt: skip
+RULES: dict[str, Rule] = (
+    MOVES
+    | LAYERS
+    | {
+        "add": _add,
+        "addcmul": _addcmul,
+        "clamp": _clamp,
+        "clamp_max": _clamp,
+        "clamp_min": _clamp,
+        "div": _div,
+        "hardsigmoid": partial(_elementwise, Bent(functional.hardsigmoid, (-3.0, 3.0))),
+        "hardswish": partial(_elementwise, HardSwish()),
+        "hardtanh": _hardtanh,
+        "leaky_relu": _leaky,
+        "mul": _mul,
+        "neg": _neg,
+        "relu": partial(_elementwise, ReLU()),
+        "relu6": partial(_elementwise, Bent(functional.relu6, (0.0, 6.0))),
+        "rsub": _rsub,
+        "sigmoid": partial(_elementwise, SShaped(torch.sigmoid, lambda value: value * (1 - value))),
+        "sub": partial(_add, sign=-1),
+        "tanh": partial(_elementwise, SShaped(torch.tanh, lambda value: 1 - value * value)),
+    }
+)
 """Name of torch's operation -> what records it. Everything else is refused."""

@@ -24,9 +24,14 @@ def _convolution(call: Call) -> Recorded:
     batch_apart(call, value)
     stride, padding, dilation = (pair(given[name]) for name in ("stride", "padding", "dilation"))
     conv = windows.Conv(
-        weight=weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=given["groups"],
+        weight=weight,
+        bias=bias,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=given["groups"],
         size=pair(value.shape[2:]),
-    )  # fmt: skip
+    )
     return call.add(conv, [value], shape_of(conv, [value]))
 
 
@@ -67,9 +72,7 @@ def _matrix(call: Call, value: Any, weight: Any, bias: Tensor | None) -> Recorde
     if not isinstance(value, Recorded) or isinstance(weight, Recorded):
         raise call.unsupported("a matrix product that mixes images of a batch")
     node = call.node(value)
-    made = call.add(
-        affine.Linear(weight=weight, bias=bias), [value], (BATCH, *node.shape[:-1], weight.shape[1])
-    )  # fmt: skip
+    made = call.add(affine.Linear(weight=weight, bias=bias), [value], (BATCH, *node.shape[:-1], weight.shape[1]))
     return call.recorder.seen_as(made, made.node, (len(value), weight.shape[1]))
 
 
@@ -86,13 +89,22 @@ def _avg_pool(call: Call) -> Recorded:
     batch_apart(call, value)
     kernel, stride, padding = pair(given["kernel_size"]), pair(given["stride"]), pair(given["padding"])
     pool = windows.AvgPool(
-        kernel=kernel, stride=stride or kernel, padding=padding, counts_padding=given["count_include_pad"],
-        divisor=given["divisor_override"], channels=value.shape[1], size=pair(value.shape[2:]),
-    )  # fmt: skip
+        kernel=kernel,
+        stride=stride or kernel,
+        padding=padding,
+        counts_padding=given["count_include_pad"],
+        divisor=given["divisor_override"],
+        channels=value.shape[1],
+        size=pair(value.shape[2:]),
+    )
     shape = shape_of(pool, [value])
-    if given["ceil_mode"] and functional.avg_pool2d(
-        torch.empty(1, 1, *value.shape[2:], device="meta"), kernel, stride or kernel, padding, True
-    ).shape[2:] != shape[2:]:  # fmt: skip
+    if (
+        given["ceil_mode"]
+        and functional.avg_pool2d(
+            torch.empty(1, 1, *value.shape[2:], device="meta"), kernel, stride or kernel, padding, True
+        ).shape[2:]
+        != shape[2:]
+    ):
         raise call.unsupported("ceil_mode")
     return call.add(pool, [value], shape)
 
@@ -104,9 +116,13 @@ def _adaptive_avg_pool(call: Call) -> Recorded:
         raise call.unsupported(f"windows of different sizes, from {tuple(sizes)} to {tuple(out)}")
     kernel = tuple(size // wanted for size, wanted in zip(sizes, out, strict=True))
     call.arguments |= {
-        "kernel_size": kernel, "stride": kernel, "padding": (0, 0), "count_include_pad": True,
-        "divisor_override": None, "ceil_mode": False,
-    }  # fmt: skip
+        "kernel_size": kernel,
+        "stride": kernel,
+        "padding": (0, 0),
+        "count_include_pad": True,
+        "divisor_override": None,
+        "ceil_mode": False,
+    }
     return _avg_pool(call)
 
 
@@ -141,9 +157,18 @@ def _softmax(call: Call) -> Recorded:
 
 
 LAYERS: dict[str, Rule] = {
-    "_adaptive_avg_pool2d": _adaptive_avg_pool, "_native_batch_norm_legit_no_training": _batch_norm,
-    "_softmax": _softmax, "addmm": _addmm, "avg_pool2d": _avg_pool, "bmm": _bmm, "convolution": _convolution,
-    "cudnn_batch_norm": _batch_norm, "max_pool2d_with_indices": _max_pool, "mean": partial(_sum, mean=True),
-    "mm": _mm, "native_batch_norm": _batch_norm, "sum": partial(_sum, mean=False),
-}  # fmt: skip
+    "_adaptive_avg_pool2d": _adaptive_avg_pool,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_softmax": _softmax,
+    "addmm": _addmm,
+    "avg_pool2d": _avg_pool,
+    "bmm": _bmm,
+    "convolution": _convolution,
+    "cudnn_batch_norm": _batch_norm,
+    "max_pool2d_with_indices": _max_pool,
+    "mean": partial(_sum, mean=True),
+    "mm": _mm,
+    "native_batch_norm": _batch_norm,
+    "sum": partial(_sum, mean=False),
+}
 """Name of torch's operation -> what records it."""

@@ -89,9 +89,14 @@ class AvgPool(Affine):
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         ones = outputs.new_ones(self.channels, 1, *self.kernel)
         as_sum = Conv(
-            weight=ones, bias=None, stride=self.stride, padding=self.padding, dilation=(1, 1), groups=self.channels,
+            weight=ones,
+            bias=None,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=(1, 1),
+            groups=self.channels,
             size=self.size,
-        )  # fmt: skip
+        )
         return as_sum.transpose(outputs / self._counts(outputs))
 
     def _counts(self, like: Tensor) -> Tensor:

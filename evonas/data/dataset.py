@@ -161,9 +161,16 @@ def split(source: ImageSource, rng: np.random.Generator) -> Dataset:
     if mean is None or deviation is None:
         mean, deviation = _moments(train.images)
     return Dataset(
-        name=source.name, n_classes=n_classes, train=train, validation=validation, adversarial=adversarial, test=test,
-        mean=mean, deviation=deviation, flip=source.flip,
-    )  # fmt: skip
+        name=source.name,
+        n_classes=n_classes,
+        train=train,
+        validation=validation,
+        adversarial=adversarial,
+        test=test,
+        mean=mean,
+        deviation=deviation,
+        flip=source.flip,
+    )
 
 
 def _moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -61,10 +61,13 @@ def torchvision_module() -> Any:
 def training_transform(size: int) -> Transform:
     """DARTS's on ImageNet: a random part of the image at `size`, mirrored or not, its colours changed a little."""
     v2 = torchvision_module().transforms.v2
-    made: Transform = v2.Compose([
-        v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(),
-        v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
-    ])  # fmt: skip
+    made: Transform = v2.Compose(
+        [
+            v2.RandomResizedCrop(size),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
+        ]
+    )
     return made
 
 
@@ -108,9 +111,13 @@ class FilePart:
     def _read(self, transform: Transform, order: list[list[int]], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         cuda = self.device.type == "cuda"
         loader: DataLoader[Any] = DataLoader(
-            _Decoded(self.files, transform, seed), batch_sampler=order, num_workers=self.workers, collate_fn=_collated,
-            pin_memory=cuda, generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's own
-        )  # fmt: skip
+            _Decoded(self.files, transform, seed),
+            batch_sampler=order,
+            num_workers=self.workers,
+            collate_fn=_collated,
+            pin_memory=cuda,
+            generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's own
+        )
         for batch in loader:
             if isinstance(batch, str):
                 raise DataError(batch)

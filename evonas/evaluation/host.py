@@ -10,8 +10,11 @@ from evonas.errors import ConfigurationError
 __all__ = ["TorchHost", "out_of_memory"]
 
 SAID_WITHOUT_A_TYPE = (
-    "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
-)  # fmt: skip
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 """What torch says in a plain RuntimeError where memory is used up."""
 
 

@@ -70,13 +70,22 @@ class TrainFromScratch:
                 report(Progress(genes, done, total, "step", note))
 
             train(
-                network, data.train, data.augmentation, replace(self.training, precision=precision), self.recipe,
-                torch.Generator(device).manual_seed(derive_seed(seed, "training")), on_step,
-            )  # fmt: skip
+                network,
+                data.train,
+                data.augmentation,
+                replace(self.training, precision=precision),
+                self.recipe,
+                torch.Generator(device).manual_seed(derive_seed(seed, "training")),
+                on_step,
+            )
             candidate = Candidate(
-                network, genome, self.space, data, self.space.cost(genome, data.n_classes),
+                network,
+                genome,
+                self.space,
+                data,
+                self.space.cost(genome, data.n_classes),
                 torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
-            )  # fmt: skip
+            )
             return candidate, time.monotonic() - started
 
         return prepare

@@ -122,9 +122,13 @@ class SliceSupernet:
             images = (images for images, _ in batches(part, self.recalibration_batch_size))
             recalibrate(network, islice(images, self.recalibration_batches))
             candidate = Candidate(
-                network, genome, self.space, data, self.space.cost(genome, data.n_classes),
+                network,
+                genome,
+                self.space,
+                data,
+                self.space.cost(genome, data.n_classes),
                 torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
-            )  # fmt: skip
+            )
             return candidate, time.monotonic() - started
 
         return prepare

@@ -152,9 +152,11 @@ class Architecture(nn.Module):
     def forward(self) -> Mixture:
         """Softmax over the operations of each edge, and over the edges into each node."""
         return Mixture(
-            self.alpha_normal.softmax(dim=1), self.alpha_reduce.softmax(dim=1),
-            self._shares(self.beta_normal), self._shares(self.beta_reduce),
-        )  # fmt: skip
+            self.alpha_normal.softmax(dim=1),
+            self.alpha_reduce.softmax(dim=1),
+            self._shares(self.beta_normal),
+            self._shares(self.beta_reduce),
+        )
 
     def probabilities(self) -> Tensor:
         """(2, edges, 8) softmax over the operations of each edge; 0 where it does not hold one."""

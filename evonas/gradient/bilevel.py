@@ -136,9 +136,12 @@ def _step(
 
 
 def _finite_products(
-    train_loss: Loss, slopes: Sequence[Optional], weights: Sequence[Tensor], architecture: Sequence[Tensor],
+    train_loss: Loss,
+    slopes: Sequence[Optional],
+    weights: Sequence[Tensor],
+    architecture: Sequence[Tensor],
     before: Sequence[Tensor],
-) -> list[Tensor]:  # fmt: skip
+) -> list[Tensor]:
     """(n,) for each v: d/dalpha of <dL_train/dtheta, v>, by a central difference of dL_train/dalpha."""
     products = []
     for slope in slopes:
@@ -161,9 +164,12 @@ def _finite_products(
 
 
 def _exact_products(
-    train_loss: Loss, slopes: Sequence[Optional], weights: Sequence[Tensor], architecture: Sequence[Tensor],
+    train_loss: Loss,
+    slopes: Sequence[Optional],
+    weights: Sequence[Tensor],
+    architecture: Sequence[Tensor],
     before: Sequence[Tensor],
-) -> list[Tensor]:  # fmt: skip
+) -> list[Tensor]:
     """(n,) for each v: d/dalpha of <dL_train/dtheta, v>, differentiated twice."""
     products = []
     if not any(along is not None for slope in slopes for along in slope):

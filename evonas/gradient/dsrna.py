@@ -37,8 +37,13 @@ def dsrna(base: Method | None = None, metric: BoundLoss | JacobianLoss | None = 
     base, metric = base or pcdarts(), metric or BoundLoss()
     schedule = choose(SCHEDULES, metric.name, "metric of robustness")
     config = replace(
-        base.config, search_momentum=0.9, search_weight_decay=3e-4, search_lr_min=0.0, alpha_betas=(0.5, 0.999),
-        alpha_weight_decay=3e-4, **schedule,
-    )  # fmt: skip
+        base.config,
+        search_momentum=0.9,
+        search_weight_decay=3e-4,
+        search_lr_min=0.0,
+        alpha_betas=(0.5, 0.999),
+        alpha_weight_decay=3e-4,
+        **schedule,
+    )
     name = f"dsrna-{metric.name}" if base.name == "pcdarts" else f"dsrna-{metric.name}-{base.name}"
     return replace(base, name=name, config=config, upper=(Sum((metric, CrossEntropy())),))

@@ -71,11 +71,14 @@ def e2rnas_v2(
         _on(base, "e2rnas-v2"),
         lower=Sum((train, OodLoss())) if ood_below else train,
         upper=(
-            CrossEntropy(), OodLoss(), AdversarialLoss(epsilon=epsilon), replace(counted, kind="params", limit=limit),
+            CrossEntropy(),
+            OodLoss(),
+            AdversarialLoss(epsilon=epsilon),
+            replace(counted, kind="params", limit=limit),
             replace(counted, kind="flops", limit=flops_limit),
         ),
         combine=combine,
-    )  # fmt: skip
+    )
 
 
 def _on(base: Method, name: str) -> Method:

@@ -125,10 +125,17 @@ class Levels:
                 return direct_gradient(uppers, self.weights, self.alphas, buffers)
             attacked = self._prepared(method.lower, below, self._drawn)  # once, so that the lower loss stays the same
             return unrolled_gradient(
-                partial(value, method.lower, attacked, len(uppers), attack=False), uppers, self.weights, self.alphas,
-                self.rate, momentum_buffers_of(self.sgd, self.weights), config.search_momentum,
-                config.search_weight_decay, config.hessian, buffers,
-            )  # fmt: skip
+                partial(value, method.lower, attacked, len(uppers), attack=False),
+                uppers,
+                self.weights,
+                self.alphas,
+                self.rate,
+                momentum_buffers_of(self.sgd, self.weights),
+                config.search_momentum,
+                config.search_weight_decay,
+                config.hessian,
+                buffers,
+            )
         finally:
             self.supernet.generator = self._drawn
 
@@ -147,8 +154,11 @@ class Levels:
         with untouched(self.supernet):
             return worst_mixture(
                 lambda near: functional.cross_entropy(self._forward(near)(batch.images).float(), batch.labels),
-                mixture, self.perturbed, self.method.perturbation.steps, self._drawn,
-            )  # fmt: skip
+                mixture,
+                self.perturbed,
+                self.method.perturbation.steps,
+                self._drawn,
+            )
 
     def _forward(self, mixture: Mixture) -> SupernetForward:
         return SupernetForward(self.supernet, mixture, self.precision)

@@ -203,11 +203,19 @@ class Method:
         perturbed = {} if self.perturbation is None else {"perturbation": described(self.perturbation)}
         counted = {} if self.counted is None else {"counted": described(self.counted)}
         return {
-            "name": self.name, "stages": stages, "bilevel": asdict(self.config), "partial": self.partial,
-            "edge_normalisation": self.edge_normalisation, "nodes": self.nodes, "max_skips": self.max_skips,
-            "lower": described(self.lower), "upper": {loss.name: described(loss) for loss in self.upper},
-            "combine": described(self.combine), **perturbed, **counted,
-        }  # fmt: skip
+            "name": self.name,
+            "stages": stages,
+            "bilevel": asdict(self.config),
+            "partial": self.partial,
+            "edge_normalisation": self.edge_normalisation,
+            "nodes": self.nodes,
+            "max_skips": self.max_skips,
+            "lower": described(self.lower),
+            "upper": {loss.name: described(loss) for loss in self.upper},
+            "combine": described(self.combine),
+            **perturbed,
+            **counted,
+        }
 
 
 def described(part: Any) -> dict[str, Any]:

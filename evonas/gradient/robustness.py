@@ -116,8 +116,11 @@ class BoundLoss:
 
     def __post_init__(self) -> None:
         _check(self.gamma, self.norm, self.images)
-        for name, known in (("relaxation", ("adaptive", "same_slope")), ("intermediate", ("interval", "linear")),
-                            ("quantity", ("margin", "output"))):  # fmt: skip
+        for name, known in (
+            ("relaxation", ("adaptive", "same_slope")),
+            ("intermediate", ("interval", "linear")),
+            ("quantity", ("margin", "output")),
+        ):
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"expected {name} {' or '.join(known)}, got {getattr(self, name)!r}")
 
@@ -126,9 +129,7 @@ class BoundLoss:
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         images, labels = batch.images[: self.images], batch.labels[: self.images]
-        how: dict[str, Any] = {
-            "norm": self.norm, "relaxation": self.relaxation, "intermediate": self.intermediate
-        }  # fmt: skip
+        how: dict[str, Any] = {"norm": self.norm, "relaxation": self.relaxation, "intermediate": self.intermediate}
         with settled(forward) as network:
             bounds = bounds_and_margins(network, images, labels, batch.epsilon, **how)
         bound = bounds.lower.mean() if self.quantity == "output" else bounds.margins.amin(dim=1).mean()

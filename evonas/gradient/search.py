@@ -54,9 +54,7 @@ class SearchData:
 def halves(part: DevicePart, portion: float) -> tuple[DevicePart, DevicePart]:
     """The first images of a part, so large a share of it, and the rest (DARTS: by index)."""
     cut = math.floor(portion * len(part))
-    return (
-        DevicePart.of(part.images[:cut], part.labels[:cut]), DevicePart.of(part.images[cut:], part.labels[cut:])
-    )  # fmt: skip
+    return (DevicePart.of(part.images[:cut], part.labels[:cut]), DevicePart.of(part.images[cut:], part.labels[cut:]))
 
 
 class GradientSearch:
@@ -145,9 +143,7 @@ class GradientSearch:
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` goes on from."""
-        return {
-            "epoch": self.epoch, "operations": self._operations, "history": self.history, **self.levels.state()
-        }  # fmt: skip
+        return {"epoch": self.epoch, "operations": self._operations, "history": self.history, **self.levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -163,9 +159,14 @@ class GradientSearch:
         stage = method.stages[number]
         self._operations = operations
         plan = SupernetPlan(
-            channels=stage.channels, layers=stage.layers, nodes=method.nodes, n_classes=self.data.n_classes,
-            partial=method.partial, edge_normalisation=method.edge_normalisation, operations=operations,
-        )  # fmt: skip
+            channels=stage.channels,
+            layers=stage.layers,
+            nodes=method.nodes,
+            n_classes=self.data.n_classes,
+            partial=method.partial,
+            edge_normalisation=method.edge_normalisation,
+            operations=operations,
+        )
         made = seeded(
             lambda: DartsSupernet(plan, self.data.normalization), derive_seed(self.seed, "supernet weights", number)
         )
@@ -183,9 +184,7 @@ class GradientSearch:
         order = self._generator("below")
         for images, labels in training_batches(data.below, size, data.augmentation, order):
             above_images, above_labels = next(upper)
-            yield (
-                Batch(images, labels, next(others[0])[0]), Batch(above_images, above_labels, next(others[1])[0])
-            )  # fmt: skip
+            yield (Batch(images, labels, next(others[0])[0]), Batch(above_images, above_labels, next(others[1])[0]))
 
     def _endless(self, part: DevicePart | None, purpose: str) -> Iterator[tuple[Any, Any]]:
         while part is None:

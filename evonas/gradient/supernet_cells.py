@@ -84,11 +84,14 @@ class MixedCell(nn.Module):
         self.preprocess1 = ReluConvBN(place.last, place.channels, 1, 1, 0, affine=False)
         self.edges = nn.ModuleList(
             nn.ModuleDict(
-                {name: operation(name, self.channels, self._stride(source), affine=False)
-                 for name in names if name != "none"}
+                {
+                    name: operation(name, self.channels, self._stride(source), affine=False)
+                    for name in names
+                    if name != "none"
+                }
             )
             for names, source in zip(self.held, self.sources, strict=True)
-        )  # fmt: skip
+        )
         self.pool_norms = nn.ModuleList(
             nn.ModuleDict({pool: nn.BatchNorm2d(self.channels, affine=False) for pool in self._pools(state)})
             for state in range(max(self.sources) + 1)
@@ -96,9 +99,13 @@ class MixedCell(nn.Module):
         """Of every state, for all edges that pool it: their statistics are the same."""
 
     def forward(
-        self, before_last: Tensor, last: Tensor, weights: Tensor, edge_weights: Tensor | None = None,
+        self,
+        before_last: Tensor,
+        last: Tensor,
+        weights: Tensor,
+        edge_weights: Tensor | None = None,
         dropout: SkipDropout | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """(B, nodes C, H, W), before ReLU.
 
         Args:

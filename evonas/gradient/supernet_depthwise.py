@@ -79,7 +79,7 @@ def _of_weight(maps: Tensor, gradient: Tensor, kernel: int, stride: int, padding
     kernels = gradient.contiguous().view(n * channels, 1, *gradient.shape[2:])
     convolved = functional.conv2d(
         maps.contiguous().view(1, n * channels, height, width), kernels, None, dilation, padding, stride, n * channels
-    )  # fmt: skip
+    )
     return convolved.view(n, channels, 1, *convolved.shape[2:])[..., :kernel, :kernel].sum(0)
 
 
@@ -91,14 +91,28 @@ def _three_columns(
 
 
 def _backward(
-    gradient: Tensor, maps: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int,
+    gradient: Tensor,
+    maps: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
     of_weight: bool = False,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """torch's own: the gradient of maps, or that of the weight."""
     found: tuple[Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        gradient, maps, weight, None, (stride, stride), padding, (dilation, dilation), False, (0, 0), len(weight),
+        gradient,
+        maps,
+        weight,
+        None,
+        (stride, stride),
+        padding,
+        (dilation, dilation),
+        False,
+        (0, 0),
+        len(weight),
         (not of_weight, of_weight, False),
-    )[:2]  # fmt: skip
+    )[:2]
     return found
 
 

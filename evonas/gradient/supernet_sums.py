@@ -57,9 +57,7 @@ def add_up(terms: Sequence[Term]) -> Tensor:
             and not torch.is_autocast_enabled("cpu")
         )
         inputs = _Normalised(list(maps), list(scales), list(weights))
-        parts.append(
-            _NormalisedSum.apply(norms, *maps, *scales, *weights) if fast else _layer_by_layer(inputs, norms)
-        )  # fmt: skip
+        parts.append(_NormalisedSum.apply(norms, *maps, *scales, *weights) if fast else _layer_by_layer(inputs, norms))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -146,7 +144,7 @@ class _NormalisedSum(Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         gradients = _gradients(
             gradient, inputs, torch.stack(found[::2]), torch.stack(found[1::2]), _Normalised.of(needed)
-        )  # fmt: skip
+        )
         return (None, *gradients.maps, *gradients.scales, *gradients.weights)
 
 
@@ -157,9 +155,7 @@ def _statistics(norm: nn.BatchNorm2d, maps: Tensor, width: int) -> tuple[Tensor,
     """
     n, channels = maps.shape
     columns = maps.reshape(-1, width * channels, 1, 1)
-    means, variances = (
-        each.view(width, channels) for each in torch.batch_norm_update_stats(columns, None, None, 0.0)
-    )  # fmt: skip
+    means, variances = (each.view(width, channels) for each in torch.batch_norm_update_stats(columns, None, None, 0.0))
     mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)

@@ -207,8 +207,14 @@ def _auxiliary_head(stem: str, channels: int, n_classes: int) -> nn.Sequential:
     """
     small = stem == "cifar"
     return nn.Sequential(
-        nn.ReLU(), nn.AvgPool2d(5, 3 if small else 2, count_include_pad=False),
-        nn.Conv2d(channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True),
-        nn.Conv2d(128, 768, 2, bias=False), *([nn.BatchNorm2d(768)] if small else []), nn.ReLU(inplace=True),
-        nn.Flatten(), nn.Linear(768, n_classes),
-    )  # fmt: skip
+        nn.ReLU(),
+        nn.AvgPool2d(5, 3 if small else 2, count_include_pad=False),
+        nn.Conv2d(channels, 128, 1, bias=False),
+        nn.BatchNorm2d(128),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(128, 768, 2, bias=False),
+        *([nn.BatchNorm2d(768)] if small else []),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(768, n_classes),
+    )

@@ -54,9 +54,11 @@ class SepConv(nn.Sequential):
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
         padding = kernel // 2
         super().__init__(
-            nn.ReLU(), *_depthwise_pointwise(channels, kernel, stride, padding, 1, affine),
-            nn.ReLU(inplace=True), *_depthwise_pointwise(channels, kernel, 1, padding, 1, affine),
-        )  # fmt: skip
+            nn.ReLU(),
+            *_depthwise_pointwise(channels, kernel, stride, padding, 1, affine),
+            nn.ReLU(inplace=True),
+            *_depthwise_pointwise(channels, kernel, 1, padding, 1, affine),
+        )
 
 
 class DilConv(nn.Sequential):

@@ -146,9 +146,12 @@ class _Excite(nn.Module):
         super().__init__()
         hidden = _divisible(channels / 4)
         self.scale = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, channels, 1), nn.Hardsigmoid(),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Hardsigmoid(),
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         scale: Tensor = self.scale(maps)
@@ -188,9 +191,15 @@ class MobileNetV3(_Network):
             before = _divisible(row.channels * width)
         last, features = 6 * before, _divisible(1280 * width)
         self.body = nn.Sequential(
-            *layers, *_conv(before, last, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Linear(last, features), nn.Hardswish(), nn.Linear(features, n_classes),
-        )  # fmt: skip
+            *layers,
+            *_conv(before, last, 1),
+            nn.Hardswish(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(last, features),
+            nn.Hardswish(),
+            nn.Linear(features, n_classes),
+        )
 
 
 def _conv(before: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:

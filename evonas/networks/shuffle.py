@@ -37,9 +37,11 @@ class BlockKind(NamedTuple):
 
 BLOCKS: tuple[BlockKind, ...] = (
     *(BlockKind(main, kernel, added) for added in ("", "NE", "NG") for main in ("S", "SX") for kernel in (3, 5, 7)),
-    BlockKind("", 0, "NE", True), BlockKind("", 0, "NE", False),
-    BlockKind("", 0, "NG", True), BlockKind("", 0, "NG", False),
-)  # fmt: skip
+    BlockKind("", 0, "NE", True),
+    BlockKind("", 0, "NE", False),
+    BlockKind("", 0, "NG", True),
+    BlockKind("", 0, "NG", False),
+)
 """Choices 0 to 21 (Table VII): 0-5 tiny, 6-17 tiny robust, 18-21 pure robust."""
 
 
@@ -94,9 +96,12 @@ class SqueezeExcite(nn.Sequential):
     def __init__(self, channels: int) -> None:
         hidden = squeezed(channels)
         super().__init__(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, channels, 1), nn.Hardsigmoid(),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Hardsigmoid(),
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         scale = maps
@@ -151,12 +156,20 @@ class ShuffleBlock(nn.Module):
             raise ValueError(f"expected a block with a branch where the stride is 2, got {kind.name}")
         parts: list[nn.Module] = []
         if kind.main == "S":
-            parts += [*_pointwise(inside, unit.mid), *_depthwise(unit.mid, kind.kernel, place.stride),
-                      *_pointwise(unit.mid, branch)]  # fmt: skip
+            parts += [
+                *_pointwise(inside, unit.mid),
+                *_depthwise(unit.mid, kind.kernel, place.stride),
+                *_pointwise(unit.mid, branch),
+            ]
         elif kind.main == "SX":
-            parts += [*_depthwise(inside, kind.kernel, place.stride), *_pointwise(inside, unit.mid),
-                      *_depthwise(unit.mid, kind.kernel, 1), *_pointwise(unit.mid, unit.mid),
-                      *_depthwise(unit.mid, kind.kernel, 1), *_pointwise(unit.mid, branch)]  # fmt: skip
+            parts += [
+                *_depthwise(inside, kind.kernel, place.stride),
+                *_pointwise(inside, unit.mid),
+                *_depthwise(unit.mid, kind.kernel, 1),
+                *_pointwise(unit.mid, unit.mid),
+                *_depthwise(unit.mid, kind.kernel, 1),
+                *_pointwise(unit.mid, branch),
+            ]
         if kind.non_local:
             inter = branch // 2 if kind.main else unit.mid
             parts.append(NonLocal(branch, inter, kind.non_local == "NE", kind.batch_norm))
@@ -211,9 +224,14 @@ def head(plan: ShufflePlan, n_classes: int) -> nn.Sequential:
     """From the last stage's maps to logits."""
     width, (wide, features) = plan.stages[-1][0], plan.head
     return nn.Sequential(
-        *_pointwise(width, wide), nn.AdaptiveAvgPool2d(1), SqueezeExcite(wide),
-        nn.Conv2d(wide, features, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(features, n_classes),
-    )  # fmt: skip
+        *_pointwise(width, wide),
+        nn.AdaptiveAvgPool2d(1),
+        SqueezeExcite(wide),
+        nn.Conv2d(wide, features, 1),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(features, n_classes),
+    )
 
 
 def _pointwise(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:

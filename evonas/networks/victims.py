@@ -76,13 +76,19 @@ class LeNet(_Victim):
         super().__init__(n_classes, width, normalization, in_channels)
         first, second, third, fourth = (scaled(channels, width) for channels in (6, 16, 120, 84))
         self.body = nn.Sequential(
-            nn.Conv2d(in_channels, first, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),  # 14x14
-            nn.Conv2d(first, second, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),  # 5x5
+            nn.Conv2d(in_channels, first, 5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),  # 14x14
+            nn.Conv2d(first, second, 5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),  # 5x5
             nn.Flatten(),
-            nn.Linear(second * 5 * 5, third), nn.ReLU(inplace=True),
-            nn.Linear(third, fourth), nn.ReLU(inplace=True),
+            nn.Linear(second * 5 * 5, third),
+            nn.ReLU(inplace=True),
+            nn.Linear(third, fourth),
+            nn.ReLU(inplace=True),
             nn.Linear(fourth, n_classes),
-        )  # fmt: skip
+        )
         _initialise(self)
 
 
@@ -147,15 +153,21 @@ class ResNet(_Victim):
     """
 
     def __init__(
-        self, n_classes: int = 10, width: float = 1.0, normalization: Normalization = None, in_channels: int = 3,
+        self,
+        n_classes: int = 10,
+        width: float = 1.0,
+        normalization: Normalization = None,
+        in_channels: int = 3,
         depth: int = 32,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
         blocks = _parts_of(depth, *DEPTHS["ResNet"])
         stem, *stages = (scaled(channels, width) for channels in (16, 16, 32, 64))
         layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True)
-        ]  # fmt: skip
+            nn.Conv2d(in_channels, stem, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(inplace=True),
+        ]
         for position, (before, channels) in enumerate(pairwise((stem, *stages))):
             layers += [_ResidualBlock(before, channels, stride=2 if position else 1)]
             layers += [_ResidualBlock(channels, channels, stride=1) for _ in range(blocks - 1)]
@@ -188,9 +200,13 @@ class DenseNet(_Victim):
     GROWTH = 12
 
     def __init__(
-        self, n_classes: int = 10, width: float = 1.0, normalization: Normalization = None, in_channels: int = 3,
+        self,
+        n_classes: int = 10,
+        width: float = 1.0,
+        normalization: Normalization = None,
+        in_channels: int = 3,
         depth: int = 100,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
         count = _parts_of(depth, *DEPTHS["DenseNet"])
         growth = scaled(self.GROWTH, width)
@@ -239,7 +255,5 @@ def _initialise(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-VICTIMS: dict[str, Callable[..., nn.Module]] = {
-    "DenseNet": DenseNet, "LeNet": LeNet, "ResNet": ResNet, "VGG-16": VGG16
-}  # fmt: skip
+VICTIMS: dict[str, Callable[..., nn.Module]] = {"DenseNet": DenseNet, "LeNet": LeNet, "ResNet": ResNet, "VGG-16": VGG16}
 """Name in Table I of RoCo-NAS -> class; called as (n_classes=10, width=1.0, normalization=None, in_channels=3)."""

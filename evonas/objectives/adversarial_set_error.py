@@ -37,14 +37,19 @@ class AdversarialSetError:
         counts = {self.name: card.images} | {f"{self.name}_{part}": n for part, n in self._parts().items()}
         return tuple(
             Column(
-                name, reference=1.0, about=f"transferred: precomputed set of {count} images",
+                name,
+                reference=1.0,
+                about=f"transferred: precomputed set of {count} images",
                 metadata={
-                    "threat": "transfer", "set": card.name, "fingerprint": self.adversarial_set.fingerprint,
-                    "images": count, "targets": [target.name for target in card.targets],
+                    "threat": "transfer",
+                    "set": card.name,
+                    "fingerprint": self.adversarial_set.fingerprint,
+                    "images": count,
+                    "targets": [target.name for target in card.targets],
                 },
             )
             for name, count in counts.items()
-        )  # fmt: skip
+        )
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         part = _on(self.adversarial_set, candidate.device)

@@ -21,8 +21,10 @@ __all__ = ["Certified", "CertifiedAccuracy", "CertifiedRadius", "Norm"]
 Norm = Literal["linf", "l2"]
 
 CHOICES = {
-    "norm": ("linf", "l2"), "relaxation": ("adaptive", "same_slope"), "intermediate": ("interval", "linear"),
-}  # fmt: skip
+    "norm": ("linf", "l2"),
+    "relaxation": ("adaptive", "same_slope"),
+    "intermediate": ("interval", "linear"),
+}
 CLIP = (0.0, 1.0)
 """Perturbed pixels stay in it."""
 
@@ -53,9 +55,15 @@ class Certified:
 
     def _column(self, about: str, **metadata: Any) -> Column:
         how = {
-            "threat": "certified", "norm": self.norm, "images": self.images, "relaxation": self.relaxation,
-            "intermediate": self.intermediate, "clip": list(CLIP), **metadata, "maximize": True,
-        }  # fmt: skip
+            "threat": "certified",
+            "norm": self.norm,
+            "images": self.images,
+            "relaxation": self.relaxation,
+            "intermediate": self.intermediate,
+            "clip": list(CLIP),
+            **metadata,
+            "maximize": True,
+        }
         return Column(self.name, reference=0.0, maximize=True, about=about, metadata=how)
 
     def _right(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -101,9 +109,16 @@ class CertifiedRadius(Certified):
             count += of
             if len(labels):
                 radii = certified_radius(
-                    candidate.network, images, labels, norm=self.norm, relaxation=self.relaxation,
-                    intermediate=self.intermediate, clip=CLIP, start=self.start, steps=self.steps,
-                )  # fmt: skip
+                    candidate.network,
+                    images,
+                    labels,
+                    norm=self.norm,
+                    relaxation=self.relaxation,
+                    intermediate=self.intermediate,
+                    clip=CLIP,
+                    start=self.start,
+                    steps=self.steps,
+                )
                 total += radii.double().sum().item()
         return {self.name: total / count}
 
@@ -132,8 +147,14 @@ class CertifiedAccuracy(Certified):
             count += of
             if len(labels):
                 share = certified_accuracy(
-                    candidate.network, images, labels, self.epsilon, norm=self.norm, relaxation=self.relaxation,
-                    intermediate=self.intermediate, clip=CLIP,
-                )  # fmt: skip
+                    candidate.network,
+                    images,
+                    labels,
+                    self.epsilon,
+                    norm=self.norm,
+                    relaxation=self.relaxation,
+                    intermediate=self.intermediate,
+                    clip=CLIP,
+                )
                 proven += share * len(labels)
         return {self.name: proven / count}

@@ -117,14 +117,22 @@ class OodAupr:
         amount = f"{share}:{of}" if images is None else f"{ood}:{images}"
         return (
             Column(
-                self.name, reference=0.0, maximize=True, about=f"average precision, {self.ood.name} to own {amount}",
+                self.name,
+                reference=0.0,
+                maximize=True,
+                about=f"average precision, {self.ood.name} to own {amount}",
                 metadata={
-                    "ood": self.ood.name, "fingerprint": self.ood.fingerprint, "score": "-max softmax",
-                    "ratio": list(self.ratio), "ood_images": ood, "images": images, "seed": self.seed,
+                    "ood": self.ood.name,
+                    "fingerprint": self.ood.fingerprint,
+                    "score": "-max softmax",
+                    "ratio": list(self.ratio),
+                    "ood_images": ood,
+                    "images": images,
+                    "seed": self.seed,
                     "maximize": True,
                 },
             ),
-        )  # fmt: skip
+        )
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         own, other = candidate.data.validation, _on(self.ood, candidate.device)

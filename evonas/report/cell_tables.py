@@ -28,9 +28,15 @@ def cell_table(rows: Sequence[Row], notes: Sequence[str] = (), data: str = "cifa
     aupr = any(row.get("ood_aupr") is not None for row in ok)
     days = "GPU days" if device.startswith("cuda") else f"{device.upper()} days"
     header = (
-        "Architecture", "Test error %", "Params M", "FLOPs M", "MACs M", "PGD acc. %", *(["AUPR %"] if aupr else []),
+        "Architecture",
+        "Test error %",
+        "Params M",
+        "FLOPs M",
+        "MACs M",
+        "PGD acc. %",
+        *(["AUPR %"] if aupr else []),
         f"Search {days}",
-    )  # fmt: skip
+    )
     counted = (
         "Params, FLOPs and MACs are those of the network that is scored, without an auxiliary head. FLOPs as in "
         "E2RNAS's tables: MACs, 2 an element that batch normalisation reads and 1 an element that average pooling "
@@ -46,10 +52,13 @@ def _line(row: Row, aupr: bool) -> tuple[str, ...]:
     costs = (f"{row[name] / 1e6:.4g}" for name in ("params", "paper_flops", "macs"))
     seconds = row.get("search_seconds")
     return (
-        _name(row), f"{100 * row['clean_error']:.2f}", *costs, f"{100 * (1 - row['pgd_error']):.2f}",
+        _name(row),
+        f"{100 * row['clean_error']:.2f}",
+        *costs,
+        f"{100 * (1 - row['pgd_error']):.2f}",
         *([f"{100 * row['ood_aupr']:.2f}"] if aupr else []),
         "-" if seconds is None else f"{seconds / SECONDS_OF_A_DAY:.3g}",
-    )  # fmt: skip
+    )
 
 
 def _name(row: Row) -> str:

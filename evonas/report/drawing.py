@@ -167,12 +167,25 @@ def _curve(points: list[tuple[float, float]]) -> Curve:
 def _draw_operation(axes: Axes, item: Item, begin: float, end: float) -> None:
     low, height = item.y - item.half_height, 2 * item.half_height
     box = FancyBboxPatch(
-        (begin, low), end - begin, height, boxstyle=f"round,pad=0,rounding_size={height / 2}",
-        facecolor=operation_colour(item.name), edgecolor="none", zorder=3,
-    )  # fmt: skip
+        (begin, low),
+        end - begin,
+        height,
+        boxstyle=f"round,pad=0,rounding_size={height / 2}",
+        facecolor=operation_colour(item.name),
+        edgecolor="none",
+        zorder=3,
+    )
     axes.add_patch(box)
-    axes.text((begin + end) / 2, item.y, operation_words(item.name), color="white", fontsize=8.5, ha="center",
-              va="center_baseline", zorder=4)  # fmt: skip
+    axes.text(
+        (begin + end) / 2,
+        item.y,
+        operation_words(item.name),
+        color="white",
+        fontsize=8.5,
+        ha="center",
+        va="center_baseline",
+        zorder=4,
+    )
 
 
 def _draw_state(axes: Axes, item: Item, x: float, output: int) -> None:
@@ -182,8 +195,16 @@ def _draw_state(axes: Axes, item: Item, x: float, output: int) -> None:
         Circle((x, item.y), RADIUS, facecolor="#e9ecf1" if outer else "white", edgecolor=INK, linewidth=1.2, zorder=3)
     )
     size, vertical = (9, "center") if outer else (10, "center_baseline")
-    axes.text(x, item.y, names.get(item.state, str(item.state - 2)), fontsize=size, color=INK, ha="center",
-              va=vertical, zorder=4)  # fmt: skip
+    axes.text(
+        x,
+        item.y,
+        names.get(item.state, str(item.state - 2)),
+        fontsize=size,
+        color=INK,
+        ha="center",
+        va=vertical,
+        zorder=4,
+    )
 
 
 def operation_words(operation: str) -> str:

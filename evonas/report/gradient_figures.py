@@ -16,16 +16,28 @@ from evonas.files import replace_file
 from evonas.report.drawing import operation_colour, operation_words
 
 __all__ = [
-    "OPERATIONS", "alpha_figure", "plot_alpha", "plot_search", "search_figure", "search_table", "write_search_csv",
-]  # fmt: skip
+    "OPERATIONS",
+    "alpha_figure",
+    "plot_alpha",
+    "plot_search",
+    "search_figure",
+    "search_table",
+    "write_search_csv",
+]
 
 Row = Mapping[str, Any]
 """What was logged in one epoch: column -> value; None or absent where there is none."""
 
 OPERATIONS = (
-    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
     "dil_conv_5x5",
-)  # fmt: skip
+)
 """DARTS's, in its order."""
 NODES = {n * (n + 3) // 2: n for n in range(1, 20)}
 """Edges of a cell -> its nodes."""
@@ -162,10 +174,15 @@ def alpha_figure(
             axes.set_ylim(low - room, high + room)
             axes.tick_params(labelsize=7, labelleft=state == 0, labelbottom=node == nodes - 1)
     figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="upper right", fontsize=8, ncols=2, frameon=False,
-        title="softmax of alpha over epochs", title_fontsize=8,
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="upper right",
+        fontsize=8,
+        ncols=2,
+        frameon=False,
+        title="softmax of alpha over epochs",
+        title_fontsize=8,
         bbox_to_anchor=((0.5 + (nodes + 1) * ACROSS) / width, 1 - 0.3 / height),
-    )  # fmt: skip
+    )
     figure.suptitle(title, y=1 - 0.2 / height, va="center", fontsize=11)
     return figure
 
@@ -179,8 +196,15 @@ def _edge(axes: Axes, weights: npt.NDArray[np.float64], operations: Sequence[str
     for name, line in zip(operations, weights.T, strict=True):
         marker = "." if len(line) < 3 else ""
         style = "--" if name.endswith("5x5") else "-"
-        axes.plot(range(1, len(line) + 1), line, style, color=operation_colour(name), linewidth=1.2, marker=marker,
-                  label=operation_words(name))  # fmt: skip
+        axes.plot(
+            range(1, len(line) + 1),
+            line,
+            style,
+            color=operation_colour(name),
+            linewidth=1.2,
+            marker=marker,
+            label=operation_words(name),
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
 

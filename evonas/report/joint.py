@@ -25,9 +25,15 @@ COSTS = ("params", "macs")
 HEAD = ("run", "method", "space", "arch_id", "generation", "rank", "status")
 TAIL = ("params", "macs", "train_seconds", "seed", "data", "genome")
 STYLES = (
-    ("#1f5fbf", "o"), ("#d1602a", "s"), ("#2b8a57", "^"), ("#7a3fb0", "D"), ("#a67c00", "v"), ("#c22f5c", "P"),
-    ("#2a9db0", "X"), ("#555b66", "*"),
-)  # fmt: skip
+    ("#1f5fbf", "o"),
+    ("#d1602a", "s"),
+    ("#2b8a57", "^"),
+    ("#7a3fb0", "D"),
+    ("#a67c00", "v"),
+    ("#c22f5c", "P"),
+    ("#2a9db0", "X"),
+    ("#555b66", "*"),
+)
 """(colour, marker) of methods."""
 
 
@@ -103,9 +109,10 @@ def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: b
             )
         _check_comparable(runs[0], run, asked, any_data)
     maximize = tuple(
-        name for name in asked
+        name
+        for name in asked
         if any(name in run.searched.maximize or run.measured.get(name, {}).get("maximize") for run in runs)
-    )  # fmt: skip
+    )
     table = _table(runs, asked, maximize)
     about = {name: words for run in runs for name in asked if (words := run.searched.about.get(name))}
     return JointFront(table, asked, maximize, about)
@@ -121,8 +128,9 @@ def _check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str],
     for name in objectives:
         difference = list(_differences(first.measured.get(name, {}), run.measured.get(name, {})))
         if difference:
-            what = ", ".join(f"{key} is {there} in {first.name} and {here} in {run.name}"
-                             for key, there, here in difference)  # fmt: skip
+            what = ", ".join(
+                f"{key} is {there} in {first.name} and {here} in {run.name}" for key, there, here in difference
+            )
             raise ConfigurationError(f"expected {name} to be measured alike in every run: {what}; leave it out")
 
 
@@ -137,8 +145,9 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterato
     keys = dict.fromkeys((*first, *second))
     found = [
         (key, first.get(key, "nothing"), second.get(key, "nothing"))
-        for key in keys if key != "maximize" and first.get(key, "") != second.get(key, "")
-    ]  # fmt: skip
+        for key in keys
+        if key != "maximize" and first.get(key, "") != second.get(key, "")
+    ]
     exact = [each for each in found if each[0] != "about"]
     yield from exact or found
 
@@ -189,10 +198,18 @@ def joint_figure(joint: JointFront) -> Figure:
         _panel(axes, joint, horizontal, vertical)
         axes.set(xlabel=_label(horizontal, joint), ylabel=_label(vertical, joint))
     handles = [
-        Line2D([], [], linestyle="", color=colour, marker=marker, markeredgecolor="black", markersize=7,
-               label=f"{method}: {first} of {count}")
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            color=colour,
+            marker=marker,
+            markeredgecolor="black",
+            markersize=7,
+            label=f"{method}: {first} of {count}",
+        )
         for (method, (first, count)), (colour, marker) in _styled(joint)
-    ]  # fmt: skip
+    ]
     title = "dark: on the joint front, so many of so many; pale: dominated"
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), title=title)
     figure.suptitle(f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
@@ -208,11 +225,13 @@ def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> Non
     for (method, _), (colour, marker) in _styled(joint):
         own = joint.table[joint.table["method"] == method]
         for rows, size, alpha, edge, above in (
-            (own[own["rank"] != 0], 26, 0.45, "none", 2), (own[own["rank"] == 0], 52, 0.95, "black", 3),
-        ):  # fmt: skip
+            (own[own["rank"] != 0], 26, 0.45, "none", 2),
+            (own[own["rank"] == 0], 52, 0.95, "black", 3),
+        ):
             x, y = (rows[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))
-            axes.scatter(x, y, s=size, color=colour, marker=marker, alpha=alpha, edgecolors=edge, linewidths=0.7,
-                         zorder=above)  # fmt: skip
+            axes.scatter(
+                x, y, s=size, color=colour, marker=marker, alpha=alpha, edgecolors=edge, linewidths=0.7, zorder=above
+            )
     if len(joint.objectives) == 2 and not joint.maximize:
         steps = joint.front.sort_values(list(reversed(joint.objectives)))
         x, y = (steps[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))

@@ -28,8 +28,10 @@ TOPS = (1, 3, 5)
 """How many of the lightest networks are averaged (IV-C)."""
 
 SET_COLUMNS = {
-    "adversarial_set_error": "L0 and L-inf", "adversarial_set_error_L0": "L0", "adversarial_set_error_Linf": "L-inf",
-}  # fmt: skip
+    "adversarial_set_error": "L0 and L-inf",
+    "adversarial_set_error_L0": "L0",
+    "adversarial_set_error_Linf": "L-inf",
+}
 """Column -> the images that it is over."""
 
 TOP_WORDS = tuple(f"Top-{top}" for top in TOPS)
@@ -90,9 +92,7 @@ def closest_pair(rows: Sequence[Row], first: str, second: str) -> tuple[Row, Row
     pairs = [(a, b) for a in lightest(rows, first) for b in lightest(rows, second) if a["arch_id"] != b["arch_id"]]
     if not pairs:
         return None
-    a, b = min(
-        pairs, key=lambda ab: (_apart(*ab), ab[0]["macs"] + ab[1]["macs"], ab[0]["arch_id"], ab[1]["arch_id"])
-    )
+    a, b = min(pairs, key=lambda ab: (_apart(*ab), ab[0]["macs"] + ab[1]["macs"], ab[0]["arch_id"], ab[1]["arch_id"]))
     return a, b, sum(_apart(*pair) == _apart(a, b) for pair in pairs)
 
 
@@ -108,10 +108,12 @@ def roco_tables(rows: Sequence[Row], attacks: Mapping[str, str]) -> tuple[TextTa
         tables.append(_table_three(rows, measured))
     tables.append(
         TextTable(
-            "Table IV: accuracy on clean test images, of the lightest networks by MACs", ("Configuration", *TOP_WORDS),
-            tuple((name, *_cells(rows, name, "clean_error")) for name in configurations(rows)), _notes(rows),
+            "Table IV: accuracy on clean test images, of the lightest networks by MACs",
+            ("Configuration", *TOP_WORDS),
+            tuple((name, *_cells(rows, name, "clean_error")) for name in configurations(rows)),
+            _notes(rows),
         )
-    )  # fmt: skip
+    )
     others = {"params": "parameters", "macs": "MACs", **attacks}
     tables.append(
         TextTable(
@@ -165,9 +167,10 @@ def _table_three(rows: Sequence[Row], measured: Sequence[str]) -> TextTable:
     )
     return TextTable(
         "Table III: accuracy on the adversarial set, of the lightest networks by MACs",
-        ("Images", "Configuration", *TOP_WORDS), lines,
+        ("Images", "Configuration", *TOP_WORDS),
+        lines,
         ("The set was made against other networks: transferred, not white-box robustness.", *_notes(rows)),
-    )  # fmt: skip
+    )
 
 
 def _table_five(rows: Sequence[Row], attacks: Mapping[str, str]) -> tuple[TextTable, ...]:

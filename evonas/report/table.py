@@ -149,7 +149,16 @@ def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched) -
     if searched.cost is not None and (params is None or macs is None):
         params, macs = searched.cost(np.array(result.genome, dtype=np.int64))
     return [
-        arch_id(result.genome), entry.generation, None if rank < 0 else rank, result.status,
-        *(values.get(name) for name in measured), params, macs, round(result.seconds, 3), result.seed,
-        searched.method, searched.data, " ".join(map(str, result.genome)),
-    ]  # fmt: skip
+        arch_id(result.genome),
+        entry.generation,
+        None if rank < 0 else rank,
+        result.status,
+        *(values.get(name) for name in measured),
+        params,
+        macs,
+        round(result.seconds, 3),
+        result.seed,
+        searched.method,
+        searched.data,
+        " ".join(map(str, result.genome)),
+    ]

@@ -12,9 +12,18 @@ from evonas.report.roco_tables import TextTable
 from evonas.report.units import shown
 
 __all__ = [
-    "Agreement", "agreement_table", "final_table", "folded", "handmade_table", "layer_table", "most_frequent",
-    "rank_agreement", "transfer_table", "write_finalised", "write_layers",
-]  # fmt: skip
+    "Agreement",
+    "agreement_table",
+    "final_table",
+    "folded",
+    "handmade_table",
+    "layer_table",
+    "most_frequent",
+    "rank_agreement",
+    "transfer_table",
+    "write_finalised",
+    "write_layers",
+]
 
 HEAD = ["name", "mode", "arch_id", "status"]
 TAIL = ["params", "macs", "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
@@ -81,10 +90,13 @@ def agreement_table(agreements: Iterable[Agreement], labels: Mapping[str, str]) 
     )
     return TextTable(
         "Rank agreement: are the front's networks ordered alike with inherited weights and once they are trained?",
-        ("Mode", "Inherited (validation)", "Trained (test)", "n", "Kendall's tau", "p"), lines,
-        ("tau is 1 for the same order, -1 for the opposite, about 0 for none; p is the chance of a tau as far from 0 "
-         "where there is no relation.",),
-    )  # fmt: skip
+        ("Mode", "Inherited (validation)", "Trained (test)", "n", "Kendall's tau", "p"),
+        lines,
+        (
+            "tau is 1 for the same order, -1 for the opposite, about 0 for none; p is the chance of a tau as far from "
+            "0 where there is no relation.",
+        ),
+    )
 
 
 def _tau_cells(agreement: Agreement) -> tuple[str, str]:
@@ -116,17 +128,22 @@ def handmade_table(rows: Sequence[Row], labels: Mapping[str, str], notes: Sequen
         for row in rows
         if row.get("paper_params") is not None
     ]
-    return _accuracies("Table X: hand-made networks beside the others, accuracy in percent", rows, labels,
-                       [*notes, *apart])  # fmt: skip
+    return _accuracies(
+        "Table X: hand-made networks beside the others, accuracy in percent", rows, labels, [*notes, *apart]
+    )
 
 
 def _accuracies(title: str, rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
     ok = [row for row in rows if row["status"] == "ok"]
     lines = tuple(
-        (row["name"], row["mode"], f"{row['params'] / 1e6:.4f}M",
-         *(f"{100 * (1 - row[column]):.2f}" for column in ("clean_error", *labels)))
+        (
+            row["name"],
+            row["mode"],
+            f"{row['params'] / 1e6:.4f}M",
+            *(f"{100 * (1 - row[column]):.2f}" for column in ("clean_error", *labels)),
+        )
         for row in ok
-    )  # fmt: skip
+    )
     failed = [f"{row['name']} ({row['mode']})" for row in rows if row["status"] != "ok"]
     left_out = [f"Left out, because training or scoring diverged: {', '.join(failed)}."] if failed else []
     header = ("Network", "Mode", "Params", "Clean", *labels.values())
@@ -141,8 +158,9 @@ def folded(table: TextTable, width: int, kept: int) -> list[TextTable]:
     Args:
         kept: columns that every part begins with.
     """
-    wide = [max(map(len, [*name.split(), *(line[at] for line in table.lines)])) + 3 for at, name in
-            enumerate(table.header)]  # fmt: skip
+    wide = [
+        max(map(len, [*name.split(), *(line[at] for line in table.lines)])) + 3 for at, name in enumerate(table.header)
+    ]
     parts: list[list[int]] = [[]]
     for column in range(kept, len(table.header)):
         if parts[-1] and 1 + sum(wide[:kept]) + sum(wide[each] for each in [*parts[-1], column]) > width:
@@ -151,12 +169,13 @@ def folded(table: TextTable, width: int, kept: int) -> list[TextTable]:
     chosen = [[*range(kept), *part] for part in parts]
     return [
         TextTable(
-            table.title, tuple(table.header[each].replace(" ", "\n") for each in columns),
+            table.title,
+            tuple(table.header[each].replace(" ", "\n") for each in columns),
             tuple(tuple(line[each] for each in columns) for line in table.lines),
             table.notes if columns is chosen[-1] else (),
         )
         for columns in chosen
-    ]  # fmt: skip
+    ]
 
 
 def most_frequent(counts: Iterable[Count], layer: int, kind: str) -> list[list[tuple[float, int]]]:
@@ -178,10 +197,13 @@ def layer_table(counts: Sequence[Count], networks: int) -> TextTable:
     )
     return TextTable(
         f"Figures 8 and 9: blocks and ratios of the top {networks} of the front, layer by layer",
-        ("Layer", "Most frequent blocks", "Second blocks", "Most frequent ratios", "Second ratios"), lines,
-        ("In brackets: how many of the networks. Blocks 0 to 5 are tiny, 6 to 17 tiny and robust, 18 to 21 robust. "
-         "Top: the smallest sums of the ranks by clean and by PGD error, both with inherited weights.",),
-    )  # fmt: skip
+        ("Layer", "Most frequent blocks", "Second blocks", "Most frequent ratios", "Second ratios"),
+        lines,
+        (
+            "In brackets: how many of the networks. Blocks 0 to 5 are tiny, 6 to 17 tiny and robust, 18 to 21 robust. "
+            "Top: the smallest sums of the ranks by clean and by PGD error, both with inherited weights.",
+        ),
+    )
 
 
 def _choices(found: Sequence[tuple[float, int]]) -> str:

@@ -83,9 +83,15 @@ def run_build(settings: BuildSettings, console: Console | None = None) -> None:
         if line:
             console.out(line, highlight=False)
     plan = BuildPlan(
-        data=data, split_seed=settings.seed, settings=settings.settings, preset=settings.preset, seed=settings.seed,
-        device=device, precision=precision, threads=resolve_threads(settings.threads),
-    )  # fmt: skip
+        data=data,
+        split_seed=settings.seed,
+        settings=settings.settings,
+        preset=settings.preset,
+        seed=settings.seed,
+        device=device,
+        precision=precision,
+        threads=resolve_threads(settings.threads),
+    )
     found, where = find_or_build(plan, settings.out or set_path(plan), console)
     console.out(card_markdown(found.card, found.fingerprint), highlight=False)
     console.out(f"adversarial set: {found.card.name}, {len(found)} images, {where}", highlight=False)

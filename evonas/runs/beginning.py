@@ -48,9 +48,14 @@ def refuse_another_method(folder: RunFolder, identity: Mapping[str, Any], method
 def data_identity(data: Dataset) -> dict[str, Any]:
     """What of a data set belongs to a run's identity, as plain values."""
     return {
-        "name": data.name, "fingerprint": data.fingerprint, "n_classes": data.n_classes, "train": len(data.train),
-        "validation": len(data.validation), "mean": list(data.mean), "deviation": list(data.deviation),
-    }  # fmt: skip
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "n_classes": data.n_classes,
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "mean": list(data.mean),
+        "deviation": list(data.deviation),
+    }
 
 
 def settings_as_json(settings: Any) -> dict[str, Any]:
@@ -64,8 +69,13 @@ def settings_as_json(settings: Any) -> dict[str, Any]:
 def settings_from_json(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """A settings dataclass from what `settings_as_json` gave: parts, tuples and paths as they were."""
     hints = get_type_hints(kind)
-    return kind(**{field.name: _read(hints[field.name], values[field.name]) for field in fields(kind)  # type: ignore[arg-type]
-                   if field.name in values})  # fmt: skip
+    return kind(
+        **{
+            field.name: _read(hints[field.name], values[field.name])
+            for field in fields(kind)  # type: ignore[arg-type]
+            if field.name in values
+        }
+    )
 
 
 def _read(hint: Any, value: Any) -> Any:

@@ -83,9 +83,12 @@ class CellRetrainSettings:
 
     def training(self, precision: str) -> TrainingConfig:
         return TrainingConfig(
-            epochs=self.retrain_epochs, batch_size=self.retrain_batch_size, lr=self.retrain_lr,
-            weight_decay=self.retrain_weight_decay, precision=precision,
-        )  # fmt: skip
+            epochs=self.retrain_epochs,
+            batch_size=self.retrain_batch_size,
+            lr=self.retrain_lr,
+            weight_decay=self.retrain_weight_decay,
+            precision=precision,
+        )
 
     @property
     def recipe(self) -> CellTraining:

@@ -61,9 +61,12 @@ def parse(presets: Mapping[str, Settings], argv: Sequence[str]) -> Settings:
     registry.primitive_rule(_comma_separated)
     with registry, one_line():
         return tyro.cli(
-            type(default), default=default, args=list(argv), config=(tyro.conf.OmitArgPrefixes,),
+            type(default),
+            default=default,
+            args=list(argv),
+            config=(tyro.conf.OmitArgPrefixes,),
             description="Flags override the preset.",
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

@@ -35,9 +35,12 @@ BYTES_AT_LEAST = {"runs": 100e6, "data": 0.0, "shared memory": 0.0}
 """Free space below which a disk is broken; the files of a run are small."""
 
 DATA_SETS_LIE_IN = {
-    "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "fashion_mnist": "FashionMNIST/raw",
-    "mnist": "MNIST/raw", "svhn": "train_32x32.mat",
-}  # fmt: skip
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "fashion_mnist": "FashionMNIST/raw",
+    "mnist": "MNIST/raw",
+    "svhn": "train_32x32.mat",
+}
 """Data set -> what torchvision leaves below the data's root."""
 
 
@@ -204,9 +207,12 @@ def _evaluated(examination: Examination, name: Name, device: str, first: dict[st
 def _evaluate(examination: Examination, name: Name, device: str) -> dict[str, float]:
     """What a network of one phase measures after two steps on digits, evaluated by the executor of this name."""
     settings = ExecutionSettings(
-        executor=name, device=device, threads=1, workers=1 if name == "process" else None,
+        executor=name,
+        device=device,
+        threads=1,
+        workers=1 if name == "process" else None,
         ray_address=examination.ray_address if name == "ray" else None,
-    )  # fmt: skip
+    )
     space = PhaseSpace(phases=1, nodes=3, channels=4)
     training = TrainingConfig(epochs=1, batch_size=20, lr=0.1, precision="fp32")
     prepare = TrainFromScratch(space, load_data("digits", train_limit=40, val_limit=20), training, device)

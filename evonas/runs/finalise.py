@@ -165,9 +165,14 @@ def _networks(
         return []
     precision, _ = resolve_precision(settings.finalise_precision, torch.device(prepare.device), depthwise=True)
     scratch = Finalising(
-        space=space, data=prepare.data, training=settings.training(precision), recipe=settings.recipe(),
-        seed=plan.search.seed, device=prepare.device, threads=plan.evaluator.threads,
-    )  # fmt: skip
+        space=space,
+        data=prepare.data,
+        training=settings.training(precision),
+        recipe=settings.recipe(),
+        seed=plan.search.seed,
+        device=prepare.device,
+        threads=plan.evaluator.threads,
+    )
     ways = {"scratch": scratch, "finetune": replace(scratch, inherited=weights)}
     chosen = [way for mode, way in ways.items() if settings.finalise in (mode, "both")]
     genomes = [(each.genome, "") for each in found[: settings.finalise_top]]
@@ -239,8 +244,9 @@ def _tables(
     counted = "any iterate" if pgd.stop_when_fooled else "last iterate"
     names = {CleanError.name: "clean", PGDError.name: f"{described(pgd)}, {counted}", **labels}
     columns = settings.grid.columns
-    closest = min(columns, key=lambda name: (abs(columns[name].epsilon - pgd.epsilon),
-                                             abs(columns[name].steps - pgd.steps)))  # fmt: skip
+    closest = min(
+        columns, key=lambda name: (abs(columns[name].epsilon - pgd.epsilon), abs(columns[name].steps - pgd.steps))
+    )
     inherited = {each.values["arch_id"]: each.values for each in found}
     pairs = {CleanError.name: CleanError.name, PGDError.name: closest}
     yield agreement_table(rank_agreement(rows, inherited, pairs), names)

@@ -97,7 +97,11 @@ class FinaliseSettings:
 
     def training(self, precision: str) -> TrainingConfig:
         return TrainingConfig(
-            epochs=self.finalise_epochs, batch_size=self.finalise_batch_size, lr=self.finalise_lr,
-            weight_decay=self.finalise_weight_decay, milestones=self.finalise_milestones, grad_clip=math.inf,
+            epochs=self.finalise_epochs,
+            batch_size=self.finalise_batch_size,
+            lr=self.finalise_lr,
+            weight_decay=self.finalise_weight_decay,
+            milestones=self.finalise_milestones,
+            grad_clip=math.inf,
             precision=precision,
-        )  # fmt: skip
+        )

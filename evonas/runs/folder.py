@@ -110,11 +110,15 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
     n_classes = identity["data"]["n_classes"]
     objectives = tuple(identity["search"]["objectives"])
     return Searched(
-        identity["method"], identity["data"]["name"], objectives, tuple(identity["search"]["maximize"]),
-        tuple(config["columns"]), tuple(config["reference_point"][name] for name in objectives),
+        identity["method"],
+        identity["data"]["name"],
+        objectives,
+        tuple(identity["search"]["maximize"]),
+        tuple(config["columns"]),
+        tuple(config["reference_point"][name] for name in objectives),
         {name: measured["about"] for name, measured in config.get("measured", {}).items()},
         lambda genome: space.cost(genome, n_classes),
-    )  # fmt: skip
+    )
 
 
 def first_genomes(source: str) -> list[list[int]]:

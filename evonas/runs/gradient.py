@@ -113,13 +113,19 @@ def prepare_gradient(settings: GradientSettings) -> Prepared:
     training, training_note = training_of(settings, hardware, identity)
     searches = tuple(
         CellSearch(
-            label=each, repeat=number if settings.repeats > 1 else None, method=method, data=data,
-            others=others if method.needs_others else None, seed=_seed(settings.seed, number), device=hardware.here,
-            threads=hardware.threads, precision=precision,
+            label=each,
+            repeat=number if settings.repeats > 1 else None,
+            method=method,
+            data=data,
+            others=others if method.needs_others else None,
+            seed=_seed(settings.seed, number),
+            device=hardware.here,
+            threads=hardware.threads,
+            precision=precision,
         )
         for each, method in methods.items()
         for number in range(1, settings.repeats + 1)
-    )  # fmt: skip
+    )
     space = settings.space(next(iter(methods.values())).nodes, data.image_size)
     known = {
         "method": label,
@@ -166,10 +172,12 @@ def plan_gradient(prepared: Prepared, genomes: list[Genome]) -> Plan:
             **prepared.known,
             "objectives": {part.name: identity_of(part) for part in objectives},
             "search": {
-                **search.identity(), "maximize": maximize, "first": [" ".join(map(str, genome)) for genome in first]
+                **search.identity(),
+                "maximize": maximize,
+                "first": [" ".join(map(str, genome)) for genome in first],
             },
         },
-    )  # fmt: skip
+    )
 
 
 def stored_gradient(path: Path, config: Mapping[str, Any]) -> Plan:

@@ -47,10 +47,14 @@ class CellSearch:
     def identity(self) -> dict[str, Any]:
         """As plain values."""
         values = {
-            "method": self.method.identity(), "data": self.data.fingerprint,
-            "others": None if self.others is None else self.others.train.fingerprint, "seed": self.seed,
-            "device": torch.device(self.device).type, "threads": self.threads, "precision": self.precision,
-        }  # fmt: skip
+            "method": self.method.identity(),
+            "data": self.data.fingerprint,
+            "others": None if self.others is None else self.others.train.fingerprint,
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+            "precision": self.precision,
+        }
         return dict(json.loads(json.dumps(values)))
 
     def path(self, folder: Path, name: str, ending: str) -> Path:
@@ -126,10 +130,15 @@ def _epoch(search: GradientSearch, plan: CellSearch, screen: EpochScreen) -> dic
     normal, reduce = (_entropy(cell) for cell in probabilities)
     cost = _counted(plan.method, plan.data.image_size)
     row = {
-        "epoch": epoch + 1, "stage": stage + 1, **values, "entropy_normal": normal, "entropy_reduce": reduce,
-        "expected_params": float(cost.expected(probabilities)), "genotype": compact(search.genotype),
+        "epoch": epoch + 1,
+        "stage": stage + 1,
+        **values,
+        "entropy_normal": normal,
+        "entropy_reduce": reduce,
+        "expected_params": float(cost.expected(probabilities)),
+        "genotype": compact(search.genotype),
         "seconds": round(time.monotonic() - started, 3),
-    }  # fmt: skip
+    }
     weights = ", ".join(f"{value:.2f}" for name, value in values.items() if name.startswith("weight_"))
     above = f", weights above {weights}" if weights else ", weights alone"
     screen.told(
@@ -143,9 +152,11 @@ def _epoch(search: GradientSearch, plan: CellSearch, screen: EpochScreen) -> dic
 def _metric_words(values: Mapping[str, float]) -> str:
     """Of a metric of robustness, where the architecture was descended by one."""
     words = {
-        "jacobian_norm": "Jacobian norm", "certified_bound": "certified bound", "certified_difference": "bounds apart",
+        "jacobian_norm": "Jacobian norm",
+        "certified_bound": "certified bound",
+        "certified_difference": "bounds apart",
         "epsilon": "epsilon now",
-    }  # fmt: skip
+    }
     return "".join(f", {label} {values[name]:.4g}" for name, label in words.items() if name in values)
 
 
@@ -163,9 +174,14 @@ def _entropy(probabilities: torch.Tensor) -> float:
 def compact(genotype: Genotype) -> str:
     """Cells in a line: `normal sep3(0) skip(1) | ... ; reduce ...`, two operations a node with what they read."""
     short = {
-        "skip_connect": "skip", "sep_conv_3x3": "sep3", "sep_conv_5x5": "sep5", "dil_conv_3x3": "dil3",
-        "dil_conv_5x5": "dil5", "max_pool_3x3": "max", "avg_pool_3x3": "avg",
-    }  # fmt: skip
+        "skip_connect": "skip",
+        "sep_conv_3x3": "sep3",
+        "sep_conv_5x5": "sep5",
+        "dil_conv_3x3": "dil3",
+        "dil_conv_5x5": "dil5",
+        "max_pool_3x3": "max",
+        "avg_pool_3x3": "avg",
+    }
     cells = []
     for name, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         words = [f"{short[operation]}({source})" for operation, source in pairs]
@@ -185,9 +201,11 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
 def as_json(genotype: Genotype) -> Mapping[str, Any]:
     """The genotype as the papers' code writes it."""
     return {
-        "normal": [list(pair) for pair in genotype.normal], "normal_concat": list(genotype.normal_concat),
-        "reduce": [list(pair) for pair in genotype.reduce], "reduce_concat": list(genotype.reduce_concat),
-    }  # fmt: skip
+        "normal": [list(pair) for pair in genotype.normal],
+        "normal_concat": list(genotype.normal_concat),
+        "reduce": [list(pair) for pair in genotype.reduce],
+        "reduce_concat": list(genotype.reduce_concat),
+    }
 
 
 def name_of(plan: CellSearch) -> str:

@@ -40,13 +40,21 @@ class BoundSettings:
 
     def loss(self, gamma: float, norm: Norm, images: int | None) -> BoundLoss:
         schedule = EpsilonSchedule(
-            start=self.epsilon_start, step=self.epsilon_step, target=self.epsilon_target, minimum=self.epsilon_min,
+            start=self.epsilon_start,
+            step=self.epsilon_step,
+            target=self.epsilon_target,
+            minimum=self.epsilon_min,
             maximum=self.epsilon_max,
-        )  # fmt: skip
+        )
         return BoundLoss(
-            gamma=gamma, quantity=self.quantity, norm=norm, relaxation=self.relaxation, intermediate=self.intermediate,
-            images=images, epsilon=schedule,
-        )  # fmt: skip
+            gamma=gamma,
+            quantity=self.quantity,
+            norm=norm,
+            relaxation=self.relaxation,
+            intermediate=self.intermediate,
+            images=images,
+            epsilon=schedule,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,14 @@ from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
 
 __all__ = [
-    "DARTS_PRESETS", "E2RNAS_PRESETS", "QUICK", "DartsSettings", "E2rnasSettings", "GradientSettings", "LevelSettings",
-]  # fmt: skip
+    "DARTS_PRESETS",
+    "E2RNAS_PRESETS",
+    "QUICK",
+    "DartsSettings",
+    "E2rnasSettings",
+    "GradientSettings",
+    "LevelSettings",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +178,9 @@ class E2rnasSettings(GradientSettings):
         first = self.version == 1
         mgda = Mgda(
             normalisation=self.normalisation or ("none" if first else "l2"),
-            solver=self.solver or ("exact" if first else "frank_wolfe"), applied_to=self.weights_on,
-        )  # fmt: skip
+            solver=self.solver or ("exact" if first else "frank_wolfe"),
+            applied_to=self.weights_on,
+        )
         combine: Combine = mgda if self.mgda else FixedWeights()
         below = first if self.adversarial_below is None else self.adversarial_below
         if first:

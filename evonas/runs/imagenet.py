@@ -65,15 +65,24 @@ class ImagenetPlan:
         """What the weights follow from, as plain values."""
         network, data = self.settings.network, self.data
         values = {
-            "method": METHOD, "genotype": asdict(self.genotype), "channels": network.channels,
-            "layers": network.layers, "image_size": SIZE,
+            "method": METHOD,
+            "genotype": asdict(self.genotype),
+            "channels": network.channels,
+            "layers": network.layers,
+            "image_size": SIZE,
             "data": {
-                "name": data.name, "fingerprint": data.fingerprint, "n_classes": data.n_classes,
-                "train": len(data.train), "test": len(data.test),
+                "name": data.name,
+                "fingerprint": data.fingerprint,
+                "n_classes": data.n_classes,
+                "train": len(data.train),
+                "test": len(data.test),
             },
-            "training": network.training.identity(), "recipe": {"name": network.recipe.name, **asdict(network.recipe)},
-            "seed": self.settings.seed, "device": torch.device(self.device).type, "threads": self.threads,
-        }  # fmt: skip
+            "training": network.training.identity(),
+            "recipe": {"name": network.recipe.name, **asdict(network.recipe)},
+            "seed": self.settings.seed,
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+        }
         return dict(json.loads(json.dumps(values)))
 
     def network(self, auxiliary: bool) -> DartsNetwork:
@@ -81,11 +90,16 @@ class ImagenetPlan:
         plan, data = self.settings.network, self.data
         drawn = seeded(
             lambda: DartsNetwork(
-                self.genotype, plan.channels, plan.layers, data.n_classes, auxiliary, normalization=data.normalization,
+                self.genotype,
+                plan.channels,
+                plan.layers,
+                data.n_classes,
+                auxiliary,
+                normalization=data.normalization,
                 stem="imagenet",
             ),
             derive_seed(self.settings.seed, "imagenet weights"),
-        )  # fmt: skip
+        )
         return cast(DartsNetwork, drawn)
 
     def part(self, files: FileImages) -> FilePart:
@@ -151,10 +165,15 @@ def prepare_imagenet(settings: ImagenetSettings) -> ImagenetPlan:
         precision, note = resolve_precision(training.precision, torch.device(device), depthwise=True)
     training = replace(training, precision=precision)
     return ImagenetPlan(
-        settings=replace(settings, network=replace(settings.network, training=training)), folder=folder,
-        genotype=genotype, data=data, device=device, threads=threads, workers=workers,
+        settings=replace(settings, network=replace(settings.network, training=training)),
+        folder=folder,
+        genotype=genotype,
+        data=data,
+        device=device,
+        threads=threads,
+        workers=workers,
         notes=(f"device: {device}, threads: {threads}, processes that decode images: {workers}", note),
-    )  # fmt: skip
+    )
 
 
 def _write_config(plan: ImagenetPlan) -> None:
@@ -211,10 +230,13 @@ def _opening(plan: ImagenetPlan) -> str:
 def _write_weights(plan: ImagenetPlan, tensors: Mapping[str, Tensor]) -> None:
     """The metadata, `evonas`, is JSON that says which `DartsNetwork` they belong to."""
     about = {
-        "genotype": plan.identity["genotype"], "channels": plan.identity["channels"],
-        "layers": plan.identity["layers"], "stem": "imagenet", "n_classes": plan.data.n_classes,
+        "genotype": plan.identity["genotype"],
+        "channels": plan.identity["channels"],
+        "layers": plan.identity["layers"],
+        "stem": "imagenet",
+        "n_classes": plan.data.n_classes,
         "normalization": plan.data.normalization,
-    }  # fmt: skip
+    }
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     content = safetensors.torch.save(kept, {"evonas": json.dumps(about)})
     replace_file(plan.folder / "weights.safetensors", lambda file: file.write(content))

@@ -65,11 +65,18 @@ def results(
             keep(scores)
     preset, shape = settings.network, (3, SIZE, SIZE)
     return {
-        "cells": settings.cells, "channels": preset.channels, "layers": preset.layers,
-        "epochs": preset.training.epochs, **{name: value for each in wanted for name, value in scores[each].items()},
-        "images": len(data.test), "attacked_images": len(attacked), "params": count_params(network),
-        "macs": count_macs(network, shape), "paper_flops": paper_flops(network, shape), "seed": settings.seed,
-    }  # fmt: skip
+        "cells": settings.cells,
+        "channels": preset.channels,
+        "layers": preset.layers,
+        "epochs": preset.training.epochs,
+        **{name: value for each in wanted for name, value in scores[each].items()},
+        "images": len(data.test),
+        "attacked_images": len(attacked),
+        "params": count_params(network),
+        "macs": count_macs(network, shape),
+        "paper_flops": paper_flops(network, shape),
+        "seed": settings.seed,
+    }
 
 
 def _telling(told: Told, what: str, total: int) -> OnBatch:

@@ -56,12 +56,14 @@ class ImagenetSettings:
 IMAGENET_PRESETS = {
     "quick": ImagenetSettings(
         network=CellPreset(
-            channels=16, layers=5, training=TrainingConfig(epochs=3, batch_size=64, lr=0.05, weight_decay=3e-5),
+            channels=16,
+            layers=5,
+            training=TrainingConfig(epochs=3, batch_size=64, lr=0.05, weight_decay=3e-5),
             recipe=CellTraining(drop_path=0.0, label_smoothing=0.1),
         )
     ),
     "paper": ImagenetSettings(preset="paper"),
-}  # fmt: skip
+}
 
 
 def read_cells(given: str) -> Genotype:

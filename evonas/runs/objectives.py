@@ -49,9 +49,12 @@ class AttackSettings:
     def objectives(self, precision: Precision) -> dict[str, Objective]:
         """Name -> objective with these attacks."""
         pgd = PGD(
-            epsilon=self.attack_epsilon, step_size=self.attack_step_size, steps=self.attack_steps,
-            stop_when_fooled=self.stop_when_fooled, precision=precision,
-        )  # fmt: skip
+            epsilon=self.attack_epsilon,
+            step_size=self.attack_step_size,
+            steps=self.attack_steps,
+            stop_when_fooled=self.stop_when_fooled,
+            precision=precision,
+        )
         fgsm = FGSM(epsilon=self.attack_epsilon, precision=precision)
         return {
             PGDError.name: PGDError(attack=pgd, images=self.attack_images),
@@ -84,9 +87,11 @@ class CertifySettings:
     def objectives(self) -> dict[str, Objective]:
         """Name -> objective with these settings."""
         bounds: dict[str, Any] = {
-            "norm": self.certified_norm, "images": self.certified_images, "relaxation": self.certified_relaxation,
+            "norm": self.certified_norm,
+            "images": self.certified_images,
+            "relaxation": self.certified_relaxation,
             "intermediate": self.certified_intermediate,
-        }  # fmt: skip
+        }
         return {
             CertifiedAccuracy.name: CertifiedAccuracy(epsilon=self.certified_epsilon, **bounds),
             CertifiedRadius.name: CertifiedRadius(**bounds),

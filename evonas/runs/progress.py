@@ -80,9 +80,11 @@ class Status:
 
     def line(self, generations: int) -> str:
         parts = [
-            f"generation {self.generation}/{generations}", f"{self.done}/{self.total} done", f"{self.cached} cached",
+            f"generation {self.generation}/{generations}",
+            f"{self.done}/{self.total} done",
+            f"{self.cached} cached",
             f"{self.failed} failed",
-        ]  # fmt: skip
+        ]
         if self.activity is not None and (self.activity.running or self.activity.waiting):
             parts.append(working(self.activity))
         if self.best is not None:

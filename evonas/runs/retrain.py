@@ -134,9 +134,14 @@ def _retraining(plan: Plan, settings: RetrainSettings) -> Retraining:
         )
     training = replace(prepare.training, epochs=settings.retrain_epochs, batch_size=settings.retrain_batch_size)
     return Retraining(
-        space=AtWidth(cast(WidthSpace, plan.space), settings.retrain_channels), data=prepare.data, training=training,
-        seed=plan.search.seed, device=prepare.device, threads=plan.evaluator.threads, recipe=prepare.recipe,
-    )  # fmt: skip
+        space=AtWidth(cast(WidthSpace, plan.space), settings.retrain_channels),
+        data=prepare.data,
+        training=training,
+        seed=plan.search.seed,
+        device=prepare.device,
+        threads=plan.evaluator.threads,
+        recipe=prepare.recipe,
+    )
 
 
 def _against(folder: RunFolder, plan: Plan, against: str) -> tuple[RunFolder, Searched, WidthSpace]:

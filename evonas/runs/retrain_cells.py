@@ -27,9 +27,14 @@ from evonas.spaces import DartsSpace
 from evonas.training import resolve_precision
 
 __all__ = [
-    "FoundCells", "check_retraining_cells", "network_of", "others_for_retraining", "retrain_cells", "still_to_train",
+    "FoundCells",
+    "check_retraining_cells",
+    "network_of",
+    "others_for_retraining",
+    "retrain_cells",
+    "still_to_train",
     "training_and_space",
-]  # fmt: skip
+]
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -148,9 +153,15 @@ def training_and_space(plan: Plan, settings: CellRetrainSettings) -> tuple[CellR
         )
     precision, _ = resolve_precision(settings.retrain_precision, torch.device(prepare.device), depthwise=True)
     base = CellRetraining(
-        space=space, data=prepare.data, training=settings.training(precision), recipe=settings.recipe,
-        cutout=settings.cutout, seed=plan.search.seed, device=prepare.device, threads=plan.evaluator.threads,
-    )  # fmt: skip
+        space=space,
+        data=prepare.data,
+        training=settings.training(precision),
+        recipe=settings.recipe,
+        cutout=settings.cutout,
+        seed=plan.search.seed,
+        device=prepare.device,
+        threads=plan.evaluator.threads,
+    )
     return base, space
 
 

@@ -49,9 +49,12 @@ class RobustnessSettings:
 
     def scoring(self, test_limit: int | None) -> RobustnessScoring:
         return RobustnessScoring(
-            columns=robust_columns(self.robust_attacks, self.fgsm_epsilon), certified_images=self.radius_images,
-            intermediate=self.radius_intermediate, targets=self.radius_targets, test_limit=test_limit,
-        )  # fmt: skip
+            columns=robust_columns(self.robust_attacks, self.fgsm_epsilon),
+            certified_images=self.radius_images,
+            intermediate=self.radius_intermediate,
+            targets=self.radius_targets,
+            test_limit=test_limit,
+        )
 
     def check(self) -> None:
         """ConfigurationError where an attack stands on a library that is not installed."""

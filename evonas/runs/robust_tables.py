@@ -22,16 +22,25 @@ def measured_table(means: Means, rows: Sequence[Mapping[str, Any]], scoring: Rob
         rows: of all networks, `configuration`, `status` and `reason`.
     """
     radii = list(RADII) if scoring.certified_images else []
-    header = ("Architecture", "Searches", "No attack %", *(f"{column.label} %" for column in scoring.columns),
-              *(LABELS[name] for name in radii))  # fmt: skip
+    header = (
+        "Architecture",
+        "Searches",
+        "No attack %",
+        *(f"{column.label} %" for column in scoring.columns),
+        *(LABELS[name] for name in radii),
+    )
     errors = ["clean_error", *(column.name for column in scoring.columns)]
     lines = []
     for name, found in means.items():
         accuracies = [(100 * (1 - found[error][1]), 100 * found[error][2]) for error in errors]
         lines.append(
-            (name, str(found["clean_error"][0]), *(_value(*each, ".2f") for each in accuracies),
-             *(_value(*found[radius][1:], ".3g") for radius in radii))
-        )  # fmt: skip
+            (
+                name,
+                str(found["clean_error"][0]),
+                *(_value(*each, ".2f") for each in accuracies),
+                *(_value(*found[radius][1:], ".3g") for radius in radii),
+            )
+        )
     notes = [
         "Measured: mean +- sample standard deviation over searches whose cells were trained again; pixels in [0, 1].",
         *_sources(scoring),

@@ -113,9 +113,15 @@ def prepare_roco(settings: RocoSettings, find_set: FindSet) -> Prepared:
     set_notes: tuple[str, ...] = ()
     if settings.needs_set:
         build = BuildPlan(
-            data=data, split_seed=split_seed, settings=SET_PRESETS[settings.preset], preset=settings.preset,
-            seed=split_seed, device=hardware.here, precision=precision, threads=threads,
-        )  # fmt: skip
+            data=data,
+            split_seed=split_seed,
+            settings=SET_PRESETS[settings.preset],
+            preset=settings.preset,
+            seed=split_seed,
+            device=hardware.here,
+            precision=precision,
+            threads=threads,
+        )
         adversarial_set, set_notes = _set(settings.adversarial_set, build, find_set)
     objectives = make_objectives(names, settings.attacks, precision, adversarial_set, ood, settings.certify)
     columns = columns_of(objectives, space, data.n_classes)

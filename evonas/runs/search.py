@@ -69,10 +69,15 @@ class Plan:
     @property
     def searched(self) -> Searched:
         return Searched(
-            self.method, self.data_name, self.search.objectives, self.maximize, tuple(self.columns),
-            tuple(self.reference_point.values()), {name: column.about for name, column in self.columns.items()},
+            self.method,
+            self.data_name,
+            self.search.objectives,
+            self.maximize,
+            tuple(self.columns),
+            tuple(self.reference_point.values()),
+            {name: column.about for name, column in self.columns.items()},
             lambda genome: self.space.cost(genome, self.n_classes),
-        )  # fmt: skip
+        )
 
 
 def columns_of(objectives: Sequence[Objective], space: SearchSpace, n_classes: int) -> dict[str, Column]:
@@ -97,14 +102,15 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
             )
         changed = folder.write_config(
             {
-                "settings": plan.settings, "identity": plan.identity, "notes": list(plan.notes),
-                "columns": list(plan.columns), "reference_point": plan.reference_point,
-                "measured": {
-                    name: {"about": column.about, **column.metadata} for name, column in plan.columns.items()
-                },
+                "settings": plan.settings,
+                "identity": plan.identity,
+                "notes": list(plan.notes),
+                "columns": list(plan.columns),
+                "reference_point": plan.reference_point,
+                "measured": {name: {"about": column.about, **column.metadata} for name, column in plan.columns.items()},
                 "evaluations": plan.search.evaluations,
             }
-        )  # fmt: skip
+        )
         errors = [name for name in plan.search.objectives if name.endswith("error")]
         watched = (errors or plan.search.objectives)[0]
         status = Status(plan.search.evaluations, watched, watched in plan.maximize)
@@ -127,11 +133,17 @@ def run_search(plan: Plan, folder: RunFolder, executor: Executor, console: Conso
                     view.show(Note(f"about {total} in all, {duration(left)} of it left, by {known}"))
 
             states = evolve(
-                plan.space, plan.evaluator, plan.search, executor, journal,
+                plan.space,
+                plan.evaluator,
+                plan.search,
+                executor,
+                journal,
                 [np.array(genome, dtype=np.int64) for genome in plan.first],
-                maximize=plan.maximize, retry_failed=plan.retry_failed, report=report,
+                maximize=plan.maximize,
+                retry_failed=plan.retry_failed,
+                report=report,
                 predict=lambda genome: plan.space.cost(genome, plan.n_classes).macs,
-            )  # fmt: skip
+            )
             for state in states:
                 recorder.generation(state, journal)
                 view.generation()

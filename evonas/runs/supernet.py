@@ -51,10 +51,14 @@ class SupernetPlan:
         """As plain values; window, crossover and mutation of the search change nothing here."""
         space = {name: getattr(self.space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
         values = {
-            "space": space, "data": self.data.fingerprint, "training": asdict(self.config),
-            "recipe": dict(self.recipe_identity), "seed": self.seed, "device": torch.device(self.device).type,
+            "space": space,
+            "data": self.data.fingerprint,
+            "training": asdict(self.config),
+            "recipe": dict(self.recipe_identity),
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
             "threads": self.threads,
-        }  # fmt: skip
+        }
         return dict(json.loads(json.dumps(values)))
 
 
@@ -140,9 +144,15 @@ def _epoch(training: OneShotTraining, plan: SupernetPlan, screen: EpochScreen) -
     screen.told(epoch, f"{phase}, a network of {shown('params', params)} parameters, loss {loss:.3f}")
     canonical = plan.space.canonical(genome)
     return [
-        epoch + 1, phase, plan.config.rate(epoch), arch_id(canonical), params, loss,
-        round(time.monotonic() - started, 3), " ".join(map(str, canonical.tolist())),
-    ]  # fmt: skip
+        epoch + 1,
+        phase,
+        plan.config.rate(epoch),
+        arch_id(canonical),
+        params,
+        loss,
+        round(time.monotonic() - started, 3),
+        " ".join(map(str, canonical.tolist())),
+    ]
 
 
 def _opening(plan: SupernetPlan) -> str:

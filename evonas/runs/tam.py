@@ -91,11 +91,15 @@ def prepare_tam(settings: TamSettings) -> Prepared:
     precision, precision_note = _precision(settings, hardware, resolved)
     recipe = settings.recipe()
     supernet = SupernetPlan(
-        space=settings.space(data.image_size), data=data,
-        config=replace(settings.supernet, supernet_precision=precision), recipe=recipe,
+        space=settings.space(data.image_size),
+        data=data,
+        config=replace(settings.supernet, supernet_precision=precision),
+        recipe=recipe,
         recipe_identity={"name": settings.supernet_recipe, **({} if recipe is standard else identity_of(recipe))},
-        seed=settings.search.seed, device=hardware.here, threads=hardware.threads,
-    )  # fmt: skip
+        seed=settings.search.seed,
+        device=hardware.here,
+        threads=hardware.threads,
+    )
     if not (folder.path / "supernet.pt").exists():  # before hours are spent on it
         _check_windows(supernet, settings)
     known = {
@@ -128,10 +132,14 @@ def plan_tam(prepared: Prepared, weights: SupernetWeights) -> Plan:
     columns = columns_of(objectives, supernet.space, data.n_classes)
     maximize = [name for name in settings.search.objectives if columns[name].maximize]
     prepare = SliceSupernet(
-        space=supernet.space, data=data, weights=weights, device=hardware.device, seed=settings.search.seed,
+        space=supernet.space,
+        data=data,
+        weights=weights,
+        device=hardware.device,
+        seed=settings.search.seed,
         recalibration_batches=settings.recalibration_batches,
         recalibration_batch_size=settings.recalibration_batch_size,
-    )  # fmt: skip
+    )
     return Plan(
         method="tam-nas",
         space=supernet.space,

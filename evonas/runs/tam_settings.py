@@ -98,9 +98,15 @@ class TamSettings:
 
     def space(self, image_size: int) -> ShuffleSpace:
         return ShuffleSpace(
-            self.width, self.depth, self.intermediate, self.window, self.crossover_kind, self.crossover_rate,
-            self.mutation_rate, image_size,
-        )  # fmt: skip
+            self.width,
+            self.depth,
+            self.intermediate,
+            self.window,
+            self.crossover_kind,
+            self.crossover_rate,
+            self.mutation_rate,
+            image_size,
+        )
 
     def recipe(self) -> Recipe:
         """What the supernet's training minimises."""

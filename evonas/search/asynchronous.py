@@ -87,9 +87,13 @@ class SteadyState(Proposals):
     """One proposal and one result at a time: the survivors are chosen anew after every result."""
 
     def __init__(
-        self, space: Space, config: EvolutionConfig, maximize: Sequence[str], first: Sequence[Genome] | Genomes,
+        self,
+        space: Space,
+        config: EvolutionConfig,
+        maximize: Sequence[str],
+        first: Sequence[Genome] | Genomes,
         predict: Predict | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(space, config, maximize, first, predict)
         self.survivors = Population.empty()
         self.results = 0
@@ -147,8 +151,10 @@ class SteadyState(Proposals):
             pass
         number = self.numbers.get(entry.key)
         if (self.proposed, number, self._bred_after.get(entry.proposal, entry.seen)) != (
-            made, entry.proposal, entry.seen,
-        ):  # fmt: skip
+            made,
+            entry.proposal,
+            entry.seen,
+        ):
             raise RunMismatchError(
                 f"expected proposal {entry.proposal} to be {entry.key}, as the journal has it, got another genome; "
                 "use the versions of evonas, numpy and pymoo that the run was begun with"
@@ -201,9 +207,13 @@ class SteadyState(Proposals):
             return next(iter(self.random(1, rng)), None)
         self.algorithm.random_state = rng  # pymoo's tournament takes it from there
         children = self.algorithm.mating.do(
-            self.problem, self.survivors, 1, algorithm=self.algorithm, random_state=rng,
+            self.problem,
+            self.survivors,
+            1,
+            algorithm=self.algorithm,
+            random_state=rng,
             n_max_iterations=50 * self.config.population,  # of two children: as many as 100 rounds of a generation
-        )  # fmt: skip
+        )
         return children[0].X.astype(np.int64) if len(children) else None
 
     def _survive(self, number: int, genome: Genome, result: EvaluationResult | None, violation: float) -> None:
@@ -213,9 +223,12 @@ class SteadyState(Proposals):
             others = others[np.array([not np.array_equal(x, genome) for x in others.get("X")], dtype=bool)]
         self.measure(child[0], result, violation)
         self.survivors = self.algorithm.survival.do(
-            self.problem, Population.merge(others, child), n_survive=self.config.population, algorithm=self.algorithm,
+            self.problem,
+            Population.merge(others, child),
+            n_survive=self.config.population,
+            algorithm=self.algorithm,
             random_state=generator(self.config.seed, "survivors", number, self.results),
-        )  # fmt: skip
+        )
         self.survived(self.survivors)
         self._changed = True
         whole = number not in self._told and (len(self._told) + 1) % self.config.population == 0

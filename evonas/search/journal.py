@@ -250,17 +250,28 @@ def _to_record(entry: Entry) -> dict[str, Any]:
     result = entry.result
     moment = {} if entry.proposed is None else {"seen": entry.seen, "proposed": entry.proposed}
     return {
-        "generation": entry.generation, "proposal": entry.proposal, **moment, "key": entry.key,
-        "genome": list(result.genome), "objectives": dict(result.objectives), "status": result.status,
-        "reason": result.reason, "seed": result.seed, "seconds": result.seconds,
-    }  # fmt: skip
+        "generation": entry.generation,
+        "proposal": entry.proposal,
+        **moment,
+        "key": entry.key,
+        "genome": list(result.genome),
+        "objectives": dict(result.objectives),
+        "status": result.status,
+        "reason": result.reason,
+        "seed": result.seed,
+        "seconds": result.seconds,
+    }
 
 
 def _to_entry(record: Mapping[str, Any]) -> Entry:
     result = EvaluationResult(
-        tuple(record["genome"]), record["objectives"], record["status"], record["reason"], record["seed"],
+        tuple(record["genome"]),
+        record["objectives"],
+        record["status"],
+        record["reason"],
+        record["seed"],
         record["seconds"],
-    )  # fmt: skip
+    )
     return Entry(result, record["generation"], record["proposal"], record.get("seen"), record.get("proposed"))
 
 

@@ -117,9 +117,14 @@ def make_algorithm(
         tournament: individuals that compete to be a parent.
     """
     algorithm = ALGORITHMS[name](
-        problem.n_obj, pop_size=len(first), sampling=first, crossover=SpaceCrossover(space),
-        mutation=SpaceMutation(space), eliminate_duplicates=Births(accept), tournament=tournament,
-    )  # fmt: skip
+        problem.n_obj,
+        pop_size=len(first),
+        sampling=first,
+        crossover=SpaceCrossover(space),
+        mutation=SpaceMutation(space),
+        eliminate_duplicates=Births(accept),
+        tournament=tournament,
+    )
     algorithm.initialization.eliminate_duplicates = NoDuplicateElimination()  # the first population is distinct
     algorithm.setup(problem, seed=seed, verbose=False)
     return algorithm

@@ -109,9 +109,13 @@ class Proposals:
     """pymoo's algorithm, and every genome that was proposed to it so far."""
 
     def __init__(
-        self, space: Space, config: EvolutionConfig, maximize: Sequence[str], first: Sequence[Genome] | Genomes,
+        self,
+        space: Space,
+        config: EvolutionConfig,
+        maximize: Sequence[str],
+        first: Sequence[Genome] | Genomes,
         predict: Predict | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.space = space
         self.config = config
         self.maximize = maximize

@@ -166,9 +166,14 @@ class DartsSpace:
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
         """
         return DartsNetwork(
-            self.genotype(genome), self.channels if channels is None else channels, self.layers, n_classes,
-            in_channels=in_channels, normalization=normalization, stem=self.stem,
-        )  # fmt: skip
+            self.genotype(genome),
+            self.channels if channels is None else channels,
+            self.layers,
+            n_classes,
+            in_channels=in_channels,
+            normalization=normalization,
+            stem=self.stem,
+        )
 
     def cost(
         self,

@@ -61,9 +61,13 @@ def unit_cost(place: Place, unit: Unit, image_size: int) -> Cost:
         parts += [_conv(inside, mid, 1, before), _depthwise(mid, kind.kernel, area), _conv(mid, branch, 1, area)]
     elif kind.main == "SX":
         parts += [
-            _depthwise(inside, kind.kernel, area), _conv(inside, mid, 1, area), _depthwise(mid, kind.kernel, area),
-            _conv(mid, mid, 1, area), _depthwise(mid, kind.kernel, area), _conv(mid, branch, 1, area),
-        ]  # fmt: skip
+            _depthwise(inside, kind.kernel, area),
+            _conv(inside, mid, 1, area),
+            _depthwise(mid, kind.kernel, area),
+            _conv(mid, mid, 1, area),
+            _depthwise(mid, kind.kernel, area),
+            _conv(mid, branch, 1, area),
+        ]
     if kind.non_local:
         parts.append(
             _non_local(branch, branch // 2 if kind.main else mid, kind.non_local == "NE", kind.batch_norm, area)
@@ -79,10 +83,15 @@ def fixed_cost(plan: ShufflePlan, image_size: int, n_classes: int, in_channels: 
     wide, features = plan.head
     area = _area(image_size, plan.places[-1].reduction)
     last = Cost((features + 1) * n_classes, features * n_classes)
-    return _sum([
-        _conv(in_channels, plan.stem, 3, image_size**2), _conv(plan.stages[-1][0], wide, 1, area),
-        _squeeze_excite(wide), Cost((wide + 1) * features, wide * features), last,
-    ])  # fmt: skip
+    return _sum(
+        [
+            _conv(in_channels, plan.stem, 3, image_size**2),
+            _conv(plan.stages[-1][0], wide, 1, area),
+            _squeeze_excite(wide),
+            Cost((wide + 1) * features, wide * features),
+            last,
+        ]
+    )
 
 
 def _area(image_size: int, reduction: int) -> int:

@@ -139,18 +139,26 @@ def train(
         if not math.isfinite(float(total)):
             raise DivergedError(f"training diverged: the loss of epoch {epoch + 1} is {float(total)}")
         if on_epoch is not None:
-            on_epoch({
-                "epoch": epoch + 1, "loss": float(total) / (step + 1), "network": network.state_dict(),
-                "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
-                "generator": generator.get_state(),
-            })  # fmt: skip
+            on_epoch(
+                {
+                    "epoch": epoch + 1,
+                    "loss": float(total) / (step + 1),
+                    "network": network.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "generator": generator.get_state(),
+                }
+            )
     network.eval()
 
 
 def _restored(
-    begun: Mapping[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler, generator: torch.Generator,
-) -> int:  # fmt: skip
+    begun: Mapping[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+) -> int:
     """Epochs that are done; everything else is put where it was after them."""
     network.load_state_dict(begun["network"])
     optimiser.load_state_dict(begun["optimiser"])

@@ -265,9 +265,11 @@ class OneShotTraining:
         network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
         weights = list(network.parameters())
         optimiser = torch.optim.SGD(
-            weights, lr=self.config.rate(self.epoch), momentum=self.config.supernet_momentum,
+            weights,
+            lr=self.config.rate(self.epoch),
+            momentum=self.config.supernet_momentum,
             weight_decay=self.config.supernet_weight_decay,
-        )  # fmt: skip
+        )
         for weight, kept in zip(weights, momentum.parameters(), strict=True):
             optimiser.state[weight]["momentum_buffer"] = kept.detach()
         return network, optimiser

@@ -30,9 +30,17 @@ from evonas.data.dataset import Part
 from evonas.errors import DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
 
 TINY = SetSettings(
-    targets=("LeNet", "ResNet"), widths=(0.5, 0.25), depths=(0, 8), target_epochs=(4, 4), target_batch_size=20,
-    target_lr=0.02, thresholds=(3, 20), attacked_images=40, attack_population=10, attack_generations=2,
-)  # fmt: skip
+    targets=("LeNet", "ResNet"),
+    widths=(0.5, 0.25),
+    depths=(0, 8),
+    target_epochs=(4, 4),
+    target_batch_size=20,
+    target_lr=0.02,
+    thresholds=(3, 20),
+    attacked_images=40,
+    attack_population=10,
+    attack_generations=2,
+)
 """Networks that know so little that few trials fool them."""
 
 UNIT = 16
@@ -165,8 +173,10 @@ def test_every_success_is_kept_and_counted(built: Built, digits: Dataset, networ
         assert target.params == count_params(networks[target.name])
         assert target.macs == count_macs(networks[target.name], (3, 32, 32))
         assert (target.epochs, target.batch_size, target.train_images) == (
-            dict(zip(TINY.targets, TINY.target_epochs, strict=True))[target.name], 20, 100,
-        )  # fmt: skip
+            dict(zip(TINY.targets, TINY.target_epochs, strict=True))[target.name],
+            20,
+            100,
+        )
     for cell in card.cells:
         rows = the_set.records[
             (the_set.records[:, 1] == TINY.targets.index(cell.target))
@@ -196,8 +206,13 @@ def test_images_are_chosen_equally_from_each_class(digits: Dataset, built: Built
 def test_the_card_says_how_it_was_made(built: Built, digits: Dataset) -> None:
     card = built.the_set.card
     assert (card.name, card.preset, card.seed, card.device, card.precision, card.threads) == (
-        built.plan.name, "tiny", 0, "cpu", "fp32", 1,
-    )  # fmt: skip
+        built.plan.name,
+        "tiny",
+        0,
+        "cpu",
+        "fp32",
+        1,
+    )
     assert card.data.train_fingerprint == digits.train.fingerprint
     assert card.data.adversarial_fingerprint == digits.adversarial.fingerprint
     assert (card.data.split_seed, card.data.n_classes, card.data.image_size) == (0, 10, 32)
@@ -314,9 +329,15 @@ def test_a_resumed_target_answers_to_the_last_bit_as_the_trained_one(
 
     monkeypatch.setattr(PixelAttack, "run", looking)
     only = replace(
-        TINY, targets=("ResNet",), widths=(0.25,), depths=(8,), target_epochs=(4,), set_attacks=("L0",),
-        thresholds=(20,), attacked_images=10,
-    )  # fmt: skip
+        TINY,
+        targets=("ResNet",),
+        widths=(0.25,),
+        depths=(8,),
+        target_epochs=(4,),
+        set_attacks=("L0",),
+        thresholds=(20,),
+        attacked_images=10,
+    )
     build_adversarial_set(plan(digits, only), tmp_path / "whole")
     interrupted(digits, tmp_path / "set", 1, only)
     build_adversarial_set(plan(digits, only), tmp_path / "set")
@@ -371,9 +392,12 @@ def test_data_without_an_adversarial_part(digits: Dataset, tmp_path: Path) -> No
 def test_images_that_no_target_can_read(digits: Dataset, tmp_path: Path) -> None:
     small = {
         name: Part(part.images[:, :, ::2, ::2].copy(), part.labels)
-        for name, part in (("train", digits.train), ("validation", digits.validation),
-                           ("adversarial", digits.adversarial))
-    }  # fmt: skip
+        for name, part in (
+            ("train", digits.train),
+            ("validation", digits.validation),
+            ("adversarial", digits.adversarial),
+        )
+    }
     with pytest.raises(DataError, match=r"\(B, C, 32, 32\)"):
         build_adversarial_set(plan(replace(digits, **small)), tmp_path / "set")
 
@@ -381,9 +405,16 @@ def test_images_that_no_target_can_read(digits: Dataset, tmp_path: Path) -> None
 def test_targets_that_nothing_fools(digits: Dataset, tmp_path: Path) -> None:
     """Black images, of which one level of one value changes nothing that LeNet sees after one step of training."""
     weak = replace(
-        TINY, targets=("LeNet",), widths=(0.5,), depths=(0,), target_epochs=(1,), target_lr=1e-9, thresholds=(1,),
-        set_attacks=("Linf",), attack_generations=1,
-    )  # fmt: skip
+        TINY,
+        targets=("LeNet",),
+        widths=(0.5,),
+        depths=(0,),
+        target_epochs=(1,),
+        target_lr=1e-9,
+        thresholds=(1,),
+        set_attacks=("Linf",),
+        attack_generations=1,
+    )
     with pytest.raises(DataError, match="expected at least one successful attack, got none"):
         build_adversarial_set(plan(digits, weak), tmp_path / "set")
     assert not (tmp_path / "set.safetensors").exists()

@@ -24,28 +24,49 @@ TABLE_I = {
 
 def data(**changes: Any) -> CardData:
     values = {
-        "name": "cifar10", "n_classes": 10, "image_size": 32, "mean": (0.49, 0.48, 0.45),
-        "deviation": (0.25, 0.24, 0.26), "train_images": 42500, "adversarial_images": 2500,
-        "train_fingerprint": "aa", "adversarial_fingerprint": "bb", "split_seed": 5,
-    }  # fmt: skip
+        "name": "cifar10",
+        "n_classes": 10,
+        "image_size": 32,
+        "mean": (0.49, 0.48, 0.45),
+        "deviation": (0.25, 0.24, 0.26),
+        "train_images": 42500,
+        "adversarial_images": 2500,
+        "train_fingerprint": "aa",
+        "adversarial_fingerprint": "bb",
+        "split_seed": 5,
+    }
     return CardData(**{**values, **changes})
 
 
 def target(name: str = "LeNet", **changes: Any) -> Target:
     values = {
-        "name": name, "width": 1.0, "params": 62006, "macs": 650_000, "epochs": 10, "lr": 0.1, "batch_size": 128,
-        "recipe": "SGD, Nesterov momentum 0.9", "train_images": 42500, "clean_accuracy": 0.625,
+        "name": name,
+        "width": 1.0,
+        "params": 62006,
+        "macs": 650_000,
+        "epochs": 10,
+        "lr": 0.1,
+        "batch_size": 128,
+        "recipe": "SGD, Nesterov momentum 0.9",
+        "train_images": 42500,
+        "clean_accuracy": 0.625,
         "adversarial_part_accuracy": 0.5,
-    }  # fmt: skip
+    }
     return Target(**{**values, **changes})
 
 
 def cell(target: str, attack: str, threshold: int, successful: int, **changes: Any) -> Cell:
     unit = 1 if attack == "L0" else 255
     values = {
-        "algorithm": "de" if attack == "L0" else "cma", "population": 400, "generations": 100, "tried": 1000,
-        "epsilon_used": threshold / unit, "epsilon_mean": 0.5 / unit, "evaluations": 123456, "seconds": 7.25,
-    }  # fmt: skip
+        "algorithm": "de" if attack == "L0" else "cma",
+        "population": 400,
+        "generations": 100,
+        "tried": 1000,
+        "epsilon_used": threshold / unit,
+        "epsilon_mean": 0.5 / unit,
+        "evaluations": 123456,
+        "seconds": 7.25,
+    }
     return Cell(target=target, attack=attack, threshold=threshold, successful=successful, **{**values, **changes})
 
 
@@ -58,12 +79,24 @@ def paper_card(**changes: Any) -> Card:
         for threshold, count in zip((1, 3, 5, 10), counts, strict=True)
     )
     values = {
-        "name": "RoCo-NAS, Table I", "data": data(), "preset": "paper", "seed": 3, "seeds": {"attacks": 2**62},
-        "device": "cuda", "precision": "bf16", "threads": 4,
+        "name": "RoCo-NAS, Table I",
+        "data": data(),
+        "preset": "paper",
+        "seed": 3,
+        "seeds": {"attacks": 2**62},
+        "device": "cuda",
+        "precision": "bf16",
+        "threads": 4,
         "targets": (target("VGG-16", depth=16), target("ResNet", depth=20), target("LeNet"), target("DenseNet")),
-        "cells": cells, "images": 9000, "images_l0": 6000, "images_linf": 3100, "records": 9791, "sources": 2400,
-        "versions": {"python": "3.11", "torch": "2.6"}, "created_by": "evonas 0.1.0",
-    }  # fmt: skip
+        "cells": cells,
+        "images": 9000,
+        "images_l0": 6000,
+        "images_linf": 3100,
+        "records": 9791,
+        "sources": 2400,
+        "versions": {"python": "3.11", "torch": "2.6"},
+        "created_by": "evonas 0.1.0",
+    }
     return Card(**{**values, **changes})
 
 
@@ -88,17 +121,23 @@ def test_the_page_says_what_is_measured_and_everything_on_the_card() -> None:
     page = card_markdown(paper_card(), fingerprint="f1f1", sha256="5a5a")
     assert page.startswith("# RoCo-NAS, Table I\n\nThis set measures **transferred, not white-box, robustness**")
     assert "Warning" not in page
-    for each in ("| VGG-16 | 1 | 16 | 62,006 | 650,000 | 42,500 | 10 | 0.1 | 128 | 0.625 | 0.5 | SGD, Nesterov",
-                 "| LeNet | 1 | – | 62,006 |",
-                 "| LeNet | Linf | 3 | cma | 400 | 100 | 3/255 | 0.5/255 | 123,456 | 7.2 |",
-                 "| ResNet | L0 | 10 | de | 400 | 100 | 10 px | 0.5 px | 123,456 | 7.2 |",
-                 "9000 distinct, 6000 of them in L0 and 3100 in Linf; 9791 records",
-                 "2400 of the 2500 clean images in the adversarial part of cifar10 (fingerprint bb)",
-                 "the train part, 42500 images (fingerprint aa)",
-                 "mean 0.49, 0.48, 0.45 and deviation 0.25, 0.24, 0.26",
-                 "preset: paper", "cuda in bf16 with 4 threads", "everything 3, split of the data 5, attacks 461168",
-                 "python 3.11, torch 2.6", "created by: evonas 0.1.0", "fingerprint: f1f1", "SHA-256 of the file: 5a5a",
-    ):  # fmt: skip
+    for each in (
+        "| VGG-16 | 1 | 16 | 62,006 | 650,000 | 42,500 | 10 | 0.1 | 128 | 0.625 | 0.5 | SGD, Nesterov",
+        "| LeNet | 1 | – | 62,006 |",
+        "| LeNet | Linf | 3 | cma | 400 | 100 | 3/255 | 0.5/255 | 123,456 | 7.2 |",
+        "| ResNet | L0 | 10 | de | 400 | 100 | 10 px | 0.5 px | 123,456 | 7.2 |",
+        "9000 distinct, 6000 of them in L0 and 3100 in Linf; 9791 records",
+        "2400 of the 2500 clean images in the adversarial part of cifar10 (fingerprint bb)",
+        "the train part, 42500 images (fingerprint aa)",
+        "mean 0.49, 0.48, 0.45 and deviation 0.25, 0.24, 0.26",
+        "preset: paper",
+        "cuda in bf16 with 4 threads",
+        "everything 3, split of the data 5, attacks 461168",
+        "python 3.11, torch 2.6",
+        "created by: evonas 0.1.0",
+        "fingerprint: f1f1",
+        "SHA-256 of the file: 5a5a",
+    ):
         assert each in page
 
 
@@ -114,8 +153,16 @@ def test_other_thresholds_and_cells_that_were_not_attacked() -> None:
 
 
 def test_text_cannot_break_the_page() -> None:
-    card = paper_card(name="a|b <script>", targets=(target("Le|Net", recipe="`x` | *y*"),), cells=(), records=0,
-                      images=0, images_l0=0, images_linf=0, sources=0)  # fmt: skip
+    card = paper_card(
+        name="a|b <script>",
+        targets=(target("Le|Net", recipe="`x` | *y*"),),
+        cells=(),
+        records=0,
+        images=0,
+        images_l0=0,
+        images_linf=0,
+        sources=0,
+    )
     page = card_markdown(card)
     assert "# a\\|b \\<script\\>\n" in page
     assert "| Le\\|Net |" in page
@@ -158,8 +205,11 @@ def test_numbers_are_made_plain() -> None:
     """What NumPy and torch give is written as JSON has it, and reloads equal."""
     made = cell("LeNet", "Linf", np.int64(3), np.int32(2), epsilon_used=np.float32(3 / 255), seconds=7)
     assert (type(made.threshold), type(made.successful), type(made.epsilon_used), type(made.seconds)) == (
-        int, int, float, float,
-    )  # fmt: skip
+        int,
+        int,
+        float,
+        float,
+    )
     assert data(mean=[1, 0, 0]).mean == (1.0, 0.0, 0.0)
 
 
@@ -209,7 +259,7 @@ NAN, INF, HUGE = math.nan, math.inf, 10**400
         (lambda: paper_card(seeds=[1]), r"Card.seeds to be an object, got \[1\]"),
         (lambda: paper_card(cells=(1,)), r"Card.cells\[0\] to be an object, got 1"),
     ],
-)  # fmt: skip
+)
 def test_values_that_make_no_sense(make: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         make()
@@ -260,7 +310,7 @@ def without(*path: Any) -> dict[str, Any]:
         (damaged("targets", value="abcd"), r"Card.targets to be a list, got 'abcd'"),
         (damaged("cells", 0, "successful", value=134), r"Card.records to be the cells' sum 9792, got 9791"),
     ],
-)  # fmt: skip
+)
 def test_json_that_is_no_card(value: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         Card.from_json(value)
@@ -270,18 +320,26 @@ def test_json_that_is_no_card(value: Any, message: str) -> None:
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in JSON values: the first of a list stands for the others."""
     if isinstance(value, dict):
-        return [path, *(each for key in value for each in places(value[key], (*path, key)))] if path else [
-            each for key in value for each in places(value[key], (key,))
-        ]
+        return (
+            [path, *(each for key in value for each in places(value[key], (*path, key)))]
+            if path
+            else [each for key in value for each in places(value[key], (key,))]
+        )
     return [path, *(places(value[0], (*path, 0)) if isinstance(value, list) and value else [])]
 
 
 SEEDS, VERSIONS, DEPTH = ("seeds",), ("versions",), ("targets", 0, "depth")
 FRACTIONS = [
-    ("data", "mean", 0), ("data", "deviation", 0), ("targets", 0, "width"), ("targets", 0, "lr"),
-    ("targets", 0, "clean_accuracy"), ("targets", 0, "adversarial_part_accuracy"), ("cells", 0, "epsilon_used"),
-    ("cells", 0, "epsilon_mean"), ("cells", 0, "seconds"),
-]  # fmt: skip
+    ("data", "mean", 0),
+    ("data", "deviation", 0),
+    ("targets", 0, "width"),
+    ("targets", 0, "lr"),
+    ("targets", 0, "clean_accuracy"),
+    ("targets", 0, "adversarial_part_accuracy"),
+    ("cells", 0, "epsilon_used"),
+    ("cells", 0, "epsilon_mean"),
+    ("cells", 0, "seconds"),
+]
 
 
 def refusal(value: Any) -> str | None:
@@ -295,11 +353,21 @@ def refusal(value: Any) -> str | None:
 @pytest.mark.parametrize(
     ("other", "fitting"),
     [
-        ("text\n", []), (-1, []), (0.5, FRACTIONS), (-0.5, []), (NAN, []), (INF, []), (True, []),
+        ("text\n", []),
+        (-1, []),
+        (0.5, FRACTIONS),
+        (-0.5, []),
+        (NAN, []),
+        (INF, []),
+        (True, []),
         pytest.param(HUGE, [], id="huge"),
-        (None, [DEPTH]), ([], [("warnings",)]), ({}, [SEEDS, VERSIONS]), ([[1]], []), ({"a": {}}, []),
+        (None, [DEPTH]),
+        ([], [("warnings",)]),
+        ({}, [SEEDS, VERSIONS]),
+        ([[1]], []),
+        ({"a": {}}, []),
     ],
-)  # fmt: skip
+)
 def test_any_other_value_in_any_field(other: Any, fitting: list[Any]) -> None:
     """Each field in turn holds something else: refused in one line, but where it fits."""
     refusals = {path: refusal(damaged(*path, value=other)) for path in places(plain())}

@@ -45,25 +45,64 @@ PIECES = (
 
 def card_of(contents: Contents, pieces: tuple[Piece, ...] = PIECES, **changes: Any) -> Card:
     targets = tuple(
-        Target(name=name, width=0.25, params=10, macs=100, epochs=1, lr=0.1, batch_size=8, recipe="SGD",
-               train_images=20, clean_accuracy=0.5, adversarial_part_accuracy=1.0)
+        Target(
+            name=name,
+            width=0.25,
+            params=10,
+            macs=100,
+            epochs=1,
+            lr=0.1,
+            batch_size=8,
+            recipe="SGD",
+            train_images=20,
+            clean_accuracy=0.5,
+            adversarial_part_accuracy=1.0,
+        )
         for name in ("LeNet", "ResNet")
-    )  # fmt: skip
+    )
     cells = tuple(
-        Cell(target=targets[each.target].name, attack=each.attack, threshold=each.threshold, algorithm="de",
-             population=8, generations=2, tried=6, successful=len(each.labels), epsilon_used=1 / 255,
-             epsilon_mean=1 / 255, evaluations=20, seconds=0.5)
+        Cell(
+            target=targets[each.target].name,
+            attack=each.attack,
+            threshold=each.threshold,
+            algorithm="de",
+            population=8,
+            generations=2,
+            tried=6,
+            successful=len(each.labels),
+            epsilon_used=1 / 255,
+            epsilon_mean=1 / 255,
+            evaluations=20,
+            seconds=0.5,
+        )
         for each in pieces
-    )  # fmt: skip
+    )
     data = CardData(
-        name="digits", n_classes=3, image_size=2, mean=(0.5, 0.5, 0.5), deviation=(0.25, 0.25, 0.25), train_images=20,
-        adversarial_images=len(CLEAN), train_fingerprint="aa", adversarial_fingerprint="bb", split_seed=1,
-    )  # fmt: skip
+        name="digits",
+        n_classes=3,
+        image_size=2,
+        mean=(0.5, 0.5, 0.5),
+        deviation=(0.25, 0.25, 0.25),
+        train_images=20,
+        adversarial_images=len(CLEAN),
+        train_fingerprint="aa",
+        adversarial_fingerprint="bb",
+        split_seed=1,
+    )
     values = {
-        "name": "tiny", "data": data, "preset": "quick", "seed": 0, "device": "cpu", "precision": "fp32", "threads": 1,
-        "targets": targets, "cells": cells, "versions": {"torch": "2.6"}, "created_by": "evonas 0.1.0",
+        "name": "tiny",
+        "data": data,
+        "preset": "quick",
+        "seed": 0,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "targets": targets,
+        "cells": cells,
+        "versions": {"torch": "2.6"},
+        "created_by": "evonas 0.1.0",
         **contents.counts(),
-    }  # fmt: skip
+    }
     return Card(**{**values, **changes})
 
 
@@ -117,8 +156,13 @@ def test_assembling_keeps_each_image_once_in_the_order_of_appearance() -> None:
     assert contents.labels.tolist() == [1, 0, 0, 2, 1]
     assert RECORD_COLUMNS == ("image", "target", "attack", "threshold", "source")
     assert contents.records.tolist() == [
-        [0, 0, 0, 1, 4], [1, 0, 0, 1, 1], [2, 1, 0, 1, 1], [3, 1, 0, 1, 5], [1, 1, 1, 3, 1], [4, 1, 1, 3, 2],
-    ]  # fmt: skip
+        [0, 0, 0, 1, 4],
+        [1, 0, 0, 1, 1],
+        [2, 1, 0, 1, 1],
+        [3, 1, 0, 1, 5],
+        [1, 1, 1, 3, 1],
+        [4, 1, 1, 3, 2],
+    ]
     assert contents.source_index.tolist() == [1, 2, 4, 5]
     assert contents.sources[0].tobytes() == hashlib.sha256(CLEAN[1].tobytes()).digest()
     assert contents.counts() == {"images": 5, "images_l0": 4, "images_linf": 2, "records": 6, "sources": 4}
@@ -210,10 +254,15 @@ def test_the_fingerprint_is_over_what_scores_depend_on() -> None:
         AdversarialSet(*contents._replace(images=images), card=card),
         AdversarialSet(*contents._replace(sources=contents.sources ^ np.uint8(1)), card=card),
         AdversarialSet(*contents, card=replace(card, data=replace(card.data, n_classes=4))),
-        AdversarialSet(*contents, card=replace(
-            card, targets=(lenet, replace(resnet, name="DenseNet")),
-            cells=tuple(replace(c, target=c.target.replace("ResNet", "DenseNet")) for c in card.cells))),
-    ]  # fmt: skip
+        AdversarialSet(
+            *contents,
+            card=replace(
+                card,
+                targets=(lenet, replace(resnet, name="DenseNet")),
+                cells=tuple(replace(c, target=c.target.replace("ResNet", "DenseNet")) for c in card.cells),
+            ),
+        ),
+    ]
     assert len({the_set, *others}) == 5
     assert len(the_set.fingerprint) == 64
     assert the_set != the_set.fingerprint
@@ -254,13 +303,17 @@ def put(name: str, place: Any, value: int) -> Callable[[Contents], Contents]:
 
 STRANGE_CONTENTS = {
     "images of another type": (
-        changed("images", lambda a: a.astype(np.float32)), r"images of type U8 \(5, 3, 2, 2\), got float32"),
+        changed("images", lambda a: a.astype(np.float32)),
+        r"images of type U8 \(5, 3, 2, 2\), got float32",
+    ),
     "images of another shape": (changed("images", lambda a: a.reshape(5, 3, 4, 1)), r"got uint8 \(5, 3, 4, 1\)"),
     "grey images": (changed("images", lambda a: a[:, :1].copy()), r"got uint8 \(5, 1, 2, 2\)"),
     "flat images": (changed("images", lambda a: a.reshape(5, 12)), r"got uint8 \(5, 12\)"),
     "too few images": (changed("images", lambda a: a[:4].copy()), r"got uint8 \(4, 3, 2, 2\)"),
     "labels of another type": (
-        changed("labels", lambda a: a.astype(np.int32)), r"labels of type I64 \(5,\), got int32"),
+        changed("labels", lambda a: a.astype(np.int32)),
+        r"labels of type I64 \(5,\), got int32",
+    ),
     "labels in a column": (changed("labels", lambda a: a[:, None].copy()), r"got int64 \(5, 1\)"),
     "records with four columns": (changed("records", lambda a: a[:, :4].copy()), r"records of type I64 \(4, 5\)"),
     "short digests": (changed("sources", lambda a: a[:, :31].copy()), r"sources of type U8 \(4, 32\)"),
@@ -278,13 +331,17 @@ STRANGE_CONTENTS = {
     "a source of two classes": (put("labels", 1, 1), "expected one class a source"),
     "an image without a record": (put("records", (5, 0), 1), "expected a record for every image"),
     "an image twice": (
-        lambda c: c._replace(images=c.images[[0, 1, 1, 3, 4]]), "expected every image once, got one twice"),
+        lambda c: c._replace(images=c.images[[0, 1, 1, 3, 4]]),
+        "expected every image once, got one twice",
+    ),
     "a clean image": (
-        changed("images", lambda a: a.__setitem__(0, CLEAN[4])), "expected images that differ from their clean ones"),
+        changed("images", lambda a: a.__setitem__(0, CLEAN[4])),
+        "expected images that differ from their clean ones",
+    ),
     "another threshold": (put("records", (0, 3), 3), r"expected the cell of target 0, L0, th [13] to have"),
     "an unknown threshold": (put("records", (0, 3), -(2**63)), r"expected the cell of target 0, L0, th"),
     "another cell": (put("records", (0, 1), 1), r"expected the cell of target [01], L0, th 1 to have"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", STRANGE_CONTENTS)
@@ -306,8 +363,14 @@ def test_contents_that_make_no_sense_are_refused_in_memory_and_on_disk(kind: str
 
 def test_a_source_twice_in_a_cell() -> None:
     """An attack is tried once on an image, so two results of one clean image in one cell are no attack's."""
-    twice = Piece(target=0, attack="L0", threshold=1, images=np.stack([BRIGHT[1], DARK[1]]), labels=LABELS[[1, 1]],
-                  sources=np.array([1, 1]))  # fmt: skip
+    twice = Piece(
+        target=0,
+        attack="L0",
+        threshold=1,
+        images=np.stack([BRIGHT[1], DARK[1]]),
+        labels=LABELS[[1, 1]],
+        sources=np.array([1, 1]),
+    )
     contents = assemble((twice,), CLEAN)
     with pytest.raises(DataError, match="expected each source once in a cell, got others"):
         AdversarialSet(*contents, card=card_of(contents, (twice,)))

@@ -242,7 +242,8 @@ HEADERS: dict[str, Callable[[bytes], bytes]] = {
     "length 0": lambda whole: struct.pack("<Q", 0) + whole[8:],
     "huge shape": lambda whole: header_with(whole, put("images", "shape", value=[2**62, 3, 2, 2])),
     "shape that overflows to the right size": lambda whole: header_with(
-        whole, put("images", "shape", value=[2**62 + 1, 3, 2, 2])),
+        whole, put("images", "shape", value=[2**62 + 1, 3, 2, 2])
+    ),
     "shape 10^400": lambda whole: header_with(whole, put("images", "shape", value=[10**400, 3, 2, 2])),
     "negative shape": lambda whole: header_with(whole, put("images", "shape", value=[-1, 3, 2, 2])),
     "shape of zeros and 2^62": lambda whole: header_with(whole, put("images", "shape", value=[0, 2**62, 2**62, 2])),
@@ -263,27 +264,29 @@ HEADERS: dict[str, Callable[[bytes], bytes]] = {
     "a type that is a list": lambda whole: header_with(whole, put("images", "dtype", value=["U8"])),
     "an array that is a number": lambda whole: header_with(whole, put("images", value=7)),
     "an array more": lambda whole: header_with(
-        whole, put("more", value={"dtype": "U8", "shape": [0], "data_offsets": [0, 0]})),
+        whole, put("more", value={"dtype": "U8", "shape": [0], "data_offsets": [0, 0]})
+    ),
     "an array less": lambda whole: header_with(whole, lambda header: header.pop("sources")),
     "no metadata": lambda whole: header_with(whole, lambda header: header.pop("__metadata__")),
     "metadata that is a list": lambda whole: header_with(whole, put("__metadata__", value=["card", "sha256"])),
     "metadata with more": lambda whole: header_with(whole, put("__metadata__", "more", value="x")),
     "a card that is no text": lambda whole: header_with(whole, put("__metadata__", "card", value=7)),
     "a hash that is no text": lambda whole: header_with(whole, put("__metadata__", "sha256", value=None)),
-    "another order": lambda whole: header_with(
-        whole, lambda header: header.update({"labels": header.pop("labels")})),
+    "another order": lambda whole: header_with(whole, lambda header: header.update({"labels": header.pop("labels")})),
     "another key order inside": lambda whole: header_with(
-        whole, lambda header: header["labels"].update({"dtype": header["labels"].pop("dtype")})),
+        whole, lambda header: header["labels"].update({"dtype": header["labels"].pop("dtype")})
+    ),
     "a header that is a list": lambda whole: header_with(whole, lambda header: None)[:8] + b"[" + whole[9:],
-    "a space more": lambda whole: struct.pack("<Q", head_of(whole)) + whole[8:head_of(whole)] + b" " * 8
-    + whole[head_of(whole):],
+    "a space more": lambda whole: (
+        struct.pack("<Q", head_of(whole)) + whole[8 : head_of(whole)] + b" " * 8 + whole[head_of(whole) :]
+    ),
     "not UTF-8": lambda whole: whole.replace(b"digests", b"digest\xff").replace(b"tiny", b"tin\xff"),
     "NaN": lambda whole: whole.replace(b'"shape":[1]', b'"shape":NaN', 1),
     "a key twice": lambda whole: whole.replace(b'"images":', b'"labels":', 1),
     "nested 100,000 deep": lambda whole: struct.pack("<Q", 200_000) + b"[" * 100_000 + b"]" * 100_000,
     "nested objects": lambda whole: struct.pack("<Q", 500_001) + b'{"a":' * 100_000 + b"1",
     "a number of a million digits": lambda whole: struct.pack("<Q", 10**6) + b"1" * 10**6,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", HEADERS)
@@ -411,16 +414,18 @@ def test_cards_that_are_none(name: str, saved: Path, whole: bytes, tmp_path: Pat
     elif name == "pipe":
         os.mkfifo(card)
     else:
-        card.write_bytes({
-            "text": b"a card",
-            "long": text.encode() + b" " * 2**23,
-            "deep": b"[" * 100_000 + b"]" * 100_000,
-            "huge number": text.replace('"seed": 0', f'"seed": {"9" * 5000}').encode(),
-            "latin": text.replace("tiny", "t\xefny").encode("latin-1"),
-            "NaN": text.replace('"seconds": 0.5', '"seconds": NaN').encode(),
-            "list": f"[{text}]".encode(),
-            "twice": text.replace('"seed": 0', '"seed": 0, "seed": 0', 1).encode(),
-        }[name])  # fmt: skip
+        card.write_bytes(
+            {
+                "text": b"a card",
+                "long": text.encode() + b" " * 2**23,
+                "deep": b"[" * 100_000 + b"]" * 100_000,
+                "huge number": text.replace('"seed": 0', f'"seed": {"9" * 5000}').encode(),
+                "latin": text.replace("tiny", "t\xefny").encode("latin-1"),
+                "NaN": text.replace('"seconds": 0.5', '"seconds": NaN').encode(),
+                "list": f"[{text}]".encode(),
+                "twice": text.replace('"seed": 0', '"seed": 0, "seed": 0', 1).encode(),
+            }[name]
+        )
         assert card.read_text("latin-1") != text
     with peak_below(16 * 2**20):
         line = refusal(path)
@@ -492,14 +497,22 @@ def test_memory_is_bounded_by_the_files_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     clean = rng.integers(256, size=(1500, 3, 32, 32), dtype=np.uint8)
     pieces = [
-        Piece(target=0, attack="L0", threshold=1, images=clean ^ np.uint8(1), labels=np.arange(1500) % 3,
-              sources=np.arange(1500)),
-    ]  # fmt: skip
+        Piece(
+            target=0,
+            attack="L0",
+            threshold=1,
+            images=clean ^ np.uint8(1),
+            labels=np.arange(1500) % 3,
+            sources=np.arange(1500),
+        ),
+    ]
     contents, card = assemble(pieces, clean), smallest_set().card
     large = replace(
-        card, data=replace(card.data, image_size=32, adversarial_images=1500),
-        cells=(replace(card.cells[0], tried=1500, successful=1500),), **contents.counts(),
-    )  # fmt: skip
+        card,
+        data=replace(card.data, image_size=32, adversarial_images=1500),
+        cells=(replace(card.cells[0], tried=1500, successful=1500),),
+        **contents.counts(),
+    )
     save_adversarial_set(tmp_path / "large", AdversarialSet(*contents, card=large))
     length = (tmp_path / "large.safetensors").stat().st_size
     assert length > 1500 * 3072

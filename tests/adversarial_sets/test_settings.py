@@ -24,9 +24,14 @@ def digits() -> Dataset:
 
 def plan(**changes: Any) -> BuildPlan:
     given = {
-        "split_seed": 0, "settings": SetSettings(), "preset": "tiny", "seed": 0, "device": "cpu",
-        "precision": "fp32", "threads": 1,
-    }  # fmt: skip
+        "split_seed": 0,
+        "settings": SetSettings(),
+        "preset": "tiny",
+        "seed": 0,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+    }
     return BuildPlan(**{**given, **changes})
 
 
@@ -154,8 +159,12 @@ def test_training_a_target_is_what_the_settings_say(digits: Dataset) -> None:
     target = TargetSettings(name="LeNet", width=0.5, depth=None, epochs=3)
     training = settings.training_of(target, "fp32")
     assert (training.epochs, training.lr, training.batch_size, training.weight_decay, training.precision) == (
-        3, 0.03, 7, 1e-3, "fp32",
-    )  # fmt: skip
+        3,
+        0.03,
+        7,
+        1e-3,
+        "fp32",
+    )
     data = DeviceData(digits, torch.device("cpu"))
     trained = []
     for seed in (0, 0, 1):
@@ -191,11 +200,15 @@ def test_everything_that_decides_a_set_is_in_its_identity(digits: Dataset) -> No
     assert len(base.name.removeprefix("digits-tiny-")) == 12
     other = load_data("digits", train_limit=40, val_limit=20, seed=1)
     changes: list[dict[str, Any]] = [
-        {"seed": 1}, {"precision": "bf16"}, {"threads": 2}, {"device": "cuda:1"}, {"data": other},
+        {"seed": 1},
+        {"precision": "bf16"},
+        {"threads": 2},
+        {"device": "cuda:1"},
+        {"data": other},
         {"data": load_data("digits", train_limit=50, val_limit=20)},
         {"data": replace(digits, mean=(0.0,) * 3)},
         *({"settings": changed} for changed in each_setting_changed()),
-    ]  # fmt: skip
+    ]
     names = {base.name, *(plan(**{"data": digits, **change}).name for change in changes)}
     assert len(names) == 1 + len(changes)
     same: list[dict[str, Any]] = [{"data": load_data("digits", train_limit=40, val_limit=30)}, {"split_seed": 5}]
@@ -206,10 +219,20 @@ def test_everything_that_decides_a_set_is_in_its_identity(digits: Dataset) -> No
 
 def each_setting_changed() -> list[SetSettings]:
     other: dict[str, Any] = {
-        "targets": ("LeNet",), "widths": (0.5,), "depths": (0, 0, 0, 0), "target_epochs": (3,), "target_lr": 0.01,
-        "target_batch_size": 16, "target_weight_decay": 0.0, "set_attacks": ("L0",), "thresholds": (1,),
-        "attacked_images": None, "attack_population": 50, "attack_generations": 3, "linf_algorithm": "de",
-    }  # fmt: skip
+        "targets": ("LeNet",),
+        "widths": (0.5,),
+        "depths": (0, 0, 0, 0),
+        "target_epochs": (3,),
+        "target_lr": 0.01,
+        "target_batch_size": 16,
+        "target_weight_decay": 0.0,
+        "set_attacks": ("L0",),
+        "thresholds": (1,),
+        "attacked_images": None,
+        "attack_population": 50,
+        "attack_generations": 3,
+        "linf_algorithm": "de",
+    }
     assert other.keys() == {field.name for field in fields(SetSettings)}
     return [replace(SetSettings(), **{name: value}) for name, value in other.items()]
 
@@ -248,5 +271,3 @@ def test_a_part_that_was_finished_in_no_time_predicts_nothing_wrong() -> None:
     effort = Effort({"one": ("a", 1.0), "two": ("a", 1.0)})
     effort.finish("one", 0.0)
     assert effort.seconds_left() == 0
-
-

@@ -107,10 +107,16 @@ def test_a_damaged_line_in_the_middle_costs_its_part_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-1], lambda data: data[:40], lambda data: b"", lambda data: data + b"\0",
-               lambda data: bytes([*data[:-1], data[-1] ^ 1])],
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:40],
+        lambda data: b"",
+        lambda data: data + b"\0",
+        lambda data: bytes([*data[:-1], data[-1] ^ 1]),
+    ],
     ids=["short", "cut", "empty", "long", "bit"],
-)  # fmt: skip
+)
 def test_a_damaged_file_is_a_part_that_is_not_there(damage: Damage, tmp_path: Path) -> None:
     folder = filled(tmp_path / "w")
     file = folder / "one.safetensors"

@@ -252,11 +252,13 @@ class TestAutoAttack:
 @pytest.mark.parametrize(
     "attack",
     [
-        DeepFool(), DeepFool(norm="linf", epsilon=0.25), AutoAttack(epsilon=0.25, attacks=("apgd-ce",)),
+        DeepFool(),
+        DeepFool(norm="linf", epsilon=0.25),
+        AutoAttack(epsilon=0.25, attacks=("apgd-ce",)),
         TestCarliniWagner.ATTACK,
     ],
     ids=lambda attack: f"{attack.name}-{attack.norm}",
-)  # fmt: skip
+)
 def test_other_precisions_fool_as_well(attack: Any, dtype: torch.dtype) -> None:
     """The libraries compute in float32 around the model; what the model saw is what comes back."""
     model, images, _ = case(5)
@@ -323,17 +325,30 @@ class TestWhatTheyShare:
 
 SENSELESS = {
     DeepFool: [
-        {"norm": "l1"}, {"steps": 0}, {"candidates": 1}, {"overshoot": -1}, {"epsilon": -0.1}, {"epsilon": float("inf")}
+        {"norm": "l1"},
+        {"steps": 0},
+        {"candidates": 1},
+        {"overshoot": -1},
+        {"epsilon": -0.1},
+        {"epsilon": float("inf")},
     ],
     CarliniWagnerL2: [
-        {"epsilon": float("nan")}, {"steps": 0}, {"binary_search_steps": 0}, {"stepsize": 0}, {"confidence": -1},
+        {"epsilon": float("nan")},
+        {"steps": 0},
+        {"binary_search_steps": 0},
+        {"stepsize": 0},
+        {"confidence": -1},
         {"initial_const": 0},
     ],
     AutoAttack: [
-        {"norm": "l1"}, {"epsilon": float("inf")}, {"version": "custom"}, {"attacks": ()}, {"attacks": ("apgd-dlr",)},
+        {"norm": "l1"},
+        {"epsilon": float("inf")},
+        {"version": "custom"},
+        {"attacks": ()},
+        {"attacks": ("apgd-dlr",)},
         {"batch_size": 0},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -348,9 +363,7 @@ def test_into_ball() -> None:
     clean = torch.full((4, 1, 1, 2), 0.5)
     found = torch.tensor([[0.8, 0.9], [0.53, 0.54], [float("nan"), 0.5], [0.5, 1.7]]).view(4, 1, 1, 2)
     inside = into_ball(clean, found, "linf", 0.1)
-    assert inside.view(4, 2).tolist() == pytest.approx(
-        torch.tensor([[0.6, 0.6], [0.53, 0.54], [0.5, 0.5], [0.5, 0.6]])
-    )
+    assert inside.view(4, 2).tolist() == pytest.approx(torch.tensor([[0.6, 0.6], [0.53, 0.54], [0.5, 0.5], [0.5, 0.6]]))
     l2 = into_ball(clean, found, "l2", 0.25)
     assert l2.view(4, 2).tolist() == pytest.approx(torch.tensor([[0.65, 0.7], [0.53, 0.54], [0.5, 0.5], [0.5, 0.75]]))
     free = into_ball(clean, found, "l2", float("inf"))

@@ -285,8 +285,11 @@ class TestFastReLU:
         network = with_fast_relu(nn.Sequential(shared, nn.Sequential(nn.ReLU(inplace=True), Other()), shared))
         inner = network[1]
         assert [type(part) for part in (network[0], inner[0], inner[1], network[2])] == [
-            FastReLU, FastReLU, Other, FastReLU,
-        ]  # fmt: skip
+            FastReLU,
+            FastReLU,
+            Other,
+            FastReLU,
+        ]
         assert inner[0].inplace
 
 

@@ -162,15 +162,23 @@ def test_where_the_gradient_is_zero_nothing_moves(norm: Any, loss: Any) -> None:
 ATTACKS: list[tuple[Any, Any]] = [
     (FGSM(epsilon=0.1), foolbox.attacks.LinfFastGradientAttack()),
     (FGSM(epsilon=0.8, norm="l2"), foolbox.attacks.L2FastGradientAttack()),
-    (PGD(epsilon=0.1, step_size=0.03, steps=7),
-     foolbox.attacks.LinfProjectedGradientDescentAttack(abs_stepsize=0.03, steps=7, random_start=False)),
-    (PGD(epsilon=0.8, step_size=0.3, steps=7, norm="l2"),
-     foolbox.attacks.L2ProjectedGradientDescentAttack(abs_stepsize=0.3, steps=7, random_start=False)),
-    (BIM(epsilon=0.1, step_size=0.02, steps=6),
-     foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=0.02, steps=6, random_start=False)),
-    (BIM(epsilon=0.8, step_size=0.2, steps=6, norm="l2"),
-     foolbox.attacks.L2BasicIterativeAttack(abs_stepsize=0.2, steps=6, random_start=False)),
-]  # fmt: skip
+    (
+        PGD(epsilon=0.1, step_size=0.03, steps=7),
+        foolbox.attacks.LinfProjectedGradientDescentAttack(abs_stepsize=0.03, steps=7, random_start=False),
+    ),
+    (
+        PGD(epsilon=0.8, step_size=0.3, steps=7, norm="l2"),
+        foolbox.attacks.L2ProjectedGradientDescentAttack(abs_stepsize=0.3, steps=7, random_start=False),
+    ),
+    (
+        BIM(epsilon=0.1, step_size=0.02, steps=6),
+        foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=0.02, steps=6, random_start=False),
+    ),
+    (
+        BIM(epsilon=0.8, step_size=0.2, steps=6, norm="l2"),
+        foolbox.attacks.L2BasicIterativeAttack(abs_stepsize=0.2, steps=6, random_start=False),
+    ),
+]
 IDS = [f"{type(ours).__name__}-{ours.norm}" for ours, _ in ATTACKS]
 
 
@@ -193,9 +201,10 @@ def test_the_last_iterate_is_that_of_foolbox(ours: Any, theirs: Any, digits: Dig
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [pair for pair in ATTACKS if not isinstance(pair[0], FGSM)],
+    ("ours", "theirs"),
+    [pair for pair in ATTACKS if not isinstance(pair[0], FGSM)],
     ids=[name for name in IDS if not name.startswith("FGSM")],
-)  # fmt: skip
+)
 def test_targeted_attacks_are_those_of_foolbox(ours: Any, theirs: Any, digits: Digits) -> None:
     model, images, labels = digits
     wanted = (labels + 3) % 10
@@ -207,19 +216,20 @@ def test_targeted_attacks_are_those_of_foolbox(ours: Any, theirs: Any, digits: D
 
 
 @pytest.mark.parametrize(
-    ("ours", "norm"), [(PGD(epsilon=0.1, step_size=0.03, steps=7), "Linf"),
-                       (PGD(epsilon=0.8, step_size=0.3, steps=7, norm="l2"), "L2")],
-)  # fmt: skip
+    ("ours", "norm"),
+    [(PGD(epsilon=0.1, step_size=0.03, steps=7), "Linf"), (PGD(epsilon=0.8, step_size=0.3, steps=7, norm="l2"), "L2")],
+)
 def test_stopped_images_are_the_first_of_foolboxs_iterates_that_fool(ours: PGD, norm: str, digits: Digits) -> None:
     """The clean image is iterate 0; who is never fooled ends at the last."""
     model, images, labels = digits
     kind = getattr(foolbox.attacks, f"{norm}ProjectedGradientDescentAttack")
     criterion = foolbox.criteria.Misclassification(labels)
     iterates = [images] + [
-        by_foolbox(kind(abs_stepsize=ours.step_size, steps=steps, random_start=False), model, images, criterion,
-                   ours.epsilon)
+        by_foolbox(
+            kind(abs_stepsize=ours.step_size, steps=steps, random_start=False), model, images, criterion, ours.epsilon
+        )
         for steps in range(1, ours.steps + 1)
-    ]  # fmt: skip
+    ]
     wrong = torch.stack([model(each).argmax(dim=1) != labels for each in iterates])  # (steps + 1, B)
     place = torch.where(wrong.any(dim=0), wrong.int().argmax(dim=0), ours.steps)
     assert len(place.unique()) >= 5  # they leave at many steps
@@ -236,9 +246,13 @@ def test_stopped_images_are_the_first_of_foolboxs_iterates_that_fool(ours: PGD, 
 
 
 def one_by_one(
-    attack: Any, model: nn.Module, images: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    attack: Any,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     starts: Tensor,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """L-inf PGD of one image after another, no gradient shared; loss: (logits, label, clean image's logits)."""
     found = []
     for clean, label, start in zip(images, labels, starts, strict=True):
@@ -277,9 +291,7 @@ def test_each_image_goes_its_own_way(name: Any, loss: Any, stop: bool, targeted:
     """In float64, where rounding moves no sign of a gradient that is not 0."""
     model, images, labels = fitted().double(), digits.images[:40].double(), digits.labels[:40]
     labels = (labels + 5) % 10 if targeted else labels
-    attack = PGD(
-        epsilon=0.1, step_size=0.03, steps=5, loss=name, stop_when_fooled=stop, targeted=targeted
-    )  # fmt: skip
+    attack = PGD(epsilon=0.1, step_size=0.03, steps=5, loss=name, stop_when_fooled=stop, targeted=targeted)
     expected = one_by_one(attack, model, images, labels, loss, starts=images)
     torch.testing.assert_close(attack(model, images, labels), expected, rtol=0, atol=1e-12)
 
@@ -292,9 +304,7 @@ def test_kl_is_the_inner_loop_of_trades(digits: Digits) -> None:
     assert 0 < float((starts - images).abs().max()) < 0.006
     expected = one_by_one(attack, model, images, labels, by_trades, starts)
     torch.testing.assert_close(attack(model, images, labels, seeded(3)), expected, rtol=0, atol=1e-12)
-    assert torch.equal(
-        attack(model, images, (labels + 1) % 10, seeded(3)), attack(model, images, labels, seeded(3))
-    )
+    assert torch.equal(attack(model, images, (labels + 1) % 10, seeded(3)), attack(model, images, labels, seeded(3)))
 
 
 def test_losses_by_hand() -> None:

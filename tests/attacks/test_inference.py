@@ -85,9 +85,16 @@ class Batchwise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.Conv2d(4, 4, 3), norm(4, track_running_stats=False), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5),
-        )  # fmt: skip
+            nn.Conv2d(3, 4, 3),
+            norm(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            norm(4, track_running_stats=False),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x)
@@ -101,11 +108,19 @@ class Plain(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             Normalize(*NORMALIZATION),
-            nn.Conv2d(3, 4, 3, stride=2, bias=False), norm(4), nn.ReLU(),
-            nn.Conv2d(4, 8, 3, padding=1, groups=2), norm(8, eps=1e-2), nn.ReLU(inplace=True),
-            nn.Conv2d(8, 8, 3, padding=2, dilation=2), norm(8, affine=False),
-            nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
-        )  # fmt: skip
+            nn.Conv2d(3, 4, 3, stride=2, bias=False),
+            norm(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 8, 3, padding=1, groups=2),
+            norm(8, eps=1e-2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(8, 8, 3, padding=2, dilation=2),
+            norm(8, affine=False),
+            nn.Dropout(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x)

@@ -88,9 +88,13 @@ def test_it_trains_both_heads_with_cutout_and_keeps_one(weights: bytes) -> None:
     )
     torch.set_num_threads(1)
     train(
-        network, DevicePart(DATA.train, CPU), Augmentation(flip=DATA.flip, cutout=8, mean=DATA.mean), TRAINING, RECIPE,
+        network,
+        DevicePart(DATA.train, CPU),
+        Augmentation(flip=DATA.flip, cutout=8, mean=DATA.mean),
+        TRAINING,
+        RECIPE,
         torch.Generator().manual_seed(derive_seed(seed, "training")),
-    )  # fmt: skip
+    )
     expected = network.state_dict()
     assert sum(name.startswith("auxiliary") for name in expected) == 14
     found = tensors(weights)
@@ -110,8 +114,13 @@ def test_what_is_kept_is_what_the_space_builds(weights: bytes) -> None:
     assert (about["genome"], about["n_classes"]) == (DARTS.tolist(), 10)
     assert about["normalization"] == [list(DATA.mean), list(DATA.deviation)]
     assert about["space"] == {
-        "name": "darts", "channels": 4, "layers": 3, "nodes": 4, "stem": "cifar", "image_size": 32,
-    }  # fmt: skip
+        "name": "darts",
+        "channels": 4,
+        "layers": 3,
+        "nodes": 4,
+        "stem": "cifar",
+        "image_size": 32,
+    }
 
 
 def test_it_repeats_itself_bit_for_bit(weights: bytes) -> None:
@@ -136,10 +145,13 @@ def test_after_every_epoch_it_can_be_continued_bit_for_bit(weights: bytes, tmp_p
 @pytest.mark.parametrize(
     "changed",
     [
-        {"seed": 4}, {"cutout": 0}, {"recipe": replace(RECIPE, drop_path=0.0)},
-        {"recipe": replace(RECIPE, auxiliary_weight=0.0)}, {"training": replace(TRAINING, lr=0.05)},
+        {"seed": 4},
+        {"cutout": 0},
+        {"recipe": replace(RECIPE, drop_path=0.0)},
+        {"recipe": replace(RECIPE, auxiliary_weight=0.0)},
+        {"training": replace(TRAINING, lr=0.05)},
     ],
-)  # fmt: skip
+)
 def test_every_part_of_the_recipe_is_asked(changed: dict[str, Any], weights: bytes) -> None:
     other = tensors(replace(RETRAINING, **changed).train(DARTS, ignore)[0])
     assert other.keys() == tensors(weights).keys()  # without an auxiliary head, too
@@ -148,11 +160,19 @@ def test_every_part_of_the_recipe_is_asked(changed: dict[str, Any], weights: byt
 
 def test_whatever_changes_the_weights_changes_their_digest() -> None:
     changes: list[dict[str, Any]] = [
-        {}, {"seed": 4}, {"cutout": 0}, {"threads": 2}, {"device": "cuda"}, {"training": replace(TRAINING, epochs=3)},
-        {"recipe": replace(RECIPE, drop_path=0.2)}, {"recipe": replace(RECIPE, auxiliary_weight=0.0)},
-        {"recipe": replace(RECIPE, label_smoothing=0.1)}, {"space": replace(SPACE, channels=5)},
-        {"space": replace(SPACE, layers=4)}, {"data": load_data("digits", train_limit=50, val_limit=20)},
-    ]  # fmt: skip
+        {},
+        {"seed": 4},
+        {"cutout": 0},
+        {"threads": 2},
+        {"device": "cuda"},
+        {"training": replace(TRAINING, epochs=3)},
+        {"recipe": replace(RECIPE, drop_path=0.2)},
+        {"recipe": replace(RECIPE, auxiliary_weight=0.0)},
+        {"recipe": replace(RECIPE, label_smoothing=0.1)},
+        {"space": replace(SPACE, channels=5)},
+        {"space": replace(SPACE, layers=4)},
+        {"data": load_data("digits", train_limit=50, val_limit=20)},
+    ]
     assert len({digest(replace(RETRAINING, **each).identity()) for each in changes}) == len(changes)
     searched = replace(SPACE, crossover_kind="cell", crossover_rate=0.5, mutation_rate=0.3)
     assert digest(replace(RETRAINING, space=searched).identity()) == digest(RETRAINING.identity())
@@ -218,9 +238,14 @@ def test_whatever_changes_the_scores_changes_their_digest(others: Dataset) -> No
     scoring = CellScoring(others=others)
     fewer = replace(others, test=others.test.take(np.arange(9)))
     all_of_them = [
-        scoring, replace(scoring, others=None), replace(scoring, others=fewer), replace(scoring, ratio=(1, 2)),
-        replace(scoring, test_limit=30), replace(scoring, batch_size=10), replace(scoring, attack=PGD()),
-    ]  # fmt: skip
+        scoring,
+        replace(scoring, others=None),
+        replace(scoring, others=fewer),
+        replace(scoring, ratio=(1, 2)),
+        replace(scoring, test_limit=30),
+        replace(scoring, batch_size=10),
+        replace(scoring, attack=PGD()),
+    ]
     assert len({digest(each.identity()) for each in all_of_them}) == len(all_of_them)
     untested = replace(others, train=others.test)
     assert digest(replace(scoring, others=untested).identity()) == digest(scoring.identity())
@@ -256,10 +281,16 @@ def genome(name: str) -> Genome:
 @pytest.mark.parametrize(
     ("params", "n_classes", "channels"),
     [
-        (3.349e6, 10, 36), (2.061e6, 10, 28), (1.083e6, 10, 20), (0.416e6, 10, 12),
-        (3.401e6, 100, 36), (3.047e6, 100, 34), (1.960e6, 100, 27), (1.010e6, 100, 19),
+        (3.349e6, 10, 36),
+        (2.061e6, 10, 28),
+        (1.083e6, 10, 20),
+        (0.416e6, 10, 12),
+        (3.401e6, 100, 36),
+        (3.047e6, 100, 34),
+        (1.960e6, 100, 27),
+        (1.010e6, 100, 19),
     ],
-)  # fmt: skip
+)
 def test_widths_of_e2rnas_tables_follow_from_their_parameters(params: float, n_classes: int, channels: int) -> None:
     """Tables 1 and 2 of the first version."""
     assert width_for(EVALUATED, genome("DARTS_V2"), n_classes, params) == channels

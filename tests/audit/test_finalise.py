@@ -84,9 +84,7 @@ def test_the_network_sees_images_as_they_are(weights: bytes) -> None:
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     about = json.loads(header["__metadata__"]["evonas"])
     assert (about["genome"], about["n_classes"], about["normalization"]) == (GENOME.tolist(), 10, None)
-    assert about["space"] == {
-        "name": "shuffle", "width": 1 / 3, "depth": 0.3, "intermediate": 1, "image_size": 32
-    }  # fmt: skip
+    assert about["space"] == {"name": "shuffle", "width": 1 / 3, "depth": 0.3, "intermediate": 1, "image_size": 32}
 
 
 def test_the_recipe_is_asked_and_clipping_is_off(weights: bytes) -> None:
@@ -139,9 +137,10 @@ def test_the_grid_is_pgd_from_the_clean_image_whose_last_iterate_counts() -> Non
     assert list(grid.labels.values()) == ["P2 8/255", "P1 4/255"]
     part = DevicePart(grid.test_part(DATA, 3), torch.device("cpu"))
     attacks = {
-        "clean_error": None, "pgd2_8_error": PGD(epsilon=8 / 255, step_size=2 / 255, steps=2),
+        "clean_error": None,
+        "pgd2_8_error": PGD(epsilon=8 / 255, step_size=2 / 255, steps=2),
         "pgd1_4_error": PGD(epsilon=4 / 255, step_size=2 / 255, steps=1),
-    }  # fmt: skip
+    }
     network = SCRATCH.candidate(GENOME, weights).network
     assert values == {name: error_under(network, batches(part, 50), attack) for name, attack in attacks.items()}
     assert values["clean_error"] < values["pgd2_8_error"]
@@ -160,9 +159,13 @@ def test_the_test_part_is_scored_balanced() -> None:
 def test_whatever_changes_the_scores_changes_their_digest() -> None:
     grid = PGDGrid(attacks=((1, 8),))
     others = [
-        grid, replace(grid, attacks=((2, 8),)), replace(grid, attacks=((1, 4),)), replace(grid, step_size=1 / 255),
-        replace(grid, test_limit=30), replace(grid, batch_size=10),
-    ]  # fmt: skip
+        grid,
+        replace(grid, attacks=((2, 8),)),
+        replace(grid, attacks=((1, 4),)),
+        replace(grid, step_size=1 / 255),
+        replace(grid, test_limit=30),
+        replace(grid, batch_size=10),
+    ]
     assert len({digest(each.identity()) for each in others}) == len(others)
 
 
@@ -179,8 +182,9 @@ def test_hand_made_networks_are_trained_by_the_same_recipe() -> None:
     assert (candidate.cost, made.mode) == (made.space.max_cost(), "scratch")
     assert candidate.cost.params == count_params(candidate.network)
     assert list(PGDGrid(attacks=((1, 8),), test_limit=10).score(made, NOTHING, weights, ignore)) == [
-        "clean_error", "pgd1_8_error",
-    ]  # fmt: skip
+        "clean_error",
+        "pgd1_8_error",
+    ]
     network = FinalNetwork("Table X", NOTHING, made, "ShuffleNetV2")
     assert (network.arch_id, FinalNetwork("", GENOME, SCRATCH).arch_id) == ("ShuffleNetV2", arch_id(GENOME))
 
@@ -207,13 +211,22 @@ FOUR = [genome(*each) for each in (([5, 20], [9, 3]), ([5, 7], [2, 3]), ([1, 20]
 def test_layers_are_counted() -> None:
     found = [tuple(each) for each in layer_counts(WIDE, FOUR)]
     assert found[:8] == [
-        (0, "block", 1, 2), (0, "block", 5, 2), (0, "ratio", 0.6, 2), (0, "ratio", 2.0, 2),
-        (1, "block", 7, 2), (1, "block", 20, 2), (1, "ratio", 0.8, 3), (1, "ratio", 1.8, 1),
-    ]  # fmt: skip
+        (0, "block", 1, 2),
+        (0, "block", 5, 2),
+        (0, "ratio", 0.6, 2),
+        (0, "ratio", 2.0, 2),
+        (1, "block", 7, 2),
+        (1, "block", 20, 2),
+        (1, "ratio", 0.8, 3),
+        (1, "ratio", 1.8, 1),
+    ]
     assert found[8:10] == [(2, "block", 0, 4), (2, "ratio", 0.2, 4)]
     assert len(found) == 8 + 2 * (WIDE.n_places - 2)
-    assert all(sum(each.networks for each in layer_counts(WIDE, FOUR) if each[:2] == (layer, kind)) == 4
-               for layer in range(WIDE.n_places) for kind in ("block", "ratio"))  # fmt: skip
+    assert all(
+        sum(each.networks for each in layer_counts(WIDE, FOUR) if each[:2] == (layer, kind)) == 4
+        for layer in range(WIDE.n_places)
+        for kind in ("block", "ratio")
+    )
 
 
 def test_lego_is_what_is_most_frequent_and_of_equals_the_smaller() -> None:

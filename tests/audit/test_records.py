@@ -33,8 +33,12 @@ def test_of_several_lines_the_last_one_counts(tmp_path: Path) -> None:
         records.add("trained", "a", "d1", status="failed", reason="why")
     with RetrainedRecords.opened(tmp_path) as records:
         assert records.find("trained", "a", "d1") == {
-            "kind": "trained", "arch_id": "a", "digest": "d1", "status": "failed", "reason": "why",
-        }  # fmt: skip
+            "kind": "trained",
+            "arch_id": "a",
+            "digest": "d1",
+            "status": "failed",
+            "reason": "why",
+        }
 
 
 def test_a_line_torn_at_any_byte_is_lost_alone(tmp_path: Path) -> None:

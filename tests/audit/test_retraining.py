@@ -124,8 +124,12 @@ def test_how_the_network_was_found_does_not_matter(change: dict[str, Any]) -> No
 
 def test_whatever_changes_the_scores_changes_their_digest() -> None:
     scorings = [
-        Scoring(), Scoring(suite=("pgd",)), Scoring(suite=("fgsm",)), Scoring(test_limit=40), Scoring(batch_size=10),
-    ]  # fmt: skip
+        Scoring(),
+        Scoring(suite=("pgd",)),
+        Scoring(suite=("fgsm",)),
+        Scoring(test_limit=40),
+        Scoring(batch_size=10),
+    ]
     assert len({digest(each.identity()) for each in scorings}) == len(scorings)
 
 

@@ -65,8 +65,14 @@ def test_logits_that_are_not_finite_are_no_score(attack: FGSM | None) -> None:
 def test_the_columns_and_their_bounds() -> None:
     columns = {column.name: column.attack for column in suite_columns(tuple(SUITE))}
     assert list(columns) == [
-        "pgd_error", "fgsm_0.1_error", "fgsm_0.2_error", "fgsm_0.3_error", "bim_error", "cw_error", "deepfool_error",
-    ]  # fmt: skip
+        "pgd_error",
+        "fgsm_0.1_error",
+        "fgsm_0.2_error",
+        "fgsm_0.3_error",
+        "bim_error",
+        "cw_error",
+        "deepfool_error",
+    ]
     assert columns["pgd_error"] == PGD(epsilon=1 / 255, step_size=1 / 1020, steps=10)  # weak; the last iterate counts
     assert [columns[f"fgsm_{epsilon}_error"].radius for epsilon in (0.1, 0.2, 0.3)] == [0.1, 0.2, 0.3]
     assert columns["bim_error"].radius == 2 / 255

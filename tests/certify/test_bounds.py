@@ -143,7 +143,11 @@ def test_dense_networks_have_the_dense_bounds(seed: int, norm: str, relaxation: 
         parts += [part, nn.ReLU()]
     images = rng.random((3, 3, 2, 2))
     lower, upper = linear_bounds(
-        nn.Sequential(*parts[:-1]), torch.from_numpy(images), 0.05, norm, relaxation=relaxation  # type: ignore[arg-type]
+        nn.Sequential(*parts[:-1]),
+        torch.from_numpy(images),
+        0.05,
+        norm,
+        relaxation=relaxation,  # type: ignore[arg-type]
     )
     p = {"linf": math.inf, "l2": 2.0}[norm]
     for number, image in enumerate(images):

@@ -134,7 +134,7 @@ class Odd(nn.Module):
         (Odd("statistics"), r"layer 'features.1' has .*statistics of the batch"),
         (Odd("precision"), r"layer 'features.1' has _to_copy: a change of precision"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_bounded_names_the_layer(inner: nn.Module, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
         interval_bounds(Named(inner), torch.rand(2, 3, 32, 32), 0.1)

@@ -71,9 +71,14 @@ def darts() -> nn.Module:
 
 def plain() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.5),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.5),
         nn.Linear(36, 5),
-    )  # fmt: skip
+    )
 
 
 NETWORKS = [phase, shuffle, darts, plain]
@@ -87,10 +92,13 @@ def rows_of(network: nn.Module, points: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("q", "expected"),
     [
-        (1, 10 / 3), (2, (5 + math.sqrt(5)) / 3), (math.inf, 2.0), (3, (91 ** (1 / 3) + 9 ** (1 / 3)) / 3),
+        (1, 10 / 3),
+        (2, (5 + math.sqrt(5)) / 3),
+        (math.inf, 2.0),
+        (3, (91 ** (1 / 3) + 9 ** (1 / 3)) / 3),
         (1.5, ((3**1.5 + 8) ** (2 / 3) + (1 + 2**1.5) ** (2 / 3)) / 3),
     ],
-)  # fmt: skip
+)
 def test_the_mean_norm_of_a_linear_models_rows(q: float, expected: float) -> None:
     found = jacobian_norm_bound(linear(), torch.rand(4, 2, dtype=torch.float64), q)
     assert found.shape == ()
@@ -190,8 +198,9 @@ def test_all_weights_of_our_networks_get_the_right_gradient(build: Callable[[], 
         assert all(bool(each.isfinite().all()) for each in found if each is not None)
         along = sum(
             number((each * direction).sum())
-            for each, direction in zip(found, directions, strict=True) if each is not None
-        )  # fmt: skip
+            for each, direction in zip(found, directions, strict=True)
+            if each is not None
+        )
         moved(step)
         above = number(measure())
         moved(-2 * step)
@@ -303,9 +312,10 @@ def test_a_norm_that_is_none_is_refused(q: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [torch.rand(0, 3, 4, 4), torch.rand(3), torch.ones(2, 3, 4, 4, dtype=torch.uint8)],
+    "given",
+    [torch.rand(0, 3, 4, 4), torch.rand(3), torch.ones(2, 3, 4, 4, dtype=torch.uint8)],
     ids=["none", "no batch", "integers"],
-)  # fmt: skip
+)
 def test_what_is_no_image_is_refused(given: Tensor) -> None:
     for measure in (lambda: jacobian_norm_bound(plain(), given, 1), lambda: squared_jacobian_norm(plain(), given)):
         with pytest.raises(DataError, match=r"expected \(B, \.\.\.\) floating-point images, B >= 1, got \("):

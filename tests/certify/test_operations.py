@@ -28,8 +28,11 @@ class Function(nn.Module):
 def norm(channels: int = 4) -> nn.BatchNorm2d:
     made = nn.BatchNorm2d(channels)
     for tensor, low, high in (
-        (made.running_mean, -1, 1), (made.running_var, 0.3, 2), (made.weight, -1, 1), (made.bias, -1, 1)
-    ):  # fmt: skip
+        (made.running_mean, -1, 1),
+        (made.running_var, 0.3, 2),
+        (made.weight, -1, 1),
+        (made.bias, -1, 1),
+    ):
         assert tensor is not None
         tensor.data.uniform_(low, high, generator=torch.Generator().manual_seed(len(tensor)))
     return made
@@ -124,7 +127,7 @@ BENT: dict[str, nn.Module] = {
     "square": Function(lambda x: x * x),
     "softmax": nn.Softmax(dim=1),
     "attention": Function(
-        lambda x: ((x.flatten(2).transpose(1, 2) @ x.flatten(2)).softmax(dim=-1) @ x.flatten(2).transpose(1, 2))
+        lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).softmax(dim=-1) @ x.flatten(2).transpose(1, 2)
     ),
 }
 

@@ -21,9 +21,7 @@ from evonas.networks.blocks import Normalize
 from evonas.training import TrainingConfig, standard, train
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "autoattack": [
-        {"attacks": ("apgd-ce",), "epsilon": 0.1}, {"attacks": ("apgd-ce",), "norm": "l2", "epsilon": 0.6}
-    ],
+    "autoattack": [{"attacks": ("apgd-ce",), "epsilon": 0.1}, {"attacks": ("apgd-ce",), "norm": "l2", "epsilon": 0.6}],
     "bim": [{"epsilon": 0.1, "step_size": 0.04, "steps": 3}],
     "cw": [
         {"steps": 20, "binary_search_steps": 3, "initial_const": 1.0},
@@ -45,7 +43,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"threshold": 60, "population": 30, "generations": 5},
         {"threshold": 80, "algorithm": "de", "population": 192, "generations": 2},
     ],
-}  # fmt: skip
+}
 """Small budgets, each enough to fool the model below; an attack that is not listed runs with its defaults."""
 
 NEEDS = {"autoattack": "pyautoattack", "cw": "foolbox", "deepfool": "foolbox"}
@@ -106,9 +104,15 @@ def trained() -> Case:
     part = digits()
     torch.manual_seed(0)
     model = nn.Sequential(
-        Normalize((0.3,) * 3, (0.4,) * 3), nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.AvgPool2d(2), nn.Dropout(0.2), nn.Flatten(), nn.Linear(128, 10),
-    )  # fmt: skip
+        Normalize((0.3,) * 3, (0.4,) * 3),
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.2),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    )
     config = TrainingConfig(epochs=12, batch_size=20, lr=0.1, precision="fp32")
     train(model, part, Augmentation(padding=0), config, standard, torch.Generator().manual_seed(0))
     images = part.images.permute(0, 3, 1, 2).float().div(255).contiguous()

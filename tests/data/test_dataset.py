@@ -34,9 +34,10 @@ def source(labels: list[int] | np.ndarray, sizes: PartSizes, test: Part | None =
 
 
 def hashes(part: Part) -> Counter[bytes]:
-    return Counter(hashlib.sha256(image.tobytes() + bytes([label])).digest() for image, label in zip(
-        part.images, part.labels.tolist(), strict=True
-    ))  # fmt: skip
+    return Counter(
+        hashlib.sha256(image.tobytes() + bytes([label])).digest()
+        for image, label in zip(part.images, part.labels.tolist(), strict=True)
+    )
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -238,17 +239,30 @@ def test_the_fingerprint_sees_every_field_that_matters() -> None:
         changed.add(replace(data, **setting).fingerprint)
     assert len(changed) == 1 + 2 * len(PARTS) + 1 + 5
     assert {field.name for field in fields(data)} == {
-        *PARTS, "name", "n_classes", "mean", "deviation", "flip", "chosen_because",
-    }  # fmt: skip
+        *PARTS,
+        "name",
+        "n_classes",
+        "mean",
+        "deviation",
+        "flip",
+        "chosen_because",
+    }
     assert replace(data, chosen_because="it was there") == data  # why it was chosen is no part of what it is
 
 
 def test_the_fingerprint_is_a_stated_value() -> None:
     """Runs of an earlier version continue only while this value stays."""
     data = Dataset(
-        name="tiny", n_classes=1, train=numbered([0]), validation=numbered([0]), adversarial=numbered([0]),
-        test=numbered([0]), mean=(0.5,) * 3, deviation=(0.25,) * 3, flip=False,
-    )  # fmt: skip
+        name="tiny",
+        n_classes=1,
+        train=numbered([0]),
+        validation=numbered([0]),
+        adversarial=numbered([0]),
+        test=numbered([0]),
+        mean=(0.5,) * 3,
+        deviation=(0.25,) * 3,
+        flip=False,
+    )
     digest = hashlib.sha256(b"('tiny', 1, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), False)")
     for _ in range(4):
         digest.update(b"(1, 3, 4, 4)" + bytes(3 * 16) + bytes(8))
@@ -270,9 +284,12 @@ def test_a_parts_fingerprint_sees_pixels_labels_order_and_shape() -> None:
     other_pixel[-1, -1, -1, -1] ^= 1
     other_label[-1] ^= 1
     others = [
-        Part(other_pixel, part.labels), Part(part.images, other_label), part.take(np.array([0, 1, 3, 2])),
-        part.take(np.arange(3)), Part(part.images.reshape(4, 3, 2, 8), part.labels),
-    ]  # fmt: skip
+        Part(other_pixel, part.labels),
+        Part(part.images, other_label),
+        part.take(np.array([0, 1, 3, 2])),
+        part.take(np.arange(3)),
+        Part(part.images.reshape(4, 3, 2, 8), part.labels),
+    ]
     assert len({part.fingerprint, *(each.fingerprint for each in others)}) == 1 + len(others)
     assert Part(part.images.copy(), part.labels.copy()).fingerprint == part.fingerprint
 

@@ -318,11 +318,16 @@ def test_a_network_for_imagenet_trains_an_epoch_on_eight_images(tmp_path: Path) 
     def trained() -> dict[str, Tensor]:
         network = seeded(
             lambda: DartsNetwork(
-                GENOTYPES["PC_DARTS_image"], 16, 3, data.n_classes, auxiliary=True, normalization=data.normalization,
+                GENOTYPES["PC_DARTS_image"],
+                16,
+                3,
+                data.n_classes,
+                auxiliary=True,
+                normalization=data.normalization,
                 stem="imagenet",
             ),
             0,
-        )  # fmt: skip
+        )
         before = {name: value.clone() for name, value in network.named_parameters()}
         config = replace(IMAGENET_CELLS.training, epochs=1, batch_size=4, precision="fp32")
         train(network, data.train, data.augmentation, config, IMAGENET_CELLS.recipe, drawn(1))

@@ -113,7 +113,7 @@ def without(*keys: str) -> Arrays:
         (with_("y_train", lambda y: y * 2), r"at least 4 training images of each class"),
         (with_("y_train", lambda y: y + 2**40 * (np.arange(80) == 3)), r"^expected"),
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_one_clear_line(arrays: Arrays, message: str, tmp_path: Path) -> None:
     path = saved(tmp_path, arrays)
     with pytest.raises(DataError, match=message) as caught:

@@ -50,9 +50,14 @@ class Quadratic:
 def test_quadratic_in_closed_form(hessian: Hessian) -> None:
     problem = Quadratic()
     found = unrolled_gradient(
-        problem.train, [problem.validation], problem.theta, [problem.alpha], momentum_buffers=problem.moments,
-        hessian=hessian, **STEP,
-    )  # fmt: skip
+        problem.train,
+        [problem.validation],
+        problem.theta,
+        [problem.alpha],
+        momentum_buffers=problem.moments,
+        hessian=hessian,
+        **STEP,
+    )
     residual, alpha = problem.stepped() - problem.c, problem.alpha.detach()
     expected = problem.d - RATE * problem.B.T @ residual
     assert found.losses.tolist() == pytest.approx([float(residual @ residual / 2 + problem.d @ alpha)])
@@ -186,9 +191,14 @@ def test_network_against_autograd_through_the_step(hessian: Hessian, allowed: fl
     expected = hypergradient(made)
     before = snapshot(made)
     found = unrolled_gradient(
-        made.train_loss, [made.validation_loss], made.weights, made.architecture, hessian=hessian,
-        buffers=list(made.network.buffers()), **made.step,
-    )  # fmt: skip
+        made.train_loss,
+        [made.validation_loss],
+        made.weights,
+        made.architecture,
+        hessian=hessian,
+        buffers=list(made.network.buffers()),
+        **made.step,
+    )
     assert_unchanged(made, before)
     direct = direct_gradient([made.validation_loss], made.weights, made.architecture, list(made.network.buffers()))
     assert float((found.gradients[0] - expected).abs().max()) <= allowed
@@ -200,9 +210,7 @@ def test_network_against_autograd_through_the_step(hessian: Hessian, allowed: fl
 def test_single_precision_is_near_the_exact_hypergradient() -> None:
     made = problem(torch.float32)
     expected = hypergradient(made)
-    found = unrolled_gradient(
-        made.train_loss, [made.validation_loss], made.weights, made.architecture, **made.step
-    )  # fmt: skip
+    found = unrolled_gradient(made.train_loss, [made.validation_loss], made.weights, made.architecture, **made.step)
     assert float((found.gradients[0] - expected).norm()) <= 1e-4 * float(expected.norm())
 
 
@@ -299,9 +307,15 @@ def test_buffers_that_are_not_named_move_and_named_ones_do_not() -> None:
 def test_weights_that_the_training_loss_does_not_use_stay() -> None:
     alpha, used, unused = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (2.0, 3.0, 5.0))
     found = unrolled_gradient(
-        lambda: (alpha * used).sum(), [lambda: (used * unused * alpha).sum()], [used, unused], [alpha], rate=0.1,
-        momentum_buffers=[None, torch.ones(1, dtype=torch.float64)], momentum=0.9, weight_decay=0.5,
-    )  # fmt: skip
+        lambda: (alpha * used).sum(),
+        [lambda: (used * unused * alpha).sum()],
+        [used, unused],
+        [alpha],
+        rate=0.1,
+        momentum_buffers=[None, torch.ones(1, dtype=torch.float64)],
+        momentum=0.9,
+        weight_decay=0.5,
+    )
     stepped = 3 - 0.1 * (2 + 0.5 * 3)
     assert found.losses.item() == pytest.approx(stepped * 5 * 2)
     assert found.gradients.item() == pytest.approx(stepped * 5 - 0.1 * 5 * 2)
@@ -311,9 +325,13 @@ def test_weights_that_the_training_loss_does_not_use_stay() -> None:
 def test_a_slope_of_zero_divides_nothing(hessian: Hessian) -> None:
     alpha, weight = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (2.0, 3.0))
     found = unrolled_gradient(
-        lambda: (alpha * weight).sum(), [lambda: (0 * weight + alpha.square()).sum()], [weight], [alpha], rate=0.1,
+        lambda: (alpha * weight).sum(),
+        [lambda: (0 * weight + alpha.square()).sum()],
+        [weight],
+        [alpha],
+        rate=0.1,
         hessian=hessian,
-    )  # fmt: skip
+    )
     assert found.gradients.tolist() == [[4.0]]
 
 

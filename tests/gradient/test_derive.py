@@ -56,20 +56,29 @@ def test_all_equal_takes_the_first_of_everything() -> None:
 
 
 def test_by_hand() -> None:
-    normal = alphas({
-        (1, "sep_conv_3x3"): 2.0,  # node 2: input 1 is stronger
-        (0, "none"): 5.0,  # and `none` only weakens input 0
-        (3, "dil_conv_5x5"): 1.0, (4, "skip_connect"): 3.0,  # node 3: 2, then 1
-        (5, "avg_pool_3x3"): 1.0, (8, "sep_conv_5x5"): 1.0,  # node 4: a tie of 0 and 3
-        (9, "none"): -9.0, (11, "none"): -1.0,  # node 5: less of `none` is more of the rest
-    })  # fmt: skip
+    normal = alphas(
+        {
+            (1, "sep_conv_3x3"): 2.0,  # node 2: input 1 is stronger
+            (0, "none"): 5.0,  # and `none` only weakens input 0
+            (3, "dil_conv_5x5"): 1.0,
+            (4, "skip_connect"): 3.0,  # node 3: 2, then 1
+            (5, "avg_pool_3x3"): 1.0,
+            (8, "sep_conv_5x5"): 1.0,  # node 4: a tie of 0 and 3
+            (9, "none"): -9.0,
+            (11, "none"): -1.0,  # node 5: less of `none` is more of the rest
+        }
+    )
     genotype = derive_genotype(normal, torch.zeros(14, 8))
     assert genotype.normal == (
-        ("sep_conv_3x3", 1), ("max_pool_3x3", 0),
-        ("skip_connect", 2), ("dil_conv_5x5", 1),
-        ("avg_pool_3x3", 0), ("sep_conv_5x5", 3),
-        ("max_pool_3x3", 0), ("max_pool_3x3", 2),
-    )  # fmt: skip
+        ("sep_conv_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("dil_conv_5x5", 1),
+        ("avg_pool_3x3", 0),
+        ("sep_conv_5x5", 3),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 2),
+    )
     assert genotype.reduce == (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 4
     assert derive_genotype(torch.zeros(14, 8), normal).reduce == genotype.normal
 
@@ -203,7 +212,7 @@ def test_parameters_in_a_graph_are_taken_and_single_precision_means_its_own_valu
         (alphas({(2, "skip_connect"): math.inf}), "at 2"),
         (alphas({(3, name): -math.inf for name in PRIMITIVES[1:]}), "at 3"),
     ],
-)  # fmt: skip
+)
 def test_bad_alphas_are_refused(alpha: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         derive_genotype(torch.zeros(14, 8), alpha)

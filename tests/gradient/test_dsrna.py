@@ -291,12 +291,18 @@ def test_an_identity_names_what_is_new_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: JacobianLoss(gamma=-1), lambda: JacobianLoss(norm="l1"), lambda: BoundLoss(images=0),
-        lambda: BoundLoss(quantity="both"), lambda: BoundLoss(relaxation="none"), lambda: EpsilonSchedule(start=0.2),
-        lambda: EpsilonSchedule(target=0), lambda: AlphaPerturbation(epsilon=0), lambda: AlphaPerturbation(steps=0),
+        lambda: JacobianLoss(gamma=-1),
+        lambda: JacobianLoss(norm="l1"),
+        lambda: BoundLoss(images=0),
+        lambda: BoundLoss(quantity="both"),
+        lambda: BoundLoss(relaxation="none"),
+        lambda: EpsilonSchedule(start=0.2),
+        lambda: EpsilonSchedule(target=0),
+        lambda: AlphaPerturbation(epsilon=0),
+        lambda: AlphaPerturbation(steps=0),
         lambda: replace(darts(2), perturbation=AlphaPerturbation()),
     ],
-)  # fmt: skip
+)
 def test_senseless_settings_are_refused(make: Any) -> None:
     with pytest.raises(EvonasError):
         make()

@@ -84,9 +84,16 @@ def test_exact_is_the_derivative_of_the_unrolled_loss(name: str) -> None:
         return problem.loss(problem.validation)
 
     found = unrolled_gradient(
-        train_loss, [validation_loss], problem.weights, problem.alphas, RATE, problem.moments, MOMENTUM, DECAY,
+        train_loss,
+        [validation_loss],
+        problem.weights,
+        problem.alphas,
+        RATE,
+        problem.moments,
+        MOMENTUM,
+        DECAY,
         hessian="exact",
-    ).gradients[0]  # fmt: skip
+    ).gradients[0]
     direct = direct_gradient([validation_loss], problem.weights, problem.alphas).gradients[0]
     chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(1))[:12].tolist()
     differences = torch.tensor([problem.difference(number) for number in chosen], dtype=torch.float64)

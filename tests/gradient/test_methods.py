@@ -32,8 +32,10 @@ def test_pcdarts() -> None:
 def test_pdarts() -> None:
     method = pdarts()
     assert [(s.epochs, s.weights_only, s.layers, s.keep, s.skip_dropout) for s in method.stages] == [
-        (25, 10, 5, 8, 0.0), (25, 10, 11, 5, 0.4), (25, 10, 17, 3, 0.7),
-    ]  # fmt: skip
+        (25, 10, 5, 8, 0.0),
+        (25, 10, 11, 5, 0.4),
+        (25, 10, 17, 3, 0.7),
+    ]
     assert (method.max_skips, method.config.search_batch_size, method.config.alpha_lr) == (2, 96, 6e-4)
 
 
@@ -100,13 +102,20 @@ def test_identities_are_plain_and_tell_methods_apart(name: str) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: BilevelConfig(search_lr=0), lambda: BilevelConfig(search_lr_min=1.0), lambda: BilevelConfig(portion=1),
-        lambda: BilevelConfig(alpha_betas=(0.5,)), lambda: BilevelConfig(order=3), lambda: Stage(epochs=0),
-        lambda: Stage(epochs=2, weights_only=3), lambda: Stage(keep=2), lambda: Mgda(solver="simplex"),
-        lambda: Method(name="m", stages=()), lambda: Method(name="m", stages=(Stage(keep=5), Stage(keep=8))),
+        lambda: BilevelConfig(search_lr=0),
+        lambda: BilevelConfig(search_lr_min=1.0),
+        lambda: BilevelConfig(portion=1),
+        lambda: BilevelConfig(alpha_betas=(0.5,)),
+        lambda: BilevelConfig(order=3),
+        lambda: Stage(epochs=0),
+        lambda: Stage(epochs=2, weights_only=3),
+        lambda: Stage(keep=2),
+        lambda: Mgda(solver="simplex"),
+        lambda: Method(name="m", stages=()),
+        lambda: Method(name="m", stages=(Stage(keep=5), Stage(keep=8))),
         lambda: FixedWeights((0.1,))(torch.ones(2, 3), torch.ones(2)),
     ],
-)  # fmt: skip
+)
 def test_senseless_settings_are_refused(make: object) -> None:
     with pytest.raises(EvonasError):
         make()  # type: ignore[operator]

@@ -286,7 +286,7 @@ def test_the_gap_of_wrong_weights_shows() -> None:
         (torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), "in number 1 of 2; has the training diverged"),
         (torch.tensor([[0.0, float("-inf")]]), "in number 0 of 1"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_combined_is_refused(solve: type, gradients: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solve(gradients)

@@ -116,8 +116,10 @@ def test_rows_of_a_search() -> None:
     rows = run(searching(method))
     names = ["loss", "ood_loss", "adversarial_loss", "params_loss", "flops_loss"]
     assert [*rows[0]] == [
-        "learning_rate", "train_loss", *(f"{kind}_{name}" for name in names for kind in ("upper", "weight"))
-    ]  # fmt: skip
+        "learning_rate",
+        "train_loss",
+        *(f"{kind}_{name}" for name in names for kind in ("upper", "weight")),
+    ]
     assert rows[0]["learning_rate"] == 0.025
     assert rows[1]["learning_rate"] == pytest.approx((0.025 + 0.001) / 2)
     for row in rows:

@@ -11,10 +11,12 @@ from evonas.costs import count_params
 from evonas.gradient.supernet import DartsSupernet, Mixture, SupernetPlan
 
 SUBSETS = tuple(
-    tuple(tuple(sorted(torch.randperm(8, generator=torch.Generator().manual_seed(seed + edge))[:5].tolist()))
-          for edge in range(14))
+    tuple(
+        tuple(sorted(torch.randperm(8, generator=torch.Generator().manual_seed(seed + edge))[:5].tolist()))
+        for edge in range(14)
+    )
     for seed in (0, 100)
-)  # fmt: skip
+)
 PLANS = {
     "darts": SupernetPlan(channels=4, layers=3),
     "four cells": SupernetPlan(channels=2, layers=4, nodes=3, n_classes=3),

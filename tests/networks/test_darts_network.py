@@ -16,13 +16,25 @@ from evonas.networks.darts import GENOTYPES, Cell, CellPlace, DartsNetwork, Drop
 from evonas.networks.darts_operations import FactorizedReduce, ReluConvBN
 
 THREE_NODES = Genotype(
-    normal=(("dil_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 2), ("avg_pool_3x3", 2), ("max_pool_3x3", 3),
-            ("skip_connect", 1)),
+    normal=(
+        ("dil_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 2),
+        ("avg_pool_3x3", 2),
+        ("max_pool_3x3", 3),
+        ("skip_connect", 1),
+    ),
     normal_concat=(4, 2),
-    reduce=(("skip_connect", 0), ("max_pool_3x3", 1), ("dil_conv_5x5", 1), ("skip_connect", 2), ("skip_connect", 3),
-            ("sep_conv_5x5", 0)),
+    reduce=(
+        ("skip_connect", 0),
+        ("max_pool_3x3", 1),
+        ("dil_conv_5x5", 1),
+        ("skip_connect", 2),
+        ("skip_connect", 3),
+        ("sep_conv_5x5", 0),
+    ),
     reduce_concat=(2, 3, 4),
-)  # fmt: skip
+)
 """Three nodes, not all of them in the normal cell's output, one that reads the same state twice."""
 
 
@@ -48,11 +60,17 @@ def settled(network: DartsNetwork) -> DartsNetwork:
 
 
 PUBLISHED = [
-    ("DARTS_V2", 36, 10, 3_349_342), ("DARTS_V2", 28, 10, 2_060_502), ("DARTS_V2", 20, 10, 1_082_830),
-    ("DARTS_V2", 12, 10, 416_326), ("PDARTS", 36, 10, 3_433_798), ("PC_DARTS_cifar", 36, 10, 3_634_678),
-    ("DARTS_V2", 36, 100, 3_401_272), ("DARTS_V2", 34, 100, 3_047_010), ("DARTS_V2", 27, 100, 1_960_246),
+    ("DARTS_V2", 36, 10, 3_349_342),
+    ("DARTS_V2", 28, 10, 2_060_502),
+    ("DARTS_V2", 20, 10, 1_082_830),
+    ("DARTS_V2", 12, 10, 416_326),
+    ("PDARTS", 36, 10, 3_433_798),
+    ("PC_DARTS_cifar", 36, 10, 3_634_678),
+    ("DARTS_V2", 36, 100, 3_401_272),
+    ("DARTS_V2", 34, 100, 3_047_010),
+    ("DARTS_V2", 27, 100, 1_960_246),
     ("DARTS_V2", 19, 100, 1_009_950),
-]  # fmt: skip
+]
 """E2RNAS (first version), Tables 1 and 2."""
 
 
@@ -87,9 +105,22 @@ def test_parameters_for_imagenet_by_hand() -> None:
     its inputs and has nothing else with weights.
     """
     stem = (3 * 24 * 9 + 48) + (24 * 48 * 9 + 96) + (48 * 48 * 9 + 96)
-    cells = [(48, 48, 48), (48, 192, 48), (192, 192, 48), (192, 192, 48), (192, 192, 96), (192, 384, 96),
-             (384, 384, 96), (384, 384, 96), (384, 384, 96), (384, 384, 192), (384, 768, 192), (768, 768, 192),
-             (768, 768, 192), (768, 768, 192)]  # fmt: skip
+    cells = [
+        (48, 48, 48),
+        (48, 192, 48),
+        (192, 192, 48),
+        (192, 192, 48),
+        (192, 192, 96),
+        (192, 384, 96),
+        (384, 384, 96),
+        (384, 384, 96),
+        (384, 384, 96),
+        (384, 384, 192),
+        (384, 768, 192),
+        (768, 768, 192),
+        (768, 768, 192),
+        (768, 768, 192),
+    ]
     inputs = sum((before_last + last) * c + 4 * c for before_last, last, c in cells)
     nodes = 11 * sum(separable(c) for number, (_, _, c) in enumerate(cells) if number not in (4, 9))
     classifier = 769 * 1000
@@ -107,9 +138,14 @@ def test_images_of_224() -> None:
     logits, auxiliary = network(torch.rand(2, 3, 224, 224)), network.forward_auxiliary(torch.rand(2, 3, 224, 224))[1]
     assert logits.shape == auxiliary.shape == (2, 6)
     assert shapes[:7] == [
-        (2, 4, 56, 56), (2, 4, 28, 28),
-        (2, 8, 28, 28), (2, 24, 14, 14), (2, 16, 14, 14), (2, 48, 7, 7), (2, 32, 7, 7),
-    ]  # fmt: skip
+        (2, 4, 56, 56),
+        (2, 4, 28, 28),
+        (2, 8, 28, 28),
+        (2, 24, 14, 14),
+        (2, 16, 14, 14),
+        (2, 48, 7, 7),
+        (2, 32, 7, 7),
+    ]
 
 
 def test_stems_and_heads_layer_by_layer() -> None:
@@ -149,12 +185,14 @@ def test_where_cells_stand() -> None:
     assert [place.before_last for place in places] == [108, 108, *[144] * 6, *[288] * 7, *[576] * 5]
     assert [number for number, place in enumerate(cell_places(16, 8)) if place.reduction] == [2, 5]
     assert cell_places(6, 3, 2, 3) == (
-        CellPlace(18, 18, 6, False, False, 1), CellPlace(18, 12, 12, True, False, 2),
+        CellPlace(18, 18, 6, False, False, 1),
+        CellPlace(18, 12, 12, True, False, 2),
         CellPlace(12, 36, 24, True, True, 4),
-    )  # fmt: skip
+    )
     assert cell_places(6, 2, 2, 3, "imagenet") == (
-        CellPlace(6, 6, 12, True, True, 16), CellPlace(6, 36, 24, True, True, 32),
-    )  # fmt: skip
+        CellPlace(6, 6, 12, True, True, 16),
+        CellPlace(6, 36, 24, True, True, 32),
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,8 +245,12 @@ def test_a_network_gives_each_cell_the_two_before_it() -> None:
     third = network.cells[2](first, second)
     last = network.cells[3](second, third)
     assert [maps.shape[1:] for maps in (stem, first, second, third, last)] == [
-        (12, 16, 16), (8, 16, 16), (24, 8, 8), (48, 4, 4), (32, 4, 4),
-    ]  # fmt: skip
+        (12, 16, 16),
+        (8, 16, 16),
+        (24, 8, 8),
+        (48, 4, 4),
+        (32, 4, 4),
+    ]
     expected = network.classifier(last.mean(dim=(2, 3)))
     torch.testing.assert_close(network(images), expected, rtol=1e-12, atol=1e-12)
 

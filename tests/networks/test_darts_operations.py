@@ -15,7 +15,7 @@ from evonas.networks.darts_operations import (
     SepConv,
     Zero,
     operation,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +51,15 @@ def counting(size: int) -> Tensor:
 
 def test_primitives_are_in_dartss_order() -> None:
     assert PRIMITIVES == (
-        "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
-        "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
-    )  # fmt: skip
+        "none",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+    )
 
 
 def test_an_unknown_operation_is_refused() -> None:
@@ -66,15 +72,24 @@ def test_an_unknown_operation_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "stride", "affine", "bare"),
     [
-        ("none", 1, 0, 0), ("none", 2, 0, 0), ("max_pool_3x3", 1, 0, 0), ("max_pool_3x3", 2, 0, 0),
-        ("avg_pool_3x3", 1, 0, 0), ("avg_pool_3x3", 2, 0, 0), ("skip_connect", 1, 0, 0),
+        ("none", 1, 0, 0),
+        ("none", 2, 0, 0),
+        ("max_pool_3x3", 1, 0, 0),
+        ("max_pool_3x3", 2, 0, 0),
+        ("avg_pool_3x3", 1, 0, 0),
+        ("avg_pool_3x3", 2, 0, 0),
+        ("skip_connect", 1, 0, 0),
         ("skip_connect", 2, 16 + 8, 16),
-        ("sep_conv_3x3", 1, 2 * (36 + 16 + 8), 2 * (36 + 16)), ("sep_conv_3x3", 2, 2 * (36 + 16 + 8), 2 * (36 + 16)),
-        ("sep_conv_5x5", 1, 2 * (100 + 16 + 8), 2 * (100 + 16)), ("sep_conv_5x5", 2, 248, 232),
-        ("dil_conv_3x3", 1, 36 + 16 + 8, 36 + 16), ("dil_conv_3x3", 2, 60, 52),
-        ("dil_conv_5x5", 1, 100 + 16 + 8, 100 + 16), ("dil_conv_5x5", 2, 124, 116),
+        ("sep_conv_3x3", 1, 2 * (36 + 16 + 8), 2 * (36 + 16)),
+        ("sep_conv_3x3", 2, 2 * (36 + 16 + 8), 2 * (36 + 16)),
+        ("sep_conv_5x5", 1, 2 * (100 + 16 + 8), 2 * (100 + 16)),
+        ("sep_conv_5x5", 2, 248, 232),
+        ("dil_conv_3x3", 1, 36 + 16 + 8, 36 + 16),
+        ("dil_conv_3x3", 2, 60, 52),
+        ("dil_conv_5x5", 1, 100 + 16 + 8, 100 + 16),
+        ("dil_conv_5x5", 2, 124, 116),
     ],
-)  # fmt: skip
+)
 def test_shapes_and_parameters(name: str, stride: int, affine: int, bare: int) -> None:
     scaled, unscaled = operation(name, 4, stride), operation(name, 4, stride, affine=False)
     assert (count_params(scaled), count_params(unscaled)) == (affine, bare)
@@ -99,9 +114,15 @@ def layers(part: nn.Module) -> list[str]:
 def test_layers_of_the_convolutions() -> None:
     bn, relu, pointwise = "BatchNorm2d", "ReLU", "conv 1 /1 pad 0 dilation 1 groups 1"
     assert layers(SepConv(6, 5, 2)) == [
-        relu, "conv 5 /2 pad 2 dilation 1 groups 6", pointwise, bn,
-        relu, "conv 5 /1 pad 2 dilation 1 groups 6", pointwise, bn,
-    ]  # fmt: skip
+        relu,
+        "conv 5 /2 pad 2 dilation 1 groups 6",
+        pointwise,
+        bn,
+        relu,
+        "conv 5 /1 pad 2 dilation 1 groups 6",
+        pointwise,
+        bn,
+    ]
     assert layers(DilConv(6, 3, 2)) == [relu, "conv 3 /2 pad 2 dilation 2 groups 6", pointwise, bn]
     assert layers(DilConv(6, 5, 1)) == [relu, "conv 5 /1 pad 4 dilation 2 groups 6", pointwise, bn]
     assert layers(ReluConvBN(6, 4, 3, 2, 1)) == [relu, "conv 3 /2 pad 1 dilation 1 groups 1", bn]

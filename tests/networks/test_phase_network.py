@@ -157,9 +157,17 @@ def test_random_cases_reach_every_part_of_the_decoder() -> None:
                 seen |= {("output" if i == nodes + 1 else "node", min(len(reads), 2)) for i, reads in graph.items()}
         seen.add("no first convolution" if space.channels == 3 else "first convolution")
     assert seen == {
-        "inactive", "active", "isolated", "all nodes", "no first convolution", "first convolution",
-        ("node", 1), ("node", 2), ("output", 1), ("output", 2),
-    }  # fmt: skip
+        "inactive",
+        "active",
+        "isolated",
+        "all nodes",
+        "no first convolution",
+        "first convolution",
+        ("node", 1),
+        ("node", 2),
+        ("output", 1),
+        ("output", 2),
+    }
 
 
 def test_no_phase_is_a_classifier_on_the_mean_colour() -> None:
@@ -197,8 +205,12 @@ def test_maps_shrink_from_30_to_1_and_widths_double() -> None:
     plan = plan_phases(5, channels=16, in_channels=3, image_size=32)
     assert [place.size for place in plan] == [30, 15, 7, 3, 1]
     assert [(place.in_channels, place.out_channels) for place in plan] == [
-        (3, 16), (16, 32), (32, 64), (64, 128), (128, 256),
-    ]  # fmt: skip
+        (3, 16),
+        (16, 32),
+        (32, 64),
+        (64, 128),
+        (128, 256),
+    ]
     assert [place.kernel_size for place in plan] == [3, 1, 1, 1, 1]
 
 

@@ -18,7 +18,7 @@ from evonas.networks.shuffle import (
     ShufflePlan,
     SqueezeExcite,
     Unit,
-)  # fmt: skip
+)
 from evonas.spaces.shuffle_costs import unit_cost
 
 SMALL = ShufflePlan(stem=4, stages=((8, 2), (16, 2), (32, 2)), head=(24, 40))
@@ -45,8 +45,12 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
             if part.bias is not None:
                 nn.init.normal_(part.bias, std=0.3, generator=generator)
         elif isinstance(part, nn.BatchNorm2d):
-            for value, low, high in ((part.weight, 0.5, 1.5), (part.bias, -0.5, 0.5), (part.running_mean, -0.5, 0.5),
-                                     (part.running_var, 0.5, 2.0)):  # fmt: skip
+            for value, low, high in (
+                (part.weight, 0.5, 1.5),
+                (part.bias, -0.5, 0.5),
+                (part.running_mean, -0.5, 0.5),
+                (part.running_var, 0.5, 2.0),
+            ):
                 assert isinstance(value, Tensor)
                 nn.init.uniform_(value, low, high, generator=generator)
     return network.eval()
@@ -96,46 +100,54 @@ def test_table_i() -> None:
 # 24: 4,728. A convolution without bias is followed by batch normalisation: 2 parameters a channel.
 BY_HAND = {
     "S k3 x1.0, stage 1": (
-        FIRST, Unit(BLOCKS[0], 24),
+        FIRST,
+        Unit(BLOCKS[0], 24),
         (576 + 48) + (216 + 48) + (576 + 48) + 416,
         (576 + 216 + 576) * 256 + 384,
     ),
     "SX k5 x0.6, stage 2": (
-        SECOND, Unit(BLOCKS[4], 28),
+        SECOND,
+        Unit(BLOCKS[4], 28),
         (1200 + 96) + (1344 + 56) + (700 + 56) + (784 + 56) + (700 + 56) + (1344 + 96) + 1600,
         (1200 + 1344 + 700 + 784 + 700 + 1344) * 64 + 1536,
     ),
     "S k7 x2.0, stride 2": (
-        HALVING, Unit(BLOCKS[2], 48),
+        HALVING,
+        Unit(BLOCKS[2], 48),
         (1152 + 96) + (2352 + 96) + (1152 + 48) + 416 + (1176 + 48) + (576 + 48),
         1152 * 1024 + (2352 + 1152 + 1176 + 576) * 256 + 384,
     ),
     "SX k3 x0.2, stride 2": (
-        HALVING, Unit(BLOCKS[3], 4),
+        HALVING,
+        Unit(BLOCKS[3], 4),
         (216 + 48) + (96 + 8) + (36 + 8) + (16 + 8) + (36 + 8) + (96 + 48) + 416 + (216 + 48) + (576 + 48),
         (216 + 96 + 36 + 16 + 36 + 96 + 216 + 576) * 256 + 384,
     ),
     "S + NE k3 x1.0, stage 1": (  # 12 channels inside the non-local part
-        FIRST, Unit(BLOCKS[6], 24),
+        FIRST,
+        Unit(BLOCKS[6], 24),
         1928 + 3 * (288 + 12) + (288 + 24) + 48,
         350592 + 4 * 288 * 256 + 256 * 256 * (12 + 12),
     ),
     "S + NG k3 x1.0, stage 1": (  # keys and queries are the 24 channels themselves
-        FIRST, Unit(BLOCKS[12], 24),
+        FIRST,
+        Unit(BLOCKS[12], 24),
         1928 + (288 + 12) + (288 + 24) + 48,
         350592 + 2 * 288 * 256 + 256 * 256 * (24 + 12),
     ),
     "NE + BN x0.2, stage 2": (
-        SECOND, Unit(BLOCKS[18], 4),
+        SECOND,
+        Unit(BLOCKS[18], 4),
         3 * (192 + 4) + (192 + 48) + 96 + 1600,
         4 * 192 * 64 + 64 * 64 * (4 + 4) + 1536,
     ),
     "NG x2.0, stage 3": (
-        THIRD, Unit(BLOCKS[21], 96),
+        THIRD,
+        Unit(BLOCKS[21], 96),
         2 * (9216 + 96) + 4728,
         2 * 9216 * 16 + 16 * 16 * (96 + 96) + 4608,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BY_HAND)
@@ -152,13 +164,35 @@ def test_layers_of_the_branches() -> None:
     plain = ShuffleBlock(FIRST, Unit(BLOCKS[1], 9))
     assert isinstance(plain.projection, nn.Identity)
     assert layers(plain.main) == [
-        "1: 24-9 /1", "bn", "relu", "5: 9-9 /1 depthwise", "bn", "1: 9-24 /1", "bn", "relu", *se24,
-    ]  # fmt: skip
+        "1: 24-9 /1",
+        "bn",
+        "relu",
+        "5: 9-9 /1 depthwise",
+        "bn",
+        "1: 9-24 /1",
+        "bn",
+        "relu",
+        *se24,
+    ]
     halving = ShuffleBlock(HALVING, Unit(BLOCKS[5], 9))
     assert layers(halving.main) == [
-        "7: 24-24 /2 depthwise", "bn", "1: 24-9 /1", "bn", "relu", "7: 9-9 /1 depthwise", "bn", "1: 9-9 /1", "bn",
-        "relu", "7: 9-9 /1 depthwise", "bn", "1: 9-24 /1", "bn", "relu", *se24,
-    ]  # fmt: skip
+        "7: 24-24 /2 depthwise",
+        "bn",
+        "1: 24-9 /1",
+        "bn",
+        "relu",
+        "7: 9-9 /1 depthwise",
+        "bn",
+        "1: 9-9 /1",
+        "bn",
+        "relu",
+        "7: 9-9 /1 depthwise",
+        "bn",
+        "1: 9-24 /1",
+        "bn",
+        "relu",
+        *se24,
+    ]
     assert layers(halving.projection) == ["7: 24-24 /2 depthwise", "bn", "1: 24-24 /1", "bn", "relu"]
     robust = ShuffleBlock(FIRST, Unit(BLOCKS[18], 7))
     assert layers(robust.main) == ["1: 24-7 /1 bias"] * 3 + ["1: 7-24 /1 bias", "bn", *se24]
@@ -169,9 +203,15 @@ def test_layers_of_stem_and_head() -> None:
     network = ShuffleNetwork(ShufflePlan(), [Unit(BLOCKS[0], 4)] * 16)
     assert layers(network.stem) == ["3: 3-24 /1", "bn"]  # no activation
     assert layers(network.head) == [
-        "1: 192-920 /1", "bn", "relu", "1: 920-232 /1 bias", "relu", "1: 232-920 /1 bias", "1: 920-1024 /1 bias",
+        "1: 192-920 /1",
+        "bn",
         "relu",
-    ]  # fmt: skip
+        "1: 920-232 /1 bias",
+        "relu",
+        "1: 232-920 /1 bias",
+        "1: 920-1024 /1 bias",
+        "relu",
+    ]
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     assert (last.in_features, last.out_features, last.bias is not None) == (1024, 10, True)

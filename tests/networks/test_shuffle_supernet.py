@@ -37,8 +37,12 @@ def randomised(network: ShuffleSupernet) -> ShuffleSupernet:
             if part.bias is not None:
                 nn.init.normal_(part.bias, std=0.3, generator=generator)
         elif isinstance(part, nn.BatchNorm2d):
-            for value, low, high in ((part.weight, 0.5, 1.5), (part.bias, -0.5, 0.5), (part.running_mean, -0.5, 0.5),
-                                     (part.running_var, 0.5, 2.0)):  # fmt: skip
+            for value, low, high in (
+                (part.weight, 0.5, 1.5),
+                (part.bias, -0.5, 0.5),
+                (part.running_mean, -0.5, 0.5),
+                (part.running_var, 0.5, 2.0),
+            ):
                 assert isinstance(value, Tensor)
                 nn.init.uniform_(value, low, high, generator=generator)
     return network.eval()

@@ -91,9 +91,16 @@ def test_columns_say_what_was_proven() -> None:
     assert (radius.name, radius.maximize, radius.reference) == ("certified_radius", True, 0.0)
     assert radius.about == "mean certified l2 radius, interval bounds"
     assert radius.metadata == {
-        "threat": "certified", "norm": "l2", "images": 9, "relaxation": "adaptive", "intermediate": "interval",
-        "clip": [0.0, 1.0], "start": 0.05, "steps": 15, "maximize": True,
-    }  # fmt: skip
+        "threat": "certified",
+        "norm": "l2",
+        "images": 9,
+        "relaxation": "adaptive",
+        "intermediate": "interval",
+        "clip": [0.0, 1.0],
+        "start": 0.05,
+        "steps": 15,
+        "maximize": True,
+    }
     (accuracy,) = CertifiedAccuracy(epsilon=2 / 255, intermediate="linear").columns(SPACE, 10)
     assert (accuracy.name, accuracy.maximize, accuracy.reference) == ("certified_accuracy", True, 0.0)
     assert accuracy.about == "certified in linf 2/255, linear bounds"

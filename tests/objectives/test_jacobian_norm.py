@@ -76,11 +76,13 @@ def test_what_is_not_finite_is_no_score() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"q": 0.5}, "expected a finite q >= 1, got 0.5"), ({"q": math.inf}, "expected a finite q >= 1, got inf"),
-        ({"q": math.nan}, "expected a finite q >= 1, got nan"), ({"images": 0}, "expected batch_size and images >= 1"),
+        ({"q": 0.5}, "expected a finite q >= 1, got 0.5"),
+        ({"q": math.inf}, "expected a finite q >= 1, got inf"),
+        ({"q": math.nan}, "expected a finite q >= 1, got nan"),
+        ({"images": 0}, "expected batch_size and images >= 1"),
         ({"batch_size": 0}, "expected batch_size and images >= 1"),
     ],
-)  # fmt: skip
+)
 def test_senseless_settings_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         replace(JacobianNorm(), **settings)

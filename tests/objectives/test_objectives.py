@@ -129,9 +129,9 @@ def pixels(data: Dataset, n: int | None = None) -> tuple[Tensor, Tensor]:
 def test_pgd_error_counts_the_last_iterates_of_foolbox(batch_size: int, nearest: Candidate, digits: Dataset) -> None:
     images, labels = pixels(digits)
     with frozen(nearest.network) as network:
-        attacked = foolbox.attacks.LinfProjectedGradientDescentAttack(
-            abs_stepsize=0.08, steps=4, random_start=False
-        )(foolbox.PyTorchModel(network, bounds=(0, 1)), images, labels, epsilons=0.2)[1]  # fmt: skip
+        attacked = foolbox.attacks.LinfProjectedGradientDescentAttack(abs_stepsize=0.08, steps=4, random_start=False)(
+            foolbox.PyTorchModel(network, bounds=(0, 1)), images, labels, epsilons=0.2
+        )[1]
         wrong = int((network(attacked).argmax(dim=1) != labels).sum())
         clean = int((network(images).argmax(dim=1) != labels).sum())
     assert clean + 5 < wrong < 60
@@ -198,10 +198,21 @@ def test_columns_say_what_was_attacked_and_how() -> None:
     assert (pgd.name, pgd.reference, pgd.maximize) == ("pgd_error", 1.0, False)
     assert pgd.about == "white-box: PGD, linf 4/255, 20 steps"
     assert pgd.metadata == {
-        "threat": "white-box", "attack": "pgd", "epsilon": 4 / 255, "norm": "linf", "random_start": False,
-        "start_deviation": 0.0, "restarts": 1, "targeted": False, "loss": "cross_entropy", "stop_when_fooled": True,
-        "precision": "fp32", "step_size": 2 / 255, "steps": 20, "images": 300,
-    }  # fmt: skip
+        "threat": "white-box",
+        "attack": "pgd",
+        "epsilon": 4 / 255,
+        "norm": "linf",
+        "random_start": False,
+        "start_deviation": 0.0,
+        "restarts": 1,
+        "targeted": False,
+        "loss": "cross_entropy",
+        "stop_when_fooled": True,
+        "precision": "fp32",
+        "step_size": 2 / 255,
+        "steps": 20,
+        "images": 300,
+    }
     (fgsm,) = FGSMError(attack=FGSM(epsilon=0.3, norm="l2")).columns(SPACE, 10)
     assert fgsm.about == "white-box: FGSM, l2 0.3"
     assert (fgsm.metadata["attack"], fgsm.metadata["norm"], fgsm.metadata["images"]) == ("fgsm", "l2", None)
@@ -262,8 +273,10 @@ def test_adversarial_set_error_by_hand(batch_size: int, make_set: MakeSet) -> No
     assert len(the_set) == 10
     always_three = candidate(Constant([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
     assert AdversarialSetError(the_set, batch_size)(always_three) == {
-        "adversarial_set_error": 0.6, "adversarial_set_error_L0": 2 / 5, "adversarial_set_error_Linf": 5 / 7,
-    }  # fmt: skip
+        "adversarial_set_error": 0.6,
+        "adversarial_set_error_L0": 2 / 5,
+        "adversarial_set_error_Linf": 5 / 7,
+    }
 
 
 def test_adversarial_images_reach_the_network_as_they_are(make_set: MakeSet) -> None:
@@ -296,7 +309,7 @@ def test_columns_say_that_the_set_measures_transfer(make_set: MakeSet) -> None:
     columns = AdversarialSetError(the_set).columns(SPACE, 10)
     assert [column.about for column in columns] == [
         f"transferred: precomputed set of {count} images" for count in (10, 5, 7)
-    ]  # fmt: skip
+    ]
     assert [column.metadata["images"] for column in columns] == [10, 5, 7]
     assert not any(column.maximize or column.reference != 1.0 for column in columns)
     assert {

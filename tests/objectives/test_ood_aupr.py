@@ -139,9 +139,15 @@ def test_of_takes_the_validation_parts_and_holds_no_more_than_it_uses() -> None:
     assert column.reference == 0.0
     assert column.about == "average precision, noise to own 20:100"
     assert column.metadata == {
-        "ood": "noise", "fingerprint": objective.ood.fingerprint, "score": "-max softmax", "ratio": [1, 5],
-        "ood_images": 20, "images": 100, "seed": 0, "maximize": True,
-    }  # fmt: skip
+        "ood": "noise",
+        "fingerprint": objective.ood.fingerprint,
+        "score": "-max softmax",
+        "ratio": [1, 5],
+        "ood_images": 20,
+        "images": 100,
+        "seed": 0,
+        "maximize": True,
+    }
     network = Confident(*map(float, range(180)))
     device_data = DeviceData(data, torch.device("cpu"))
     objective(Candidate(network, GENOME, SPACE, device_data, SPACE.cost(GENOME), torch.Generator()))

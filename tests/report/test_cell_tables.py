@@ -11,11 +11,26 @@ from evonas.report import cell_table, write_retrained
 
 def row(name: str, **more: Any) -> dict[str, Any]:
     return {
-        "configuration": name, "arch_id": name, "status": "ok", "clean_error": 0.0259, "pgd_error": 0.9343,
-        "ood_aupr": 0.3144, "paper_flops": 539_060_000, "params": 3_349_342, "macs": 528_362_496, "channels": 36,
-        "layers": 20, "epochs": 600, "train_seconds": 1.5, "seed": 0, "data": "cifar10", "genome": "0 1", "reason": "",
-        "search_seconds": 0.595 * 24 * 3600, **more,
-    }  # fmt: skip
+        "configuration": name,
+        "arch_id": name,
+        "status": "ok",
+        "clean_error": 0.0259,
+        "pgd_error": 0.9343,
+        "ood_aupr": 0.3144,
+        "paper_flops": 539_060_000,
+        "params": 3_349_342,
+        "macs": 528_362_496,
+        "channels": 36,
+        "layers": 20,
+        "epochs": 600,
+        "train_seconds": 1.5,
+        "seed": 0,
+        "data": "cifar10",
+        "genome": "0 1",
+        "reason": "",
+        "search_seconds": 0.595 * 24 * 3600,
+        **more,
+    }
 
 
 def failed(name: str) -> dict[str, Any]:
@@ -28,8 +43,15 @@ def test_a_line_is_as_the_papers_print_it() -> None:
     """DARTS: 2.59, 3.349 and 6.57 in Table 1 of the first version, 539 and 31.44 in Table I of the second."""
     table = cell_table([row("DARTS"), row("DARTS", channels=12, params=416_326, search_seconds=None)], ["a note"])
     assert table.header == (
-        "Architecture", "Test error %", "Params M", "FLOPs M", "MACs M", "PGD acc. %", "AUPR %", "Search CPU days"
-    )  # fmt: skip
+        "Architecture",
+        "Test error %",
+        "Params M",
+        "FLOPs M",
+        "MACs M",
+        "PGD acc. %",
+        "AUPR %",
+        "Search CPU days",
+    )
     assert table.lines == (
         ("DARTS-C36", "2.59", "3.349", "539.1", "528.4", "6.57", "31.44", "0.595"),
         ("DARTS-C12", "2.59", "0.4163", "539.1", "528.4", "6.57", "31.44", "-"),
@@ -67,9 +89,25 @@ def test_files(tmp_path: Path) -> None:
     with open(tmp_path / "retrained.csv", newline="") as file:
         first, second, third = csv.DictReader(file)
     assert list(first) == [
-        "configuration", "arch_id", "status", "clean_error", "pgd_error", "ood_aupr", "paper_flops", "layers",
-        "search_seconds", "params", "macs", "channels", "epochs", "train_seconds", "seed", "data", "genome", "reason",
-    ]  # fmt: skip
+        "configuration",
+        "arch_id",
+        "status",
+        "clean_error",
+        "pgd_error",
+        "ood_aupr",
+        "paper_flops",
+        "layers",
+        "search_seconds",
+        "params",
+        "macs",
+        "channels",
+        "epochs",
+        "train_seconds",
+        "seed",
+        "data",
+        "genome",
+        "reason",
+    ]
     assert (first["clean_error"], first["paper_flops"], first["params"]) == ("0.0259", "539060000", "3349342")
     assert (second["status"], second["clean_error"], second["reason"]) == ("failed", "", "training diverged")
     assert (third["configuration"], third["search_seconds"]) == ("c", "")

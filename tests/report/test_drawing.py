@@ -113,8 +113,9 @@ def test_nothing_lies_on_anything_else(name: str) -> None:
 def test_every_edge_of_the_genotype_is_a_line(name: str) -> None:
     cells = CELLS[name]
     for kind, pairs, concat in (
-        ("normal", cells.normal, cells.normal_concat), ("reduce", cells.reduce, cells.reduce_concat),
-    ):  # fmt: skip
+        ("normal", cells.normal, cells.normal_concat),
+        ("reduce", cells.reduce, cells.reduce_concat),
+    ):
         layout = laid_out(name, kind)
         found, output = [], []
         for wire in layout.wires:

@@ -15,15 +15,48 @@ from evonas.report.drawing import operation_colour
 from evonas.report.gradient_figures import OPERATIONS, alpha_figure, search_figure
 
 ROWS: list[dict[str, Any]] = [
-    {"epoch": 1, "stage": 1, "learning_rate": 0.025, "train_loss": 2.5, "entropy_normal": 2.07, "entropy_reduce": 2.08,
-     "expected_params": 2.358, "genotype": "normal ...", "seconds": 1.5},
-    {"epoch": 2, "stage": 1, "learning_rate": 0.02, "train_loss": 2.0, "upper_loss": 2.1, "upper_params": 0.4,
-     "weight_loss": 0.25, "weight_params": 0.75, "entropy_normal": 2.0, "entropy_reduce": 2.06,
-     "expected_params": 2.3, "genotype": "normal ...", "seconds": 3.0},
-    {"epoch": 3, "stage": 2, "learning_rate": 0.01, "train_loss": 0.1 + 0.2, "upper_loss": 1.9, "upper_params": 0.3,
-     "weight_loss": 0.5, "weight_params": 0.5, "entropy_normal": 1.9, "entropy_reduce": 2.0,
-     "expected_params": 2.2, "genotype": "normal ...", "seconds": 3.5},
-]  # fmt: skip
+    {
+        "epoch": 1,
+        "stage": 1,
+        "learning_rate": 0.025,
+        "train_loss": 2.5,
+        "entropy_normal": 2.07,
+        "entropy_reduce": 2.08,
+        "expected_params": 2.358,
+        "genotype": "normal ...",
+        "seconds": 1.5,
+    },
+    {
+        "epoch": 2,
+        "stage": 1,
+        "learning_rate": 0.02,
+        "train_loss": 2.0,
+        "upper_loss": 2.1,
+        "upper_params": 0.4,
+        "weight_loss": 0.25,
+        "weight_params": 0.75,
+        "entropy_normal": 2.0,
+        "entropy_reduce": 2.06,
+        "expected_params": 2.3,
+        "genotype": "normal ...",
+        "seconds": 3.0,
+    },
+    {
+        "epoch": 3,
+        "stage": 2,
+        "learning_rate": 0.01,
+        "train_loss": 0.1 + 0.2,
+        "upper_loss": 1.9,
+        "upper_params": 0.3,
+        "weight_loss": 0.5,
+        "weight_params": 0.5,
+        "entropy_normal": 1.9,
+        "entropy_reduce": 2.0,
+        "expected_params": 2.2,
+        "genotype": "normal ...",
+        "seconds": 3.5,
+    },
+]
 
 
 def panels(figure: Figure) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -31,10 +64,11 @@ def panels(figure: Figure) -> dict[str, dict[str, list[tuple[float, float]]]]:
     return {
         axes.get_ylabel(): {
             str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
-            for line in axes.lines if line.get_linestyle() == "-"
+            for line in axes.lines
+            if line.get_linestyle() == "-"
         }
         for axes in figure.axes
-    }  # fmt: skip
+    }
 
 
 def test_columns_are_the_same_in_every_row_and_costs_come_last(tmp_path: Path) -> None:
@@ -42,9 +76,20 @@ def test_columns_are_the_same_in_every_row_and_costs_come_last(tmp_path: Path) -
     with open(tmp_path / "search.csv", newline="") as file:
         found = list(csv.DictReader(file))
     assert list(found[0]) == [
-        "epoch", "stage", "learning_rate", "train_loss", "upper_loss", "upper_params", "weight_loss", "weight_params",
-        "entropy_normal", "entropy_reduce", "expected_params", "genotype", "seconds",
-    ]  # fmt: skip
+        "epoch",
+        "stage",
+        "learning_rate",
+        "train_loss",
+        "upper_loss",
+        "upper_params",
+        "weight_loss",
+        "weight_params",
+        "entropy_normal",
+        "entropy_reduce",
+        "expected_params",
+        "genotype",
+        "seconds",
+    ]
     assert [row["upper_loss"] for row in found] == ["", "2.1", "1.9"]
     assert found[2]["train_loss"] == "0.30000000000000004"
     assert [row["epoch"] for row in found] == ["1", "2", "3"]
@@ -62,13 +107,14 @@ def test_what_was_logged_is_drawn_in_its_panels() -> None:
     assert found == {
         "loss": {"train": [(1, 2.5), (2, 2.0), (3, pytest.approx(0.3))]},
         "entropy of alpha (nats)": {
-            "normal cell": [(1, 2.07), (2, 2.0), (3, 1.9)], "reduction cell": [(1, 2.08), (2, 2.06), (3, 2.0)],
+            "normal cell": [(1, 2.07), (2, 2.0), (3, 1.9)],
+            "reduction cell": [(1, 2.08), (2, 2.06), (3, 2.0)],
         },
         "weights of the upper losses": {"loss": [(2, 0.25), (3, 0.5)], "params": [(2, 0.75), (3, 0.5)]},
         "upper: loss": {"_child0": [(2, 2.1), (3, 1.9)]},
         "upper: params": {"_child0": [(2, 0.4), (3, 0.3)]},
         "expected parameters (millions)": {"_child0": [(1, 2.358), (2, 2.3), (3, 2.2)]},
-    }  # fmt: skip
+    }
 
 
 def test_a_stage_begins_at_a_dashed_line() -> None:

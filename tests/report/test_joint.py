@@ -24,34 +24,62 @@ def entry(genome: tuple[int, ...], generation: int = 0, **values: float) -> Entr
 
 def run(name: str, method: str, space: str, *entries: Entry, **changes: Any) -> JointRun:
     searched = Searched(
-        method, "digits", ("clean_error", "params"), columns=("clean_error", "params", "macs", "pgd_error"),
+        method,
+        "digits",
+        ("clean_error", "params"),
+        columns=("clean_error", "params", "macs", "pgd_error"),
         about={"pgd_error": "white-box: PGD, linf 8/255, 10 steps"},
-    )  # fmt: skip
+    )
     made = JointRun(name, searched, space, DATA, {"clean_error": {"about": ""}, "pgd_error": PGD}, entries)
     return replace(made, **changes)
 
 
 FAILED = Entry(EvaluationResult.failure((9, 9), 0, "boom"), 0, 0)
 ROCO = run(
-    "first", "roco-nas", "phase", entry((1, 0), clean_error=0.5, params=10, pgd_error=0.9),
-    entry((2, 0), 1, clean_error=0.2, params=40, pgd_error=0.8), FAILED, entry((3, 0), clean_error=0.4, params=40),
-)  # fmt: skip
+    "first",
+    "roco-nas",
+    "phase",
+    entry((1, 0), clean_error=0.5, params=10, pgd_error=0.9),
+    entry((2, 0), 1, clean_error=0.2, params=40, pgd_error=0.8),
+    FAILED,
+    entry((3, 0), clean_error=0.4, params=40),
+)
 TAM = run(
-    "second", "tam-nas", "shuffle", entry((1, 0), clean_error=0.3, params=20, pgd_error=0.7),
+    "second",
+    "tam-nas",
+    "shuffle",
+    entry((1, 0), clean_error=0.3, params=20, pgd_error=0.7),
     entry((7,), clean_error=0.2, params=40, pgd_error=0.9),
-)  # fmt: skip
+)
 
 
 def test_one_front_over_all_runs() -> None:
     """(.5, 10), (.3, 20) and both (.2, 40) are not beaten: equal rows stay. (.4, 40) is by all with fewer errors."""
     joint = joint_front([TAM, ROCO], ("clean_error", "params"))
     assert list(joint.table.columns) == [
-        "run", "method", "space", "arch_id", "generation", "rank", "status", "clean_error", "params", "macs",
-        "train_seconds", "seed", "data", "genome",
-    ]  # fmt: skip
+        "run",
+        "method",
+        "space",
+        "arch_id",
+        "generation",
+        "rank",
+        "status",
+        "clean_error",
+        "params",
+        "macs",
+        "train_seconds",
+        "seed",
+        "data",
+        "genome",
+    ]
     rows = joint.table[["run", "genome", "rank"]].to_numpy().tolist()
-    assert rows == [["first", "2 0", 0], ["second", "7", 0], ["second", "1 0", 0], ["first", "1 0", 0],
-                    ["first", "3 0", 1]]  # fmt: skip
+    assert rows == [
+        ["first", "2 0", 0],
+        ["second", "7", 0],
+        ["second", "1 0", 0],
+        ["first", "1 0", 0],
+        ["first", "3 0", 1],
+    ]
     assert joint.front["genome"].tolist() == ["2 0", "7", "1 0", "1 0"]
     assert joint.methods == {"roco-nas": (2, 3), "tam-nas": (2, 2)}
     assert (joint.data, joint.maximize) == ("digits", ())
@@ -60,10 +88,21 @@ def test_one_front_over_all_runs() -> None:
 def test_a_row_keeps_what_its_run_says_of_it() -> None:
     row = joint_front([TAM, ROCO], ("clean_error", "params")).table.iloc[0]
     assert row.to_dict() == {
-        "run": "first", "method": "roco-nas", "space": "phase", "arch_id": arch_id((2, 0)), "generation": 1, "rank": 0,
-        "status": "ok", "clean_error": 0.2, "params": 40, "macs": 9, "train_seconds": 1.25, "seed": 5,
-        "data": "digits", "genome": "2 0",
-    }  # fmt: skip
+        "run": "first",
+        "method": "roco-nas",
+        "space": "phase",
+        "arch_id": arch_id((2, 0)),
+        "generation": 1,
+        "rank": 0,
+        "status": "ok",
+        "clean_error": 0.2,
+        "params": 40,
+        "macs": 9,
+        "train_seconds": 1.25,
+        "seed": 5,
+        "data": "digits",
+        "genome": "2 0",
+    }
 
 
 def test_the_order_of_runs_does_not_matter() -> None:
@@ -115,24 +154,37 @@ def test_what_any_run_maximises_is_maximised(says: str) -> None:
         ([], ("params",), "expected at least one run folder, got none"),
         ([ROCO], (), "expected different objectives, at least one, got none"),
         ([ROCO], ("params", "params"), "expected different objectives, at least one, got params, params"),
-        ([ROCO, replace(TAM, searched=replace(TAM.searched, columns=()))], ("pgd_error",),
-         "expected pgd_error in every run, second has no such column; it has clean_error, params, macs"),
-        ([run("empty", "m", "phase", FAILED)], ("clean_error", "params"),
-         "expected a row with status ok and clean_error, params in empty, got none"),
-        ([ROCO, replace(TAM, data={**DATA, "name": "mnist", "fingerprint": "fedcba9876543210", "train": 52500})],
-         ("params",),
-         "expected runs on the same data, got digits in first (1,097 train, 250 validation, 01234567) and mnist in "
-         "second (52,500 train, 250 validation, fedcba98); their errors do not compare, --any-data puts them together "
-         "all the same"),
-        ([ROCO, replace(TAM, measured={"pgd_error": {**PGD, "epsilon": 0.25, "about": "other", "images": None}})],
-         ("params", "pgd_error"),
-         f"expected pgd_error to be measured alike in every run: epsilon is {8 / 255} in first and 0.25 in second, "
-         "images is nothing in first and None in second; leave it out"),
+        (
+            [ROCO, replace(TAM, searched=replace(TAM.searched, columns=()))],
+            ("pgd_error",),
+            "expected pgd_error in every run, second has no such column; it has clean_error, params, macs",
+        ),
+        (
+            [run("empty", "m", "phase", FAILED)],
+            ("clean_error", "params"),
+            "expected a row with status ok and clean_error, params in empty, got none",
+        ),
+        (
+            [ROCO, replace(TAM, data={**DATA, "name": "mnist", "fingerprint": "fedcba9876543210", "train": 52500})],
+            ("params",),
+            "expected runs on the same data, got digits in first (1,097 train, 250 validation, 01234567) and mnist in "
+            "second (52,500 train, 250 validation, fedcba98); their errors do not compare, --any-data puts them "
+            "together all the same",
+        ),
+        (
+            [ROCO, replace(TAM, measured={"pgd_error": {**PGD, "epsilon": 0.25, "about": "other", "images": None}})],
+            ("params", "pgd_error"),
+            f"expected pgd_error to be measured alike in every run: epsilon is {8 / 255} in first and 0.25 in second, "
+            "images is nothing in first and None in second; leave it out",
+        ),
         ([ROCO, replace(TAM, measured={})], ("pgd_error",), "threat is white-box in first and nothing in second"),
-        ([ROCO, replace(TAM, measured={"pgd_error": {**PGD, "about": "other"}})], ("pgd_error",),
-         "about is white-box: PGD, linf 8/255, 10 steps in first and other in second"),
+        (
+            [ROCO, replace(TAM, measured={"pgd_error": {**PGD, "about": "other"}})],
+            ("pgd_error",),
+            "about is white-box: PGD, linf 8/255, 10 steps in first and other in second",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_compare_is_refused_in_one_line(
     runs: list[JointRun], objectives: tuple[str, ...], said: str
 ) -> None:
@@ -143,8 +195,7 @@ def test_what_does_not_compare_is_refused_in_one_line(
 
 
 def test_other_data_may_be_asked_for() -> None:
-    other = replace(TAM, data={**DATA, "fingerprint": "fedcba9876543210"},
-                    searched=replace(TAM.searched, data="mnist"))  # fmt: skip
+    other = replace(TAM, data={**DATA, "fingerprint": "fedcba9876543210"}, searched=replace(TAM.searched, data="mnist"))
     joint = joint_front([ROCO, other], ("clean_error", "params"), any_data=True)
     assert joint.data == "digits, mnist"
     assert joint.table["data"].tolist() == ["digits", "mnist", "mnist", "digits", "digits"]
@@ -177,8 +228,11 @@ def test_a_method_has_one_colour_and_its_place_in_the_legend() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["roco-nas: 2 of 3", "tam-nas: 1 of 2"]
     for axes in figure.axes:
-        drawn = [(tuple(points.get_facecolor()[0][:3]), len(points.get_offsets())) for points in axes.collections
-                 if len(points.get_offsets())]  # fmt: skip
+        drawn = [
+            (tuple(points.get_facecolor()[0][:3]), len(points.get_offsets()))
+            for points in axes.collections
+            if len(points.get_offsets())
+        ]
         assert len({colour for colour, _ in drawn}) == 2
         assert sum(count for _, count in drawn) == 5
     scales = [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes]

@@ -23,9 +23,13 @@ from evonas.search import Entry
 from evonas.types import Cost, EvaluationResult, arch_id
 
 SEARCHED = Searched(
-    "roco-nas", "digits", ("clean_error", "macs"), columns=("clean_error", "macs", "extra"), reference=(1.0, 100.0),
+    "roco-nas",
+    "digits",
+    ("clean_error", "macs"),
+    columns=("clean_error", "macs", "extra"),
+    reference=(1.0, 100.0),
     cost=lambda genome: Cost(7, 70 + int(genome[0])),
-)  # fmt: skip
+)
 
 
 def entry(gene: int, generation: int, error: float, macs: int, **more: float) -> Entry:
@@ -49,9 +53,20 @@ ENTRIES = [
 def test_columns_and_rows_stand_in_the_stated_order() -> None:
     table = population_table(ENTRIES, SEARCHED)
     assert list(table.columns) == [
-        "arch_id", "generation", "rank", "status", "clean_error", "extra", "params", "macs", "train_seconds", "seed",
-        "method", "data", "genome",
-    ]  # fmt: skip
+        "arch_id",
+        "generation",
+        "rank",
+        "status",
+        "clean_error",
+        "extra",
+        "params",
+        "macs",
+        "train_seconds",
+        "seed",
+        "method",
+        "data",
+        "genome",
+    ]
     # (.1, 50) and (.3, 20) are the front, (.5, 20) is dominated by the second alone, (.5, 60) by all three
     assert table["genome"].tolist() == ["3 0", "5 0", "1 0", "4 0", "2 0"]
     assert table["rank"].tolist() == [0, 0, 1, 2, None]
@@ -71,10 +86,20 @@ def test_files_read_back_to_the_digit(tmp_path: Path) -> None:
     with open(tmp_path / "front.csv", newline="") as file:
         row = next(csv.DictReader(file))
     assert row == {
-        "arch_id": arch_id((1, 0)), "generation": "0", "rank": "0", "status": "ok",
-        "clean_error": "0.30000000000000004", "extra": "", "params": "5", "macs": "123456789",
-        "train_seconds": "1.25", "seed": "1", "method": "roco-nas", "data": "digits", "genome": "1 0",
-    }  # fmt: skip
+        "arch_id": arch_id((1, 0)),
+        "generation": "0",
+        "rank": "0",
+        "status": "ok",
+        "clean_error": "0.30000000000000004",
+        "extra": "",
+        "params": "5",
+        "macs": "123456789",
+        "train_seconds": "1.25",
+        "seed": "1",
+        "method": "roco-nas",
+        "data": "digits",
+        "genome": "1 0",
+    }
 
 
 def test_a_failed_row_has_its_costs_but_no_errors_and_no_rank(tmp_path: Path) -> None:

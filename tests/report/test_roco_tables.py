@@ -14,11 +14,24 @@ ATTACKS = {"pgd_error": "PGD, epsilon 1/255", "cw_error": "C&W"}
 
 def row(configuration: str, arch: str, macs: int, error: float, **more: Any) -> dict[str, Any]:
     return {
-        "configuration": configuration, "arch_id": arch, "status": "ok", "clean_error": error,
-        "adversarial_set_error": error / 2, "pgd_error": 2 * error, "cw_error": 3 * error, "params": macs // 10,
-        "macs": macs, "channels": 32, "epochs": 120, "train_seconds": 1.5, "seed": 0, "data": "cifar10",
-        "genome": "0 1", "reason": "", **more,
-    }  # fmt: skip
+        "configuration": configuration,
+        "arch_id": arch,
+        "status": "ok",
+        "clean_error": error,
+        "adversarial_set_error": error / 2,
+        "pgd_error": 2 * error,
+        "cw_error": 3 * error,
+        "params": macs // 10,
+        "macs": macs,
+        "channels": 32,
+        "epochs": 120,
+        "train_seconds": 1.5,
+        "seed": 0,
+        "data": "cifar10",
+        "genome": "0 1",
+        "reason": "",
+        **more,
+    }
 
 
 def failed(configuration: str, arch: str, macs: int) -> dict[str, Any]:
@@ -137,9 +150,23 @@ def test_files(tmp_path: Path) -> None:
     with open(tmp_path / "retrained.csv", newline="") as file:
         found = list(csv.DictReader(file))
     assert list(found[0]) == [
-        "configuration", "arch_id", "status", "clean_error", "adversarial_set_error", "pgd_error", "cw_error", "params",
-        "macs", "channels", "epochs", "train_seconds", "seed", "data", "genome", "reason",
-    ]  # fmt: skip
+        "configuration",
+        "arch_id",
+        "status",
+        "clean_error",
+        "adversarial_set_error",
+        "pgd_error",
+        "cw_error",
+        "params",
+        "macs",
+        "channels",
+        "epochs",
+        "train_seconds",
+        "seed",
+        "data",
+        "genome",
+        "reason",
+    ]
     assert [each["arch_id"] for each in found] == ["0", *"abcdef", "x", "y"]
     assert (found[0]["status"], found[0]["clean_error"], found[0]["reason"]) == ("failed", "", "training diverged")
     assert (float(found[1]["clean_error"]), found[1]["macs"]) == (0.2, "20000000")

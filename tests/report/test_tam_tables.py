@@ -25,11 +25,25 @@ LABELS = {"pgd10_2_error": "P10 2/255", "pgd10_8_error": "P10 8/255"}
 
 def row(name: str, error: float, mode: str = "scratch", **more: Any) -> dict[str, Any]:
     return {
-        "configuration": "the front", "name": name, "mode": mode, "arch_id": name, "status": "ok",
-        "clean_error": error, "pgd10_2_error": error + 0.1, "pgd10_8_error": 0.9, "params": 1_682_249, "macs": 10,
-        "paper_params": None, "epochs": 100, "train_seconds": 1.5, "seed": 0, "data": "digits", "genome": "0 1",
-        "reason": "", **more,
-    }  # fmt: skip
+        "configuration": "the front",
+        "name": name,
+        "mode": mode,
+        "arch_id": name,
+        "status": "ok",
+        "clean_error": error,
+        "pgd10_2_error": error + 0.1,
+        "pgd10_8_error": 0.9,
+        "params": 1_682_249,
+        "macs": 10,
+        "paper_params": None,
+        "epochs": 100,
+        "train_seconds": 1.5,
+        "seed": 0,
+        "data": "digits",
+        "genome": "0 1",
+        "reason": "",
+        **more,
+    }
 
 
 def failed(name: str, mode: str = "scratch") -> dict[str, Any]:
@@ -41,8 +55,9 @@ def test_errors_become_accuracies_in_percent() -> None:
     table = transfer_table([row("a", 0.2346), failed("b"), row("a", 0.3, "finetune")], LABELS, ["what P10 is"])
     assert table.header == ("Network", "Mode", "Params", "Clean", "P10 2/255", "P10 8/255")
     assert table.lines == (
-        ("a", "scratch", "1.6822M", "76.54", "66.54", "10.00"), ("a", "finetune", "1.6822M", "70.00", "60.00", "10.00"),
-    )  # fmt: skip
+        ("a", "scratch", "1.6822M", "76.54", "66.54", "10.00"),
+        ("a", "finetune", "1.6822M", "70.00", "60.00", "10.00"),
+    )
     assert table.notes[0] == "what P10 is"
     assert "b (scratch)" in table.notes[1]
 
@@ -93,19 +108,34 @@ def test_no_tau_is_said_plainly(errors: dict[str, float], why: str) -> None:
 
 def test_modes_are_apart_and_only_networks_with_both_scores_count() -> None:
     rows = [
-        row("a", 0.5), row("a", 0.8, "finetune"), row("b", 0.6), row("b", 0.7, "finetune"), row("c", 0.7),
-        row("c", 0.6, "finetune"), failed("d"), row("Lego-Net", 0.1), row("ResNet-18", 0.9),
-    ]  # fmt: skip
+        row("a", 0.5),
+        row("a", 0.8, "finetune"),
+        row("b", 0.6),
+        row("b", 0.7, "finetune"),
+        row("c", 0.7),
+        row("c", 0.6, "finetune"),
+        failed("d"),
+        row("Lego-Net", 0.1),
+        row("ResNet-18", 0.9),
+    ]
     found = rank_agreement(rows, INHERITED, PAIRS)
     assert [(each.mode, each.n, each.tau) for each in found] == [
-        ("scratch", 3, pytest.approx(1.0)), ("finetune", 3, pytest.approx(-1.0)),
-    ]  # fmt: skip
+        ("scratch", 3, pytest.approx(1.0)),
+        ("finetune", 3, pytest.approx(-1.0)),
+    ]
 
 
 COUNTS: list[Count] = [
-    (0, "block", 4, 2), (0, "block", 1, 2), (0, "block", 0, 1), (0, "ratio", 1.8, 5),
-    (1, "block", 20, 3), (1, "block", 3, 1), (1, "block", 7, 1), (1, "ratio", 2.0, 4), (1, "ratio", 0.2, 1),
-]  # fmt: skip
+    (0, "block", 4, 2),
+    (0, "block", 1, 2),
+    (0, "block", 0, 1),
+    (0, "ratio", 1.8, 5),
+    (1, "block", 20, 3),
+    (1, "block", 3, 1),
+    (1, "block", 7, 1),
+    (1, "ratio", 2.0, 4),
+    (1, "ratio", 0.2, 1),
+]
 
 
 def test_equals_are_shown_together() -> None:
@@ -114,8 +144,9 @@ def test_equals_are_shown_together() -> None:
     assert most_frequent(COUNTS, 0, "ratio") == [[(1.8, 5)], []]
     assert most_frequent(COUNTS, 2, "ratio") == [[], []]
     assert layer_table(COUNTS, 5).lines == (
-        ("0", "1, 4 (2)", "0 (1)", "1.8 (5)", "-"), ("1", "20 (3)", "3, 7 (1)", "2 (4)", "0.2 (1)"),
-    )  # fmt: skip
+        ("0", "1, 4 (2)", "0 (1)", "1.8 (5)", "-"),
+        ("1", "20 (3)", "3, 7 (1)", "2 (4)", "0.2 (1)"),
+    )
 
 
 def test_a_wide_table_is_folded_into_narrow_ones() -> None:
@@ -135,9 +166,23 @@ def test_files(tmp_path: Path) -> None:
     with open(tmp_path / "finalised.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert list(first) == [
-        "name", "mode", "arch_id", "status", "clean_error", "pgd10_2_error", "pgd10_8_error", "params", "macs",
-        "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason",
-    ]  # fmt: skip
+        "name",
+        "mode",
+        "arch_id",
+        "status",
+        "clean_error",
+        "pgd10_2_error",
+        "pgd10_8_error",
+        "params",
+        "macs",
+        "paper_params",
+        "epochs",
+        "train_seconds",
+        "seed",
+        "data",
+        "genome",
+        "reason",
+    ]
     assert (first["clean_error"], first["pgd10_8_error"], first["paper_params"]) == ("0.25", "0.9", "")
     assert (second["status"], second["clean_error"], second["reason"]) == ("failed", "", "training diverged")
     assert "| a | scratch | 1.6822M | 75.00 | 65.00 | 10.00 |" in (tmp_path / "tables.md").read_text()

@@ -28,9 +28,16 @@ from evonas.runs.adversarial_sets import check_set, find_or_build, set_path
 from evonas.runs.interrupt import Interrupted
 
 TINY = SetSettings(
-    targets=("LeNet",), widths=(0.5,), target_epochs=(4,), target_batch_size=20, target_lr=0.02, thresholds=(20,),
-    attacked_images=20, attack_population=10, attack_generations=2,
-)  # fmt: skip
+    targets=("LeNet",),
+    widths=(0.5,),
+    target_epochs=(4,),
+    target_batch_size=20,
+    target_lr=0.02,
+    thresholds=(20,),
+    attacked_images=20,
+    attack_population=10,
+    attack_generations=2,
+)
 BUILD = BuildSettings(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32", threads=1)
 
 MakeSet = Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]
@@ -64,9 +71,14 @@ def digits() -> Dataset:
 
 def plan(data: Dataset, **changes: Any) -> BuildPlan:
     given = {
-        "split_seed": 0, "settings": TINY, "preset": "quick", "seed": 0, "device": "cpu", "precision": "fp32",
+        "split_seed": 0,
+        "settings": TINY,
+        "preset": "quick",
+        "seed": 0,
+        "device": "cpu",
+        "precision": "fp32",
         "threads": 1,
-    }  # fmt: skip
+    }
     return BuildPlan(data=data, **{**given, **changes})
 
 
@@ -248,9 +260,21 @@ def test_the_presets_state_their_settings() -> None:
 
 def test_numbers_for_each_target_are_given_with_commas() -> None:
     words = [
-        "--targets", "LeNet,ResNet", "--widths", "0.5,1", "--depths", "0,8", "--target-epochs", "3", "--thresholds",
-        "1,3", "--set-attacks", "Linf", "--attacked-images", "None",
-    ]  # fmt: skip
+        "--targets",
+        "LeNet,ResNet",
+        "--widths",
+        "0.5,1",
+        "--depths",
+        "0,8",
+        "--target-epochs",
+        "3",
+        "--thresholds",
+        "1,3",
+        "--set-attacks",
+        "Linf",
+        "--attacked-images",
+        "None",
+    ]
     settings = parse(BUILD_PRESETS, words).settings
     assert (settings.targets, settings.widths, settings.depths) == (("LeNet", "ResNet"), (0.5, 1.0), (0, 8))
     assert all(type(width) is float for width in settings.widths)

@@ -23,14 +23,19 @@ from evonas.training import TrainingConfig
 
 NAMES = ("jacobian_norm", "clean_error", "certified_radius", "certified_accuracy")
 TINY = RocoSettings(
-    data="digits", train_limit=40, val_limit=20, phases=1, nodes=2, channels=2,
+    data="digits",
+    train_limit=40,
+    val_limit=20,
+    phases=1,
+    nodes=2,
+    channels=2,
     training=TrainingConfig(epochs=1, batch_size=20, precision="fp32"),
     search=EvolutionConfig(
         population=3, generations=1, objectives=("clean_error", "jacobian_norm", "certified_radius")
     ),
     certify=CertifySettings(jacobian_images=8, certified_images=4),
     execution=ExecutionSettings(executor="local", device="cpu", threads=1),
-)  # fmt: skip
+)
 
 
 def made(certify: CertifySettings | None) -> Any:
@@ -38,17 +43,25 @@ def made(certify: CertifySettings | None) -> Any:
 
 
 def test_objectives_take_the_settings() -> None:
-    assert made(None) == made(CertifySettings()) == (
-        JacobianNorm(), CleanError(), CertifiedRadius(), CertifiedAccuracy()
-    )  # fmt: skip
+    assert (
+        made(None) == made(CertifySettings()) == (JacobianNorm(), CleanError(), CertifiedRadius(), CertifiedAccuracy())
+    )
     settings = CertifySettings(
-        jacobian_q=2, jacobian_images=5, certified_norm="l2", certified_epsilon=0.1, certified_images=7,
-        certified_intermediate="linear", certified_relaxation="same_slope",
-    )  # fmt: skip
+        jacobian_q=2,
+        jacobian_images=5,
+        certified_norm="l2",
+        certified_epsilon=0.1,
+        certified_images=7,
+        certified_intermediate="linear",
+        certified_relaxation="same_slope",
+    )
     bounds: dict[str, Any] = {"norm": "l2", "images": 7, "intermediate": "linear", "relaxation": "same_slope"}
     assert made(settings) == (
-        JacobianNorm(q=2, images=5), CleanError(), CertifiedRadius(**bounds), CertifiedAccuracy(epsilon=0.1, **bounds)
-    )  # fmt: skip
+        JacobianNorm(q=2, images=5),
+        CleanError(),
+        CertifiedRadius(**bounds),
+        CertifiedAccuracy(epsilon=0.1, **bounds),
+    )
     identities = [json.dumps(identity_of(part), allow_nan=False) for part in (*made(None), *made(settings))]
     assert len(set(identities)) == 7  # all differ but the two clean errors
 
@@ -56,10 +69,15 @@ def test_objectives_take_the_settings() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"jacobian_q": 0.9}, {"jacobian_images": 0}, {"certified_norm": "l1"}, {"certified_epsilon": -0.1},
-        {"certified_images": 0}, {"certified_intermediate": "ibp"}, {"certified_relaxation": "best"},
+        {"jacobian_q": 0.9},
+        {"jacobian_images": 0},
+        {"certified_norm": "l1"},
+        {"certified_epsilon": -0.1},
+        {"certified_images": 0},
+        {"certified_intermediate": "ibp"},
+        {"certified_relaxation": "best"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any]) -> None:
     with pytest.raises(EvonasError, match=r"expected|unknown"):
         CertifySettings(**settings)
@@ -72,7 +90,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any
         ({"certified_images": 3}, ("jacobian_norm",), "without certified_radius or certified_accuracy"),
         ({"certified_epsilon": 0.1}, ("certified_radius",), "--certified-epsilon changes nothing without certified_a"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_of_no_objective_is_refused(settings: dict[str, Any], names: tuple[str, ...], said: str) -> None:
     certify = CertifySettings(**settings)
     with pytest.raises(ConfigurationError, match=said):

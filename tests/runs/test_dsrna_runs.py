@@ -34,16 +34,27 @@ from evonas.training import TrainingConfig
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 TINY = DsrnaSettings(
-    data="digits", train_limit=40, val_limit=20, metric_images=2,
+    data="digits",
+    train_limit=40,
+    val_limit=20,
+    metric_images=2,
     levels=LevelSettings(
-        search_epochs=2, search_channels=4, search_layers=3, search_batch_size=20, nodes=2, order=1, alpha_lr=0.05,
+        search_epochs=2,
+        search_channels=4,
+        search_layers=3,
+        search_batch_size=20,
+        nodes=2,
+        order=1,
+        alpha_lr=0.05,
         weights_only=0,
     ),
-    cells=CellSettings(eval_channels=4, eval_layers=3), training=TrainingConfig(epochs=1, batch_size=20),
-    objectives=("clean_error", "params"), execution=ExecutionSettings(device="cpu", threads=1),
+    cells=CellSettings(eval_channels=4, eval_layers=3),
+    training=TrainingConfig(epochs=1, batch_size=20),
+    objectives=("clean_error", "params"),
+    execution=ExecutionSettings(device="cpu", threads=1),
     after=CellRetrainSettings(retrain_epochs=1, retrain_batch_size=20, cutout=0, test_limit=10),
     robustness=RobustnessSettings(robust_attacks=("fgsm", "pgd10"), radius_images=2),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +86,14 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two searches of DSRNA and of PC-DARTS-ADV each, their cells trained again."""
     out = tmp_path_factory.mktemp("dsrna") / "repeated"
     settings = replace(
-        TINY, metric="jacobian", repeats=2, baselines=("pcdarts-adv",), ood_data="noise", out=out,
+        TINY,
+        metric="jacobian",
+        repeats=2,
+        baselines=("pcdarts-adv",),
+        ood_data="noise",
+        out=out,
         after=replace(TINY.after, retrain=True),
-    )  # fmt: skip
+    )
     return out, run(settings)
 
 
@@ -115,11 +131,24 @@ def test_another_radius_is_another_search(bounded: tuple[Path, str]) -> None:
 
 def test_killed_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     words = [
-        "--metric=bound", "--data=digits", "--train-limit=40", "--val-limit=20", "--search-epochs=2",
-        "--search-channels=4", "--search-layers=3", "--search-batch-size=20", "--nodes=2", "--metric-images=2",
-        "--eval-channels=4", "--eval-layers=3", "--epochs=1", "--batch-size=20", "--objectives=clean_error,params",
-        "--device=cpu", "--threads=1",
-    ]  # fmt: skip
+        "--metric=bound",
+        "--data=digits",
+        "--train-limit=40",
+        "--val-limit=20",
+        "--search-epochs=2",
+        "--search-channels=4",
+        "--search-layers=3",
+        "--search-batch-size=20",
+        "--nodes=2",
+        "--metric-images=2",
+        "--eval-channels=4",
+        "--eval-layers=3",
+        "--epochs=1",
+        "--batch-size=20",
+        "--objectives=clean_error,params",
+        "--device=cpu",
+        "--threads=1",
+    ]
     command = [sys.executable, str(EXPERIMENTS / "dsrna_cifar10.py"), *words, "--out"]
     out, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -166,8 +195,11 @@ def test_networks_that_were_trained_again_are_measured(repeated: tuple[Path, str
     out, text = repeated
     found = rows(out / "robust" / "retrained.csv")
     assert [row["configuration"] for row in found] == [
-        "dsrna-jacobian r1", "dsrna-jacobian r2", "pcdarts-adv r1", "pcdarts-adv r2"
-    ]  # fmt: skip
+        "dsrna-jacobian r1",
+        "dsrna-jacobian r2",
+        "pcdarts-adv r1",
+        "pcdarts-adv r2",
+    ]
     for row in found:
         assert row["status"] == "ok"
         assert 0 <= float(row["fgsm_error"]) <= 1

@@ -32,14 +32,29 @@ DATA = load_data("digits", train_limit=40, val_limit=20)
 WEIGHTS = SupernetWeights.of(seeded(lambda: SPACE.supernet(10), 1))
 OBJECTIVES: tuple[Objective, ...] = (CleanError(), PGDError(attack=PGD(steps=2, stop_when_fooled=True)), Params())
 PLAN = Plan(
-    method="tam-nas", space=SPACE, data_name="digits", n_classes=10, identity={}, settings={}, notes=(),
+    method="tam-nas",
+    space=SPACE,
+    data_name="digits",
+    n_classes=10,
+    identity={},
+    settings={},
+    notes=(),
     evaluator=Evaluator(SliceSupernet(space=SPACE, data=DATA, weights=WEIGHTS), OBJECTIVES, 1),
     search=EvolutionConfig(population=4, generations=0, objectives=("clean_error", "pgd_error", "params"), seed=5),
-)  # fmt: skip
+)
 AFTER = FinaliseSettings(
-    finalise="scratch", finalise_epochs=1, finalise_batch_size=20, finalise_m=1, finalise_n=1, test_epsilons=(4, 8),
-    test_steps=(1, 2), test_limit=10, handmade_width=0.03, handmade_steps=(2, 3), finalise_precision="fp32",
-)  # fmt: skip
+    finalise="scratch",
+    finalise_epochs=1,
+    finalise_batch_size=20,
+    finalise_m=1,
+    finalise_n=1,
+    test_epsilons=(4, 8),
+    test_steps=(1, 2),
+    test_limit=10,
+    handmade_width=0.03,
+    handmade_steps=(2, 3),
+    finalise_precision="fp32",
+)
 
 DOMINATED, *GENOMES = sorted(
     (SPACE.canonical(genome) for genome in SPACE.sample(5, np.random.default_rng(1))),
@@ -115,9 +130,7 @@ def test_the_tables_hold_what_the_network_has(folder: RunFolder, no_pictures: No
     """Everything again, by hand."""
     finalise(folder, replace(AFTER, finalise_top=1))
     (found,) = rows(folder)
-    by_hand = Finalising(
-        space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe(), seed=5
-    )  # fmt: skip
+    by_hand = Finalising(space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe(), seed=5)
     weights, _ = by_hand.train(FIRST, lambda progress: None)
     (name,) = files(folder, ".safetensors")
     assert (folder.path / "finalised" / name).read_bytes() == weights
@@ -175,8 +188,10 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(
     wanted = [(name, mode) for name in ORDER[:2] for mode in ("scratch", "finetune")]
     assert trained == [*wanted[:3], *wanted[2:]]  # the first two not again
     assert rows(folder) == rows(whole)
-    weights = [[(each.path / "finalised" / name).read_bytes() for name in files(each, ".safetensors")]
-               for each in (folder, whole)]  # fmt: skip
+    weights = [
+        [(each.path / "finalised" / name).read_bytes() for name in files(each, ".safetensors")]
+        for each in (folder, whole)
+    ]
     assert weights[0] == weights[1]
     assert len(weights[0]) == 4
     assert "0 left to do" in finalise(folder, settings)
@@ -219,8 +234,10 @@ def test_a_network_that_diverges_is_left_out_and_said(
     said = finalise(folder, replace(AFTER, finalise_top=2, handmade=("ShuffleNetV2",)))
     assert "failed: training diverged" in said
     assert [(row["name"], row["status"]) for row in rows(folder)] == [
-        (ORDER[0], "ok"), (ORDER[1], "failed"), ("ShuffleNetV2-x0.03", "ok"),
-    ]  # fmt: skip
+        (ORDER[0], "ok"),
+        (ORDER[1], "failed"),
+        ("ShuffleNetV2-x0.03", "ok"),
+    ]
     assert f"Left out, because training or scoring diverged: {ORDER[1]} (scratch)." in said
     monkeypatch.setattr(Finalising, "train", train)
     again = replace(AFTER, finalise_top=2, handmade=("ShuffleNetV2",))

@@ -38,7 +38,9 @@ from evonas.training import TrainingConfig
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 PARTS = {
-    "data": "digits", "train_limit": 40, "val_limit": 20,
+    "data": "digits",
+    "train_limit": 40,
+    "val_limit": 20,
     "levels": LevelSettings(
         search_epochs=2, search_channels=4, search_layers=3, search_batch_size=20, nodes=2, order=1, alpha_lr=0.05
     ),
@@ -46,7 +48,7 @@ PARTS = {
     "training": TrainingConfig(epochs=1, batch_size=20),
     "objectives": ("clean_error", "params"),
     "execution": ExecutionSettings(device="cpu", threads=1),
-}  # fmt: skip
+}
 DARTS = DartsSettings(**PARTS)  # type: ignore[arg-type]
 E2RNAS = E2rnasSettings(ood_data="noise", **PARTS)  # type: ignore[arg-type]
 FIRST_VERSION = replace(E2RNAS, version=1, ood_data="auto")
@@ -160,10 +162,22 @@ def test_one_front_over_methods(finished: Path, swept: Path, tmp_path: Path) -> 
 
 
 COMMAND = [
-    "--data=digits", "--train-limit=40", "--val-limit=20", "--search-epochs=3", "--search-channels=4",
-    "--search-layers=3", "--search-batch-size=20", "--nodes=2", "--eval-channels=4", "--eval-layers=3", "--epochs=1",
-    "--batch-size=20", "--objectives=clean_error,params", "--device=cpu", "--threads=1",
-]  # fmt: skip
+    "--data=digits",
+    "--train-limit=40",
+    "--val-limit=20",
+    "--search-epochs=3",
+    "--search-channels=4",
+    "--search-layers=3",
+    "--search-batch-size=20",
+    "--nodes=2",
+    "--eval-channels=4",
+    "--eval-layers=3",
+    "--epochs=1",
+    "--batch-size=20",
+    "--objectives=clean_error,params",
+    "--device=cpu",
+    "--threads=1",
+]
 
 
 def killed(script: str, words: list[str], out: Path, reached: Callable[[], bool]) -> None:
@@ -185,8 +199,10 @@ def test_killed_in_the_search_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for folder in (out, whole):
         done = subprocess.run(
             [sys.executable, str(EXPERIMENTS / "darts_cifar10.py"), *words, "--out", str(folder)],
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
     for name in ("search.csv", "front.csv", "population.csv"):
         assert rows(out / name) == rows(whole / name)

@@ -36,9 +36,18 @@ TINY = ImagenetSettings(
     network=CellPreset(channels=4, layers=3, training=TRAINING, recipe=RECIPE), test_limit=2, device="cpu", threads=1
 )
 WORDS = [
-    "--channels=4", "--layers=3", "--epochs=3", "--batch-size=4", "--lr=0.05", "--lr-decay=0.97", "--precision=fp32",
-    "--drop-path=0.1", "--test-limit=2", "--device=cpu", "--threads=1",
-]  # fmt: skip
+    "--channels=4",
+    "--layers=3",
+    "--epochs=3",
+    "--batch-size=4",
+    "--lr=0.05",
+    "--lr-decay=0.97",
+    "--precision=fp32",
+    "--drop-path=0.1",
+    "--test-limit=2",
+    "--device=cpu",
+    "--threads=1",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -111,8 +120,13 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     given = about["genotype"]
     assert isinstance(given, dict)
     network = DartsNetwork(
-        Genotype(**given), channels=4, layers=3, n_classes=2, normalization=about["normalization"], stem="imagenet"  # type: ignore[arg-type]
-    )  # fmt: skip
+        Genotype(**given),
+        channels=4,
+        layers=3,
+        n_classes=2,
+        normalization=about["normalization"],
+        stem="imagenet",  # type: ignore[arg-type]
+    )
     network.load_state_dict(tensors)
     assert int(row["params"]) == sum(each.numel() for each in network.parameters())
     part = FilePart(load_image_folder(root / "imagenet").test, torch.device("cpu"))
@@ -184,12 +198,17 @@ def test_cells_by_name_and_from_a_file(tmp_path: Path) -> None:
         ("[]", "JSON object"),
         ("no", "expected JSON"),
         ('{"normal": []}', "expected normal, normal_concat, reduce, reduce_concat in it, got normal"),
-        ('{"normal": [["fly", 0], ["skip_connect", 1]], "normal_concat": [2], "reduce": [], "reduce_concat": []}',
-         "expected an operation of .* got 'fly'"),
-        ('{"normal": [["skip_connect", 0], ["skip_connect", 1]], "normal_concat": [[2]], "reduce": [], '
-         '"reduce_concat": []}', "unhashable|normal_concat"),
+        (
+            '{"normal": [["fly", 0], ["skip_connect", 1]], "normal_concat": [2], "reduce": [], "reduce_concat": []}',
+            "expected an operation of .* got 'fly'",
+        ),
+        (
+            '{"normal": [["skip_connect", 0], ["skip_connect", 1]], "normal_concat": [[2]], "reduce": [], '
+            '"reduce_concat": []}',
+            "unhashable|normal_concat",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_cells_are_refused_in_one_line(content: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "genotype.json"
     if content is not None:
@@ -203,10 +222,13 @@ def test_other_cells_are_refused_in_one_line(content: str | None, message: str, 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("--channels=5", "an even number of channels"), ("--layers=1", "layers >= 2"), ("--workers=-1", "workers >= 0"),
-        ("--test-limit=0", "test_limit >= 1"), ("--cells=DARTS_V3", "expected cells of"),
+        ("--channels=5", "an even number of channels"),
+        ("--layers=1", "layers >= 2"),
+        ("--workers=-1", "workers >= 0"),
+        ("--test-limit=0", "test_limit >= 1"),
+        ("--cells=DARTS_V3", "expected cells of"),
     ],
-)  # fmt: skip
+)
 def test_senseless_settings_are_one_line(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(run_imagenet, IMAGENET_PRESETS, [*WORDS, word]) == 2
     said = capsys.readouterr().err
@@ -228,8 +250,10 @@ def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
     assert four.labels.tolist() == [0, 0, 1, 1]
     assert attacked_files(data, replace(TINY, test_limit=4)).names.tolist() == four.names.tolist()
     assert attacked_files(data, replace(TINY, test_limit=5)).labels.tolist() == [0, 0, 0, 1, 1]
-    counts = [len(attacked_files(data, replace(TINY, test_limit=limit, pgd=pgd)))
-              for limit, pgd in ((None, False), (None, True), (2, True), (99, False))]  # fmt: skip
+    counts = [
+        len(attacked_files(data, replace(TINY, test_limit=limit, pgd=pgd)))
+        for limit, pgd in ((None, False), (None, True), (2, True), (99, False))
+    ]
     assert counts == [0, 6, 2, 6]
     with pytest.raises(DataError, match=r"at least one image a class \(2\), got 1"):
         attacked_files(data, replace(TINY, test_limit=1))

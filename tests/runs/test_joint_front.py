@@ -32,15 +32,19 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
     def make(name: str, method: str, rows: Rows, fingerprint: str = "0123456789abcdef", pgd: Any = None) -> Path:
         space, folder = SPACES[method], tmp_path / "runs" / name
         identity = {
-            "method": method, "space": {"name": space.name, **asdict(space)},
+            "method": method,
+            "space": {"name": space.name, **asdict(space)},
             "data": {"name": "digits", "fingerprint": fingerprint, "n_classes": 10, "train": 60, "validation": 50},
             "search": {"objectives": ["clean_error"], "maximize": []},
-        }  # fmt: skip
+        }
         columns = list(dict.fromkeys(["clean_error", *(key for row in rows if row for key in row)]))
         config = {
-            "settings": {}, "identity": identity, "columns": columns, "reference_point": {"clean_error": 1.0},
+            "settings": {},
+            "identity": identity,
+            "columns": columns,
+            "reference_point": {"clean_error": 1.0},
             "measured": {each: (pgd or PGD) if each == "pgd_error" else {"about": ""} for each in columns},
-        }  # fmt: skip
+        }
         with Journal(folder / "journal.jsonl", identity, sync=False) as journal:
             for number, values in enumerate(rows):
                 genome = (number,) * space.n_genes
@@ -63,7 +67,7 @@ def three(make_run: MakeRun) -> list[str]:
         str(make_run("roco", "roco-nas", [row(0.5, 100), row(0.4, 300), None])),
         str(make_run("tam", "tam-nas", [row(0.3, 200, pgd_error=0.8), row(0.6, 900, pgd_error=0.7)])),
         str(make_run("darts", "darts", [row(0.1, 3000, pgd_error=0.9)])),
-    ]  # fmt: skip
+    ]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -79,15 +83,20 @@ def test_runs_of_all_methods_end_in_one_table(
     assert sorted(path.name for path in out.iterdir()) == ["front.csv", "front.png", "population.csv"]
     columns = ("method", "space", "clean_error", "rank")
     assert [tuple(each[name] for name in columns) for each in rows(out / "population.csv")] == [
-        ("darts", "darts", "0.1", "0"), ("tam-nas", "shuffle", "0.3", "0"), ("roco-nas", "phase", "0.5", "0"),
-        ("roco-nas", "phase", "0.4", "1"), ("tam-nas", "shuffle", "0.6", "2"),
-    ]  # fmt: skip
+        ("darts", "darts", "0.1", "0"),
+        ("tam-nas", "shuffle", "0.3", "0"),
+        ("roco-nas", "phase", "0.5", "0"),
+        ("roco-nas", "phase", "0.4", "1"),
+        ("tam-nas", "shuffle", "0.6", "2"),
+    ]
     assert [each["run"] for each in rows(out / "front.csv")] == ["darts", "tam", "roco"]
     said = capsys.readouterr().out
     assert "3 of 5 networks on the joint front, digits" in said
     assert [re.findall(r"^(\S+): (\d) of (\d) on the front", line) for line in said.splitlines()[-4:-1]] == [
-        [("darts", "1", "1")], [("roco-nas", "1", "2")], [("tam-nas", "1", "2")],
-    ]  # fmt: skip
+        [("darts", "1", "1")],
+        [("roco-nas", "1", "2")],
+        [("tam-nas", "1", "2")],
+    ]
     assert said.count("30.0%") == 1
     assert said.endswith(f"front: {out / 'front.csv'}, picture: {out / 'front.png'}\n")
 

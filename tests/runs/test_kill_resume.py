@@ -16,9 +16,19 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "roco_cifar10.py"
 SETTINGS = {
-    "data": "digits", "population": 4, "generations": 2, "epochs": 1, "batch-size": 20, "train-limit": 200,
-    "val-limit": 100, "channels": 3, "phases": 2, "nodes": 4, "threads": 1, "device": "cpu",
-}  # fmt: skip
+    "data": "digits",
+    "population": 4,
+    "generations": 2,
+    "epochs": 1,
+    "batch-size": 20,
+    "train-limit": 200,
+    "val-limit": 100,
+    "channels": 3,
+    "phases": 2,
+    "nodes": 4,
+    "threads": 1,
+    "device": "cpu",
+}
 FLAGS = [f"--{name}={value}" for name, value in SETTINGS.items()]
 EVALUATIONS = 12
 
@@ -26,8 +36,11 @@ EVALUATIONS = 12
 def start(out: Path, *flags: str, **more: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *FLAGS, "--out", str(out), *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
 
 
 def finish(out: Path) -> str:

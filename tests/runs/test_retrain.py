@@ -32,14 +32,25 @@ from evonas.training import TrainingConfig
 from evonas.types import EvaluationResult, Genome, Report
 
 TINY = RocoSettings(
-    data="digits", train_limit=60, val_limit=50, channels=2, phases=2, nodes=3,
-    training=TrainingConfig(epochs=1, batch_size=30, lr=0.1), search=EvolutionConfig(population=2, generations=0),
+    data="digits",
+    train_limit=60,
+    val_limit=50,
+    channels=2,
+    phases=2,
+    nodes=3,
+    training=TrainingConfig(epochs=1, batch_size=30, lr=0.1),
+    search=EvolutionConfig(population=2, generations=0),
     execution=ExecutionSettings(device="cpu", threads=1),
-)  # fmt: skip
+)
 AFTER = RetrainSettings(
-    retrain=True, top=2, retrain_channels=4, retrain_epochs=1, retrain_batch_size=30, test_limit=40,
+    retrain=True,
+    top=2,
+    retrain_channels=4,
+    retrain_epochs=1,
+    retrain_batch_size=30,
+    test_limit=40,
     suite=("pgd", "fgsm", "bim"),
-)  # fmt: skip
+)
 
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=2)
@@ -121,23 +132,61 @@ def tiny_set(data: Dataset) -> AdversarialSet:
     ]
     contents = assemble(pieces, clean)
     target = Target(
-        name="LeNet", width=1.0, params=10, macs=100, epochs=1, lr=0.1, batch_size=8, recipe="SGD", train_images=20,
-        clean_accuracy=0.5, adversarial_part_accuracy=1.0,
-    )  # fmt: skip
+        name="LeNet",
+        width=1.0,
+        params=10,
+        macs=100,
+        epochs=1,
+        lr=0.1,
+        batch_size=8,
+        recipe="SGD",
+        train_images=20,
+        clean_accuracy=0.5,
+        adversarial_part_accuracy=1.0,
+    )
     cells = tuple(
-        Cell(target="LeNet", attack=name, threshold=1, algorithm="de", population=8, generations=2, tried=20,
-             successful=10, epsilon_used=1 / 255, epsilon_mean=1 / 255, evaluations=20, seconds=0.5)
+        Cell(
+            target="LeNet",
+            attack=name,
+            threshold=1,
+            algorithm="de",
+            population=8,
+            generations=2,
+            tried=20,
+            successful=10,
+            epsilon_used=1 / 255,
+            epsilon_mean=1 / 255,
+            evaluations=20,
+            seconds=0.5,
+        )
         for name in halves
-    )  # fmt: skip
+    )
     about = CardData(
-        name="digits", n_classes=10, image_size=32, mean=data.mean, deviation=data.deviation,
-        train_images=len(data.train), adversarial_images=len(clean), train_fingerprint="aa",
-        adversarial_fingerprint="bb", split_seed=0,
-    )  # fmt: skip
+        name="digits",
+        n_classes=10,
+        image_size=32,
+        mean=data.mean,
+        deviation=data.deviation,
+        train_images=len(data.train),
+        adversarial_images=len(clean),
+        train_fingerprint="aa",
+        adversarial_fingerprint="bb",
+        split_seed=0,
+    )
     card = Card(
-        name="tiny", data=about, preset="quick", seed=0, device="cpu", precision="fp32", threads=1, targets=(target,),
-        cells=cells, versions={"torch": "2.6"}, created_by="evonas", **contents.counts(),
-    )  # fmt: skip
+        name="tiny",
+        data=about,
+        preset="quick",
+        seed=0,
+        device="cpu",
+        precision="fp32",
+        threads=1,
+        targets=(target,),
+        cells=cells,
+        versions={"torch": "2.6"},
+        created_by="evonas",
+        **contents.counts(),
+    )
     return AdversarialSet(*contents, card)
 
 
@@ -175,9 +224,16 @@ class TestOneRun:
         assert all(title in screen for title in ("Table III", "Table IV", "PGD, L-inf epsilon 1/255"))
         assert "Table V" not in screen
         assert [name for name in rows[0] if name.endswith(("error", "error_L0", "error_Linf"))] == [
-            "clean_error", "adversarial_set_error", "adversarial_set_error_L0", "adversarial_set_error_Linf",
-            "pgd_error", "fgsm_0.1_error", "fgsm_0.2_error", "fgsm_0.3_error", "bim_error",
-        ]  # fmt: skip
+            "clean_error",
+            "adversarial_set_error",
+            "adversarial_set_error_L0",
+            "adversarial_set_error_Linf",
+            "pgd_error",
+            "fgsm_0.1_error",
+            "fgsm_0.2_error",
+            "fgsm_0.3_error",
+            "bim_error",
+        ]
 
     @pytest.mark.usefixtures("no_pictures")
     def test_the_lightest_of_the_front_are_taken(self, folder: RunFolder, plan: Plan) -> None:
@@ -328,8 +384,11 @@ class TestTwoRuns:
         screen = retrain(folder, plan, against(runs))
         rows = table(folder)
         assert designs_of(rows) == [
-            ("RoCo-NAS", "pair"), ("RoCo-NAS", "chain"), ("Baseline-NAS", "chain"), ("Baseline-NAS", "residual"),
-        ]  # fmt: skip
+            ("RoCo-NAS", "pair"),
+            ("RoCo-NAS", "chain"),
+            ("Baseline-NAS", "chain"),
+            ("Baseline-NAS", "residual"),
+        ]
         first, second = ({**row, "configuration": ""} for row in rows[1:3])
         assert first == second  # trained once, the same network in both
         assert "3 left to do" in screen

@@ -42,14 +42,25 @@ DATA = load_data("digits", train_limit=40, val_limit=20)
 OTHERS = load_others("noise", DATA)
 OBJECTIVES: tuple[Objective, ...] = (CleanError(), Params())
 PLAN = Plan(
-    method="e2rnas-v1", space=SPACE, data_name="digits", n_classes=10, identity={}, settings={}, notes=(),
+    method="e2rnas-v1",
+    space=SPACE,
+    data_name="digits",
+    n_classes=10,
+    identity={},
+    settings={},
+    notes=(),
     evaluator=Evaluator(TrainFromScratch(SPACE, DATA, TrainingConfig(precision="fp32")), OBJECTIVES, 1),
     search=EvolutionConfig(population=2, generations=0, objectives=("clean_error", "params"), seed=5),
-)  # fmt: skip
+)
 AFTER = CellRetrainSettings(
-    retrain=True, retrain_epochs=1, retrain_batch_size=20, cutout=8, retrain_precision="fp32", test_steps=1,
+    retrain=True,
+    retrain_epochs=1,
+    retrain_batch_size=20,
+    cutout=8,
+    retrain_precision="fp32",
+    test_steps=1,
     test_limit=10,
-)  # fmt: skip
+)
 FIRST, SECOND = (SPACE.canonical(genome) for genome in SPACE.sample(2, np.random.default_rng(1)))
 FOUND = [
     FoundCells("e2rnas-v1 L0.5", SPACE.genotype(FIRST), 43_200.0),
@@ -122,10 +133,16 @@ def test_everything_at_once(folder: RunFolder) -> None:
     assert head in page
     assert page.index("| e2rnas-v1 L0.5-C4 |") < page.index("| e2rnas-v1 L1-C4 |") < page.index("| DARTS_V2-C4 |")
     for text in (
-        "| 0.5 |", "| 0.01 |", "| - |", "train part's 40 images: cutout 8, drop-path to 0.2, auxiliary head of weight",
-        "on 10 test images", "PGD, linf 2/255, 1 steps of 5/255", "the last iterate counts",
-        "AUPR: 2 test images of noise, the positive ones, among 10 of digits", "guessing gives 16.7%",
-    ):  # fmt: skip
+        "| 0.5 |",
+        "| 0.01 |",
+        "| - |",
+        "train part's 40 images: cutout 8, drop-path to 0.2, auxiliary head of weight",
+        "on 10 test images",
+        "PGD, linf 2/255, 1 steps of 5/255",
+        "the last iterate counts",
+        "AUPR: 2 test images of noise, the positive ones, among 10 of digits",
+        "guessing gives 16.7%",
+    ):
         assert text in page
     assert "training cells again (e2rnas-v1 L0.5, e2rnas-v1 L1, DARTS_V2): 1 epochs" in said
     assert "Cells trained again" in said
@@ -136,9 +153,13 @@ def test_the_table_holds_what_the_network_has(folder: RunFolder) -> None:
     retrain(folder, found=FOUND[:1], others=OTHERS)
     (found,) = rows(folder)
     by_hand = CellRetraining(
-        space=SPACE, data=DATA, training=TrainingConfig(epochs=1, batch_size=20, precision="fp32"),
-        recipe=CellTraining(), cutout=8, seed=5,
-    )  # fmt: skip
+        space=SPACE,
+        data=DATA,
+        training=TrainingConfig(epochs=1, batch_size=20, precision="fp32"),
+        recipe=CellTraining(),
+        cutout=8,
+        seed=5,
+    )
     expected, _ = by_hand.train(FIRST, ignore)
     assert list(weights(folder).values()) == [expected]
     scoring = CellScoring(attack=replace(CellScoring().attack, steps=1), others=OTHERS, test_limit=10)
@@ -398,8 +419,9 @@ def test_others_are_the_searchs_or_loaded(tmp_path: Path) -> None:
     assert others_for_retraining("auto", DATA, tmp_path, 5, OTHERS) == (OTHERS, "")
     loaded, note = others_for_retraining("auto", DATA, tmp_path, 5)
     assert (loaded.name, note) == (
-        "noise", f"out-of-distribution images: smooth noise, because no other data set is below {tmp_path}"
-    )  # fmt: skip
+        "noise",
+        f"out-of-distribution images: smooth noise, because no other data set is below {tmp_path}",
+    )
     with pytest.raises(ConfigurationError, match="of other classes than those of digits, got mnist"):
         others_for_retraining("mnist", DATA, tmp_path, 5)
 

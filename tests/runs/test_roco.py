@@ -34,9 +34,15 @@ from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
 
 TINY = RocoSettings(
-    data="digits", train_limit=60, val_limit=50, channels=2, phases=2, nodes=3,
-    training=TrainingConfig(epochs=1, batch_size=30, lr=0.1), search=EvolutionConfig(population=4, generations=2),
-)  # fmt: skip
+    data="digits",
+    train_limit=60,
+    val_limit=50,
+    channels=2,
+    phases=2,
+    nodes=3,
+    training=TrainingConfig(epochs=1, batch_size=30, lr=0.1),
+    search=EvolutionConfig(population=4, generations=2),
+)
 
 
 def run(settings: RocoSettings) -> str:
@@ -64,8 +70,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_its_files(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
-        "config.json", "front.csv", "front.png", "history.csv", "history.png", "journal.jsonl", "population.csv",
-    ]  # fmt: skip
+        "config.json",
+        "front.csv",
+        "front.png",
+        "history.csv",
+        "history.png",
+        "journal.jsonl",
+        "population.csv",
+    ]
     assert len(rows(finished / "population.csv")) == 12
     assert [row["generation"] for row in rows(finished / "history.csv")] == ["0", "1", "2"]
     assert {row["rank"] for row in rows(finished / "front.csv")} == {"0"}
@@ -304,12 +316,21 @@ def test_nobody_starts_from_a_run_without_networks(tmp_path: Path) -> None:
 
 TRIPLE = ("clean_error", "macs", "adversarial_set_error")
 SMALL = replace(
-    TINY, search=EvolutionConfig(population=2, generations=1, objectives=TRIPLE), val_limit=None,
-)  # fmt: skip
+    TINY,
+    search=EvolutionConfig(population=2, generations=1, objectives=TRIPLE),
+    val_limit=None,
+)
 QUICK_SET = SetSettings(
-    targets=("LeNet",), widths=(0.5,), target_epochs=(4,), target_batch_size=20, target_lr=0.02, thresholds=(20,),
-    attacked_images=20, attack_population=10, attack_generations=2,
-)  # fmt: skip
+    targets=("LeNet",),
+    widths=(0.5,),
+    target_epochs=(4,),
+    target_batch_size=20,
+    target_lr=0.02,
+    thresholds=(20,),
+    attacked_images=20,
+    attack_population=10,
+    attack_generations=2,
+)
 
 MakeSet = Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]
 
@@ -375,12 +396,17 @@ def test_the_configuration_says_what_was_measured(
     out, settings, _ = given
     config = json.loads((out / "config.json").read_text())
     assert config["identity"]["objectives"]["adversarial_set_error"] == {
-        "adversarial_set": {"fingerprint": digits_set.fingerprint}, "batch_size": 500,
-    }  # fmt: skip
+        "adversarial_set": {"fingerprint": digits_set.fingerprint},
+        "batch_size": 500,
+    }
     assert config["measured"]["adversarial_set_error_L0"] == {
-        "about": "transferred: precomputed set of 8 images", "threat": "transfer", "set": "by-hand",
-        "fingerprint": digits_set.fingerprint, "images": 8, "targets": ["LeNet"],
-    }  # fmt: skip
+        "about": "transferred: precomputed set of 8 images",
+        "threat": "transfer",
+        "set": "by-hand",
+        "fingerprint": digits_set.fingerprint,
+        "images": 8,
+        "targets": ["LeNet"],
+    }
     assert list(config["measured"]) == config["columns"]
     assert config["reference_point"]["adversarial_set_error"] == 1.0
     assert roco_from_config(config) == settings
@@ -562,16 +588,19 @@ def test_attacks_that_make_no_sense_are_refused_at_once(settings: dict[str, Any]
 def test_identities_are_plain_values(digits_set: AdversarialSet) -> None:
     """Tensors go by their fingerprint, attacks by their name and every number."""
     assert identity_of(AdversarialSetError(digits_set)) == {
-        "adversarial_set": {"fingerprint": digits_set.fingerprint}, "batch_size": 500,
-    }  # fmt: skip
+        "adversarial_set": {"fingerprint": digits_set.fingerprint},
+        "batch_size": 500,
+    }
     pgd = identity_of(PGDError())
     assert pgd["attack"]["name"] == "pgd"
     assert pgd["attack"]["steps"] == 10
     assert pgd["images"] is None
     others = [
-        PGDError(attack=replace(PGDError().attack, steps=11)), PGDError(images=5), PGDError(attack=PGD(norm="l2")),
+        PGDError(attack=replace(PGDError().attack, steps=11)),
+        PGDError(images=5),
+        PGDError(attack=PGD(norm="l2")),
         FGSMError(),
-    ]  # fmt: skip
+    ]
     texts = {json.dumps(identity_of(each), sort_keys=True, allow_nan=False) for each in (PGDError(), *others)}
     assert len(texts) == 5
 

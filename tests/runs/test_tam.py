@@ -30,21 +30,40 @@ from evonas.training import OneShotConfig, Trades, TradesYopo, standard
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "tam_cifar10.py"
 
 TINY = TamSettings(
-    data="digits", train_limit=60, val_limit=30, width=1 / 3, depth=0.1, supernet_steps=1,
+    data="digits",
+    train_limit=60,
+    val_limit=30,
+    width=1 / 3,
+    depth=0.1,
+    supernet_steps=1,
     supernet=OneShotConfig(
-        block_epochs=1, joint_epochs=1, resample_epochs=1, first_ratio_epochs=1, supernet_batch_size=30,
-        block_milestones=(), joint_milestones=(),
+        block_epochs=1,
+        joint_epochs=1,
+        resample_epochs=1,
+        first_ratio_epochs=1,
+        supernet_batch_size=30,
+        block_milestones=(),
+        joint_milestones=(),
     ),
-    recalibration_batches=1, recalibration_batch_size=30,
+    recalibration_batches=1,
+    recalibration_batch_size=30,
     search=EvolutionConfig(
         population=4, generations=1, objectives=("clean_error", "pgd_error", "params"), tournament=3
     ),
     execution=ExecutionSettings(device="cpu", threads=1),
-)  # fmt: skip
+)
 AFTER = FinaliseSettings(
-    finalise="both", finalise_top=1, finalise_epochs=1, finalise_batch_size=30, finalise_milestones=(), finalise_m=1,
-    finalise_n=1, test_epsilons=(8,), test_steps=(2,), test_limit=20,
-)  # fmt: skip
+    finalise="both",
+    finalise_top=1,
+    finalise_epochs=1,
+    finalise_batch_size=30,
+    finalise_milestones=(),
+    finalise_m=1,
+    finalise_n=1,
+    test_epsilons=(8,),
+    test_steps=(2,),
+    test_limit=20,
+)
 
 
 def run(settings: TamSettings) -> str:
@@ -99,11 +118,14 @@ def test_windows_without_networks_are_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     "change",
     [
-        {"supernet_momentum": 1.5}, {"supernet_momentum": -1.0}, {"supernet_weight_decay": -1.0},
-        {"supernet_batch_size": 1}, {"joint_window": (0, float("inf"))},
+        {"supernet_momentum": 1.5},
+        {"supernet_momentum": -1.0},
+        {"supernet_weight_decay": -1.0},
+        {"supernet_batch_size": 1},
+        {"joint_window": (0, float("inf"))},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_senseless_training_of_a_supernet_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"^expected .*{next(iter(change))}"):
         replace(TINY.supernet, **change)
@@ -201,11 +223,27 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
 
 
 FLAGS = [
-    "--data=digits", "--train-limit=60", "--val-limit=30", "--supernet-steps=1", "--block-epochs=2", "--joint-epochs=2",
-    "--resample-epochs=1", "--supernet-batch-size=30", "--recalibration-batches=1", "--population=4", "--generations=2",
-    "--threads=1", "--device=cpu", "--finalise-top=1", "--finalise-epochs=1", "--finalise-batch-size=30",
-    "--test-limit=20", "--finalise-m=1", "--test-epsilons=8", "--test-steps=2",
-]  # fmt: skip
+    "--data=digits",
+    "--train-limit=60",
+    "--val-limit=30",
+    "--supernet-steps=1",
+    "--block-epochs=2",
+    "--joint-epochs=2",
+    "--resample-epochs=1",
+    "--supernet-batch-size=30",
+    "--recalibration-batches=1",
+    "--population=4",
+    "--generations=2",
+    "--threads=1",
+    "--device=cpu",
+    "--finalise-top=1",
+    "--finalise-epochs=1",
+    "--finalise-batch-size=30",
+    "--test-limit=20",
+    "--finalise-m=1",
+    "--test-epsilons=8",
+    "--test-steps=2",
+]
 
 
 def _text(path: Path) -> str:

@@ -75,10 +75,16 @@ def main(out: Path) -> None:
         search(out, RayExecutor(cluster.address), Sleepy(log, SECONDS), weather)
         seconds = time.monotonic() - begun
         seen = {
-            "cut_short": weather.cut_short, "victim": victim.node_id, "joined": weather.joined, "seconds": seconds,
-            "notes": weather.notes, "nodes": weather.nodes, "slots": weather.slots, "retries": weather.retries,
+            "cut_short": weather.cut_short,
+            "victim": victim.node_id,
+            "joined": weather.joined,
+            "seconds": seconds,
+            "notes": weather.notes,
+            "nodes": weather.nodes,
+            "slots": weather.slots,
+            "retries": weather.retries,
             "connected": ray.is_initialized(),
-        }  # fmt: skip
+        }
         print(json.dumps(seen))
     finally:
         cluster.shutdown()

@@ -53,9 +53,12 @@ class Driver:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         return subprocess.Popen(
             [sys.executable, str(SCRIPT), str(self.out), self.executor, str(SECONDS), str(RAISES)],
-            env={**environment, "PYTHONPATH": paths, MARK: self.mark}, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            env={**environment, "PYTHONPATH": paths, MARK: self.mark},
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def processes(self) -> dict[int, str]:
         """Those that are alive: process -> command line. Found by the mark, or by their parent: a process that gives

@@ -521,9 +521,13 @@ def test_no_failed_infeasible_or_non_finite_result_is_on_a_front(
     journal = Journal()
     proposed: list[Entry] = []
     for state in evolve(
-        tiny_space, evaluate, config, journal=journal, maximize=("macs",) if maximised else (),
+        tiny_space,
+        evaluate,
+        config,
+        journal=journal,
+        maximize=("macs",) if maximised else (),
         report=lambda event: proposed.append(event.entry) if isinstance(event, Finished) else None,
-    ):  # fmt: skip
+    ):
         fine = np.array([good(genome) for genome in state.genomes], dtype=bool)
         assert (np.isfinite(state.objectives).all(axis=1) == fine).all()
         assert not (state.rank[~fine] == 0).any()

@@ -72,10 +72,18 @@ def test_one_line_an_evaluation(path: Path) -> None:
     assert len(checksum) == 16
     assert len({line["run"] for line in rest}) == 1
     assert rest[1] == {
-        "line": 2, "run": rest[0]["run"], "generation": 0, "proposal": 1, "key": arch_id((1, 0, 1, 2)),
+        "line": 2,
+        "run": rest[0]["run"],
+        "generation": 0,
+        "proposal": 1,
+        "key": arch_id((1, 0, 1, 2)),
         "genome": [1, 0, 1, 2],
-        "objectives": {"clean_error": 0.05, "macs": 1}, "status": "ok", "reason": "", "seed": 1, "seconds": 0.125,
-    }  # fmt: skip
+        "objectives": {"clean_error": 0.05, "macs": 1},
+        "status": "ok",
+        "reason": "",
+        "seed": 1,
+        "seconds": 0.125,
+    }
     assert [line["line"] for line in rest] == [1, 2, 3, 4, 5]
 
 

@@ -199,8 +199,10 @@ def test_no_failure_reaches_pymoos_front(tiny_space: Any, data: st.DataObject) -
     number = st.sampled_from([0.0, 1.0, 2.0, -3.0, math.nan, math.inf, -math.inf, 1e300])
     result = st.builds(
         lambda a, b, status: EvaluationResult((0,), {"clean_error": a, "macs": b}, status),
-        number, number, st.sampled_from(["ok", "ok", "failed"]),
-    )  # fmt: skip
+        number,
+        number,
+        st.sampled_from(["ok", "ok", "failed"]),
+    )
     fates = data.draw(st.lists(result | st.sampled_from([None, RuntimeError()]), min_size=1, max_size=6))
 
     def evaluate(genome: Genome, seed: int) -> Any:

@@ -39,9 +39,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     paths = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])])
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(out)], env={**environment, "PYTHONPATH": paths}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, str(SCRIPT), str(out)],
+        env={**environment, "PYTHONPATH": paths},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         said, _ = process.communicate(timeout=150)
     finally:

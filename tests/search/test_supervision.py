@@ -370,11 +370,13 @@ def test_every_other_try_is_noted(workers: Scripted) -> None:
     finish(started(workers, jobs(3), report=told.append))
     notes = [event.text for event in told if isinstance(event, Note)]
     names = [arch_id(job.genome) for job in jobs(3)]
-    assert sorted(notes) == sorted([
-        f"{names[0]}: died again; it is tried once more, alone, when nothing else is left to run",
-        f"{names[1]}: lost again; it runs again",
-        f"{names[2]}: set_up again; another worker takes it",
-    ])  # fmt: skip
+    assert sorted(notes) == sorted(
+        [
+            f"{names[0]}: died again; it is tried once more, alone, when nothing else is left to run",
+            f"{names[1]}: lost again; it runs again",
+            f"{names[2]}: set_up again; another worker takes it",
+        ]
+    )
 
 
 def test_progress_goes_to_the_watcher(workers: Scripted) -> None:

@@ -22,8 +22,21 @@ def one_thread() -> Iterator[None]:
 
 def test_edges_are_in_dartss_order() -> None:
     assert edges(4) == (
-        (2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2), (4, 3), (5, 0), (5, 1), (5, 2), (5, 3), (5, 4),
-    )  # fmt: skip
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+        (4, 0),
+        (4, 1),
+        (4, 2),
+        (4, 3),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+        (5, 3),
+        (5, 4),
+    )
     assert [len(edges(nodes)) for nodes in (1, 2, 3, 4, 5)] == [2, 5, 9, 14, 20]
 
 
@@ -74,8 +87,16 @@ def test_flops_by_hand() -> None:
     assert dilated[3] == [64, 160, 448]
     assert dilated[5] == [128, 288, 704]
     skip = 16 * (64 + 16) + 4 * (256 + 32)
-    halved = [0, 0, 8 * 16 + 16 * 4, skip, 2 * (160 * 16 + 448 * 4), 2 * (288 * 16 + 704 * 4),
-              160 * 16 + 448 * 4, 288 * 16 + 704 * 4]  # fmt: skip
+    halved = [
+        0,
+        0,
+        8 * 16 + 16 * 4,
+        skip,
+        2 * (160 * 16 + 448 * 4),
+        2 * (288 * 16 + 704 * 4),
+        160 * 16 + 448 * 4,
+        288 * 16 + 704 * 4,
+    ]
     for edge, (_, state) in enumerate(edges(4)):
         assert flops[0, edge].tolist() == [0, 0, 4 * 64, 0, 128 * 64, 256 * 64, 64 * 64, 128 * 64]
         assert flops[1, edge].tolist() == [*halved[:3], skip if state < 2 else 0, *halved[4:]]

@@ -37,12 +37,18 @@ def one_thread_and_seed() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "channels", "n_classes", "params"),
     [
-        ("DARTS_V2", 36, 10, 3_349_342), ("DARTS_V2", 28, 10, 2_060_502), ("DARTS_V2", 20, 10, 1_082_830),
-        ("DARTS_V2", 12, 10, 416_326), ("PDARTS", 36, 10, 3_433_798), ("PC_DARTS_cifar", 36, 10, 3_634_678),
-        ("DARTS_V2", 36, 100, 3_401_272), ("DARTS_V2", 34, 100, 3_047_010), ("DARTS_V2", 27, 100, 1_960_246),
+        ("DARTS_V2", 36, 10, 3_349_342),
+        ("DARTS_V2", 28, 10, 2_060_502),
+        ("DARTS_V2", 20, 10, 1_082_830),
+        ("DARTS_V2", 12, 10, 416_326),
+        ("PDARTS", 36, 10, 3_433_798),
+        ("PC_DARTS_cifar", 36, 10, 3_634_678),
+        ("DARTS_V2", 36, 100, 3_401_272),
+        ("DARTS_V2", 34, 100, 3_047_010),
+        ("DARTS_V2", 27, 100, 1_960_246),
         ("DARTS_V2", 19, 100, 1_009_950),
     ],
-)  # fmt: skip
+)
 def test_published_parameters_by_lookup(name: str, channels: int, n_classes: int, params: int) -> None:
     genome = FULL.from_genotype(GENOTYPES[name])
     assert FULL.cost(genome, n_classes, channels).params == params
@@ -95,12 +101,15 @@ def test_a_genotype_of_another_space_is_refused() -> None:
 
 # (space, classes, channels of the image)
 BUILT: list[tuple[DartsSpace, int, int]] = [
-    (DartsSpace(channels=4, layers=3, image_size=8), 10, 3), (DartsSpace(channels=5, layers=8, image_size=16), 3, 1),
-    (DartsSpace(channels=12, layers=4, nodes=3), 10, 3), (DartsSpace(channels=3, layers=7, nodes=1), 2, 3),
-    (DartsSpace(channels=2, layers=20, nodes=5, image_size=12), 100, 3), (DartsSpace(channels=16, layers=5), 10, 3),
+    (DartsSpace(channels=4, layers=3, image_size=8), 10, 3),
+    (DartsSpace(channels=5, layers=8, image_size=16), 3, 1),
+    (DartsSpace(channels=12, layers=4, nodes=3), 10, 3),
+    (DartsSpace(channels=3, layers=7, nodes=1), 2, 3),
+    (DartsSpace(channels=2, layers=20, nodes=5, image_size=12), 100, 3),
+    (DartsSpace(channels=16, layers=5), 10, 3),
     (DartsSpace(channels=4, layers=14, stem="imagenet", image_size=64), 1000, 3),
     (DartsSpace(channels=6, layers=3, nodes=2, stem="imagenet", image_size=32), 5, 1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("space", "n_classes", "in_channels"), BUILT)

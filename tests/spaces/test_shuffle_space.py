@@ -95,10 +95,13 @@ def test_doubled_channels_inside() -> None:
 
 
 SPACES = [
-    ShuffleSpace(width=1 / 6, depth=0.1), ShuffleSpace(width=1 / 3, depth=0.3, intermediate=2),
-    ShuffleSpace(width=0.5, depth=0.1, image_size=28), ShuffleSpace(width=1 / 6, depth=0.1, image_size=9),
-    ShuffleSpace(width=1 / 6, depth=2.0, image_size=17), ShuffleSpace(image_size=64),
-]  # fmt: skip
+    ShuffleSpace(width=1 / 6, depth=0.1),
+    ShuffleSpace(width=1 / 3, depth=0.3, intermediate=2),
+    ShuffleSpace(width=0.5, depth=0.1, image_size=28),
+    ShuffleSpace(width=1 / 6, depth=0.1, image_size=9),
+    ShuffleSpace(width=1 / 6, depth=2.0, image_size=17),
+    ShuffleSpace(image_size=64),
+]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.plan.stem}x{space.n_places}@{space.image_size}")

@@ -31,9 +31,15 @@ def network(training: bool = True) -> nn.Module:
     """With running statistics far from those of a batch."""
     torch.manual_seed(0)
     made = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
-        nn.Flatten(), nn.Linear(64, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+    )
     for norm in (made[1], made[4]):
         nn.init.normal_(norm.running_mean)
         nn.init.uniform_(norm.weight, 0.5, 2)

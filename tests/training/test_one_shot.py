@@ -18,9 +18,15 @@ from evonas.training import OneShotConfig, OneShotTraining, TradesYopo, draw_arc
 SPACE = ShuffleSpace(width=1 / 3, depth=0.1)
 PAPER = OneShotConfig()
 SHORT = OneShotConfig(
-    block_epochs=2, joint_epochs=2, resample_epochs=1, first_ratio_epochs=1, supernet_batch_size=16,
-    block_milestones=(1,), joint_milestones=(1,), supernet_precision="fp32",
-)  # fmt: skip
+    block_epochs=2,
+    joint_epochs=2,
+    resample_epochs=1,
+    first_ratio_epochs=1,
+    supernet_batch_size=16,
+    block_milestones=(1,),
+    joint_milestones=(1,),
+    supernet_precision="fp32",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +52,25 @@ def begin(config: OneShotConfig = SHORT, recipe: Any = standard, seed: int = 5) 
 @pytest.mark.parametrize(
     ("epoch", "ratios", "rate"),
     [
-        (0, 1, 0.1), (199, 1, 0.1), (200, 1, 0.01), (399, 1, 0.01), (400, 1, 0.001), (450, 1, 0.0001),
-        (499, 1, 0.0001), (500, 2, 0.1), (519, 2, 0.1), (539, 2, 0.1), (540, 3, 0.1), (560, 4, 0.1),
-        (600, 6, 0.01), (680, 10, 0.01), (700, 11, 0.001), (800, 16, 0.0001), (999, 25, 0.0001),
+        (0, 1, 0.1),
+        (199, 1, 0.1),
+        (200, 1, 0.01),
+        (399, 1, 0.01),
+        (400, 1, 0.001),
+        (450, 1, 0.0001),
+        (499, 1, 0.0001),
+        (500, 2, 0.1),
+        (519, 2, 0.1),
+        (539, 2, 0.1),
+        (540, 3, 0.1),
+        (560, 4, 0.1),
+        (600, 6, 0.01),
+        (680, 10, 0.01),
+        (700, 11, 0.001),
+        (800, 16, 0.0001),
+        (999, 25, 0.0001),
     ],
-)  # fmt: skip
+)
 def test_the_papers_schedule(epoch: int, ratios: int, rate: float) -> None:
     assert PAPER.epochs == 1000
     assert PAPER.ratios(epoch) == ratios

@@ -100,8 +100,14 @@ def learning_rates(**schedule: object) -> float:
 
     network = Slope()
     config = TrainingConfig(
-        epochs=4, batch_size=8, lr=0.4, momentum=0.0, weight_decay=0.0, precision="fp32", **schedule  # type: ignore[arg-type]
-    )  # fmt: skip
+        epochs=4,
+        batch_size=8,
+        lr=0.4,
+        momentum=0.0,
+        weight_decay=0.0,
+        precision="fp32",
+        **schedule,  # type: ignore[arg-type]
+    )
     train(network, tiny_part(), NO_AUGMENTATION, config, slope, torch.Generator().manual_seed(0))
     return -float(network.value.detach())
 
@@ -137,9 +143,7 @@ def test_a_recipe_is_told_of_every_epoch_before_its_batches() -> None:
             assert network.training
             self.heard.append((epoch, epochs))
 
-        def __call__(
-            self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
-        ) -> Tensor:  # fmt: skip
+        def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
             self.heard.append("batch")
             return standard(network, images, labels, generator)
 
@@ -202,9 +206,14 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
 
     config = TrainingConfig(epochs=1, batch_size=4, precision="fp32")
     train(
-        tiny_network(), tiny_part(6), NO_AUGMENTATION, config, kept, torch.Generator().manual_seed(0),
+        tiny_network(),
+        tiny_part(6),
+        NO_AUGMENTATION,
+        config,
+        kept,
+        torch.Generator().manual_seed(0),
         on_epoch=lambda begun: told.append(begun["loss"]),
-    )  # fmt: skip
+    )
     assert told == [pytest.approx(sum(losses) / 2, rel=1e-6)]
 
 
@@ -237,9 +246,14 @@ def test_progress_counts_steps() -> None:
 
     config = TrainingConfig(epochs=2, batch_size=4, precision="fp32")
     train(
-        tiny_network(), tiny_part(), NO_AUGMENTATION, config, slow, torch.Generator().manual_seed(0),
+        tiny_network(),
+        tiny_part(),
+        NO_AUGMENTATION,
+        config,
+        slow,
+        torch.Generator().manual_seed(0),
         lambda done, total, note: told.append((done, total, note)),
-    )  # fmt: skip
+    )
     assert told  # 4 steps of 0.3 s, told at most every 0.5 s
     assert all(total == 4 and 1 <= done <= 4 and note.startswith("epoch ") for done, total, note in told)
     assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
@@ -248,10 +262,16 @@ def test_progress_counts_steps() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"momentum": 1.0}, {"precision": "fp16"}, {"lr_decay": 0.0},
-        {"lr_decay": 1.1}, {"lr_decay": 0.97, "milestones": (2,)},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"momentum": 1.0},
+        {"precision": "fp16"},
+        {"lr_decay": 0.0},
+        {"lr_decay": 1.1},
+        {"lr_decay": 0.97, "milestones": (2,)},
     ],
-)  # fmt: skip
+)
 def test_a_senseless_setting_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="expected"):
         TrainingConfig(**wrong)

@@ -70,9 +70,16 @@ def kl(p: Tensor, logits: Tensor) -> Tensor:
 
 
 def step_by_step(
-    first_layer: Layer, rest: Layer, images: Tensor, probabilities: Tensor, eta0: Tensor,
-    m: int, n: int, step: float, epsilon: float,
-) -> Tensor:  # fmt: skip
+    first_layer: Layer,
+    rest: Layer,
+    images: Tensor,
+    probabilities: Tensor,
+    eta0: Tensor,
+    m: int,
+    n: int,
+    step: float,
+    epsilon: float,
+) -> Tensor:
     """Every inner step takes its own gradient of the Hamiltonian."""
     eta = eta0.clone()
     for _ in range(m):
@@ -181,9 +188,7 @@ def test_loss_gradients_and_statistics_by_hand(name: str, m: int, n: int, balanc
 
     probabilities = torch.softmax(reference(images), dim=1).detach()
     eta0 = start(images, torch.Generator().manual_seed(5))
-    eta = step_by_step(
-        *split_first_layer(reference, images), images, probabilities, eta0, m, n, 0.007, 8 / 255
-    )  # fmt: skip
+    eta = step_by_step(*split_first_layer(reference, images), images, probabilities, eta0, m, n, 0.007, 8 / 255)
     clean, attacked = reference.train()(images), reference((images + eta).clamp(0, 1))
     p = torch.softmax(clean, dim=1)
     expected = -p[torch.arange(4), labels].log().mean() + kl(p, attacked) / 4 / balance
