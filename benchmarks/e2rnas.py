@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from evonas.data import Augmentation, DevicePart, load_data
-from evonas.data.out_of_distribution import load_others, resolve_others
+from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.gradient import (
     ExpectedCost,
     FixedWeights,
@@ -58,12 +58,14 @@ WAYS: dict[str, tuple[Combine, bool]] = {
 
 def images(args: argparse.Namespace) -> SearchData:
     data = load_data(args.data, None, args.seed, args.images)
-    name, _ = resolve_others("auto", data.name)
-    others = load_others(name, data, None, args.seed).limited(args.images, None, generator("benchmark", args.seed))
+    name, _ = resolve_ood_data("auto", data.name)
+    ood_data = load_ood_data(name, data, None, args.seed).limited(args.images, None, generator("benchmark", args.seed))
     below, above = halves(DevicePart(data.train, CPU), 0.5)
-    print(f"{args.images} images of {data.name}, others: {name}; {args.channels} channels, {args.layers} cells")
+    print(
+        f"{args.images} images of {data.name}, out-of-distribution images: {name}; {args.channels} channels, {args.layers} cells"
+    )
     return SearchData(
-        below, above, DevicePart(others.train, CPU), Augmentation(flip=data.flip), data.n_classes, data.normalization
+        below, above, DevicePart(ood_data.train, CPU), Augmentation(flip=data.flip), data.n_classes, data.normalization
     )
 
 
@@ -137,13 +139,13 @@ class Point:
     """Five objectives in float64, as the architecture of a search now has them, on images that are attacked once."""
 
     def __init__(self, search: GradientSearch, above: Batch) -> None:
-        assert above.others is not None
+        assert above.ood_data is not None
         self.supernet, self.architecture = (
             copy.deepcopy(part).double() for part in (search.levels.supernet, search.levels.architecture)
         )
         self.alphas = list(self.architecture.parameters())
         drawn = torch.Generator().manual_seed(search.epoch)
-        batch = Batch(above.images.double(), above.labels, above.others.double())
+        batch = Batch(above.images.double(), above.labels, above.ood_data.double())
         self.losses = [(loss, loss.prepare(self._forward, batch, drawn)) for loss in search.method.upper]
 
     def _forward(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from evonas.data.loader import DATA_SETS, data_root, load_data
 from evonas.errors import ConfigurationError, choose
 from evonas.seeding import generator
 
-__all__ = ["NOISE", "load_others", "resolve_others"]
+__all__ = ["NOISE", "load_ood_data", "resolve_ood_data"]
 
 NOISE = "noise"
 """Name of images that are drawn: smooth coloured noise."""
@@ -27,8 +27,8 @@ MARKERS = {
 """What lies below a data root where a data set is there, in the order in which `auto` looks."""
 
 
-def resolve_others(name: str, data: str, root: Path | str | None = None) -> tuple[str, str]:
-    """The data set that is out of distribution for `data`, and for `auto` one line that says which and why.
+def resolve_ood_data(name: str, data_name: str, root: Path | str | None = None) -> tuple[str, str]:
+    """The data set that is out of distribution for `data_name`, and for `auto` one line that says which and why.
 
     `auto` is SVHN where it is there, as in E2RNAS; else the first other one that is there and whose labels are
     disjoint; else noise. Nothing is downloaded for `auto`.
@@ -40,37 +40,37 @@ def resolve_others(name: str, data: str, root: Path | str | None = None) -> tupl
     if name != "auto":
         if name != NOISE:
             choose({**DATA_SETS, NOISE: None, "auto": None}, name, "out-of-distribution data set")
-        if not _disjoint(name, data):
+        if not _disjoint(name, data_name):
             raise ConfigurationError(
-                f"expected out-of-distribution images of other classes than those of {data}, got {name}; "
-                f"give --ood-data {', '.join(other for other in MARKERS if _disjoint(other, data))} or {NOISE}"
+                f"expected out-of-distribution images of other classes than those of {data_name}, got {name}; "
+                f"give --ood-data {', '.join(other for other in MARKERS if _disjoint(other, data_name))} or {NOISE}"
             )
         return name, ""
     folder = data_root(root)
     for other, markers in MARKERS.items():
-        if _disjoint(other, data) and all((folder / marker).exists() for marker in markers):
-            missing = "" if other == "svhn" or not _disjoint("svhn", data) else ", because SVHN is not there"
+        if _disjoint(other, data_name) and all((folder / marker).exists() for marker in markers):
+            missing = "" if other == "svhn" or not _disjoint("svhn", data_name) else ", because SVHN is not there"
             return other, f"out-of-distribution images: {other}, found below {folder}{missing}"
     return NOISE, f"out-of-distribution images: smooth noise, because no other data set is below {folder}"
 
 
-def load_others(name: str, data: Dataset, root: Path | str | None = None, seed: int = 0) -> Dataset:
+def load_ood_data(name: str, data: Dataset, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """Images that are out of distribution for `data`, in parts of their own and of the same size.
 
     Args:
-        name: as `resolve_others` gives it. The number of noise images follows from `data`.
+        name: as `resolve_ood_data` gives it. The number of noise images follows from `data`.
         seed: of the parts, and of noise.
     Raises:
         ConfigurationError: images of another size.
         DataError: the data set is not to be had.
     """
-    others = _noise(data, seed) if name == NOISE else load_data(name, root, seed)
-    if others.image_size != data.image_size:
+    ood_data = _noise(data, seed) if name == NOISE else load_data(name, root, seed)
+    if ood_data.image_size != data.image_size:
         raise ConfigurationError(
             f"expected out-of-distribution images of {data.image_size} pixels, as those of {data.name}, "
-            f"got {others.image_size} of {name}"
+            f"got {ood_data.image_size} of {name}"
         )
-    return others
+    return ood_data
 
 
 def _disjoint(name: str, data: str) -> bool:

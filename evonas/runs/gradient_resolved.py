@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.data import Dataset
-from evonas.data.out_of_distribution import load_others, resolve_others
+from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError
 from evonas.gradient import Method
 from evonas.objectives import OodAupr
@@ -23,7 +23,7 @@ def others_for_search(
     settings: GradientSettings, data: Dataset, identity: Mapping[str, Any], methods: Mapping[str, Method]
 ) -> tuple[Dataset | None, str]:
     """Images of none of the classes where anything needs them, and a line where they were chosen for the user."""
-    needed = any(method.needs_others for method in methods.values()) or OodAupr.name in settings.objectives
+    needed = any(method.needs_ood for method in methods.values()) or OodAupr.name in settings.objectives
     if not needed:
         if settings.ood_data != "auto" and not settings.after.retrain:
             raise ConfigurationError(f"expected no --ood-data, which nothing here uses, got {settings.ood_data}")
@@ -32,8 +32,8 @@ def others_for_search(
     if settings.ood_data == "auto" and known:
         name, note = known, f"out-of-distribution images: {known}, as this run was started with"
     else:
-        name, note = resolve_others(settings.ood_data, data.name, settings.data_root)
-    return load_others(name, data, settings.data_root, settings.seed), note
+        name, note = resolve_ood_data(settings.ood_data, data.name, settings.data_root)
+    return load_ood_data(name, data, settings.data_root, settings.seed), note
 
 
 def begun(folder: Path) -> dict[str, Any]:

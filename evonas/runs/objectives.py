@@ -10,7 +10,7 @@ from evonas.attacks import FGSM, PGD
 from evonas.attacks.inference import Precision
 from evonas.certify.linear import Intermediate, RelaxationName
 from evonas.data import Dataset
-from evonas.data.out_of_distribution import load_others, resolve_others
+from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, choose
 from evonas.objectives import (
     OBJECTIVES,
@@ -146,12 +146,12 @@ def ood_objective(
     """`ood_aupr` with its images where it is asked for, and a line where these were chosen for the user.
 
     Args:
-        ood_data: as `resolve_others` takes it.
+        ood_data: as `resolve_ood_data` takes it.
     """
     if OodAupr.name not in names:
         return None, ""
-    name, note = resolve_others(ood_data, data.name, root)
-    return OodAupr.of(load_others(name, data, root, seed), data, seed=seed), note
+    name, note = resolve_ood_data(ood_data, data.name, root)
+    return OodAupr.of(load_ood_data(name, data, root, seed), data, seed=seed), note
 
 
 def identity_of(part: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evonas.audit import CellRetraining, CellScoring, FrontNetwork, RetrainedRecords, RetrainingWork, width_for
 from evonas.data import Dataset
-from evonas.data.out_of_distribution import load_others, resolve_others
+from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError
 from evonas.evaluation import TrainFromScratch
 from evonas.networks.darts import GENOTYPES, Genotype
@@ -56,13 +56,13 @@ def others_for_retraining(
     """Images of none of the classes for the tables' AUPR, and a line where they were chosen for the user.
 
     Args:
-        asked: as `resolve_others` takes it.
+        asked: as `resolve_ood_data` takes it.
         known: what the search has loaded already.
     """
     if known is not None:
         return known, ""
-    name, note = resolve_others(asked, data.name, root)
-    return load_others(name, data, root, seed), note
+    name, note = resolve_ood_data(asked, data.name, root)
+    return load_ood_data(name, data, root, seed), note
 
 
 def check_retraining_cells(

@@ -16,12 +16,12 @@ from evonas.attacks import PGD
 from evonas.audit import CellRetraining, CellScoring, digest, width_for
 from evonas.costs import count_macs, count_params
 from evonas.data import Augmentation, Dataset, DevicePart, Part, load_data
-from evonas.data.out_of_distribution import load_others
+from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DataError, DivergedError
 from evonas.evaluation import recalibrate
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
-from evonas.search.executors import ignore
+from evonas.executors import ignore
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import paper_flops
@@ -53,7 +53,7 @@ def weights() -> bytes:
 def others() -> Dataset:
     """Another data set whose test images are ten digits upside down."""
     overturned = np.ascontiguousarray(DATA.adversarial.images[:10, :, ::-1])
-    return replace(load_others("noise", DATA), test=Part(overturned, np.zeros(10, dtype=np.int64)))
+    return replace(load_ood_data("noise", DATA), test=Part(overturned, np.zeros(10, dtype=np.int64)))
 
 
 def tensors(weights: bytes) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from evonas.audit import CellRetraining, CellScoring, FrontNetwork, RetrainedRecords
 from evonas.data import Dataset, Part, load_data
-from evonas.data.out_of_distribution import load_others
+from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, StorageError, UnknownNameError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights, TrainFromScratch
 from evonas.networks.darts import GENOTYPES
@@ -32,14 +32,14 @@ from evonas.runs.retrain_checkpoint import KeptTraining
 from evonas.runs.retrain_screen import RetrainScreen
 from evonas.runs.search import Plan
 from evonas.search import EvolutionConfig
-from evonas.search.executors import ignore
+from evonas.executors import ignore
 from evonas.spaces import DartsSpace, ShuffleSpace
 from evonas.training import CellTraining, TrainingConfig
 from evonas.types import Genome, Report, arch_id
 
 SPACE = DartsSpace(channels=4, layers=3)
 DATA = load_data("digits", train_limit=40, val_limit=20)
-OTHERS = load_others("noise", DATA)
+OTHERS = load_ood_data("noise", DATA)
 OBJECTIVES: tuple[Objective, ...] = (CleanError(), Params())
 PLAN = Plan(
     method="e2rnas-v1",
