@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evonas.errors import ConfigurationError
+from evonas.executors import as_factory, ignore
 from evonas.runs import guarded
 from evonas.search import Executor, Job, LocalExecutor, ProcessExecutor, RayExecutor
-from evonas.search.executors import as_factory, ignore
 
 BARE, RAY = "bare Ray: ray.wait, ray.get", "RayExecutor"
 WARM = 20

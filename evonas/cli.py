@@ -13,6 +13,7 @@ from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.errors import ConfigurationError
+from evonas.executors import ignore
 from evonas.report import JointFront, JointRun, front, joint_front, plot_images, population_table, shown, write_joint
 from evonas.runs import (
     BUILD_PRESETS,
@@ -31,7 +32,6 @@ from evonas.runs.folder import stored_searched
 from evonas.runs.search import Plan
 from evonas.runs.stored import recount, reevaluate, stored_plan
 from evonas.search import Entry
-from evonas.search.executors import ignore
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 

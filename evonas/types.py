@@ -86,9 +86,10 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running evaluation is. Shown on screen, never journalled; may be dropped."""
+    """How far a running job is. Shown on screen, never journalled; may be dropped."""
 
-    genome: tuple[int, ...]
+    key: str
+    """Name of the job, e.g. the arch_id of the network."""
     done: int
     total: int
     unit: str = "step"

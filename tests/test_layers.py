@@ -23,6 +23,7 @@ ALL = {
     "training",
     "adversarial_sets",
     "objectives",
+    "executors",
     "search",
     "gradient",
     "report",
@@ -48,11 +49,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"data", "attacks", "costs"},
     "adversarial_sets": {"data", "attacks", "networks", "training", "costs"},
     "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify"},
-    "search": set(),
+    "executors": set(),
+    "search": {"executors"},
     "gradient": {"networks", "spaces", "costs", "attacks", "certify", "data", "training"},
     "report": {"search", "spaces"},
     "evaluation": EVALUATION,
-    "audit": EVALUATION | {"evaluation", "attacks", "certify", "adversarial_sets", "search"},
+    "audit": EVALUATION | {"evaluation", "attacks", "certify", "adversarial_sets", "executors", "search"},
     "runs": ALL,
     "cli": ALL,
 }
@@ -62,14 +64,14 @@ LIVES_IN = {
     "torchvision": {"data"},
     "pymoo": {"search"},
     "moocore": {"search"},
-    "ray": {"search"},
+    "ray": {"executors"},
     "pandas": {"report"},
     "matplotlib": {"report"},
     "plotly": {"report"},
 }
 """Packages that only some rooms may import."""
 
-WITHOUT_TORCH = SHARED | {"search"}
+WITHOUT_TORCH = SHARED | {"executors", "search"}
 
 
 class Import(NamedTuple):
@@ -193,6 +195,9 @@ def test_relative_imports_of_a_package_start_at_itself() -> None:
     ("module", "source"),
     [
         ("evonas.search.problem", "import torch"),
+        ("evonas.search.problem", "import ray"),
+        ("evonas.executors.base", "from evonas.search import Journal"),
+        ("evonas.executors.base", "import pymoo"),
         ("evonas.search.problem", "from evonas.spaces import PhaseSpace"),
         ("evonas.search.problem", "def f():\n    from evonas import data"),
         ("evonas.files", "from torch import Tensor"),
@@ -215,7 +220,9 @@ def test_what_the_table_forbids_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("evonas.search.problem", "from evonas.types import Space\nfrom evonas.search.pareto import ranks\nimport ray"),
+        ("evonas.executors.ray_tasks", "def f():\n    import ray"),
+        ("evonas.search.problem", "from evonas.executors import Job"),
+        ("evonas.search.problem", "from evonas.types import Space\nfrom evonas.search import pareto\nimport pymoo"),
         ("evonas.runs.roco", "def f():\n    from evonas.gradient import bilevel"),
         ("evonas.data.loader", "def f():\n    import torchvision"),
         ("evonas.runs.folder", "from evonas import __version__"),
@@ -230,7 +237,8 @@ def test_what_the_table_allows_is_left_alone(module: str, source: str) -> None:
     ("names", "absent"),
     [
         (("evonas.types", "evonas.errors", "evonas.seeding", "evonas.files"), {"torch", "pymoo", "pandas", "ray"}),
-        (("evonas.search",), {"torch", "torchvision", "pandas", "matplotlib", "evonas.spaces", "evonas.data"}),
+        (("evonas.executors",), {"torch", "pymoo", "pandas", "ray", "evonas.search"}),
+        (("evonas.search",), {"torch", "ray", "torchvision", "pandas", "matplotlib", "evonas.spaces", "evonas.data"}),
         (("evonas.spaces", "evonas.evaluation", "evonas.objectives"), {"torchvision", "pymoo", "pandas", "ray"}),
     ],
 )

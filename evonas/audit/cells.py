@@ -98,12 +98,12 @@ class CellRetraining:
         started = time.monotonic()
         torch.set_num_threads(self.threads)
         data = DeviceData(self.data, torch.device(self.device))
-        genes = tuple(genome.tolist())
-        seed = derive_seed(self.seed, "retrain", arch_id(genome))
+        key = arch_id(genome)
+        seed = derive_seed(self.seed, "retrain", key)
         network = seeded(lambda: self._for_training(genome), derive_seed(seed, "weights")).to(data.device)
 
         def on_step(done: int, total: int, note: str) -> None:
-            report(Progress(genes, done, total, "step", note))
+            report(Progress(key, done, total, "step", note))
 
         drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
         augmentation = replace(data.augmentation, cutout=self.cutout)
@@ -202,7 +202,7 @@ class CellScoring:
         values = scored(candidate, part, attacks, self.batch_size, report)
         aupr = self.ood_aupr(retraining.data, retraining.seed)
         if aupr is not None:
-            report(Progress(tuple(genome.tolist()), len(part), len(part), "image", f"scoring {aupr.name}"))
+            report(Progress(arch_id(genome), len(part), len(part), "image", f"scoring {aupr.name}"))
             values |= aupr(replace(candidate, data=DeviceData(tested, candidate.device)))
         size = tested.image_size
         return {**values, PAPER_FLOPS: paper_flops(candidate.network, (3, size, size))}

@@ -126,12 +126,12 @@ class Finalising:
         started = time.monotonic()
         torch.set_num_threads(self.threads)
         data = DeviceData(self.data, torch.device(self.device))
-        genes = tuple(genome.tolist())
+        key, genes = arch_id(genome), tuple(genome.tolist())
         seed = derive_seed(self.seed, "finalise", self.space.name, *genes)
         network = self._initial(genome, derive_seed(seed, "weights")).to(data.device)
 
         def on_step(done: int, total: int, note: str) -> None:
-            report(Progress(genes, done, total, "step", note))
+            report(Progress(key, done, total, "step", note))
 
         drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
         train(network, data.train, data.augmentation, self.training, self.recipe, drawn, on_step)

@@ -237,14 +237,14 @@ def scored(
     Raises:
         DivergedError: logits that are not finite.
     """
-    genes = tuple(candidate.genome.tolist())
+    key = arch_id(candidate.genome)
     values: dict[str, float] = {}
     for number, (name, attack) in enumerate(attacks.items()):
 
         def on_batch(done: int, number: int = number, name: str = name) -> None:
             total = len(part)
             note = f"scoring {name}, {done}/{total} images"
-            report(Progress(genes, number * total + done, len(attacks) * total, "image", note))
+            report(Progress(key, number * total + done, len(attacks) * total, "image", note))
 
         on_batch(0)
         values[name] = error_under(candidate.network, batches(part, batch_size), attack, candidate.generator, on_batch)

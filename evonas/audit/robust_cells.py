@@ -15,7 +15,7 @@ from evonas.data import Dataset, DevicePart, Part, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives import Candidate
 from evonas.seeding import derive_seed, generator
-from evonas.types import Genome, Progress, Report
+from evonas.types import Genome, Progress, Report, arch_id
 
 __all__ = ["RADII", "ROBUST_SUITE", "RobustnessScoring", "robust_columns"]
 
@@ -106,11 +106,11 @@ class RobustnessScoring:
     def _radii(self, candidate: Candidate, part: DevicePart, report: Report) -> dict[str, float]:
         """Means over the first images; of class-balanced parts these are in no order of classes."""
         first = DevicePart.of(part.images[: self.certified_images], part.labels[: self.certified_images])
-        genes, total, done, values = tuple(candidate.genome.tolist()), len(RADII) * len(first), 0, {}
+        key, total, done, values = arch_id(candidate.genome), len(RADII) * len(first), 0, {}
         for name, norm in RADII.items():
             found, drawn = [], torch.Generator().manual_seed(derive_seed(0, "radius targets"))
             for images, labels in batches(first, self.certified_batch):
-                report(Progress(genes, done, total, "image", f"scoring {name}"))
+                report(Progress(key, done, total, "image", f"scoring {name}"))
                 one = random_targets(labels, candidate.data.n_classes, drawn) if self.targets == "random" else None
                 radii = certified_radius(
                     candidate.network,

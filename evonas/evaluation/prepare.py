@@ -13,7 +13,7 @@ from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CostedSpace
 from evonas.seeding import derive_seed
 from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
-from evonas.types import Cost, Genome, Progress, Report
+from evonas.types import Cost, Genome, Progress, Report, arch_id
 
 __all__ = ["BuildingSpace", "Prepare", "PrepareCandidate", "TrainFromScratch"]
 
@@ -64,10 +64,10 @@ class TrainFromScratch:
         def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
             started = time.monotonic()
             network = seeded_build(self.space, genome, data, derive_seed(seed, "weights"))
-            genes = tuple(genome.tolist())
+            key = arch_id(genome)
 
             def on_step(done: int, total: int, note: str) -> None:
-                report(Progress(genes, done, total, "step", note))
+                report(Progress(key, done, total, "step", note))
 
             train(
                 network,

@@ -19,7 +19,7 @@ from evonas.evaluation.prepare import BuildingSpace, PrepareCandidate
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import Candidate
 from evonas.seeding import derive_seed, generator
-from evonas.types import Genome, Progress, Report
+from evonas.types import Genome, Progress, Report, arch_id
 
 __all__ = ["SliceSupernet", "SupernetSpace", "SupernetWeights", "load_supernet", "recalibrate"]
 
@@ -116,8 +116,7 @@ class SliceSupernet:
 
         def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
             started = time.monotonic()
-            genes = tuple(genome.tolist())
-            report(Progress(genes, 0, 1, "step", "measuring batch statistics"))
+            report(Progress(arch_id(genome), 0, 1, "step", "measuring batch statistics"))
             network = supernet.network(self.space.units(genome), own_statistics=True)
             images = (images for images, _ in batches(part, self.recalibration_batch_size))
             recalibrate(network, islice(images, self.recalibration_batches))

@@ -11,9 +11,9 @@ import torch
 
 from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
+from evonas.executors.ray_cluster import gpu_slots
 from evonas.runs.folder import versions
 from evonas.search import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
-from evonas.search.executors.ray_cluster import gpu_slots
 from evonas.training import resolve_precision
 
 __all__ = [

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from evonas.report import duration, shown
 from evonas.search import Event, Finished
-from evonas.types import Activity, Note, Progress, arch_id
+from evonas.types import Activity, Note, Progress
 
 __all__ = ["Status", "View", "make_view"]
 
@@ -234,4 +234,4 @@ def working(activity: Activity) -> str:
 
 
 def _inside(event: Progress) -> str:
-    return f"{arch_id(event.genome)} {event.note or f'{event.unit} {event.done}/{event.total}'}"
+    return f"{event.key} {event.note or f'{event.unit} {event.done}/{event.total}'}"

@@ -77,7 +77,7 @@ class KeptTraining:
             content = {"training": dict(reached), "seconds": before + time.monotonic() - started}
             save_checkpoint(self.path(genome), self._identity(genome), content)
             note = f"epoch {reached['epoch']}/{epochs}, loss {reached['loss']:.3f}"
-            report(Progress(tuple(genome.tolist()), reached["epoch"], epochs, "epoch", note))  # may end it: it is kept
+            report(Progress(arch_id(genome), reached["epoch"], epochs, "epoch", note))  # may end it: it is kept
 
         weights, seconds = self.training.train(genome, report, on_epoch, state["training"])
         return weights, before + seconds

@@ -1,7 +1,7 @@
 """The search: pymoo's algorithms, the journal, executors. No torch; space and evaluator arrive as arguments."""
 
+from evonas.executors import EXECUTORS, Executor, Job, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.search.evolution import evolve
-from evonas.search.executors import EXECUTORS, Executor, Job, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.search.journal import Entry, Journal, read_journal, refuse_another_run
 from evonas.search.operators import ALGORITHMS
 from evonas.search.pareto import hypervolume, non_dominated, ranks

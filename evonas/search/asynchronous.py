@@ -11,7 +11,7 @@ import numpy as np
 from pymoo.core.population import Population
 
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.search.executors import Executor, Job
+from evonas.executors import Executor, Job
 from evonas.search.journal import Entry, Journal
 from evonas.search.problem import checked, evaluation_seed
 from evonas.search.proposals import (

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from evonas.search.asynchronous import SteadyState, evolve_asynchronously
-from evonas.search.executors import (
+from evonas.executors import (
     Evaluate,
     EvaluatorFactory,
     Executor,
@@ -17,6 +16,7 @@ from evonas.search.executors import (
     as_factory,
     ignore,
 )
+from evonas.search.asynchronous import SteadyState, evolve_asynchronously
 from evonas.search.journal import Entry, Journal
 from evonas.search.problem import check_objectives, checked
 from evonas.search.proposals import (

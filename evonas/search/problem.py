@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pymoo.core.problem import Problem
 
 from evonas.errors import ConfigurationError
-from evonas.search.executors import Evaluate, EvaluatorFactory, Job, as_factory, ignore, run_job
+from evonas.executors import Evaluate, EvaluatorFactory, Job, as_factory, ignore, run_job
 from evonas.seeding import derive_seed
 from evonas.types import EvaluationResult, Genome, Space, arch_id
 

@@ -12,7 +12,7 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 
 from evonas.errors import ConfigurationError, choose
-from evonas.search.executors import Job
+from evonas.executors import Job
 from evonas.search.journal import Entry
 from evonas.search.operators import ALGORITHMS, make_algorithm
 from evonas.search.pareto import ranks

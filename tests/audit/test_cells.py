@@ -19,9 +19,9 @@ from evonas.data import Augmentation, Dataset, DevicePart, Part, load_data
 from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DataError, DivergedError
 from evonas.evaluation import recalibrate
+from evonas.executors import ignore
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
-from evonas.executors import ignore
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import paper_flops

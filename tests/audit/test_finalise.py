@@ -14,9 +14,9 @@ from evonas.costs import count_macs, count_params
 from evonas.data import DevicePart, batches, load_data
 from evonas.errors import ConfigurationError, DataError, DivergedError, UnknownNameError
 from evonas.evaluation import SupernetWeights, recalibrate
+from evonas.executors import ignore
 from evonas.networks.blocks import seeded
 from evonas.objectives.scoring import error_under
-from evonas.search.executors import ignore
 from evonas.spaces import ShuffleSpace
 from evonas.training import TradesYopo, TrainingConfig
 from evonas.types import Genome, Progress, arch_id

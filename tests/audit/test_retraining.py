@@ -13,7 +13,7 @@ from evonas.costs import count_macs, count_params
 from evonas.data import Part, load_data
 from evonas.errors import DataError, DivergedError
 from evonas.evaluation import TrainFromScratch
-from evonas.search.executors import ignore
+from evonas.executors import ignore
 from evonas.seeding import derive_seed
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig

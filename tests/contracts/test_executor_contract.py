@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evonas.executors import as_factory, ignore
 from evonas.search import EXECUTORS, EvolutionConfig, Executor, Job, LocalExecutor, RayExecutor, evolve
-from evonas.search.executors import as_factory, ignore
-from evonas.types import Activity, EvaluationResult, Genome, Progress
+from evonas.types import Activity, EvaluationResult, Genome, Progress, arch_id
 
 MAKERS: dict[str, Callable[[], Executor]] = {**EXECUTORS, "ray resident": lambda: RayExecutor(cpus=2, resident=True)}
 
@@ -47,8 +47,8 @@ class Counting:
         (self.folder / str(token)).touch()
 
         def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-            report(Progress(tuple(genome.tolist()), 1, 2))
-            report(Progress(tuple(genome.tolist()), 2, 2))
+            report(Progress(arch_id(genome), 1, 2))
+            report(Progress(arch_id(genome), 2, 2))
             return EvaluationResult(tuple(genome), {"token": token, "process": os.getpid()})
 
         return evaluate
@@ -132,7 +132,7 @@ def test_progress_arrives(executor: Executor, tmp_path: Path) -> None:
     """Some of it: it may be dropped, and it may be late. What the executor does is told beside it."""
     told: list[Any] = []
     run(executor, Counting(tmp_path), JOBS, told.append)
-    sent = {Progress(job.genome, done, 2) for job in JOBS for done in (1, 2)}
+    sent = {Progress(arch_id(job.genome), done, 2) for job in JOBS for done in (1, 2)}
     arrived = [event for event in told if isinstance(event, Progress)]
     assert arrived
     assert set(arrived) <= sent

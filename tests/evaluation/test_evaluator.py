@@ -10,11 +10,11 @@ import torch
 
 from evonas.data import Dataset, load_data
 from evonas.evaluation import Evaluator, TrainFromScratch
+from evonas.executors import ignore
 from evonas.objectives import Candidate, CleanError, Column, CostedSpace, Macs
-from evonas.search.executors import ignore
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
-from evonas.types import Progress
+from evonas.types import Progress, arch_id
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
 CHAIN = SPACE.designs()["chain"]
@@ -130,7 +130,7 @@ def test_progress_is_reported_in_steps(data: Dataset) -> None:
     config = TrainingConfig(epochs=40, batch_size=6, precision="fp32")
     Evaluator(TrainFromScratch(SPACE, data, config), (CleanError(),), 1).make_evaluate(told.append)(CHAIN, 1)
     assert told
-    assert all(p.genome == tuple(CHAIN) and 0 < p.done <= p.total == 400 and p.note for p in told)
+    assert all(p.key == arch_id(CHAIN) and 0 < p.done <= p.total == 400 and p.note for p in told)
 
 
 def test_candidates_never_see_the_test_part(data: Dataset) -> None:

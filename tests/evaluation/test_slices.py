@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights, load_supernet, recalibrate
+from evonas.executors import ignore
 from evonas.objectives import CleanError
-from evonas.search.executors import ignore
 from evonas.spaces import ShuffleSpace
-from evonas.types import Progress
+from evonas.types import Progress, arch_id
 
 SPACE = ShuffleSpace(width=1 / 6, depth=0.1)
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def test_the_seed_orders_the_images_for_all_candidates(prepare: SliceSupernet) -
 def test_progress_names_the_genome(prepare: SliceSupernet) -> None:
     told: list[Progress] = []
     prepare.start()(SPACE.upper, 0, told.append)
-    assert [progress.genome for progress in told] == [tuple(SPACE.upper.tolist())]
+    assert [progress.key for progress in told] == [arch_id(SPACE.upper)]
 
 
 def test_weights_compare_by_fingerprint(weights: SupernetWeights) -> None:

@@ -20,7 +20,7 @@ def shown(terminal: bool) -> tuple[str, Status]:
     console = Console(file=screen, force_terminal=terminal, width=160, height=40)
     with make_view(status, 1, console) as view:
         view.say("a line that stays")
-        view.show(Progress((1, 0), 3, 10, "step", "epoch 1/4, loss 1.250"))
+        view.show(Progress("0123456789abcdef", 3, 10, "step", "epoch 1/4, loss 1.250"))
         for event in (OK, CACHED, FAILED):
             status.count(event)
             view.show(event)
@@ -57,7 +57,7 @@ def test_a_live_view_shows_the_evaluation_that_runs() -> None:
     screen = io.StringIO()
     view = LiveView(Status(4, "clean_error", False), 1, Console(file=screen, force_terminal=True, width=160))
     with view:
-        view.show(Progress((1, 0), 3, 10, "step", "epoch 1/4, loss 1.250"))
+        view.show(Progress("0123456789abcdef", 3, 10, "step", "epoch 1/4, loss 1.250"))
         view.generation()
     assert "epoch 1/4, loss 1.250" in screen.getvalue()
     assert "3/10" in screen.getvalue()
@@ -74,5 +74,5 @@ def test_plain_lines_tell_now_and_then_how_far_a_long_evaluation_is(monkeypatch:
     monkeypatch.setattr("evonas.runs.progress.PLAIN_PROGRESS_SECONDS", 0.0)
     screen = io.StringIO()
     view = PlainView(Status(2, "clean_error", False), 1, Console(file=screen))
-    view.show(Progress((1, 0), 3, 10))
-    assert screen.getvalue().endswith("step 3/10\n")
+    view.show(Progress("0123456789abcdef", 3, 10))
+    assert screen.getvalue().endswith("0123456789abcdef step 3/10\n")

@@ -22,6 +22,7 @@ from evonas.data import Dataset, Part, load_data
 from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, StorageError, UnknownNameError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights, TrainFromScratch
+from evonas.executors import ignore
 from evonas.networks.darts import GENOTYPES
 from evonas.objectives import CleanError, Objective, Params
 from evonas.runs import RunFolder, retrain_checkpoint
@@ -32,7 +33,6 @@ from evonas.runs.retrain_checkpoint import KeptTraining
 from evonas.runs.retrain_screen import RetrainScreen
 from evonas.runs.search import Plan
 from evonas.search import EvolutionConfig
-from evonas.executors import ignore
 from evonas.spaces import DartsSpace, ShuffleSpace
 from evonas.training import CellTraining, TrainingConfig
 from evonas.types import Genome, Report, arch_id

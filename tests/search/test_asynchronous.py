@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evonas.errors import ConfigurationError, RunMismatchError
+from evonas.executors import Evaluate, MakeEvaluate, run_job
 from evonas.runs import ROCO_PRESETS, RocoSettings
 from evonas.runs.command_line import parse
 from evonas.runs.roco import plan_roco
@@ -29,7 +30,6 @@ from evonas.search import (
     non_dominated,
     read_journal,
 )
-from evonas.search.executors import Evaluate, MakeEvaluate, run_job
 from evonas.types import Activity, EvaluationResult, Genome, Note, Watch, arch_id
 
 CONFIG = EvolutionConfig(population=4, generations=2, seed=1, asynchronous=True)

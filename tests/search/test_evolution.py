@@ -256,7 +256,7 @@ def test_events_tell_what_happened(tiny_space: Any, table: Any) -> None:
     class Factory:
         def make_evaluate(self, report: Any) -> Any:
             def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-                report(Progress(tuple(genome.tolist()), 1, 1))
+                report(Progress(arch_id(genome), 1, 1))
                 result: EvaluationResult = table(genome, seed)
                 return result
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evonas.errors import DataError
+from evonas.executors import as_factory, ignore, run_job
 from evonas.search import EXECUTORS, Job, LocalExecutor
-from evonas.search.executors import as_factory, ignore, run_job
 from evonas.types import EvaluationResult, Genome
 
 JOBS = [Job((number, 0), seed=100 + number, number=number) for number in range(3)]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from evonas.executors import as_factory, ignore, ray_tasks
 from evonas.search import Job, RayExecutor
-from evonas.search.executors import as_factory, ignore, ray_tasks
 from evonas.types import EvaluationResult, Genome
 
 

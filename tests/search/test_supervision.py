@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from evonas.errors import ConfigurationError, ExecutionError
+from evonas.executors import as_factory, ignore, supervision
+from evonas.executors.supervision import LOST_AT_MOST, SET_UP_SECONDS, TICK, Attempt, SupervisedExecutor
+from evonas.executors.worker import Happening, Outcome, Started
 from evonas.search import Job
-from evonas.search.executors import as_factory, ignore, supervision
-from evonas.search.executors.supervision import LOST_AT_MOST, SET_UP_SECONDS, TICK, Attempt, SupervisedExecutor
-from evonas.search.executors.worker import Happening, Outcome, Started
 from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, arch_id
 
 
@@ -382,9 +382,9 @@ def test_every_other_try_is_noted(workers: Scripted) -> None:
 def test_progress_goes_to_the_watcher(workers: Scripted) -> None:
     told: list[object] = []
     executor = started(workers, jobs(1), report=told.append)
-    workers.late = [Progress((0, 1), 1, 2)]
+    workers.late = [Progress("a job", 1, 2)]
     finish(executor)
-    assert told[0] == Progress((0, 1), 1, 2)
+    assert told[0] == Progress("a job", 1, 2)
 
 
 def test_a_watcher_that_interrupts_is_heard_while_nothing_happens(workers: Scripted) -> None:

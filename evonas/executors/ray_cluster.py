@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evonas.errors import ExecutionError
-from evonas.search.executors.worker import Started
+from evonas.executors.worker import Started
 from evonas.types import Progress
 
 __all__ = ["Board", "Node", "RayConnection", "first_line", "gpu_slots", "make_board"]

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from evonas.search.executors.base import Evaluate, Job, MakeEvaluate, ignore, run_job
+from evonas.executors.base import Evaluate, Job, MakeEvaluate, ignore, run_job
 from evonas.types import EvaluationResult, Watch
 
 __all__ = ["LocalExecutor"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from evonas.search.executors.base import (
+from evonas.executors.base import (
     Evaluate,
     EvaluatorFactory,
     Executor,
@@ -12,11 +12,11 @@ from evonas.search.executors.base import (
     ignore,
     run_job,
 )
-from evonas.search.executors.local import LocalExecutor
-from evonas.search.executors.process import ProcessExecutor
-from evonas.search.executors.ray_cluster import RayConnection
-from evonas.search.executors.ray_tasks import RayExecutor
-from evonas.search.executors.worker import Host, PlainHost
+from evonas.executors.local import LocalExecutor
+from evonas.executors.process import ProcessExecutor
+from evonas.executors.ray_cluster import RayConnection
+from evonas.executors.ray_tasks import RayExecutor
+from evonas.executors.worker import Host, PlainHost
 
 __all__ = [
     "EXECUTORS",

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from evonas.search.executors.base import Job
-from evonas.search.executors.ray_cluster import first_line
-from evonas.search.executors.worker import Outcome, Started, Worker
+from evonas.executors.base import Job
+from evonas.executors.ray_cluster import first_line
+from evonas.executors.worker import Outcome, Started, Worker
 from evonas.types import Progress
 
 __all__ = ["Resident", "run_attempt"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from evonas.search.executors.base import Evaluate, Job, MakeEvaluate, run_job
+from evonas.executors.base import Evaluate, Job, MakeEvaluate, run_job
 from evonas.types import EvaluationResult, Progress
 
 __all__ = ["Happening", "Host", "Outcome", "PlainHost", "Started", "Worker", "WorkerSetup"]

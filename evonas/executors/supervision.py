@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.search.executors.base import Job, MakeEvaluate, ignore
-from evonas.search.executors.worker import Happening, Outcome, Started
+from evonas.executors.base import Job, MakeEvaluate, ignore
+from evonas.executors.worker import Happening, Outcome, Started
 from evonas.types import Activity, EvaluationResult, Note, Progress, Watch, arch_id
 
 __all__ = ["Attempt", "Line", "SupervisedExecutor", "Workers"]

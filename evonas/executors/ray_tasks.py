@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.search.executors.base import Job, MakeEvaluate
-from evonas.search.executors.ray_cluster import Node, RayConnection, first_line, make_board
-from evonas.search.executors.ray_counters import RayCounters
-from evonas.search.executors.ray_worker import Resident, run_attempt
-from evonas.search.executors.supervision import TICK, Attempt, SupervisedExecutor
-from evonas.search.executors.worker import Happening, Host, Outcome, PlainHost, Started, WorkerSetup
+from evonas.executors.base import Job, MakeEvaluate
+from evonas.executors.ray_cluster import Node, RayConnection, first_line, make_board
+from evonas.executors.ray_counters import RayCounters
+from evonas.executors.ray_worker import Resident, run_attempt
+from evonas.executors.supervision import TICK, Attempt, SupervisedExecutor
+from evonas.executors.worker import Happening, Host, Outcome, PlainHost, Started, WorkerSetup
 from evonas.types import Activity, Progress
 
 __all__ = ["RayExecutor"]

@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.search.executors.base import MakeEvaluate
-from evonas.search.executors.supervision import Attempt, SupervisedExecutor
-from evonas.search.executors.worker import Happening, Host, Outcome, PlainHost, Started, Worker, WorkerSetup
+from evonas.executors.base import MakeEvaluate
+from evonas.executors.supervision import Attempt, SupervisedExecutor
+from evonas.executors.worker import Happening, Host, Outcome, PlainHost, Started, Worker, WorkerSetup
 from evonas.types import Activity, Progress
 
 __all__ = ["ProcessExecutor"]
