@@ -26,7 +26,7 @@ class Batch:
     """(B, C, H, W) in [0, 1]."""
     labels: Tensor
     """(B,) int64."""
-    others: Tensor | None = None
+    ood_data: Tensor | None = None
     """(B, C, H, W) images of none of the classes; None where there are none."""
     epsilon: float = 0.0
     """Radius at which certified bounds are taken, pixels in [0, 1]."""
@@ -52,7 +52,7 @@ class LevelLoss(Protocol):
         ...
 
     @property
-    def needs_others(self) -> bool:
+    def needs_ood(self) -> bool:
         """Whether its batches must hold images of none of the classes."""
         ...
 
@@ -81,7 +81,7 @@ class CrossEntropy:
     """Mean cross-entropy of the images' classes."""
 
     name: ClassVar[str] = "loss"
-    needs_others: ClassVar[bool] = False
+    needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
@@ -101,7 +101,7 @@ class AdversarialLoss:
     """Length of the step; 1.25 epsilon unless given."""
 
     name: ClassVar[str] = "adversarial_loss"
-    needs_others: ClassVar[bool] = False
+    needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -126,16 +126,16 @@ class OodLoss:
     """
 
     name: ClassVar[str] = "ood_loss"
-    needs_others: ClassVar[bool] = True
+    needs_ood: ClassVar[bool] = True
     attacks: ClassVar[bool] = False
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        if batch.others is None:
+        if batch.ood_data is None:
             raise ConfigurationError("expected images of none of the classes for ood_loss, got none")
-        logits = _precise(forward(batch.others))  # (B, K)
+        logits = _precise(forward(batch.ood_data))  # (B, K)
         apart = logits.logsumexp(dim=1) - logits.mean(dim=1) - math.log(logits.shape[1])
         return apart.mean()
 
@@ -151,8 +151,8 @@ class Sum:
         return "+".join(part.name for part in self.parts)
 
     @property
-    def needs_others(self) -> bool:
-        return any(part.needs_others for part in self.parts)
+    def needs_ood(self) -> bool:
+        return any(part.needs_ood for part in self.parts)
 
     @property
     def attacks(self) -> bool:
@@ -164,10 +164,10 @@ class Sum:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        first, *others = values = [part(forward, probabilities, batch) for part in self.parts]
+        first, *rest = values = [part(forward, probabilities, batch) for part in self.parts]
         for part, value in zip(self.parts, values, strict=True):
             batch.note(f"upper_{part.name}", value)
-        return sum(others, first)
+        return sum(rest, first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class ExpectedCost:
     affine: bool = True
     """Whether batch normalisation counts: it does in the network that is evaluated, not in a supernet."""
 
-    needs_others: ClassVar[bool] = False
+    needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

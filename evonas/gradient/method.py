@@ -179,9 +179,9 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     @property
-    def needs_others(self) -> bool:
+    def needs_ood(self) -> bool:
         """Whether it needs images of none of the classes."""
-        return self.lower.needs_others or any(loss.needs_others for loss in self.upper)
+        return self.lower.needs_ood or any(loss.needs_ood for loss in self.upper)
 
     @property
     def epsilon(self) -> EpsilonSchedule | None:

@@ -42,7 +42,7 @@ class JacobianLoss:
     """The first so many of a batch; all, unless given."""
 
     name: ClassVar[str] = "jacobian"
-    needs_others: ClassVar[bool] = False
+    needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class BoundLoss:
     epsilon: EpsilonSchedule = field(default_factory=EpsilonSchedule)
 
     name: ClassVar[str] = "bound"
-    needs_others: ClassVar[bool] = False
+    needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

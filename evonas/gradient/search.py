@@ -38,7 +38,7 @@ class SearchData:
     """Weights are trained on these images."""
     above: DevicePart
     """The architecture is trained on these."""
-    others: DevicePart | None
+    ood_data: DevicePart | None
     """Images of none of the classes; their labels are not read."""
     augmentation: Augmentation
     n_classes: int
@@ -68,7 +68,7 @@ class GradientSearch:
     def __init__(
         self, method: Method, data: SearchData, seed: int, device: torch.device, precision: str = "fp32"
     ) -> None:
-        if method.needs_others and data.others is None:
+        if method.needs_ood and data.ood_data is None:
             raise ConfigurationError(f"expected images of none of the classes for {method.name}, got none")
         self.method = method
         self.data = data
@@ -179,12 +179,13 @@ class GradientSearch:
     def batches(self) -> Iterator[tuple[Batch, Batch]]:
         """One pass over the lower level's images, each batch with one drawn from the upper level's."""
         size, data = self.method.config.search_batch_size, self.data
-        others = [self._endless(data.others, f"others {level}") for level in ("below", "above")]
+        # the purposes are older than the field's name, and the seeds follow from them
+        ood_below, ood_above = (self._endless(data.ood_data, f"others {level}") for level in ("below", "above"))
         upper = self._endless(data.above, "above")
         order = self._generator("below")
         for images, labels in training_batches(data.below, size, data.augmentation, order):
             above_images, above_labels = next(upper)
-            yield (Batch(images, labels, next(others[0])[0]), Batch(above_images, above_labels, next(others[1])[0]))
+            yield (Batch(images, labels, next(ood_below)[0]), Batch(above_images, above_labels, next(ood_above)[0]))
 
     def _endless(self, part: DevicePart | None, purpose: str) -> Iterator[tuple[Any, Any]]:
         while part is None:

@@ -117,7 +117,7 @@ def prepare_gradient(settings: GradientSettings) -> Prepared:
             repeat=number if settings.repeats > 1 else None,
             method=method,
             data=data,
-            others=others if method.needs_others else None,
+            others=others if method.needs_ood else None,
             seed=_seed(settings.seed, number),
             device=hardware.here,
             threads=hardware.threads,

@@ -49,7 +49,7 @@ def test_the_sum_is_the_sum_and_attacks_once() -> None:
     both = Sum((CrossEntropy(), OodLoss()))
     expected = CrossEntropy()(answers, UNIFORM, BATCH) + OodLoss()(answers, UNIFORM, BATCH)
     assert float(both(answers, UNIFORM, BATCH)) == pytest.approx(float(expected))
-    assert both.needs_others
+    assert both.needs_ood
     assert both.name == "loss+ood_loss"
 
 

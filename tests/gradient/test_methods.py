@@ -68,7 +68,7 @@ def test_e2rnas_v2_and_its_ablations() -> None:
     assert [loss.name for loss in method.upper] == ["loss", "ood_loss", "adversarial_loss", "params_loss", "flops_loss"]
     assert [loss.limit for loss in method.upper[3:] if isinstance(loss, ExpectedCost)] == [3.5, 586]
     assert method.combine == Mgda(normalisation="l2", solver="frank_wolfe")
-    assert method.needs_others
+    assert method.needs_ood
     assert e2rnas_v2(darts(2), ood_below=False).lower == CrossEntropy()
     assert e2rnas_v2(darts(2), adversarial_below=True).lower == Sum((AdversarialLoss(epsilon=2 / 255), OodLoss()))
     equal = e2rnas_v2(darts(2), combine=FixedWeights()).combine

@@ -202,7 +202,7 @@ def test_expected_parameters_move_toward_their_limit(limit: float) -> None:
 
 
 def test_a_method_that_needs_other_images_says_so() -> None:
-    without = replace(data(), others=None)
+    without = replace(data(), ood_data=None)
     with pytest.raises(ConfigurationError, match="expected images of none of the classes for e2rnas-v2, got none"):
         GradientSearch(METHODS["e2rnas v2"], without, 0, CPU)
 
