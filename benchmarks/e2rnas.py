@@ -61,9 +61,7 @@ def images(args: argparse.Namespace) -> SearchData:
     name, _ = resolve_ood_data("auto", data.name)
     ood_data = load_ood_data(name, data, None, args.seed).limited(args.images, None, generator("benchmark", args.seed))
     below, above = halves(DevicePart(data.train, CPU), 0.5)
-    print(
-        f"{args.images} images of {data.name}, out-of-distribution images: {name}; {args.channels} channels, {args.layers} cells"
-    )
+    print(f"{args.images} images of {data.name}, OoD images: {name}; {args.channels} channels, {args.layers} cells")
     return SearchData(
         below, above, DevicePart(ood_data.train, CPU), Augmentation(flip=data.flip), data.n_classes, data.normalization
     )
