@@ -1,7 +1,7 @@
 """Objectives of a run, from their names on the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from evonas.objectives import (
     PGDError,
 )
 from evonas.objectives.certified import Norm
+from evonas.parts import part_identity as identity_of
 
 __all__ = ["AttackSettings", "CertifySettings", "identity_of", "make_objectives", "ood_objective"]
 
@@ -152,16 +153,3 @@ def ood_objective(
         return None, ""
     name, note = resolve_ood_data(ood_data, data.name, root)
     return OodAupr.of(load_ood_data(name, data, root, seed), data, seed=seed), note
-
-
-def identity_of(part: Any) -> dict[str, Any]:
-    """The fields of a frozen part as plain values; what holds tensors goes by its fingerprint."""
-    return {field.name: _plain(getattr(part, field.name)) for field in fields(part)}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "fingerprint"):
-        return {"fingerprint": value.fingerprint}
-    if is_dataclass(value):
-        return {"name": getattr(value, "name", type(value).__name__), **identity_of(value)}
-    return value

@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from evonas.adversarial_sets import AdversarialSet
 from evonas.data import DeviceData, load_data
 from evonas.objectives import OBJECTIVES, Candidate, Objective, OodImages
+from evonas.parts import part_identity
 from evonas.spaces import PhaseSpace
 from evonas.types import EvaluationResult
 
@@ -71,6 +74,17 @@ class TestObjective:
     def test_it_is_a_value_that_travels(self, name: str, objective: Objective, digits_set: AdversarialSet) -> None:
         assert pickle.loads(pickle.dumps(objective)) == objective == made(name, digits_set)
         assert hash(objective) == hash(made(name, digits_set))
+
+    def test_its_identity_is_plain_and_tells_it_from_another(
+        self, name: str, objective: Objective, digits_set: AdversarialSet
+    ) -> None:
+        """It goes into config.json and the journal: a run is not continued with another objective."""
+        identity = part_identity(objective)
+        assert identity == part_identity(made(name, digits_set))
+        assert json.loads(json.dumps(identity, allow_nan=False)).keys() == identity.keys()
+        other: Any = objective
+        if hasattr(objective, "batch_size"):
+            assert part_identity(replace(other, batch_size=other.batch_size + 1)) != identity
 
     def test_what_it_says_of_its_columns_is_plain(self, objective: Objective) -> None:
         """It goes into config.json and under a picture's axis."""

@@ -1,0 +1,102 @@
+"""Identities: plain values that tell a part, or a whole run, from every other one of its kind."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from evonas.errors import ConfigurationError, RunMismatchError
+
+__all__ = ["as_plain", "digest", "part_identity", "part_name", "refuse_another_run"]
+
+
+def part_name(part: Any) -> str:
+    """`name` of a part; the function's or the class's own name where it has none."""
+    name = part.__name__ if inspect.isroutine(part) else getattr(part, "name", type(part).__name__)
+    if name == "<lambda>":
+        raise ConfigurationError("expected a function with a name of its own, got a lambda; write it with def")
+    return str(name)
+
+
+def part_identity(part: Any) -> dict[str, Any]:
+    """Plain values that follow from a part alone: equal for equal parts, different for different ones, fit for JSON.
+
+    `part.identity()` where there is one; else `fingerprint` of a part that holds arrays; else the fields of a
+    dataclass, in which a part is given by its name and its identity, and a function by its name.
+
+    Args:
+        part: an objective, recipe, space, attack, ...: a frozen dataclass, an object with `identity()` or
+            `fingerprint`, or a function.
+    Raises:
+        ConfigurationError: a lambda, or another object that none of these rules describes.
+    """
+    if inspect.isroutine(part):
+        return {"name": part_name(part)}
+    if callable(getattr(part, "identity", None)):
+        return dict(part.identity())
+    if hasattr(part, "fingerprint"):
+        return {"fingerprint": part.fingerprint}
+    if is_dataclass(part) and not isinstance(part, type):
+        return {field.name: _plain(getattr(part, field.name)) for field in fields(part)}
+    raise ConfigurationError(
+        f"expected a frozen dataclass, or an object with identity() or a fingerprint, got {part!r}; "
+        "a run knows its parts by these"
+    )
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        values = [_plain(each) for each in value]
+        return tuple(values) if isinstance(value, tuple) else values
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if inspect.isroutine(value):
+        return part_name(value)
+    identity = part_identity(value)
+    return identity if identity.keys() == {"fingerprint"} else {"name": part_name(value), **identity}
+
+
+def as_plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as it comes back from a JSON file: tuples are lists, keys are text."""
+    return dict(json.loads(json.dumps(identity)))
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+def refuse_another_run(path: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """RunMismatchError, with the difference, where the run at `path` has another identity."""
+    difference = list(_differences(stored, identity))
+    if difference:
+        raise RunMismatchError(
+            f"{path} belongs to another run: {'; '.join(difference)}; give the same settings, or name another folder"
+        )
+
+
+def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
+    """`key: recorded there, given here` for every leaf in which two identities differ."""
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        for key in [*recorded, *(key for key in given if key not in recorded)]:
+            inner = f"{name}.{key}" if name and key else name or str(key)
+            yield from _differences(recorded.get(key, "nothing"), given.get(key, "nothing"), inner)
+    elif _of_mappings(recorded) and _of_mappings(given) and len(recorded) == len(given):
+        for number, pair in enumerate(zip(recorded, given, strict=True)):
+            yield from _differences(*pair, f"{name}.{number}")
+    elif recorded != given:
+        yield f"{name} is {_short(recorded)} there, {_short(given)} here"
+
+
+def _of_mappings(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
