@@ -10,7 +10,7 @@ from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
 from evonas.gradient.method import BilevelConfig, FixedWeights, Method, Mgda, Stage
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, mgda_weights, normalise
-from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights, optimality_gap
+from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights
 from evonas.gradient.pcdarts import pcdarts
 from evonas.gradient.pdarts import pdarts
 from evonas.gradient.perturbation import AlphaPerturbation
@@ -57,7 +57,6 @@ __all__ = [
     "min_norm_weights",
     "momentum_buffers_of",
     "normalise",
-    "optimality_gap",
     "pcdarts",
     "pdarts",
     "unrolled_gradient",

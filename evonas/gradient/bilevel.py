@@ -16,7 +16,8 @@ __all__ = ["Loss", "UpperGradients", "derive_genotype", "direct_gradient", "mome
 Loss = Callable[[], Tensor]
 """A forward pass with the weights and the architecture as they now are: () -> () loss, in a graph of its own."""
 
-Optional = Sequence[Tensor | None]
+MaybeTensors = Sequence[Tensor | None]
+"""One entry a weight or architecture parameter; None without a gradient or momentum."""
 
 RADIUS = 0.01
 """Length of the step in the weights that the finite difference takes to each side (DARTS, 2.3)."""
@@ -38,7 +39,7 @@ def unrolled_gradient(
     weights: Sequence[Tensor],
     architecture: Sequence[Tensor],
     rate: float,
-    momentum_buffers: Optional | None = None,
+    momentum_buffers: MaybeTensors | None = None,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     hessian: Literal["finite", "exact"] = "finite",
@@ -125,7 +126,7 @@ def momentum_buffers_of(optimiser: torch.optim.Optimizer, weights: Sequence[Tens
 
 @torch.no_grad()
 def _step(
-    weights: Sequence[Tensor], slope: Optional, moments: Optional, rate: float, momentum: float, weight_decay: float
+    weights: Sequence[Tensor], slope: MaybeTensors, moments: MaybeTensors, rate: float, momentum: float, weight_decay: float
 ) -> None:
     for weight, gradient, moment in zip(weights, slope, moments, strict=True):
         if gradient is not None:
@@ -137,7 +138,7 @@ def _step(
 
 def _finite_products(
     train_loss: Loss,
-    slopes: Sequence[Optional],
+    slopes: Sequence[MaybeTensors],
     weights: Sequence[Tensor],
     architecture: Sequence[Tensor],
     before: Sequence[Tensor],
@@ -165,7 +166,7 @@ def _finite_products(
 
 def _exact_products(
     train_loss: Loss,
-    slopes: Sequence[Optional],
+    slopes: Sequence[MaybeTensors],
     weights: Sequence[Tensor],
     architecture: Sequence[Tensor],
     before: Sequence[Tensor],
@@ -181,7 +182,7 @@ def _exact_products(
             for gradient, along in zip(gradients, slope, strict=True)
             if gradient is not None and gradient.requires_grad and along is not None
         ]
-        bent: Optional = [None] * len(architecture)
+        bent: MaybeTensors = [None] * len(architecture)
         if pairs:
             outputs, along = zip(*pairs, strict=True)
             bent = torch.autograd.grad(outputs, architecture, along, retain_graph=True, allow_unused=True)
@@ -189,7 +190,7 @@ def _exact_products(
     return products
 
 
-def _gradients(loss: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> Optional:
+def _gradients(loss: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> MaybeTensors:
     """Of the inputs alone; None where the loss does not depend on one."""
     if not loss.requires_grad:
         return [None] * len(inputs)
@@ -204,7 +205,7 @@ def _value(evaluate: Loss) -> Tensor:
     return loss.reshape(())
 
 
-def _flat(parts: Optional, like: Sequence[Tensor]) -> Tensor:
+def _flat(parts: MaybeTensors, like: Sequence[Tensor]) -> Tensor:
     filled = (torch.zeros_like(whole) if part is None else part for part, whole in zip(parts, like, strict=True))
     return torch.cat([part.detach().reshape(-1) for part in filled])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evonas.errors import ConfigurationError
 
-__all__ = ["frank_wolfe_weights", "min_norm_pair", "min_norm_weights", "optimality_gap"]
+__all__ = ["frank_wolfe_weights", "min_norm_pair", "min_norm_weights"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,23 +102,6 @@ def frank_wolfe_weights(
     return torch.from_numpy(weights / weights.sum()).to(gradients.device)
 
 
-def optimality_gap(gradients: Tensor, weights: Tensor) -> float:
-    """How far weights are from the best ones, at most: the certificate of `min_norm_weights`.
-
-    With x the combination, 2 (|x|^2 - min over i of <x, g_i>), which is zero exactly at the optimum (KKT) and bounds
-    what is missing to the smallest squared norm.
-
-    Args:
-        gradients: (m, d), m >= 1.
-        weights: (m,) >= 0, of sum 1.
-    Returns:
-        The bound, in units of the largest squared norm of a gradient; zero where all gradients are.
-    """
-    if weights.shape != gradients.shape[:1]:
-        raise ValueError(f"expected {len(gradients)} weights, got shape {tuple(weights.shape)}")
-    return _gap(_scaled(gradients), weights.detach().cpu().to(torch.float64).numpy())
-
-
 def _scaled(gradients: Tensor) -> Floats:
     """(m, d) gradients times the power of two that brings the largest entry into [1/2, 1): exact, save underflow."""
     if gradients.ndim != 2 or len(gradients) == 0:
@@ -146,6 +129,10 @@ def _reduced(rows: Floats) -> Floats:
 
 
 def _gap(points: Floats, weights: Floats) -> float:
+    """Bound on how far the squared norm is above the smallest one, in units of the largest squared norm of a point.
+
+    With x the combination it is 2 (|x|^2 - min over i of <x, g_i>), which is zero exactly at the optimum (KKT).
+    """
     combined = weights @ points
     largest = float((points * points).sum(axis=1).max())
     missing = 2 * float(((combined - points) @ combined).max())
