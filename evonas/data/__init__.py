@@ -1,22 +1,25 @@
-"""Data sets as four disjoint parts of uint8 images. A new one is a file here and a line in `DATA_SETS`."""
+"""Data sets as four disjoint parts of uint8 images. To add one: a file here and a line in `DATA_SETS`."""
 
 from evonas.data.batches import Augmentation, DeviceData, DevicePart, ImagePart, batches, training_batches
-from evonas.data.dataset import Dataset, Part
+from evonas.data.dataset import Dataset
 from evonas.data.image_files import FilePart
-from evonas.data.image_folder import FolderData, ImageFolderSet, load_image_folder
+from evonas.data.image_folder import ImageFolderSet, load_image_folder
 from evonas.data.loader import DATA_SETS, data_root, load_data, resolve_data
+from evonas.data.source import DataSetEntry, ImageSource, Part, PartSizes
 
 __all__ = [
     "DATA_SETS",
     "Augmentation",
+    "DataSetEntry",
     "Dataset",
     "DeviceData",
     "DevicePart",
     "FilePart",
-    "FolderData",
     "ImageFolderSet",
     "ImagePart",
+    "ImageSource",
     "Part",
+    "PartSizes",
     "batches",
     "data_root",
     "load_data",

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from evonas.data.dataset import Dataset, Part
+from evonas.data.dataset import Dataset
+from evonas.data.source import Part
 from evonas.errors import ConfigurationError
 
 __all__ = ["Augmentation", "DeviceData", "DevicePart", "ImagePart", "batches", "epoch_order", "training_batches"]
@@ -15,17 +16,17 @@ __all__ = ["Augmentation", "DeviceData", "DevicePart", "ImagePart", "batches", "
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random crop of the zero-padded image, then a random mirror image: what torchvision's transforms draw.
+    """Random crop of the zero-padded image, then a random flip, distributed as torchvision's transforms.
 
-    With `cutout`, then a hole in each image (DeVries and Taylor, 2017).
+    With `cutout`, then a square hole in each image (DeVries and Taylor, 2017).
     """
 
     padding: int = 4
     flip: bool = False
     cutout: int = 0
-    """Side of the square hole in pixels (16 in DARTS); its centre is anywhere, so it may hang over the border."""
+    """Side of the square hole in pixels (16 in DARTS); its centre is uniform, so it may extend over the border."""
     mean: tuple[float, ...] = ()
-    """What the hole is filled with: the data's mean of each channel on the [0, 1] scale; only cutout needs it."""
+    """Fill of the hole: the data's mean of each channel on the [0, 1] scale; required with cutout."""
 
     def __post_init__(self) -> None:
         if self.padding < 0 or self.cutout < 0:
@@ -34,7 +35,7 @@ class Augmentation:
             raise ConfigurationError("expected the data's mean of each channel for cutout, got none")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, H, W, C) images -> the same shape, each image with its own crop and flip; `generator` lives there too."""
+        """(B, H, W, C) images -> the same shape, each image with its own crop and flip; `generator` on their device."""
         n, height, width, _ = images.shape
         device = images.device
         top, left = torch.randint(2 * self.padding + 1, (2, n, 1), generator=generator, device=device)
@@ -50,9 +51,9 @@ class Augmentation:
         return padded[each, rows[:, :, None], (left + columns)[:, None, :]]
 
     def cut_out(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) images in [0, 1] -> the same, channels_last, each with its own hole; nothing is drawn without.
+        """(B, C, H, W) images in [0, 1] -> the same, channels_last, each with its own hole; draws only with `cutout`.
 
-        The hole is exactly what a first layer that normalises turns into 0, which 8-bit images could not hold.
+        A first layer that normalises maps the hole to exactly 0; 8-bit images could not hold such a fill.
         """
         if not self.cutout:
             return pixels
@@ -60,7 +61,8 @@ class Augmentation:
         device = pixels.device
         centres = (torch.randint(size, (n, 1), generator=generator, device=device) for size in (height, width))
         rows, columns = (
-            torch.arange(size, device=device) - (centre - self.cutout // 2)  # (B, size): 0 where the hole begins
+            torch.arange(size, device=device)
+            - (centre - self.cutout // 2)  # (B, size): 0 at the first row or column of the hole
             for size, centre in zip((height, width), centres, strict=True)
         )
         hole = ((rows >= 0) & (rows < self.cutout))[:, :, None] & ((columns >= 0) & (columns < self.cutout))[:, None, :]
@@ -69,7 +71,7 @@ class Augmentation:
 
 
 class ImagePart(Protocol):
-    """Images on their way to training and scoring: those of a `DevicePart`, or files that are read when needed."""
+    """A source of batches for training and scoring: a `DevicePart`, or files that are read on demand."""
 
     @property
     def device(self) -> torch.device: ...
@@ -79,7 +81,7 @@ class ImagePart(Protocol):
         ...
 
     def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same for all images in their own order, as they are scored."""
+        """All images in stored order, for scoring; batches as those of `shuffled`."""
         ...
 
 
@@ -95,7 +97,7 @@ class DevicePart:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> "DevicePart":
-        """A part of what is on the device already: (N, H, W, C) uint8 images and (N,) labels, not copied."""
+        """A part from tensors that are on the device already: (N, H, W, C) uint8 images and (N,) labels, not copied."""
         part = cls.__new__(cls)
         part.images, part.labels = images, labels
         return part
@@ -118,7 +120,7 @@ class DevicePart:
 def epoch_order(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices of `n` images in random order, (B,) int64 on the generator's device for each batch.
 
-    The last batch may be smaller; one of a single image is left out, since batch statistics need two.
+    The last batch may be smaller; a last batch of a single image is dropped, since batch statistics need two.
     """
     order = torch.randperm(n, generator=generator, device=generator.device)
     for chosen in torch.split(order, batch_size):
@@ -131,7 +133,7 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B, C, H, W) float images in [0, 1], channels_last, and (B,) labels.
 
-    The last batch may be smaller; one of a single image is left out, since batch statistics need two.
+    The last batch may be smaller; a last batch of a single image is dropped, since batch statistics need two.
 
     Args:
         generator: on the device of `part`.
@@ -151,11 +153,11 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 class DeviceData:
-    """What a search may see of a data set, on the device it trains on: never the test part.
+    """The parts of a data set that a search may see, on its training device: never the test part.
 
     Attributes:
         train, validation: `DevicePart`s.
-        augmentation: padding 4 everywhere, mirror images where they keep their class; it knows the data's mean.
+        augmentation: crops with padding 4, flips where a mirrored image keeps its class, and the data's mean.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:

@@ -3,84 +3,18 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import Dataset as TorchDataset
 
+from evonas.data.arrays import array_source, torch_arrays
+from evonas.data.source import Images, ImageSource, Part, draw, equal_shares
 from evonas.errors import DataError
+from evonas.seeding import generator
 
-__all__ = ["Dataset", "ImageSource", "Part", "PartSizes", "split"]
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Images and their classes.
-
-    images: (N, 3, H, W) uint8; labels: (N,) int64.
-    """
-
-    images: Images
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over these images and labels, 32 hexadecimal digits."""
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.labels).data)
-        return digest.hexdigest()[:32]
-
-    def take(self, indices: npt.NDArray[np.int64]) -> "Part":
-        """The images at these indices, in their order."""
-        return Part(np.ascontiguousarray(self.images[indices]), self.labels[indices])
-
-    def limited(self, limit: int | None, n_classes: int, rng: np.random.Generator) -> "Part":
-        """At most `limit` images, as equally many of each class as there are; None: all."""
-        return self if limit is None or limit >= len(self) else self.take(self.balanced(limit, n_classes, rng))
-
-    def balanced(self, limit: int | None, n_classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """(n,) ascending indices of at most `limit` images, as equally many of each class as there are; None: all."""
-        if limit is None or limit >= len(self):
-            return np.arange(len(self))
-        if limit < n_classes:
-            raise DataError(f"expected a limit of at least one image a class ({n_classes}), got {limit}")
-        counts = np.bincount(self.labels, minlength=n_classes)
-        return np.sort(_draw(self.labels, _equal_shares(counts, limit), rng=rng)[0])
-
-
-@dataclass(frozen=True)
-class PartSizes:
-    """Images held out of the training images; what remains is the train part."""
-
-    validation: int
-    """Ranks candidates."""
-    adversarial: int
-    """Adversarial sets are made from these; nothing is trained on them."""
-    test: int = 0
-    """Only where the data set has no test images of its own."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """A data set as its authors publish it.
-
-    mean, deviation: per channel on the [0, 1] scale; None: measured on the train part.
-    """
-
-    name: str
-    train: Part
-    test: Part | None
-    sizes: PartSizes
-    flip: bool
-    """Whether a mirrored image still shows its class."""
-    mean: tuple[float, ...] | None = None
-    deviation: tuple[float, ...] | None = None
+__all__ = ["Dataset", "split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +32,65 @@ class Dataset:
     deviation: tuple[float, ...]
     flip: bool
     chosen_because: str = ""
-    """One line where the data set was chosen by us, not by name; never part of a run's identity."""
+    """One line where `auto` chose the data set; never part of a run's identity."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: npt.ArrayLike,
+        y_train: npt.ArrayLike,
+        x_test: npt.ArrayLike,
+        y_test: npt.ArrayLike,
+        *,
+        name: str,
+        seed: int = 0,
+        train_limit: int | None = None,
+        val_limit: int | None = None,
+    ) -> "Dataset":
+        """Images of your own, split as an npz file of the same arrays is; the arrays are copied.
+
+        Args:
+            x_train, x_test: square uint8 images, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); grey ones are
+                repeated to three channels.
+            y_train, y_test: (N,) integer labels 0..K-1, at least 4 training images of each.
+            name: part of a run's identity, with the fingerprint.
+            seed: of the split and of the limits.
+            train_limit, val_limit: sizes of class-balanced subsets of these parts; None: all.
+        Raises:
+            DataError: another shape, dtype or label; training and test images of different sizes.
+        """
+        source = array_source(x_train, y_train, x_test, y_test, name, name)
+        return cls.from_source(source, seed, train_limit, val_limit)
+
+    @classmethod
+    def from_torch(
+        cls,
+        train: "TorchDataset[Any]",
+        test: "TorchDataset[Any]",
+        *,
+        name: str,
+        seed: int = 0,
+        train_limit: int | None = None,
+        val_limit: int | None = None,
+    ) -> "Dataset":
+        """The images of two map-style torch data sets, read once into memory; else as `from_arrays`.
+
+        Args:
+            train, test: yield (image, label): a tensor or array of uint8 or of floats in [0, 1], or a PIL image, and
+                an integer. Leave random transforms and normalisation out: augmentation is drawn anew in each epoch,
+                and networks normalise in their first layer.
+        Raises:
+            DataError: anything else, or images of different sizes.
+        """
+        arrays = (*torch_arrays(train, f"{name}, train"), *torch_arrays(test, f"{name}, test"))
+        return cls.from_source(array_source(*arrays, name, name), seed, train_limit, val_limit)
+
+    @classmethod
+    def from_source(
+        cls, source: ImageSource, seed: int = 0, train_limit: int | None = None, val_limit: int | None = None
+    ) -> "Dataset":
+        """The four parts of `source`, the same for the same seed; limits take class-balanced subsets."""
+        return split(source, generator("split", seed)).limited(train_limit, val_limit, generator("limit", seed))
 
     @property
     def image_size(self) -> int:
@@ -117,6 +109,18 @@ class Dataset:
             digest.update(np.ascontiguousarray(part.images).data)
             digest.update(np.ascontiguousarray(part.labels).data)
         return digest.hexdigest()[:32]
+
+    def identity(self) -> dict[str, Any]:
+        """The data set's share of a run's identity, as plain values."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "n_classes": self.n_classes,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dataset) and self.fingerprint == other.fingerprint
@@ -149,8 +153,8 @@ def split(source: ImageSource, rng: np.random.Generator) -> Dataset:
             f"got {counts.min()} of class {counts.argmin()}"
         )
     wanted = (source.sizes.validation, source.sizes.adversarial, source.sizes.test)
-    shares = [_equal_shares(counts // 4, size) for size in wanted]  # no part takes more than a quarter of a class
-    *held, rest = _draw(labels, *shares, rng=rng)
+    shares = [equal_shares(counts // 4, size) for size in wanted]  # no part takes more than a quarter of a class
+    *held, rest = draw(labels, *shares, rng=rng)
     validation, adversarial, held_test, train = (source.train.take(np.sort(chosen)) for chosen in (*held, rest))
     test = held_test if source.test is None else source.test
     if len(test) and test.labels.max() >= n_classes:
@@ -183,27 +187,3 @@ def _moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
         means.append(round(mean, 6))
         deviations.append(round(max(float(share @ (values - mean) ** 2) ** 0.5, 1e-3), 6))
     return tuple(means), tuple(deviations)
-
-
-def _equal_shares(counts: npt.NDArray[np.int64], total: int) -> list[int]:
-    """How many images of each class make `total` (less where there are not so many), as equal as possible."""
-    shares = np.zeros(len(counts), dtype=np.int64)
-    left = min(total, int(counts.sum()))
-    while left:
-        open_classes = np.flatnonzero(shares < counts)
-        step = max(left // len(open_classes), 1)
-        for label in open_classes[:left]:
-            shares[label] += min(step, counts[label] - shares[label])
-        left = min(total, int(counts.sum())) - int(shares.sum())
-    return shares.tolist()
-
-
-def _draw(labels: Labels, *shares: list[int], rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
-    """Disjoint random indices, `shares[k][c]` of class c in the k-th; the last array holds all that remain."""
-    groups: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(len(shares) + 1)]
-    for label in range(len(shares[0])):
-        shuffled = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.cumsum([share[label] for share in shares])
-        for group, chosen in zip(groups, np.split(shuffled, cuts), strict=True):
-            group.append(chosen)
-    return [np.concatenate(group) for group in groups]

@@ -1,16 +1,16 @@
-"""scikit-learn's 1,797 handwritten digits: embedded there, so nothing is downloaded."""
+"""scikit-learn's 1,797 handwritten digits; its package holds them, so nothing is downloaded."""
 
 from pathlib import Path
 
 import numpy as np
 
-from evonas.data.dataset import ImageSource, Part, PartSizes
+from evonas.data.source import ImageSource, Part, PartSizes
 
 __all__ = ["load_digits"]
 
 
 def load_digits(root: Path) -> ImageSource:
-    """8x8 grey images of 0 to 16, scaled by 16, enlarged to 32x32 (nearest), repeated to three channels."""
+    """8x8 grey images of 0 to 16, scaled to 0..255, enlarged to 32x32 (nearest), repeated to three channels."""
     from sklearn.datasets import load_digits as embedded
 
     images, labels = embedded(return_X_y=True)

@@ -1,4 +1,4 @@
-"""Image files that are read and decoded when a batch needs them, never all at once."""
+"""Image files, read and decoded batch by batch."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from evonas.seeding import derive_seed
 __all__ = ["FileImages", "FilePart", "scoring_transform", "torchvision_module", "training_transform"]
 
 Transform = Callable[[Any], Any]
-"""PIL image -> PIL image of the size that networks see."""
+"""PIL image -> PIL image of the networks' input size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class FileImages:
 
     folder: Path
     names: npt.NDArray[np.bytes_]
-    """(N,) paths below the folder: one array, whose memory worker processes share."""
+    """(N,) paths below the folder, in one array that worker processes share."""
     labels: npt.NDArray[np.int64]
     """(N,)"""
 
@@ -45,7 +45,7 @@ class FileImages:
 
 
 def torchvision_module() -> Any:
-    """torchvision with its data sets and transforms, or a DataError that says why not."""
+    """torchvision with its data sets and transforms; DataError where it cannot be imported."""
     try:
         import torchvision
         import torchvision.datasets
@@ -59,7 +59,7 @@ def torchvision_module() -> Any:
 
 
 def training_transform(size: int) -> Transform:
-    """DARTS's on ImageNet: a random part of the image at `size`, mirrored or not, its colours changed a little."""
+    """Augmentation of DARTS on ImageNet: random resized crop to `size`, random flip, colour jitter."""
     v2 = torchvision_module().transforms.v2
     made: Transform = v2.Compose(
         [
@@ -72,7 +72,7 @@ def training_transform(size: int) -> Transform:
 
 
 def scoring_transform(size: int) -> Transform:
-    """The short side becomes size / 0.875 (256 for 224), and the middle is cut out."""
+    """Resize the short side to size / 0.875 (256 for 224), then crop the centre."""
     v2 = torchvision_module().transforms.v2
     made: Transform = v2.Compose([v2.Resize(round(size / 0.875)), v2.CenterCrop(size)])
     return made
@@ -81,13 +81,13 @@ def scoring_transform(size: int) -> Transform:
 class FilePart:
     """Files as an `ImagePart`: uint8 batches on a device, decoded by worker processes.
 
-    An image's random transforms are drawn from the epoch's seed and its own index alone, so that batches are the same
-    with any number of workers. torch's own generators are untouched.
+    The random transforms of an image depend on the epoch's seed and the image's index alone, so batches are the same
+    for any number of workers. torch's global generators stay as they are.
 
     Args:
         workers: processes that decode; 0: this one. They send batches through shared memory (/dev/shm), about 20 MB
-            for 128 images of 224x224, and hold two each.
-        size: height and width of what networks see.
+            for 128 images of 224x224; each holds two.
+        size: height and width of the networks' input.
     """
 
     def __init__(self, files: FileImages, device: torch.device, workers: int = 0, size: int = 224) -> None:
@@ -116,7 +116,7 @@ class FilePart:
             num_workers=self.workers,
             collate_fn=_collated,
             pin_memory=cuda,
-            generator=torch.Generator().manual_seed(seed),  # else it would draw from torch's own
+            generator=torch.Generator().manual_seed(seed),  # else it draws from torch's global one
         )
         for batch in loader:
             if isinstance(batch, str):
@@ -126,7 +126,7 @@ class FilePart:
 
 
 class _Decoded(TorchDataset[Any]):
-    """Images by index: ((H, W, 3) uint8, label), or one line that says why not, since workers garble errors."""
+    """Images by index: ((H, W, 3) uint8, label), or an error message as a string, since workers garble exceptions."""
 
     def __init__(self, files: FileImages, transform: Transform, seed: int) -> None:
         self.files = files
@@ -140,11 +140,11 @@ class _Decoded(TorchDataset[Any]):
         try:
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all of PIL
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL raises all of these
             return f"expected an image in {path}, which cannot be read ({' '.join(str(error).split())})"
         state = torch.default_generator.get_state()
         try:
-            torch.default_generator.manual_seed(derive_seed(self.seed, index))  # torchvision draws from it
+            torch.default_generator.manual_seed(derive_seed(self.seed, index))  # torchvision's transforms draw from it
             pixels = np.array(self.transform(image))
         finally:
             torch.default_generator.set_state(state)

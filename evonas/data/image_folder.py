@@ -1,6 +1,6 @@
-"""ImageNet, or any folder of class folders of images; its files are streamed, so it is no `Dataset` in memory.
+"""ImageNet, or any folder with one folder of images per class; files are streamed instead of held in memory.
 
-ROOT/train/CLASS/*.JPEG is the train part, of which a few images of each class are held out as the validation part;
+ROOT/train/CLASS/*.JPEG is the train part; a few images of each class are held out as the validation part.
 ROOT/val/CLASS/*.JPEG is the test part, never seen by a search.
 """
 
@@ -13,17 +13,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from evonas.data.batches import Augmentation
-from evonas.data.image_files import FileImages, FilePart, torchvision_module
+from evonas.data.image_files import FileImages, torchvision_module
 from evonas.errors import DataError
 from evonas.seeding import generator
 
-__all__ = ["FolderData", "ImageFolderSet", "load_image_folder"]
+__all__ = ["ImageFolderSet", "load_image_folder"]
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training images, per channel on the [0, 1] scale."""
+"""Moments of ImageNet's training images, per channel on the [0, 1] scale."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +30,10 @@ class ImageFolderSet:
 
     name: str
     classes: tuple[str, ...]
-    """Names of the class folders, sorted: a label is an index of these."""
+    """Names of the class folders, sorted; labels are indices of these."""
     train: FileImages
     validation: FileImages
-    """Held out of train/, as many images of each class."""
+    """Held out of train/, equally many images of each class."""
     test: FileImages
     """All of val/."""
     mean: tuple[float, ...] = MEAN
@@ -51,7 +49,7 @@ class ImageFolderSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name, classes, normalisation, and the files of every part: paths, classes, sizes; no pixels."""
+        """SHA-256 over name, classes, normalisation, and each file's path, class and size; pixels are not read."""
         digest = hashlib.sha256(repr((self.name, self.classes, self.mean, self.deviation)).encode())
         for part in (self.train, self.validation, self.test):
             try:
@@ -72,11 +70,11 @@ class ImageFolderSet:
 def load_image_folder(
     root: Path, seed: int = 0, validation_per_class: int = 10, name: str = "imagenet"
 ) -> ImageFolderSet:
-    """The files below ROOT/train and ROOT/val, in parts that are the same for the same seed.
+    """The files below ROOT/train and ROOT/val; the same seed holds out the same files.
 
     Args:
-        validation_per_class: images of each class that are held out of train/ to rank candidates (10,000 of ImageNet's
-            in all); no more than a quarter of its smallest class. 0: none are.
+        validation_per_class: images of each class held out of train/ to rank candidates (10,000 in all for ImageNet),
+            at most a quarter of the smallest class; 0: no validation part.
     Raises:
         DataError: a folder is missing or empty, or the classes of train/ and val/ differ.
     """
@@ -102,7 +100,7 @@ def load_image_folder(
 
 
 def _scanned(folder: Path) -> tuple[tuple[str, ...], FileImages]:
-    """Classes, and every image below them in a stated order: by class, then by path."""
+    """Class names, and all images in order of class, then path."""
     image_folder = torchvision_module().datasets.ImageFolder
     try:
         found = image_folder(str(folder))
@@ -116,24 +114,6 @@ def _scanned(folder: Path) -> tuple[tuple[str, ...], FileImages]:
     return tuple(found.classes), FileImages(folder, np.array(names), np.array(found.targets, dtype=np.int64))
 
 
-def _only(some: Sequence[str], others: Sequence[str], where: str) -> str:
-    missing = sorted(set(some) - set(others))
-    return f"{len(missing)} only in {where}/, such as {missing[0]!r}" if missing else ""
-
-
-class FolderData:
-    """What training and ranking may see of a folder of images, on a device: `DeviceData` for files.
-
-    Attributes:
-        train, validation: `FilePart`s; the test part is left out.
-        augmentation: nothing but what cutout needs; crops, mirror images and colours come with reading.
-    """
-
-    def __init__(self, dataset: ImageFolderSet, device: torch.device, workers: int = 0, size: int = 224) -> None:
-        self.device = device
-        self.name = dataset.name
-        self.n_classes = dataset.n_classes
-        self.normalization = dataset.normalization
-        self.augmentation = Augmentation(padding=0, mean=dataset.mean)
-        self.train = FilePart(dataset.train, device, workers, size)
-        self.validation = FilePart(dataset.validation, device, workers, size)
+def _only(classes: Sequence[str], other_classes: Sequence[str], where: str) -> str:
+    extra = sorted(set(classes) - set(other_classes))
+    return f"{len(extra)} only in {where}/, such as {extra[0]!r}" if extra else ""

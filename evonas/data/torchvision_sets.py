@@ -1,35 +1,60 @@
-"""The data sets that torchvision downloads and checks. Nothing else in the engine imports torchvision."""
+"""The data sets that torchvision downloads and checks. Nothing else in the engine reads them from torchvision."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evonas.data.dataset import ImageSource, Part, PartSizes
+from evonas.data.source import DataSetEntry, ImageSource, Part, PartSizes
 from evonas.errors import DataError
 
 __all__ = ["TORCHVISION_SETS"]
 
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each channel on the [0, 1] scale."""
 
-def _load(name: str, class_name: str, root: Path, splits: tuple[dict[str, Any], dict[str, Any]]) -> tuple[Part, Part]:
-    """Both splits of a torchvision data set, downloaded when missing; torchvision checks its files' MD5."""
+
+def _entry(
+    name: str,
+    class_name: str,
+    files: tuple[str, ...],
+    *,
+    flip: bool,
+    split_argument: tuple[str, Any, Any] = ("train", True, False),
+    moments: Moments | None = None,
+) -> DataSetEntry:
+    """The table entry of a class of torchvision.datasets.
+
+    Args:
+        split_argument: keyword of the class, its value for the training images and its value for the test images.
+        moments: None: measured on the train part.
+    """
+    return DataSetEntry(partial(_load, name, class_name, flip, split_argument, moments), files)
+
+
+def _load(
+    name: str, class_name: str, flip: bool, split_argument: tuple[str, Any, Any], moments: Moments | None, root: Path
+) -> ImageSource:
+    """Both splits, downloaded where they are missing; torchvision checks the MD5 of its files."""
     try:
         from torchvision import datasets
     except Exception as error:  # an operator that its binary lacks shows as RuntimeError
         raise DataError(
             f"{name} needs torchvision, which failed to import ({error}); install a torchvision built for your torch"
         ) from error
+    keyword, *values = split_argument
+    read = partial(getattr(datasets, class_name), root=str(root), download=True)
     try:
-        train, test = (_part(getattr(datasets, class_name)(root=str(root), download=True, **s)) for s in splits)
-    except Exception as error:  # torchvision lets errors of sockets, archives and files through as they come
+        train, test = (_part(read(**{keyword: value})) for value in values)
+    except Exception as error:  # torchvision passes on errors of sockets, archives and files as they come
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} is not whole below {root} and could not be downloaded ({reason}); put torchvision's files there, "
             "name another folder with --data-root, or use --data digits"
         ) from error
-    return train, test
+    mean, deviation = moments or (None, None)
+    return ImageSource(name, train, test, PartSizes(5000, 2500), flip=flip, mean=mean, deviation=deviation)
 
 
 def _part(loaded: Any) -> Part:
@@ -43,28 +68,27 @@ def _part(loaded: Any) -> Part:
     return Part(np.ascontiguousarray(images), labels)
 
 
-_BY_TRAIN: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
-_BY_SPLIT: tuple[dict[str, Any], dict[str, Any]] = ({"split": "train"}, {"split": "test"})
+def _in(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
 
 
-def _cifar10(root: Path) -> ImageSource:
-    mean, deviation = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
-    train, test = _load("cifar10", "CIFAR10", root, _BY_TRAIN)
-    return ImageSource("cifar10", train, test, PartSizes(5000, 2500), flip=True, mean=mean, deviation=deviation)
+_IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+_CIFAR10_MOMENTS = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 
-
-def _other(
-    name: str, class_name: str, flip: bool, splits: tuple[dict[str, Any], dict[str, Any]], root: Path
-) -> ImageSource:
-    train, test = _load(name, class_name, root, splits)
-    return ImageSource(name, train, test, PartSizes(5000, 2500), flip=flip)
-
-
-TORCHVISION_SETS: dict[str, Callable[[Path], ImageSource]] = {
-    "cifar10": _cifar10,
-    "cifar100": partial(_other, "cifar100", "CIFAR100", True, _BY_TRAIN),
-    "fashion_mnist": partial(_other, "fashion_mnist", "FashionMNIST", True, _BY_TRAIN),
-    "mnist": partial(_other, "mnist", "MNIST", False, _BY_TRAIN),
-    "svhn": partial(_other, "svhn", "SVHN", False, _BY_SPLIT),
+TORCHVISION_SETS = {
+    "svhn": _entry(
+        "svhn",
+        "SVHN",
+        ("train_32x32.mat", "test_32x32.mat"),
+        flip=False,
+        split_argument=("split", "train", "test"),
+    ),
+    "fashion_mnist": _entry("fashion_mnist", "FashionMNIST", _in("FashionMNIST/raw", *_IDX), flip=True),
+    "cifar10": _entry(
+        "cifar10", "CIFAR10", _in("cifar-10-batches-py", *_CIFAR10_BATCHES), flip=True, moments=_CIFAR10_MOMENTS
+    ),
+    "cifar100": _entry("cifar100", "CIFAR100", _in("cifar-100-python", "train", "test", "meta"), flip=True),
+    "mnist": _entry("mnist", "MNIST", _in("MNIST/raw", *_IDX), flip=False),
 }
-"""Name -> loader of (root)."""
+"""Name -> entry, in the order in which `--ood-data auto` looks for them."""

@@ -25,8 +25,7 @@ from evonas.adversarial_sets.targets import build_target, correct
 from evonas.adversarial_sets.work import Work
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
-from evonas.data import Dataset, DeviceData, DevicePart, load_data
-from evonas.data.dataset import Part
+from evonas.data import Dataset, DeviceData, DevicePart, Part, load_data
 from evonas.errors import DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
 
 TINY = SetSettings(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evonas.data import Dataset, Part, load_data
-from evonas.data.dataset import ImageSource, PartSizes, split
+from evonas.data import Dataset, ImageSource, Part, PartSizes, load_data
+from evonas.data.dataset import split
 from evonas.errors import DataError
 
 PARTS = ("train", "validation", "adversarial", "test")

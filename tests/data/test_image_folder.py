@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evonas.data import Augmentation, FilePart, FolderData, batches, load_image_folder, training_batches
+from evonas.data import Augmentation, FilePart, batches, load_image_folder, training_batches
 from evonas.data.image_files import FileImages, scoring_transform, training_transform
 from evonas.errors import DataError
 from evonas.networks.blocks import seeded
@@ -196,12 +196,11 @@ def test_every_epoch_and_every_image_is_drawn_anew(tmp_path: Path) -> None:
 
 
 def test_cutout_comes_after_reading(original: Path) -> None:
-    data = FolderData(load_image_folder(original), CPU, size=16)
-    assert data.augmentation == Augmentation(padding=0, mean=data.normalization[0])
-    mean = torch.tensor(data.normalization[0]).view(3, 1, 1)
-    ((whole, _),) = training_batches(data.train, 30, data.augmentation, drawn(2))
-    cut_out = Augmentation(padding=0, cutout=6, mean=data.normalization[0])
-    ((cut, _),) = training_batches(data.train, 30, cut_out, drawn(2))
+    data = load_image_folder(original)
+    train_part = FilePart(data.train, CPU, size=16)
+    mean = torch.tensor(data.mean).view(3, 1, 1)
+    ((whole, _),) = training_batches(train_part, 30, Augmentation(padding=0), drawn(2))
+    ((cut, _),) = training_batches(train_part, 30, Augmentation(padding=0, cutout=6, mean=data.mean), drawn(2))
     hole = (cut == mean).all(dim=1, keepdim=True)
     assert hole.flatten(1).any(dim=1).all()
     assert torch.equal(torch.where(hole, mean, whole), cut)
@@ -312,8 +311,9 @@ def test_a_network_for_imagenet_trains_an_epoch_on_eight_images(tmp_path: Path) 
             write(tmp_path / "train" / name / f"{number}.JPEG", number, (250, 300))
         for number in range(2):
             write(tmp_path / "val" / name / f"{number}.JPEG", 10 + number, (250, 300))
-    data = FolderData(load_image_folder(tmp_path, validation_per_class=1), CPU)
-    assert (len(data.train), len(data.validation)) == (8, 2)
+    data = load_image_folder(tmp_path, validation_per_class=1)
+    train_part, validation_part = FilePart(data.train, CPU), FilePart(data.validation, CPU)
+    assert (len(train_part), len(validation_part)) == (8, 2)
 
     def trained() -> dict[str, Tensor]:
         network = seeded(
@@ -330,9 +330,9 @@ def test_a_network_for_imagenet_trains_an_epoch_on_eight_images(tmp_path: Path) 
         )
         before = {name: value.clone() for name, value in network.named_parameters()}
         config = replace(IMAGENET_CELLS.training, epochs=1, batch_size=4, precision="fp32")
-        train(network, data.train, data.augmentation, config, IMAGENET_CELLS.recipe, drawn(1))
+        train(network, train_part, Augmentation(padding=0), config, IMAGENET_CELLS.recipe, drawn(1))
         assert all(not torch.equal(value, before[name]) for name, value in network.named_parameters())
-        error = error_under(network, batches(data.validation, 2), None, drawn(), lambda done: None)
+        error = error_under(network, batches(validation_part, 2), None, drawn(), lambda done: None)
         assert error in (0.0, 0.5, 1.0)
         return network.state_dict()
 

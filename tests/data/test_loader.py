@@ -70,8 +70,9 @@ def test_auto_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_auto_takes_cifar10_where_its_files_are(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
-        (folder / name).touch()
+    for file in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        assert resolve_data("auto", tmp_path)[0] == "digits"  # until the last one is there
+        (folder / file).touch()
     name, because = resolve_data("auto", tmp_path)
     assert name == "cifar10"
     assert str(tmp_path) in because

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evonas.cli import main
+from evonas.data import DATA_SETS
 from evonas.errors import ExecutionError
 from evonas.runs import doctor
 from evonas.runs.doctor import Examination, Finding, examine, run_doctor
@@ -33,7 +34,9 @@ def test_every_executor_gives_the_same_values(ray_here: Any, tmp_path: Path) -> 
 
 
 def test_command_prints_a_line_each_and_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cifar-10-batches-py").mkdir()
+    for file in DATA_SETS["cifar10"].files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
     (tmp_path / "own.npz").touch()
     words = ["--executors", "local", "--out", str(tmp_path / "runs"), "--data-root", str(tmp_path)]
     assert main(["doctor", *words]) == 0
