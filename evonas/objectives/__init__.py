@@ -1,4 +1,4 @@
-"""What a search minimises or maximises, one file each. A new one is a file and a line in `OBJECTIVES`."""
+"""Objectives of a search, one file each. Add one with a file and a line in `OBJECTIVES`."""
 
 from collections.abc import Callable
 
@@ -44,5 +44,4 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     PGDError.name: PGDError,
     Params.name: Params,
 }
-"""Name -> class; its defaults are the ones a command line uses. AdversarialSetError takes a set, OodAupr
-images of another data set."""
+"""Name -> class. AdversarialSetError takes a set, OodAupr images of another data set; all else has defaults."""

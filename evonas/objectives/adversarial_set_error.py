@@ -1,4 +1,4 @@
-"""Share of a precomputed adversarial set that a candidate gets wrong."""
+"""Error of a candidate on a precomputed adversarial set."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +20,8 @@ class AdversarialSetError:
     """Error on a precomputed L0 / L-inf set, a fraction in [0, 1] to be minimised (RoCo-NAS, III-D: err_adv).
 
     Every image counts once. The set was made against other networks: this is transferred, not white-box, robustness.
-    One forward pass of the set per candidate, in float32. Beside it the same over the L0 and the L-inf images alone,
-    where the set has any.
+    Further columns give the error on the L0 and on the L-inf images alone, where the set has any. One forward pass of
+    the set per candidate, in float32.
     """
 
     name: ClassVar[str] = "adversarial_set_error"
@@ -52,7 +52,7 @@ class AdversarialSetError:
         )
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        part = _on(self.adversarial_set, candidate.device)
+        part = _on_device(self.adversarial_set, candidate.device)
         each = wrong_under(candidate.network, batches(part, self.batch_size)).numpy()  # (N,)
         values = {self.name: float(each.mean())}
         for attack in self._parts():
@@ -60,12 +60,12 @@ class AdversarialSetError:
         return values
 
     def _parts(self) -> dict[str, int]:
-        """L0 and Linf, as far as the set has images of them -> how many."""
+        """Attack -> number of its images, for the attacks of which the set has any."""
         sizes = {part: int(self.adversarial_set.mask(part).sum()) for part in ATTACK_NAMES}
         return {part: size for part, size in sizes.items() if size}
 
 
 @lru_cache(maxsize=4)
-def _on(the_set: AdversarialSet, device: torch.device) -> DevicePart:
-    """The set's images on a device, moved once per process."""
-    return DevicePart(Part(the_set.images, the_set.labels), device)
+def _on_device(adversarial_set: AdversarialSet, device: torch.device) -> DevicePart:
+    """Images and labels of a set on a device, moved once per process."""
+    return DevicePart(Part(adversarial_set.images, adversarial_set.labels), device)

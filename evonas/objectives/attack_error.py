@@ -1,4 +1,4 @@
-"""Share of validation images that a candidate gets wrong under an attack that knows it."""
+"""Error of a candidate on validation images under a white-box attack."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,15 +18,15 @@ __all__ = ["AttackError", "FGSMError", "PGDError", "described", "described_radiu
 
 @dataclass(frozen=True, kw_only=True)
 class AttackError:
-    """What the objectives of single attacks share: a fraction in [0, 1] to be minimised, white-box, scored in float32.
+    """Error on validation images under one white-box attack, a fraction in [0, 1] to be minimised; scored in float32.
 
-    The attacked images are those of the validation part. What the network gets wrong without an attack counts as wrong.
+    An image that is misclassified without the attack counts as wrong.
     """
 
     name: ClassVar[str]
     attack: Attack
     images: int | None = None
-    """Attack the first so many validation images; None: all."""
+    """Number of validation images to attack, the first ones; None: all."""
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -41,20 +41,20 @@ class AttackError:
         return {self.name: error_under(candidate.network, self._batches(candidate), self.attack, candidate.generator)}
 
     def _batches(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor]]:
-        left = len(candidate.data.validation) if self.images is None else self.images
+        remaining = len(candidate.data.validation) if self.images is None else self.images
         for images, labels in batches(candidate.data.validation, self.batch_size):
-            if left > 0:
-                yield images[:left], labels[:left]
-            left -= len(labels)
+            if remaining > 0:
+                yield images[:remaining], labels[:remaining]
+            remaining -= len(labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGDError(AttackError):
     """Error under PGD, by default of 10 steps in the L-inf ball of 8/255 (TAM-NAS).
 
-    With the attack's `stop_when_fooled`, here the default, an image counts as wrong where any iterate is, the clean
-    one included (worst over iterates, as AutoAttack counts); without it the last iterate counts, as in TRADES and the
-    papers. The first is never smaller for the same steps, and takes less time.
+    With `stop_when_fooled` of the attack (the default here) an image counts as wrong if any iterate is, the clean image
+    included (worst over iterates, as in AutoAttack); without it only the last iterate counts, as in TRADES and the
+    papers. The former is never smaller for the same steps, and takes less time.
     """
 
     name: ClassVar[str] = "pgd_error"
@@ -78,6 +78,6 @@ def described(attack: Attack) -> str:
 
 
 def described_radius(radius: float) -> str:
-    """Of the [0, 1] pixel scale: 8/255 where that is what it is, else the number."""
+    """A radius on the [0, 1] pixel scale as text: `8/255` for a whole multiple of 1/255, else the number."""
     share = Fraction(radius * 255).limit_denominator(100) if radius < 1e6 else Fraction(0)
     return f"{share}/255" if share.denominator == 1 and abs(share / 255 - radius) < 1e-9 else f"{radius:g}"

@@ -1,4 +1,4 @@
-"""How far a candidate's answers are proven to stay right: radius, and accuracy at a radius."""
+"""Certified robustness of a candidate: mean radius, and accuracy within a radius."""
 
 import math
 from collections.abc import Iterator
@@ -26,35 +26,35 @@ CHOICES = {
     "intermediate": ("interval", "linear"),
 }
 CLIP = (0.0, 1.0)
-"""Perturbed pixels stay in it."""
+"""Range of perturbed pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """What the certified objectives share: images, ball and bounds.
+    """Images, ball and bounds of the certified objectives.
 
-    Proven for the first validation images, perturbed within [0, 1]; no attack of this norm can do better. A network
-    with an operation that has no bounds fails. The bounds are computed in float32 and do not allow for its rounding.
+    Proven for the first validation images, perturbed within [0, 1]; no attack of this norm can do better. Networks with
+    an operation that has no bounds fail. Bounds are computed in float32 and ignore its rounding.
     """
 
     name: ClassVar[str]
     norm: Norm = "linf"
     images: int = 16
-    """Certify the first so many validation images, or all where there are fewer."""
+    """Number of validation images to certify, the first ones; all if there are fewer."""
     relaxation: RelaxationName = "adaptive"
-    """Of a ReLU's lower side: adaptive (slope 0 or 1), or same_slope, that of its upper side."""
+    """Lower line of a ReLU: adaptive (slope 0 or 1), or same_slope (that of the upper line)."""
     intermediate: Intermediate = "interval"
     """Bounds before each ReLU: interval (one backward pass, fast), or linear (one for every layer, tight)."""
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        for setting, known in CHOICES.items():
-            choose(dict.fromkeys(known), getattr(self, setting), setting)
+        for setting, options in CHOICES.items():
+            choose(dict.fromkeys(options), getattr(self, setting), setting)
         if self.batch_size < 1 or self.images < 1:
             raise ConfigurationError(f"expected batch_size and images >= 1, got {self.batch_size} and {self.images}")
 
     def _column(self, about: str, **metadata: Any) -> Column:
-        how = {
+        definition = {
             "threat": "certified",
             "norm": self.norm,
             "images": self.images,
@@ -64,29 +64,38 @@ class Certified:
             **metadata,
             "maximize": True,
         }
-        return Column(self.name, reference=0.0, maximize=True, about=about, metadata=how)
+        return Column(self.name, reference=0.0, maximize=True, about=about, metadata=definition)
 
-    def _right(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """(images, labels, of): those that the network answers right without a perturbation, of so many; in batches."""
+    @property
+    def _bounds(self) -> dict[str, Any]:
+        return {
+            "norm": self.norm,
+            "relaxation": self.relaxation,
+            "intermediate": self.intermediate,
+            "clip": CLIP,
+        }
+
+    def _correct(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Batch by batch the correctly classified images, their labels, and the size of the batch."""
         for images, labels in batches(first_images(candidate.data.validation, self.images), self.batch_size):
             logits = candidate.network(images.clone())  # (B, K)
             if not bool(logits.isfinite().all()):
                 raise DivergedError("training diverged: the network's logits are not finite")
-            right = logits.argmax(dim=1) == labels
-            yield images[right], labels[right], len(labels)
+            correct = logits.argmax(dim=1) == labels
+            yield images[correct], labels[correct], len(labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifiedRadius(Certified):
-    """Mean over images of the radius within which the answer is proven to stay right, to be maximised.
+    """Mean over images of the radius within which the prediction is proven to stay correct, to be maximised.
 
-    In units of the [0, 1] pixel scale; 0 for an image that is misclassified, or for which no radius was proven. By
-    bisection in the logarithm of the radius, of `steps` steps from `start`: by default down to 4e-8, which is about
-    what float32 resolves of a pixel.
+    In units of the [0, 1] pixel scale; 0 for an image that is misclassified, or for which no radius is proven. Found by
+    bisection in the logarithm of the radius, `steps` steps from `start`: by default down to 4e-8, about the resolution
+    of a pixel in float32.
 
-    Interval bounds widen by a factor at every layer, so deep networks that were not trained for them have 0, and what
-    a search finds beside an error is shallow. `linear` proves far more and takes minutes; `jacobian_norm` is the
-    measure of deep networks that takes a second.
+    Interval bounds widen by a factor at every layer, so deep networks that were not trained for them have radius 0, and
+    a search for this radius and an error finds shallow networks. `linear` proves far more and takes minutes;
+    `jacobian_norm` measures deep networks in a second.
     """
 
     name: ClassVar[str] = "certified_radius"
@@ -105,19 +114,11 @@ class CertifiedRadius(Certified):
     @torch.no_grad()
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         total, count = 0.0, 0
-        for images, labels, of in self._right(candidate):
-            count += of
+        for images, labels, batch_size in self._correct(candidate):
+            count += batch_size
             if len(labels):
                 radii = certified_radius(
-                    candidate.network,
-                    images,
-                    labels,
-                    norm=self.norm,
-                    relaxation=self.relaxation,
-                    intermediate=self.intermediate,
-                    clip=CLIP,
-                    start=self.start,
-                    steps=self.steps,
+                    candidate.network, images, labels, start=self.start, steps=self.steps, **self._bounds
                 )
                 total += radii.double().sum().item()
         return {self.name: total / count}
@@ -125,7 +126,7 @@ class CertifiedRadius(Certified):
 
 @dataclass(frozen=True, kw_only=True)
 class CertifiedAccuracy(Certified):
-    """Share of images whose answer is right and proven to stay so within `epsilon`, in [0, 1], to be maximised."""
+    """Share of images whose prediction is correct, provably so within `epsilon`; in [0, 1], to be maximised."""
 
     name: ClassVar[str] = "certified_accuracy"
     epsilon: float = 1 / 255
@@ -143,18 +144,9 @@ class CertifiedAccuracy(Certified):
     @torch.no_grad()
     def __call__(self, candidate: Candidate) -> dict[str, float]:
         proven, count = 0.0, 0
-        for images, labels, of in self._right(candidate):
-            count += of
+        for images, labels, batch_size in self._correct(candidate):
+            count += batch_size
             if len(labels):
-                share = certified_accuracy(
-                    candidate.network,
-                    images,
-                    labels,
-                    self.epsilon,
-                    norm=self.norm,
-                    relaxation=self.relaxation,
-                    intermediate=self.intermediate,
-                    clip=CLIP,
-                )
+                share = certified_accuracy(candidate.network, images, labels, self.epsilon, **self._bounds)
                 proven += share * len(labels)
         return {self.name: proven / count}

@@ -1,4 +1,4 @@
-"""Share of validation images that a candidate gets wrong."""
+"""Error of a candidate on the validation part."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ __all__ = ["CleanError"]
 class CleanError:
     """Error on the validation part, a fraction in [0, 1] to be minimised (RoCo-NAS, III-D: err_natural).
 
-    Always scored in float32, whatever the network was trained in.
+    Scored in float32, whatever precision the network was trained in.
     """
 
     name: ClassVar[str] = "clean_error"

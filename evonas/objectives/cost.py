@@ -1,4 +1,4 @@
-"""What a candidate costs, by its space's lookup."""
+"""Parameters, MACs and FLOPs of a candidate, from the cost tables of its space."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -37,19 +37,19 @@ class Params:
 
 @dataclass(frozen=True, kw_only=True)
 class Flops:
-    """FLOPs as NSGA-Net's own counter has them, to be minimised: MACs, normalisation, activations and pooling.
+    """FLOPs as counted by NSGA-Net's code, to be minimised: MACs, normalisation, activations and pooling.
 
-    Only spaces that know this counter have it (`phase`).
+    For spaces with that counter only (`phase`).
     """
 
     name: ClassVar[str] = "flops"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
-        counting: Any = space
+        counted: Any = space
         if not hasattr(space, "flops"):
             raise ConfigurationError(f"expected a space with NSGA-Net's FLOPs, got {space.name!r}; use macs")
-        return (Column(self.name, reference=float(counting.flops(counting.designs()["dense"], n_classes))),)
+        return (Column(self.name, reference=float(counted.flops(counted.designs()["dense"], n_classes))),)
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        counting: Any = candidate.space
-        return {self.name: counting.flops(candidate.genome, candidate.data.n_classes)}
+        space: Any = candidate.space
+        return {self.name: space.flops(candidate.genome, candidate.data.n_classes)}

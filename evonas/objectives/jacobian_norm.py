@@ -1,4 +1,4 @@
-"""How fast a candidate's logits change with the image, to first order."""
+"""First-order sensitivity of a candidate's logits to the image."""
 
 import math
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from evonas.objectives.scoring import first_images
 __all__ = ["JacobianNorm"]
 
 WORST = 2550.0
-"""Logits that move by 10 where all pixels move by one grey level of 255: more than classes are apart."""
+"""Hypervolume reference: the mean logit moves by 10, more than classes are apart, if all pixels move by 1/255."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JacobianNorm:
     """Mean over validation images of (1/K) sum_k ||J_k||_q, to be minimised (DSRNA, Eq. 15 without its -delta).
 
-    In logits per unit of the [0, 1] pixel scale: times epsilon it bounds, to first order, how far the mean logit moves
-    in the ball of epsilon. It depends on the logits' scale, so a network that is never sure has little of it: search
-    it beside an error. In float32, one backward pass per class.
+    In logits per unit of the [0, 1] pixel scale: times epsilon it bounds, to first order, the change of the mean logit
+    within radius epsilon. It scales with the logits, so an unconfident network scores low: search for it together with
+    an error. Computed in float32, one backward pass per class.
 
-    There is no largest value, so the hypervolume counts networks below 2,550: above it, with q = 1, one grey level at
-    all pixels moves the mean logit by 10. Norms with a larger q are smaller, so that reference serves them, too.
+    The norm has no largest value; the hypervolume counts networks below 2,550, where with q = 1 one grey level at all
+    pixels moves the mean logit by 10. Norms with a larger q are smaller, so the same reference serves them.
     """
 
     name: ClassVar[str] = "jacobian_norm"
     q: float = 1.0
-    """Of the norm of a row: 1 for the l-inf ball, 2 for the l2 ball; finite."""
+    """Norm of a row: 1 for the l-inf ball, 2 for the l2 ball; finite."""
     images: int = 64
-    """Measure on the first so many validation images, or all where there are fewer."""
+    """Number of validation images to measure on, the first ones; all if there are fewer."""
     batch_size: int = 64
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What every objective is, and what it is given."""
+"""The interface of objectives, and the candidates they score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ __all__ = ["Candidate", "Column", "CostedSpace", "Objective"]
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network with its weights, and all that an objective may look at."""
+    """A network with its weights, and everything an objective may use."""
 
     network: nn.Module
     """In eval mode, on `data.device`; from images in [0, 1] to logits."""
@@ -24,7 +24,7 @@ class Candidate:
     data: DeviceData
     cost: Cost
     generator: torch.Generator
-    """For objectives that draw; on `data.device`, seeded for this candidate."""
+    """Randomness of an objective; on `data.device`, seeded for this candidate."""
 
     @property
     def device(self) -> torch.device:
@@ -32,7 +32,7 @@ class Candidate:
 
 
 class CostedSpace(Protocol):
-    """What objectives ask of a search space."""
+    """A search space as objectives see it."""
 
     @property
     def name(self) -> str: ...
@@ -48,19 +48,22 @@ class Column:
     """Coordinate of the hypervolume's reference point: the worst value that counts."""
     maximize: bool = False
     about: str = ""
-    """A few words on what was measured, for a picture's axis: `white-box: PGD, linf 8/255, 10 steps`."""
+    """Short description for the axis of a plot: `white-box: PGD, linf 8/255, 10 steps`."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Plain values that say exactly what was measured, such as an attack's numbers; kept in config.json."""
+    """Exact definition of the measurement in plain values, such as the settings of an attack; kept in config.json."""
 
 
 class Objective(Protocol):
-    """`objective(candidate) -> {column: value}`, in natural values. A frozen value: it travels to workers."""
+    """`objective(candidate) -> {column: value}`, in natural values. A frozen dataclass: it travels to workers.
+
+    Its fields are part of a run's identity (`evonas.parts.part_identity`); a method `identity()` may replace them.
+    """
 
     name: ClassVar[str]
-    """Its name in `OBJECTIVES` and of its first column."""
+    """Key in `OBJECTIVES`, and name of the first column."""
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
-        """What it returns; the first column is the one that a search of this name minimises or maximises."""
+        """Columns of the result; a search for this objective minimises or maximises the first one."""
         ...
 
     def __call__(self, candidate: Candidate) -> Mapping[str, float]: ...

@@ -1,4 +1,4 @@
-"""How well a candidate's confidence tells images of another data set from its own."""
+"""Detection of out-of-distribution (OoD) images by the confidence of a candidate."""
 
 import hashlib
 from collections.abc import Iterable
@@ -24,14 +24,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class OodImages:
-    """Out-of-distribution images: those of a data set whose classes the candidate does not know.
-
-    images: (N, 3, H, W) uint8. Compares by fingerprint.
-    """
+    """Images of a data set whose classes the candidate is not trained on. Compares by fingerprint."""
 
     name: str
-    """The data set's."""
+    """Name of the data set."""
     images: Images
+    """(N, 3, H, W) uint8."""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -45,7 +43,7 @@ class OodImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the name and these images, 32 hexadecimal digits."""
+        """SHA-256 of name and images, 32 hexadecimal digits."""
         digest = hashlib.sha256(repr((self.name, self.images.shape)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()[:32]
@@ -62,17 +60,17 @@ class OodAupr:
     """Average precision of telling OoD images from validation images, in [0, 1], to be maximised (E2RNAS, AUPR).
 
     OoD images are the positive class and the score is minus the largest softmax probability, in float32; equal scores
-    are one threshold. Guessing gives the share of OoD images, by default 1/6. The same images for every candidate.
+    share a threshold. Guessing gives the share of OoD images, by default 1/6. All candidates see the same images.
     """
 
     name: ClassVar[str] = "ood_aupr"
     ood: OodImages
     ratio: tuple[int, int] = (1, 5)
-    """OoD images to validation images. Where there are too few of either, there are fewer of both."""
+    """OoD images to validation images; both numbers shrink if either kind runs short."""
     images: int | None = None
-    """Use at most so many validation images; None: all."""
+    """Largest number of validation images; None: all."""
     seed: int = 0
-    """Of the choice, where there are more images than the ratio takes."""
+    """Seed of the choice among more images than the ratio takes."""
     batch_size: int = 500
 
     def __post_init__(self) -> None:
@@ -84,9 +82,9 @@ class OodAupr:
 
     @classmethod
     def of(cls, ood: Dataset, data: Dataset, ratio: tuple[int, int] = (1, 5), seed: int = 0) -> "OodAupr":
-        """Over the validation parts of two data sets: none of these images was trained on.
+        """Objective over the validation parts of two data sets, on which no candidate is trained.
 
-        It holds no more OoD images than it uses, and its column says how many of both these are.
+        It holds only the OoD images that it uses, and its column states the numbers of both kinds.
 
         Raises:
             DataError: too few images, images of another size, or the same data set.
@@ -95,26 +93,29 @@ class OodAupr:
             raise DataError(f"expected OoD images of another data set than {data.name}, got its own")
         _check_shape(ood.validation.images.shape[1:], data.validation.images.shape[1:])
         whole = cls(OodImages(ood.name, ood.validation.images), ratio, len(data.validation), seed)
-        taken, _ = whole.counts(len(data.validation))
-        chosen = ood.validation.images[_chosen(len(ood.validation), taken, seed, "ood")]
+        n_ood, _ = whole.counts(len(data.validation))
+        chosen = ood.validation.images[_chosen(len(ood.validation), n_ood, seed, "ood")]
         return cls(OodImages(ood.name, np.ascontiguousarray(chosen)), ratio, len(data.validation), seed)
 
     def counts(self, validation: int) -> tuple[int, int]:
-        """OoD and validation images that are used of so many validation images. DataError where there are too few."""
-        share, of = self.ratio
-        usable = validation if self.images is None else min(validation, self.images)
-        units = min(len(self.ood) // share, usable // of)
+        """Numbers of OoD and of validation images in use, of `validation` available ones.
+
+        Raises:
+            DataError: too few of either kind.
+        """
+        ood_share, own_share = self.ratio
+        available = validation if self.images is None else min(validation, self.images)
+        units = min(len(self.ood) // ood_share, available // own_share)
         if units < 1:
             raise DataError(
-                f"expected at least {share} OoD and {of} validation images for ood_aupr, "
-                f"got {len(self.ood)} of {self.ood.name} and {usable}"
+                f"expected at least {ood_share} OoD and {own_share} validation images for ood_aupr, "
+                f"got {len(self.ood)} of {self.ood.name} and {available}"
             )
-        return units * share, units * of
+        return units * ood_share, units * own_share
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         ood, images = (None, None) if self.images is None else self.counts(self.images)
-        share, of = self.ratio
-        amount = f"{share}:{of}" if images is None else f"{ood}:{images}"
+        amount = "{}:{}".format(*self.ratio) if images is None else f"{ood}:{images}"
         return (
             Column(
                 self.name,
@@ -135,22 +136,22 @@ class OodAupr:
         )
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        own, other = candidate.data.validation, _on(self.ood, candidate.device)
-        _check_shape(tuple(other.images.shape[1:]), tuple(own.images.shape[1:]))
+        own, ood = candidate.data.validation, _on_device(self.ood, candidate.device)
+        _check_shape(tuple(ood.images.shape[1:]), tuple(own.images.shape[1:]))
         n_ood, n_own = self.counts(len(own))
         parts = [
             _taken(own, _chosen(len(own), n_own, self.seed, "own")),
-            _taken(other, _chosen(len(other), n_ood, self.seed, "ood")),
+            _taken(ood, _chosen(len(ood), n_ood, self.seed, "ood")),
         ]
-        inside, outside = (_scores(candidate.network, batches(part, self.batch_size)) for part in parts)
-        return {self.name: average_precision(outside, inside)}
+        negative, positive = (_scores(candidate.network, batches(part, self.batch_size)) for part in parts)
+        return {self.name: average_precision(positive, negative)}
 
 
 def average_precision(positive: Tensor, negative: Tensor) -> float:
-    """Sum over thresholds of (recall gained) * precision; equal scores are one threshold, nothing is interpolated.
+    """Sum over thresholds of recall gain times precision; equal scores share a threshold, without interpolation.
 
     Args:
-        positive, negative: (n,) and (m,) scores, the larger the more positive; finite.
+        positive, negative: (n,) and (m,) finite scores; a larger one is more positive.
     """
     from sklearn.metrics import average_precision_score
 
@@ -171,7 +172,7 @@ def _scores(network: nn.Module, part: Iterable[tuple[Tensor, Tensor]]) -> Tensor
 
 
 def _chosen(available: int, wanted: int, seed: int, purpose: str) -> Indices:
-    """(wanted,) ascending indices, always the same."""
+    """(wanted,) ascending indices; a function of the arguments."""
     drawn: Indices = np.sort(generator("ood_aupr", purpose, seed).permutation(available)[:wanted])
     return drawn
 
@@ -189,6 +190,6 @@ def _check_shape(ood: tuple[int, ...], own: tuple[int, ...]) -> None:
 
 
 @lru_cache(maxsize=4)
-def _on(ood: OodImages, device: torch.device) -> DevicePart:
-    """The images on a device, moved once per process."""
+def _on_device(ood: OodImages, device: torch.device) -> DevicePart:
+    """Images on a device, moved once per process."""
     return DevicePart(Part(ood.images, np.zeros(len(ood), dtype=np.int64)), device)

@@ -1,4 +1,4 @@
-"""The one way in which errors are counted: in float32, on images as they are or attacked."""
+"""Counting of errors: in float32, on clean or on attacked images."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,7 +12,7 @@ from evonas.errors import DivergedError
 __all__ = ["error_under", "first_images", "wrong_under"]
 
 OnBatch = Callable[[int], None]
-"""(images done), after every batch."""
+"""Called after every batch with the number of finished images."""
 
 
 def wrong_under(
@@ -22,12 +22,12 @@ def wrong_under(
     generator: torch.Generator | None = None,
     on_batch: OnBatch | None = None,
 ) -> Tensor:
-    """(N,) bool on the CPU: which images a network gets wrong, under `attack` or as they are.
+    """(N,) bool on the CPU: True where a network misclassifies an image, under `attack` if there is one.
 
     Args:
         network: in eval mode on the device of the images.
         part: batches of (B, C, H, W) images in [0, 1] and (B,) labels.
-        generator: on the same device, for attacks that draw.
+        generator: on the same device, for attacks that are random.
     Raises:
         DivergedError: logits that are not finite.
     """
@@ -53,10 +53,10 @@ def error_under(
     generator: torch.Generator | None = None,
     on_batch: OnBatch | None = None,
 ) -> float:
-    """Share of the images that a network gets wrong, in [0, 1]; see `wrong_under`."""
+    """Share of misclassified images, in [0, 1]; see `wrong_under`."""
     return wrong_under(network, part, attack, generator, on_batch).double().mean().item()
 
 
 def first_images(part: DevicePart, n: int) -> DevicePart:
-    """The first n images of a part, or all where there are fewer; not copied."""
+    """The first n images of a part, or all if there are fewer; not copied."""
     return DevicePart.of(part.images[:n], part.labels[:n])
