@@ -1,4 +1,4 @@
-"""A network while training attacks it: its statistics stand still, and its weights ask for nothing."""
+"""A network while training attacks it: fixed statistics, and no gradients of weights."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ __all__ = ["attacking"]
 
 @contextlib.contextmanager
 def attacking(network: nn.Module) -> Iterator[nn.Module]:
-    """Within, the network is in eval mode without gradients of weights; afterwards modes and flags are as before.
+    """A context in which the network is in eval mode without gradients of weights; restores modes and flags.
 
-    Batch normalisations whose statistics stand still are one multiply-add, the same up to rounding: their backward
-    pass is the greatest part of an attack step on small channels. Those that get another dtype than their own, as
-    under autocast, are left to torch.
+    Batch normalisation with fixed statistics runs as one multiply-add, equal up to rounding: its backward pass is the
+    largest part of an attack step on few channels. Input of another dtype than its own, as under autocast, takes
+    torch's path.
     """
     with frozen(network), torch.no_grad():
         replaced = [part for part in network.modules() if _is_fixed(part)]
@@ -32,7 +32,7 @@ def attacking(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_fixed(part: nn.Module) -> bool:
-    """A batch normalisation of images that nobody has changed, with running statistics."""
+    """Whether a module is a plain batch normalisation of images with running statistics, without hooks."""
     changed = "forward" in part.__dict__ or part._forward_hooks or part._forward_pre_hooks
     return type(part) is nn.BatchNorm2d and not changed and part.running_mean is not None
 

@@ -1,4 +1,4 @@
-"""Training a network of cells from scratch, as DARTS evaluates what it has found (Liu et al., 2019, 3.2)."""
+"""Training a network of cells from scratch, as DARTS evaluates the cells it finds (Liu et al., 2019, 3.2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,25 +15,25 @@ __all__ = ["IMAGENET_CELLS", "CellNetwork", "CellPreset", "CellTraining", "Epoch
 
 
 class CellNetwork(Protocol):
-    """What the recipe asks of a network, such as `DartsNetwork` with an auxiliary head, which is an `nn.Module`."""
+    """A network as the recipe sees it, such as `DartsNetwork` with an auxiliary head; also an `nn.Module`."""
 
     drop_path: Callable[[Tensor], Tensor] | None
-    """In train mode it is called on the (B, C, H, W) maps of every edge that is not the identity; None: nothing is."""
+    """Called in train mode on the (B, C, H, W) maps of every edge that is not the identity; None: no call."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, K) logits."""
         ...
 
     def forward_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K) logits, and those of the auxiliary head."""
+        """(B, K) logits of both heads, the auxiliary one last."""
         ...
 
 
 @dataclass
 class EpochDropPath:
-    """Drop-path at the probability of an epoch: leaves out an edge for single images, and scales up the others.
+    """Drop-path with the probability of one epoch: zeroes the maps of an edge for single images, scales up the rest.
 
-    It works only while it has a generator, which a recipe lends it for a batch; else maps pass as they are.
+    Active only while it has a generator, which a recipe lends it for one batch.
     """
 
     probability: float
@@ -41,7 +41,7 @@ class EpochDropPath:
     generator: torch.Generator | None = None
 
     def __call__(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same, of the same mean; nothing is drawn where the probability is 0."""
+        """(B, C, H, W) maps -> maps of the same shape and mean; draws nothing at probability 0."""
         if self.generator is None or self.probability == 0:
             return maps
         keep = 1 - self.probability
@@ -53,15 +53,15 @@ class EpochDropPath:
 class CellTraining:
     """A training recipe: cross-entropy of both heads, with drop-path that grows from epoch to epoch.
 
-    The loop's `begin_epoch` sets the drop-path's probability; without it there is none.
+    `begin_epoch` sets the probability of drop-path; without that call there is none.
     """
 
     auxiliary_weight: float = 0.4
-    """Of the auxiliary head's loss; at 0 the network needs no such head."""
+    """Weight of the auxiliary head's loss; at 0 the network needs no such head."""
     drop_path: float = 0.2
-    """Probability of leaving out an edge, which epoch / epochs of it has come to; 0.3 in PC-DARTS."""
+    """Probability of drop-path after the last epoch, approached on a line from 0; 0.3 in PC-DARTS."""
     label_smoothing: float = 0.0
-    """Share of each label that is spread over all classes; 0.1 on ImageNet."""
+    """Share of each label spread over all classes; 0.1 on ImageNet."""
 
     name: ClassVar[str] = "cells"
 
@@ -78,7 +78,7 @@ class CellTraining:
             _checked(network, "drop_path").drop_path = EpochDropPath(self.drop_path * epoch / epochs)
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch, in float32 whatever the network computes in."""
+        """() loss of a batch, float32."""
         path = getattr(network, "drop_path", None)
         if not isinstance(path, EpochDropPath):
             return self._loss(network, images, labels)
@@ -108,7 +108,7 @@ def _checked(network: nn.Module, name: str) -> CellNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class CellPreset:
-    """How wide and deep a network of found cells is, and how it is trained."""
+    """Width, depth and training of a network of cells."""
 
     channels: int
     layers: int

@@ -1,4 +1,4 @@
-"""Fast adversarial training: one step of the gradient's sign from a random start (Wong et al., 2020)."""
+"""Fast adversarial training: one step of the sign of the gradient from a random start (Wong et al., 2020)."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -22,24 +22,24 @@ def fast_adversarial_images(
     step: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Images that one step of the sign of the cross-entropy's gradient has changed, from a start in the whole ball.
+    """Attacked images: one step of the sign of the cross-entropy's gradient, from a random start in the whole ball.
 
-    delta ~ U(-epsilon, epsilon), cut to the images' range; delta += step * sign(gradient); then cut to the ball and to
-    the range again. A step of 1.25 epsilon can cross the ball's border from most starts, and is cut there.
+    delta ~ U(-epsilon, epsilon), clipped to the range of pixels; delta += step * sign(gradient); then clipped to the
+    ball and to the range again. A step of 1.25 epsilon leaves the ball from most starts, and is clipped there.
 
-    `forward` is called once, in whatever mode its network is in, and nothing but the images is differentiated. What
-    that call does to batch statistics is the caller's to prevent: see `untouched`.
+    Calls `forward` once, in the current mode of its network, and differentiates the images alone. A call in train mode
+    updates batch statistics unless the caller prevents it: see `untouched`.
 
     Args:
         forward: (B, C, H, W) images in [0, 1] -> (B, K) logits.
         labels: (B,) true classes.
         epsilon: radius of the L-inf ball, pixels in [0, 1]; 0 gives the clean images.
-        generator: of the start, on the device of `images`.
+        generator: randomness of the start, on the device of `images`.
     Returns:
-        (B, C, H, W) without a gradient, in [0, 1], nowhere farther than `epsilon` from `images`.
+        (B, C, H, W) detached, in [0, 1], within `epsilon` of `images`.
     """
     clean = images.detach()
-    noise = torch.empty_like(clean, memory_format=torch.contiguous_format)  # drawn alike whatever the layout
+    noise = torch.empty_like(clean, memory_format=torch.contiguous_format)  # the same draws for any memory layout
     noise.uniform_(-epsilon, epsilon, generator=generator)
     with torch.enable_grad():
         start = (clean + noise).clamp(0, 1).requires_grad_()
@@ -51,13 +51,13 @@ def fast_adversarial_images(
 
 @contextlib.contextmanager
 def untouched(network: nn.Module) -> Iterator[nn.Module]:
-    """Within, forward passes leave running statistics alone and ask for no gradients of weights; modes stay.
+    """A context in which forward passes change no running statistics and need no gradients of weights; modes stay.
 
-    Modules in train mode write to copies of their buffers: batch normalisations use their batch's statistics, as ever,
-    and what they note down is lost. Afterwards the buffers are the same tensors with the same values, whatever
-    happens; older graphs through the network can still be gone backward through.
+    Modules in train mode write to copies of their buffers: batch normalisation uses the statistics of its batch as
+    always, and its updates are discarded. On exit, also by an error, the buffers are the same tensors with the same
+    values, so a backward pass through an older graph still works.
     """
-    kept = [
+    buffers = [
         (part, name, buffer)
         for part in network.modules()
         if part.training
@@ -65,13 +65,13 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     ]
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        for part, name, buffer in kept:
+        for part, name, buffer in buffers:
             setattr(part, name, buffer.clone())
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield network
     finally:
-        for part, name, buffer in kept:
+        for part, name, buffer in buffers:
             setattr(part, name, buffer)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
@@ -81,14 +81,14 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
 class FastAdversarial:
     """A training recipe: cross-entropy on the images of `fast_adversarial_images` alone (E2RNAS v1, Eq. 3).
 
-    The attack sees the network in the mode in which it is trained, with its batch's statistics, as in the authors'
-    code; unlike there, its forward pass leaves the running statistics alone: they are those of the attacked images.
+    The attack sees the network in train mode, with the statistics of the batch, as in the authors' code; unlike there,
+    its forward pass does not change the running statistics, which come from the attacked images alone.
     """
 
     epsilon: float = 2 / 255
     """Radius of the L-inf ball, pixels in [0, 1] (E2RNAS v1, IV)."""
     step: float | None = None
-    """Length of the step; 1.25 epsilon unless given."""
+    """Length of the step; None: 1.25 epsilon."""
 
     name: ClassVar[str] = "fast_adversarial"
 
@@ -97,7 +97,7 @@ class FastAdversarial:
             raise ConfigurationError(f"expected epsilon in [0, 1] and a step > 0, got {self.epsilon} and {self.step}")
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch."""
+        """() loss of a batch, float32."""
         step = 1.25 * self.epsilon if self.step is None else self.step
         with untouched(network):
             attacked = fast_adversarial_images(network, images, labels, self.epsilon, step, generator)

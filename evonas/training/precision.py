@@ -1,4 +1,4 @@
-"""Which arithmetic a network trains in, and what speaks for it."""
+"""Arithmetic of training: fp32 or bf16."""
 
 from typing import Literal
 
@@ -14,13 +14,14 @@ PRECISIONS = ("auto", "bf16", "fp32")
 def resolve_precision(
     precision: str, device: torch.device, depthwise: bool = False
 ) -> tuple[Literal["fp32", "bf16"], str]:
-    """`fp32` or `bf16` for `auto`, and one line that says why.
+    """`fp32` or `bf16`, resolved from a setting, and the reason in one line.
 
-    bf16 is autocast over fp32 weights with channels_last tensors. `auto` takes it where the hardware has bf16
-    instructions: CUDA devices that report them, CPUs with AVX-512 BF16 or AMX.
+    bf16 is autocast over fp32 weights with channels_last tensors. `auto` selects it on hardware with bf16 instructions:
+    CUDA devices that report them, CPUs with AVX-512 BF16 or AMX.
 
     Args:
-        depthwise: the networks have many depthwise convolutions, for which bf16 is slower on a CPU.
+        precision: one of PRECISIONS.
+        depthwise: whether the networks consist largely of depthwise convolutions, for which bf16 is slower on a CPU.
     """
     if precision not in PRECISIONS:
         raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -33,11 +34,11 @@ def resolve_precision(
     if device.type == "cuda":
         with torch.cuda.device(device):
             supported = torch.cuda.is_bf16_supported(including_emulation=False)
-        what = torch.cuda.get_device_name(device)
+        hardware = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
-        supported, what = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(), "this CPU"
+        supported, hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(), "this CPU"
     else:
-        supported, what = False, f"device {device.type}"
+        supported, hardware = False, f"device {device.type}"
     if supported:
-        return "bf16", f"precision: bf16 with channels_last, because {what} has bf16 instructions"
-    return "fp32", f"precision: fp32, because no bf16 instructions that torch uses were found on {what}"
+        return "bf16", f"precision: bf16 with channels_last, because {hardware} has bf16 instructions"
+    return "fp32", f"precision: fp32, because torch finds no bf16 instructions on {hardware}"

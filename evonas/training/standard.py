@@ -8,5 +8,5 @@ __all__ = ["standard"]
 
 
 def standard(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """() mean cross-entropy of a batch, in float32 whatever the network computes in."""
+    """() mean cross-entropy of a batch, float32."""
     return functional.cross_entropy(network(images).float(), labels)

@@ -1,4 +1,4 @@
-"""TRADES: cross-entropy on clean images, and closeness of the answers to attacked ones (Zhang et al., 2019)."""
+"""TRADES: cross-entropy on clean images plus the divergence of predictions under attack (Zhang et al., 2019)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,15 +12,15 @@ from evonas.training.attacking import attacking
 
 __all__ = ["Trades", "divergence", "trades_loss"]
 
-NOISE = 0.001
-"""Deviation of the normal noise that an attack starts from (the authors' code)."""
+START_DEVIATION = 0.001
+"""Standard deviation of the normal noise at the start of an attack (the authors' code)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trades:
-    """A training recipe: the perturbation climbs the divergence between answers, by projected gradient steps.
+    """A training recipe: projected gradient steps maximise the divergence between clean and attacked predictions.
 
-    The attack runs in eval mode; the loss is taken in train mode, with gradients through both of its terms.
+    The attack runs in eval mode; the loss in train mode, with gradients through both of its terms.
     """
 
     epsilon: float = 0.031
@@ -28,7 +28,7 @@ class Trades:
     step: float = 0.007
     steps: int = 10
     balance: float = 1.0
-    """lambda of TAM-NAS's Eq. 3, which divides the divergence; TRADES's beta is one over it (6 there)."""
+    """lambda in Eq. 3 of TAM-NAS, the divisor of the divergence; beta in TRADES is its inverse (6 there)."""
 
     name: ClassVar[str] = "trades"
 
@@ -36,7 +36,7 @@ class Trades:
         check_radius(self.epsilon, self.step, self.balance, {"steps": self.steps})
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch; the network is left in train mode."""
+        """() loss of a batch, float32; leaves the network in train mode."""
         with attacking(network):
             with torch.no_grad():
                 probabilities = functional.softmax(network(images).float(), dim=1)
@@ -51,10 +51,10 @@ class Trades:
 
 
 def trades_loss(network: nn.Module, images: Tensor, attacked: Tensor, labels: Tensor, balance: float) -> Tensor:
-    """() mean of cross-entropy on clean images and 1 / `balance` times the divergence of both answers."""
+    """() mean cross-entropy on clean images plus the mean divergence of attacked predictions over `balance`."""
     logits = network(images).float()
-    apart = divergence(network(attacked), functional.softmax(logits, dim=1), "batchmean")
-    return functional.cross_entropy(logits, labels) + apart / balance
+    distance = divergence(network(attacked), functional.softmax(logits, dim=1), "batchmean")
+    return functional.cross_entropy(logits, labels) + distance / balance
 
 
 def divergence(logits: Tensor, probabilities: Tensor, reduction: str) -> Tensor:
@@ -68,13 +68,13 @@ def divergence(logits: Tensor, probabilities: Tensor, reduction: str) -> Tensor:
 
 
 def start(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The noise that an attack starts from, of the images' shape."""
+    """Noise at the start of an attack, of the shape of the images."""
     noise = torch.empty_like(images, memory_format=torch.contiguous_format)
-    return NOISE * noise.normal_(generator=generator)
+    return START_DEVIATION * noise.normal_(generator=generator)
 
 
 def check_radius(epsilon: float, step: float, balance: float, counts: dict[str, int]) -> None:
-    """ConfigurationError where an attack of a recipe makes no sense."""
+    """ConfigurationError unless the settings of a recipe's attack are in range."""
     if not 0 <= epsilon <= 1 or not step > 0 or not balance > 0:
         raise ConfigurationError(
             f"expected epsilon in [0, 1], step > 0 and balance > 0, got {epsilon}, {step} and {balance}"

@@ -1,4 +1,4 @@
-"""TRADES-YOPO: most steps of the attack stay in the first layer (Zhang et al., 2019, You Only Propagate Once)."""
+"""TRADES-YOPO: most attack steps run through the first layer only (Zhang et al., 2019, You Only Propagate Once)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["TradesYopo", "split_first_layer", "trades_yopo_perturbation", "yopo_
 
 
 def yopo_step(epsilon: float) -> float:
-    """Length of an inner step: 0.007 for a radius of 0.031 (the authors' code), and in proportion."""
+    """Length of an inner step: 0.007 for a radius of 0.031 (the authors' code), proportional for other radii."""
     return max(0.007 / 0.031 * epsilon, 1e-12)
 
 
@@ -31,17 +31,19 @@ def trades_yopo_perturbation(
     step: float,
     epsilon: float,
 ) -> Tensor:
-    """The perturbation of TRADES-YOPO-m-n: m passes through the whole network, n steps in its first layer after each.
+    """Perturbation of TRADES-YOPO-m-n: m passes through the whole network, n first-layer steps after each.
 
     With p = -d KL(probabilities || softmax(rest(first_layer(x + eta)))) / d first_layer(x + eta), each of the n steps
-    lowers H(eta) = <first_layer(clamp(x + eta, 0, 1)), p>: eta -= step * sign(dH / d eta), then eta is cut to the ball
-    and x + eta to [0, 1]. The first layer is linear, so dH / d eta is the same for all n steps but where the clamp
-    holds a pixel: one backward pass through the first layer serves them all. Gradients of weights are left alone.
+    lowers H(eta) = <first_layer(clamp(x + eta, 0, 1)), p>: eta -= step * sign(dH / d eta), then eta is clipped to the
+    ball and x + eta to [0, 1]. The first layer is linear, so dH / d eta is the same for all n steps except at clamped
+    pixels: one backward pass through the first layer serves all of them. Computes no gradients of weights.
 
     Args:
-        first_layer: affine, such as a convolution; `rest` takes what it gives to (B, K) logits.
-        images: (B, C, H, W) in [0, 1]; probabilities: (B, K) answers to the clean images.
-        eta0: (B, C, H, W) where it starts.
+        first_layer: affine, such as a convolution.
+        rest: from the output of `first_layer` to (B, K) logits.
+        images: (B, C, H, W) in [0, 1].
+        probabilities: (B, K) predictions for the clean images.
+        eta0: (B, C, H, W) start.
     Returns:
         (B, C, H, W) with |eta| <= epsilon and x + eta in [0, 1].
     """
@@ -50,37 +52,37 @@ def trades_yopo_perturbation(
         with torch.enable_grad():
             pixels = (images + eta).detach().requires_grad_()
             maps = first_layer(pixels)
-            held = maps.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(divergence(rest(held), probabilities, "sum"), held)
+            leaf = maps.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(divergence(rest(leaf), probabilities, "sum"), leaf)
             (gradient,) = torch.autograd.grad(maps, pixels, -slope)
-        down = step * gradient.sign()
+        descent = step * gradient.sign()
         for _ in range(n):
-            eta = eta - down * _passed(images + eta)
+            eta = eta - descent * _clamp_gradient(images + eta)
             eta = (images + eta.clamp(-epsilon, epsilon)).clamp(0, 1) - images
     return eta
 
 
-def _passed(pixels: Tensor) -> Tensor:
-    """1 where clamping to [0, 1] passes a gradient and 0 elsewhere, at the bounds as this version of torch has it."""
+def _clamp_gradient(pixels: Tensor) -> Tensor:
+    """Gradient of clamping to [0, 1]: 1 inside, 0 outside; at the bounds as this version of torch has it."""
     with torch.enable_grad():
-        held = pixels.detach().requires_grad_()
-        (passed,) = torch.autograd.grad(held.clamp(0, 1).sum(), held)
-    return passed
+        leaf = pixels.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(leaf.clamp(0, 1).sum(), leaf)
+    return gradient
 
 
 @dataclass(frozen=True, kw_only=True)
 class TradesYopo:
-    """A training recipe: TRADES's loss with the attack of `trades_yopo_perturbation` (TAM-NAS, III-D)."""
+    """A training recipe: the loss of TRADES with the attack of `trades_yopo_perturbation` (TAM-NAS, III-D)."""
 
     epsilon: float = 8 / 255
     """Radius of the L-inf ball, pixels in [0, 1]."""
     step: float = 0.007
     m: int = 5
-    """Passes through the whole network; m x n a little more than the attack steps it stands for."""
+    """Passes through the whole network; m x n should slightly exceed the number of attack steps it replaces."""
     n: int = 3
-    """Steps in the first layer after each of them."""
+    """First-layer steps after each of them."""
     balance: float = 1.0
-    """lambda of TAM-NAS's Eq. 3, which divides the divergence."""
+    """lambda in Eq. 3 of TAM-NAS, the divisor of the divergence."""
 
     name: ClassVar[str] = "trades_yopo"
 
@@ -88,7 +90,7 @@ class TradesYopo:
         check_radius(self.epsilon, self.step, self.balance, {"m": self.m, "n": self.n})
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch; the network is left in train mode."""
+        """() loss of a batch, float32; leaves the network in train mode."""
         with attacking(network):
             with torch.no_grad():
                 probabilities = functional.softmax(network(images).float(), dim=1)
@@ -102,12 +104,12 @@ class TradesYopo:
 def split_first_layer(
     network: nn.Module, images: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """(first layer, rest) of a network whose first convolution reads the normalised images and nothing else does.
+    """(first layer, rest) of a network in which only the first convolution reads the normalised images.
 
     Args:
-        images: any of the shape that `rest` runs the network on.
+        images: any images of the shape that `rest` will run on.
     Raises:
-        ConfigurationError: there is no convolution; from `rest`: something else reads the images, too.
+        ConfigurationError: a network without convolution; from `rest`: another layer reads the images as well.
     """
     convolution = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
     if convolution is None:
@@ -119,19 +121,19 @@ def split_first_layer(
         return maps
 
     def rest(maps: Tensor) -> Tensor:
-        unseen = torch.full_like(images, torch.nan)  # whatever else reads the images says so
-        logits = behind(maps, unseen)
-        if bool(logits.isnan().any()) and not bool(behind(maps, unseen.zero_()).isnan().any()):
+        hidden = torch.full_like(images, torch.nan)  # logits become nan if any other layer reads the images
+        logits = logits_of(maps, hidden)
+        if bool(logits.isnan().any()) and not bool(logits_of(maps, hidden.zero_()).isnan().any()):
             raise ConfigurationError(
                 f"expected a network whose first convolution alone reads the normalised images, "
                 f"{type(network).__name__} is another; TRADES trains any network"
             )
         return logits
 
-    def behind(maps: Tensor, shown: Tensor) -> Tensor:
-        convolution.forward = lambda given: maps  # type: ignore[method-assign, assignment]
+    def logits_of(maps: Tensor, pixels: Tensor) -> Tensor:
+        convolution.forward = lambda _: maps  # type: ignore[method-assign, assignment]
         try:
-            logits: Tensor = network(shown)
+            logits: Tensor = network(pixels)
         finally:
             del convolution.forward
         return logits
