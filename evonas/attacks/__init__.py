@@ -1,5 +1,7 @@
-"""Attacks: images that a network gets wrong, close to images that it gets right. A new one is a file and a line in
-`ATTACKS`."""
+"""Attacks: images that a network gets wrong, close to images that it gets right.
+
+To add one: a file here and a line in `ATTACKS`.
+"""
 
 from collections.abc import Callable
 
@@ -36,4 +38,4 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     PixelAttack.name: PixelAttack,
     ThresholdAttack.name: ThresholdAttack,
 }
-"""Name -> class; its defaults are usual ones."""
+"""Name -> class; the defaults are common settings."""

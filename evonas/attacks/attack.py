@@ -1,4 +1,4 @@
-"""What every attack is, what it checks, and how it leaves a model as it found it."""
+"""The interface of attacks, their input checks, and a context that leaves a model unchanged."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ __all__ = ["Attack", "check_inputs", "check_logits", "frozen", "margins", "needs
 
 
 class Attack(Protocol):
-    """A frozen value that makes images which a model gets wrong, called as `attack(model, images, labels)`.
+    """A frozen value that changes images until a model gets them wrong: `attack(model, images, labels)`.
 
-    model maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has the
-    shape, dtype and device of `images`, lies in [0, 1] and in the ball of `radius` around them. The model's weights,
-    modes and flags are as before. `generator`, on the device of `images`, is required where an attack draws.
+    `model` maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has
+    the shape, dtype and device of `images` and lies in [0, 1] and in the ball of `radius` around them. The model's
+    weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks that
+    draw random numbers.
     """
 
     name: ClassVar[str]
@@ -25,12 +26,12 @@ class Attack(Protocol):
 
     @property
     def norm(self) -> str:
-        """l0 (changed pixels), l2 or linf (both on the [0, 1] scale): what `radius` is measured in."""
+        """Norm of `radius`: l0 (changed pixels), l2 or linf (both on the [0, 1] scale)."""
         ...
 
     @property
     def radius(self) -> float:
-        """No result is farther from its clean image; infinite where nothing bounds it."""
+        """Largest distance of a result from its clean image; infinite without a bound."""
         ...
 
     def __call__(
@@ -73,7 +74,11 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 
 
 def needs_generator(generator: torch.Generator | None, what: str) -> torch.Generator:
-    """`generator`, or a ConfigurationError that says what draws."""
+    """`generator`; ConfigurationError where it is None.
+
+    Args:
+        what: the random part of the attack, for the message.
+    """
     if generator is None:
         raise ConfigurationError(f"expected a torch.Generator for {what}, got None; pass generator=...")
     return generator
@@ -81,7 +86,7 @@ def needs_generator(generator: torch.Generator | None, what: str) -> torch.Gener
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Within, the model is in eval mode and none of its parameters asks for gradients; afterwards all is as before."""
+    """Context in which the model is in eval mode and no parameter requires gradients; both are restored at the end."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -97,18 +102,18 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) float32: the true class's logit minus the largest other one; negative only where the model is wrong."""
+    """(B,) float32: logit of the true class minus the largest other logit; negative only where the model is wrong."""
     scores = logits.float()
     true = scores.gather(1, labels[:, None])  # (B, 1)
-    others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return true.squeeze(1) - others
+    largest_other = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    return true.squeeze(1) - largest_other
 
 
 def toward(clean: Tensor, changed: Tensor) -> Tensor:
     """`changed` (float32) in the dtype of `clean`, rounded so that no value moves farther from `clean`.
 
-    Plain rounding to half precision could leave the ball. All values are >= 0, so that a float's neighbour is the
-    next integer of its bits.
+    Plain rounding to half precision could leave the ball. All values are >= 0, so the neighbour of a float has the
+    next integer as its bits.
     """
     if clean.dtype == changed.dtype:
         return changed

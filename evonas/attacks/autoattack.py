@@ -1,4 +1,4 @@
-"""AutoAttack, by its authors' own package."""
+"""AutoAttack, computed by its authors' package."""
 
 import contextlib
 import math
@@ -21,19 +21,19 @@ VERSIONS: dict[str, tuple[str, ...]] = {
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
 }
-"""Version -> its attacks, one after the other; each on the images that no earlier one fooled the model with."""
+"""Version -> attacks in the order in which they run, each on the images on which all earlier ones failed."""
 
 CLASSES_NEEDED = {"apgd-dlr": 3, "apgd-t": 4}
-"""By the losses of these attacks; 2 for the others."""
+"""Attack -> number of classes that its loss needs; 2 for attacks not listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack:
-    """An ensemble of attacks without parameters (Croce and Hein, 2020), in L-inf or L2.
+    """A parameter-free ensemble of attacks (Croce and Hein, 2020), in L-inf or L2.
 
-    An image that none of them fools the model with is returned clean, and so is one that the model gets wrong
-    already. Draws: a seed is taken from the generator. What the package has to say about the model (vanishing
-    gradients, outputs that are no logits) goes to Python's logger `auto-attack`.
+    An image is returned clean where every attack fails, and where the model is wrong about the clean image already.
+    Random: a seed is drawn from the generator. The package's warnings about the model (vanishing gradients, outputs
+    that are not logits) go to Python's logger `auto-attack`.
     """
 
     name: ClassVar[str] = "autoattack"
@@ -41,9 +41,9 @@ class AutoAttack:
     """Radius in `norm` on the [0, 1] scale; 0 gives the clean images."""
     norm: Literal["linf", "l2"] = "linf"
     version: Literal["standard", "plus", "rand"] = "standard"
-    """standard: what robust accuracies are reported with; plus: more restarts; rand: for models that draw."""
+    """standard: the version that robust accuracies refer to; plus: more restarts; rand: for randomised models."""
     attacks: tuple[str, ...] | None = None
-    """Which of the version's attacks; None: all. With fewer, it is no longer AutoAttack."""
+    """Subset of the version's attacks; None: all. A true subset is no longer AutoAttack."""
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -53,9 +53,9 @@ class AutoAttack:
             raise ConfigurationError(f"expected norm linf or l2, got {self.norm!r}")
         if self.version not in VERSIONS:
             raise ConfigurationError(f"expected a version of {', '.join(sorted(VERSIONS))}, got {self.version!r}")
-        known = VERSIONS[self.version]
-        if self.attacks is not None and (not self.attacks or not set(self.attacks) <= set(known)):
-            raise ConfigurationError(f"expected attacks of {', '.join(known)}, got {self.attacks}")
+        available = VERSIONS[self.version]
+        if self.attacks is not None and (not self.attacks or not set(self.attacks) <= set(available)):
+            raise ConfigurationError(f"expected attacks of {', '.join(available)}, got {self.attacks}")
         if self.batch_size < 1:
             raise ConfigurationError(f"expected batch_size >= 1, got {self.batch_size}")
 
@@ -78,7 +78,7 @@ class AutoAttack:
             with torch.no_grad():
                 n_classes = model(images[:1]).shape[1]
             self._check_fit(images, n_classes)
-            with _as_it_was():
+            with _state_restored():
                 ensemble = self._ensemble(model, images.device, n_classes, seed)
                 attacked: Tensor = ensemble.run_standard_evaluation(images, labels, batch_size=self.batch_size)[0]
             return attacked
@@ -113,8 +113,8 @@ class AutoAttack:
 
 
 @contextlib.contextmanager
-def _as_it_was() -> Iterator[None]:
-    """The package seeds torch's generators and takes the tracer of debuggers and coverage away; both are put back."""
+def _state_restored() -> Iterator[None]:
+    """Restores torch's global generators, which the package seeds, and the trace function, which it removes."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     tracer = sys.gettrace()
     try:

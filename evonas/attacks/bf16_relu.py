@@ -7,11 +7,11 @@ __all__ = ["with_fast_relu"]
 
 
 class FastReLU(nn.ReLU):
-    """ReLU whose bf16 values are compared as 16-bit integers, where nobody asks for gradients.
+    """ReLU that compares bf16 values as 16-bit integers, while gradients are disabled.
 
-    The sign is the highest bit of both, so the integers below 0 are the numbers below 0, and -0. torch's own bf16
-    kernel converts to float32 and back: on narrow networks it takes a fifth of a forward pass. A NaN with its sign bit
-    set becomes 0 here.
+    The highest bit is the sign in both readings, so negative integers are the negative numbers and -0. torch's bf16
+    kernel converts to float32 and back, which takes a fifth of a forward pass of narrow networks. A NaN with its sign
+    bit set becomes 0 here.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class FastReLU(nn.ReLU):
 
 
 def with_fast_relu(network: nn.Module) -> nn.Module:
-    """`network` with every plain `nn.ReLU` in it replaced."""
+    """Replace every plain `nn.ReLU` in `network`, in place; returns the network."""
     for module in list(network.modules()):
         for name, child in module._modules.items():
             if type(child) is nn.ReLU:

@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner in L2, by foolbox."""
+"""The L2 attack of Carlini and Wagner, computed by foolbox."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,29 +21,29 @@ __all__ = ["CarliniWagnerL2"]
 
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagnerL2:
-    """Small L2 changes by minimising |change|^2 + c * margin (Carlini and Wagner, 2017), with a search for c.
+    """Small L2 changes that minimise |change|^2 + c * margin (Carlini and Wagner, 2017), with a search for c.
 
-    Where nothing was found the clean image is returned, and so is an image that the model gets wrong already. Draws
-    nothing.
+    An image is returned clean where the attack fails, and where the model is wrong about it already. Deterministic.
     """
 
     name: ClassVar[str] = "cw"
     norm: ClassVar[str] = "l2"
     epsilon: float | None = None
-    """L2 radius on the [0, 1] scale: what is found outside is drawn back to it, and may then fool no longer.
+    """L2 radius on the [0, 1] scale; a longer change is shortened to it, after which it may no longer fool the model.
     None: no bound; 0 gives the clean images."""
     confidence: float = 0.0
-    """How far below the largest other logit the true one must be (kappa)."""
+    """Required distance of the true logit below the largest other one (kappa)."""
     steps: int = 1000
-    """Steps of Adam for each c, at most."""
+    """Maximum number of Adam steps for each c."""
     stepsize: float = 0.01
-    """Of Adam, in the space of arctanh."""
+    """Step size of Adam, in arctanh space."""
     initial_const: float = 1e-3
-    """The first c."""
+    """First value of c."""
     binary_search_steps: int = 9
-    """How many c are tried: ten times the last one until something is found, then halving the interval."""
+    """Number of values of c: each ten times the last one until the attack succeeds, then bisection."""
     abort_early: bool = True
-    """Leave a c when the loss of the whole batch stops falling: an image's result may depend on its batch."""
+    """Go on to the next c when the loss of the whole batch stops falling; the result of an image then depends on its
+    batch."""
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -77,5 +77,5 @@ class CarliniWagnerL2:
             abort_early=self.abort_early,
         )
         found: Tensor = attack.run(as_foolbox_model(model, images.device), images, labels)
-        nothing = ~found.flatten(1).any(dim=1).view(-1, 1, 1, 1)  # foolbox returns black images there
-        return torch.where(nothing, images, found)
+        failed = ~found.flatten(1).any(dim=1).view(-1, 1, 1, 1)  # foolbox returns black images there
+        return torch.where(failed, images, found)

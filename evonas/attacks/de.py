@@ -1,4 +1,4 @@
-"""Differential evolution of many problems at once."""
+"""Differential evolution on many problems at once."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["DifferentialEvolution", "de_population"]
 
 
 def de_population(population: int, genes: int) -> int:
-    """Individuals of one problem: `population` rounded down to a multiple of the genes, at least one each, and 5.
+    """Population size of one problem: `population` rounded down to a multiple of `genes`, at least `genes` and 5.
 
     Kotyan and Vargas (2019): max(1, 400 // genes) for each gene.
     """
@@ -15,16 +15,16 @@ def de_population(population: int, genes: int) -> int:
 
 
 class DifferentialEvolution:
-    """best/1/bin with crossover rate 1 (Storn and Price, 1997), for B problems side by side; scores are minimised.
+    """best/1/bin with crossover rate 1 (Storn and Price, 1997) on B problems side by side; scores are minimised.
 
-    Starts from a latin hypercube. Every generation each problem draws one scale factor from U(0.5, 1); a trial is the
-    best plus the scaled difference of two others, genes outside the cube are drawn anew, and a trial replaces its
-    parent where it is not worse. Scores arrive for a whole generation at a time, so the best changes between
-    generations only.
+    Starts from a Latin hypercube. In every generation each problem draws one scale factor from U(0.5, 1). A trial is
+    the best individual plus the scaled difference of two individuals besides its parent; genes outside the cube are
+    drawn anew. A trial replaces its parent unless it is worse. Scores arrive for a whole generation at a time, so the
+    best individual changes between generations only.
 
     Args:
         problems, individuals, genes: B, NP >= 4 and D.
-        generator: its device is where everything lives.
+        generator: all tensors are on its device.
     """
 
     def __init__(self, problems: int, individuals: int, genes: int, generator: torch.Generator) -> None:
@@ -36,13 +36,13 @@ class DifferentialEvolution:
         self._scores: Tensor | None = None  # (B, NP)
 
     def ask(self) -> Tensor:
-        """(B, NP, D) points of the unit cube to be scored next."""
+        """(B, NP, D) points of the unit cube, to be scored next."""
         if self._scores is not None:
             self._trials = self._mutants(self._scores)
         return self._trials
 
     def tell(self, scores: Tensor) -> None:
-        """(B, NP) scores of what `ask` gave last."""
+        """Update from the (B, NP) scores of the points that `ask` returned last."""
         if self._scores is None:
             self._scores = scores
             return
@@ -51,7 +51,7 @@ class DifferentialEvolution:
         self._population = torch.where(better[..., None], self._trials, self._population)
 
     def keep(self, problems: Tensor) -> None:
-        """Go on with these problems alone: indices or a (B,) mask."""
+        """Drop all problems except these: indices or a (B,) mask."""
         self._population, self._trials = self._population[problems], self._trials[problems]
         if self._scores is not None:
             self._scores = self._scores[problems]
@@ -60,13 +60,13 @@ class DifferentialEvolution:
         problems, individuals, genes = self._population.shape
         best = self._at(scores.argmin(dim=1, keepdim=True))  # (B, 1, D)
         scale = self._uniform(problems, 1, 1).mul_(0.5).add_(0.5)
-        first, second = self._two_others(problems, individuals)
+        first, second = self._two_besides_parent(problems, individuals)
         trials = self._at(first).sub_(self._at(second)).mul_(scale).add_(best)
         outside = (trials < 0) | (trials > 1)
         return torch.where(outside, self._uniform(problems, individuals, genes), trials)
 
-    def _two_others(self, problems: int, individuals: int) -> tuple[Tensor, Tensor]:
-        """(B, NP) indices each: two different individuals besides the parent, every pair as likely."""
+    def _two_besides_parent(self, problems: int, individuals: int) -> tuple[Tensor, Tensor]:
+        """(B, NP) indices each: two different individuals besides the parent, uniform over all pairs."""
         parent = torch.arange(individuals, device=self.generator.device)
         first = self._below(individuals - 1, problems, individuals)
         first += first >= parent

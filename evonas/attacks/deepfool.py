@@ -1,4 +1,4 @@
-"""DeepFool, by foolbox."""
+"""DeepFool, computed by foolbox."""
 
 import logging
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ __all__ = ["DeepFool"]
 class DeepFool:
     """Steps to the nearest boundary of the linearised model (Moosavi-Dezfooli et al., 2016), in L2 or L-inf.
 
-    Where `steps` do not suffice the last iterate is returned, which the model still gets right. An image that the
-    model gets wrong already stays as it is. Draws nothing.
+    Where `steps` steps do not suffice, the result is the last iterate, which the model still gets right. An image that
+    the model gets wrong already is returned clean. Deterministic.
     """
 
     name: ClassVar[str] = "deepfool"
     norm: Literal["l2", "linf"] = "l2"
     epsilon: float | None = None
-    """Radius in `norm` on the [0, 1] scale: what is found outside is brought back to it, and may then fool no longer.
+    """Radius in `norm` on the [0, 1] scale; a larger change is cut to it, after which it may no longer fool the model.
     None: no bound; 0 gives the clean images."""
     steps: int = 50
     candidates: int = 10
-    """Classes that are looked at: those of the largest logits."""
+    """Number of classes considered: those with the largest logits."""
     overshoot: float = 0.02
-    """How far beyond the boundary, as a share of the change."""
+    """Extra step beyond the boundary, as a fraction of the change."""
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -67,5 +67,5 @@ class DeepFool:
         try:
             found: Tensor = attack.run(as_foolbox_model(model, images.device), images, labels)
         finally:
-            logging.root.handlers[:] = handlers  # foolbox logs a line, which sets logging up where nobody has
+            logging.root.handlers[:] = handlers  # foolbox logs a line, which would configure logging
         return found

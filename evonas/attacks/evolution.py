@@ -1,4 +1,4 @@
-"""What attacks by evolution share: many images evolve at once, each until the model is fooled."""
+"""Evolutionary attacks: many images evolve at once, each until it fools the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,73 +13,83 @@ from evonas.attacks.inference import Precision, check_precision, inference_copy
 from evonas.attacks.score_cache import KEY_BITS, ScoreCache
 from evonas.errors import ConfigurationError
 
-__all__ = ["EvolutionResult", "Optimiser", "Plan", "check_settings", "confidence", "eight_bit", "evolve", "unchanged"]
+__all__ = [
+    "EvolutionPlan",
+    "EvolutionResult",
+    "Optimiser",
+    "check_settings",
+    "confidence",
+    "eight_bit",
+    "evolve",
+    "unchanged",
+]
 
-MOST_GENES = 2**24
-"""Genes of all individuals that evolve together: bounds the memory, some 64 MB a copy."""
-MOST_IMAGES = 64
-"""Images that evolve together."""
+MAX_GENES = 2**24
+"""Limit on the genes of all individuals that evolve together; bounds memory, about 64 MB a copy."""
+MAX_IMAGES = 64
+"""Limit on the images that evolve together."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvolutionResult:
-    """What an attack by evolution found, and what it spent."""
+    """The images that an evolutionary attack found, and its cost."""
 
     images: Tensor
     """(B, C, H, W): the adversarial image where `fooled`, else the clean one."""
     attacked: Tensor
-    """(B,) bool: the model was right about the clean image, so there was something to do."""
+    """(B,) bool: the model was right about the clean image; only these are attacked."""
     fooled: Tensor
-    """(B,) bool: attacked, and the model is wrong about the result, computed by the model itself."""
+    """(B,) bool: attacked, and the model itself (not its fast copy) is wrong about the result."""
     evaluations: Tensor
-    """(B,) int64: individuals scored, as budgets count them; checks of clean images and of the best are not."""
+    """(B,) int64: individuals scored, as budgets count them; without checks of clean images and of best individuals."""
     forwards: int
-    """Images that the network saw to score them: fewer than all evaluations where equal ones were scored once."""
+    """Forward passes in images; fewer than evaluations where equal individuals were scored once."""
 
     @property
     def success(self) -> float:
-        """Share of the attacked images that fool the model; NaN where none was attacked."""
+        """Fraction of the attacked images that fool the model; NaN if none was attacked."""
         attacked = int(self.attacked.sum())
         return int(self.fooled.sum()) / attacked if attacked else float("nan")
 
 
 class Optimiser(Protocol):
-    """Minimises B problems side by side, a generation at a time."""
+    """Minimises B problems side by side, one generation at a time."""
 
     def ask(self) -> Tensor:
-        """(B, NP, D) individuals to be scored."""
+        """(B, NP, D) individuals to be scored next."""
         ...
 
     def tell(self, scores: Tensor) -> None:
-        """(B, NP) scores of what `ask` gave last."""
+        """Update from the (B, NP) scores of the individuals that `ask` returned last."""
         ...
 
     def keep(self, problems: Tensor) -> None:
-        """Go on with the problems of a (B,) mask alone."""
+        """Drop all problems outside a (B,) mask."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What an attack decides before it evolves."""
+class EvolutionPlan:
+    """Encoding, optimiser and budget of an evolutionary attack."""
 
     start: Callable[[Tensor], Optimiser]
-    """(B, H, W, C) pixels -> an optimiser for each."""
+    """(B, H, W, C) pixels -> an optimiser of B problems."""
     decode: Callable[[Tensor, Tensor], Tensor]
     """(pixels (n, H, W, C), genes (n, D)) -> (n, H, W, C) changed pixels, whole numbers in 0..255."""
     individuals: int
     genes: int
     rounds: int
-    """Generations that are scored, the first population among them."""
+    """Number of generations scored, including the first population."""
     chunk: int
-    """Individuals of one forward pass."""
+    """Individuals per forward pass."""
     precision: Precision
     key: Callable[[Tensor], Tensor] | None = None
-    """genes (n, D) -> (n,) int64 below 2^40, equal only where the same change is meant; None: everything is scored."""
+    """genes (n, D) -> (n,) int64 keys below 2^40, equal only for the same change, so that scores can be reused.
+    None: score every individual."""
 
 
 def check_settings(threshold: int, population: int, generations: int, chunk: int, precision: str) -> None:
-    """ConfigurationError unless these make sense."""
+    """ConfigurationError unless every setting is in its range."""
     if not isinstance(threshold, int) or isinstance(threshold, bool) or threshold < 0:
         raise ConfigurationError(f"expected a whole threshold >= 0, got {threshold!r}")
     if population < 5 or generations < 1 or chunk < 1:
@@ -97,42 +107,42 @@ def eight_bit(images: Tensor) -> Tensor:
     off = (exact - pixels).abs()
     if bool((off > tolerance).any()):
         raise ConfigurationError(
-            f"expected images of 8-bit values k / 255, got one that is {float(off.max()):.3g} of a level off; "
+            f"expected images of 8-bit values k / 255, got a value that is {float(off.max()):.3g} of a level off; "
             "round them: (images * 255).round() / 255"
         )
     return pixels.float().contiguous()
 
 
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) logit of the true class minus the logsumexp of the others, float32, to be minimised.
+    """(B,) logit of the true class minus the logsumexp of all other logits, float32, to be minimised.
 
-    It is log(p / (1 - p)) of the true class's softmax probability p, which the attack is defined by, and so grows
-    with it, but does not round to the same number where p is close to 1. NaN counts as the worst.
+    This is log(p / (1 - p)) for the softmax probability p of the true class, which defines the attack. It orders
+    individuals as p does, but close values stay different where p is close to 1. NaN counts as the worst value.
     """
     scores = logits.float()
     true = scores.gather(1, labels[:, None]).squeeze(1)
-    others = scores.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
-    return (true - others).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    rest = scores.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
+    return (true - rest).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def unchanged(images: Tensor, labels: Tensor) -> EvolutionResult:
-    """The result of an attack of strength 0, which asks the model nothing."""
+    """The result of an attack of strength 0; the model is not called."""
     none = torch.zeros_like(labels, dtype=torch.bool)
     return EvolutionResult(images.clone(), none, none.clone(), torch.zeros_like(labels), 0)
 
 
 @torch.no_grad()
-def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, plan: Plan) -> EvolutionResult:
-    """Evolve every image that the model gets right until its best individual fools the model, or the rounds are over.
+def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, plan: EvolutionPlan) -> EvolutionResult:
+    """Evolve every image that the model gets right until its best individual fools the model or the budget is spent.
 
-    A fast copy of the model scores the individuals; whenever an image has a new best one, the model itself is asked
-    about that, so that neither folding nor bf16 can make a success that is none.
+    A fast copy of the model scores the individuals. The model itself checks every new best individual, so that
+    neither folding nor bf16 can cause a false success.
 
     Args:
-        images, labels: as `check_inputs` wants them.
+        images, labels: as `check_inputs` requires.
         pixels: `eight_bit(images)`.
     Raises:
-        ConfigurationError, DivergedError: logits of the clean images that `check_logits` refuses.
+        ConfigurationError, DivergedError: `check_logits` refuses the logits of the clean images.
     """
     result = unchanged(images, labels)
     if not len(images):
@@ -145,7 +155,7 @@ def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, pla
         if not bool(result.attacked.any()):
             return result
         network = with_fast_relu(inference_copy(model, plan.precision))
-        together = max(1, min(MOST_IMAGES, MOST_GENES // (plan.individuals * plan.genes)))
+        together = max(1, min(MAX_IMAGES, MAX_GENES // (plan.individuals * plan.genes)))
         forwards = 0
         for rows in torch.split(result.attacked.nonzero().squeeze(1), together):
             scorer = _Scorer(network, pixels[rows], labels[rows], plan)
@@ -155,7 +165,7 @@ def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, pla
 
 
 def _evolve_together(
-    model: nn.Module, scorer: "_Scorer", plan: Plan, rows: Tensor, images: Tensor, result: EvolutionResult
+    model: nn.Module, scorer: "_Scorer", plan: EvolutionPlan, rows: Tensor, images: Tensor, result: EvolutionResult
 ) -> None:
     """Fill in `result` for the images `rows`."""
     optimiser = plan.start(scorer.pixels)
@@ -175,27 +185,27 @@ def _evolve_together(
         wrong = model(trial).argmax(dim=1) != scorer.labels[improved]
         if not bool(wrong.any()):
             continue
-        left = improved[wrong]
-        result.images[rows[left]] = trial[wrong]
-        result.fooled[rows[left]] = True
-        stays = torch.ones_like(rows, dtype=torch.bool).index_fill_(0, left, False)
-        if not bool(stays.any()):
+        fooled = improved[wrong]
+        result.images[rows[fooled]] = trial[wrong]
+        result.fooled[rows[fooled]] = True
+        pending = torch.ones_like(rows, dtype=torch.bool).index_fill_(0, fooled, False)
+        if not bool(pending.any()):
             return
-        rows, best = rows[stays], best[stays]
-        optimiser.keep(stays)
-        scorer.keep(stays)
+        rows, best = rows[pending], best[pending]
+        optimiser.keep(pending)
+        scorer.keep(pending)
 
 
 def _as_images(changed: Tensor, pixels: Tensor, clean: Tensor) -> Tensor:
-    """(n, H, W, C) pixels as (n, C, H, W) images like `clean`, which keep its very values where nothing changed."""
+    """(n, H, W, C) pixels as (n, C, H, W) images of the dtype of `clean`; unchanged pixels keep its exact values."""
     same = (changed == pixels).permute(0, 3, 1, 2)
     return torch.where(same, clean, (changed / 255).permute(0, 3, 1, 2).to(clean.dtype))
 
 
 class _Scorer:
-    """Scores individuals in chunks, whichever image they belong to."""
+    """Scores individuals of all images in chunks; scores of repeated keys come from a cache."""
 
-    def __init__(self, network: nn.Module, pixels: Tensor, labels: Tensor, plan: Plan) -> None:
+    def __init__(self, network: nn.Module, pixels: Tensor, labels: Tensor, plan: EvolutionPlan) -> None:
         self.network = network
         self.pixels = pixels  # (B, H, W, C)
         self.labels = labels  # (B,)
@@ -212,8 +222,8 @@ class _Scorer:
         pairs, which = torch.unique(owner << KEY_BITS | self.plan.key(genes), return_inverse=True)
         first = torch.zeros_like(pairs).scatter_(0, which, torch.arange(len(genes), device=genes.device))
         owner, keys = pairs >> KEY_BITS, pairs & (1 << KEY_BITS) - 1
-        scores, known = self.cache.get(owner, keys)
-        new = (~known).nonzero().squeeze(1)
+        scores, cached = self.cache.get(owner, keys)
+        new = (~cached).nonzero().squeeze(1)
         if len(new):
             scores[new] = self._score(genes[first[new]], owner[new])
             self.cache.put(owner[new], keys[new], scores[new])

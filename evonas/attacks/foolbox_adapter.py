@@ -1,5 +1,8 @@
-"""What the attacks of other libraries share: they are loaded when called, see a float32 model that is frozen, and get
-their result checked and put into its ball."""
+"""Adapter for attacks of other libraries.
+
+The library is imported when the attack is called, sees a frozen float32 model, and its result is checked and projected
+into the ball.
+"""
 
 import contextlib
 import importlib
@@ -18,11 +21,11 @@ from evonas.errors import ConfigurationError
 __all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_epsilon", "into_ball", "library", "radius_of"]
 
 LibraryAttack = Callable[["Float32Model", Tensor, Tensor], Tensor]
-"""(model, images (B, C, H, W) float32, labels (B,)) -> images; only images that the model gets right come."""
+"""(model, images (B, C, H, W) float32, labels (B,)) -> images; called only with images that the model gets right."""
 
 
 def library(name: str) -> Any:
-    """The module `name` of the extra `audit`, or a ConfigurationError that says how to get it."""
+    """The module `name` of the extra `audit`; where it is missing, a ConfigurationError says how to install it."""
     with warnings.catch_warnings(), _without_git():
         warnings.filterwarnings("ignore", message=".*scipy.ndimage", category=DeprecationWarning)  # foolbox 3.3.4
         try:
@@ -36,7 +39,7 @@ def library(name: str) -> Any:
 
 @contextlib.contextmanager
 def _without_git() -> Iterator[None]:
-    """foolbox loads GitPython, which refuses a machine without git; neither is used here."""
+    """Context in which GitPython, which foolbox imports, does not fail on a machine without git."""
     name = "GIT_PYTHON_REFRESH"
     before = os.environ.get(name)
     os.environ[name] = "quiet"
@@ -50,26 +53,26 @@ def _without_git() -> Iterator[None]:
 
 
 class Float32Model(nn.Module):
-    """A model as libraries expect it: float32 images to float32 logits, in eval mode.
+    """A wrapper as libraries expect it: float32 images to float32 logits, in eval mode.
 
-    The model itself is no submodule, so that what a library does to this one does not reach it.
+    The model is not a submodule, so that changes which a library makes to the wrapper do not reach it.
 
     Args:
-        dtype: what the model computes in; images are rounded to it on their way.
+        dtype: precision of the model; images are rounded to it first.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.answer: tuple[Callable[[Tensor], Tensor]] = (model,)
+        self.wrapped: tuple[Callable[[Tensor], Tensor]] = (model,)
         self.dtype = dtype
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.answer[0](images.to(self.dtype)).float()
+        return self.wrapped[0](images.to(self.dtype)).float()
 
 
 def as_foolbox_model(model: Float32Model, device: torch.device) -> Any:
-    """`model` as foolbox takes it, for images in [0, 1]."""
+    """`model` as a foolbox model, for images in [0, 1]."""
     return library("foolbox").PyTorchModel(model, bounds=(0, 1), device=device)
 
 
@@ -78,45 +81,46 @@ def adapted(
 ) -> Tensor:
     """(B, C, H, W) images after a library's attack, in the ball and in [0, 1], in the dtype of `images`.
 
-    Only images that the model gets right are attacked; the others stay as they are, and so does one that the library
-    made not finite. A model of half precision is asked in half precision; everything else is computed in float32.
+    Only images that the model gets right are attacked. The result is the clean image for all others, and where the
+    library returns values that are not finite. A model of half precision is called in half precision; everything else
+    is computed in float32.
 
     Args:
-        norm, epsilon: the ball (l2 or linf); None: no bound. Where it is 0, nothing is asked of the model.
+        norm, epsilon: the ball (l2 or linf); None: no bound; 0: the model is not called.
     Raises:
-        ConfigurationError: what `check_inputs` refuses, or labels that the model has no logit for.
+        ConfigurationError: `check_inputs` refuses the arguments, or the model has no logit for a label.
     """
     check_inputs(images, labels)
     if epsilon == 0 or not len(images):
         return images.detach().clone()
     with frozen(model), torch.inference_mode(False), torch.enable_grad():
         images, labels = images.detach().clone(), labels.clone()
-        asked = Float32Model(model, images.dtype)
+        wrapper = Float32Model(model, images.dtype)
         clean = images.float().contiguous()
         with torch.no_grad():
-            logits = asked(clean)
+            logits = wrapper(clean)
         check_logits(logits, labels)
         if logits.shape[1] < 2:
             raise ConfigurationError("expected a model of at least 2 classes, got 1")
         right = torch.nonzero(logits.argmax(dim=1) == labels).squeeze(1)
         result = clean.clone()
         if len(right):
-            found = attack(asked, clean[right], labels[right]).detach()
+            found = attack(wrapper, clean[right], labels[right]).detach()
             result[right] = into_ball(clean[right], found, norm, radius_of(epsilon))
         return torch.where(result == clean, images, _rounded(images, result, norm, radius_of(epsilon)))
 
 
 def _rounded(images: Tensor, result: Tensor, norm: str, radius: float) -> Tensor:
-    """`result` in the dtype of `images`: to the nearest, which is what the model saw, where that stays in the ball."""
+    """`result` in the dtype of `images`: to nearest, as the model saw it; where that leaves the ball, see `toward`."""
     nearest = result.to(images.dtype)
     inside = _lengths(nearest.float() - images.float(), norm) <= radius
     return torch.where(inside, nearest, toward(images, result))
 
 
 def into_ball(clean: Tensor, found: Tensor, norm: str, radius: float) -> Tensor:
-    """`found` clipped to the ball (linf), or drawn back to it in a straight line (l2), then to [0, 1].
+    """`found` clipped to the ball (linf) or scaled back to it (l2), then clipped to [0, 1].
 
-    An image with a value that is not finite becomes the clean one.
+    An image with a value that is not finite is replaced by the clean one.
     """
     finite = found.flatten(1).isfinite().all(dim=1).view(-1, 1, 1, 1)
     found = torch.where(finite, found, clean).clamp(0.0, 1.0)

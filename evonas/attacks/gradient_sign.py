@@ -15,31 +15,32 @@ from evonas.errors import ConfigurationError, choose
 __all__ = ["BIM", "FGSM", "PGD", "GradientAttack"]
 
 UNSURE = 1 / 32
-"""A bf16 margin below this share of the largest logit, the image's or the batch's mean, is looked at again."""
+"""A bf16 margin below this fraction of the largest logit (the image's own or the batch's mean) is checked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAttack:
-    """What FGSM, BIM and PGD share. Pixels and epsilon on the [0, 1] scale."""
+    """Settings and loop of FGSM, BIM and PGD. Pixels and epsilon on the [0, 1] scale."""
 
     epsilon: float = 8 / 255
     """Radius of the ball; 0 gives the clean images."""
     norm: Literal["linf", "l2"] = "linf"
     random_start: bool = False
-    """Start at a uniformly drawn point of the ball; else at the clean image."""
+    """Start at a uniform random point of the ball instead of at the clean image."""
     start_deviation: float = 0.0
-    """Start at the clean image plus Gaussian noise of this deviation (TRADES: 0.001)."""
+    """Standard deviation of Gaussian noise added to the clean image at the start (TRADES: 0.001)."""
     restarts: int = 1
-    """Attacks of each image from different starts; the worst is kept: one that fools, else the one of largest loss."""
+    """Number of attacks of each image from different starts; the strongest is kept: one that fools the model, else the
+    one of largest loss."""
     targeted: bool = False
-    """Labels are the classes that the model is to see instead."""
+    """Labels are the classes that the attack aims at."""
     loss: Literal["cross_entropy", "kl", "margin"] = "cross_entropy"
     stop_when_fooled: bool = False
-    """An image that is fooled, attacked or clean, stays as it is (worst over iterates, as AutoAttack counts); else
-    every image takes every step and the last iterate counts (as TRADES and the papers do)."""
+    """Stop attacking an image once it fools the model, the clean image included: the worst over all iterates, as
+    AutoAttack counts. False: every image takes every step and the last iterate counts, as in TRADES and the papers."""
     precision: Precision = "fp32"
-    """bf16: gradients by a fast copy of the model (see `inference_copy`); what it calls fooled by a low margin goes on,
-    and counts as fooled where the model itself confirms it in float32."""
+    """bf16: gradients come from a fast copy of the model (see `inference_copy`). An image that fools the copy by a low
+    margin is attacked further, and counts as fooled only if the model itself confirms it in float32."""
 
     def __post_init__(self) -> None:
         choose(LOSSES, self.loss, "attack loss")
@@ -63,7 +64,7 @@ class GradientAttack:
 
     @property
     def draws(self) -> bool:
-        """Whether a generator is required."""
+        """Whether the attack is random and requires a generator."""
         return self.random_start or self.start_deviation > 0
 
     @property
@@ -79,7 +80,7 @@ class GradientAttack:
         size: float,
         steps: int,
     ) -> Tensor:
-        """`steps` steps of length `size` for every restart."""
+        """Run `steps` steps of length `size` for every restart."""
         check_inputs(images, labels)
         generator = needs_generator(generator, f"{type(self).__name__}'s start") if self.draws else None
         if not self.epsilon or not len(images):
@@ -126,14 +127,14 @@ class PGD(GradientAttack):
 
 @dataclass(frozen=True, kw_only=True)
 class BIM(PGD):
-    """Basic iterative method (Kurakin et al., 2017): PGD by another name, by default with steps of 1/255."""
+    """Basic iterative method (Kurakin et al., 2017): PGD with a default step of 1/255."""
 
     name: ClassVar[str] = "bim"
     step_size: float = 1 / 255
 
 
 class _Run:
-    """One attack on one batch; `found` holds the worst image of all restarts so far, in float32 at least."""
+    """One attack on one batch; `found` holds the strongest image of all restarts so far, in float32 or wider."""
 
     def __init__(
         self, attack: GradientAttack, model: nn.Module, images: Tensor, labels: Tensor, size: float, steps: int
@@ -146,7 +147,7 @@ class _Run:
         self.labels = labels.clone()
         self.found = self.candidates = self.clean
         self.worst = torch.full((len(images),), -math.inf, device=images.device)  # (B,) loss of `found`
-        self.fooled = torch.zeros_like(self.labels, dtype=torch.bool)  # (B,) by `found`
+        self.fooled = torch.zeros_like(self.labels, dtype=torch.bool)  # (B,) whether `found` fools the model
         with torch.no_grad():
             self.clean_logits = self.logits(self.clean) if attack.stop_when_fooled or attack.loss == "kl" else None
         if self.clean_logits is not None:
@@ -154,33 +155,33 @@ class _Run:
             self.fooled = self.surely_fooled(self.clean, self.clean_logits, self.labels)
 
     def once(self, generator: torch.Generator | None) -> None:
-        """One restart of every image that is still to be attacked."""
+        """Run one restart on every image that is not fooled yet."""
         start = self.clean if generator is None else self.drawn(generator)
         stop = self.attack.stop_when_fooled
-        left = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
-        x = start[left]
+        pending = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
+        x = start[pending]
         self.doubtful = torch.zeros_like(self.fooled)
         for step in range(self.steps):
-            if not len(left):
+            if not len(pending):
                 return
-            shown = self.shown(x, left).requires_grad_()
+            shown = self.shown(x, pending).requires_grad_()
             logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
                 check_logits(logits, self.labels)
-            losses = self.losses(logits, left)
+            losses = self.losses(logits, pending)
             (gradient,) = torch.autograd.grad(losses.sum(), shown)
-            x = self.step(x, gradient, self.clean[left])
+            x = self.step(x, gradient, self.clean[pending])
             if stop:
-                stays = ~self.leaving(left, shown.detach(), logits.detach())
-                left, x = left[stays], x[stays]
-        stays = ~self.settled(left)
-        left, x = left[stays], x[stays]
-        self.last(left, self.shown(x, left))
+                unfooled = ~self.surely_fooled_now(pending, shown.detach(), logits.detach())
+                pending, x = pending[unfooled], x[unfooled]
+        unfooled = ~self.confirmed(pending)
+        pending, x = pending[unfooled], x[unfooled]
+        self.keep_stronger(pending, self.shown(x, pending))
 
     def shown(self, x: Tensor, rows: Tensor) -> Tensor:
-        """What the model sees, and the caller gets, of iterates of the images `rows`: half-precision images round.
+        """Iterates of the images `rows` as the model sees them and the caller gets them: rounded for half precision.
 
-        The iterates themselves are not rounded, so that short steps add up.
+        The iterates themselves stay unrounded, so that short steps add up.
         """
         if self.dtype == x.dtype:
             return x.detach()
@@ -195,12 +196,12 @@ class _Run:
         return self.loss(logits, self.labels[rows], clean)
 
     def exact(self, x: Tensor) -> Tensor:
-        """Logits of the model itself, in the dtype that the images came in."""
+        """Logits of the model itself, called in the dtype of the caller's images."""
         logits: Tensor = self.model(x.to(self.dtype))
         return logits
 
     def drawn(self, generator: torch.Generator) -> Tensor:
-        """A start for every image of the batch, so that what is drawn does not depend on who is fooled."""
+        """A random start for every image of the batch, fooled or not, so that draws do not depend on successes."""
         attack, clean = self.attack, self.clean
         if attack.start_deviation:
             noise = torch.randn(clean.shape, generator=generator, device=clean.device) * attack.start_deviation
@@ -219,7 +220,7 @@ class _Run:
         return self.project(x + size * direction, clean)
 
     def project(self, x: Tensor, clean: Tensor) -> Tensor:
-        """Into the ball, then into [0, 1]."""
+        """Project into the ball, then into [0, 1]."""
         epsilon = self.attack.epsilon
         change = x - clean
         if self.attack.norm == "linf":
@@ -229,12 +230,12 @@ class _Run:
         return (clean + change).clamp(0.0, 1.0)
 
     def is_fooled(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,) whether the model sees another class, or the target."""
+        """(B,) whether the model predicts another class than the label; if targeted, whether it predicts the label."""
         hit = logits.argmax(dim=1) == labels
         return hit if self.attack.targeted else ~hit
 
     def surely_fooled(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """As `is_fooled`; what a fast copy says by a low margin is asked of the model itself."""
+        """(B,) `is_fooled`, where the model itself checks low margins of the fast copy."""
         fooled = self.is_fooled(logits, labels)
         unsure = fooled & self.low(logits, labels)
         if bool(unsure.any()):
@@ -242,22 +243,22 @@ class _Run:
         return fooled
 
     def low(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(n,) whether the margin is one that a fast copy may have on the wrong side."""
+        """(n,) whether the margin is so small that the fast copy may have its sign wrong."""
         if self.fast is None:
             return torch.zeros_like(labels, dtype=torch.bool)
-        size = logits.abs().amax(dim=1)  # (n,); an image whose logits cancel errs as much as the others
+        size = logits.abs().amax(dim=1)  # (n,); logits that cancel to small values carry the same absolute error
         return margins(logits, labels).abs() < UNSURE * torch.maximum(size, size.mean())
 
     @torch.no_grad()
     def truly_fooled(self, x: Tensor, labels: Tensor) -> Tensor:
-        """(n,) whether the model itself is."""
+        """(n,) whether these images fool the model itself."""
         return self.is_fooled(self.exact(x), labels)
 
-    def leaving(self, rows: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """(n,) which of the images `rows` are fooled beyond doubt, and kept.
+    def surely_fooled_now(self, rows: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """(n,) which of the images `rows` fool the model by a clear margin; their iterates are kept.
 
-        What is fooled by a low margin is remembered and goes on: one more step mostly settles it, and costs less than
-        asking the model itself about a few images in every step.
+        An iterate with a low margin is stored as a candidate and attacked further: one more step mostly decides it, and
+        costs less than a call of the model itself for a few images in every step.
         """
         labels = self.labels[rows]
         fooled, low = self.is_fooled(logits, labels), self.low(logits, labels)
@@ -268,23 +269,23 @@ class _Run:
             self.candidates = self.candidates.index_copy(0, rows[doubt], x[doubt])
         return sure
 
-    def settled(self, rows: Tensor) -> Tensor:
-        """(n,) which of the images `rows` had an iterate in doubt that fools the model itself; it is kept."""
+    def confirmed(self, rows: Tensor) -> Tensor:
+        """(n,) which of the images `rows` have a doubtful candidate that fools the model itself; it is kept."""
         doubt = self.doubtful[rows]
         if bool(doubt.any()):
-            asked = rows[doubt]
-            confirmed = self.truly_fooled(self.candidates[asked], self.labels[asked])
-            self.keep(asked[confirmed], self.candidates[asked[confirmed]])
+            checked = rows[doubt]
+            confirmed = self.truly_fooled(self.candidates[checked], self.labels[checked])
+            self.keep(checked[confirmed], self.candidates[checked[confirmed]])
             return doubt.masked_scatter(doubt, confirmed)
         return doubt
 
     def keep(self, rows: Tensor, x: Tensor) -> None:
-        """These are fooled."""
+        """Store images that fool the model."""
         self.found = self.found.index_copy(0, rows, x)
         self.fooled[rows] = True
 
-    def last(self, rows: Tensor, x: Tensor) -> None:
-        """The last iterates of a restart: kept where they are worse than what was found before."""
+    def keep_stronger(self, rows: Tensor, x: Tensor) -> None:
+        """Store the last iterates of a restart where they are stronger than the images found before."""
         if self.attack.restarts == 1:
             self.found = self.found.index_copy(0, rows, x)
             return
@@ -307,5 +308,5 @@ def _lengths(x: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Each image at length 1."""
+    """Each image scaled to length 1."""
     return x * (1 / _lengths(x))

@@ -1,4 +1,4 @@
-"""A copy of a network that answers many questions fast."""
+"""Copies of networks for fast inference."""
 
 import copy
 from collections import Counter
@@ -23,15 +23,15 @@ def check_precision(precision: str) -> None:
 
 
 def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
-    """A copy in eval mode that gives the same logits up to rounding, in less time. The model stays as it is.
+    """A copy in eval mode that computes the same logits up to rounding, in less time. The model is not changed.
 
-    Batch normalisations that directly follow a convolution are folded into it, where torch.fx can trace the model;
-    memory is channels_last; no parameter asks for gradients. float32 images in, float32 logits out, differentiable
-    with respect to the images.
+    If torch.fx can trace the model, batch normalisations that directly follow a convolution are folded into it. Memory
+    is channels_last, and no parameter requires gradients. float32 images in, float32 logits out, differentiable with
+    respect to the images.
 
     Args:
-        precision: bf16 computes under autocast, but for the last linear layer, so that logits are not rounded to 8
-            bits: they are right to about 1% of the largest one, and close ones keep their order.
+        precision: bf16 computes under autocast except for the last linear layer, so that logits are not rounded to 8
+            bits: they are accurate to about 1% of the largest one, and close ones keep their order.
     """
     check_precision(precision)
     network = copy.deepcopy(model).float().eval().requires_grad_(False)
@@ -42,7 +42,7 @@ def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module
 
 
 class _Float32Linear(nn.Linear):
-    """A linear layer that autocast leaves alone."""
+    """A linear layer that computes in float32 under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -63,17 +63,17 @@ class _Inference(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Looks into containers only."""
+    """Traces into containers; modules without children are leaves."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return not any(True for _ in module.children())
 
 
 def _folded(network: nn.Module) -> nn.Module:
-    """Every batch normalisation that alone reads a convolution's output becomes part of it."""
+    """Fold every batch normalisation that is the only reader of a convolution's output into that convolution."""
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # whatever a stranger's forward does that cannot be traced; unfolded it gives the same logits
+    except Exception:  # any forward that cannot be traced; logits are the same without folding
         return network
     traced = fx.GraphModule(network, graph)
     called = [node for node in graph.nodes if node.op == "call_module"]
@@ -91,7 +91,7 @@ def _folded(network: nn.Module) -> nn.Module:
 
 
 def _foldable(module: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:
-    """Exactly such a layer, with nothing of a stranger's attached to it and statistics of its own."""
+    """Whether a module is exactly of this class, without hooks, and has running statistics if it normalises."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return type(module) is kind and not hooked and getattr(module, "track_running_stats", True)
 

@@ -1,4 +1,4 @@
-"""The threshold attack: every value moves a little, found by an evolution strategy."""
+"""The threshold attack: a small change of every value, found by an evolution strategy."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from evonas.attacks.attack import check_inputs, needs_generator
 from evonas.attacks.cma_es import SeparableCMA
 from evonas.attacks.de import DifferentialEvolution, de_population
-from evonas.attacks.evolution import EvolutionResult, Optimiser, Plan, check_settings, eight_bit, evolve, unchanged
+from evonas.attacks.evolution import (
+    EvolutionPlan,
+    EvolutionResult,
+    Optimiser,
+    check_settings,
+    eight_bit,
+    evolve,
+    unchanged,
+)
 from evonas.attacks.inference import Precision
 from evonas.errors import ConfigurationError
 
@@ -18,12 +26,12 @@ __all__ = ["ThresholdAttack"]
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdAttack:
-    """Every value moves by at most `threshold` 8-bit levels (L-inf; Kotyan and Vargas, 2019). Images are 8-bit.
+    """Change every value of an 8-bit image by at most `threshold` levels (L-inf; Kotyan and Vargas, 2019).
 
     An individual is all values of an image, within `threshold` of the clean ones and 0..255, truncated to whole
-    numbers. What is minimised is `confidence`. An image leaves as soon as its best individual fools the model. Images
-    that the model gets wrong are not attacked, and a failed attack gives the clean image: what succeeded shows when
-    the model is asked, or in `run`'s result.
+    numbers. Minimises `confidence`, and stops for an image as soon as its best individual fools the model. An image is
+    returned clean where the model is wrong about it already, and where the attack fails; `run` also says which attacks
+    succeeded.
     """
 
     name: ClassVar[str] = "threshold"
@@ -31,16 +39,16 @@ class ThresholdAttack:
     threshold: int = 1
     """th, in 8-bit levels; 0 changes nothing."""
     algorithm: Literal["cma", "de"] = "cma"
-    """cma: `SeparableCMA` from the image with step size th / 4. de: `DifferentialEvolution` within the bounds, whose
-    population is at least as large as the image has values."""
+    """cma: `SeparableCMA` from the clean image with step size th / 4. de: `DifferentialEvolution` within the bounds,
+    with at least as many individuals as the image has values."""
     population: int = 400
-    """Individuals of an image; for de rounded down to a multiple of the genes, at least one for each."""
+    """Individuals per image; with de rounded down to a multiple of the genes, at least one per gene."""
     generations: int = 100
-    """cma: generations * population evaluations at most; de: one population more, the first."""
+    """cma: at most generations * population evaluations per image; de: at most (generations + 1) * population."""
     chunk: int = 128
-    """Individuals of one forward pass."""
+    """Individuals per forward pass."""
     precision: Precision = "fp32"
-    """Of the search: fp32 or bf16. The model itself confirms every success."""
+    """Precision of the search: fp32 or bf16. The model itself confirms every success."""
 
     def __post_init__(self) -> None:
         check_settings(self.threshold, self.population, self.generations, self.chunk, self.precision)
@@ -49,19 +57,19 @@ class ThresholdAttack:
 
     @property
     def radius(self) -> float:
-        """On the [0, 1] scale."""
+        """`threshold` on the [0, 1] scale."""
         return self.threshold / 255
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """(B, C, H, W) images in [0, 1]; `generator` on their device is required where `threshold` is above 0."""
+        """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; `threshold` > 0 requires a generator."""
         return self.run(model, images, labels, generator).images
 
     def run(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> EvolutionResult:
-        """The same with what was spent."""
+        """The attacked images as `__call__` returns them, with successes and cost."""
         check_inputs(images, labels)
         pixels = eight_bit(images)
         if not self.threshold:
@@ -69,7 +77,7 @@ class ThresholdAttack:
         rng = needs_generator(generator, "the populations of the threshold attack")
         genes = images[:1].numel() if len(images) else 1
         cma = self.algorithm == "cma"
-        plan = Plan(
+        plan = EvolutionPlan(
             start=lambda clean: self._start(clean, rng),
             decode=_truncated if cma else self._within_bounds,
             individuals=self.population if cma else de_population(self.population, genes),

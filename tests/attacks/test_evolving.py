@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evonas.attacks.bf16_relu import FastReLU, with_fast_relu
 from evonas.attacks.cma_es import SeparableCMA
 from evonas.attacks.de import DifferentialEvolution, de_population
-from evonas.attacks.evolution import EvolutionResult, Optimiser, Plan, confidence, eight_bit, evolve, unchanged
+from evonas.attacks.evolution import EvolutionPlan, EvolutionResult, Optimiser, confidence, eight_bit, evolve, unchanged
 from evonas.attacks.score_cache import ScoreCache
 from evonas.errors import ConfigurationError, DivergedError
 
@@ -44,7 +44,7 @@ class TestDifferentialEvolution:
         assert torch.equal(strata, torch.arange(40)[:, None].expand(3, 40, 5))
         assert not torch.equal(start[0], start[1])
 
-    def test_a_trial_is_the_best_plus_a_scaled_difference_of_two_others(self) -> None:
+    def test_a_trial_is_the_best_plus_a_scaled_difference_of_two_besides_parent(self) -> None:
         optimiser = DifferentialEvolution(2, 6, 4, rng())
         optimiser.ask()
         start = optimiser._population = optimiser._population * 0.1 + 0.45  # no trial can leave the cube
@@ -64,7 +64,7 @@ class TestDifferentialEvolution:
 
     def test_every_pair_of_others_is_as_likely(self) -> None:
         optimiser = DifferentialEvolution(6000, 4, 1, rng())
-        first, second = optimiser._two_others(6000, 4)
+        first, second = optimiser._two_besides_parent(6000, 4)
         for parent in range(4):
             counts = (first[:, parent] * 4 + second[:, parent]).bincount(minlength=16)
             others = [i for i in range(4) if i != parent]
@@ -250,7 +250,7 @@ class TestEightBit:
     def test_other_values_are_refused(self) -> None:
         images = torch.zeros(1, 1, 2, 2)
         images[0, 0, 1, 1] = 100.25 / 255
-        with pytest.raises(ConfigurationError, match=r"8-bit values k / 255, got one that is 0\.25 of a level off"):
+        with pytest.raises(ConfigurationError, match=r"8-bit values k / 255, got a value that is 0\.25 of a level off"):
             eight_bit(images)
 
     def test_pixels_come_first_and_channels_last(self) -> None:
@@ -327,17 +327,19 @@ class Steps:
         self.problems = int(problems.sum())
 
 
-def steps_plan(rounds: int, chunk: int = 4) -> Plan:
+def steps_plan(rounds: int, chunk: int = 4) -> EvolutionPlan:
     def decode(pixels: Tensor, genes: Tensor) -> Tensor:
         changed = pixels.clone()
         changed[:, 0, 0, 0] = genes[:, 0]
         return changed
 
     start = lambda pixels: Steps(len(pixels))  # noqa: E731
-    return Plan(start=start, decode=decode, individuals=3, genes=1, rounds=rounds, chunk=chunk, precision="fp32")
+    return EvolutionPlan(
+        start=start, decode=decode, individuals=3, genes=1, rounds=rounds, chunk=chunk, precision="fp32"
+    )
 
 
-def attack(model: nn.Module, images: Tensor, plan: Plan) -> EvolutionResult:
+def attack(model: nn.Module, images: Tensor, plan: EvolutionPlan) -> EvolutionResult:
     return evolve(model, images, eight_bit(images), torch.ones(len(images), dtype=torch.int64), plan)
 
 
