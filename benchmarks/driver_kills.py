@@ -33,7 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evonas.errors import ConfigurationError, EvonasError, StorageError
-from evonas.search import Entry, EvolutionConfig, Executor, Journal, ProcessExecutor, RayExecutor, evolve, read_journal
+from evonas.executors import Executor, ProcessExecutor, RayExecutor
+from evonas.search import Entry, EvolutionConfig, Journal, evolve, read_journal
 
 GRACE = 2.0
 """Seconds after the end of its driver in which an evaluation may still begin."""

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evonas.errors import ConfigurationError
+from evonas.executors import Executor, ProcessExecutor, RayExecutor
 from evonas.runs import guarded
-from evonas.search import EvolutionConfig, Executor, Journal, ProcessExecutor, RayExecutor, evolve
+from evonas.search import EvolutionConfig, Journal, evolve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evonas.errors import ConfigurationError
-from evonas.executors import as_factory, ignore
+from evonas.executors import Executor, Job, LocalExecutor, ProcessExecutor, RayExecutor, ignore
 from evonas.runs import guarded
-from evonas.search import Executor, Job, LocalExecutor, ProcessExecutor, RayExecutor
+from evonas.search import EvaluationWork
 
 BARE, RAY = "bare Ray: ray.wait, ray.get", "RayExecutor"
 WARM = 20
@@ -65,11 +65,11 @@ def run_bare(tasks: int, in_flight: int) -> None:
 def run_executor(executor: Executor, tasks: int) -> None:
     """A generation of so many tasks on an executor that was started."""
     for number in range(tasks):
-        executor.submit(Job((0,) * GENES, number, number))
+        executor.submit(Job(str(number), ((0,) * GENES, number)))
     for _ in range(tasks):
-        _, result = executor.next_finished()
-        if not result.ok:
-            raise ConfigurationError(f"expected tasks to end well, got {result.reason}")
+        _, outcome = executor.next_finished()
+        if not outcome.ok:
+            raise ConfigurationError(f"expected tasks to end well, got {outcome.failure}")
 
 
 def measure(args: OverheadArgs) -> dict[str, list[float]]:
@@ -87,7 +87,7 @@ def measure(args: OverheadArgs) -> dict[str, list[float]]:
             times.setdefault(BARE, []).append(_timed(lambda: run_bare(args.tasks, args.workers + 1), args.tasks))
             for name, make in executors.items():
                 with closing(make()) as executor:
-                    executor.start(as_factory(instant), ignore)
+                    executor.start(EvaluationWork(instant), ignore)
                     run_executor(executor, WARM)
                     run = partial(run_executor, executor, args.tasks)
                     times.setdefault(name, []).append(_timed(run, args.tasks))

@@ -1,4 +1,4 @@
-"""The words every room shares: what a genome costs and what an evaluation found."""
+"""Types every room shares: genomes, costs, results of evaluations, and messages for the screen."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ __all__ = [
     "Watch",
     "arch_id",
     "as_genome",
+    "reason_of",
 ]
 
 Genome = npt.NDArray[np.int64]
@@ -29,7 +30,7 @@ Genome = npt.NDArray[np.int64]
 
 
 class Cost(NamedTuple):
-    """What a network costs."""
+    """Size of a network."""
 
     params: int
     """Trainable parameters."""
@@ -39,19 +40,18 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one evaluation found, in natural values (an error of 0.07, not 7 percent; more macs are more)."""
+    """Result of one evaluation, in natural values (an error of 0.07, not 7 percent; more macs are more)."""
 
     genome: tuple[int, ...]
-    """The genome that was evaluated."""
     objectives: Mapping[str, float] = field(default_factory=dict)
-    """Column name -> value, for everything that was measured, searched or not; empty where it failed."""
+    """Column name -> value, for everything measured, searched or not; empty after a failure."""
     status: Literal["ok", "failed"] = "ok"
     reason: str = ""
-    """One line: why it failed; empty where it did not."""
+    """Cause of a failure in one line, else empty."""
     seed: int = 0
-    """The seed that gives this result again."""
+    """Seed that reproduces this result."""
     seconds: float = 0.0
-    """Wall time of giving the network its weights (training); 0 where nothing was trained."""
+    """Wall time of giving the network its weights (training); 0 without training."""
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "failed"):
@@ -71,22 +71,13 @@ class EvaluationResult:
     def failure(
         cls, genome: Sequence[int] | Genome, seed: int, cause: BaseException | str, seconds: float = 0.0
     ) -> "EvaluationResult":
-        """A failed result whose reason is one line: an error that explains itself, or its type and message."""
-        if isinstance(cause, EvonasError):
-            reason = str(cause)
-        elif isinstance(cause, BaseException):
-            try:
-                reason = f"{type(cause).__name__}: {cause}".strip().rstrip(":")
-            except Exception:  # an error whose message cannot be had
-                reason = type(cause).__name__
-        else:
-            reason = cause
-        return cls(tuple(genome), {}, "failed", reason[:500] or "no reason was given", seed, seconds)
+        """A failed result; its reason is `reason_of(cause)`."""
+        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running job is. Shown on screen, never journalled; may be dropped."""
+    """Position of a running job. Shown on screen, never journalled; may be dropped."""
 
     key: str
     """Name of the job, e.g. the arch_id of the network."""
@@ -101,38 +92,38 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Activity:
-    """What an executor is doing now. Shown on screen, never journalled."""
+    """Load of an executor. Shown on screen, never journalled."""
 
     running: int
-    """Evaluations that have started and not ended."""
+    """Jobs that have started and not ended."""
     waiting: int
-    """Evaluations that were submitted and have not started."""
+    """Jobs that were submitted and have not started."""
     slots: int
-    """Evaluations that can run at once."""
+    """Jobs that can run at once."""
     nodes: int = 1
-    """Machines that evaluations can run on."""
+    """Machines that jobs can run on."""
     gpus: float = 0.0
-    """GPUs that the running evaluations use, shares added up."""
+    """GPUs in use by the running jobs, shares added up."""
     gpus_total: float = 0.0
-    """GPUs that the executor knows of."""
+    """GPUs within reach of the executor."""
     retries: int = 0
-    """Evaluations that were started again so far, whatever the cause."""
+    """Attempts so far that repeated an earlier one, whatever the cause."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should know, in one line."""
+    """One line for the user."""
 
     text: str
 
 
 Watch = Callable[[Progress | Activity | Note], None]
-"""Gets what executors and evaluations tell while they run."""
+"""Receives the messages of executors and jobs while they run."""
 
 
 @runtime_checkable
 class Space(Protocol):
-    """What the search needs of a search space; `evonas.spaces` has the ones that build networks."""
+    """A search space as the search sees it; `evonas.spaces` has the ones that build networks."""
 
     @property
     def name(self) -> str: ...
@@ -150,11 +141,11 @@ class Space(Protocol):
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]: ...
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome: ...
     def canonical(self, genome: Genome) -> Genome:
-        """The one genome that stands for every genome of the same network."""
+        """The genome that represents every genome of the same network."""
         ...
 
     def violation(self, genome: Genome) -> float:
-        """<= 0 where the genome is feasible; larger is worse."""
+        """<= 0 for feasible genomes; larger is worse."""
         ...
 
 
@@ -165,7 +156,7 @@ def arch_id(canonical: Sequence[int] | Genome) -> str:
 
 
 def as_genome(genes: Any, n_genes: int, name: str) -> Genome:
-    """`genes` as a (n_genes,) int64 genome, or a ValueError that says what came instead."""
+    """`genes` as a (n_genes,) int64 genome; ValueError for anything that is not one."""
     array = np.asarray(genes)
     if array.dtype == np.int64 and array.shape == (n_genes,):
         return array
@@ -179,6 +170,22 @@ def as_genome(genes: Any, n_genes: int, name: str) -> Genome:
     if not np.array_equal(whole, array):
         raise ValueError(f"expected integer genes for space {name!r}, got {array.tolist()}")
     return whole
+
+
+def reason_of(cause: BaseException | str) -> str:
+    """Cause of a failure in one line of at most 500 characters, never empty.
+
+    The message of an EvonasError; type and message of any other error.
+    """
+    if isinstance(cause, str):
+        text = cause
+    else:
+        kind = type(cause).__name__
+        try:
+            text = str(cause) if isinstance(cause, EvonasError) else f"{kind}: {cause}".strip().rstrip(":")
+        except Exception:  # an error without a readable message
+            text = kind
+    return " ".join(text[:500].split()) or "no reason was given"
 
 
 def _plain(value: Any) -> float:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,12 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
+
+
+def test_jobs_of_the_guide_that_are_no_genomes(guide: Path) -> None:
+    command = [sys.executable, guide / "squares.py"]
+    child = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert child.stdout.splitlines() == ["number 1 1", "number 2 ValueError: two is not allowed", "number 3 9"]
 
 
 def test_supervised_executor_of_the_guide_works(guide: Path, tiny_space: Any) -> None:

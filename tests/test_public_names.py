@@ -13,19 +13,20 @@ import pytest
 import torch
 
 import evonas
+from evonas import search
 from evonas.attacks import ATTACKS, BIM, FGSM, PGD
 from evonas.costs import CostTable, count_macs, count_params
+from evonas.executors import EXECUTORS, Job, LocalExecutor, Outcome, ProcessExecutor, RayExecutor, run_jobs
 from evonas.objectives import OBJECTIVES
 from evonas.search import (
-    EXECUTORS,
     EvolutionConfig,
     Journal,
-    LocalExecutor,
     NASProblem,
     SearchState,
     evolve,
     hypervolume,
     non_dominated,
+    score,
 )
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.types import EvaluationResult
@@ -185,8 +186,32 @@ def test_evolve() -> None:
         "seed": 0,
     }
     assert [field.name for field in fields(SearchState)] == ["generation", "genomes", "objectives", "rank"]
+
+
+def test_score() -> None:
+    assert list(parameters(score)) == [
+        "genomes",
+        "evaluate",
+        "objectives",
+        "seed",
+        "executor",
+        "journal",
+        "retry_failed",
+        "report",
+        "predict",
+    ]
+    assert all(default is not REQUIRED for default in list(parameters(score).values())[3:])
+
+
+def test_executors() -> None:
+    assert search.LocalExecutor is LocalExecutor
     assert parameters(LocalExecutor) == {}
-    assert {"submit", "next_finished", "close"} <= set(dir(LocalExecutor))
+    for kind in (LocalExecutor, ProcessExecutor, RayExecutor):
+        assert {"start", "submit", "next_finished", "count", "close"} <= set(dir(kind))
+    assert first(run_jobs, 3) == [("executor", REQUIRED), ("make_work", REQUIRED), ("jobs", REQUIRED)]
+    assert [field.name for field in fields(Job)] == ["key", "payload", "predicted"]
+    assert Outcome(3).ok
+    assert not Outcome(failure="boom").ok
 
 
 def test_journal() -> None:

@@ -1,39 +1,30 @@
-"""Where evaluations run: in this process, in several, or on a Ray cluster."""
+"""Jobs and where they run: in this process, in several, or on a Ray cluster. Any job, not only genomes."""
 
 from collections.abc import Callable
 
-from evonas.executors.base import (
-    Evaluate,
-    EvaluatorFactory,
-    Executor,
-    Job,
-    MakeEvaluate,
-    as_factory,
-    ignore,
-    run_job,
-)
+from evonas.executors.base import Executor, Job, MakeWork, Outcome, Work, ignore, run_jobs, run_work
 from evonas.executors.local import LocalExecutor
 from evonas.executors.process import ProcessExecutor
 from evonas.executors.ray_cluster import RayConnection
-from evonas.executors.ray_tasks import RayExecutor
+from evonas.executors.ray_executor import RayExecutor
 from evonas.executors.worker import Host, PlainHost
 
 __all__ = [
     "EXECUTORS",
-    "Evaluate",
-    "EvaluatorFactory",
     "Executor",
     "Host",
     "Job",
     "LocalExecutor",
-    "MakeEvaluate",
+    "MakeWork",
+    "Outcome",
     "PlainHost",
     "ProcessExecutor",
     "RayConnection",
     "RayExecutor",
-    "as_factory",
+    "Work",
     "ignore",
-    "run_job",
+    "run_jobs",
+    "run_work",
 ]
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {

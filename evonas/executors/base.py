@@ -1,48 +1,59 @@
-"""What every executor takes and gives: jobs, results, and the function that evaluates."""
+"""Jobs, their outcomes, and the protocol of everything that runs them."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
-import numpy as np
+from evonas.types import Report, Watch, reason_of
 
-from evonas.types import EvaluationResult, Genome, Report, Watch
+__all__ = ["Executor", "Job", "MakeWork", "Outcome", "Work", "ignore", "run_jobs", "run_work"]
 
-__all__ = ["Evaluate", "EvaluatorFactory", "Executor", "Job", "MakeEvaluate", "as_factory", "ignore", "run_job"]
+Work = Callable[[Any], Any]
+"""payload -> value; whatever it raises is the failure of the job."""
 
-Evaluate = Callable[[Genome, int], EvaluationResult]
-"""(genome, seed) -> result."""
-
-MakeEvaluate = Callable[[Report], Evaluate]
-"""Called once in every worker: sets up threads and data, and returns the function that evaluates."""
-
-
-@runtime_checkable
-class EvaluatorFactory(Protocol):
-    """An evaluator that sets itself up once in every worker."""
-
-    def make_evaluate(self, report: Report) -> Evaluate: ...
+MakeWork = Callable[[Report], Work]
+"""Called once in every worker: sets up threads and data, and returns the function that does the jobs."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation to run."""
+    """Something to be done by a worker."""
 
-    genome: tuple[int, ...]
-    """Canonical."""
-    seed: int
-    number: int
-    """How many genomes the search had proposed before it."""
-    generation: int = 0
+    key: str
+    """Name on the screen, unique among the jobs in flight."""
+    payload: Any
+    """Argument of the work. It may travel to another process: anything that can be pickled."""
     predicted: float = 0.0
-    """What it will cost, in any unit: executors with several slots start the dearest first, for a short tail."""
+    """Predicted cost, in any unit: executors with several slots start the dearest first, for a short tail."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """End of a job: a value, or a failure."""
+
+    value: Any = None
+    """Returned by the work; None after a failure."""
+    failure: str = ""
+    """Cause of a failure in one line, else empty."""
+    seconds: float = 0.0
+    """Wall time of a job that was ended for its deadline, else 0."""
+
+    @classmethod
+    def failed(cls, cause: BaseException | str, seconds: float = 0.0) -> "Outcome":
+        """A failure; its text is `reason_of(cause)`, never empty."""
+        return cls(failure=reason_of(cause), seconds=seconds)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failure
 
 
 class Executor(Protocol):
-    """Runs jobs. A job that fails gives a failed result, never an exception.
+    """Runs jobs. A job that fails has a failed outcome; it raises nothing.
 
-    `report`, given at the start, gets what the screen shows: Progress, Activity, Note. It may raise Interrupted, and is
-    therefore called at least a few times a second while `next_finished` waits.
+    The `report` given to `start` receives Progress, Activity and Note. It may raise Interrupted, and is therefore
+    called at least a few times a second while `next_finished` waits.
     """
 
     @property
@@ -52,20 +63,31 @@ class Executor(Protocol):
 
     @property
     def free(self) -> int:
-        """Jobs that would start at once, or are worth having in line, beyond those submitted; 0 where all is busy."""
+        """Jobs that would start at once, or are worth having in line, beyond those submitted; 0 if all is busy."""
         ...
 
-    def start(self, make_evaluate: MakeEvaluate, report: Watch) -> None:
+    def start(self, make_work: MakeWork, report: Watch) -> None:
         """Called once, before the first job."""
         ...
 
-    def submit(self, job: Job) -> None: ...
-    def next_finished(self) -> tuple[Job, EvaluationResult]:
-        """Wait for the next finished job; LookupError where none is left."""
+    def submit(self, job: Job) -> None:
+        """Put a job in line; returns at once."""
+        ...
+
+    def next_finished(self) -> tuple[Job, Outcome]:
+        """Wait for the next finished job; LookupError if none is left."""
+        ...
+
+    def count(self, cached: bool, ok: bool) -> None:
+        """Count a finished job in the metrics of the executor, if it has any.
+
+        Args:
+            cached: the job was known before and did not run.
+        """
         ...
 
     def close(self) -> None:
-        """Stop what runs and give everything back; may be called twice."""
+        """Stop all that runs and give everything back; may be called twice."""
         ...
 
 
@@ -73,39 +95,35 @@ def ignore(event: object) -> None:
     """A report that nobody watches."""
 
 
-def run_job(evaluate: Evaluate, job: Job, raised: Callable[[Exception], object] = ignore) -> EvaluationResult:
-    """The result of a job; whatever is raised becomes a failed one. Its genome and seed are the job's.
+def run_work(work: Work, job: Job, raised: Callable[[Exception], object] = ignore) -> Outcome:
+    """Outcome of a job done here and now.
 
     Args:
-        raised: gets what the evaluation raised.
+        raised: receives the exception of a failed job.
     """
     try:
-        result = evaluate(np.array(job.genome, dtype=np.int64), job.seed)
-        if not isinstance(result, EvaluationResult):
-            raise TypeError(f"expected an EvaluationResult from the evaluator, got {type(result).__name__}")
+        return Outcome(work(job.payload))
     except Exception as error:
         raised(error)
-        return EvaluationResult.failure(job.genome, job.seed, error)
-    return EvaluationResult(job.genome, result.objectives, result.status, result.reason, job.seed, result.seconds)
+        return Outcome.failed(error)
 
 
-def as_factory(evaluate: Evaluate | EvaluatorFactory) -> MakeEvaluate:
-    """`make_evaluate` of a factory; a plain function is wrapped."""
-    if isinstance(evaluate, EvaluatorFactory):
-        return evaluate.make_evaluate
-    if not callable(evaluate):
-        raise TypeError(
-            f"expected a function (genome, seed) -> EvaluationResult or an object with make_evaluate(report), "
-            f"got {type(evaluate).__name__}"
-        )
-    return _Plain(evaluate).make_evaluate
+def run_jobs(
+    executor: Executor, make_work: MakeWork, jobs: Sequence[Job], report: Watch = ignore
+) -> Iterator[tuple[Job, Outcome]]:
+    """Run a list of jobs; yields each with its outcome as it finishes, and closes the executor at the end.
 
-
-@dataclass(frozen=True)
-class _Plain:
-    """A plain function as a factory; it travels where the function does."""
-
-    evaluate: Evaluate
-
-    def make_evaluate(self, report: Report) -> Evaluate:
-        return self.evaluate
+    Raises:
+        ValueError: two jobs have the same key.
+    """
+    twice = sorted(key for key, times in Counter(job.key for job in jobs).items() if times > 1)
+    if twice:
+        raise ValueError(f"expected jobs with different keys, got several called {', '.join(twice)}")
+    executor.start(make_work, report)
+    try:
+        for job in jobs:
+            executor.submit(job)
+        for _ in jobs:
+            yield executor.next_finished()
+    finally:
+        executor.close()

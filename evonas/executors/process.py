@@ -1,4 +1,4 @@
-"""Several evaluations at once in processes of this machine: on several cores, or on one GPU."""
+"""Several jobs at once in processes of this machine: on several cores, or on one GPU."""
 
 import contextlib
 import multiprocessing
@@ -11,31 +11,32 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.executors.base import MakeEvaluate
-from evonas.executors.supervision import Attempt, SupervisedExecutor
-from evonas.executors.worker import Happening, Host, Outcome, PlainHost, Started, Worker, WorkerSetup
+from evonas.executors.attempts import Attempt
+from evonas.executors.base import MakeWork, Outcome
+from evonas.executors.supervision import SupervisedExecutor
+from evonas.executors.worker import Ended, Host, Message, PlainHost, Started, Worker, WorkerSetup
 from evonas.types import Activity, Progress
 
 __all__ = ["ProcessExecutor"]
 
 END_SECONDS = 10.0
-"""How long the end of a killed process is waited for."""
+"""Longest wait for the end of a killed process."""
 
 MESSAGE_BYTES = 4096
 """Progress up to this size is written to a pipe whole or not at all (POSIX's PIPE_BUF on Linux)."""
 
 
 class ProcessExecutor(SupervisedExecutor):
-    """Evaluations in `workers` processes of this machine. Results are the same as in this one.
+    """Jobs in `workers` processes of this machine, with the same outcomes as in this one.
 
-    What evaluates must travel to a new process: a factory or function that a module holds, not one made inside another
-    function. A script that starts processes has its main part under `if __name__ == "__main__":`.
+    Work and payloads must travel to a new process: objects and functions that a module holds, not ones made inside
+    another function. A script that starts processes has its main part under `if __name__ == "__main__":`.
 
     Args:
-        workers: processes.
-        timeout: seconds an evaluation may take; None: any.
+        workers: number of processes.
+        timeout: seconds a job may take; None: any.
         host: prepares each worker for its machine.
-        share: of a device that each worker may use.
+        share: part of a device that each worker may use.
         gpus: devices that the workers share; for the screen.
     """
 
@@ -83,7 +84,7 @@ class _Process:
 
 
 class _ProcessWorkers:
-    """Processes that are started when they are needed, and again where one has ended."""
+    """Processes, started when they are needed, and again after one has ended."""
 
     ahead = 0
 
@@ -95,12 +96,12 @@ class _ProcessWorkers:
         self._processes: dict[int, _Process] = {}
         self._setup = b""
 
-    def open(self, make_evaluate: MakeEvaluate) -> None:
+    def open(self, make_work: MakeWork) -> None:
         try:
-            self._setup = pickle.dumps(WorkerSetup(make_evaluate, self._host))
+            self._setup = pickle.dumps(WorkerSetup(make_work, self._host))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ExecutionError(
-                f"expected an evaluator that can travel to another process, got one that cannot ({error}); "
+                f"expected work that can travel to another process, got some that cannot ({error}); "
                 "define it at the top level of a module, or use the executor local"
             ) from error
 
@@ -113,28 +114,29 @@ class _ProcessWorkers:
         with contextlib.suppress(OSError):  # it has ended while idle: `poll` finds that
             process.pipe.send((attempt.number, attempt.job, min(1.0, self._share * attempt.growth)))
 
-    def poll(self, seconds: float) -> Sequence[Happening]:
-        happened: list[Happening] = []
+    def poll(self, seconds: float) -> Sequence[Message]:
+        messages: list[Message] = []
         watched = [(place, end) for place, each in self._processes.items() for end in (each.pipe, each.progress)]
         sentinels = [each.process.sentinel for each in self._processes.values()]
         ready = wait([*(end for _, end in watched), *sentinels], seconds)
         for place, end in watched:
             if end in ready:
-                happened += self._read(place, end)
+                messages += self._read(place, end)
         for place in [place for place, each in self._processes.items() if each.process.sentinel in ready]:
             process = self._processes.pop(place)
             for end in (process.pipe, process.progress):  # it may have finished its attempt before it ended
                 while (message := _receive(end)) is not None:
-                    happened += [message]
-                    process.attempt = None if isinstance(message, Outcome) else process.attempt
+                    messages.append(message)
+                    process.attempt = None if isinstance(message, Ended) else process.attempt
             process.end()
             if process.attempt is not None:
-                happened.append(Outcome(process.attempt, "died", f"its worker process {_ending(process.process)}"))
-        return happened
+                died = Outcome.failed(f"its worker process {_ending(process.process)}")
+                messages.append(Ended(process.attempt, "died", died))
+        return messages
 
-    def _read(self, place: int, end: Connection) -> list[Happening]:
+    def _read(self, place: int, end: Connection) -> list[Message]:
         message = _receive(end)
-        if isinstance(message, Outcome):
+        if isinstance(message, Ended):
             self._processes[place].attempt = None
         return [] if message is None else [message]
 
@@ -155,10 +157,10 @@ class _ProcessWorkers:
         self._processes.clear()
 
 
-def _receive(end: Connection) -> Happening | None:
-    """The next message of a worker; None where there is none, or it ended in the middle of one."""
+def _receive(end: Connection) -> Message | None:
+    """The next message of a worker; None if there is none, or it ended in the middle of one."""
     try:
-        message: Happening | None = end.recv() if end.poll() else None
+        message: Message | None = end.recv() if end.poll() else None
     except (EOFError, OSError, pickle.UnpicklingError):
         return None
     return message
@@ -197,9 +199,13 @@ def _serve(place: int, setup: bytes, pipe: Connection, post: Callable[[Started |
             try:
                 worker = Worker(pickle.loads(setup), place, post)
             except Exception as error:
-                pipe.send(Outcome(number, "set_up", f"its worker could not load the evaluator: {error}"))
+                pipe.send(Ended(number, "set_up", Outcome.failed(f"its worker could not load the work: {error}")))
                 continue
-        pipe.send(worker.run(number, job, share))
+        ended = worker.run(number, job, share)
+        try:
+            pipe.send(ended)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # raised before anything was sent
+            pipe.send(Ended(number, "finished", Outcome.failed(f"its value cannot travel to the driver: {error}")))
         if worker.broken:
             return
 

@@ -1,4 +1,4 @@
-"""The Ray cluster as the driver sees it: joining or starting one, its nodes, and the board that workers write on."""
+"""The Ray cluster as the driver sees it: joining or starting one, its nodes, and the board workers write on."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ __all__ = ["Board", "Node", "RayConnection", "first_line", "gpu_slots", "make_bo
 Answer = TypeVar("Answer")
 
 MESSAGES_AT_MOST = 10_000
-"""Progress is dropped where so many messages were not fetched."""
+"""Messages on the board beyond which progress is dropped."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Node:
     gpus: float
 
     def slots(self, cpus: float, gpus: float) -> int:
-        """Evaluations that it can run at once, each with so many CPUs and GPUs; none is on parts of two GPUs."""
+        """Jobs it can run at once, each with `cpus` CPUs and `gpus` GPUs; none uses parts of two GPUs."""
         by_cpus = int(self.cpus // cpus)
         return min(by_cpus, gpu_slots(self.gpus, gpus)) if gpus else by_cpus
 
 
 class RayConnection:
-    """This process in a Ray cluster, from the moment that it is needed.
+    """Connection of this process to a Ray cluster, made when it is needed.
 
     Args:
-        address: of a cluster, `auto` for the one that runs on this machine; None: RAY_ADDRESS, else Ray is started
-            here, and ends with `close`.
+        address: address of a cluster, `auto` for the one on this machine; None: RAY_ADDRESS, else Ray is started here
+            and ends with `close`.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -49,7 +49,7 @@ class RayConnection:
         self._mine = False
 
     def open(self) -> None:
-        """Join or start, once. ExecutionError where Ray is not installed, or there is no cluster."""
+        """Join or start a cluster, once. ExecutionError if Ray is not installed, or there is no cluster."""
         with _signals_kept():
             try:
                 import ray
@@ -74,7 +74,7 @@ class RayConnection:
             self._mine = True
 
     def close(self) -> None:
-        """Leave the cluster; what `open` started ends with all its processes. May be called twice."""
+        """Leave the cluster; one that `open` started ends with all its processes. May be called twice."""
         if self._mine:
             import ray
 
@@ -83,7 +83,7 @@ class RayConnection:
         self._mine = False
 
     def nodes(self) -> list[Node]:
-        """Machines that are alive, in Ray's order."""
+        """Living machines, in Ray's order."""
         self.open()
         import ray
 
@@ -92,7 +92,7 @@ class RayConnection:
         return [Node(name, has.get("CPU", 0.0), has.get("GPU", 0.0)) for name, has in found]
 
     def ask(self, function: Callable[[], Answer], cpus: int, gpus: float) -> Answer:
-        """What `function` returns in a worker that has so many CPUs and GPUs; waits until there is one."""
+        """Result of `function` in a worker with `cpus` CPUs and `gpus` GPUs; waits until there is one."""
         self.open()
         import ray
 
@@ -105,7 +105,7 @@ class RayConnection:
 
 
 class Board:
-    """Where workers tell that they started and how far they are; the driver fetches it. Runs as a Ray actor."""
+    """Messages from workers, fetched by the driver. Runs as a Ray actor."""
 
     def __init__(self) -> None:
         self._messages: list[Started | Progress] = []
@@ -115,13 +115,13 @@ class Board:
             self._messages.append(message)
 
     def fetch(self) -> list[Started | Progress]:
-        """Everything since the last time."""
+        """Messages since the last call."""
         messages, self._messages = self._messages, []
         return messages
 
 
 def make_board() -> Any:
-    """A board on this machine: it must not leave with a worker's. Restarted, empty, where its process ends."""
+    """A board on this machine: it must not leave with that of a worker. Restarted, empty, if its process ends."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -131,18 +131,18 @@ def make_board() -> Any:
 
 
 def gpu_slots(there: float, needed: float) -> int:
-    """Evaluations that so many GPUs have room for, each with a part of one, or with whole ones."""
+    """Jobs that `there` GPUs have room for, each with `needed` of them: a part of one, or whole ones."""
     return int(there) * int(1 / needed + 1e-6) if needed < 1 else int(there // needed)
 
 
 def first_line(error: BaseException) -> str:
-    """Ray's errors say the rest in many more."""
+    """First line of an error of Ray, which has many more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def _knock(address: str) -> None:
-    """ExecutionError at once where nothing listens at HOST:PORT: Ray itself tries for many minutes."""
+    """ExecutionError at once if nothing listens at HOST:PORT: Ray itself tries for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -161,7 +161,7 @@ def _call(function: Callable[[], Answer]) -> Answer:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray sets handlers of its own; those that were there come back."""
+    """Put earlier signal handlers back: Ray sets its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

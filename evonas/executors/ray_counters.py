@@ -1,4 +1,4 @@
-"""Counters of a search in Ray's metrics."""
+"""Counters of evaluations in Ray's metrics."""
 
 from collections import Counter
 from typing import Any
@@ -13,7 +13,7 @@ COUNTERS = {
 
 
 class RayCounters:
-    """Exported by Ray beside its own metrics, once this process is connected; counted from the beginning."""
+    """Exported by Ray beside its own metrics once this process is connected; counted from the beginning."""
 
     def __init__(self) -> None:
         self._pending: Counter[str] = Counter()
@@ -21,7 +21,7 @@ class RayCounters:
         self._connected = False
 
     def count(self, cached: bool, ok: bool) -> None:
-        """One evaluation: whether the journal had it, and whether it is ok."""
+        """Count one evaluation: whether the journal had it, and whether it is ok."""
         self._pending["evonas_cache_hits" if cached else "evonas_evaluations"] += 1
         if not ok and not cached:
             self._pending["evonas_failures"] += 1
@@ -29,7 +29,7 @@ class RayCounters:
             self.flush()
 
     def flush(self) -> None:
-        """Export what was counted; this process is connected to Ray."""
+        """Export the counts so far; this process is connected to Ray."""
         from ray.util.metrics import Counter as Exported
 
         self._connected = True

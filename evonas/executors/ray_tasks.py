@@ -1,75 +1,37 @@
-"""Evaluations as Ray tasks and actors: every GPU of a machine or of a cluster."""
+"""Attempts as Ray tasks, or in actors that stay."""
 
 import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from evonas.errors import ConfigurationError, ExecutionError
-from evonas.executors.base import Job, MakeEvaluate
+from evonas.errors import ExecutionError
+from evonas.executors.attempts import Attempt
+from evonas.executors.base import Job, MakeWork, Outcome
 from evonas.executors.ray_cluster import Node, RayConnection, first_line, make_board
 from evonas.executors.ray_counters import RayCounters
 from evonas.executors.ray_worker import Resident, run_attempt
-from evonas.executors.supervision import TICK, Attempt, SupervisedExecutor
-from evonas.executors.worker import Happening, Host, Outcome, PlainHost, Started, WorkerSetup
+from evonas.executors.supervision import TICK
+from evonas.executors.worker import Ended, Host, Message, Started, WorkerSetup
 from evonas.types import Activity, Progress
 
-__all__ = ["RayExecutor"]
+__all__ = ["RayWorkers"]
 
 GPU_TASKS_PER_WORKER = 16
-"""A worker process with a GPU ends after so many tasks: its CUDA context goes with it, and starting costs seconds."""
+"""Tasks after which a worker process with a GPU ends: its CUDA context goes with it, and starting costs seconds."""
 
 Call = tuple[int, Job, float]
-"""Number of an attempt, its job, its share of a device."""
+"""(number of an attempt, its job, its share of a device)."""
 
 ACTOR_SECONDS = 15.0
-"""After so long without a sign of an actor its attempt goes to one that is idle, if there is one."""
+"""Seconds without a sign of an actor after which its attempt goes to an idle one, if there is one."""
 
 LOOK_SECONDS = 1.0
-"""How often the driver looks which nodes there are."""
+"""Seconds between two looks at the nodes of the cluster."""
 
 
-class RayExecutor(SupervisedExecutor):
-    """Evaluations on a Ray cluster, or on every GPU of this machine. The driver alone decides what runs again.
-
-    Args:
-        connection: to a cluster, or its address; None: RAY_ADDRESS, else Ray is started on this machine.
-        cpus: of an evaluation; its threads.
-        gpus: of an evaluation; a fraction shares a device.
-        timeout: seconds an evaluation may take; None: any.
-        host: prepares each worker for its machine.
-        resident: for an evaluator that keeps something large, such as a supernet, in its process: one actor a slot,
-            kept until the search ends, instead of a task an evaluation.
-    """
-
-    def __init__(
-        self,
-        connection: RayConnection | str | None = None,
-        cpus: int = 1,
-        gpus: float = 0.0,
-        timeout: float | None = None,
-        host: Host | None = None,
-        resident: bool = False,
-    ) -> None:
-        if cpus < 1:
-            raise ConfigurationError(f"expected at least one CPU an evaluation, got {cpus}")
-        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-            raise ConfigurationError(f"expected a fraction of one GPU, or whole GPUs, an evaluation, got {gpus:g}")
-        self._connection = connection if isinstance(connection, RayConnection) else RayConnection(connection)
-        self._tasks = _RayWorkers(self._connection, cpus, gpus, host or PlainHost(), resident)
-        super().__init__(self._tasks, timeout)
-
-    def count(self, cached: bool, ok: bool) -> None:
-        """Count a finished evaluation in Ray's metrics."""
-        self._tasks.counters.count(cached, ok)
-
-    def close(self) -> None:
-        self._connection.close()  # first: leaving ends all tasks, and Ray may crash where Ctrl-C and a cancel meet
-        super().close()
-
-
-class _RayWorkers:
-    """Tasks in flight, or actors and what they do."""
+class RayWorkers:
+    """Tasks in flight, or actors and their attempts."""
 
     def __init__(self, connection: RayConnection, cpus: int, gpus: float, host: Host, resident: bool) -> None:
         self.counters = RayCounters()
@@ -79,31 +41,31 @@ class _RayWorkers:
         self._host = host
         self._resident = resident
         self._given: Any = None
-        """Evaluator and board, as references: they travel once to every node that needs them."""
+        """References to the WorkerSetup and the board: both travel once to every node that needs them."""
         self._board: Any = None
         self._refs: dict[Any, int] = {}
-        """What a task or call will return -> its attempt."""
+        """Reference to the result of a task or call -> its attempt."""
         self._node_of: dict[int, str] = {}
         self._actor_of: dict[int, tuple[Any, Call, float]] = {}
-        """Attempt -> the actor that it was given to, with what, and when."""
+        """Attempt -> (its actor, the call, the time of the call)."""
         self._asked: Any = None
-        """What the board will answer."""
+        """Reference to the next answer of the board."""
         self._idle: list[tuple[Any, str]] = []
-        """Actors that have nothing to do, and their nodes."""
+        """Actors without an attempt, and their nodes."""
         self._nodes: list[Node] = []
         self._looked = -LOOK_SECONDS
         self._functions: dict[float, Any] = {}
 
-    def open(self, make_evaluate: MakeEvaluate) -> None:
+    def open(self, make_work: MakeWork) -> None:
         self._connection.open()
         import ray
 
         self._board = make_board()
         try:
-            setup = ray.put(WorkerSetup(make_evaluate, self._host))
+            setup = ray.put(WorkerSetup(make_work, self._host))
         except TypeError as error:
             raise ExecutionError(
-                "expected an evaluator that can travel to another process, got one that cannot "
+                "expected work that can travel to another process, got some that cannot "
                 f"({first_line(error)}); use the executor local"
             ) from error
         self._given = (setup, self._board)
@@ -131,7 +93,7 @@ class _RayWorkers:
             self._end_idle()
             self._refs[self._function(attempt.growth).remote([*self._given], *what)] = attempt.number
 
-    def poll(self, seconds: float) -> Sequence[Happening]:
+    def poll(self, seconds: float) -> Sequence[Message]:
         import ray
 
         if not self._refs:
@@ -140,10 +102,10 @@ class _RayWorkers:
         done, _ = ray.wait(list(self._refs), timeout=seconds)
         if done:
             done, _ = ray.wait(list(self._refs), num_returns=len(self._refs), timeout=0)
-        told = self._fetch()  # first: a worker tells that it began before it can come to any end
+        messages = self._fetch()  # first: a worker says that it began before it can come to any end
         ended = [self._ended(ref) for ref in done]
         self._move_to_idle()
-        return [*told, *ended]
+        return [*messages, *ended]
 
     def kill(self, attempt: int) -> None:
         import ray
@@ -179,7 +141,7 @@ class _RayWorkers:
         self._asked = None
 
     def _function(self, growth: float) -> Any:
-        """The remote function of one class of resources."""
+        """The remote function for attempts of one share."""
         if growth not in self._functions:
             import ray
 
@@ -191,7 +153,7 @@ class _RayWorkers:
         return self._functions[growth]
 
     def _idle_actor(self) -> Any:
-        """One on a node that is alive, or None."""
+        """An idle actor on a living node, or None."""
         alive = {node.id for node in self._alive()}
         while self._idle:
             actor, node = self._idle.pop()
@@ -213,7 +175,7 @@ class _RayWorkers:
         return self._nodes
 
     def _fetch(self) -> list[Started | Progress]:
-        """What workers have told since the last time."""
+        """Messages of workers since the last call."""
         import ray
 
         self._asked = self._asked or self._board.fetch.remote()  # an answer that is late is not lost
@@ -222,46 +184,51 @@ class _RayWorkers:
             return []
         asked, self._asked = self._asked, None
         try:
-            told: list[Started | Progress] = ray.get(asked)
+            messages: list[Started | Progress] = ray.get(asked)
         except ray.exceptions.RayActorError:  # it is being started again
             return []
-        self._node_of |= {each.attempt: each.node for each in told if isinstance(each, Started)}
-        return told
+        self._node_of |= {each.attempt: each.node for each in messages if isinstance(each, Started)}
+        return messages
 
-    def _ended(self, ref: Any) -> Outcome:
+    def _ended(self, ref: Any) -> Ended:
         attempt = self._refs[ref]
         node = self._node_of.get(attempt, "")
-        outcome = self._outcome(ref, attempt, node)
+        ended = self._result(ref, attempt, node)
         actor = self._forget(ref)
-        if actor is not None and outcome.kind in ("result", "memory"):
+        if actor is not None and ended.kind in ("finished", "memory"):
             self._idle.append((actor, node))
-        return outcome
+        return ended
 
-    def _outcome(self, ref: Any, attempt: int, node: str) -> Outcome:
+    def _result(self, ref: Any, attempt: int, node: str) -> Ended:
+        """Result of an attempt, or what an error of Ray says about its end."""
         import ray
         from ray import exceptions
 
         try:
-            outcome: Outcome = ray.get(ref)
-            return outcome
+            ended: Ended = ray.get(ref)
+            return ended
         except exceptions.LocalRayletDiedError as error:
             raise ExecutionError(
                 "Ray on this machine has ended; run the same command again (everything recorded so far is kept)"
             ) from error
         except exceptions.OutOfMemoryError:
-            return Outcome(attempt, "memory", "its worker was ended by Ray because the machine's memory was used up")
+            full = "its worker was ended by Ray because the machine's memory was used up"
+            return Ended(attempt, "memory", Outcome.failed(full))
         except exceptions.NodeDiedError:
-            return Outcome(attempt, "lost", "its machine went away")
+            return Ended(attempt, "lost", Outcome.failed("its machine went away"))
         except (exceptions.WorkerCrashedError, exceptions.RayActorError):
             self._looked = -LOOK_SECONDS
             if node and node not in {each.id for each in self._alive()}:
-                return Outcome(attempt, "lost", "its machine went away")
-            return Outcome(attempt, "died", "its worker process ended under it: it was killed, or it crashed")
+                return Ended(attempt, "lost", Outcome.failed("its machine went away"))
+            crashed = "its worker process ended under it: it was killed, or it crashed"
+            return Ended(attempt, "died", Outcome.failed(crashed))
+        except exceptions.RayTaskError as error:  # the worker lacks a module, or the value cannot travel
+            return Ended(attempt, "set_up", Outcome.failed(error.cause))
         except exceptions.RayError as error:
-            return Outcome(attempt, "set_up", first_line(error))
+            return Ended(attempt, "set_up", Outcome.failed(first_line(error)))
 
     def _forget(self, ref: Any) -> Any:
-        """No outcome of it is waited for any more; returns its actor, if it has one."""
+        """Wait no longer for an attempt; returns its actor, or None."""
         attempt = self._refs.pop(ref)
         self._node_of.pop(attempt, None)
         return self._actor_of.pop(attempt, (None,))[0]
@@ -272,7 +239,7 @@ class _RayWorkers:
         self._refs[ref] = what[0]
 
     def _move_to_idle(self) -> None:
-        """What waits for an actor that Ray has no place for goes to one that has nothing to do."""
+        """Give attempts whose actor has found no place in the cluster to idle actors."""
         import ray
 
         places = {attempt: ref for ref, attempt in self._refs.items()}

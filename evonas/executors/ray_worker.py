@@ -1,4 +1,4 @@
-"""What runs in Ray's worker processes."""
+"""Inside of Ray's worker processes."""
 
 import contextlib
 import functools
@@ -9,29 +9,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from evonas.executors.base import Job
+from evonas.executors.base import Job, Outcome
 from evonas.executors.ray_cluster import first_line
-from evonas.executors.worker import Outcome, Started, Worker
+from evonas.executors.worker import Ended, Started, Worker
 from evonas.types import Progress
 
 __all__ = ["Resident", "run_attempt"]
 
 
 class Resident:
-    """An actor: keeps its evaluator until the search ends."""
+    """An actor: keeps its work until the executor is closed."""
 
     def __init__(self, given: list[Any]) -> None:
         self._given = given
 
-    def run(self, attempt: int, job: Job, share: float) -> Outcome:
+    def run(self, attempt: int, job: Job, share: float) -> Ended:
         return run_attempt(self._given, attempt, job, share)
 
 
-def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Outcome:
-    """An attempt, in a worker process of Ray.
+def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Ended:
+    """Run an attempt in a worker process of Ray.
 
     Args:
-        given: references of evaluator and board, in a list because Ray would fetch bare ones anew for every task.
+        given: references to the WorkerSetup and the board, in a list because Ray fetches bare ones for every task.
     """
     setup, board = given
     post = _post(board)
@@ -40,23 +40,24 @@ def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Outco
             post(Started(attempt, ready=False))
         worker = _worker(setup, board)
     except Exception as error:
-        return Outcome(attempt, "set_up", f"its worker could not load the evaluator: {first_line(error)}")
-    outcome = worker.run(attempt, job, share)
+        reason = f"its worker could not load the work: {first_line(error)}"
+        return Ended(attempt, "set_up", Outcome.failed(reason))
+    ended = worker.run(attempt, job, share)
     if worker.broken:
-        threading.Timer(0.5, os._exit, (1,)).start()  # when Ray has the outcome
-    return outcome
+        threading.Timer(0.5, os._exit, (1,)).start()  # by then Ray has the outcome
+    return ended
 
 
 @functools.lru_cache(maxsize=1)
 def _worker(setup: Any, board: Any) -> Worker:
-    """The one worker of this process; another run's takes its place."""
+    """The one worker of this process; that of another executor takes its place."""
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers
     return Worker(_wait_for(setup), 0, _post(board))
 
 
 def _post(board: Any) -> Callable[[Started | Progress], None]:
-    """What tells the board of this process."""
+    """Sends messages of this process to the board."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
@@ -72,5 +73,5 @@ def _post(board: Any) -> Callable[[Started | Progress], None]:
 
 
 def _wait_for(ref: Any, timeout: float | None = None) -> Any:
-    """As `ray.get`, which would give the CPUs of this worker to another task meanwhile."""
+    """Like `ray.get`, which would meanwhile give the CPUs of this worker to another task."""
     return ref.future().result(timeout)

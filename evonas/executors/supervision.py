@@ -1,6 +1,5 @@
-"""What happens to jobs when workers fail: run again, run alone, or recorded as failed. One policy for every carrier."""
+"""Jobs whose workers fail: run again, run alone, or given up. One policy for every kind of worker."""
 
-import heapq
 import math
 import time
 from collections import deque
@@ -9,46 +8,33 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.executors.base import Job, MakeEvaluate, ignore
-from evonas.executors.worker import Happening, Outcome, Started
-from evonas.types import Activity, EvaluationResult, Note, Progress, Watch, arch_id
+from evonas.executors.attempts import Attempt, Line
+from evonas.executors.base import Job, MakeWork, Outcome, ignore
+from evonas.executors.worker import Ended, Message, Started
+from evonas.types import Activity, Note, Progress, Watch
 
-__all__ = ["Attempt", "Line", "SupervisedExecutor", "Workers"]
+__all__ = ["SupervisedExecutor", "Workers"]
 
 LOST_AT_MOST = 10
-"""A job whose machines went away so often is failed: it may be the job that takes them down."""
+"""A job whose machines went away this often is given up: it may be the job that takes them down."""
 
 SET_UPS_AT_MOST = 3
-"""A job whose workers could not be set up so often ends the search: the fault is not the network's."""
+"""A job whose workers could not be set up this often ends everything: the job is not to blame."""
 
 SET_UP_SECONDS = 600.0
-"""A worker that takes longer to set itself up is ended and counts as one that could not be."""
+"""A worker whose set-up takes longer is ended and counts as one that could not be set up."""
 
 PATIENCE = 30.0
-"""Seconds in which nothing starts, after which the screen says so."""
+"""Seconds without a start after which the screen says so."""
 
 TICK = 0.2
 """Seconds between two looks at deadlines, signals and machines."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One try at a job."""
-
-    number: int
-    job: Job
-    alone: bool = False
-    """Nothing else of this search runs beside it."""
-    growth: float = 1.0
-    """How many times the usual share of a device it gets, as far as there is one."""
-    lost: int = 0
-    set_ups: int = 0
-
-
 class Workers(Protocol):
-    """Carries attempts: processes of this machine, tasks of a cluster."""
+    """Runs attempts: processes of this machine, tasks of a cluster."""
 
-    def open(self, make_evaluate: MakeEvaluate) -> None: ...
+    def open(self, make_work: MakeWork) -> None: ...
     @property
     def slots(self) -> int:
         """Attempts that can run at once, now."""
@@ -56,21 +42,21 @@ class Workers(Protocol):
 
     @property
     def ahead(self) -> int:
-        """One or none: a further job worth breeding, because an autoscaler sees what waits."""
+        """0, or 1 where one more job is worth submitting: an autoscaler looks at the jobs that wait."""
         ...
 
     @property
     def room(self) -> int:
-        """Attempts worth having begun, with those that wait there for a slot."""
+        """Attempts worth beginning, including those that then wait for a slot."""
         ...
 
     def begin(self, attempt: Attempt) -> None: ...
-    def poll(self, seconds: float) -> Sequence[Happening]:
-        """What has happened; waits at most so long for something to happen."""
+    def poll(self, seconds: float) -> Sequence[Message]:
+        """New messages; waits up to `seconds` for one."""
         ...
 
     def kill(self, attempt: int) -> None:
-        """End an attempt and whatever process it runs in; no outcome follows."""
+        """End an attempt with its process; no `Ended` follows."""
         ...
 
     def activity(self, running: Sequence[Attempt], waiting: int, retries: int) -> Activity: ...
@@ -79,56 +65,24 @@ class Workers(Protocol):
         ...
 
 
-class Line:
-    """Attempts that wait: the dearest first, and those that are to run alone when nothing else is left."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Attempt]] = []
-        self._alone: deque[Attempt] = deque()
-
-    def __len__(self) -> int:
-        return len(self._heap) + len(self._alone)
-
-    @property
-    def ready(self) -> int:
-        """Those that need not be alone."""
-        return len(self._heap)
-
-    def put(self, attempt: Attempt) -> None:
-        if attempt.alone:
-            self._alone.append(attempt)
-        else:
-            heapq.heappush(self._heap, (-attempt.job.predicted, attempt.number, attempt))
-
-    def take(self, running: int, room: int) -> Attempt | None:
-        """The next one to begin beside `running` others, with room for so many in all; None: none may."""
-        if self._heap:
-            return heapq.heappop(self._heap)[-1] if running < room else None
-        return self._alone.popleft() if self._alone and not running else None
-
-    def clear(self) -> None:
-        self._heap.clear()
-        self._alone.clear()
-
-
 @dataclass
 class _Running:
     attempt: Attempt
     since: float | None = None
-    """When its deadline began; None before its worker has told that it started."""
+    """Start of its deadline; None until its worker says that it started."""
     ready: bool = False
 
 
 class SupervisedExecutor:
     """An executor over workers that may fail.
 
-    A job that raises is failed. A job that runs out of memory, or under which its worker process ends, is tried once
-    more, alone and with a doubled share, when nothing else is left to run, and failed then. A job whose machine goes
-    away runs again. A job past its deadline is failed and its process killed. Workers that cannot be set up end the
-    search with an ExecutionError, because no network is to blame: nothing is recorded, the same command goes on.
+    A job that raises has failed. After running out of memory, or the end of its worker process, a job is tried once
+    more, alone and with a doubled share, when nothing else is left to run, and then given up. A job whose machine goes
+    away runs again. A job past its deadline is given up and its process killed. Workers that cannot be set up raise
+    ExecutionError, because no job is to blame.
 
     Args:
-        timeout: seconds an evaluation may take, counted from its worker's signal that it begins; None: any.
+        timeout: seconds a job may take, counted from the sign of its worker that it begins; None: any.
     """
 
     def __init__(self, workers: Workers, timeout: float | None = None) -> None:
@@ -138,13 +92,13 @@ class SupervisedExecutor:
         self._timeout = timeout
         self._line = Line()
         self._running: dict[int, _Running] = {}
-        self._finished: deque[tuple[Job, EvaluationResult]] = deque()
-        self._make: MakeEvaluate | None = None
+        self._finished: deque[tuple[Job, Outcome]] = deque()
+        self._make: MakeWork | None = None
         self._watch: Watch = ignore
         self._numbers = self._retries = 0
         self._open = False
         self._idle_since: float | None = None
-        """Since when jobs wait and none runs; inf where that was said."""
+        """Time since which jobs wait and none runs; inf once the screen has said so."""
 
     @property
     def slots(self) -> int:
@@ -157,25 +111,28 @@ class SupervisedExecutor:
             return 0
         return max(0, self.slots + self._workers.ahead - len(self._running) - self._line.ready)
 
-    def start(self, make_evaluate: MakeEvaluate, report: Watch) -> None:
+    def start(self, make_work: MakeWork, report: Watch) -> None:
         self._stop()
-        self._make, self._watch = make_evaluate, report
+        self._make, self._watch = make_work, report
 
     def submit(self, job: Job) -> None:
         self._numbers += 1
         self._line.put(Attempt(self._numbers, job))
 
-    def next_finished(self) -> tuple[Job, EvaluationResult]:
+    def next_finished(self) -> tuple[Job, Outcome]:
         while not self._finished:
             if not self._running and not self._line:
                 raise LookupError("no job is left; submit one first")
             self._ensure_open()
             self._begin()
-            for happening in self._workers.poll(TICK):
-                self._take(happening)
+            for message in self._workers.poll(TICK):
+                self._take(message)
             self._end_overdue()
             self._show()
         return self._finished.popleft()
+
+    def count(self, cached: bool, ok: bool) -> None:
+        """No metrics, unless a subclass has some."""
 
     def close(self) -> None:
         self._stop()
@@ -191,12 +148,12 @@ class SupervisedExecutor:
         if self._open:
             return
         if self._make is None:
-            raise LookupError("the executor was not started; call start(make_evaluate, report) first")
+            raise LookupError("the executor was not started; call start(make_work, report) first")
         self._workers.open(self._make)
         self._open = True
 
     def _begin(self) -> None:
-        """Start what may start."""
+        """Start all that may start."""
         room = self._workers.room
         while not self._one_alone and (attempt := self._line.take(len(self._running), room)):
             self._running[attempt.number] = _Running(attempt)
@@ -204,55 +161,49 @@ class SupervisedExecutor:
 
     @property
     def _one_alone(self) -> bool:
-        """Whether what runs is to have no other beside it."""
         return any(each.attempt.alone for each in self._running.values())
 
-    def _take(self, happening: Happening) -> None:
-        if isinstance(happening, Progress):
-            self._watch(happening)
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Progress):
+            self._watch(message)
             return
-        running = self._running.get(happening.attempt)
+        running = self._running.get(message.attempt)
         if running is None:  # it was ended for its deadline, and this came too late
             return
-        if isinstance(happening, Started):
-            running.since, running.ready = time.monotonic(), happening.ready
+        if isinstance(message, Started):
+            running.since, running.ready = time.monotonic(), message.ready
             return
-        del self._running[happening.attempt]
-        again = happening.kind == "memory" and running.attempt.alone
-        if not running.ready and (happening.kind == "died" or again):  # nothing of the network was run in it
-            happening = replace(happening, kind="set_up")
-        elif running.ready and happening.kind == "set_up":
-            happening = replace(happening, kind="died")
-        self._judge(running.attempt, happening)
+        del self._running[message.attempt]
+        again = message.kind == "memory" and running.attempt.alone
+        if not running.ready and (message.kind == "died" or again):  # nothing of the job was run in it
+            message = replace(message, kind="set_up")
+        elif running.ready and message.kind == "set_up":
+            message = replace(message, kind="died")
+        self._judge(running.attempt, message)
 
-    def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _judge(self, attempt: Attempt, ended: Ended) -> None:
         """Finish the job, or put it in line again."""
-        if outcome.result is not None:
-            self._finished.append((attempt.job, outcome.result))
-        elif outcome.kind == "lost" and attempt.lost + 1 < LOST_AT_MOST:
-            self._again(replace(attempt, lost=attempt.lost + 1), f"{outcome.reason}; it runs again")
-        elif outcome.kind == "set_up":
+        reason = ended.outcome.failure
+        if ended.kind == "lost" and attempt.lost + 1 < LOST_AT_MOST:
+            self._again(replace(attempt, lost=attempt.lost + 1), f"{reason}; it runs again")
+        elif ended.kind == "set_up":
             if attempt.set_ups + 1 >= SET_UPS_AT_MOST:
                 raise ExecutionError(
                     f"expected workers that can be set up, but {SET_UPS_AT_MOST} could not, the last one: "
-                    f"{outcome.reason}; mend that and run the same command again (everything recorded so far is kept)"
+                    f"{reason}; mend that and run the same command again (everything recorded so far is kept)"
                 )
-            self._again(replace(attempt, set_ups=attempt.set_ups + 1), f"{outcome.reason}; another worker takes it")
-        elif outcome.kind != "lost" and not attempt.alone:
+            self._again(replace(attempt, set_ups=attempt.set_ups + 1), f"{reason}; another worker takes it")
+        elif ended.kind in ("memory", "died") and not attempt.alone:
             alone = replace(attempt, alone=True, growth=2.0)
-            self._again(alone, f"{outcome.reason}; it is tried once more, alone, when nothing else is left to run")
+            self._again(alone, f"{reason}; it is tried once more, alone, when nothing else is left to run")
         else:
-            self._fail(attempt, outcome.reason)
+            self._finished.append((attempt.job, ended.outcome))
 
     def _again(self, attempt: Attempt, why: str) -> None:
         self._numbers += 1
         self._retries += 1
         self._line.put(replace(attempt, number=self._numbers))
-        self._watch(Note(f"{arch_id(attempt.job.genome)}: {why}"))
-
-    def _fail(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> None:
-        job = attempt.job
-        self._finished.append((job, EvaluationResult.failure(job.genome, job.seed, reason, seconds)))
+        self._watch(Note(f"{attempt.job.key}: {why}"))
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
@@ -263,21 +214,22 @@ class SupervisedExecutor:
             self._workers.kill(number)
             del self._running[number]
             if running.ready:
-                self._fail(running.attempt, f"it took longer than its {limit:g} seconds", now - running.since)
+                overdue = Outcome.failed(f"it took longer than its {limit:g} seconds", now - running.since)
+                self._finished.append((running.attempt.job, overdue))
             else:
                 reason = f"its worker took longer than {limit:g} seconds to set itself up"
-                self._judge(running.attempt, Outcome(number, "set_up", reason))
+                self._judge(running.attempt, Ended(number, "set_up", Outcome.failed(reason)))
 
     def _show(self) -> None:
         begun = [each.attempt for each in self._running.values() if each.since is not None]
         waiting = len(self._line) + len(self._running) - len(begun)
         activity = self._workers.activity(begun, waiting, self._retries)
-        self._watch(activity)  # every time: it is also where a run that is to end is told so
+        self._watch(activity)  # every time: it may raise, to end the run
         if activity.running or not waiting:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > PATIENCE:
             why = "others use what there is" if activity.slots else "no machine can run one now"
-            self._watch(Note(f"no evaluation has started for {PATIENCE:g} seconds: {why}; waiting"))
+            self._watch(Note(f"no job has started for {PATIENCE:g} seconds: {why}; waiting"))
             self._idle_since = math.inf

@@ -1,71 +1,71 @@
-"""What runs inside a worker, whatever carries it: set up once, then one attempt after another."""
+"""Inside of a worker, wherever it runs: set up once, then one attempt after another."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from evonas.executors.base import Evaluate, Job, MakeEvaluate, run_job
-from evonas.types import EvaluationResult, Progress
+from evonas.executors.base import Job, MakeWork, Outcome, Work, run_work
+from evonas.types import Progress
 
-__all__ = ["Happening", "Host", "Outcome", "PlainHost", "Started", "Worker", "WorkerSetup"]
+__all__ = ["Ended", "Host", "Message", "PlainHost", "Started", "Worker", "WorkerSetup"]
 
 PROGRESS_SECONDS = 0.25
-"""How often a worker tells its progress at most."""
+"""Shortest time between two messages of progress from a worker."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """Sent by a worker: an attempt has reached it."""
+    """An attempt has reached its worker."""
 
     attempt: int
     ready: bool
-    """False: the worker sets itself up; True: the evaluation begins."""
+    """False: the worker sets itself up; True: the work begins."""
     node: str = ""
-    """Where; empty on this machine."""
+    """Machine of the worker; empty on this one."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended."""
+class Ended:
+    """End of an attempt."""
 
     attempt: int
-    kind: Literal["result", "memory", "died", "lost", "set_up"]
-    """result: the evaluation has one, ok or failed. memory: it needed more than there was. died: its worker process
-    ended under it. lost: the machine went away. set_up: the worker never came to evaluate."""
-    reason: str = ""
-    result: EvaluationResult | None = None
+    kind: Literal["finished", "memory", "died", "lost", "set_up"]
+    """finished: the outcome is that of the job. memory: out of memory. died: the worker process ended under it.
+    lost: the machine went away. set_up: the worker never came to do the work."""
+    outcome: Outcome
 
 
-Happening = Started | Progress | Outcome
+Message = Started | Progress | Ended
+"""From a worker to the driver."""
 
 
 class Host(Protocol):
-    """What a worker has to do with its machine; a value that travels to it."""
+    """Care for the machine of a worker; a value that travels to it."""
 
     def prepare(self, place: int, share: float) -> None:
         """Called before every attempt.
 
         Args:
-            place: number of the worker on its machine, where the executor knows it, else 0.
-            share: of a device that the attempt may use, in (0, 1].
+            place: number of the worker on its machine, 0 if the executor does not know it.
+            share: part of a device that the attempt may use, in (0, 1].
         Raises:
-            Exception: evaluations cannot run here.
+            Exception: jobs cannot run here.
         """
         ...
 
     def release(self) -> None:
-        """Called after every attempt: give back what it no longer needs. Where it raises, the worker's process ends."""
+        """Called after every attempt: give back all that is no longer needed. An exception ends the process."""
         ...
 
     def out_of_memory(self, error: BaseException) -> bool:
-        """Whether an error of an evaluation says that memory is used up."""
+        """Whether an error of the work says that memory is used up."""
         ...
 
 
 @dataclass(frozen=True)
 class PlainHost:
-    """A machine without devices to be shared."""
+    """A machine without devices to share."""
 
     def prepare(self, place: int, share: float) -> None:
         pass
@@ -79,52 +79,50 @@ class PlainHost:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker is given. It travels to other processes, so it holds nothing that a pickle refuses."""
+    """Everything a worker is given. It travels to other processes, so all of it can be pickled."""
 
-    make_evaluate: MakeEvaluate
+    make_work: MakeWork
     host: Host
 
 
 class Worker:
-    """Runs attempts. The evaluator is set up at the first one, and kept.
+    """Runs attempts. The work is set up at the first one, and kept.
 
     Args:
-        post: takes what is to be told while an attempt runs; progress may be lost on the way, `Started` may not.
+        post: sends a message while an attempt runs; progress may be lost on the way, `Started` may not.
     """
 
     def __init__(self, setup: WorkerSetup, place: int, post: Callable[[Started | Progress], None]) -> None:
         self._setup = setup
         self._place = place
         self._post = post
-        self._evaluate: Evaluate | None = None
-        self._told = 0.0
+        self._work: Work | None = None
+        self._reported = 0.0
         self.broken = False
-        """Whether nothing more can be run in this process."""
+        """Nothing more can be run in this process."""
 
-    def run(self, attempt: int, job: Job, share: float) -> Outcome:
-        """Never raises but for what ends a process, such as SystemExit."""
+    def run(self, attempt: int, job: Job, share: float) -> Ended:
+        """Raises nothing but exceptions that end a process, such as SystemExit."""
         try:
-            if self._evaluate is None:
+            if self._work is None:
                 self._post(Started(attempt, ready=False))
             self._setup.host.prepare(self._place, share)
-            if self._evaluate is None:
-                self._evaluate = self._setup.make_evaluate(self._tell)
+            if self._work is None:
+                self._work = self._setup.make_work(self._report)
         except Exception as error:
-            return Outcome(attempt, "set_up", EvaluationResult.failure(job.genome, job.seed, error).reason)
+            return Ended(attempt, "set_up", Outcome.failed(error))
         self._post(Started(attempt, ready=True))
-        full: list[bool] = []  # not the error itself: it would keep alive what the evaluation holds
-        result = run_job(self._evaluate, job, lambda error: full.append(self._setup.host.out_of_memory(error)))
+        full: list[bool] = []  # not the error itself: it would keep alive all that the work holds
+        outcome = run_work(self._work, job, lambda error: full.append(self._setup.host.out_of_memory(error)))
         try:
             self._setup.host.release()
-        except Exception:  # a device that no longer answers fails whatever comes next in this process
+        except Exception:  # a device that no longer answers fails all that follows in this process
             self.broken = True
-            return Outcome(attempt, "died", result.reason or "its device no longer answers")
-        if any(full):
-            return Outcome(attempt, "memory", result.reason)
-        return Outcome(attempt, "result", result=result)
+            return Ended(attempt, "died", Outcome.failed(outcome.failure or "its device no longer answers"))
+        return Ended(attempt, "memory" if any(full) else "finished", outcome)
 
-    def _tell(self, progress: Progress) -> None:
+    def _report(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
+        if now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
             self._post(progress)

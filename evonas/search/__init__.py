@@ -1,28 +1,25 @@
-"""The search: pymoo's algorithms, the journal, executors. No torch; space and evaluator arrive as arguments."""
+"""The search: pymoo and the journal. No torch, no Ray: space, evaluator and executor arrive as arguments."""
 
-from evonas.executors import EXECUTORS, Executor, Job, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
+from evonas.executors import LocalExecutor
+from evonas.search.evaluations import EvaluationWork
 from evonas.search.evolution import evolve
-from evonas.search.journal import Entry, Journal, read_journal, refuse_another_run
+from evonas.search.journal import Entry, Journal, read_journal
 from evonas.search.operators import ALGORITHMS
 from evonas.search.pareto import hypervolume, non_dominated, ranks
 from evonas.search.problem import NASProblem, minimised
-from evonas.search.proposals import Event, EvolutionConfig, Finished, SearchState
+from evonas.search.proposals import EvolutionConfig, SearchState
+from evonas.search.scoring import Event, Finished, score
 
 __all__ = [
     "ALGORITHMS",
-    "EXECUTORS",
     "Entry",
+    "EvaluationWork",
     "Event",
     "EvolutionConfig",
-    "Executor",
     "Finished",
-    "Job",
     "Journal",
     "LocalExecutor",
     "NASProblem",
-    "ProcessExecutor",
-    "RayConnection",
-    "RayExecutor",
     "SearchState",
     "evolve",
     "hypervolume",
@@ -30,5 +27,5 @@ __all__ = [
     "non_dominated",
     "ranks",
     "read_journal",
-    "refuse_another_run",
+    "score",
 ]

@@ -11,19 +11,11 @@ import numpy as np
 from pymoo.core.population import Population
 
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.executors import Executor, Job
+from evonas.executors import Executor, Job, Outcome
+from evonas.search.evaluations import Predict, checked, evaluation_result, evaluation_seed
 from evonas.search.journal import Entry, Journal
-from evonas.search.problem import checked, evaluation_seed
-from evonas.search.proposals import (
-    Event,
-    EvolutionConfig,
-    Finished,
-    Genomes,
-    Predict,
-    Proposals,
-    SearchState,
-    answers,
-)
+from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState
+from evonas.search.scoring import Event, Finished, answers
 from evonas.seeding import generator
 from evonas.types import EvaluationResult, Genome, Note, Space
 
@@ -71,7 +63,7 @@ def _replay(
     config = search.config
     lines = [entry for entry in journal.lines if entry.result.seed == evaluation_seed(config.seed, entry.key)]
     last = {entry.proposal: entry for entry in lines}
-    stands = {number for number, entry in last.items() if answers(entry, config, retry_failed)}
+    stands = {number for number, entry in last.items() if answers(entry, config.objectives, config.seed, retry_failed)}
     for entry in lines:
         search.catch_up(entry)
         if entry is last[entry.proposal] and entry.proposal in stands:
@@ -113,12 +105,14 @@ class SteadyState(Proposals):
             if not self._propose_next():
                 return None
         number = next(iter(self._waiting))
-        return self.job(self._waiting.pop(number), number // self.config.population)
+        return self.job(self._waiting.pop(number))
 
-    def entry(self, job: Job, result: EvaluationResult) -> Entry:
+    def entry(self, job: Job, outcome: Outcome) -> Entry:
         """The line of a finished job."""
-        result = checked(result, self.config.objectives)
-        return Entry(result, job.generation, job.number, self._bred_after[job.number], self.proposed)
+        result = evaluation_result(job, outcome, self.config.objectives)
+        number = self.numbers[job.key]
+        generation = number // self.config.population
+        return Entry(result, generation, number, self._bred_after[number], self.proposed)
 
     def tell(self, entry: Entry) -> None:
         """A recorded result; it takes the place of an earlier one of the same genome."""

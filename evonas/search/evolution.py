@@ -7,28 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from evonas.executors import (
-    Evaluate,
-    EvaluatorFactory,
-    Executor,
-    Job,
-    LocalExecutor,
-    as_factory,
-    ignore,
-)
+from evonas.executors import Executor, LocalExecutor, ignore
 from evonas.search.asynchronous import SteadyState, evolve_asynchronously
-from evonas.search.journal import Entry, Journal
-from evonas.search.problem import check_objectives, checked
-from evonas.search.proposals import (
-    Event,
-    EvolutionConfig,
-    Finished,
-    Genomes,
-    Predict,
-    Proposals,
-    SearchState,
-    answers,
-)
+from evonas.search.evaluations import Evaluate, EvaluationWork, EvaluatorFactory, Predict, check_objectives
+from evonas.search.journal import Journal
+from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState
+from evonas.search.scoring import Evaluations, Event
 from evonas.types import EvaluationResult, Genome, Note, Space, arch_id
 
 __all__ = ["evolve"]
@@ -48,28 +32,27 @@ def evolve(
 ) -> Iterator[SearchState]:
     """Search `space`; yields the survivors of the first population and of every generation after it.
 
-    Every child is made canonical at birth. One whose network was proposed before is not born again, so that every
-    generation holds new networks; where 100 rounds of mating find too few, it is smaller, and where they find none,
-    the search ends early; `report` gets a Note that says so. A failed evaluation never ends the search.
+    Every child is made canonical at birth. A network that was proposed before is not born again, so every generation
+    holds new networks. If 100 rounds of mating find too few, a generation is smaller; if they find none, the search
+    ends early; `report` receives a Note that says so. A failed evaluation never ends the search.
 
-    An asynchronous search breeds one child whenever a slot is free and tells every result as it comes; its
-    generations are merely every `config.population` results. It follows from the order of results, too, and so is
-    repeated by its journal alone.
+    An asynchronous search breeds one child whenever a slot is free and uses every result as it comes; its generations
+    are merely every `config.population` results. Its path follows from the order of results, too, so only its journal
+    repeats it.
 
     Args:
         evaluate: a plain function (genome, seed) -> EvaluationResult, or a factory whose make_evaluate(report) each
             worker calls once.
-        executor: where evaluations run; None: one after another in this process. Closed at the end.
-        journal: what it holds is not evaluated again; None: in memory.
+        executor: place of the evaluations; None: one after another in this process. Closed at the end.
+        journal: known results, not evaluated again, and the record of the others; None: in memory.
         first: genomes of the first population; random ones fill it up.
-        maximize: those of the objectives that are maximised; the states hold their negative.
-        retry_failed: evaluate again what the journal has as failed.
-        report: gets finished evaluations and notes, and what the executor tells: progress (from the evaluator, where
-            that is in reach) and activity.
-        predict: what a genome's evaluation will cost, in any unit; executors with several slots start the dearest
-            first. It changes no result.
+        maximize: objectives that are maximised; the states hold their negative.
+        retry_failed: evaluate recorded failures again.
+        report: receives finished evaluations, and the messages of the executor: progress, activity, notes.
+        predict: predicted cost of an evaluation, in any unit; executors with several slots start the dearest first. It
+            changes no result.
     Raises:
-        RunMismatchError: the journal is not of such a search, or other versions walk another path.
+        RunMismatchError: the journal is of another kind of search, or other versions walk another path.
     """
     journal = Journal() if journal is None else journal
     executor = LocalExecutor() if executor is None else executor
@@ -79,8 +62,9 @@ def evolve(
         states = evolve_asynchronously(steady, executor, journal, retry_failed, report)
     else:
         search = _Generations(space, config, maximize, first, predict)
-        states = _by_generations(search, executor, journal, retry_failed, report)
-    executor.start(as_factory(evaluate), report)
+        evaluations = Evaluations(executor, journal, config.objectives, config.seed, retry_failed, report)
+        states = _by_generations(search, evaluations, report)
+    executor.start(EvaluationWork(evaluate), report)
     try:
         yield from states
     finally:
@@ -88,52 +72,25 @@ def evolve(
 
 
 def _by_generations(
-    search: "_Generations",
-    executor: Executor,
-    journal: Journal,
-    retry_failed: bool,
-    report: Callable[[Event], None],
+    search: "_Generations", evaluations: Evaluations, report: Callable[[Event], None]
 ) -> Iterator[SearchState]:
     config = search.config
-    known = {entry.key: entry for entry in journal if answers(entry, config, retry_failed)}
     for generation in range(config.generations + 1):
         asked = search.ask()
         if len(asked) < config.population:
             report(Note(_why_fewer(generation, len(asked), config.population, search.proposed)))
         if len(asked) == 0:
             return
-        jobs = [search.job(genome, generation) for genome, violation in asked if violation <= 0]
-        for entry, cached in _evaluate_all(jobs, known, executor, journal, config):
-            known[entry.key] = entry
-            report(Finished(entry, cached))
+        evaluations.run([search.job(g) for g, violation in asked if violation <= 0], search.numbers, generation)
+        known = evaluations.known
         yield search.tell(asked, [known[arch_id(g)].result if v <= 0 else None for g, v in asked], generation)
 
 
-def _evaluate_all(
-    jobs: list[Job], known: dict[str, Entry], executor: Executor, journal: Journal, config: EvolutionConfig
-) -> Iterator[tuple[Entry, bool]]:
-    """Entries of all jobs, and whether each was known: first those that are, then the others as they finish."""
-    missing = []
-    for job in jobs:
-        entry = known.get(arch_id(job.genome))
-        if entry is None:
-            missing.append(job)
-        else:
-            yield entry, True
-    for job in missing:
-        executor.submit(job)
-    for _ in missing:
-        job, result = executor.next_finished()
-        entry = Entry(checked(result, config.objectives), job.generation, job.number)
-        journal.append(entry)
-        yield entry, False
-
-
 class _Generations(Proposals):
-    """A whole generation is asked for, and told when all its results are in."""
+    """A whole generation at a time: asked for, evaluated, told."""
 
     def ask(self) -> list[tuple[Genome, float]]:
-        """(canonical genome, violation) of every new individual; empty where mating finds nothing new."""
+        """(canonical genome, violation) of every new individual; empty if mating finds nothing new."""
         self.infills = self.algorithm.ask()
         self.born.clear()
         if self.infills is None:
@@ -146,7 +103,7 @@ class _Generations(Proposals):
     def tell(
         self, asked: list[tuple[Genome, float]], results: list[EvaluationResult | None], generation: int
     ) -> SearchState:
-        """Give pymoo the results, in the order in which it asked, and take the survivors."""
+        """Give pymoo the results, in the order in which it asked; returns the survivors."""
         for individual, (_, violation), result in zip(self.infills, asked, results, strict=True):
             self.measure(individual, result, violation)
         self.algorithm.tell(infills=self.infills)

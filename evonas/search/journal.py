@@ -14,9 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
 from evonas.files import seal, storage_errors, take_lock, unseal
+from evonas.parts import refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
-__all__ = ["Entry", "Journal", "read_journal", "refuse_another_run"]
+__all__ = ["Entry", "Journal", "read_journal"]
 
 FORMAT = "evonas-journal-1"
 
@@ -183,15 +184,6 @@ class Journal:
             raise
 
 
-def refuse_another_run(path: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """RunMismatchError, with the difference, where the run at `path` has another identity."""
-    difference = list(_differences(stored, identity))
-    if difference:
-        raise RunMismatchError(
-            f"{path} belongs to another run: {'; '.join(difference)}; give the same settings, or name another folder"
-        )
-
-
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
     """Identity and entries of a journal, without its lock and without changing it: its good prefix.
 
@@ -273,25 +265,3 @@ def _to_entry(record: Mapping[str, Any]) -> Entry:
         record["seconds"],
     )
     return Entry(result, record["generation"], record["proposal"], record.get("seen"), record.get("proposed"))
-
-
-def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
-    """`key: recorded there, given here` for every leaf in which two identities differ."""
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        for key in [*recorded, *(key for key in given if key not in recorded)]:
-            inner = f"{name}.{key}" if name and key else name or str(key)
-            yield from _differences(recorded.get(key, "nothing"), given.get(key, "nothing"), inner)
-    elif _of_mappings(recorded) and _of_mappings(given) and len(recorded) == len(given):
-        for number, pair in enumerate(zip(recorded, given, strict=True)):
-            yield from _differences(*pair, f"{name}.{number}")
-    elif recorded != given:
-        yield f"{name} is {_short(recorded)} there, {_short(given)} here"
-
-
-def _of_mappings(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,6 @@
-"""What every way of searching shares: its configuration, its states and events, and who may be born."""
+"""Parts that every kind of search shares: configuration, states, and the genomes proposed so far."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,20 +13,17 @@ from pymoo.core.problem import Problem
 
 from evonas.errors import ConfigurationError, choose
 from evonas.executors import Job
-from evonas.search.journal import Entry
+from evonas.search.evaluations import Predict, check_objectives, evaluation_job
 from evonas.search.operators import ALGORITHMS, make_algorithm
 from evonas.search.pareto import ranks
-from evonas.search.problem import check_objectives, evaluation_seed, penalised
+from evonas.search.problem import penalised
 from evonas.seeding import derive_seed, generator
-from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, Space, arch_id
+from evonas.types import EvaluationResult, Genome, Space, arch_id
 
-__all__ = ["Event", "EvolutionConfig", "Finished", "Genomes", "Predict", "Proposals", "SearchState", "answers"]
+__all__ = ["EvolutionConfig", "Genomes", "Proposals", "SearchState"]
 
 Genomes = npt.NDArray[np.int64]
 """(n, n_genes) int64."""
-
-Predict = Callable[[Genome], float]
-"""What the evaluation of a canonical genome will cost, in any unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,8 @@ class EvolutionConfig:
     """nsga2 or nsga3."""
     tournament: int = 2
     """Individuals that compete to be a parent (10 in TAM-NAS)."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.Suppress] = 0
+    """Seed of everything random."""
     asynchronous: Annotated[bool, tyro.conf.arg(name="async")] = False
     """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
 
@@ -83,26 +81,6 @@ class SearchState:
     genomes: Genomes
     objectives: npt.NDArray[np.float64]
     rank: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An evaluation is in the journal."""
-
-    entry: Entry
-    cached: bool
-    """It was there before: nothing was evaluated."""
-
-
-Event = Progress | Activity | Finished | Note
-
-
-def answers(entry: Entry, config: EvolutionConfig, retry_failed: bool) -> bool:
-    """Whether a recorded result can stand for an evaluation of this search: of its seed, with its objectives."""
-    if entry.result.seed != evaluation_seed(config.seed, entry.key):
-        return False
-    measured = all(name in entry.result.objectives for name in config.objectives)
-    return measured if entry.result.ok else not retry_failed
 
 
 class Proposals:
@@ -149,12 +127,9 @@ class Proposals:
         """Give a new canonical genome its number."""
         self.numbers[arch_id(genome)] = self.proposed
 
-    def job(self, genome: Genome, generation: int) -> Job:
-        """The evaluation of a genome that was proposed."""
-        key = arch_id(genome)
-        predicted = 0.0 if self.predict is None else float(self.predict(genome))
-        seed = evaluation_seed(self.config.seed, key)
-        return Job(tuple(genome.tolist()), seed, self.numbers[key], generation, predicted)
+    def job(self, genome: Genome) -> Job:
+        """The evaluation of a proposed genome."""
+        return evaluation_job(genome, self.config.seed, self.predict)
 
     def measure(self, individual: Individual, result: EvaluationResult | None, violation: float) -> None:
         """Give pymoo's individual what was found; None where it is infeasible and nothing was evaluated."""

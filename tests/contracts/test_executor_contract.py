@@ -1,4 +1,4 @@
-"""What every executor must do: a line in `EXECUTORS` tests it."""
+"""The contract of executors: a line in `EXECUTORS` tests it. The jobs are of every kind, not genomes alone."""
 
 import os
 import uuid
@@ -10,48 +10,81 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evonas.executors import as_factory, ignore
-from evonas.search import EXECUTORS, EvolutionConfig, Executor, Job, LocalExecutor, RayExecutor, evolve
-from evonas.types import Activity, EvaluationResult, Genome, Progress, arch_id
+from evonas.executors import (
+    EXECUTORS,
+    Executor,
+    Job,
+    LocalExecutor,
+    MakeWork,
+    Outcome,
+    RayExecutor,
+    Work,
+    ignore,
+    run_jobs,
+)
+from evonas.search import EvolutionConfig, Journal, evolve, score
+from evonas.types import Activity, EvaluationResult, Genome, Note, Progress
 
 MAKERS: dict[str, Callable[[], Executor]] = {**EXECUTORS, "ray resident": lambda: RayExecutor(cpus=2, resident=True)}
 
-JOBS = [Job((number, 1, 2), seed=1000 + number, number=number, generation=1) for number in range(7)]
+JOBS = [Job(f"job {number}", {"number": number, "pixels": bytes([number]) * 300_000}) for number in range(7)]
+"""Larger than the buffer of a pipe."""
 
 
-def echo(genome: Genome, seed: int) -> EvaluationResult:
-    """What came in, as objectives."""
-    return EvaluationResult(tuple(genome), {"first": int(genome[0]), "seed": seed}, seconds=0.5)
+def make_negative(report: Any) -> Work:
+    return negative
 
 
-def odd_fails(genome: Genome, seed: int) -> EvaluationResult:
-    if genome[0] % 2:
-        raise RuntimeError(f"genome {genome[0]}\nran out of memory")
-    return echo(genome, seed)
+def negative(payload: dict[str, Any]) -> bytes:
+    """The pixels turned: as many bytes as came in."""
+    return bytes([255 - payload["number"]]) * len(payload["pixels"])
 
 
-def careless(genome: Genome, seed: int) -> Any:
-    """Writes into its argument, answers for another genome, or answers nothing at all."""
-    genome[:] = 9
-    return EvaluationResult((9,), {"seed": seed}, seed=-1) if seed % 2 else None
+def make_odd_fails(report: Any) -> Work:
+    return odd_fails
+
+
+def odd_fails(payload: dict[str, Any]) -> int:
+    if payload["number"] % 2:
+        raise RuntimeError(f"image {payload['number']}\nhas no pixels")
+    return len(payload["pixels"])
+
+
+def make_stuck(report: Any) -> Work:
+    return stuck
+
+
+def stuck(payload: dict[str, Any]) -> Any:
+    """A generator, which no pickle takes, for one of the jobs."""
+    return (i for i in range(3)) if payload["number"] == 2 else payload["number"]
 
 
 @dataclass(frozen=True)
 class Counting:
-    """Leaves a file in `folder` for every set-up; results name the set-up and the process that they came from."""
+    """Leaves a file in `folder` for every set-up; values name the set-up and the process that they came from."""
 
     folder: Path
 
-    def make_evaluate(self, report: Callable[[Progress], None]) -> Callable[[Genome, int], EvaluationResult]:
-        token = uuid.uuid4().int % 2**40
-        (self.folder / str(token)).touch()
+    def __call__(self, report: Callable[[Progress], None]) -> Work:
+        token = uuid.uuid4().hex
+        (self.folder / token).touch()
 
-        def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-            report(Progress(arch_id(genome), 1, 2))
-            report(Progress(arch_id(genome), 2, 2))
-            return EvaluationResult(tuple(genome), {"token": token, "process": os.getpid()})
+        def work(payload: dict[str, Any]) -> tuple[str, int]:
+            key = f"job {payload['number']}"
+            report(Progress(key, 1, 2))
+            report(Progress(key, 2, 2))
+            return token, os.getpid()
 
-        return evaluate
+        return work
+
+
+def careless(genome: Genome, seed: int) -> Any:
+    """Writes into its argument, answers for another genome, answers nothing at all, or raises."""
+    first = int(genome[0] + genome[2])
+    genome[:] = 9
+    if first == 3:
+        raise RuntimeError("no such\nlayer")
+    return EvaluationResult((9,), {"macs": seed % 97}, seed=-1, seconds=0.5) if first else None
 
 
 @pytest.fixture(params=sorted(MAKERS))
@@ -63,27 +96,29 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     executor.close()
 
 
-def run(executor: Executor, evaluate: Any, jobs: list[Job], report: Any = ignore) -> dict[Job, EvaluationResult]:
-    """All results by their job; a job that comes back twice or not at all ends the test."""
-    executor.start(as_factory(evaluate), report)
-    for job in jobs:
+def run(executor: Executor, make_work: MakeWork, report: Any = ignore) -> dict[str, Outcome]:
+    """All outcomes by the key of their job; a job that comes back twice or not at all ends the test."""
+    executor.start(make_work, report)
+    for job in JOBS:
         executor.submit(job)
-    finished = [executor.next_finished() for _ in jobs]
-    assert sorted(job.number for job, _ in finished) == sorted(job.number for job in jobs)
-    return dict(finished)
+    finished = [executor.next_finished() for _ in JOBS]
+    assert sorted((job for job, _ in finished), key=lambda job: job.key) == JOBS
+    return {job.key: outcome for job, outcome in finished}
 
 
-def test_every_job_comes_back_once_with_its_own_result(executor: Executor) -> None:
-    results = run(executor, echo, JOBS)
-    assert results == {
-        job: EvaluationResult(job.genome, {"first": job.genome[0], "seed": job.seed}, "ok", "", job.seed, 0.5)
-        for job in JOBS
-    }
+def test_every_job_comes_back_once_with_its_own_value(executor: Executor) -> None:
+    assert run(executor, make_negative) == {job.key: Outcome(negative(job.payload)) for job in JOBS}
     assert executor.slots >= 1
 
 
+def test_a_list_of_jobs_is_run_and_may_be_followed_by_another(executor: Executor) -> None:
+    for jobs in (JOBS[:3], JOBS[3:]):
+        finished = list(run_jobs(executor, make_negative, jobs))
+        assert {job.key: outcome.value for job, outcome in finished} == {job.key: negative(job.payload) for job in jobs}
+
+
 def test_without_a_job_nothing_is_waited_for(executor: Executor) -> None:
-    executor.start(as_factory(echo), ignore)
+    executor.start(make_negative, ignore)
     with pytest.raises(LookupError):
         executor.next_finished()
     executor.submit(JOBS[0])
@@ -93,46 +128,47 @@ def test_without_a_job_nothing_is_waited_for(executor: Executor) -> None:
 
 
 def test_jobs_may_be_submitted_while_others_run(executor: Executor) -> None:
-    executor.start(as_factory(echo), ignore)
+    executor.start(make_negative, ignore)
     executor.submit(JOBS[0])
     seen = []
     for job in JOBS[1:]:
         executor.submit(job)
         seen.append(executor.next_finished()[0])
     seen.append(executor.next_finished()[0])
-    assert sorted(job.number for job in seen) == [job.number for job in JOBS]
+    assert sorted(job.key for job in seen) == [job.key for job in JOBS]
 
 
-def test_a_job_that_raises_gives_a_failed_result(executor: Executor) -> None:
-    for job, result in run(executor, odd_fails, JOBS).items():
-        assert (result.genome, result.seed) == (job.genome, job.seed)
-        assert result.ok == (job.genome[0] % 2 == 0)
-        if not result.ok:
-            assert result.reason == f"RuntimeError: genome {job.genome[0]} ran out of memory"
-            assert result.objectives == {}
+def test_a_job_that_raises_has_failed(executor: Executor) -> None:
+    outcomes = run(executor, make_odd_fails)
+    for number, job in enumerate(JOBS):
+        failed = Outcome(failure=f"RuntimeError: image {number} has no pixels")
+        assert outcomes[job.key] == (failed if number % 2 else Outcome(300_000))
 
 
-def test_results_belong_to_their_jobs_whatever_the_evaluator_says(executor: Executor) -> None:
-    for job, result in run(executor, careless, JOBS).items():
-        assert (result.genome, result.seed) == (job.genome, job.seed)
-        assert result.ok == (job.seed % 2 == 1)
+def test_a_value_that_cannot_travel_is_a_failure_if_it_must(executor: Executor) -> None:
+    outcomes = run(executor, make_stuck)
+    other = outcomes.pop("job 2")
+    assert {key: outcome.value for key, outcome in outcomes.items()} == {
+        job.key: job.payload["number"] for job in JOBS if job.key != "job 2"
+    }
+    assert other.ok == isinstance(executor, LocalExecutor)
+    assert other.ok or "generator" in other.failure
 
 
 def test_every_worker_is_set_up_once(executor: Executor, tmp_path: Path) -> None:
-    results = run(executor, Counting(tmp_path), JOBS)
+    workers = {outcome.value for outcome in run(executor, Counting(tmp_path)).values()}
     executor.close()
-    tokens = {int(result.objectives["token"]) for result in results.values()}
-    workers = {(result.objectives["token"], result.objectives["process"]) for result in results.values()}
-    assert tokens <= {int(name) for name in os.listdir(tmp_path)}
+    tokens = {token for token, _ in workers}
+    assert tokens <= set(os.listdir(tmp_path))
     assert 1 <= len(os.listdir(tmp_path)) <= executor.slots
     assert len(workers) == len(tokens)
 
 
 def test_progress_arrives(executor: Executor, tmp_path: Path) -> None:
-    """Some of it: it may be dropped, and it may be late. What the executor does is told beside it."""
+    """Some of it: it may be dropped, and it may be late. The load of the executor is reported beside it."""
     told: list[Any] = []
-    run(executor, Counting(tmp_path), JOBS, told.append)
-    sent = {Progress(arch_id(job.genome), done, 2) for job in JOBS for done in (1, 2)}
+    run(executor, Counting(tmp_path), told.append)
+    sent = {Progress(job.key, done, 2) for job in JOBS for done in (1, 2)}
     arrived = [event for event in told if isinstance(event, Progress)]
     assert arrived
     assert set(arrived) <= sent
@@ -142,8 +178,19 @@ def test_progress_arrives(executor: Executor, tmp_path: Path) -> None:
     assert all(event.running + event.waiting <= len(JOBS) and event.retries == 0 for event in others)
 
 
+def test_finished_jobs_may_be_counted_at_any_time(executor: Executor) -> None:
+    executor.count(cached=True, ok=True)
+    told: list[Any] = []
+    assert all(outcome.ok for outcome in run(executor, make_negative, told.append).values())
+    for _ in JOBS:
+        executor.count(cached=False, ok=True)
+    executor.close()
+    executor.count(cached=False, ok=False)
+    assert not any(isinstance(event, Note) for event in told)
+
+
 def test_closing_twice_and_with_jobs_left_is_allowed(executor: Executor) -> None:
-    executor.start(as_factory(echo), ignore)
+    executor.start(make_negative, ignore)
     for job in JOBS:
         executor.submit(job)
     executor.next_finished()
@@ -154,7 +201,7 @@ def test_closing_twice_and_with_jobs_left_is_allowed(executor: Executor) -> None
 
 
 def test_free_says_how_many_jobs_are_worth_submitting(executor: Executor) -> None:
-    executor.start(as_factory(echo), ignore)
+    executor.start(make_negative, ignore)
     assert executor.free >= executor.slots >= 1
     room = executor.free
     for job in JOBS[:room]:
@@ -167,6 +214,21 @@ def test_free_says_how_many_jobs_are_worth_submitting(executor: Executor) -> Non
 def test_closing_before_a_start_is_allowed(executor: Executor) -> None:
     executor.close()
     executor.close()
+
+
+def test_genomes_are_scored_the_same_whatever_runs_them(executor: Executor, tiny_space: Any) -> None:
+    """Genome and seed of a result are those of its job, whatever the evaluator says."""
+    genomes = list(tiny_space.networks())[::3]
+    local, other = Journal(), Journal()
+    expected = score(genomes, careless, ("macs",), seed=5, journal=local)
+    assert score(genomes, careless, ("macs",), seed=5, executor=executor, journal=other) == expected
+    assert other.entries == local.entries
+    assert [entry.result.genome for entry in expected] == [tuple(genome.tolist()) for genome in genomes]
+    assert {entry.result.reason for entry in expected} == {
+        "",
+        "RuntimeError: no such layer",
+        "TypeError: expected an EvaluationResult from the evaluator, got NoneType",
+    }
 
 
 def test_a_search_finds_the_same_whatever_runs_it(executor: Executor, tiny_space: Any, table: Any) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from evonas.errors import ConfigurationError, ExecutionError
+from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import Node
 from evonas.runs import ExecutionSettings
 from evonas.runs.execution import SAME_VERSIONS, Hardware, make_executor, resolve_hardware, resolve_threads
-from evonas.search import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 
 CPUS = resolve_threads(None)
 

@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 from sleepy_search import Sleepy, logged, search
 
-from evonas.search import RayExecutor
+from evonas.executors import RayExecutor
 from evonas.types import Activity, Note
 
 SECONDS = 0.7

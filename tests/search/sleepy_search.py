@@ -9,8 +9,9 @@ from pathlib import Path
 
 from conftest import TinySpace, objectives_of
 
+from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayExecutor
 from evonas.report import Searched, history, population_table, write_tables
-from evonas.search import EvolutionConfig, Executor, Journal, LocalExecutor, ProcessExecutor, RayExecutor, evolve
+from evonas.search import EvolutionConfig, Journal, evolve
 from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, arch_id
 
 OBJECTIVES = ("clean_error", "macs")

@@ -2,27 +2,24 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.executors import Evaluate, MakeEvaluate, run_job
-from evonas.runs import ROCO_PRESETS, RocoSettings
-from evonas.runs.command_line import parse
-from evonas.runs.roco import plan_roco
+from evonas.executors import Job, MakeWork, Outcome, Work, run_work
 from evonas.search import (
     ALGORITHMS,
     Entry,
     EvolutionConfig,
     Finished,
-    Job,
     Journal,
     LocalExecutor,
     SearchState,
@@ -53,27 +50,30 @@ class Scripted:
     submitted: list[Job] = field(default_factory=list)
     finished: list[Job] = field(default_factory=list)
     running: list[Job] = field(default_factory=list)
-    evaluate: Evaluate | None = None
+    work: Work | None = None
 
     @property
     def free(self) -> int:
         return self.slots - len(self.running)
 
-    def start(self, make_evaluate: MakeEvaluate, report: Watch) -> None:
-        self.evaluate = make_evaluate(report)
+    def start(self, make_work: MakeWork, report: Watch) -> None:
+        self.work = make_work(report)
 
     def submit(self, job: Job) -> None:
         assert self.free > 0
         self.submitted.append(job)
         self.running.append(job)
 
-    def next_finished(self) -> tuple[Job, EvaluationResult]:
-        assert self.evaluate is not None
+    def next_finished(self) -> tuple[Job, Outcome]:
+        assert self.work is not None
         if len(self.finished) == self.stop_after:
             raise Killed
         job = self.running.pop(self.choose(self.running))
         self.finished.append(job)
-        return job, run_job(self.evaluate, job)
+        return job, run_work(self.work, job)
+
+    def count(self, cached: bool, ok: bool) -> None:
+        pass
 
     def close(self) -> None:
         self.running.clear()
@@ -85,19 +85,29 @@ def shuffled(order: Sequence[int]) -> Choose:
     return lambda running: next(left) % len(running)
 
 
-def following(numbers: Sequence[int]) -> Choose:
+def following(keys: Sequence[str]) -> Choose:
     """The recorded order of finishing."""
-    left = iter(numbers)
+    left = iter(keys)
 
     def choose(running: list[Job]) -> int:
-        number = next(left)
-        return [job.number for job in running].index(number)
+        key = next(left)
+        return [job.key for job in running].index(key)
 
     return choose
 
 
 def first_come(running: list[Job]) -> int:
     return 0
+
+
+def genomes(jobs: Sequence[Job]) -> list[tuple[int, ...]]:
+    return [job.payload[0] for job in jobs]
+
+
+def proposals(jobs: Sequence[Job], lines: Iterable[Entry]) -> list[int]:
+    """Numbers of the proposals, as these lines have them."""
+    numbers = {entry.key: entry.proposal for entry in lines}
+    return [numbers[job.key] for job in jobs]
 
 
 def some_fail(table: Any) -> Any:
@@ -157,7 +167,7 @@ def test_what_the_journal_says_of_two_slots(tiny_space: Any, table: Any) -> None
     assert [entry.seen for entry in journal.lines] == [0, 0, *range(1, 11)]
     assert [entry.proposed for entry in journal.lines] == [*range(2, 13), 12]
     assert [entry.generation for entry in journal.lines] == [number // 4 for number in range(12)]
-    assert [job.generation for job in executor.submitted] == [number // 4 for number in range(12)]
+    assert [job.key for job in executor.submitted] == [entry.key for entry in journal.lines]
     assert [state.generation for state in states] == [0, 1, 2]
 
 
@@ -192,11 +202,12 @@ def test_every_network_is_new_and_feasible_and_a_failure_keeps_no_good_one_out(
         assert not (state.rank[~fine] == 0).any()
         assert fine.sum() == min(5, len(good))
     assert state.generation == 3
-    assert [job.number for job in executor.submitted] == sorted({job.number for job in executor.submitted})
-    assert all(job.number < 20 and job.generation == job.number // 5 for job in executor.submitted)
-    assert set(Counter(job.genome for job in executor.submitted).values()) == {1}
-    assert all(tiny_space.violation(np.array(job.genome)) <= 0 for job in executor.submitted)
-    assert [job.number for job in executor.finished] == [entry.proposal for entry in journal.lines]
+    submitted = proposals(executor.submitted, journal.lines)
+    assert submitted == sorted(set(submitted))
+    assert all(entry.proposal < 20 and entry.generation == entry.proposal // 5 for entry in journal.lines)
+    assert set(Counter(genomes(executor.submitted)).values()) == {1}
+    assert all(tiny_space.violation(np.array(genome)) <= 0 for genome in genomes(executor.submitted))
+    assert [job.key for job in executor.finished] == [entry.key for entry in journal.lines]
 
 
 def test_the_first_population_keeps_every_slot_busy_from_the_start(tiny_space: Any, table: Any) -> None:
@@ -205,11 +216,11 @@ def test_the_first_population_keeps_every_slot_busy_from_the_start(tiny_space: A
     executor, other = Scripted(9, first_come), Scripted(9, first_come)
     journal = Journal()
     run(tiny_space, table, executor, journal, replace(CONFIG, generations=4), first=first)
-    assert [job.genome for job in executor.submitted[:4]] == [tuple(genome.tolist()) for genome in first]
+    assert genomes(executor.submitted[:4]) == [tuple(genome.tolist()) for genome in first]
     assert [entry.seen for entry in journal.lines] == [0] * 9 + list(range(1, 12))
     dearer = {"clean_error": 1.0, "macs": 9}  # other results: what is random stays, what is bred changes
     run(tiny_space, lambda g, s: EvaluationResult(tuple(g), dearer), other, Journal(), first=first)
-    assert [job.genome for job in other.submitted[:10]] == [job.genome for job in executor.submitted[:10]]
+    assert genomes(other.submitted[:10]) == genomes(executor.submitted[:10])
     assert other.submitted[10:] != executor.submitted[10:12]
 
 
@@ -232,10 +243,10 @@ def test_configuration_seed_and_order_are_all_that_matters(
         np.random.seed(number)  # noqa: NPY002  the global generator plays no part
         run(tiny_space, table, Scripted(3, shuffled(order)), tmp_path / name, config)
     run(tiny_space, table, Scripted(3, shuffled([1, 0, 2])), tmp_path / "d", replace(config, seed=2))
-    genomes = {name: [entry.result.genome for entry in all_lines(tmp_path / name)] for name in "abcd"}
+    found = {name: [entry.result.genome for entry in all_lines(tmp_path / name)] for name in "abcd"}
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert set(genomes["c"]) != set(genomes["a"])  # the same first population, another path from there
-    assert set(genomes["d"][:6]) != set(genomes["a"][:6])
+    assert set(found["c"]) != set(found["a"])  # the same first population, another path from there
+    assert set(found["d"][:6]) != set(found["a"][:6])
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -285,14 +296,14 @@ def test_every_prefix_of_the_journal_goes_on_to_the_same_lines(
     whole = folder / "whole.jsonl"
     states = run(tiny_space, some_fail(table), Scripted(slots, shuffled(order)), whole, config)
     content = whole.read_bytes().splitlines(keepends=True)
-    numbers = [entry.proposal for entry in all_lines(whole)]
-    for count in range(len(numbers) + 1):
+    keys = [entry.key for entry in all_lines(whole)]
+    for count in range(len(keys) + 1):
         path = folder / f"after-{count}.jsonl"
         path.write_bytes(b"".join(content[: 1 + count]))
-        executor = Scripted(slots, following(numbers[count:]))
+        executor = Scripted(slots, following(keys[count:]))
         assert same(run(tiny_space, some_fail(table), executor, path, config), states)
         assert path.read_bytes() == whole.read_bytes()
-        assert {job.number for job in executor.submitted} == set(numbers[count:])
+        assert {job.key for job in executor.submitted} == set(keys[count:])
 
 
 Lives = st.lists(st.tuples(st.integers(1, 7), Orders, st.integers(0, 8), st.booleans()), max_size=6)
@@ -324,10 +335,10 @@ def test_killed_again_and_again_with_any_number_of_slots(
             states = run(tiny_space, some_fail(table), executor, path, config, report=report)
         except Killed:
             assert stop < 99
-        assert not known & {job.genome for job in executor.submitted}
+        assert not known & set(genomes(executor.submitted))
         assert len(all_lines(path)) == before + len(executor.finished)
         submitted += executor.submitted
-        finished.update(job.genome for job in executor.finished)
+        finished.update(genomes(executor.finished))
     lines = all_lines(path)
     assert set(finished.values()) == {1}
     assert {entry.proposal for entry in lines} <= set(range(15))
@@ -345,13 +356,15 @@ def test_what_was_in_flight_is_submitted_first_and_in_order(tiny_space: Any, tab
     killed = Scripted(4, lambda running: len(running) - 1, stop_after=3)  # the youngest finishes first
     with pytest.raises(Killed):
         run(tiny_space, table, killed, path)
-    assert [job.number for job in killed.submitted] == list(range(7))
+    assert [entry.proposal for entry in all_lines(path)] == [3, 4, 5]
+    assert len(killed.submitted) == 7
     recorded = path.read_bytes()
     for slots in (1, 2, 4, 9):
         path.write_bytes(recorded)
         continued = Scripted(slots, first_come)
         run(tiny_space, table, continued, path)
-        assert [job.number for job in continued.submitted] == [0, 1, 2, *range(6, 12)]
+        assert proposals(killed.submitted[:6], all_lines(path)) == list(range(6))
+        assert proposals(continued.submitted, all_lines(path)) == [0, 1, 2, *range(6, 12)]
         assert continued.submitted[:3] == killed.submitted[:3]
         again = continued.submitted[3] == killed.submitted[6]  # bred after the last line, and bred again
         moment = {entry.proposal: entry.seen for entry in all_lines(path)}[6]
@@ -413,10 +426,9 @@ def test_failures_are_tried_again_under_their_number(
     events: list[Any] = []
     states = run(tiny_space, table, mended, path, config, retry_failed=True, report=events.append)
     tried = [*killed.finished, *mended.finished]
-    assert sorted(job.number for job in tried) == sorted(failed)
-    assert all(
-        (job.genome, job.seed) == (e.result.genome, e.result.seed) for job in tried for e in [failed[job.number]]
-    )
+    assert sorted(proposals(tried, recorded)) == sorted(failed)
+    payloads = {entry.key: (entry.result.genome, entry.result.seed) for entry in failed.values()}
+    assert all(job.payload == payloads[job.key] for job in tried)
     assert Counter(event.entry.proposal for event in events) == Counter({e.proposal for e in recorded})  # each once
     lines = all_lines(path)
     assert lines[: len(recorded)] == recorded
@@ -438,7 +450,7 @@ def test_what_fails_again_is_not_tried_twice_at_once(tiny_space: Any, table: Any
     executor = Scripted(2, first_come)
     states = run(tiny_space, some_fail(table), executor, journal, retry_failed=True)
     assert failed
-    assert [job.number for job in executor.submitted] == failed
+    assert proposals(executor.submitted, journal.lines) == failed
     assert [state.generation for state in states] == [0, 1, 2]
     grown = run(tiny_space, table, LocalExecutor(), journal, replace(CONFIG, generations=4), retry_failed=True)
     assert [state.generation for state in grown] == [0, 1, 2, 3, 4]
@@ -454,7 +466,8 @@ def test_recorded_results_without_a_searched_objective_do_not_count(tiny_space: 
     journal.lines[-1] = replace(last, result=replace(last.result, objectives={"macs": 1}))
     executor = Scripted(1, first_come)
     run(tiny_space, table, executor, journal)
-    assert [(job.number, job.genome) for job in executor.submitted] == [(11, last.result.genome)]
+    assert genomes(executor.submitted) == [last.result.genome]
+    assert journal.lines[-1].proposal == 11
     assert journal.lines[-1].result == last.result
 
 
@@ -525,7 +538,7 @@ def test_infeasible_children_are_told_at_once_and_never_evaluated(
     states = run(space, some_fail(table), executor, whole, config)
     lines = all_lines(whole)
     assert 1 <= len(lines) <= 3
-    assert all(space.violation(np.array(job.genome)) <= 0 for job in executor.submitted)
+    assert all(space.violation(np.array(genome)) <= 0 for genome in genomes(executor.submitted))
     assert [state.generation for state in states] == [0, 1, 2]
     for state in states:
         feasible = np.array([space.violation(genome) <= 0 for genome in state.genomes])
@@ -535,7 +548,7 @@ def test_infeasible_children_are_told_at_once_and_never_evaluated(
     for count in range(len(lines)):
         path = tmp_path / f"after-{count}.jsonl"
         path.write_bytes(b"".join(content[: 1 + count]))
-        continued = Scripted(slots, following([entry.proposal for entry in lines[count:]]))
+        continued = Scripted(slots, following([entry.key for entry in lines[count:]]))
         assert same(run(space, some_fail(table), continued, path, config), states)
         assert path.read_bytes() == whole.read_bytes()
 
@@ -595,7 +608,7 @@ class Talking(LocalExecutor):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def next_finished(self) -> tuple[Job, EvaluationResult]:
+    def next_finished(self) -> tuple[Job, Outcome]:
         for event in self.told:
             self._report(event)
         return super().next_finished()
@@ -620,7 +633,7 @@ def test_jobs_carry_their_predicted_cost(asynchronous: bool, tiny_space: Any, ta
     assert {job.predicted for job in without.submitted} == {0.0}
     assert [replace(job, predicted=0.0) for job in with_costs.submitted] == without.submitted
     for job in with_costs.submitted:
-        assert job.predicted == np.array(job.genome) @ [1, 10, 100, 1000]
+        assert job.predicted == np.array(job.payload[0]) @ [1, 10, 100, 1000]
 
 
 def test_an_executor_without_a_free_slot_is_waited_for(tiny_space: Any, table: Any) -> None:
@@ -632,20 +645,9 @@ def test_an_executor_without_a_free_slot_is_waited_for(tiny_space: Any, table: A
     assert len(run(tiny_space, table, Joining(), Journal())) == 3
 
 
-def test_the_command_line_and_the_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert parse(ROCO_PRESETS, ["--async"]).search.asynchronous is True
-    assert parse(ROCO_PRESETS, []).search.asynchronous is False
-    tiny = RocoSettings(
-        data="digits", train_limit=60, val_limit=50, channels=2, phases=2, nodes=3, out=tmp_path / "run"
-    )
-    tiny = replace(tiny, search=EvolutionConfig(population=4, generations=1))
-    plan, folder = plan_roco(tiny)
-    assert "asynchronous" not in plan.identity["search"]
-    steady = replace(tiny, search=replace(tiny.search, asynchronous=True))
-    assert plan_roco(steady)[0].identity["search"]["asynchronous"] is True
-    with Journal(folder.journal, plan.identity) as journal:
-        folder.write_config({"settings": plan.settings, "identity": plan.identity})
-    assert journal.damage == ""
-    plan_roco(tiny)
-    with pytest.raises(RunMismatchError, match=r"search\.asynchronous is nothing there, True here"):
-        plan_roco(steady)
+def test_the_command_line_and_the_identity() -> None:
+    """Part of the identity only where it is used: journals from before it go on."""
+    assert tyro.cli(EvolutionConfig, args=["--async"]) == EvolutionConfig(asynchronous=True)
+    assert tyro.cli(EvolutionConfig, args=[]) == EvolutionConfig()
+    assert "asynchronous" not in EvolutionConfig().identity()
+    assert EvolutionConfig(asynchronous=True).identity() == EvolutionConfig().identity() | {"asynchronous": True}

@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 from sleepy_search import CONFIG, Sleepy, logged, search
 
-from evonas.search import LocalExecutor, read_journal
+from evonas.executors import LocalExecutor
+from evonas.search import read_journal
 
 SCRIPT = Path(__file__).with_name("sleepy_search.py")
 SECONDS = 0.15

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.executors import Job, Outcome
 from evonas.search import (
     ALGORITHMS,
     Entry,
     EvolutionConfig,
     Finished,
-    Job,
     Journal,
     LocalExecutor,
     SearchState,
@@ -294,7 +294,7 @@ def test_the_executor_is_closed_at_the_end_and_when_the_search_is_left(tiny_spac
 
 def test_the_order_of_results_does_not_matter(tiny_space: Any, table: Any) -> None:
     class LastFirst(LocalExecutor):
-        def next_finished(self) -> tuple[Job, EvaluationResult]:
+        def next_finished(self) -> tuple[Job, Outcome]:
             self._jobs.reverse()
             return super().next_finished()
 

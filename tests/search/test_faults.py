@@ -12,16 +12,8 @@ import numpy as np
 import pytest
 from conftest import TinySpace, objectives_of
 
-from evonas.search import (
-    EvolutionConfig,
-    Executor,
-    Journal,
-    LocalExecutor,
-    ProcessExecutor,
-    RayExecutor,
-    evolve,
-    non_dominated,
-)
+from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayExecutor
+from evonas.search import EvolutionConfig, Journal, evolve, non_dominated
 from evonas.types import EvaluationResult, Genome, Note, arch_id
 
 SPACE = TinySpace()

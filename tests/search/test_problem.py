@@ -20,7 +20,8 @@ from pymoo.util.ref_dirs import get_reference_directions
 
 from evonas.errors import ConfigurationError
 from evonas.search import NASProblem, hypervolume, minimised, non_dominated
-from evonas.search.problem import checked, evaluation_seed, penalised
+from evonas.search.evaluations import checked, evaluation_seed
+from evonas.search.problem import penalised
 from evonas.seeding import derive_seed
 from evonas.types import EvaluationResult, Genome, Space, arch_id
 

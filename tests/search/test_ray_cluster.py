@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from sleepy_search import CONFIG, Sleepy, logged, search
 
-from evonas.search import LocalExecutor, read_journal
+from evonas.executors import LocalExecutor
+from evonas.search import read_journal
 
 SCRIPT = Path(__file__).with_name("cluster_search.py")
 

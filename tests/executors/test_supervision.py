@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from evonas.errors import ConfigurationError, ExecutionError
-from evonas.executors import as_factory, ignore, supervision
-from evonas.executors.supervision import LOST_AT_MOST, SET_UP_SECONDS, TICK, Attempt, SupervisedExecutor
-from evonas.executors.worker import Happening, Outcome, Started
-from evonas.search import Job
-from evonas.types import Activity, EvaluationResult, Genome, Note, Progress, arch_id
+from evonas.executors import Job, Outcome, ignore, supervision
+from evonas.executors.attempts import Attempt
+from evonas.executors.supervision import LOST_AT_MOST, SET_UP_SECONDS, TICK, SupervisedExecutor
+from evonas.executors.worker import Ended, Message, Started
+from evonas.types import Activity, Note, Progress
 
 
 class Clock:
@@ -23,11 +23,11 @@ class Clock:
 
 
 class Scripted:
-    """Workers without processes. What each try at a job comes to is listed by the job's number; after the list, or
-    without one, it is "result". An attempt begins at one poll and ends at the next.
+    """Workers without processes. The end of each try at a job is listed by the job's payload; after the list, or
+    without one, it is "finished". An attempt begins at one poll and ends at the next.
 
-    "pending" waits 20 polls for a machine, "slow" evaluates that long, "slow set-up" sets itself up that long; "hangs"
-    and "stuck" do so for ever. "early" dies during the set-up; the others are the kinds of `Outcome`.
+    "pending" waits 20 polls for a machine, "slow" works that long, "slow set-up" sets itself up that long; "hangs" and
+    "stuck" do so for ever. "early" dies during the set-up; the others are the kinds of `Ended`.
     """
 
     def __init__(self, clock: Clock, slots: int = 2, ahead: int = 0) -> None:
@@ -39,7 +39,7 @@ class Scripted:
         self.most = 0
         """So many ran at once."""
         self.killed: list[int] = []
-        self.late: list[Happening] = []
+        self.late: list[Message] = []
         """Comes at the next poll, whatever it is."""
         self.opened = 0
         self.queued = 0
@@ -47,37 +47,37 @@ class Scripted:
         self.seconds: float | None = None
         """A poll takes so long; None: as long as it may."""
         self._clock = clock
-        self._running: dict[int, tuple[Attempt, Iterator[list[Happening]]]] = {}
+        self._running: dict[int, tuple[Attempt, Iterator[list[Message]]]] = {}
         self._tries: dict[int, Iterator[str]] = {}
 
     @property
     def room(self) -> int:
         return self.slots + self.ahead + self.queued
 
-    def open(self, make_evaluate: Any) -> None:
+    def open(self, make_work: Any) -> None:
         self.opened += 1
 
     def begin(self, attempt: Attempt) -> None:
         self.begun.append(attempt)
         self.beside.append(len(self._running))
-        number = attempt.job.number
+        number = attempt.job.payload
         tries = self._tries.setdefault(number, iter(self.script.get(number, [])))
-        self._running[attempt.number] = attempt, life(attempt, next(tries, "result"))
+        self._running[attempt.number] = attempt, life(attempt, next(tries, "finished"))
         self.most = max(self.most, len(self._running))
 
-    def poll(self, seconds: float) -> Sequence[Happening]:
+    def poll(self, seconds: float) -> Sequence[Message]:
         self._clock.now += seconds if self.seconds is None else self.seconds
         happened, self.late = self.late, []
         for number, (_, lived) in list(self._running.items()):
             happened += (now := next(lived))
-            if any(isinstance(each, Outcome) for each in now):
+            if any(isinstance(each, Ended) for each in now):
                 del self._running[number]
         return happened
 
     def kill(self, attempt: int) -> None:
         self.killed.append(attempt)
         killed, _ = self._running.pop(attempt)
-        self.late = [Started(attempt, ready=True), Outcome(attempt, "result", result=found(killed.job))]
+        self.late = [Started(attempt, ready=True), Ended(attempt, "finished", found(killed.job))]
 
     def activity(self, running: Sequence[Attempt], waiting: int, retries: int) -> Activity:
         return Activity(len(running), waiting, self.slots, retries=retries)
@@ -86,7 +86,7 @@ class Scripted:
         self._running.clear()
 
 
-def life(attempt: Attempt, does: str) -> Iterator[list[Happening]]:
+def life(attempt: Attempt, does: str) -> Iterator[list[Message]]:
     """What an attempt tells at every poll."""
     number = attempt.number
     if does == "pending":
@@ -101,20 +101,21 @@ def life(attempt: Attempt, does: str) -> Iterator[list[Happening]]:
     while does in ("stuck", "hangs"):
         yield []
     if does in ("early", "set_up", "died", "memory", "lost"):
-        yield [Outcome(number, "died" if does == "early" else does, f"{does} again")]  # type: ignore[arg-type]
-    yield [Outcome(number, "result", result=found(attempt.job))]
+        kind = "died" if does == "early" else does
+        yield [Ended(number, kind, Outcome.failed(f"{does} again"))]  # type: ignore[arg-type]
+    yield [Ended(number, "finished", found(attempt.job))]
 
 
-def found(job: Job) -> EvaluationResult:
-    return EvaluationResult(job.genome, {"macs": job.number}, seed=job.seed)
+def found(job: Job) -> Outcome:
+    return Outcome(100 + job.payload)
 
 
-def never(genome: Genome, seed: int) -> EvaluationResult:
-    raise AssertionError("scripted workers evaluate nothing")
+def never(report: object) -> Any:
+    raise AssertionError("scripted workers do nothing")
 
 
 def jobs(n: int, predicted: Sequence[float] = ()) -> list[Job]:
-    return [Job((i, 1), 100 + i, i, predicted=predicted[i] if predicted else 0.0) for i in range(n)]
+    return [Job(f"job {i}", i, predicted[i] if predicted else 0.0) for i in range(n)]
 
 
 @pytest.fixture
@@ -133,30 +134,30 @@ def started(
     workers: Scripted, of: Sequence[Job] = (), timeout: float | None = None, report: Any = ignore
 ) -> SupervisedExecutor:
     executor = SupervisedExecutor(workers, timeout)
-    executor.start(as_factory(never), report)
+    executor.start(never, report)
     for job in of:
         executor.submit(job)
     return executor
 
 
-def finish(executor: SupervisedExecutor) -> dict[int, EvaluationResult]:
-    """All results by their job's number, each once."""
-    results: dict[int, EvaluationResult] = {}
+def finish(executor: SupervisedExecutor) -> dict[int, Outcome]:
+    """All outcomes by the payload of their job, each once."""
+    outcomes: dict[int, Outcome] = {}
     while True:
         try:
-            job, result = executor.next_finished()
+            job, outcome = executor.next_finished()
         except LookupError:
-            return results
-        assert job.number not in results
-        results[job.number] = result
+            return outcomes
+        assert job.payload not in outcomes
+        outcomes[job.payload] = outcome
 
 
 def order(workers: Scripted) -> list[int]:
-    return [attempt.job.number for attempt in workers.begun]
+    return [attempt.job.payload for attempt in workers.begun]
 
 
-def test_results_come_back_each_once(workers: Scripted) -> None:
-    assert finish(started(workers, jobs(5))) == {job.number: found(job) for job in jobs(5)}
+def test_outcomes_come_back_each_once(workers: Scripted) -> None:
+    assert finish(started(workers, jobs(5))) == {job.payload: found(job) for job in jobs(5)}
     assert order(workers) == [0, 1, 2, 3, 4]
     assert all((a.alone, a.growth, a.lost, a.set_ups) == (False, 1.0, 0, 0) for a in workers.begun)
     assert workers.opened == 1
@@ -171,15 +172,15 @@ def test_the_dearest_begins_first_and_equals_in_the_order_of_submission(workers:
 @pytest.mark.parametrize("kind", ["memory", "died"])
 def test_what_breaks_its_worker_is_tried_once_more_alone_and_doubled(workers: Scripted, kind: str) -> None:
     workers.script = {1: [kind], 2: [kind, kind]}
-    results = finish(started(workers, jobs(6)))
-    assert {number for number, result in results.items() if not result.ok} == {2}
-    assert results[2] == EvaluationResult.failure((2, 1), 102, f"{kind} again")
+    outcomes = finish(started(workers, jobs(6)))
+    assert {number for number, outcome in outcomes.items() if not outcome.ok} == {2}
+    assert outcomes[2] == Outcome(failure=f"{kind} again")
     assert order(workers) == [0, 1, 2, 3, 4, 5, 1, 2]
     assert [(a.alone, a.growth) for a in workers.begun[6:]] == [(True, 2.0)] * 2
     assert workers.beside[6:] == [0, 0]
 
 
-def test_a_worker_that_dies_before_the_evaluation_begins_says_nothing_about_the_network(workers: Scripted) -> None:
+def test_a_worker_that_dies_before_the_work_begins_says_nothing_about_the_job(workers: Scripted) -> None:
     workers.script = {0: ["early", "set_up"]}
     assert finish(started(workers, jobs(1))) == {0: found(jobs(1)[0])}
     assert [attempt.set_ups for attempt in workers.begun] == [0, 1, 2]
@@ -187,7 +188,7 @@ def test_a_worker_that_dies_before_the_evaluation_begins_says_nothing_about_the_
 
 
 @pytest.mark.parametrize("kind", ["early", "set_up"])
-def test_workers_that_cannot_be_set_up_end_the_search(workers: Scripted, kind: str) -> None:
+def test_workers_that_cannot_be_set_up_end_everything(workers: Scripted, kind: str) -> None:
     workers.script = {1: [kind] * 3}
     executor = started(workers, jobs(3))
     with pytest.raises(ExecutionError, match=f"3 could not, the last one: {kind} again; mend that"):
@@ -197,16 +198,16 @@ def test_workers_that_cannot_be_set_up_end_the_search(workers: Scripted, kind: s
 
 def test_a_job_whose_machines_go_away_runs_again_at_most_ten_times(workers: Scripted) -> None:
     workers.script = {0: ["lost"] * (LOST_AT_MOST - 1), 1: ["lost"] * LOST_AT_MOST}
-    results = finish(started(workers, jobs(2)))
-    assert results == {0: found(jobs(2)[0]), 1: EvaluationResult.failure((1, 1), 101, "lost again")}
+    outcomes = finish(started(workers, jobs(2)))
+    assert outcomes == {0: found(jobs(2)[0]), 1: Outcome(failure="lost again")}
     assert order(workers).count(0) == order(workers).count(1) == LOST_AT_MOST == 10
-    assert not any(a.alone for a in workers.begun), "no network is to blame"
+    assert not any(a.alone for a in workers.begun), "no job is to blame"
 
 
 def test_a_lost_job_keeps_its_place_by_cost_and_its_solitude(workers: Scripted) -> None:
     workers.slots, workers.script = 1, {0: ["lost"], 1: ["died", "lost"]}
-    results = finish(started(workers, jobs(3, [3.0, 2.0, 1.0])))
-    assert all(result.ok for result in results.values())
+    outcomes = finish(started(workers, jobs(3, [3.0, 2.0, 1.0])))
+    assert all(outcome.ok for outcome in outcomes.values())
     assert order(workers) == [0, 0, 1, 2, 1, 1]
     assert [(a.alone, a.growth, a.lost) for a in workers.begun[4:]] == [(True, 2.0, 0), (True, 2.0, 1)]
 
@@ -220,23 +221,23 @@ def test_kinds_of_failure_are_counted_apart(workers: Scripted) -> None:
 
 def test_past_its_deadline_a_job_is_killed_and_failed(workers: Scripted) -> None:
     workers.script = {1: ["hangs"]}
-    results = finish(started(workers, jobs(4), timeout=5.0))
-    assert [number for number, result in results.items() if not result.ok] == [1]
-    assert results[1].reason == "it took longer than its 5 seconds"
-    assert 5.0 < results[1].seconds <= 5.0 + 2 * TICK
+    outcomes = finish(started(workers, jobs(4), timeout=5.0))
+    assert [number for number, outcome in outcomes.items() if not outcome.ok] == [1]
+    assert outcomes[1].failure == "it took longer than its 5 seconds"
+    assert 5.0 < outcomes[1].seconds <= 5.0 + 2 * TICK
     assert workers.killed == [2]
     assert order(workers) == [0, 1, 2, 3], "it is not tried again"
 
 
 def test_what_comes_after_a_kill_is_ignored(workers: Scripted) -> None:
-    """The scripted workers tell a result of what was killed at the next poll."""
+    """The scripted workers send an outcome of the killed job at the next poll."""
     workers.slots, workers.script = 1, {0: ["hangs"], 1: ["slow"]}
-    results = finish(started(workers, jobs(2), timeout=10.0))
-    assert (results[0].ok, results[1].ok) == (False, True)
+    outcomes = finish(started(workers, jobs(2), timeout=10.0))
+    assert (outcomes[0].ok, outcomes[1].ok) == (False, True)
     assert workers.late == []
 
 
-def test_without_a_timeout_an_evaluation_may_take_any_time(workers: Scripted) -> None:
+def test_without_a_timeout_a_job_may_take_any_time(workers: Scripted) -> None:
     workers.seconds, workers.script = 1e5, {0: ["slow"]}
     assert finish(started(workers, jobs(1)))[0].ok
     assert workers.killed == []
@@ -249,7 +250,7 @@ def test_no_deadline_runs_before_a_worker_tells_that_it_started(workers: Scripte
     assert workers.killed == []
 
 
-def test_the_set_up_does_not_count_as_evaluation(workers: Scripted) -> None:
+def test_the_set_up_does_not_count_as_work(workers: Scripted) -> None:
     workers.script = {0: ["slow set-up"]}
     assert finish(started(workers, jobs(1), timeout=20 * TICK / 2))[0].ok
     workers.script = {1: ["slow"]}
@@ -279,10 +280,10 @@ def test_alone_means_that_nothing_else_runs(workers: Scripted) -> None:
             executor.submit(submitted[0])
 
     executor = started(workers, jobs(5), report=submit_more)
-    assert all(result.ok for result in finish(executor).values())
+    assert all(outcome.ok for outcome in finish(executor).values())
     assert submitted
     alone = [i for i, attempt in enumerate(workers.begun) if attempt.alone]
-    assert [workers.begun[i].job.number for i in alone] == [0, 1]
+    assert [workers.begun[i].job.payload for i in alone] == [0, 1]
     assert [workers.beside[i] for i in alone] == [0, 0]
     assert order(workers) == [0, 1, 2, 3, 4, 0, 5, 1], "the one that came meanwhile begins between the two"
     assert workers.beside[6] == 0
@@ -311,7 +312,7 @@ def test_without_any_slot_only_what_is_worth_having_in_line_begins(clock: Clock)
     assert workers.most == 1
 
 
-def test_as_many_begin_as_there_is_room_for_though_fewer_are_worth_breeding(workers: Scripted) -> None:
+def test_as_many_begin_as_there_is_room_for_though_fewer_are_worth_submitting(workers: Scripted) -> None:
     workers.queued = 3
     executor = started(workers, jobs(9))
     assert executor.free == 0
@@ -369,14 +370,22 @@ def test_every_other_try_is_noted(workers: Scripted) -> None:
     workers.script = {0: ["died"], 1: ["lost"], 2: ["set_up"]}
     finish(started(workers, jobs(3), report=told.append))
     notes = [event.text for event in told if isinstance(event, Note)]
-    names = [arch_id(job.genome) for job in jobs(3)]
     assert sorted(notes) == sorted(
         [
-            f"{names[0]}: died again; it is tried once more, alone, when nothing else is left to run",
-            f"{names[1]}: lost again; it runs again",
-            f"{names[2]}: set_up again; another worker takes it",
+            "job 0: died again; it is tried once more, alone, when nothing else is left to run",
+            "job 1: lost again; it runs again",
+            "job 2: set_up again; another worker takes it",
         ]
     )
+
+
+def test_the_screen_says_once_that_nothing_starts(workers: Scripted, clock: Clock) -> None:
+    told: list[object] = []
+    workers.seconds, workers.script, begun = 5.0, {0: ["pending"]}, clock.now
+    finish(started(workers, jobs(1), report=told.append))
+    assert clock.now - begun > 100
+    notes = [event.text for event in told if isinstance(event, Note)]
+    assert notes == ["no job has started for 30 seconds: others use what there is; waiting"]
 
 
 def test_progress_goes_to_the_watcher(workers: Scripted) -> None:
@@ -409,12 +418,12 @@ def test_it_must_be_started_and_may_be_started_again(workers: Scripted) -> None:
     with pytest.raises(LookupError, match="was not started"):
         executor.slots  # noqa: B018
     for again in (1, 2):
-        executor.start(as_factory(never), ignore)
+        executor.start(never, ignore)
         executor.submit(jobs(1)[0])
         assert finish(executor)[0].ok
         assert workers.opened == again
         executor.submit(jobs(1)[0])
-    executor.start(as_factory(never), ignore)
+    executor.start(never, ignore)
     assert finish(executor) == {}, "what was submitted before does not come back"
 
 
