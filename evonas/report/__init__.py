@@ -1,12 +1,26 @@
 """Tables and pictures of a run."""
 
-from evonas.report.cell_tables import cell_table
 from evonas.report.drawing import draw_genotype
-from evonas.report.gradient_figures import plot_alpha, plot_search, search_table, write_search_csv
 from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
+from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
+from evonas.report.papers.dsrna import measured_table, reported_tables
+from evonas.report.papers.e2rnas import cell_table
+from evonas.report.papers.roco import FIGURES, roco_tables, write_figures
+from evonas.report.papers.tam import (
+    Agreement,
+    agreement_table,
+    final_table,
+    handmade_table,
+    layer_table,
+    plot_layers,
+    rank_agreement,
+    transfer_table,
+    write_finalised,
+    write_layers,
+)
 from evonas.report.plots import plot_front, plot_history, plot_images
-from evonas.report.roco_figures import FIGURES, write_figures
-from evonas.report.roco_tables import TextTable, retrained_table, roco_tables, write_retrained
+from evonas.report.repeats import means_of_repeats, means_text, write_means
+from evonas.report.retrained import retrained_table, write_retrained
 from evonas.report.table import (
     HistoryRow,
     Searched,
@@ -17,19 +31,7 @@ from evonas.report.table import (
     read_genomes,
     write_tables,
 )
-from evonas.report.tam_figures import plot_layers
-from evonas.report.tam_tables import (
-    Agreement,
-    agreement_table,
-    final_table,
-    folded,
-    handmade_table,
-    layer_table,
-    rank_agreement,
-    transfer_table,
-    write_finalised,
-    write_layers,
-)
+from evonas.report.text_table import TextTable, folded
 from evonas.report.units import duration, shown
 
 __all__ = [
@@ -51,6 +53,9 @@ __all__ = [
     "history",
     "joint_front",
     "layer_table",
+    "means_of_repeats",
+    "means_text",
+    "measured_table",
     "objective_values",
     "plot_alpha",
     "plot_front",
@@ -61,6 +66,7 @@ __all__ = [
     "population_table",
     "rank_agreement",
     "read_genomes",
+    "reported_tables",
     "retrained_table",
     "roco_tables",
     "search_table",
@@ -70,6 +76,7 @@ __all__ = [
     "write_finalised",
     "write_joint",
     "write_layers",
+    "write_means",
     "write_retrained",
     "write_search_csv",
     "write_tables",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from evonas.errors import ConfigurationError
-from evonas.files import replace_file
+from evonas.report.output import write_csv, write_png
+from evonas.report.plots import panels, values_of
 from evonas.report.table import Searched, population_table
-from evonas.report.units import axis_label, axis_scale
+from evonas.report.units import axis_text
 from evonas.search import Entry, ranks
 
 __all__ = ["JointFront", "JointRun", "joint_figure", "joint_front", "write_joint"]
@@ -39,21 +40,21 @@ STYLES = (
 
 @dataclass(frozen=True, eq=False)
 class JointRun:
-    """A run, as its folder has it."""
+    """A run as read from its folder."""
 
     name: str
-    """How the tables call it."""
+    """Name of the run in the tables."""
     searched: Searched
     space: str
     data: Mapping[str, Any]
     """name, fingerprint and the numbers of images, as in the run's identity."""
     measured: Mapping[str, Mapping[str, Any]]
-    """Column -> what exactly was measured."""
+    """Column -> exact settings of its measurement."""
     entries: Sequence[Entry]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What was measured of its rows."""
+        """Names of every measured or counted column."""
         return tuple(dict.fromkeys((*self.searched.objectives, *self.searched.columns, *COSTS)))
 
 
@@ -68,11 +69,11 @@ class JointFront:
     objectives: tuple[str, ...]
     maximize: tuple[str, ...]
     about: Mapping[str, str]
-    """Column -> a few words on what was measured."""
+    """Column -> a few words on its measurement."""
 
     @property
     def front(self) -> pd.DataFrame:
-        """The rows that no other one dominates."""
+        """Rows that no other row dominates."""
         return self.table[self.table["rank"] == 0]
 
     @property
@@ -90,7 +91,7 @@ class JointFront:
 def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: bool = False) -> JointFront:
     """The joint front over all rows with status ok that have every objective.
 
-    What is dominated is decided on natural values; a column is maximised where any run says so.
+    Dominance is decided on natural values; a column is maximised where any run declares it so.
 
     Raises:
         ConfigurationError: no run; different data, unless `any_data`; an objective that a run does not have, or that
@@ -141,7 +142,7 @@ def _data(run: JointRun) -> str:
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(key, there, here) of what differs; the words for people only where nothing else does."""
+    """(key, first value, second value) of every difference; `about` only where nothing else differs."""
     keys = dict.fromkeys((*first, *second))
     found = [
         (key, first.get(key, "nothing"), second.get(key, "nothing"))
@@ -176,49 +177,37 @@ def _table(runs: Sequence[JointRun], objectives: tuple[str, ...], maximize: tupl
 
 def write_joint(folder: Path, joint: JointFront) -> None:
     """Write population.csv (all rows), front.csv and front.png, each whole or not at all."""
-    for name, table in (("population.csv", joint.table), ("front.csv", joint.front)):
-        text = table.to_csv(index=False, lineterminator="\n")
-        replace_file(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-    figure = joint_figure(joint)
-    replace_file(
-        folder / "front.png",
-        lambda file: figure.savefig(file, format="png", dpi=120, metadata={"Software": "evonas"}),
-    )
+    write_csv(folder / "population.csv", joint.table)
+    write_csv(folder / "front.csv", joint.front)
+    write_png(folder / "front.png", joint_figure(joint))
 
 
 def joint_figure(joint: JointFront) -> Figure:
     """One panel for every pair of objectives, one colour and mark a method: dark and large on the front."""
-    lone = next(name for name in (*COSTS, "") if name not in joint.objectives)
-    pairs = list(combinations(joint.objectives, 2)) or [(joint.objectives[0], lone)]
-    across = min(len(pairs), 3)
-    down = -(-len(pairs) // across)
-    figure = Figure(figsize=(max(6.0 * across, 7.0), 4.5 * down + 0.8), layout="constrained")
-    for number, (vertical, horizontal) in enumerate(pairs, start=1):
-        axes = figure.add_subplot(down, across, number)
+    other = next(name for name in (*COSTS, "") if name not in joint.objectives)
+    pairs = list(combinations(joint.objectives, 2)) or [(joint.objectives[0], other)]
+    figure, every = panels(len(pairs), (6.0, 4.5), extra=0.8, narrowest=7.0)
+    for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
         _panel(axes, joint, horizontal, vertical)
-        axes.set(xlabel=_label(horizontal, joint), ylabel=_label(vertical, joint))
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            color=colour,
-            marker=marker,
-            markeredgecolor="black",
-            markersize=7,
-            label=f"{method}: {first} of {count}",
+        axes.set(
+            xlabel=axis_text(horizontal, joint.about, joint.maximize),
+            ylabel=axis_text(vertical, joint.about, joint.maximize),
         )
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=f"{method}: {first} of {count}", linestyle="")
         for (method, (first, count)), (colour, marker) in _styled(joint)
     ]
-    title = "dark: on the joint front, so many of so many; pale: dominated"
+    for handle in handles:
+        handle.set(markeredgecolor="black", markersize=7)
+    title = "dark: on the joint front, counted for each method; pale: dominated"
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), title=title)
     figure.suptitle(f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
     return figure
 
 
 def _styled(joint: JointFront) -> Iterator[tuple[tuple[str, tuple[int, int]], tuple[str, str]]]:
-    repeated = STYLES * (1 + len(joint.methods) // len(STYLES))
-    return zip(joint.methods.items(), repeated, strict=False)
+    """Methods with their counts, and their colours and markers."""
+    return zip(joint.methods.items(), cycle(STYLES), strict=False)
 
 
 def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> None:
@@ -228,13 +217,13 @@ def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> Non
             (own[own["rank"] != 0], 26, 0.45, "none", 2),
             (own[own["rank"] == 0], 52, 0.95, "black", 3),
         ):
-            x, y = (rows[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))
+            x, y = values_of(rows, horizontal), values_of(rows, vertical)
             axes.scatter(
                 x, y, s=size, color=colour, marker=marker, alpha=alpha, edgecolors=edge, linewidths=0.7, zorder=above
             )
     if len(joint.objectives) == 2 and not joint.maximize:
         steps = joint.front.sort_values(list(reversed(joint.objectives)))
-        x, y = (steps[name].astype(float) * axis_scale(name) for name in (horizontal, vertical))
+        x, y = values_of(steps, horizontal), values_of(steps, vertical)
         axes.step(x, y, where="post", color="0.5", linewidth=1, zorder=1)
     for name, scale, axis in ((horizontal, axes.set_xscale, axes.xaxis), (vertical, axes.set_yscale, axes.yaxis)):
         values = joint.table[name].astype(float)
@@ -243,9 +232,3 @@ def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> Non
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.margins(0.06)
     axes.grid(alpha=0.3)
-
-
-def _label(name: str, joint: JointFront) -> str:
-    """Name and unit, which way is better where that is upwards, and below what was measured."""
-    words = axis_label(name) + (", larger is better" if name in joint.maximize else "")
-    return f"{words}\n{joint.about[name]}" if name in joint.about else words

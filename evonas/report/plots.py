@@ -10,68 +10,60 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evonas.files import replace_file
+from evonas.report.output import write_png
 from evonas.report.table import HistoryRow, Searched
-from evonas.report.units import axis_label, axis_scale
+from evonas.report.units import axis_scale, axis_text
 
-__all__ = ["plot_front", "plot_history", "plot_images"]
+__all__ = ["front_figure", "panels", "plot_front", "plot_history", "plot_images", "values_of"]
 
 GREY, BLUE = "#b8bcc4", "#1f5fbf"
 
 
+def panels(
+    count: int, size: tuple[float, float], extra: float = 0.0, narrowest: float = 0.0, across: int = 3
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels, at most `across` beside each other.
+
+    Args:
+        size: width and height of a panel, in inches.
+        extra: height besides the panels.
+        narrowest: least width of the figure.
+    """
+    across = min(count, across)
+    down = -(-count // across)
+    figure = Figure(figsize=(max(size[0] * across, narrowest), size[1] * down + extra), layout="constrained")
+    return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
+
+
+def values_of(table: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """A column in the unit of its axis."""
+    return table[column].astype(float) * axis_scale(column)
+
+
 def plot_front(path: Path, table: pd.DataFrame, searched: Searched) -> None:
-    """One panel for every pair of objectives: grey what was evaluated, blue the front. Written whole or not at all.
+    """Draw `front_figure` into a PNG file."""
+    write_png(path, front_figure(table, searched))
+
+
+def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
+    """One panel for every pair of objectives: evaluated networks grey, the front blue.
 
     Args:
         table: a population table.
     """
     evaluated = table[table["status"] == "ok"]
     pairs = list(combinations(searched.objectives, 2)) or [(searched.objectives[0],) * 2]
-    columns = min(len(pairs), 3)
-    rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(6.0 * columns, 4.5 * rows), layout="constrained")
-    for number, (vertical, horizontal) in enumerate(pairs, start=1):
-        axes = figure.add_subplot(rows, columns, number)
+    figure, every = panels(len(pairs), (6.0, 4.5))
+    for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
         _panel(axes, evaluated, horizontal, vertical, joined=len(searched.objectives) == 2 and not searched.maximize)
-        axes.set_xlabel(_label(horizontal, searched))
-        axes.set_ylabel(_label(vertical, searched))
+        axes.set(xlabel=axis_text(horizontal, searched.about), ylabel=axis_text(vertical, searched.about))
     found = evaluated[evaluated["rank"] == 0]
     figure.suptitle(f"{searched.method} on {searched.data}: {len(found)} on the front of {len(evaluated)} evaluated")
-    _save(figure, path)
-
-
-def plot_history(path: Path, history: Sequence[HistoryRow], searched: Searched) -> None:
-    """Hypervolume over evaluations, one point a generation. Written whole or not at all."""
-    figure = Figure(figsize=(6.0, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([row.evaluations for row in history], [row.hypervolume for row in history], "o-", color=BLUE)
-    axes.set_xlabel("evaluations")
-    axes.set_ylabel("hypervolume (larger is better)")
-    axes.grid(alpha=0.3)
-    figure.suptitle(f"{searched.method} on {searched.data}")
-    _save(figure, path)
-
-
-def plot_images(path: Path, images: npt.NDArray[np.uint8], captions: Sequence[str], title: str) -> None:
-    """A page of images, eight in a row. Written whole or not at all.
-
-    Args:
-        images: (n, 3, H, W) uint8; captions: one for each, drawn above it.
-    """
-    rows = -(-len(images) // 8)
-    figure = Figure(figsize=(12.0, 1.75 * rows + 0.6), layout="constrained")
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
-        axes = figure.add_subplot(rows, 8, number)
-        axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-        axes.set_title(caption, fontsize=7)
-        axes.set_axis_off()
-    figure.suptitle(title)
-    _save(figure, path)
+    return figure
 
 
 def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool) -> None:
-    x = evaluated[horizontal].astype(float) * axis_scale(horizontal)
-    y = evaluated[vertical].astype(float) * axis_scale(vertical)
+    x, y = values_of(evaluated, horizontal), values_of(evaluated, vertical)
     on_front = evaluated["rank"] == 0
     axes.scatter(x[~on_front], y[~on_front], s=18, color=GREY, label="evaluated")
     if joined:
@@ -82,11 +74,29 @@ def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, 
     axes.legend()
 
 
-def _label(column: str, searched: Searched) -> str:
-    """Name and unit, and below what was measured."""
-    about = searched.about.get(column)
-    return f"{axis_label(column)}\n{about}" if about else axis_label(column)
+def plot_history(path: Path, history: Sequence[HistoryRow], searched: Searched) -> None:
+    """Draw the hypervolume over evaluations into a PNG file, one point a generation."""
+    figure, (axes,) = panels(1, (6.0, 4.5))
+    axes.plot([row.evaluations for row in history], [row.hypervolume for row in history], "o-", color=BLUE)
+    axes.set(xlabel="evaluations", ylabel="hypervolume (larger is better)")
+    axes.grid(alpha=0.3)
+    figure.suptitle(f"{searched.method} on {searched.data}")
+    write_png(path, figure)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    replace_file(path, lambda file: figure.savefig(file, format="png", dpi=120, metadata={"Software": "evonas"}))
+def plot_images(path: Path, images: npt.NDArray[np.uint8], captions: Sequence[str], title: str) -> None:
+    """Draw a page of images into a PNG file, eight in a row.
+
+    Args:
+        images: (n, 3, H, W) uint8.
+        captions: one for each image, drawn above it.
+    """
+    rows = -(-len(images) // 8)
+    figure = Figure(figsize=(12.0, 1.75 * rows + 0.6), layout="constrained")
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, 8, number)
+        axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+        axes.set_title(caption, fontsize=7)
+        axes.set_axis_off()
+    figure.suptitle(title)
+    write_png(path, figure)

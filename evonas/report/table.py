@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from evonas.errors import StorageError
-from evonas.files import replace_file, storage_errors
+from evonas.files import storage_errors
+from evonas.report.output import write_csv
 from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
 
@@ -30,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Searched:
-    """What the tables need to know about a search."""
+    """Name, data, columns and directions of a search, as its tables need them."""
 
     method: str
     data: str
@@ -38,29 +39,29 @@ class Searched:
     """Searched columns, in order."""
     maximize: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    """Every measured column in the order of the tables; searched ones that are missing here come first."""
+    """Every measured column in the order of the tables; searched ones that are missing here precede them."""
     reference: tuple[float, ...] = ()
     """Reference point of the hypervolume, one natural value a searched objective."""
     about: Mapping[str, str] = field(default_factory=dict)
     """Column -> a few words on what was measured, for pictures."""
     cost: Callable[[Genome], Cost] | None = None
-    """Looks up parameters and MACs of rows that have none of their own (failed ones)."""
+    """Parameters and MACs of a genome, for rows without measured ones, such as failed ones; None: empty cells."""
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """A generation and everything found until its end."""
+    """Totals at the end of a generation."""
 
     generation: int
     evaluations: int
     hypervolume: float
-    """Of all evaluations so far, against the run's reference point; larger is better."""
+    """Hypervolume of all evaluations so far, against the run's reference point; larger is better."""
     seconds: float
-    """Training, summed over evaluations."""
+    """Training time, summed over evaluations."""
 
 
 def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFrame:
-    """Every evaluated architecture, one row each.
+    """One row for each evaluated architecture.
 
     Columns: arch_id, generation, rank, status, the measured columns, params, macs, train_seconds, seed, method, data,
     genome. `rank` is the number of its front among all evaluations with status ok, 0 the first; failed rows have none.
@@ -98,21 +99,15 @@ def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
 
 
 def front(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a population table that no other one dominates."""
+    """Rows of a population table that no other row dominates."""
     return table[table["rank"] == 0]
 
 
 def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) -> None:
     """Write population.csv, front.csv and history.csv, each whole or not at all."""
-    _write(folder / "population.csv", table)
-    _write(folder / "front.csv", front(table))
-    _write(folder / "history.csv", pd.DataFrame(rows, columns=[field.name for field in fields(HistoryRow)]))
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    """CSV with floats in the shortest form that reads back equal."""
-    text = table.to_csv(index=False, lineterminator="\n")
-    replace_file(path, lambda file: file.write(text.encode()))
+    write_csv(folder / "population.csv", table)
+    write_csv(folder / "front.csv", front(table))
+    write_csv(folder / "history.csv", pd.DataFrame(rows, columns=[field.name for field in fields(HistoryRow)]))
 
 
 def read_genomes(path: Path) -> list[list[int]]:

@@ -1,6 +1,8 @@
-"""Percent and millions: how values are shown. Everything else in the engine keeps natural values."""
+"""Percent and millions, for people; everything else in the engine keeps natural values."""
 
-__all__ = ["axis_label", "axis_scale", "duration", "shown"]
+from collections.abc import Collection, Mapping
+
+__all__ = ["axis_label", "axis_scale", "axis_text", "duration", "shown"]
 
 
 def _unit(name: str) -> tuple[float, str]:
@@ -13,22 +15,28 @@ def _unit(name: str) -> tuple[float, str]:
 
 
 def shown(name: str, value: float) -> str:
-    """A value of a column as people read it: `12.4%`, `40.93M`."""
+    """A value of a column with its unit: `12.4%`, `40.93M`."""
     factor, unit = _unit(name)
     scaled = value * factor
     return f"{scaled:.1f}{unit}" if unit == "%" else f"{scaled:.4g}{unit}"
 
 
 def axis_scale(name: str) -> float:
-    """What a column's values are multiplied with on an axis."""
+    """Factor from a column's natural values to those on an axis."""
     return _unit(name)[0]
 
 
 def axis_label(name: str) -> str:
-    """A column's name and unit on an axis."""
+    """Name and unit of a column."""
     unit = {"%": "%", "M": "millions", "": ""}[_unit(name)[1]]
     words = name.replace("_", " ").replace("macs", "MACs").replace("flops", "FLOPs").replace("params", "parameters")
     return f"{words} ({unit})" if unit else words
+
+
+def axis_text(name: str, about: Mapping[str, str], maximize: Collection[str] = ()) -> str:
+    """Name and unit, the better direction of a maximised column, and on a second line what was measured."""
+    label = axis_label(name) + (", larger is better" if name in maximize else "")
+    return f"{label}\n{about[name]}" if about.get(name) else label
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from evonas.networks.darts_operations import PRIMITIVES
 from evonas.report import plot_alpha, plot_search, search_table, write_search_csv
 from evonas.report.drawing import operation_colour
-from evonas.report.gradient_figures import OPERATIONS, alpha_figure, search_figure
+from evonas.report.papers.darts import OPERATIONS, alpha_figure, search_figure
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -95,11 +95,9 @@ def test_columns_are_the_same_in_every_row_and_costs_come_last(tmp_path: Path) -
     assert [row["epoch"] for row in found] == ["1", "2", "3"]
 
 
-def test_columns_may_be_given() -> None:
-    table = search_table(ROWS[:1], ["epoch", "upper_loss", "seconds"])
-    assert list(table.columns) == ["epoch", "upper_loss", "seconds"]
-    assert table.iloc[0].tolist() == [1, None, 1.5]
-    assert search_table([], ["epoch"]).empty
+def test_no_epochs_are_an_empty_table() -> None:
+    assert search_table([]).empty
+    assert search_table(ROWS[:1])["train_loss"].tolist() == [2.5]
 
 
 def test_what_was_logged_is_drawn_in_its_panels() -> None:

@@ -245,6 +245,18 @@ def test_one_objective_or_costs_alone_are_a_picture_too(objectives: tuple[str, .
     assert len(joint_figure(joint_front([ROCO, TAM], objectives)).axes) == 1
 
 
+def test_costs_that_nobody_counted_are_no_obstacle() -> None:
+    """Neither run has a cost function; one row has no parameters of its own."""
+    one = entry((1,), clean_error=0.5, params=4)
+    two = Entry(EvaluationResult((2,), {"clean_error": 0.4}), 0, 0)
+    runs = [run("a", "m", "phase", one), run("b", "n", "own", two)]
+    runs = [replace(each, searched=replace(each.searched, objectives=("clean_error",))) for each in runs]
+    joint = joint_front(runs, ("clean_error",))
+    assert joint.table["params"].tolist() == [None, 4]
+    assert len(joint_figure(joint).axes) == 1
+    assert joint_front(runs, ("clean_error", "params")).table["genome"].tolist() == ["1"]
+
+
 def test_more_methods_than_colours_are_drawn() -> None:
     runs = [run(f"r{i}", f"m{i:02d}", "phase", entry((i,), clean_error=i / 20, params=20 - i)) for i in range(11)]
     figure = joint_figure(joint_front(runs, ("clean_error", "params")))

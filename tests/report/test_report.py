@@ -1,6 +1,7 @@
 """Tables with exact rows, pictures that are pictures."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_a_failed_row_has_its_costs_but_no_errors_and_no_rank(tmp_path: Path) ->
         row = list(csv.DictReader(file))[-1]
     assert (row["status"], row["rank"], row["clean_error"], row["extra"]) == ("failed", "", "", "")
     assert (row["params"], row["macs"]) == ("7", "72")
+
+
+def test_without_a_cost_function_unknown_costs_stay_empty(tmp_path: Path) -> None:
+    """As for a space of the user's own: what was measured is there, the failed row has empty cells."""
+    searched = replace(SEARCHED, cost=None)
+    write_tables(tmp_path, population_table(ENTRIES, searched), history(ENTRIES, searched))
+    with open(tmp_path / "population.csv", newline="") as file:
+        first, *_, last = csv.DictReader(file)
+    assert (first["params"], first["macs"]) == ("5", "50")
+    assert (last["status"], last["params"], last["macs"]) == ("failed", "", "")
+    plot_front(tmp_path / "front.png", population_table(ENTRIES, searched), searched)
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_history_counts_everything_found_so_far() -> None:

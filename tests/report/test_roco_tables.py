@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from evonas.report import FIGURES, retrained_table, roco_tables, write_figures, write_retrained
-from evonas.report.roco_tables import TextTable, TopMean, closest_pair, lightest, top_mean
+from evonas.report import FIGURES, TextTable, retrained_table, roco_tables, write_figures, write_retrained
+from evonas.report.papers.roco import TopMean, closest_pair, lightest, top_mean
 
 ATTACKS = {"pgd_error": "PGD, epsilon 1/255", "cw_error": "C&W"}
 
@@ -137,11 +137,6 @@ def test_a_failed_network_is_left_out_and_named() -> None:
     assert four.notes[-1] == "Left out, because training or scoring diverged: 0."
     nothing = roco_tables(rows[:1], {})[0]
     assert nothing.lines == (("RoCo-NAS", "-", "-", "-"),)
-
-
-def test_markdown() -> None:
-    table = TextTable("Title", ("A", "B"), (("1", "2"), ("3", "4")), ("A note.",))
-    assert table.markdown() == "**Title**\n\n| A | B |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n\nA note.\n"
 
 
 def test_files(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from evonas.report import (
     agreement_table,
-    folded,
     handmade_table,
     layer_table,
     plot_layers,
@@ -17,8 +16,7 @@ from evonas.report import (
     write_finalised,
     write_layers,
 )
-from evonas.report.roco_tables import TextTable
-from evonas.report.tam_tables import Agreement, Count, most_frequent
+from evonas.report.papers.tam import Agreement, Count, most_frequent
 
 LABELS = {"pgd10_2_error": "P10 2/255", "pgd10_8_error": "P10 8/255"}
 
@@ -147,16 +145,6 @@ def test_equals_are_shown_together() -> None:
         ("0", "1, 4 (2)", "0 (1)", "1.8 (5)", "-"),
         ("1", "20 (3)", "3, 7 (1)", "2 (4)", "0.2 (1)"),
     )
-
-
-def test_a_wide_table_is_folded_into_narrow_ones() -> None:
-    table = TextTable("T", ("Name", "a a", "b", "c"), (("long name", "1.00", "22.00", "3"),), ("note",))
-    assert folded(table, 200, 1) == [TextTable("T", ("Name", "a\na", "b", "c"), table.lines, table.notes)]
-    parts = folded(table, 29, 1)  # 1 + (9 + 3) + (4 + 3) + (5 + 3) = 28
-    assert [part.header for part in parts] == [("Name", "a\na", "b"), ("Name", "c")]
-    assert [part.lines for part in parts] == [(("long name", "1.00", "22.00"),), (("long name", "3"),)]
-    assert [part.notes for part in parts] == [(), ("note",)]
-    assert [part.header for part in folded(table, 1, 1)] == [("Name", "a\na"), ("Name", "b"), ("Name", "c")]
 
 
 def test_files(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 
 from evonas.attacks import FGSM
-from evonas.audit.robust_cells import RobustnessScoring, robust_columns
 from evonas.cli import main
 from evonas.errors import EvonasError, RunMismatchError
 from evonas.gradient import BoundLoss, JacobianLoss
@@ -26,9 +25,7 @@ from evonas.runs.cell_settings import CellRetrainSettings, CellSettings
 from evonas.runs.gradient import run_gradient
 from evonas.runs.gradient_dsrna import DSRNA_PRESETS, BoundSettings, DsrnaSettings
 from evonas.runs.gradient_settings import DARTS_PRESETS, LevelSettings
-from evonas.runs.repeats import means_of_repeats, means_text
 from evonas.runs.robust_cells import RobustnessSettings
-from evonas.runs.robust_tables import measured_table, reported_tables
 from evonas.training import TrainingConfig
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -213,36 +210,6 @@ def test_networks_that_were_trained_again_are_measured(repeated: tuple[Path, str
     assert "| dsrna-jacobian | 2 |" in page
     assert "Robustness of cells trained again, on digits" in text
     assert "As reported" not in page  # the paper has no digits
-
-
-def test_means_and_deviations() -> None:
-    found = means_of_repeats(
-        [("a", {"x": 1.0}), ("a", {"x": 4.0}), ("a", {"x": ""}), ("b", {"x": 5, "y": math.inf})], ["x", "y"]
-    )
-    assert found["a"]["x"] == (2, 2.5, pytest.approx(3 / 2**0.5))
-    n, mean, spread = found["b"]["x"]
-    assert (n, mean) == (1, 5.0)
-    assert math.isnan(spread)
-    assert "y" not in found["b"]
-    assert list(means_text(found))[1] == "b, 1 search: x 5"
-
-
-def test_tables_of_measured_and_of_reported_rows() -> None:
-    scoring = RobustnessScoring(columns=robust_columns(("fgsm", "pgd20"), 2 / 255))
-    names = ["clean_error", "fgsm_error", "pgd20_error", "certified_radius_linf", "certified_radius_l2"]
-    means = {"dsrna-bound": dict.fromkeys(names, (5, 0.25, 0.01))}
-    failed = [{"configuration": "x", "status": "failed", "reason": "diverged"}]
-    table = measured_table(means, failed, scoring, "cifar10")
-    assert table.header[:5] == ("Architecture", "Searches", "No attack %", "FGSM %", "PGD (20) %")
-    assert table.lines == (("dsrna-bound", "5", *["75.00 +- 1.00"] * 3, *["0.25 +- 0.01"] * 2),)
-    assert "x (diverged)" in table.notes[-1]
-    (reported,) = reported_tables("cifar10")
-    assert all(len(line) == len(reported.header) for line in reported.lines)
-    assert reported.title.startswith("As reported")
-    line = next(line for line in reported.lines if line[0] == "DSRNA-CB")
-    assert (line[1], line[3], line[6], line[7]) == ("97.42 +- 0.07", "60.31 +- 0.07", "63.01 +- 0.07", "0.0049")
-    assert [len(table.lines) for table in reported_tables("mnist")] == [5]
-    assert reported_tables("svhn") == []
 
 
 def test_presets_are_what_the_paper_states() -> None:

@@ -1,24 +1,27 @@
-"""TAM-NAS's Tables II and X, and what Figures 8 and 9 say, for networks that were trained to the end (Xie et al.)."""
+"""TAM-NAS's Tables II and X and Figures 8 and 9 for networks that were trained to the end (Xie et al.)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
-from evonas.files import replace_file
-from evonas.report.roco_tables import TextTable
+from evonas.report.output import write_csv, write_png
+from evonas.report.plots import panels
+from evonas.report.retrained import TableRow, scored, table_of_rows
+from evonas.report.text_table import TextTable, diverged_note, write_page
 from evonas.report.units import shown
 
 __all__ = [
     "Agreement",
     "agreement_table",
     "final_table",
-    "folded",
     "handmade_table",
     "layer_table",
     "most_frequent",
+    "plot_layers",
     "rank_agreement",
     "transfer_table",
     "write_finalised",
@@ -29,41 +32,48 @@ HEAD = ["name", "mode", "arch_id", "status"]
 TAIL = ["params", "macs", "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
 
 FEWEST = 3
-"""Networks that a rank correlation needs to say anything: two are in the same or in the opposite order."""
-
-Row = Mapping[str, Any]
-"""One network: name, mode, arch_id, status (ok, failed), params; errors as fractions; paper_params of a hand-made."""
+"""Networks that a rank correlation needs: two are always in the same or in the opposite order."""
 
 Count = tuple[int, str, float, int]
-"""(layer, block or ratio, choice, how many networks have it)."""
+"""(layer, block or ratio, choice, number of networks that have it)."""
+
+PANELS = (
+    ("block", "Figure 8: blocks", range(0, 22, 3), (-1, 22)),
+    ("ratio", "Figure 9: ratios of the inner channels", [each / 5 for each in range(1, 11)], (0.1, 2.1)),
+)
+"""Kind, title, ticks and limits."""
+STYLES = (("#1f5fbf", "o", "most frequent"), ("#d1602a", "s", "second"))
 
 
 class Agreement(NamedTuple):
-    """Whether networks that inherit their weights are ordered as they are once they are trained."""
+    """Rank correlation of networks that inherit their weights and the same networks once they are trained."""
 
     mode: str
     inherited: str
-    """Column of the search."""
+    """A column of the search."""
     final: str
-    """Column of the final networks."""
+    """A column of the final networks."""
     n: int
-    """Networks that have both."""
+    """Number of networks that have both."""
     tau: float | None
     """Kendall's tau-b in [-1, 1]; None where there are fewer than three networks, or one of the columns is constant."""
     p: float | None
-    """Chance of a tau as far from 0 where there is no relation."""
+    """Probability of a tau as far from 0 where there is no relation."""
 
 
-def rank_agreement(rows: Sequence[Row], inherited: Mapping[str, Row], pairs: Mapping[str, str]) -> list[Agreement]:
-    """One for every mode and pair of columns.
+def rank_agreement(
+    rows: Sequence[TableRow], inherited: Mapping[str, TableRow], pairs: Mapping[str, str]
+) -> list[Agreement]:
+    """One agreement for every mode and pair of columns.
 
     Args:
-        inherited: arch_id -> what the search measured of it; rows without are left out, as failed ones are.
+        rows: with columns name, mode, arch_id, status and the measured ones.
+        inherited: arch_id -> column of the search -> value; rows without are left out, as failed ones are.
         pairs: column of the search -> column of the final networks.
     """
     found = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
-        own = {row["arch_id"]: row for row in rows if row["mode"] == mode and row["status"] == "ok"}
+        own = {row["arch_id"]: row for row in scored(rows) if row["mode"] == mode}
         both = [arch for arch in own if arch in inherited]
         for before, after in pairs.items():
             first, second = [inherited[arch][before] for arch in both], [own[arch][after] for arch in both]
@@ -83,7 +93,7 @@ def agreement_table(agreements: Iterable[Agreement], labels: Mapping[str, str]) 
     """Kendall's tau of inherited and final errors.
 
     Args:
-        labels: column -> how the table calls it.
+        labels: column -> its name in the table.
     """
     lines = tuple(
         (each.mode, labels[each.inherited], labels[each.final], str(each.n), *_tau_cells(each)) for each in agreements
@@ -107,7 +117,7 @@ def _tau_cells(agreement: Agreement) -> tuple[str, str]:
 
 
 def transfer_table(
-    rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
+    rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
 ) -> TextTable:
     """The form of Tables II to V: parameters, accuracy on clean test images and under PGD, in percent.
 
@@ -120,7 +130,7 @@ def transfer_table(
     return _accuracies(f"{title}, in percent", rows, labels, notes)
 
 
-def handmade_table(rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
+def handmade_table(rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
     """Table X: hand-made networks under the same recipe beside the others, with their parameters in the paper."""
     apart = [
         f"{row['name']} has {row['params']:,} parameters; Table X says {shown('params', row['paper_params'])} "
@@ -133,8 +143,7 @@ def handmade_table(rows: Sequence[Row], labels: Mapping[str, str], notes: Sequen
     )
 
 
-def _accuracies(title: str, rows: Sequence[Row], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
-    ok = [row for row in rows if row["status"] == "ok"]
+def _accuracies(title: str, rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
     lines = tuple(
         (
             row["name"],
@@ -142,46 +151,17 @@ def _accuracies(title: str, rows: Sequence[Row], labels: Mapping[str, str], note
             f"{row['params'] / 1e6:.4f}M",
             *(f"{100 * (1 - row[column]):.2f}" for column in ("clean_error", *labels)),
         )
-        for row in ok
+        for row in scored(rows)
     )
-    failed = [f"{row['name']} ({row['mode']})" for row in rows if row["status"] != "ok"]
-    left_out = [f"Left out, because training or scoring diverged: {', '.join(failed)}."] if failed else []
+    diverged = diverged_note(f"{row['name']} ({row['mode']})" for row in rows if row["status"] != "ok")
     header = ("Network", "Mode", "Params", "Clean", *labels.values())
-    return TextTable(title, header, lines, (*notes, *left_out))
-
-
-def folded(table: TextTable, width: int, kept: int) -> list[TextTable]:
-    """The table for a terminal of so many characters: in parts with fewer columns each, where it is wider.
-
-    Header cells break at their spaces; the last part has the notes.
-
-    Args:
-        kept: columns that every part begins with.
-    """
-    wide = [
-        max(map(len, [*name.split(), *(line[at] for line in table.lines)])) + 3 for at, name in enumerate(table.header)
-    ]
-    parts: list[list[int]] = [[]]
-    for column in range(kept, len(table.header)):
-        if parts[-1] and 1 + sum(wide[:kept]) + sum(wide[each] for each in [*parts[-1], column]) > width:
-            parts.append([])
-        parts[-1].append(column)
-    chosen = [[*range(kept), *part] for part in parts]
-    return [
-        TextTable(
-            table.title,
-            tuple(table.header[each].replace(" ", "\n") for each in columns),
-            tuple(tuple(line[each] for each in columns) for line in table.lines),
-            table.notes if columns is chosen[-1] else (),
-        )
-        for columns in chosen
-    ]
+    return TextTable(title, header, lines, (*notes, *diverged))
 
 
 def most_frequent(counts: Iterable[Count], layer: int, kind: str) -> list[list[tuple[float, int]]]:
-    """The choices that appear most often in a layer, and those that come second: (choice, count), all that are equal.
+    """(choice, count) of the most frequent choices in a layer, and of the second ones; equals stand together.
 
-    Empty where there is none.
+    A list is empty where there is none.
     """
     own = [(choice, count) for at, of, choice, count in counts if (at, of) == (layer, kind)]
     best = sorted({count for _, count in own}, reverse=True)[:2]
@@ -189,11 +169,10 @@ def most_frequent(counts: Iterable[Count], layer: int, kind: str) -> list[list[t
 
 
 def layer_table(counts: Sequence[Count], networks: int) -> TextTable:
-    """What Figures 8 and 9 show, in numbers."""
-    layers = sorted({layer for layer, *_ in counts})
+    """Figures 8 and 9 in numbers."""
     lines = tuple(
         (str(layer), *(_choices(each) for kind in ("block", "ratio") for each in most_frequent(counts, layer, kind)))
-        for layer in layers
+        for layer in _layers(counts)
     )
     return TextTable(
         f"Figures 8 and 9: blocks and ratios of the top {networks} of the front, layer by layer",
@@ -210,32 +189,56 @@ def _choices(found: Sequence[tuple[float, int]]) -> str:
     return f"{', '.join(f'{choice:g}' for choice, _ in found)} ({found[0][1]})" if found else "-"
 
 
-def final_table(rows: Sequence[Row]) -> pd.DataFrame:
+def _layers(counts: Iterable[Count]) -> list[int]:
+    return sorted({layer for layer, *_ in counts})
+
+
+def plot_layers(path: Path, counts: Sequence[Count], networks: int, data: str) -> None:
+    """Draw Figures 8 and 9 into a PNG file: over the layers the most frequent choices and the second ones.
+
+    A mark's area grows with the number of networks; equals are all drawn.
+    """
+    layers = _layers(counts)
+    figure, every = panels(len(PANELS), (max(8.0, 0.5 * len(layers) + 3), 4.0), across=1)
+    for axes, (kind, title, ticks, limits) in zip(every, PANELS, strict=True):
+        _panel(axes, counts, kind, networks)
+        axes.set(title=title, xlabel="layer", ylabel=kind, ylim=limits, yticks=ticks)
+        axes.set_xticks(layers)
+        axes.grid(alpha=0.3)
+    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle(f"The top {networks} of the front, {data}; a larger mark is more networks", fontsize=12)
+    write_png(path, figure)
+
+
+def _panel(axes: Axes, counts: Sequence[Count], kind: str, networks: int) -> None:
+    for place, (colour, marker, label) in enumerate(STYLES):
+        found = [(layer, *each) for layer in _layers(counts) for each in most_frequent(counts, layer, kind)[place]]
+        areas = [20 + 100 * count / networks for _, _, count in found]
+        x, y = [layer for layer, _, _ in found], [choice for _, choice, _ in found]
+        axes.scatter(x, y, s=areas, color=colour, marker=marker, label=label, alpha=0.85, zorder=3)
+    if kind == "block":
+        for edge in (5.5, 17.5):
+            axes.axhline(edge, color="0.6", linewidth=0.8, linestyle="--")
+        for at, word in ((2.5, "tiny"), (11.5, "tiny, robust"), (19.5, "robust")):
+            axes.annotate(word, (1.005, at), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+
+
+def final_table(rows: Sequence[TableRow]) -> pd.DataFrame:
     """One row a network and mode, in natural values and the order given.
 
     Columns: name, mode (scratch, finetune), arch_id, status, the measured errors, params, macs, paper_params (of
     hand-made networks), epochs, train_seconds, seed, data, genome, reason (of a failed one).
     """
-    ends = {*HEAD, *TAIL, "configuration"}
-    measured = list(dict.fromkeys(name for row in rows for name in row if name not in ends))
-    columns = [*HEAD, *measured, *TAIL]
-    values = [[row.get(name) for name in columns] for row in rows]
-    return pd.DataFrame(values, columns=columns, dtype=object)
+    return table_of_rows(rows, HEAD, TAIL, hidden=["configuration"])
 
 
-def write_finalised(folder: Path, rows: Sequence[Row], tables: Sequence[TextTable]) -> None:
-    """Write finalised.csv and tables.md, each whole or not at all."""
-    _write(folder / "finalised.csv", final_table(rows))
-    page = "\n".join(table.markdown() for table in tables)
-    replace_file(folder / "tables.md", lambda file: file.write(page.encode()))
+def write_finalised(folder: Path, rows: Sequence[TableRow], tables: Sequence[TextTable]) -> None:
+    """Write finalised.csv and tables.md."""
+    write_csv(folder / "finalised.csv", final_table(rows))
+    write_page(folder / "tables.md", tables)
 
 
 def write_layers(folder: Path, counts: Sequence[Count]) -> None:
-    """Write layer_statistics.csv whole or not at all: layer, kind, choice, count."""
+    """Write layer_statistics.csv: layer, kind, choice, count."""
     lines = [(layer, kind, f"{choice:g}", count) for layer, kind, choice, count in counts]
-    _write(folder / "layer_statistics.csv", pd.DataFrame(lines, columns=["layer", "kind", "choice", "count"]))
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    text = table.to_csv(index=False, lineterminator="\n")
-    replace_file(path, lambda file: file.write(text.encode()))
+    write_csv(folder / "layer_statistics.csv", pd.DataFrame(lines, columns=["layer", "kind", "choice", "count"]))

@@ -1,7 +1,7 @@
-"""Tables and pictures of searches by gradient: what was logged an epoch, and the weights of operations over time."""
+"""Searches by gradient, as DARTS draws them: everything logged in an epoch, and the weights of operations over time."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evonas.files import replace_file
-from evonas.report.drawing import operation_colour, operation_words
+from evonas.report.drawing import operation_colour, operation_words, state_name
+from evonas.report.output import write_csv, write_png
+from evonas.report.plots import panels
+from evonas.report.retrained import TableRow, table_of_rows
 
 __all__ = [
     "OPERATIONS",
@@ -25,9 +27,6 @@ __all__ = [
     "write_search_csv",
 ]
 
-Row = Mapping[str, Any]
-"""What was logged in one epoch: column -> value; None or absent where there is none."""
-
 OPERATIONS = (
     "none",
     "max_pool_3x3",
@@ -38,7 +37,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""DARTS's, in its order."""
+"""Operations of DARTS, in its order."""
 NODES = {n * (n + 3) // 2: n for n in range(1, 20)}
 """Edges of a cell -> its nodes."""
 LAST = ("entropy_normal", "entropy_reduce", "expected_params", "genotype", "seconds")
@@ -47,7 +46,7 @@ TOGETHER = {
     "loss": {"train_loss": "train", "val_loss": "validation"},
     "entropy of alpha (nats)": {"entropy_normal": "normal cell", "entropy_reduce": "reduction cell"},
 }
-"""Label of a panel -> its columns, and what its legend calls them."""
+"""Label of a panel -> its columns and their words in the legend."""
 LABELS = {"expected_params": "expected parameters (millions)"}
 UNDRAWN = ("epoch", "stage", "learning_rate", "genotype", "seconds")
 WEIGHTS = "weights of the upper losses"
@@ -56,42 +55,35 @@ ACROSS, DOWN = 1.45, 1.4
 """Inches from one edge's panel to the next one."""
 
 
-def search_table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row an epoch.
+def search_table(rows: Sequence[TableRow]) -> pd.DataFrame:
+    """One row an epoch: columns in order of first appearance, then entropies, expected parameters, genotype, seconds.
 
     Args:
-        columns: in this order; None: all that any row has, in the order in which they first appear, but for the
-            entropies, expected parameters, genotype and seconds, which come last.
+        rows: column -> value; None or absent where nothing was logged.
     """
-    if columns is None:
-        seen = list(dict.fromkeys(name for row in rows for name in row))
-        columns = [*(name for name in seen if name not in LAST), *(name for name in LAST if name in seen)]
-    return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=list(columns), dtype=object)
+    seen = {name for row in rows for name in row}
+    return table_of_rows(rows, tail=[name for name in LAST if name in seen])
 
 
-def write_search_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
-    """Write `search_table` whole or not at all, floats in the shortest form that reads back equal."""
-    text = search_table(rows, columns).to_csv(index=False, lineterminator="\n")
-    replace_file(path, lambda file: file.write(text.encode()))
+def write_search_csv(path: Path, rows: Sequence[TableRow]) -> None:
+    """Write `search_table`, floats in the shortest form that reads back equal."""
+    write_csv(path, search_table(rows))
 
 
-def plot_search(path: Path, rows: Sequence[Row], title: str = "") -> None:
+def plot_search(path: Path, rows: Sequence[TableRow], title: str = "") -> None:
+    """Draw `search_figure` into a PNG file."""
+    write_png(path, search_figure(rows, title))
+
+
+def search_figure(rows: Sequence[TableRow], title: str = "") -> Figure:
     """Everything that was logged, over epochs: losses, entropies and the weights of the upper losses in a panel each.
 
-    Other columns have a panel of their own. A dashed line stands where a stage begins. Written whole or not at all.
+    Other columns have a panel of their own. A dashed line stands where a stage begins.
     """
-    _save(search_figure(rows, title), path)
-
-
-def search_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """The picture of `plot_search`."""
-    panels = _panels(list(search_table(rows).dropna(axis=1, how="all").columns))
-    across = min(len(panels), 3)
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.6 * across, 3.2 * down + 0.4), layout="constrained")
-    for number, (label, lines) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(down, across, number)
-        _curves(axes, rows, lines)
+    lines = _panels(list(search_table(rows).dropna(axis=1, how="all").columns))
+    figure, every = panels(len(lines), (4.6, 3.2), extra=0.4)
+    for axes, (label, columns) in zip(every, lines.items(), strict=True):
+        _curves(axes, rows, columns)
         axes.set(xlabel="epoch", ylabel=label)
         if label == WEIGHTS:
             axes.set_ylim(-0.03, 1.03)
@@ -100,7 +92,7 @@ def search_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def _panels(logged: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Label -> columns of that panel and their words in its legend."""
+    """Label of a panel -> its columns and their words in the legend."""
     weights = {name: _words(name.removeprefix("weight_")) for name in logged if name.startswith("weight_")}
     together = {**TOGETHER, WEIGHTS: weights}
     shared = {name for lines in together.values() for name in lines}
@@ -115,8 +107,8 @@ def _words(name: str) -> str:
     return name.replace("upper_", "upper: ", 1).replace("_", " ")
 
 
-def _curves(axes: Axes, rows: Sequence[Row], lines: Mapping[str, str]) -> None:
-    for (name, words), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
+def _curves(axes: Axes, rows: Sequence[TableRow], lines: Mapping[str, str]) -> None:
+    for (name, words), colour in zip(lines.items(), cycle(COLOURS), strict=False):
         points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
         marker = "." if len(points) < 30 else ""
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=1.4, label=words)
@@ -135,44 +127,44 @@ def plot_alpha(
     title: str = "",
     operations: Sequence[str] = OPERATIONS,
 ) -> None:
-    """One small panel an edge: a row of panels a node, a column a state that it reads.
-
-    Operations have the colours of `draw_genotype`; those over 5x5 pixels are dashed. Written whole or not at all.
-
-    Args:
-        history: after every epoch (2, edges, operations): the softmax of alpha in the normal and the reduction cell,
-            edges in DARTS's order. A line is broken where it is 0 or NaN: the edge has lost that operation.
-    """
-    _save(alpha_figure(history, title, operations), path)
+    """Draw `alpha_figure` into a PNG file."""
+    write_png(path, alpha_figure(history, title, operations))
 
 
 def alpha_figure(
     history: Sequence[npt.NDArray[np.floating[Any]]], title: str = "", operations: Sequence[str] = OPERATIONS
 ) -> Figure:
-    """The picture of `plot_alpha`."""
-    every = np.array(history, dtype=np.float64)  # (epochs, 2, edges, operations)
-    nodes = NODES.get(every.shape[2] if every.ndim == 4 else 0, 0)
-    if every.shape != (len(history), 2, nodes * (nodes + 3) // 2, len(operations)):
-        raise ValueError(
-            f"expected for at least one epoch weights of shape (2, edges, {len(operations)}) with 2, 5, 9, 14, ... "
-            f"edges, got {every.shape[1:]} for {len(every)} epochs"
-        )
-    every[every == 0] = np.nan
+    """One small panel an edge: a row of panels a node, a column a state that it reads.
+
+    Operations have the colours of `draw_genotype`; those over 5x5 pixels are dashed.
+
+    Args:
+        history: after every epoch (2, edges, operations): the softmax of alpha in the normal and the reduction cell,
+            edges in DARTS's order. A line is broken where it is 0 or NaN: the edge has lost that operation.
+    """
+    every, nodes = _weights(history, len(operations))
     width, height = 2 * (nodes + 1) * ACROSS + 1.1, nodes * DOWN + 0.9  # inches
     figure = Figure(figsize=(width, height))
-    low, high = float(np.nanmin(every)), float(np.nanmax(every))
-    room = 0.06 * (high - low) or 0.01
-    edges = [(node, state) for node in range(nodes) for state in range(node + 2)]
     for half, name in enumerate(("normal cell", "reduction cell")):
         left = 0.5 + half * ((nodes + 1) * ACROSS + 0.4)
         figure.text(left / width, 1 - 0.5 / height, name, fontsize=10, weight="bold", va="center")
+        edges = ((node, state) for node in range(nodes) for state in range(node + 2))
         for edge, (node, state) in enumerate(edges):
             corner = ((left + state * ACROSS) / width, (0.35 + (nodes - 1 - node) * DOWN) / height)
             axes = figure.add_axes((*corner, (ACROSS - 0.15) / width, (DOWN - 0.35) / height))
             _edge(axes, every[:, half, edge], operations)
-            axes.set_title(f"{_state(state)} \N{RIGHTWARDS ARROW} {node}", fontsize=8, pad=3)
-            axes.set_ylim(low - room, high + room)
+            axes.set_title(f"{state_name(state)} \N{RIGHTWARDS ARROW} {node}", fontsize=8, pad=3)
             axes.tick_params(labelsize=7, labelleft=state == 0, labelbottom=node == nodes - 1)
+    low, high = float(np.nanmin(every)), float(np.nanmax(every))
+    room = 0.06 * (high - low) or 0.01
+    for axes in figure.axes:
+        axes.set_ylim(low - room, high + room)
+    _legend(figure, (0.5 + (nodes + 1) * ACROSS) / width, 1 - 0.3 / height)
+    figure.suptitle(title, y=1 - 0.2 / height, va="center", fontsize=11)
+    return figure
+
+
+def _legend(figure: Figure, right: float, top: float) -> None:
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(),
         loc="upper right",
@@ -181,33 +173,32 @@ def alpha_figure(
         frameon=False,
         title="softmax of alpha over epochs",
         title_fontsize=8,
-        bbox_to_anchor=((0.5 + (nodes + 1) * ACROSS) / width, 1 - 0.3 / height),
+        bbox_to_anchor=(right, top),
     )
-    figure.suptitle(title, y=1 - 0.2 / height, va="center", fontsize=11)
-    return figure
 
 
-def _state(number: int) -> str:
-    return ("$c_{k-2}$", "$c_{k-1}$")[number] if number < 2 else str(number - 2)
+def _weights(history: Sequence[npt.NDArray[np.floating[Any]]], operations: int) -> tuple[npt.NDArray[np.float64], int]:
+    """(epochs, 2, edges, operations) weights with NaN for 0, and the nodes of a cell. ValueError for other shapes."""
+    every = np.array(history, dtype=np.float64)
+    nodes = NODES.get(every.shape[2] if every.ndim == 4 else 0, 0)
+    if every.shape != (len(history), 2, nodes * (nodes + 3) // 2, operations):
+        raise ValueError(
+            f"expected for at least one epoch weights of shape (2, edges, {operations}) with 2, 5, 9, 14, ... "
+            f"edges, got {every.shape[1:]} for {len(every)} epochs"
+        )
+    every[every == 0] = np.nan
+    return every, nodes
 
 
 def _edge(axes: Axes, weights: npt.NDArray[np.float64], operations: Sequence[str]) -> None:
-    """weights: (epochs, operations)."""
+    """One line an operation.
+
+    Args:
+        weights: (epochs, operations).
+    """
+    epochs = range(1, len(weights) + 1)
     for name, line in zip(operations, weights.T, strict=True):
-        marker = "." if len(line) < 3 else ""
-        style = "--" if name.endswith("5x5") else "-"
-        axes.plot(
-            range(1, len(line) + 1),
-            line,
-            style,
-            color=operation_colour(name),
-            linewidth=1.2,
-            marker=marker,
-            label=operation_words(name),
-        )
+        (drawn,) = axes.plot(epochs, line, color=operation_colour(name), linewidth=1.2, label=operation_words(name))
+        drawn.set(marker="." if len(line) < 3 else "", linestyle="--" if name.endswith("5x5") else "-")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    replace_file(path, lambda file: figure.savefig(file, format="png", dpi=120, metadata={"Software": "evonas"}))

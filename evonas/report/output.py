@@ -1,0 +1,23 @@
+"""Files of a report, each written whole or not at all; equal contents give equal bytes."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evonas.files import replace_file
+
+__all__ = ["write_csv", "write_png", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table with floats in the shortest form that reads back equal, missing values empty."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_png(path: Path, figure: Figure, dpi: int = 120) -> None:
+    replace_file(path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata={"Software": "evonas"}))

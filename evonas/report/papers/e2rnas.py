@@ -1,0 +1,64 @@
+"""E2RNAS's table of cells that were trained again (v1: Table 1; v2: Tables I and IV)."""
+
+from collections.abc import Sequence
+
+from evonas.report.retrained import TableRow, scored
+from evonas.report.text_table import TextTable, diverged_note
+
+__all__ = ["cell_table"]
+
+SECONDS_OF_A_DAY = 86_400
+
+COUNTED = (
+    "Params, FLOPs and MACs are those of the network that is scored, without an auxiliary head. FLOPs as in E2RNAS's "
+    "tables: MACs, 2 an element that batch normalisation reads and 1 an element that average pooling gives."
+)
+
+
+def cell_table(
+    rows: Sequence[TableRow], notes: Sequence[str] = (), data: str = "cifar10", device: str = "cpu"
+) -> TextTable:
+    """Architecture, test error, parameters, FLOPs, MACs, accuracy under PGD, AUPR where it was measured, search cost.
+
+    Names as in the papers: `darts-C36` are the cells of darts with 36 channels in the first one. Percent and millions;
+    the search cost in days of the device.
+
+    Args:
+        rows: with columns configuration, channels, params, macs, paper_flops, search_seconds (None: unknown);
+            clean_error, pgd_error and ood_aupr as fractions.
+        notes: conditions of the measurements.
+        device: `cpu` or `cuda`, where cells were searched.
+    """
+    ok = scored(rows)
+    aupr = any(row.get("ood_aupr") is not None for row in ok)
+    days = "GPU days" if device.startswith("cuda") else f"{device.upper()} days"
+    header = (
+        "Architecture",
+        "Test error %",
+        "Params M",
+        "FLOPs M",
+        "MACs M",
+        "PGD acc. %",
+        *(["AUPR %"] if aupr else []),
+        f"Search {days}",
+    )
+    diverged = diverged_note(f"{_name(row)} ({row['reason']})" for row in rows if row["status"] != "ok")
+    title = f"Cells trained again, scored on test images of {data} (the form of E2RNAS's tables)"
+    return TextTable(title, header, tuple(_line(row, aupr) for row in ok), (COUNTED, *notes, *diverged))
+
+
+def _line(row: TableRow, aupr: bool) -> tuple[str, ...]:
+    costs = (f"{row[name] / 1e6:.4g}" for name in ("params", "paper_flops", "macs"))
+    seconds = row.get("search_seconds")
+    return (
+        _name(row),
+        f"{100 * row['clean_error']:.2f}",
+        *costs,
+        f"{100 * (1 - row['pgd_error']):.2f}",
+        *([f"{100 * row['ood_aupr']:.2f}"] if aupr else []),
+        "-" if seconds is None else f"{seconds / SECONDS_OF_A_DAY:.3g}",
+    )
+
+
+def _name(row: TableRow) -> str:
+    return f"{row['configuration']}-C{row['channels']}"
