@@ -1,4 +1,4 @@
-"""What a worker does with its machine: memory of devices, and the versions that a run was begun with."""
+"""Care of a worker for its machine: memory of devices, and the versions of the driver."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,20 +9,20 @@ from evonas.errors import ConfigurationError
 
 __all__ = ["TorchHost", "out_of_memory"]
 
-SAID_WITHOUT_A_TYPE = (
+TEXTS_OF_MEMORY_ERRORS = (
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What torch says in a plain RuntimeError where memory is used up."""
+"""Texts of plain RuntimeErrors by which torch says that memory is used up."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of its device is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in SAID_WITHOUT_A_TYPE)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS_OF_MEMORY_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class TorchHost:
     """Caps the device memory of a worker, gives it back after every attempt, and refuses other versions.
 
     Args:
-        device: of the evaluations. `cuda` without a number spreads workers over the devices that their process sees.
-        versions: (package, version) that the driver has; another one rounds differently.
+        device: device of the evaluations. `cuda` without a number spreads workers over the devices their process sees.
+        versions: (package, version) pairs of the driver; another version rounds differently.
     """
 
     device: str = "cpu"
     versions: tuple[tuple[str, str], ...] = ()
 
     def prepare(self, place: int, share: float) -> None:
-        """ConfigurationError where versions differ, or there is no device."""
+        """ConfigurationError if versions differ, or there is no device."""
         for package, expected in self.versions:
             found = metadata.version(package)
             if found != expected:

@@ -10,7 +10,7 @@ from evonas.types import Report, Watch, reason_of
 __all__ = ["Executor", "Job", "MakeWork", "Outcome", "Work", "ignore", "run_jobs", "run_work"]
 
 Work = Callable[[Any], Any]
-"""payload -> value; whatever it raises is the failure of the job."""
+"""payload -> value; an exception is the failure of the job."""
 
 MakeWork = Callable[[Report], Work]
 """Called once in every worker: sets up threads and data, and returns the function that does the jobs."""

@@ -37,7 +37,7 @@ class Ended:
 
 
 Message = Started | Progress | Ended
-"""From a worker to the driver."""
+"""Anything that a worker sends to the driver."""
 
 
 class Host(Protocol):

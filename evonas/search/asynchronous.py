@@ -1,8 +1,8 @@
-"""The search without generations: a child is bred whenever a slot is free, and every result is told as it comes.
+"""The search without generations: a child is bred whenever a slot is free, and every result is used as it comes.
 
-Resuming is replaying here, too. A proposal follows from configuration, seed, its number, and the results told before
+Resuming is replaying here, too. A proposal follows from configuration, seed, its number, and the results known before
 it; every line of the journal says how many genomes had been proposed when it was recorded. So the recorded lines, in
-their order, breed every proposal again at its moment: those that have no line were running when the search stopped.
+their order, breed every proposal again at its moment. Proposals without a line were running when the search stopped.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ def evolve_asynchronously(
     retry_failed: bool,
     report: Callable[[Event], None],
 ) -> Iterator[SearchState]:
-    """Replay the journal, then breed and tell until all is proposed and told; see `evolve`.
+    """Replay the journal, then breed and evaluate until everything is proposed and known; see `evolve`.
 
     Yields a state after every population of results, and the last one when all results are in.
     """
@@ -59,7 +59,7 @@ def evolve_asynchronously(
 def _replay(
     search: "SteadyState", journal: Journal, retry_failed: bool, report: Callable[[Event], None]
 ) -> Iterator[SearchState]:
-    """Walk through the recorded lines; what does not stand as it is recorded is to be evaluated again."""
+    """Walk through the recorded lines; results that do not count any more are put up for evaluation again."""
     config = search.config
     lines = [entry for entry in journal.lines if entry.result.seed == evaluation_seed(config.seed, entry.key)]
     last = {entry.proposal: entry for entry in lines}
@@ -89,18 +89,18 @@ class SteadyState(Proposals):
         super().__init__(space, config, maximize, first, predict)
         self.survivors = Population.empty()
         self.results = 0
-        """Recorded results that were told, those that were replaced later included."""
+        """Recorded results so far, including those replaced later."""
         self._waiting: dict[int, Genome] = {}
-        """Number -> genome of what is to be evaluated next, in this order."""
+        """Number of a proposal -> its genome, for proposals to evaluate next, in this order."""
         self._bred_after: dict[int, int] = {}
-        """Number -> results told before it was bred, of what waits or runs."""
+        """Number of a waiting or running proposal -> results known when it was bred."""
         self._told: set[int] = set()
-        """Numbers of what was told, infeasible or with a result."""
+        """Numbers of proposals that pymoo knows, infeasible or with a result."""
         self._states: list[SearchState] = []
         self._changed = False
 
     def next_job(self) -> Job | None:
-        """What is to be evaluated next; None where all is proposed or nothing new is found."""
+        """The next evaluation; None if everything is proposed or nothing new is found."""
         while not self._waiting:
             if not self._propose_next():
                 return None
@@ -115,7 +115,7 @@ class SteadyState(Proposals):
         return Entry(result, generation, number, self._bred_after[number], self.proposed)
 
     def tell(self, entry: Entry) -> None:
-        """A recorded result; it takes the place of an earlier one of the same genome."""
+        """Take in a recorded result; it replaces an earlier one of the same genome."""
         self.results += 1
         self._waiting.pop(entry.proposal, None)
         self._bred_after.pop(entry.proposal, None)
@@ -127,8 +127,8 @@ class SteadyState(Proposals):
         """Make the proposals that had been made when `entry` was recorded.
 
         Raises:
-            ConfigurationError: there are more than the configuration has.
-            RunMismatchError: they are not the recorded ones.
+            ConfigurationError: more proposals than the configuration has.
+            RunMismatchError: other proposals than the recorded ones.
         """
         population, made = self.config.population, entry.proposed
         if made is None:
@@ -155,17 +155,17 @@ class SteadyState(Proposals):
             )
 
     def evaluate_again(self, entry: Entry) -> None:
-        """What this line tells is replaced by a new evaluation, under the same number."""
+        """Replace the result of this line by a new evaluation, under the same number."""
         self._waiting[entry.proposal] = np.array(entry.result.genome, dtype=np.int64)
         self._bred_after[entry.proposal] = entry.seen or 0
 
     def new_states(self) -> list[SearchState]:
-        """Of every whole population of results since the last call, but the last of the search."""
+        """States after every population of results since the last call, except the last one of the search."""
         states, self._states = self._states, []
         return states
 
     def last_state(self) -> list[SearchState]:
-        """What is reached, unless it was given already."""
+        """The final state, unless it was given already."""
         if self._changed:
             self._reach()
         return self.new_states()
@@ -177,7 +177,7 @@ class SteadyState(Proposals):
         )
 
     def _propose_next(self) -> bool:
-        """Make one more proposal, where there is one; an infeasible one is told at once."""
+        """Make one more proposal, if there is one; pymoo is told of an infeasible one at once."""
         number = self.proposed
         genome = self._born(number) if number < self.config.evaluations else None
         if genome is None:

@@ -1,6 +1,6 @@
-"""Evaluations as jobs: the one place in which genomes meet executors.
+"""Evaluations as jobs: the only place in which genomes meet executors.
 
-The payload of such a job is (genome, seed), its value an EvaluationResult, its key the genome's arch_id.
+The payload of an evaluation is (genome, seed), its value an EvaluationResult, its key the genome's arch_id.
 """
 
 import math

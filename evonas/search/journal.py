@@ -27,15 +27,15 @@ class Entry:
     """A finished evaluation and its place in the search."""
 
     result: EvaluationResult
-    """Of the canonical genome."""
+    """Result of the canonical genome."""
     generation: int
-    """In which the genome first appeared."""
+    """Generation in which the genome first appeared."""
     proposal: int
-    """How many genomes the search had proposed before it."""
+    """Number of genomes proposed before it."""
     seen: int | None = None
-    """Results that were recorded before it was bred. None in a search by generations."""
+    """Number of results recorded before it was bred; None in a search by generations."""
     proposed: int | None = None
-    """Genomes that had been proposed when it was recorded. None in a search by generations."""
+    """Number of genomes proposed when it was recorded; None in a search by generations."""
 
     @cached_property
     def key(self) -> str:
@@ -45,13 +45,13 @@ class Entry:
 class Journal:
     """Evaluations on disk, and in memory by the key of their canonical genome.
 
-    Opening takes a lock, so that a second process is refused; reads what is whole; cuts off what is torn or altered
-    and keeps a copy of the damaged file beside it. Every line carries a digest of the identity, so that the first line
-    can be written again where that is damaged. Of several lines with one key the last one counts.
+    Opening takes a lock, so that a second process is refused; reads the whole lines; cuts off torn or altered ones and
+    keeps a copy of the damaged file beside it. Every line carries a digest of the identity, so that a damaged first
+    line can be written again. Of several lines with one key the last one counts.
 
     Args:
-        path: the file; None keeps the journal in memory.
-        identity: what makes it the same run. A file with another identity is refused with the difference.
+        path: file of the journal; None keeps it in memory.
+        identity: identity of the run. A file with another one is refused with the difference.
         sync: wait for the disk after every line, so that it survives a power cut, too.
     Raises:
         RunInUseError: another process writes it.
@@ -64,10 +64,10 @@ class Journal:
     ) -> None:
         self.path = None if path is None else Path(path)
         self.damage = ""
-        """One line about damage that was found and mended; empty where there was none."""
+        """One line about damage that was found and mended; empty without damage."""
         self.entries: dict[str, Entry] = {}
         self.lines: list[Entry] = []
-        """All that was recorded, in this order, with what a later line of the same key replaced."""
+        """Every recorded entry, in this order, including those that a later line of the same key replaced."""
         self._sync = sync
         self._file: BinaryIO | None = None
         self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
@@ -97,13 +97,13 @@ class Journal:
         return self.entries.get(key)
 
     def append(self, entry: Entry) -> None:
-        """Record a finished evaluation; when this returns, the line is on disk."""
+        """Record a finished evaluation. The line is on disk when this returns."""
         self._write(_to_record(entry))
         self.entries[entry.key] = entry
         self.lines.append(entry)
 
     def close(self) -> None:
-        """Release the file. What was recorded stays readable in memory."""
+        """Release the file. The entries stay readable in memory."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -138,7 +138,7 @@ class Journal:
             )
 
     def _mend(self, path: Path, content: bytes, contents: "_Contents") -> None:
-        """Keep a copy of what is damaged; cut off what is torn; write the first line again where that is damaged."""
+        """Keep a copy of the damaged file; cut off torn lines; write a damaged first line again."""
         assert self._file is not None
         if content:
             copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
@@ -199,17 +199,17 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
 
 
 class _Contents(NamedTuple):
-    """What is whole in a journal."""
+    """The whole lines of a journal."""
 
     identity: dict[str, Any] | None
-    """None where the first line is not whole."""
+    """None if the first line is not whole."""
     run: str
-    """Digest of the identity that all entries carry."""
+    """Digest of the identity, carried by all entries."""
     entries: list[Entry]
     start: int
-    """Where the first entry begins, in bytes."""
+    """Offset of the first entry, in bytes."""
     good: int
-    """Where what is whole ends, in bytes."""
+    """End of the last whole line, in bytes."""
 
 
 def _parse(content: bytes) -> _Contents:

@@ -1,4 +1,4 @@
-"""A space's operators in pymoo's clothes, and the algorithms that mate with them."""
+"""A space's operators as operators of pymoo, and the algorithms that mate with them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +68,7 @@ def _nsga2(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
 
 
 def _nsga3(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
-    """As many Das-Dennis directions as the population has room for."""
+    """NSGA-III with as many Das-Dennis directions as the population has room for."""
     directions = np.ones((1, n_objectives)) / n_objectives
     for partitions in range(1, common["pop_size"] + 1):
         finer = get_reference_directions("das-dennis", n_objectives, n_partitions=partitions)
@@ -103,7 +103,7 @@ def _feasible_first(
 
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"nsga2": _nsga2, "nsga3": _nsga3}
-"""Name -> pymoo algorithm of (n_objectives, and what all of them take)."""
+"""Name -> function that makes a pymoo algorithm from the number of objectives and the arguments common to all."""
 
 
 def make_algorithm(

@@ -47,7 +47,7 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
     Args:
         F: (n, m) objectives, minimised.
-        reference: (m,) the worst point that counts.
+        reference: (m,) worst point that counts.
     """
     values, worst = _matrix(F), np.asarray(reference, dtype=np.float64)
     if worst.ndim != 1 or ((np.size(F) or np.ndim(F) == 2) and values.shape[1] != len(worst)):

@@ -58,7 +58,7 @@ class EvolutionConfig:
         choose(ALGORITHMS, self.algorithm, "algorithm")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the path of a search, as plain values; what was added later only where it is used."""
+        """Plain values that decide the path of a search; later additions only if they are used."""
         values = {"objectives": list(self.objectives), "population": self.population, "algorithm": self.algorithm}
         later = {"tournament": (self.tournament, 2), "asynchronous": (self.asynchronous, False)}
         return values | {name: value for name, (value, usual) in later.items() if value != usual}
@@ -73,8 +73,8 @@ class EvolutionConfig:
 class SearchState:
     """The survivors of a generation, in pymoo's order.
 
-    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN where infeasible or failed; rank: (n,) 0 is the
-    front among the survivors, and whatever is infeasible or failed stands behind every front.
+    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN for infeasible and failed genomes; rank: (n,) 0
+    is the front among the survivors, and infeasible and failed ones stand behind every front.
     """
 
     generation: int
@@ -99,9 +99,9 @@ class Proposals:
         self.maximize = maximize
         self.predict = predict
         self.numbers: dict[str, int] = {}
-        """Key of what was proposed -> how many were proposed before it."""
+        """Key of a proposed genome -> number of genomes proposed before it."""
         self.born: set[str] = set()
-        """Keys of what mating gave and is not proposed yet; pymoo drops the last one where it has one too many."""
+        """Keys of children that are not proposed yet; pymoo drops the last one if it has one too many."""
         self.needs_feasible = True
         self.first = self._first_population(first)
         self.born.clear()
@@ -132,13 +132,13 @@ class Proposals:
         return evaluation_job(genome, self.config.seed, self.predict)
 
     def measure(self, individual: Individual, result: EvaluationResult | None, violation: float) -> None:
-        """Give pymoo's individual what was found; None where it is infeasible and nothing was evaluated."""
+        """Give pymoo's individual its result; None for an infeasible one, which is not evaluated."""
         f, g = penalised(result, violation, self.config.objectives, self.maximize)
         individual.F, individual.G = np.array(f), np.array([g])
         individual.evaluated.update(("F", "G"))
 
     def survived(self, population: Population) -> npt.NDArray[np.bool_]:
-        """(n,) which survivors are feasible and evaluated; while one is not, infeasible children may be born."""
+        """(n,) whether a survivor is feasible and evaluated; while one is not, infeasible children may be born."""
         feasible: npt.NDArray[np.bool_] = population.get("G")[:, 0] <= 0
         self.needs_feasible = not feasible.all()
         return feasible
@@ -151,7 +151,7 @@ class Proposals:
         return SearchState(generation, population.get("X").astype(np.int64), objectives, rank)
 
     def random(self, wanted: int, rng: np.random.Generator) -> list[Genome]:
-        """New genomes: feasible, and infeasible ones where 100 rounds of sampling find too few."""
+        """New genomes: feasible ones, and infeasible ones if 100 rounds of sampling find too few."""
         chosen: list[Genome] = []
         spare: list[Genome] = []
         for _ in range(100):
