@@ -1,4 +1,4 @@
-"""What a network costs: trainable parameters and multiply-adds, counted on any module or looked up."""
+"""Cost of a network: trainable parameters and multiply-adds, counted on any module or looked up."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ __all__ = ["CostTable", "count_macs", "count_params"]
 
 
 def count_params(module: nn.Module) -> int:
-    """Trainable parameters; one that is used twice counts once."""
+    """Number of trainable parameters; a shared parameter counts once."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> int:
     """Multiply-adds of convolutions, linear layers and matrix products in one forward pass of one image.
 
-    Counted on the operators that torch dispatches, whatever layers they come from: half of `torch.utils.flop_counter`,
-    which counts a multiply-add as two. Biases, normalisation, activations and pooling are not counted, and neither are
-    recurrent layers that torch runs as one operator.
+    Counted on the operators that torch dispatches, for any kind of layer: half of `torch.utils.flop_counter`, which
+    counts a multiply-add as two. Not counted: biases, normalisation, activations, pooling, and recurrent layers that
+    torch runs as one operator.
 
     Args:
         image_shape: (C, H, W).
@@ -31,7 +31,7 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
     modes = {part: part.training for part in module.modules()}
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     module.eval()
-    torch.backends.mha.set_fastpath_enabled(False)  # a single operator that the counter does not know
+    torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, unknown to the counter
     try:
         with FlopCounterMode(display=False) as counter, torch.enable_grad():
             module(image)
@@ -43,10 +43,10 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
 
 
 class CostTable:
-    """Additive costs of one choice a slot, exact for a choice and expected for probabilities.
+    """Additive costs of one choice per slot, exact for choices and expected for probabilities.
 
     Args:
-        cost: (slots, choices) cost of every choice.
+        cost: (slots, choices) cost of every choice in every slot.
     """
 
     def __init__(self, cost: npt.ArrayLike) -> None:
@@ -55,11 +55,11 @@ class CostTable:
             raise ValueError(f"expected costs of shape (slots, choices), got {self.cost.shape}")
 
     def of(self, choice: npt.ArrayLike) -> int:
-        """Cost of a (slots,) choice, exactly."""
-        given = np.asarray(choice)
-        chosen = given.astype(np.int64)
-        if not np.array_equal(chosen, given):
-            raise ValueError(f"expected whole numbers as choices, got {given.tolist()}")
+        """Exact cost of a (slots,) choice."""
+        values = np.asarray(choice)
+        chosen = values.astype(np.int64)
+        if not np.array_equal(chosen, values):
+            raise ValueError(f"expected whole numbers as choices, got {values.tolist()}")
         if chosen.shape != self.cost.shape[:1]:
             raise ValueError(f"expected a choice of shape {self.cost.shape[:1]}, got {chosen.shape}")
         if chosen.size and not (chosen.min() >= 0 and chosen.max() < self.cost.shape[1]):
@@ -67,7 +67,7 @@ class CostTable:
         return int(self.cost[np.arange(len(chosen)), chosen].sum())
 
     def expected(self, probability: Tensor) -> Tensor:
-        """() expectation under (slots, choices) probabilities, differentiable in them."""
+        """() expected cost under (slots, choices) probabilities, differentiable in them."""
         if probability.shape != self.cost.shape:
             raise ValueError(f"expected probabilities of shape {self.cost.shape}, got {tuple(probability.shape)}")
         return (probability * torch.as_tensor(self.cost).to(probability)).sum()

@@ -1,4 +1,4 @@
-"""Search spaces: genome <-> network. A new one is a file here and a line in `SPACES`."""
+"""Search spaces: genome <-> network. Add one with a file and a line in `SPACES`."""
 
 from typing import Any
 

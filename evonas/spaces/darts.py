@@ -1,4 +1,4 @@
-"""DARTS's space of cells (Liu et al., 2019), as integers: the currency of gradient methods and evolution alike."""
+"""The cell space of DARTS (Liu et al., 2019) as integers, for gradient methods and evolution alike."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,35 +18,39 @@ from evonas.types import Cost, Genome, as_genome
 __all__ = ["DARTS_CROSSOVERS", "DartsSpace"]
 
 OPERATIONS = PRIMITIVES[1:]
-"""What a gene of an operation means; `none` is no choice."""
+"""Meaning of an operation gene; `none` is not a choice."""
 
 
 @dataclass(frozen=True)
 class DartsSpace:
-    """A normal and a reduction cell, each of `nodes` nodes that add two operations on earlier states.
+    """A normal and a reduction cell, each with `nodes` nodes that add two operations on earlier states.
 
-    A genome holds the normal cell, then the reduction cell; of a cell the nodes 2, 3, ...; of a node two pairs of an
-    input (0 and 1 are the cell's own) and an operation (0 to 6: the `PRIMITIVES` without `none`). Every node is part
-    of its cell's output. A genome with a node that reads the same input twice is infeasible; sampling never gives one,
-    crossover and mutation give none of feasible parents.
+    A genome lists the normal cell, then the reduction cell; for each cell the nodes 2, 3, ...; for each node two pairs
+    of an input (0 and 1 are the inputs of the cell) and an operation (0 to 6: `PRIMITIVES` without `none`). The output
+    of a cell consists of all its nodes. A genome with a node that reads the same input twice is infeasible; sampling
+    produces feasible genomes only, and so do crossover and mutation of feasible parents.
     """
 
     channels: int = 36
-    """Of a node of the first cell."""
+    """Width of a node of the first cell."""
     layers: int = 20
-    """Cells; at least 3, so that both kinds occur."""
+    """Number of cells; at least 3, so that both kinds occur."""
     nodes: int = 4
     """Intermediate nodes of a cell; 1 to 6."""
     stem: str = "cifar"
-    """cifar, or imagenet for images of 224x224."""
+    """First layers: cifar, or imagenet for images of 224x224."""
     crossover_kind: str = "node"
-    """node (each node from either parent) or cell (the normal cell of one, the reduction cell of the other)."""
+    """node (each node from either parent) or cell (normal cell of one parent, reduction cell of the other)."""
     crossover_rate: float = 0.9
+    """Probability of crossover of a pair of parents."""
     mutation_rate: float = 0.1
-    """Chance of every gene to be drawn anew."""
+    """Probability of resampling, for every gene."""
     image_size: int = 32
+    """Height and width of the images."""
 
     name: ClassVar[str] = "darts"
+    search_only: ClassVar[tuple[str, ...]] = ("crossover_kind", "crossover_rate", "mutation_rate")
+    """Fields that change the search, and no network."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, int) or self.layers < 3:
@@ -57,7 +61,7 @@ class DartsSpace:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"expected {name} in [0, 1], got {getattr(self, name)!r}")
         choose(DARTS_CROSSOVERS, self.crossover_kind, "crossover")
-        self.cost(np.zeros(self.n_genes, dtype=np.int64))  # refuses a width, stem or size that cannot be built
+        self.cost(np.zeros(self.n_genes, dtype=np.int64))  # raises for a width, stem or size that no network has
 
     @property
     def n_genes(self) -> int:
@@ -70,7 +74,7 @@ class DartsSpace:
     @cached_property
     def _upper(self) -> Genome:
         cell = np.empty((self.nodes, 2, 2), dtype=np.int64)
-        cell[:, :, 0] = np.arange(1, self.nodes + 1)[:, None]  # node 2 reads 0 or 1
+        cell[:, :, 0] = np.arange(1, self.nodes + 1)[:, None]  # node 2 reads state 0 or 1
         cell[:, :, 1] = len(OPERATIONS) - 1
         return np.tile(cell.reshape(-1), 2)
 
@@ -80,11 +84,11 @@ class DartsSpace:
         genomes[..., 1] = rng.integers(len(OPERATIONS), size=genomes.shape[:-1])
         last = np.arange(1, self.nodes + 1)
         genomes[..., 0, 0] = rng.integers(last + 1, size=genomes.shape[:3])
-        genomes[..., 1, 0] = _other_than(genomes[..., 0, 0], rng.integers(last, size=genomes.shape[:3]))
+        genomes[..., 1, 0] = _skipping(genomes[..., 0, 0], rng.integers(last, size=genomes.shape[:3]))
         return genomes.reshape(n, self.n_genes)
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Two children that take each node, or each cell, from one of their parents, complementary ones."""
+        """Two complementary children, with each node or each cell from either parent."""
         first, second = self._checked(a).copy(), self._checked(b).copy()
         if rng.random() < self.crossover_rate:
             swapped = np.repeat(DARTS_CROSSOVERS[self.crossover_kind](self.nodes, rng).reshape(-1), 4)
@@ -92,25 +96,24 @@ class DartsSpace:
         return first, second
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """Every gene is drawn anew with chance `mutation_rate`, an input from those that the node does not read yet
-        or at this place; what is drawn may be what was there."""
+        """Resample every gene with probability `mutation_rate`; an input among those that the node's other pair does
+        not read. A new value may equal the old one."""
         cells = self._cells(genome).copy()
-        anew = rng.random(cells.shape) < self.mutation_rate
+        resampled = rng.random(cells.shape) < self.mutation_rate
         names = rng.integers(len(OPERATIONS), size=cells.shape[:-1])
         states = rng.integers(np.arange(1, self.nodes + 1)[:, None], size=cells.shape[:-1])
-        cells[..., 1] = np.where(anew[..., 1], names, cells[..., 1])
+        cells[..., 1] = np.where(resampled[..., 1], names, cells[..., 1])
         for slot in (0, 1):
-            drawn = _other_than(cells[:, :, 1 - slot, 0], states[:, :, slot])
-            cells[:, :, slot, 0] = np.where(anew[:, :, slot, 0], drawn, cells[:, :, slot, 0])
+            inputs = _skipping(cells[:, :, 1 - slot, 0], states[:, :, slot])
+            cells[:, :, slot, 0] = np.where(resampled[:, :, slot, 0], inputs, cells[:, :, slot, 0])
         return cells.reshape(-1)
 
     def canonical(self, genome: Genome) -> Genome:
-        """The same for exactly the genomes of the same cells, up to isomorphism: each node's pairs are sorted, and the
-        nodes are in a canonical order.
+        """One genome for all genomes of isomorphic cells: sorted pairs of each node, canonical order of nodes.
 
-        Sorting changes no bit of what the network computes; another order of nodes gives the same network with the
-        weights of what reads a cell in another order. Cells that only arithmetic shows to be equal, such as two ways
-        to add up the same skip connections, stay apart: they round differently.
+        Sorting changes no bit of the network's output; another order of nodes gives the same network with permuted
+        weights of the layers that read the cell. Cells that are equal only by arithmetic, such as two ways to add up
+        the same skip connections, keep different genomes: they round differently.
         """
         listed = [
             canonical_nodes(tuple((tuple(first), tuple(second)) for first, second in cell))
@@ -119,24 +122,24 @@ class DartsSpace:
         return np.array(listed, dtype=np.int64).reshape(-1)
 
     def violation(self, genome: Genome) -> float:
-        """Nodes that read the same input twice; 0 is feasible."""
+        """Number of nodes that read the same input twice; 0 is feasible."""
         cells = self._cells(genome)
         return float((cells[:, :, 0, 0] == cells[:, :, 1, 0]).sum())
 
     def genotype(self, genome: Genome) -> Genotype:
-        """The cells of a genome as DARTS writes them, pairs and nodes in the genome's order."""
+        """Cells of a genome in the notation of DARTS, with pairs and nodes in the order of the genome."""
         normal, reduce = (
             [(OPERATIONS[name], state) for node in cell for state, name in node]
             for cell in self._cells(genome).tolist()
         )
         concat = range(2, self.nodes + 2)
-        return Genotype(normal, concat, reduce, concat)  # type: ignore[arg-type]  # lists and ranges are taken
+        return Genotype(normal, concat, reduce, concat)  # type: ignore[arg-type]  # accepts lists and ranges
 
     def from_genotype(self, genotype: Genotype) -> Genome:
-        """The genome of a genotype, in the genotype's order.
+        """Genome of a genotype, in the order of the genotype.
 
         Raises:
-            ConfigurationError (a ValueError): its cells have other nodes, or not all of them are part of the output.
+            ConfigurationError (a ValueError): cells with another number of nodes, or with nodes missing in the output.
         """
         whole = tuple(range(2, self.nodes + 2))
         for kind, pairs, concat in (
@@ -158,18 +161,21 @@ class DartsSpace:
         channels: int | None = None,
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        auxiliary: bool = False,
     ) -> DartsNetwork:
-        """The network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+        """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
-            channels: of a node of the first cell; None: the space's own.
+            channels: width of a node of the first cell; None: that of the space.
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
+            auxiliary: add the auxiliary head that training uses.
         """
         return DartsNetwork(
             self.genotype(genome),
             self.channels if channels is None else channels,
             self.layers,
             n_classes,
+            auxiliary=auxiliary,
             in_channels=in_channels,
             normalization=normalization,
             stem=self.stem,
@@ -183,7 +189,7 @@ class DartsSpace:
         in_channels: int = 3,
         image_size: int | None = None,
     ) -> Cost:
-        """Parameters and MACs of the network, by lookup: nothing is built. Equal to the built network's."""
+        """Parameters and MACs of the network by table lookup, equal to those of the built network."""
         cells = self._cells(genome)
         fixed, params, macs = self._tables(n_classes, channels, in_channels, image_size)
         node = np.arange(2, self.nodes + 2)[:, None]
@@ -194,16 +200,18 @@ class DartsSpace:
     def max_cost(
         self, n_classes: int = 10, channels: int | None = None, in_channels: int = 3, image_size: int | None = None
     ) -> Cost:
-        """No feasible genome has more parameters or MACs; one with the most of both need not exist."""
+        """Largest parameters and largest MACs of feasible genomes; not necessarily of the same genome."""
         fixed, *tables = self._tables(n_classes, channels, in_channels, image_size)
         most = []
         for table in tables:
-            dearest = np.split(table.max(axis=2), np.cumsum(np.arange(2, self.nodes + 1)), axis=1)  # a part a node
+            dearest = np.split(
+                table.max(axis=2), np.cumsum(np.arange(2, self.nodes + 1)), axis=1
+            )  # one part for each node
             most.append(sum(int(np.sort(part, axis=1)[:, -2:].sum()) for part in dearest))
         return Cost(fixed.params + most[0], fixed.macs + most[1])
 
     def describe(self, genome: Genome) -> str:
-        """What every node adds, e.g. `normal: 2 = sep_conv_3x3(0) + skip_connect(1), 3 = ... | reduce: ...`."""
+        """Sum of every node, e.g. `normal: 2 = sep_conv_3x3(0) + skip_connect(1), 3 = ... | reduce: ...`."""
         genotype = self.genotype(genome)
         cells = []
         for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
@@ -234,9 +242,9 @@ class DartsSpace:
         return genes
 
 
-def _other_than(taken: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Numbers 0 to k - 2, drawn, as numbers 0 to k - 1 that are not `taken`."""
-    return drawn + (drawn >= taken)
+def _skipping(excluded: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Map numbers 0 to k - 2 to the numbers 0 to k - 1 without `excluded`, in order."""
+    return drawn + (drawn >= excluded)
 
 
 def _node(nodes: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -251,4 +259,4 @@ DARTS_CROSSOVERS: dict[str, Callable[[int, np.random.Generator], npt.NDArray[np.
     "cell": _cell,
     "node": _node,
 }
-"""Name -> (nodes, rng) -> (2 * nodes,) which nodes the children swap."""
+"""Name -> function of (nodes, rng) -> (2 * nodes,) mask of the nodes to swap."""

@@ -1,4 +1,4 @@
-"""Parameters, MACs and the papers' FLOPs of the parts of DARTS's networks, by arithmetic."""
+"""Parameters, MACs and FLOPs (as the papers count them) of the parts of DARTS networks, by arithmetic."""
 
 import functools
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class OperationCosts:
-    """What each operation costs at each edge, summed over all cells of a kind.
+    """Cost of each operation at each edge, summed over all cells of a kind.
 
-    Each (2, edges, 8): [normal, reduction] x `edges` x `PRIMITIVES`. Read-only.
+    Read-only arrays of shape (2, edges, 8): [normal, reduction] x `edges` x `PRIMITIVES`.
     """
 
     params: Counts
     macs: Counts
     flops: Counts
-    """As E2RNAS (second version, IV-B) counts: an element through a ReLU 1, through batch normalisation 2, through
-    average pooling 1; multiply-adds 1. Maps are as large as the operation's output."""
+    """As in E2RNAS (second version, IV-B): 1 for each multiply-add; for each element 1 of a ReLU, 2 of batch
+    normalisation, 1 of average pooling. All maps count with the size of the operation's output."""
 
 
 def edges(nodes: int) -> tuple[tuple[int, int], ...]:
-    """(node, input) of every edge of a cell in DARTS's order: node 2 from 0 and 1, node 3 from 0 to 2, ...."""
+    """(node, input) of every edge of a cell in the order of DARTS: node 2 from 0 and 1, node 3 from 0 to 2, ...."""
     return tuple((node, state) for node in range(2, nodes + 2) for state in range(node))
 
 
@@ -41,13 +41,13 @@ def edges(nodes: int) -> tuple[tuple[int, int], ...]:
 def operation_costs(
     channels: int, layers: int, affine: bool = True, nodes: int = 4, image_size: int = 32, stem: str = "cifar"
 ) -> OperationCosts:
-    """Costs of the operations on all edges, equal to those of built ones.
+    """Costs of the operations at all edges, equal to those of built operations.
 
     Args:
-        channels, layers, stem: as `cell_places` takes them.
-        affine: whether batch normalisation has parameters; a supernet's has none.
+        channels, layers, stem: as in `cell_places`.
+        affine: whether batch normalisation has parameters; it has none in a supernet.
     Raises:
-        ConfigurationError (a ValueError): no such network, or none for such images.
+        ConfigurationError (a ValueError): settings that no network has, or an image size that does not fit.
     """
     counts = np.zeros((3, 2, len(edges(nodes)), len(PRIMITIVES)), dtype=np.int64)
     for place in _checked_places(channels, layers, nodes, image_size, stem):
@@ -64,7 +64,7 @@ def operation_costs(
 def fixed_cost(
     channels: int, layers: int, nodes: int, image_size: int, n_classes: int, in_channels: int, stem: str = "cifar"
 ) -> Cost:
-    """Of all that no genome changes: stem, the inputs of the cells, classifier."""
+    """Cost of the parts that no genome changes: stem, inputs of the cells, classifier."""
     places = _checked_places(channels, layers, nodes, image_size, stem)
     parts = _stem_costs(stem, in_channels, channels, image_size)
     for place in places:
@@ -76,10 +76,10 @@ def fixed_cost(
 
 
 def paper_flops(network: nn.Module, image_shape: tuple[int, int, int] = (3, 32, 32)) -> int:
-    """FLOPs of a network as the tables of E2RNAS (second version) give them: 539M for DARTS's second-order cells.
+    """FLOPs of a network as in the tables of E2RNAS (second version): 539M for the second-order cells of DARTS.
 
-    Multiply-adds, plus 2 an element of what batch normalisation reads and 1 an element of what average pooling gives.
-    ReLU and max-pooling are free there, although the formula of `OperationCosts.flops` counts ReLU.
+    Multiply-adds, plus 2 for each input element of batch normalisation and 1 for each output element of average
+    pooling. The tables do not count ReLU, unlike the formula behind `OperationCosts.flops`.
 
     Args:
         image_shape: (C, H, W).
@@ -93,7 +93,7 @@ def paper_flops(network: nn.Module, image_shape: tuple[int, int, int] = (3, 32, 
     counted = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d | nn.AvgPool2d)]
     handles = [part.register_forward_hook(count) for part in counted]
     try:
-        macs = count_macs(network, image_shape)  # one pass of one image
+        macs = count_macs(network, image_shape)  # runs one forward pass of one image
     finally:
         for handle in handles:
             handle.remove()
@@ -109,7 +109,7 @@ def _checked_places(channels: int, layers: int, nodes: int, image_size: int, ste
 
 
 def _operation_cost(name: str, channels: int, halves: bool, area: int, affine: bool) -> tuple[int, int, int]:
-    """(params, macs, flops) on an output of `area` positions."""
+    """(params, macs, flops) of an operation on an output of `area` positions."""
     norm = 2 * channels * affine
     if name == "skip_connect" and halves:
         weights = channels**2
@@ -132,6 +132,29 @@ def _stem_costs(stem: str, in_channels: int, channels: int, image_size: int) -> 
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, area: int) -> Cost:
-    """With batch normalisation, on an output of `area` positions."""
+    """Convolution with batch normalisation, on an output of `area` positions."""
     weights = in_channels * out_channels * kernel**2
     return Cost(weights + 2 * out_channels, weights * area)
+
+
+def width_for(space: WidthSpace, genome: Genome, n_classes: int, params: float) -> int:
+    """Channels of the first cell whose network comes nearest to a number of parameters; of two as near, the smaller.
+
+    By lookup, at the space's depth: E2RNAS's C46 ... C12 are networks of about 3.35, 2.1, 1.05 and 0.42 million.
+
+    Raises:
+        ConfigurationError: not a number of parameters.
+    """
+    if not 0 < params <= MOST_PARAMS:
+        raise ConfigurationError(f"expected a number of parameters > 0 and <= {MOST_PARAMS:g}, got {params}")
+
+    def counted(channels: int) -> int:
+        return space.cost(genome, n_classes, channels).params
+
+    step = 2 if space.stem == "imagenet" else 1  # its stem halves the width
+    most = step
+    while counted(most) < params:
+        most *= 2
+    widths = range(step, most + 1, step)
+    at = bisect_left(widths, params, key=counted)
+    return min(widths[max(at - 1, 0) : at + 1], key=lambda channels: abs(counted(channels) - params))

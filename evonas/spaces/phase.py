@@ -1,4 +1,4 @@
-"""NSGA-Net's macro space of phase bitstrings, as RoCo-NAS searches it."""
+"""The macro space of NSGA-Net, phase bitstrings, as searched by RoCo-NAS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ NSGANET = [
     [[0], [0, 0], [0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1, 1], [0]],
     [[0], [0, 1], [1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 1, 1], [0]],
 ]
-"""The macro genome that NSGA-Net published, in its list form (Lu et al., 2019)."""
+"""The published macro genome of NSGA-Net, in its list form (Lu et al., 2019)."""
 
 NestedBits = Sequence[Sequence[Sequence[int]]]
 
@@ -31,11 +31,11 @@ NestedBits = Sequence[Sequence[Sequence[int]]]
 class PhaseSpace:
     """Networks of up to `phases` phases of up to `nodes` 3x3 convolutions (RoCo-NAS, III-B; NSGA-Net).
 
-    A genome is the phases' bits one after another. Of a phase: for node i = 2..n the bits of its predecessors 1..i-1,
-    then the residual bit. A phase without connection is dropped, and the active ones take the widths from the front.
-    A genome without active phase, or with more of them than the image allows, is infeasible.
+    A genome concatenates the bits of the phases; for each phase the bits of predecessors 1..i-1 of every node i = 2..n,
+    then the residual bit. Phases without connection are dropped, and the active ones get the widths in order. A genome
+    without active phase, or with more active phases than the image allows, is infeasible.
 
-    Mutation and crossover are the operators' own: `roco` (whole blocks) or `nsganet` (bits).
+    The setting `operators` selects crossover and mutation: `roco` (whole blocks) or `nsganet` (bits).
     """
 
     phases: int = 3
@@ -45,11 +45,15 @@ class PhaseSpace:
     channels: int = 16
     """Width of the first phase; doubles from phase to phase."""
     image_size: int = 32
+    """Height and width of the images."""
     operators: str = "roco"
+    """Crossover and mutation: roco (whole blocks) or nsganet (bits)."""
     mutation_rate: float | None = None
-    """`nsganet` only: expected flips of a child; None: the reference's effective 0.157."""
+    """Expected flips of a child, for `nsganet` only; None: 0.157, the effective rate of the reference."""
 
     name: ClassVar[str] = "phase"
+    search_only: ClassVar[tuple[str, ...]] = ("operators", "mutation_rate")
+    """Fields that change the search, and no network."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.nodes <= 8:
@@ -60,7 +64,7 @@ class PhaseSpace:
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"expected a whole number of {name} >= 1, got {value!r}")
         if self._room == 0:
-            raise ConfigurationError(f"expected images that a phase fits into, got image_size {self.image_size}")
+            raise ConfigurationError(f"expected images large enough for a phase, got image_size {self.image_size}")
         if self.mutation_rate is not None and self.operators != "nsganet":
             raise ConfigurationError(
                 f"expected no mutation rate with operators {self.operators!r}, got {self.mutation_rate}; "
@@ -86,16 +90,16 @@ class PhaseSpace:
 
     @property
     def n_genomes(self) -> int:
-        """Bitstrings of the space: 2^48 for three phases of six nodes."""
+        """Number of bitstrings: 2^48 for three phases of six nodes."""
         return 1 << self.n_genes
 
     @property
     def paper_size(self) -> int:
-        """RoCo-NAS, Eq. 3: phases x 2^(bits of a phase). It counts strings of single phases, not of networks."""
+        """RoCo-NAS, Eq. 3: phases x 2^(bits of a phase); counts bitstrings of single phases, not of networks."""
         return self.phases * (1 << self.bits_per_phase)
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """(n, n_genes) genomes, each bit 1 with chance 1/2; of more phases than the image has room for, some are 0."""
+        """(n, n_genes) random bits; random phases become 0 where more are active than the image has room for."""
         genomes = rng.integers(2, size=(n, self.n_genes), dtype=np.int64)
         phases = genomes.reshape(n, self.phases, self.bits_per_phase)
         for row in np.flatnonzero(phases[:, :, :-1].any(axis=2).sum(axis=1) > self._room):
@@ -110,16 +114,16 @@ class PhaseSpace:
         return self._operators.mutate(self._checked(genome), rng)
 
     def canonical(self, genome: Genome) -> Genome:
-        """(n_genes,) the same for exactly the genomes of the same network, up to isomorphism of its phases.
+        """(n_genes,) one genome for all genomes of the same network, up to isomorphism of its phases.
 
-        Active phases come first, in their order, each in canonical bits; dropped ones are all 0.
+        Active phases come first, in their order and in canonical bits; dropped phases are all 0.
         """
         phases = [canonical_bits(bits, self.nodes) for bits in self._phases(genome)]
         phases.sort(key=lambda bits: not any(bits[:-1]))  # stable: active phases keep their order
         return np.array([bit for bits in phases for bit in bits], dtype=np.int64)
 
     def violation(self, genome: Genome) -> float:
-        """<= 0 where at least one phase is active, and no more than the image has room for."""
+        """<= 0 if at least one phase is active, and at most as many as the image has room for."""
         active = len(self._graphs(genome))
         return float(1 if active == 0 else active - self._room)
 
@@ -131,10 +135,10 @@ class PhaseSpace:
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> PhaseNetwork:
-        """The network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+        """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
-            channels: width of the first phase; None: the space's own.
+            channels: width of the first phase; None: that of the space.
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
         """
         return PhaseNetwork(
@@ -149,7 +153,7 @@ class PhaseSpace:
         in_channels: int = 3,
         image_size: int | None = None,
     ) -> Cost:
-        """Parameters and MACs of the network, by arithmetic: nothing is built. Equal to the built network's."""
+        """Parameters and MACs of the network by arithmetic, equal to those of the built network."""
         counts = self._counts(genome)
         size = self.image_size if image_size is None else image_size
         plan = plan_phases(len(counts), self._width(channels), in_channels, size)
@@ -166,24 +170,24 @@ class PhaseSpace:
     def max_cost(
         self, n_classes: int = 10, channels: int | None = None, in_channels: int = 3, image_size: int | None = None
     ) -> Cost:
-        """No feasible genome has more parameters or MACs: every phase that fits, fully connected."""
+        """Largest parameters and MACs of feasible genomes: those of the largest number of fully connected phases."""
         return self.cost(self.designs()["dense"], n_classes, channels, in_channels, image_size)
 
     def flops(self, genome: Genome, n_classes: int = 10, channels: int | None = None, in_channels: int = 3) -> int:
-        """What NSGA-Net's own counter calls FLOPs: the MACs, and what it adds for layers without multiply-adds.
+        """FLOPs as counted by NSGA-Net's code: MACs, plus additions for layers without multiply-adds.
 
-        Twice the input of every batch normalisation, the output of every ReLU, the input of every pooling. No feasible
-        genome has more than `designs()["dense"]`.
+        Adds twice the input elements of every batch normalisation, the output elements of every ReLU, and the input
+        elements of every pooling. `designs()["dense"]` has the largest value of feasible genomes.
         """
         counts = self._counts(genome)
         plan = plan_phases(len(counts), self._width(channels), in_channels, self.image_size)
-        maps = [place.out_channels * place.size**2 for place in plan]  # values of one map
+        maps = [place.out_channels * place.size**2 for place in plan]  # elements of one map
         pooled = sum(maps) if maps else in_channels * self.image_size**2
         extra = sum(3 * (active + 1) * values for (active, _), values in zip(counts, maps, strict=True))
         return self.cost(genome, n_classes, channels, in_channels).macs + extra + pooled
 
     def describe(self, genome: Genome) -> str:
-        """What each node reads, e.g. `phase 1 (16 channels): 1<-in 2<-1 out<-in,2 | phase 2 ...`."""
+        """Inputs of each node, e.g. `phase 1 (16 channels): 1<-in 2<-1 out<-in,2 | phase 2 ...`."""
         graphs = self._graphs(genome)
         if not graphs:
             return "no active phase"
@@ -198,11 +202,11 @@ class PhaseSpace:
         return " | ".join(lines)
 
     def designs(self) -> dict[str, Genome]:
-        """Hand-crafted genomes that a first population may hold (RoCo-NAS, III-C).
+        """Hand-crafted genomes for a first population (RoCo-NAS, III-C).
 
-        `chain`: each node reads the one before. `residual`: the same, and the output also reads the phase's input.
-        `dense`: each node reads all before it, and the output reads the phase's input, too. `pair`: a single phase of
-        two nodes, the smallest network there is.
+        `chain`: each node reads the previous one. `residual`: a chain whose output also reads the input of the phase.
+        `dense`: each node reads all earlier ones, and the output also the input of the phase. `pair`: a single phase of
+        two nodes, the smallest network.
         """
         pairs = connections([1] * self.bits_per_phase, self.nodes)
         chain = [int(node == before + 1) for before, node in pairs]
@@ -215,7 +219,7 @@ class PhaseSpace:
 
     @staticmethod
     def from_lists(nested: NestedBits) -> Genome:
-        """The genome of NSGA-Net's list form: a phase is [[bit], [bit, bit], ..., [residual bit]]."""
+        """Genome from the list form of NSGA-Net: a phase is [[bit], [bit, bit], ..., [residual bit]]."""
         genes: list[int] = []
         for phase in nested:
             lengths = [len(part) for part in phase]
@@ -229,17 +233,17 @@ class PhaseSpace:
         return np.array(genes, dtype=np.int64)
 
     def to_lists(self, genome: Genome) -> list[list[list[int]]]:
-        """NSGA-Net's list form of a genome."""
+        """List form of a genome, as in NSGA-Net."""
         nested = []
         for bits in self._phases(genome):
-            starts = [n_bits(node) - 1 for node in range(1, self.nodes + 1)]  # where the bits of node + 1 begin
+            starts = [n_bits(node) - 1 for node in range(1, self.nodes + 1)]  # start of the bits of node + 1
             parts = [list(bits[a:b]) for a, b in pairwise(starts)]
             nested.append([*parts, [bits[-1]]])
         return nested
 
     @cached_property
     def _room(self) -> int:
-        """Active phases that the image has room for: maps of 30, 15, 7, 3 and 1 for 32x32."""
+        """Largest number of active phases for the image size: 5 for 32x32, with maps of 30, 15, 7, 3 and 1."""
         room = 0
         while True:
             try:
@@ -261,7 +265,7 @@ class PhaseSpace:
         return [tuple(bits) for bits in self._checked(genome).reshape(self.phases, -1).tolist()]
 
     def _counts(self, genome: Any) -> list[tuple[int, int]]:
-        """(active nodes, maps that merges read) of every active phase."""
+        """(active nodes, maps read by merges) of every active phase."""
         packed = (self._checked(genome).reshape(self.phases, -1) << np.arange(self.bits_per_phase)).sum(axis=1)
         counts = (node_counts(bits, self.nodes) for bits in packed.tolist())
         return [count for count in counts if count[0]]

@@ -1,4 +1,4 @@
-"""Bits of one phase: decoding with the reference's repair, and the canonical form up to isomorphism."""
+"""Bits of one phase: decoding with the repair of the reference, and the canonical form up to isomorphism."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ Bits = tuple[int, ...]
 
 
 def n_bits(nodes: int) -> int:
-    """Bits of a phase: one for each pair of nodes, and the residual bit."""
+    """Number of bits of a phase: one for each pair of nodes, and the residual bit."""
     return nodes * (nodes - 1) // 2 + 1
 
 
 def connections(bits: Sequence[int], nodes: int) -> list[tuple[int, int]]:
-    """(predecessor, node) pairs of the 1-bits, nodes counted from 1. For node i = 2..n come the bits of 1..i-1."""
+    """(predecessor, node) pairs of the 1-bits, nodes counted from 1; bits of predecessors 1..i-1 for node i = 2..n."""
     return list(itertools.compress(_pairs(nodes), bits))
 
 
@@ -28,11 +28,11 @@ def _pairs(nodes: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=1 << 17)
 def decode(bits: Bits, nodes: int) -> PhaseGraph | None:
-    """The repaired graph of a phase, or None where no connection bit is set: such a phase is dropped.
+    """Repaired graph of a phase; None without any connection bit, for a phase that is dropped.
 
-    Repair, computed once on the unrepaired graph: a node that reads but feeds nobody feeds the output; one that feeds
-    but reads nothing takes the phase's input; one that does neither is inactive. The residual bit lets the output read
-    the phase's input.
+    Repair in one pass over the original graph: a node with inputs but no reader feeds the output; a node with readers
+    but no input reads the input of the phase; a node with neither is inactive. With the residual bit the output also
+    reads the input of the phase.
     """
     pairs = connections(bits, nodes)
     if not pairs:
@@ -49,15 +49,15 @@ def decode(bits: Bits, nodes: int) -> PhaseGraph | None:
 
 
 def pack(bits: Sequence[int]) -> int:
-    """The bits of a phase as one integer, the first one lowest."""
+    """Bits of a phase as one integer, the first bit lowest."""
     return sum(bit << place for place, bit in enumerate(bits))
 
 
 @lru_cache(maxsize=1 << 17)
 def node_counts(packed: int, nodes: int) -> tuple[int, int]:
-    """(active nodes, maps that merges read) of the repaired graph of packed bits, without making it; (0, 0): dropped.
+    """(active nodes, maps read by merges) of the repaired graph of packed bits; (0, 0) for a dropped phase.
 
-    For costs, which need no more: several times as fast as `decode`.
+    Enough for costs, and several times as fast as `decode`.
     """
     active = merged = sinks = 0
     for reads, feeds in _masks(nodes):
@@ -73,7 +73,7 @@ def node_counts(packed: int, nodes: int) -> tuple[int, int]:
 
 @lru_cache
 def _masks(nodes: int) -> tuple[tuple[int, int], ...]:
-    """For every node the packed bits of what it reads and of what reads it."""
+    """For every node the packed bits of its inputs and of its readers."""
     pairs = _pairs(nodes)
     return tuple(
         (pack([b == node for _, b in pairs]), pack([a == node for a, _ in pairs])) for node in range(1, nodes + 1)
@@ -82,10 +82,10 @@ def _masks(nodes: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=1 << 17)
 def canonical_bits(bits: Bits, nodes: int) -> Bits:
-    """The same bits for every phase of the same graph up to the names of its nodes; all 0 for an inactive phase.
+    """The same bits for all phases with isomorphic graphs; all 0 for an inactive phase.
 
-    Colour refinement ranks the nodes, by depth first so that every ranking is a topological order; where nodes stay
-    equal, each is tried in turn, and the largest bit string wins. Idempotent.
+    Colour refinement ranks the nodes, starting from depth so that every ranking is a topological order; nodes of equal
+    rank are tried in turn, and the largest bit string wins. Idempotent.
     """
     pairs = connections(bits, nodes)
     if not pairs:
@@ -95,12 +95,12 @@ def canonical_bits(bits: Bits, nodes: int) -> Bits:
     depth: list[int] = []
     for node in range(nodes):
         depth.append(1 + max((depth[a] for a in before[node]), default=-1))
-    colours = [depth[node] if before[node] or after[node] else nodes for node in range(nodes)]  # isolated ones last
+    colours = [depth[node] if before[node] or after[node] else nodes for node in range(nodes)]  # isolated nodes last
     return (*max(_orderings(colours, before, after)), bits[-1])
 
 
 def _orderings(colours: list[int], before: list[set[int]], after: list[set[int]]) -> list[Bits]:
-    """Connection bits of every ranking of the nodes that refinement cannot tell from another."""
+    """Connection bits of every ranking of the nodes that refinement leaves open."""
     colours = _refine(colours, before, after)
     tied = [node for node, colour in enumerate(colours) if colours.count(colour) > 1]
     if not tied:
@@ -111,7 +111,7 @@ def _orderings(colours: list[int], before: list[set[int]], after: list[set[int]]
     tried: set[tuple[frozenset[int], frozenset[int]]] = set()
     for node in (node for node in tied if colours[node] == first):
         twin = frozenset(before[node]), frozenset(after[node])
-        if twin not in tried:  # nodes with the same neighbours are interchangeable: one of them is enough
+        if twin not in tried:  # nodes with the same neighbours are interchangeable: one is enough
             tried.add(twin)
             split = [2 * colour + (colour == first and other != node) for other, colour in enumerate(colours)]
             found += _orderings(split, before, after)
@@ -119,7 +119,7 @@ def _orderings(colours: list[int], before: list[set[int]], after: list[set[int]]
 
 
 def _refine(colours: list[int], before: list[set[int]], after: list[set[int]]) -> list[int]:
-    """Split colours by the colours of predecessors and successors until nothing splits any more; order is kept."""
+    """Split colours by the colours of predecessors and successors until they are stable, without reordering them."""
     while True:
         signatures = [
             (colour, tuple(sorted(colours[a] for a in before[node])), tuple(sorted(colours[b] for b in after[node])))

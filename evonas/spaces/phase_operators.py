@@ -1,4 +1,4 @@
-"""How phase bitstrings mate: whole computational blocks (RoCo-NAS, III-C), or bits (NSGA-Net's reference)."""
+"""Crossover and mutation of phase bitstrings: whole blocks (RoCo-NAS, III-C), or bits (reference of NSGA-Net)."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ __all__ = ["PHASE_OPERATORS", "NsganetOperators", "PhaseOperators", "RocoOperato
 
 
 class PhaseOperators(Protocol):
-    """Crossover and mutation of (n_genes,) genomes of `phases` equal parts; the arguments are never changed."""
+    """Crossover and mutation of (n_genes,) genomes of `phases` equal parts; arguments stay unchanged."""
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]: ...
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome: ...
@@ -27,9 +27,9 @@ class RocoOperators:
     phases: int
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Each phase from either parent with equal chance; the second child gets the other one.
+        """Each phase from either parent with equal probability; the second child is the complement.
 
-        With two phases or more, each parent gives at least one phase.
+        With two or more phases, each parent contributes at least one.
         """
         takes_b = rng.random(self.phases) < 0.5
         if self.phases > 1 and (takes_b.all() or not takes_b.any()):
@@ -38,7 +38,7 @@ class RocoOperators:
         return np.where(mask, b, a), np.where(mask, a, b)
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """Each bit of one random phase flips with chance 1 / (bits of a phase), and at least one does."""
+        """Flip each bit of one random phase with probability 1 / (bits of a phase), at least one in any case."""
         length = len(genome) // self.phases
         flips = rng.random(length) < 1 / length
         if not flips.any():
@@ -51,22 +51,22 @@ class RocoOperators:
 
 @dataclass(frozen=True)
 class NsganetOperators:
-    """NSGA-Net's reference: two-point crossover over all bits, and few flips.
+    """Operators of the reference of NSGA-Net: two-point crossover over all bits, and rare flips.
 
-    Its polynomial mutation (eta 3) is triggered with chance 1 / length a bit, but rounding lets only 15.7% of the
-    triggered ones flip the bit.
+    Its polynomial mutation (eta 3) triggers with probability 1 / length for each bit, but after rounding only 15.7% of
+    the triggered mutations flip the bit.
     """
 
     phases: int
     rate: float = 0.157
-    """Expected flips of a child: each bit flips with chance rate / length."""
+    """Expected flips of a child: each bit flips with probability rate / length."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < math.inf:
             raise ConfigurationError(f"expected a finite mutation rate >= 0, got {self.rate}")
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Swap the segment between two distinct cuts in 1..length - 1 (one cut where there is only one)."""
+        """Swap the segment between two distinct cuts in 1..length - 1, or behind the cut if there is only one."""
         length = len(a)
         cuts = np.sort(rng.choice(np.arange(1, length), size=min(2, length - 1), replace=False))
         inside = np.arange(length) >= cuts[0]
@@ -83,4 +83,4 @@ PHASE_OPERATORS: dict[str, Callable[[int, float | None], PhaseOperators]] = {
     "roco": lambda phases, rate: RocoOperators(phases),
     "nsganet": lambda phases, rate: NsganetOperators(phases) if rate is None else NsganetOperators(phases, rate),
 }
-"""Name -> operators of (phases, mutation rate or None for their own)."""
+"""Name -> function of (phases, mutation rate or None for the default) -> operators."""

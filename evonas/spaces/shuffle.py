@@ -1,4 +1,4 @@
-"""TAM-NAS's space: which block stands at each place, and how wide it is inside (III-B)."""
+"""The space of TAM-NAS: a block and its inner width at each place (III-B)."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ from evonas.types import Cost, Genome, as_genome
 __all__ = ["SHUFFLE_CROSSOVERS", "ShuffleSpace"]
 
 STRIDE_2_BLOCKS = 6
-"""Where the stride is 2 only blocks 0 to 5 fit: the others keep the size of their maps (III-E2)."""
+"""Number of blocks for places of stride 2, blocks 0 to 5; the others keep the size of their maps (III-E2)."""
 
 PAPER = ShufflePlan()
 
@@ -28,26 +28,30 @@ PAPER = ShufflePlan()
 class ShuffleSpace:
     """ShuffleNetV2 blocks with squeeze-and-excitation and non-local parts, and their inner widths (TAM-NAS).
 
-    A genome holds a block (0 to 21; 0 to 5 where the stride is 2) for every place, then a ratio (0 to 9 for 0.2 to 2.0)
-    for every place. A genome whose parameters leave `window` is infeasible.
+    A genome lists a block (0 to 21; 0 to 5 at stride 2) for every place, then a ratio (0 to 9 for 0.2 to 2.0) for every
+    place. A genome with parameters outside `window` is infeasible.
     """
 
     width: float = 1.0
-    """Factor on the channels of Table I; a stem of 24 channels is rounded to a multiple of 4."""
+    """Factor on the channels of Table I; the stem (24 channels at 1) is rounded to a multiple of 4."""
     depth: float = 1.0
-    """Factor on the blocks of stride 1 in each stage, 3, 7 and 3; at least one stays."""
+    """Factor on the number of blocks of stride 1 in each stage: 3, 7 and 3 at 1; at least 1."""
     intermediate: int = 1
-    """2 doubles the channels inside every block: the wider supernet, 2S."""
+    """Factor on the inner channels of every block, 1 or 2 (the wider supernet, 2S)."""
     window: tuple[float, float] | None = None
-    """Fewest and most parameters of a feasible network with 10 classes, for the full plan; scales with the plan."""
+    """Bounds on the parameters of feasible networks (10 classes) in the full plan; scaled for smaller plans."""
     crossover_kind: str = "uniform"
     """uniform (gene by gene) or one_point."""
     crossover_rate: float = 0.9
+    """Probability of crossover of a pair of parents."""
     mutation_rate: float = 0.1
-    """Chance of every gene to be drawn anew (III-E2)."""
+    """Probability of resampling, for every gene (III-E2)."""
     image_size: int = 32
+    """Height and width of the images."""
 
     name: ClassVar[str] = "shuffle"
+    search_only: ClassVar[tuple[str, ...]] = ("window", "crossover_kind", "crossover_rate", "mutation_rate")
+    """Fields that change the search, and no network."""
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
@@ -86,11 +90,11 @@ class ShuffleSpace:
         return np.array(blocks + [N_RATIOS - 1] * self.n_places, dtype=np.int64)
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """(n, n_genes) genomes, every gene uniform; whether they lie in the window is not asked."""
+        """(n, n_genes) genomes, every gene uniform, inside or outside the window."""
         return rng.integers(self._upper + 1, size=(n, self.n_genes), dtype=np.int64)
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Two children that take each gene from one of their parents, complementary ones."""
+        """Two complementary children, with each gene from either parent."""
         first, second = self._checked(a).copy(), self._checked(b).copy()
         if rng.random() < self.crossover_rate:
             swapped = SHUFFLE_CROSSOVERS[self.crossover_kind](self.n_genes, rng)
@@ -98,12 +102,12 @@ class ShuffleSpace:
         return first, second
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """Every gene is drawn anew with chance `mutation_rate`; what is drawn may be what was there."""
+        """Resample every gene with probability `mutation_rate`; a new value may equal the old one."""
         drawn = rng.integers(self._upper + 1, dtype=np.int64)
         return np.where(rng.random(self.n_genes) < self.mutation_rate, drawn, self._checked(genome))
 
     def canonical(self, genome: Genome) -> Genome:
-        """Of ratios that give a block the same channels, the smallest; in the full plan all differ."""
+        """Replace each ratio by the smallest one with the same inner channels; in the full plan all differ."""
         genes = self._checked(genome).copy()
         for place in range(self.n_places):
             mids = self._tables.mids[place][genes[place]]
@@ -111,7 +115,7 @@ class ShuffleSpace:
         return genes
 
     def violation(self, genome: Genome) -> float:
-        """How many parameters a genome with 10 classes is outside the window, in upper edges; <= 0 inside."""
+        """Distance of the parameters (10 classes) from the window, relative to its upper edge; <= 0 inside."""
         if self.window is None:
             self._checked(genome)
             return 0.0
@@ -120,7 +124,7 @@ class ShuffleSpace:
         return max(low - params, params - high, 0.0) / high
 
     def scaled(self, window: tuple[float, float]) -> tuple[float, float]:
-        """A window of parameters of the full plan in this one: at the same place between smallest and largest."""
+        """The window of the full plan at the same place between smallest and largest network of this plan."""
         (small, large), (smallest, largest) = _full_range(), self.params_range
         return tuple(  # type: ignore[return-value]
             smallest + (edge - small) / (large - small) * (largest - smallest) for edge in window
@@ -128,14 +132,14 @@ class ShuffleSpace:
 
     @cached_property
     def params_range(self) -> tuple[int, int]:
-        """Parameters of the smallest and of the largest network, for 10 classes."""
+        """Parameters of the smallest and of the largest network, with 10 classes."""
         tables, fixed = self._tables, fixed_cost(self.plan, self.image_size, 10, 3).params
         table = tables.params.cost.reshape(self.n_places, -1)
         legal = [row[: (last + 1) * N_RATIOS] for row, last in zip(table, self.upper, strict=False)]
         return fixed + sum(int(row.min()) for row in legal), fixed + sum(int(row.max()) for row in legal)
 
     def units(self, genome: Genome) -> list[Unit]:
-        """The choice blocks of a genome, as `ShuffleNetwork` takes them."""
+        """Choice blocks of a genome, the argument of `ShuffleNetwork`."""
         genes = self._checked(genome)
         blocks, ratios = genes[: self.n_places], genes[self.n_places :]
         return [
@@ -151,14 +155,15 @@ class ShuffleSpace:
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> ShuffleNetwork:
-        """The network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
+        """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
-            channels: of the stem, a multiple of 4; the other widths follow. None: the space's own.
-            normalization: (mean, deviation) per channel become the first layer; None, as in the paper: none.
+            channels: width of the stem, a multiple of 4, which the other widths follow; None: that of the space.
+            normalization: (mean, deviation) per channel become the first layer; None: no normalisation, as in the
+                paper.
         """
-        other = self.with_stem(channels)
-        return ShuffleNetwork(other.plan, other.units(genome), n_classes, in_channels, normalization)
+        space = self.with_stem(channels)
+        return ShuffleNetwork(space.plan, space.units(genome), n_classes, in_channels, normalization)
 
     def supernet(
         self,
@@ -166,7 +171,7 @@ class ShuffleSpace:
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> ShuffleSupernet:
-        """All choices of the space, each at ratio 2.0."""
+        """Supernet of all choices of the space, each at ratio 2.0."""
         choices = [
             [Unit(kind, mids[-1]) for kind, mids in zip(BLOCKS[: last + 1], by_block, strict=False)]
             for by_block, last in zip(self._tables.mids, self.upper, strict=False)
@@ -181,27 +186,23 @@ class ShuffleSpace:
         in_channels: int = 3,
         image_size: int | None = None,
     ) -> Cost:
-        """Parameters and MACs of the network, by lookup: nothing is built. Equal to the built network's."""
-        other, size = self.with_stem(channels), self.image_size if image_size is None else image_size
-        genes = other._checked(genome)
-        choice = genes[: other.n_places] * N_RATIOS + genes[other.n_places :]
-        tables, fixed = (
-            cost_tables(other.plan, other.intermediate, size),
-            fixed_cost(other.plan, size, n_classes, in_channels),
-        )
+        """Parameters and MACs of the network by table lookup, equal to those of the built network."""
+        space, size = self.with_stem(channels), self.image_size if image_size is None else image_size
+        genes = space._checked(genome)
+        choice = genes[: space.n_places] * N_RATIOS + genes[space.n_places :]
+        tables = cost_tables(space.plan, space.intermediate, size)
+        fixed = fixed_cost(space.plan, size, n_classes, in_channels)
         return Cost(fixed.params + tables.params.of(choice), fixed.macs + tables.macs.of(choice))
 
     def max_cost(
         self, n_classes: int = 10, channels: int | None = None, in_channels: int = 3, image_size: int | None = None
     ) -> Cost:
-        """No genome has more parameters or MACs; one with the most of both need not exist."""
-        other, size = self.with_stem(channels), self.image_size if image_size is None else image_size
-        tables, fixed = (
-            cost_tables(other.plan, other.intermediate, size),
-            fixed_cost(other.plan, size, n_classes, in_channels),
-        )
+        """Largest parameters and largest MACs of all genomes; not necessarily of the same genome."""
+        space, size = self.with_stem(channels), self.image_size if image_size is None else image_size
+        tables = cost_tables(space.plan, space.intermediate, size)
+        fixed = fixed_cost(space.plan, size, n_classes, in_channels)
         most = [
-            sum(int(row[: (last + 1) * N_RATIOS].max()) for row, last in zip(table.cost, other.upper, strict=False))
+            sum(int(row[: (last + 1) * N_RATIOS].max()) for row, last in zip(table.cost, space.upper, strict=False))
             for table in (tables.params, tables.macs)
         ]
         return Cost(fixed.params + most[0], fixed.macs + most[1])
@@ -217,7 +218,7 @@ class ShuffleSpace:
         )
 
     def with_stem(self, channels: int | None) -> "ShuffleSpace":
-        """The same space with another stem; the other widths follow."""
+        """The same space with another width of the stem, which the other widths follow."""
         if channels is None or channels == self.plan.stem:
             return self
         if channels < 4 or channels % 4:
@@ -246,7 +247,7 @@ def _one_point(genes: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
 
 
 SHUFFLE_CROSSOVERS = {"uniform": _uniform, "one_point": _one_point}
-"""Name -> (genes, rng) -> (genes,) which ones the children swap."""
+"""Name -> function of (genes, rng) -> (genes,) mask of the genes to swap."""
 
 
 @functools.lru_cache(maxsize=1)

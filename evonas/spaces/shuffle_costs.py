@@ -15,16 +15,17 @@ N_RATIOS = 10
 
 @dataclass(frozen=True)
 class Tables:
-    """What each choice costs at each place; choice = block x 10 + ratio."""
+    """Cost of each choice at each place; choice = block x 10 + ratio."""
 
     mids: list[list[list[int]]]
-    """[place][block][ratio] channels inside."""
+    """[place][block][ratio] inner channels."""
     params: CostTable
     macs: CostTable
 
 
 @functools.lru_cache(maxsize=32)
 def cost_tables(plan: ShufflePlan, intermediate: int, image_size: int) -> Tables:
+    """Inner channels and costs of all choices at all places; 0 for blocks that do not fit at stride 2."""
     mids, params, macs = [], [], []
     for place in plan.places:
         by_block = [
@@ -46,12 +47,12 @@ def cost_tables(plan: ShufflePlan, intermediate: int, image_size: int) -> Tables
 
 
 def _mid(branched: bool, out_channels: int, branch: int, fifths: int) -> int:
-    """int(c x ratio) in whole numbers: c is half the block's channels, or a quarter of them in a pure robust block."""
+    """int(c x ratio) in integer arithmetic: c is half the channels of a block, a quarter in a pure robust block."""
     return max(1, out_channels // 2 * fifths // 5) if branched else max(1, branch * fifths // 10)
 
 
 def unit_cost(place: Place, unit: Unit, image_size: int) -> Cost:
-    """Of a choice block, equal to the built one's."""
+    """Cost of a choice block, equal to that of the built one."""
     kind, mid, branch = unit.kind, unit.mid, place.branch
     inside = place.in_channels if place.stride == 2 else place.in_channels // 2
     area = _area(image_size, place.reduction)
@@ -79,7 +80,7 @@ def unit_cost(place: Place, unit: Unit, image_size: int) -> Cost:
 
 @functools.lru_cache(maxsize=128)
 def fixed_cost(plan: ShufflePlan, image_size: int, n_classes: int, in_channels: int) -> Cost:
-    """Of stem and head, which are the same in every network of a plan."""
+    """Cost of stem and head, the same in every network of a plan."""
     wide, features = plan.head
     area = _area(image_size, plan.places[-1].reduction)
     last = Cost((features + 1) * n_classes, features * n_classes)
@@ -95,12 +96,12 @@ def fixed_cost(plan: ShufflePlan, image_size: int, n_classes: int, in_channels: 
 
 
 def _area(image_size: int, reduction: int) -> int:
-    """Positions of a map; halving rounds up."""
+    """Number of positions of a map; halving rounds up."""
     return int((-(-image_size // reduction)) ** 2)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, area: int) -> Cost:
-    """With batch normalisation, on an output of `area` positions."""
+    """Convolution with batch normalisation, on an output of `area` positions."""
     weights = in_channels * out_channels * kernel**2
     return Cost(weights + 2 * out_channels, weights * area)
 
