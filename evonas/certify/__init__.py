@@ -1,4 +1,4 @@
-"""Sound bounds of networks over balls of images, and norms of their Jacobians."""
+"""Sound bounds of network outputs over balls of images, and norms of Jacobians."""
 
 from evonas.certify.certificate import (
     BoundsAndMargins,

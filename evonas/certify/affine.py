@@ -1,7 +1,7 @@
-"""Affine operations: their boxes are exact for independent inputs, and bounds pass through them without loss.
+"""Affine operations. Their boxes are exact for independent inputs, and linear bounds pass through them without loss.
 
-Each has a linear part, its transpose, and the linear part of absolute values or squares of its weights, which is what
-boxes and Euclidean balls need.
+Each has a linear part, its transpose, and for boxes and Euclidean balls the linear part with the absolute values or
+squares of its weights.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Affine:
     distinct: ClassVar[bool] = False
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
-        """(N, *shape) of each input -> (N, *out). With a power of 1 or 2 weights are |w| or w^2."""
+        """(N, *shape) of each input -> (N, *out), without the constant; `power` 1 or 2 takes |w| or w^2."""
         raise NotImplementedError
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
@@ -32,7 +32,7 @@ class Affine:
         raise NotImplementedError
 
     def constant(self) -> Tensor | None:
-        """What is added, in a shape that broadcasts to (*out)."""
+        """The constant term, in a shape that broadcasts to (*out); None: 0."""
         return None
 
     def interval(self, boxes: Sequence[Box]) -> Box:
@@ -57,7 +57,7 @@ class Affine:
 
 
 def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
-    """(S, B) sums of (S, B, *shape) coefficients times what broadcasts to (*shape)."""
+    """(S, B) sums of (S, B, *shape) coefficients times a constant that broadcasts to (*shape)."""
     shape = coefficients.shape[2:]
     filled = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
     same = [dim for dim, (one, many) in enumerate(zip(filled.shape, shape, strict=True), start=2) if one != many]
@@ -66,12 +66,13 @@ def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
 
 
 def powered(weights: Tensor, power: int) -> Tensor:
+    """w, |w| or w^2 for a power of 0, 1 or 2."""
     return weights if power == 0 else weights.abs() if power == 1 else weights.square()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Add(Affine):
-    """sum of factor * input over inputs of one shape."""
+    """Sum of factor * input over inputs of one shape."""
 
     factors: tuple[float, ...]
 
@@ -125,7 +126,7 @@ class Mean(Affine):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scale(Affine):
-    """x * factor + shift, value by value: both broadcast to the values' shape, and are of any sign."""
+    """x * factor + shift, elementwise; both broadcast to the shape of x and may have any sign."""
 
     moves: ClassVar[bool] = True
     distinct: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Which images are meant: all within a distance of given ones, perhaps clipped to valid pixels."""
+"""The set of images that bounds hold for: a norm ball around each image, optionally clipped to valid pixels."""
 
 import math
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from evonas.errors import ConfigurationError, choose
 __all__ = ["NORMS", "Ball"]
 
 NORMS: dict[str, float] = {"linf": math.inf, "l2": 2.0}
-"""Name -> p."""
+"""Name -> p of the norm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """Images x + d with ||d|| <= epsilon and, with `clip`, all pixels between its two numbers.
+    """Images x + d with ||d|| <= epsilon and, with `clip`, every pixel in the range `clip`.
 
     Raises:
-        ConfigurationError (a ValueError): a norm that is not known, an epsilon below 0 or not one for every image.
+        ConfigurationError (a ValueError): an unknown norm, an epsilon below 0, or not one epsilon per image.
     """
 
     images: Tensor
@@ -34,9 +34,10 @@ class Ball:
     def of(
         cls, images: Tensor, epsilon: float | Tensor, norm: str = "linf", clip: tuple[float, float] | None = None
     ) -> "Ball":
-        """
+        """Check the arguments and build the ball.
+
         Args:
-            epsilon: one for all images, or (B,).
+            epsilon: one radius for all images, or (B,).
         """
         choose(NORMS, norm, "norm")
         radii = torch.as_tensor(epsilon, dtype=images.dtype, device=images.device)
@@ -52,15 +53,17 @@ class Ball:
 
     @property
     def box(self) -> Box:
-        """The smallest box around it."""
+        """The smallest box that contains the ball."""
         lower, upper = self.images - self.epsilon, self.images + self.epsilon
         if self.clip is not None:
             lower, upper = lower.clamp(min=self.clip[0]), upper.clamp(max=self.clip[1])
         return Box(lower, upper)
 
     def least(self, coefficients: Tensor) -> Tensor:
-        """(S, B) lower bounds of sum(coefficients * image) over the ball, (S, B, C, H, W) -> exact without `clip`, and
-        in l-inf; in l2 with `clip` the better one of ball and box."""
+        """(S, B) lower bounds over the ball of sum(coefficients * image), coefficients (S, B, C, H, W).
+
+        Exact without `clip`, and in l-inf; in l2 with `clip` the tighter of the bounds over the ball and over the box.
+        """
         box, bounds = self.box, []
         if self.norm == "linf" or self.clip is not None:
             ends = coefficients * box.middle - coefficients.abs() * box.radius

@@ -1,4 +1,4 @@
-"""What bounds say about answers: margins, the largest radius within which no answer changes, certified accuracy."""
+"""Certificates from bounds: margins, the radius within which the predicted class cannot change, certified accuracy."""
 
 import math
 from typing import NamedTuple
@@ -32,14 +32,16 @@ def margin_bounds(
     intermediate: Intermediate = "linear",
     clip: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Lower bounds (B, K - 1) of logit[label] - logit[other] over a ball around each image, others in rising order.
+    """Lower bounds (B, K - 1) of logit[label] - logit[other] over a ball around each image, other classes ascending.
 
-    Where all of an image's are above 0, no image of the ball is taken for another class. Bounded as one function, a
-    margin's bound is tighter than the difference of bounds. Differentiable as `linear_bounds`, whose arguments and
-    errors it has.
+    If all bounds of an image are above 0, no image of the ball is classified differently. Each margin is bounded as one
+    function, which is tighter than the difference of two bounds. Differentiable as `linear_bounds`.
 
     Args:
         labels: (B,) int64 in [0, K).
+        model, images, epsilon, norm, relaxation, intermediate, clip: as for `linear_bounds`.
+    Raises:
+        ConfigurationError (a ValueError): as `linear_bounds`; labels of another shape, dtype or range.
     """
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     functions = _margins(labels, graph.nodes[-1].shape[0], images)
@@ -47,7 +49,7 @@ def margin_bounds(
 
 
 class BoundsAndMargins(NamedTuple):
-    """What `linear_bounds` and `margin_bounds` give, from one pass."""
+    """Results of `linear_bounds` and `margin_bounds`, from one pass."""
 
     lower: Tensor
     """(B, K)"""
@@ -66,7 +68,7 @@ def bounds_and_margins(
     intermediate: Intermediate = "linear",
     clip: tuple[float, float] | None = None,
 ) -> BoundsAndMargins:
-    """Bounds of logits and of margins together. Arguments and errors are those of `margin_bounds`."""
+    """Bounds of logits and of margins together. Arguments and errors as for `margin_bounds`."""
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     bounded, n_logits = Bounded(graph, ball, relaxation, intermediate), graph.nodes[-1].shape[0]
     functions = torch.cat([bounded.logits, -bounded.logits, _margins(labels, n_logits, images)])
@@ -86,26 +88,31 @@ def certified_radius(
     steps: int = 15,
     targets: Tensor | None = None,
 ) -> Tensor:
-    """(B,) radii, in pixels, within which the answer provably stays right; 0 for images that are misclassified.
+    """(B,) radii, in units of pixel values, within which the prediction provably stays correct; 0 if misclassified.
 
-    CNN-Cert's search (Boopathy et al., 2019): from `start`, by a factor of e up or down until a radius that holds and
-    one that does not are known, then the middle of their logarithms, `steps` bounds in all. Each is a radius that was
-    proven; by how much more could be, the steps decide: the largest that can be found is start e^(steps - 1). An image
-    for which none of them held has 0, as has one that holds for less than pixels can differ (1.2e-7 in float32).
+    CNN-Cert's search (Boopathy et al., 2019): from `start`, a factor of e up or down until one radius is proven and one
+    is not, then bisection of their logarithms; `steps` bounds in all. Every returned radius is proven. More steps come
+    closer to the largest provable radius, up to start e^(steps - 1). The radius is 0 if no tried radius is proven, or
+    only one below the smallest difference of two pixel values (1.2e-7 in float32).
 
     Args:
-        targets: (B,) a class for each image: the margin to this one alone is certified, as the averages of Tables 5 and
-            6 of DSRNA, after CNN-Cert, are for one random target; None: to all classes.
+        targets: (B,) one class per image; only the margin to this class is certified. Tables 5 and 6 of DSRNA, after
+            CNN-Cert, average over one random target each. None: the margins to all classes.
+        start: first radius tried.
+        steps: number of radii tried.
+        model, images, labels, norm, relaxation, intermediate, clip: as for `margin_bounds`.
+    Raises:
+        ConfigurationError (a ValueError): as `margin_bounds`; a target equal to its label; steps < 1 or start <= 0.
     """
     if steps < 1 or not 0 < start < math.inf:
         raise ConfigurationError(f"expected steps >= 1 and a start > 0, got {steps} and {start}")
     if targets is not None and bool((targets == labels).any()):
-        raise ConfigurationError("expected targets that differ from the labels, some are the labels themselves")
+        raise ConfigurationError("expected targets that differ from the labels, some are equal to them")
     with torch.no_grad():
         graph = record(model, images, RULES)
         n_logits = graph.nodes[-1].shape[0]
         margins = _margins(labels, n_logits, images)
-        functions = margins if targets is None else _one(labels, targets, n_logits, images)
+        functions = margins if targets is None else _margin(labels, targets, n_logits, images)
         right = (margins * _logits(model, images)).sum(dim=2).amin(dim=0) > 0
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         smallest = torch.finfo(images.dtype).eps
@@ -135,28 +142,28 @@ def certified_accuracy(
     intermediate: Intermediate = "linear",
     clip: tuple[float, float] | None = None,
 ) -> float:
-    """Share of images, in [0, 1], that are provably answered right all over the ball of radius epsilon around them."""
+    """Fraction of images, in [0, 1], that are provably classified correctly on the whole ball of radius epsilon."""
     with torch.no_grad():
         margins = margin_bounds(model, images, labels, epsilon, norm, relaxation, intermediate, clip)
         return float((margins > 0).all(dim=1).double().mean())
 
 
 def random_targets(labels: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
-    """(B,) for each image a class that is not its own, all as likely."""
+    """(B,) for each image a class other than its label, uniform."""
     drawn = torch.randint(1, n_classes, labels.shape, generator=generator, device=generator.device).to(labels.device)
     return (labels + drawn) % n_classes
 
 
 def _margins(labels: Tensor, n_logits: int, images: Tensor) -> Tensor:
-    """(K - 1, B, K) functions of the logits."""
+    """(K - 1, B, K) coefficients of logit[label] - logit[other] for every other class."""
     _check(labels, n_logits, images)
     ranks = torch.arange(n_logits - 1, device=images.device)[:, None]
-    others = ranks + (ranks >= labels).long()  # (K - 1, B) without the label
-    return torch.cat([_one(labels, each, n_logits, images) for each in others])
+    other_classes = ranks + (ranks >= labels).long()  # (K - 1, B)
+    return torch.cat([_margin(labels, each, n_logits, images) for each in other_classes])
 
 
-def _one(labels: Tensor, targets: Tensor, n_logits: int, images: Tensor) -> Tensor:
-    """(1, B, K) logit[label] - logit[target]."""
+def _margin(labels: Tensor, targets: Tensor, n_logits: int, images: Tensor) -> Tensor:
+    """(1, B, K) coefficients of logit[label] - logit[target]."""
     _check(labels, n_logits, images)
     _check(targets, n_logits, images)
     rows = torch.arange(len(images), device=images.device)
@@ -181,9 +188,10 @@ def _logits(model: Model, images: Tensor) -> Tensor:
     if not isinstance(model, nn.Module):
         return model(images.clone())
     with in_eval_mode(model):
-        logits: Tensor = model(images.clone())  # it may change them in place
+        logits: Tensor = model(images.clone())  # the model may change them in place
     return logits
 
 
 def _finite(values: Tensor, otherwise: float) -> Tensor:
+    """`values` with entries that are not finite replaced."""
     return torch.where(values.isfinite(), values, otherwise)

@@ -1,4 +1,4 @@
-"""What bounds are propagated through: the operations of a network, as one forward pass has shown them."""
+"""The graph that bounds are propagated through: the operations of a network, as one forward pass records them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-__all__ = ["Box", "Graph", "Node", "Operation", "Planes", "Relaxation", "Shape"]
+__all__ = ["Box", "Graph", "GraphNode", "Operation", "Planes", "Relaxation", "Shape"]
 
 Shape = tuple[int, ...]
-"""Of one image's values, without the batch."""
+"""Shape of the values of one image, without the batch dimension."""
 
 Relaxation = str
-"""adaptive or same_slope: the line below a ReLU that may be on either side of 0. plain: as adaptive, with other planes
-of max pooling."""
+"""adaptive or same_slope: choice of the lower line of a ReLU whose input may have either sign. plain: as adaptive, with
+other planes for max pooling."""
 
 
 class Box(NamedTuple):
-    """Bounds of every value by itself."""
+    """Elementwise bounds."""
 
     lower: Tensor
     """(B, *shape)"""
@@ -34,13 +34,13 @@ class Box(NamedTuple):
 
 
 class Planes(Protocol):
-    """Affine functions of an operation's inputs, one below and one above each of its outputs."""
+    """Affine functions of the inputs of an operation, one below and one above each output."""
 
     def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
         """A lower bound of sum(coefficients * outputs) as an affine function of the inputs.
 
         Args:
-            coefficients: (S, B, *shape) of the outputs, S functions of each image.
+            coefficients: (S, B, *shape) of the outputs, for S functions of each image.
         Returns:
             Coefficients (S, B, *shape) of each input, None for 0; and (S, B) constants.
         """
@@ -48,16 +48,16 @@ class Planes(Protocol):
 
 
 class Operation(Protocol):
-    """One step of a network. Values are (N, *shape), whatever N is."""
+    """One step of a network. Values are (N, *shape) for any N."""
 
     @property
     def moves(self) -> bool:
-        """Whether each output is an affine function of one input value, so that exact boxes stay exact."""
+        """Whether each output is an affine function of a single input value, so that exact boxes stay exact."""
         ...
 
     @property
     def distinct(self) -> bool:
-        """Whether it `moves`, and no two outputs depend on the same input value."""
+        """Whether `moves` holds and no two outputs depend on the same input value."""
         ...
 
     def interval(self, boxes: Sequence[Box]) -> Box:
@@ -65,35 +65,35 @@ class Operation(Protocol):
         ...
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Planes:
-        """Planes that hold for inputs in the boxes; affine operations do not look at them."""
+        """Planes that are valid for inputs in the boxes; those of affine operations do not depend on the boxes."""
         ...
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
-        """Of each input a mask (*shape) of the values whose tighter bounds would give tighter planes; None: none."""
+        """For each input a mask (*shape) of the values for which tighter bounds give tighter planes; None: no value."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
-    """Values of a network: what an operation gives, or its images."""
+class GraphNode:
+    """Intermediate values of a network: the outputs of an operation, or the images."""
 
     shape: Shape
     operation: Operation | None
     """None: the images."""
     inputs: tuple[int, ...] = ()
-    """Numbers of the nodes it reads, all below its own."""
+    """Numbers of the input nodes, all below its own number."""
     layer: str = ""
-    """Name of the module that asked for it, for messages."""
+    """Name of the module that called the operation, for messages."""
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in the order in which they were computed; the first are the images, the last the logits."""
+    """Nodes in the order of computation: first the images, last the logits."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[GraphNode, ...]
 
     def ancestors(self, number: int) -> frozenset[int]:
-        """Nodes that a node depends on, itself among them."""
+        """Numbers of the nodes that a node depends on, including itself."""
         found, open_ = {number}, [number]
         while open_:
             for each in self.nodes[open_.pop()].inputs:

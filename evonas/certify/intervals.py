@@ -1,4 +1,4 @@
-"""Interval bounds: every value of a network by itself, from its images to its logits."""
+"""Interval bounds: elementwise boxes, propagated from the images to the logits."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -24,18 +24,18 @@ def interval_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by interval arithmetic.
 
-    Sound up to rounding and fast: two forward passes. Layers forget what they have in common, so that bounds are
-    loose in deep networks; see `linear_bounds`. Differentiable in weights, and in whatever else the model computes
-    with. Values that are a weighted sum of pixels alone, as behind a first convolution, are exact, in l2, too.
+    Sound up to rounding, and fast: two forward passes. Dependencies between values are lost in every layer, so bounds
+    are loose in deep networks; see `linear_bounds`. Differentiable in weights and in everything else that the model
+    computes with. Weighted sums of pixels, such as the outputs of a first convolution, have exact bounds, also in l2.
 
     Args:
-        model: a module, which is bounded as it is in eval mode and left as it was, or a function of images.
+        model: a module, bounded in eval mode and restored afterwards, or a function of images.
         images: (B, C, H, W).
-        epsilon: radius, pixels in the images' own scale; one for all, or (B,).
+        epsilon: radius in units of the images' pixel values; one for all images, or (B,).
         norm: linf or l2.
         clip: range of valid pixels, such as (0.0, 1.0), to which the ball is clipped.
     Raises:
-        ConfigurationError (a ValueError): an operation that has no bounds, or what no ball is.
+        ConfigurationError (a ValueError): an operation without bounds, or arguments that define no ball.
     """
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     box = propagate(graph, ball)[len(graph.nodes) - 1]
@@ -43,24 +43,24 @@ def interval_bounds(
 
 
 def without_nan(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds that overflowed say nothing: minus infinity below, infinity above."""
+    """Bounds with NaN, from overflow, replaced by minus infinity and infinity."""
     return (torch.where(lower.isnan(), -torch.inf, lower), torch.where(upper.isnan(), torch.inf, upper))
 
 
 Tighten = Callable[[int, Mapping[int, Box]], Mapping[int, Box]]
-"""(number of an operation that is not affine, boxes so far) -> tighter boxes of nodes that it reads."""
+"""(number of a node with a non-affine operation, boxes so far) -> tighter boxes of its input nodes."""
 
 
 class _Pixels(NamedTuple):
-    """A node each of whose values depends on a pixel of its own: what it is at the ball's centre, and how much of a
-    change of the pixel it sees."""
+    """A node in which every value depends on a different pixel: its values at the centre of the ball, and the absolute
+    derivative of each by its pixel."""
 
     centre: Tensor
     gain: Tensor
 
 
 def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[int, Box]:
-    """Boxes of all nodes, in order; where `tighten` is given, it is asked before every operation that is not affine."""
+    """Boxes of all nodes by number; `tighten`, if given, is called before every non-affine operation."""
     boxes: dict[int, Box] = {0: ball.box}
     pixels = {0: _Pixels(ball.images, torch.ones_like(ball.images))}
     for number, node in enumerate(graph.nodes):
@@ -84,7 +84,7 @@ def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[
 
 
 def exact_nodes(graph: Graph) -> frozenset[int]:
-    """Nodes whose boxes are exact value by value, in l-inf or where l2 balls are not clipped."""
+    """Numbers of the nodes with elementwise exact boxes, in l-inf and in l2 without `clip`."""
     exact, pixels = {0}, {0}
     for number, node in enumerate(graph.nodes):
         operation, inputs = node.operation, node.inputs
@@ -97,7 +97,7 @@ def exact_nodes(graph: Graph) -> frozenset[int]:
 
 
 def _within(box: Box, centre: Tensor, ball: Ball, squares: Tensor) -> Box:
-    """The part of a box that weighted sums of pixels can reach which move by no more than epsilon together."""
+    """Intersection of a box with centre +- epsilon * sqrt(squares), the range of sums of pixels over an l2 ball."""
     length = torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
     radius = ball.epsilon.reshape(-1, *(1,) * (length.ndim - 1)) * length
     return Box(torch.maximum(box.lower, centre - radius), torch.minimum(box.upper, centre + radius))

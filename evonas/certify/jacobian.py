@@ -1,4 +1,4 @@
-"""How fast logits change with the image: norms of their Jacobian (DSRNA, Hosseini et al., 2021, 3.1.2)."""
+"""Norms of the Jacobian of the logits by the image (DSRNA, Hosseini et al., 2021, 3.1.2)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,23 +18,23 @@ __all__ = ["jacobian_norm_bound", "squared_jacobian_norm"]
 def jacobian_norm_bound(model: Callable[[Tensor], Tensor], images: Tensor, q: float) -> Tensor:
     """Mean over images of (1/K) sum_k ||J_k||_q, J_k the gradient of logit k: DSRNA's Eq. 15 without its -delta.
 
-    To first order, what no perturbation of dual norm delta can exceed is delta times this: the mean change of a logit.
-    A module is evaluated as in eval mode, since batch statistics would couple the images, and every submodule's mode
-    is put back; any other callable is taken as it is. One backward pass per class.
+    To first order, a perturbation of dual norm delta changes a logit by at most delta times this, averaged over logits
+    and images. A module is evaluated in eval mode, since batch statistics would couple the images, and the mode of
+    every submodule is restored; any other callable is used as it is. One backward pass per class.
 
-    Where gradients are enabled, the result is differentiable in all that the logits depend on but the images, such as
-    weights and architecture variables, also where a row is 0; else no graph is kept.
+    With gradients enabled, the result is differentiable in everything except the images that the logits depend on, such
+    as weights and architecture variables, also where a row is 0; with gradients disabled, no graph is kept.
 
     Args:
-        model: from images to (B, K) logits, each image on its own.
+        model: from images to (B, K) logits, each image independently.
         images: (B, ...) floating-point, at least one.
-        q: of the norm, >= 1 or infinite: 1 for perturbations in the l-inf ball, 2 for the l2 ball.
+        q: order of the norm, >= 1 or infinite: 1 for perturbations in the l-inf ball, 2 for the l2 ball.
     Returns:
         () >= 0, to be minimised; DSRNA's R is minus this.
     Raises:
-        ConfigurationError: q < 1; logits of another shape or that do not depend on the images; batch normalisation
+        ConfigurationError: q < 1; logits of another shape or without dependence on the images; batch normalisation
             without running statistics.
-        DataError: no images, or not of floating point.
+        DataError: no images, or not floating-point.
     """
     if not q >= 1:
         raise ConfigurationError(f"expected q >= 1, got {q}")
@@ -52,14 +52,14 @@ def squared_jacobian_norm(
 ) -> Tensor:
     """Mean over images of ||J||_F^2, the sum of squares of the logits' Jacobian.
 
-    With `projections`, an unbiased estimate (Hoffman et al., 2019): the mean of K ||J^T v||^2 over so many random unit
-    vectors v of each image, independent of each other; one backward pass for each. Their loss is half of this. Else
-    exact, by one backward pass per class. Modes, gradients and errors are as in `jacobian_norm_bound`.
+    With `projections`, an unbiased estimate (Hoffman et al., 2019): the mean of K ||J^T v||^2 over that number of
+    independent random unit vectors v per image, one backward pass each. The paper's loss is half of this. Otherwise
+    exact, with one backward pass per class. Modes, gradients and errors as in `jacobian_norm_bound`.
 
     Args:
-        model: from images to (B, K) logits, each image on its own.
+        model: from images to (B, K) logits, each image independently.
         images: (B, ...) floating-point, at least one.
-        projections: >= 1; None: exact.
+        projections: number of random directions, >= 1; None: exact.
         generator: draws the directions, on the images' device; required with `projections`.
     Returns:
         () >= 0, to be minimised.
@@ -82,7 +82,7 @@ def squared_jacobian_norm(
 
 
 class _Differentiable(NamedTuple):
-    """Logits, and the images that they are differentiated by."""
+    """Logits, and the images to differentiate them by."""
 
     images: Tensor
     """(B, ...), a leaf."""
@@ -91,7 +91,7 @@ class _Differentiable(NamedTuple):
     keep_graph: bool
 
     def gradient(self, of: int | Tensor) -> Tensor:
-        """(B, D) gradient, by each image, of its logit number `of` or of its logits' product with (B, K) `of`."""
+        """(B, D) gradient by each image of its logit number `of`, or of its logits' inner product with (B, K) `of`."""
         scalar = (self.logits[:, of] if isinstance(of, int) else self.logits * of).sum()
         (found,) = torch.autograd.grad(
             scalar, self.images, create_graph=self.keep_graph, retain_graph=True, allow_unused=True
@@ -103,11 +103,11 @@ class _Differentiable(NamedTuple):
 
 @contextmanager
 def _differentiable(model: Callable[[Tensor], Tensor], images: Tensor) -> Iterator[_Differentiable]:
-    """The logits of images with a graph back to them, whether or not gradients are enabled outside."""
+    """Context with the logits of images and the graph between them, also where gradients are disabled outside."""
     if images.ndim < 2 or len(images) < 1 or not images.is_floating_point():
         raise DataError(f"expected (B, ...) floating-point images, B >= 1, got {tuple(images.shape)} {images.dtype}")
     keep_graph = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad(), _as_in_eval_mode(model), _TwiceDifferentiable():
+    with torch.inference_mode(False), torch.enable_grad(), _independent_images(model), _TwiceDifferentiable():
         leaf = images.detach().clone().requires_grad_()
         logits = model(leaf)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
@@ -119,8 +119,8 @@ def _differentiable(model: Callable[[Tensor], Tensor], images: Tensor) -> Iterat
 
 
 @contextmanager
-def _as_in_eval_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Every submodule in eval mode, and afterwards each in its own again."""
+def _independent_images(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Context in which a module is in eval mode; refuses batch normalisation without running statistics."""
     if not isinstance(model, nn.Module):
         yield
         return
@@ -135,7 +135,7 @@ def _as_in_eval_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 class _TwiceDifferentiable(TorchFunctionMode):
-    """Within, a hard sigmoid can be differentiated twice, which PyTorch's own cannot."""
+    """Context in which hard sigmoid can be differentiated twice, unlike PyTorch's own."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.hardsigmoid:
@@ -145,5 +145,5 @@ class _TwiceDifferentiable(TorchFunctionMode):
 
 def _unconnected() -> ConfigurationError:
     return ConfigurationError(
-        "expected logits that can be differentiated by the images, got none that are; does the model detach them?"
+        "expected logits that are differentiable by the images, got constant ones; does the model detach them?"
     )

@@ -1,4 +1,4 @@
-"""Planes of functions of several values: max pooling, products, softmax."""
+"""Operations on several values at once: max pooling, products, softmax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.certify.graph import Box, Planes, Relaxation
-from evonas.certify.lines import Constant, summed
+from evonas.certify.lines import ConstantPlanes, summed
 
 __all__ = ["MatMul", "MaxPool", "Product", "Softmax"]
 
 PRODUCTS_AT_ONCE = 2**24
-"""Most products that bounds of a matrix product look at in one step."""
+"""Limit on the elementwise products that the bounds of a matrix product hold at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Everything:
-    """A function whose planes depend on the boxes of all its inputs."""
+class _AllInputs:
+    """An operation with planes that depend on the boxes of all its inputs."""
 
     moves: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
@@ -29,13 +29,14 @@ class _Everything:
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool(_Everything):
-    """The largest value of each window; windows may overlap, padding never is the largest.
+class MaxPool(_AllInputs):
+    """Largest value of each window; windows may overlap, padding is never the largest.
 
-    Above: the plane of CNN-Cert, sum of w (x - l) + g over those that can be the largest, w = (u - g) / (u - l), or the
-    constant max u where that is lower at the box's middle. Below: adaptive takes the value with the highest middle;
-    same_slope takes the weights above, and the constant that keeps them below. plain is verifiers' usual rule: the
-    value with the highest lower bound below, the constant above unless one value alone can be the largest.
+    Upper plane: CNN-Cert's sum of w (x - l) + g over the values that can be the largest, w = (u - g) / (u - l), or the
+    constant max u where that is lower at the middle of the box. Lower plane: adaptive takes the value with the highest
+    middle; same_slope takes the weights of the upper plane with a constant that keeps the plane below. plain is the
+    common rule of verifiers: below, the value with the highest lower bound; above, the constant, unless only one value
+    can be the largest.
     """
 
     kernel: tuple[int, int]
@@ -53,7 +54,7 @@ class MaxPool(_Everything):
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)
-        rival = upper > lower.amax(dim=2, keepdim=True)  # those that can be the largest
+        rival = upper > lower.amax(dim=2, keepdim=True)  # can be the largest
         several = (rival.sum(dim=2, keepdim=True) > 1) & rival
         ones = self.overlapped(several.to(lower))
         return [(ones > 0).any(dim=0)]
@@ -61,7 +62,7 @@ class MaxPool(_Everything):
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Windows":
         lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)  # (B, C, k, L)
         highest, ceiling = lower.amax(dim=2, keepdim=True), upper.amax(dim=2, keepdim=True)
-        rival = upper > highest  # can be larger than what is there in any case
+        rival = upper > highest  # can be the largest
         width = torch.where(rival, upper - lower, 1.0)
         safe_upper = torch.where(rival, upper, 0.0)
         inverse = torch.where(rival, 1 / width, 0.0)
@@ -76,10 +77,10 @@ class MaxPool(_Everything):
         rank = lower + upper if not plain else torch.where(lower >= highest, upper, -torch.inf)
         best = torch.zeros_like(lower).scatter(2, rank.argmax(dim=2, keepdim=True), 1.0)
         first = (rival & (lower >= highest)).sum(dim=2, keepdim=True)
-        known, single = total == 0, (rival.sum(dim=2, keepdim=True) == 1) & (first == 1)
+        decided, single = total == 0, (rival.sum(dim=2, keepdim=True) == 1) & (first == 1)
         tilted = single if plain else middle <= ceiling
-        above = torch.where(known, best, torch.where(tilted, weights, 0.0))
-        above_shift = torch.where(known, 0.0, torch.where(tilted, shift, ceiling))
+        above = torch.where(decided, best, torch.where(tilted, weights, 0.0))
+        above_shift = torch.where(decided, 0.0, torch.where(tilted, shift, ceiling))
         if relaxation != "same_slope":
             below, below_shift = best, torch.zeros_like(shift)
         else:
@@ -88,7 +89,7 @@ class MaxPool(_Everything):
         return _Windows(self, below, below_shift, above, above_shift)
 
     def windows(self, values: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, k, L): the k values of each of L windows; padding is very low."""
+        """(B, C, H, W) -> (B, C, k, L): the k values of each of L windows; padding is a very low value."""
         left, top = self.padding[1], self.padding[0]
         low = -1e30 if values.is_floating_point() else 0
         padded = functional.pad(values, (left, left, top, top), value=low) if left or top else values
@@ -96,7 +97,7 @@ class MaxPool(_Everything):
         return found.view(len(values), values.shape[1], -1, found.shape[2])
 
     def overlapped(self, windows: Tensor) -> Tensor:
-        """(N, C, k, L) -> (N, C, H, W): sums over the windows that hold a value."""
+        """(N, C, k, L) -> (N, C, H, W): for every position the sum over the windows that contain it."""
         return functional.fold(windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride)
 
 
@@ -120,8 +121,8 @@ class _Windows:
 
 
 @dataclass(frozen=True, eq=False)
-class Product(_Everything):
-    """x y, value by value: of McCormick's planes below and above those that are closer at the box's middle."""
+class Product(_AllInputs):
+    """Elementwise x y; below and above, the one of McCormick's two planes that is closer at the middle of the box."""
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(*_product_ends(boxes[0], boxes[1]))
@@ -130,7 +131,7 @@ class Product(_Everything):
         x, y = boxes
 
         def better(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], sign: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Of the planes (x - p) (y - q) = 0 through two corners the higher one (sign 1) or the lower one (-1)."""
+            """The higher (sign 1) or lower (sign -1) of the planes (x - p) (y - q) = 0 through two corners."""
             first, second = (q * x.middle + p * y.middle - p * q for p, q in (a, b))
             take = sign * first >= sign * second
             p, q = torch.where(take, a[0], b[0]), torch.where(take, a[1], b[1])
@@ -143,7 +144,7 @@ class Product(_Everything):
 
 @dataclass(frozen=True, eq=False)
 class _Saddle:
-    """Two planes, each by slopes in x and y and a shift, all (B, *shape)."""
+    """Two planes, each given by slopes in x and y and a shift, all (B, *shape)."""
 
     below: tuple[Tensor, Tensor, Tensor]
     above: tuple[Tensor, Tensor, Tensor]
@@ -157,27 +158,30 @@ class _Saddle:
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(_Everything):
-    """Softmax over a dimension of (N, *shape): a share is smallest where its own value is low and all others high."""
+class Softmax(_AllInputs):
+    """Softmax over a dimension of (N, *shape): smallest where the own input is low and all other inputs are high."""
 
     dim: int
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         lower, upper = (each.movedim(self.dim, -1) for each in boxes[0])
-        least, most = torch.sigmoid(lower - _others(upper)), torch.sigmoid(upper - _others(lower))
+        least, most = (
+            torch.sigmoid(lower - _logsumexp_of_others(upper)),
+            torch.sigmoid(upper - _logsumexp_of_others(lower)),
+        )
         return Box(least.movedim(-1, self.dim), most.movedim(-1, self.dim))
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Planes:
-        return Constant(self.interval(boxes), 1)
+        return ConstantPlanes(self.interval(boxes), 1)
 
 
 @dataclass(frozen=True, eq=False)
-class MatMul(_Everything):
-    """(N, i, k) @ (N, k, j), both depending on the image; bounded by its box alone."""
+class MatMul(_AllInputs):
+    """(N, i, k) @ (N, k, j), both dependent on the image; bounded by a box only."""
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         left, right = boxes
-        if bool((left.lower >= 0).all()):  # as attention is
+        if bool((left.lower >= 0).all()):  # such as attention weights
             return Box(
                 left.lower @ right.lower.clamp(min=0) + left.upper @ right.lower.clamp(max=0),
                 left.upper @ right.upper.clamp(min=0) + left.lower @ right.upper.clamp(max=0),
@@ -192,24 +196,24 @@ class MatMul(_Everything):
         return Box(torch.cat(lower, dim=1), torch.cat(upper, dim=1))
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Planes:
-        return Constant(self.interval(boxes), 2)
+        return ConstantPlanes(self.interval(boxes), 2)
 
 
 def _product_ends(x: Box, y: Box) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest product of two boxes, value by value."""
+    """Smallest and largest elementwise products of two boxes."""
     corners = torch.stack([x.lower * y.lower, x.lower * y.upper, x.upper * y.lower, x.upper * y.upper])
     return corners.amin(dim=0), corners.amax(dim=0)
 
 
-def _others(values: Tensor) -> Tensor:
-    """(..., k) -> for each value the logarithm of the sum of exp of all others in its row; without cancellation."""
+def _logsumexp_of_others(values: Tensor) -> Tensor:
+    """(..., k) -> for each value the logsumexp of all other values in its row, without cancellation."""
     size = values.shape[-1]
     if size == 1:
         return torch.full_like(values, -torch.inf)
     highest, places = values.topk(2, dim=-1)
     first, second, at = highest[..., :1], highest[..., 1:], places[..., :1]
     but_one = 1 - torch.eye(size, dtype=values.dtype, device=values.device)
-    sums = first + ((values - first).exp() @ but_one).clamp(min=1).log()  # but for the first, each has it among others
+    sums = first + ((values - first).exp() @ but_one).clamp(min=1).log()  # right for all but the largest value
     rest = (values - second).scatter(-1, at, -torch.inf).exp().sum(dim=-1, keepdim=True)
     logarithms: Tensor = sums.scatter(-1, at, second + rest.log())
     return logarithms

@@ -1,8 +1,8 @@
 """Linear bounds: functions of a network's values are bounded from below by affine functions of its images.
 
 Operations that are not affine lie between planes (CNN-Cert, Boopathy et al., 2019; CROWN, Zhang et al., 2018). From the
-logits back to the images each is replaced by that plane which bounds from the right side, so that layers keep what
-they have in common, and the images' ball is looked at once, in the end.
+logits back to the images each operation is replaced by the plane that bounds from the right side. Dependencies between
+values are kept through the layers; the ball around the images is used once, at the end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ RelaxationName = Literal["adaptive", "same_slope"]
 
 T = TypeVar("T")
 
-MOST_VALUES = 2**22
-"""Values of one node that are looked at in one step, over functions and images."""
+MAX_VALUES = 2**22
+"""Limit on the values of one node that one step holds, over functions and images."""
 
 
 def linear_bounds(
@@ -43,18 +43,19 @@ def linear_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by backward linear bounds.
 
-    Sound up to rounding. Differentiable in weights, and in whatever else the model computes with. Softmax and products
-    of matrices that depend on the image are bounded by intervals, everything else by planes.
+    Sound up to rounding. Differentiable in weights and in everything else that the model computes with. Softmax and
+    products of two matrices that depend on the image are bounded by intervals, everything else by planes.
 
     Args:
         model, images, epsilon, norm, clip: as for `interval_bounds`.
-        relaxation: below a ReLU that may have either sign: `adaptive`, a slope of 1 or 0, whichever leaves less area;
-            `same_slope`, that of the line above (Fast-Lin), so that bounds are differentiable nearly everywhere.
-        intersect: the better one of these and interval bounds, value by value.
-        intermediate: what bounds values within the network, on which planes depend: `linear`, backward bounds of
+        relaxation: lower line of a ReLU whose input may have either sign: `adaptive`, slope 1 or 0, whichever leaves
+            less area; `same_slope`, the slope of the upper line (Fast-Lin), so that bounds are differentiable nearly
+            everywhere.
+        intersect: return the tighter of these bounds and interval bounds, elementwise.
+        intermediate: bounds of the values inside the network, on which planes depend: `linear`, backward bounds of
             every layer, or intervals where they are tighter; `interval`, one forward pass of intervals, far faster.
     Raises:
-        ConfigurationError (a ValueError): an operation that has no bounds, or what no ball is.
+        ConfigurationError (a ValueError): an operation without bounds, or arguments that define no ball.
     """
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     bounded = Bounded(graph, ball, relaxation, intermediate)
@@ -66,7 +67,7 @@ def linear_bounds(
 
 
 class Bounded:
-    """A network over a ball, its values bounded as far as planes need it: then any function of logits can be."""
+    """A network over a ball, with the intermediate bounds that planes need; bounds linear functions of the logits."""
 
     def __init__(self, graph: Graph, ball: Ball, relaxation: RelaxationName, intermediate: Intermediate) -> None:
         self.graph = graph
@@ -77,8 +78,8 @@ class Bounded:
         self._exact = frozenset({0}) if clipped else exact_nodes(graph)
         self._planes: dict[tuple[int, str], Planes] = {}
         pools = any(isinstance(node.operation, MaxPool) for node in graph.nodes)
-        self._ways = (relaxation, "plain") if pools and linear and relaxation == "adaptive" else (relaxation,)
-        """Planes to try; of the bounds that they give the best one counts."""
+        self._relaxations = (relaxation, "plain") if pools and linear and relaxation == "adaptive" else (relaxation,)
+        """Relaxations to try; the tightest bound counts."""
         self._done: dict[int, Tensor] = {}
         self._boxes: dict[int, Box] = {}
         if linear:
@@ -88,16 +89,16 @@ class Bounded:
 
     @property
     def logits(self) -> Tensor:
-        """(K, B, K) each logit as a function of the logits."""
+        """(K, B, K) coefficients of each logit itself."""
         (n_logits,), images = self.graph.nodes[-1].shape, self.ball.images
         return torch.eye(n_logits, dtype=images.dtype, device=images.device)[:, None].expand(-1, len(images), -1)
 
     def least(self, functions: Tensor) -> Tensor:
-        """(S, B) lower bounds of sum(functions * logits), for S functions of each image, (S, B, K)."""
+        """(S, B) lower bounds of sum(functions * logits), functions (S, B, K)."""
         return self._least(len(self.graph.nodes) - 1, functions)
 
     def _tighter(self, number: int, boxes: Mapping[int, Box]) -> dict[int, Box]:
-        """Boxes of what an operation reads, where its planes depend on them."""
+        """Tighter boxes of the inputs of an operation, for the values on which its planes depend."""
         self._boxes = dict(boxes)
         node, found = self.graph.nodes[number], {}
         assert node.operation is not None
@@ -113,7 +114,7 @@ class Bounded:
         return found
 
     def _refined(self, number: int, places: Tensor, box: Box) -> Box:
-        """The box with linear bounds at some places of (*shape), flattened."""
+        """The box with linear bounds at some flat indices into (*shape)."""
         chunks = torch.split(places, self._at_once(number))
         parts = self._in_steps(self._both, number, chunks)
         lower, upper = (torch.cat(each, dim=0).t() for each in zip(*parts, strict=True))
@@ -126,7 +127,7 @@ class Bounded:
         )
 
     def _both(self, number: int, places: Tensor) -> tuple[Tensor, Tensor]:
-        """(S, B) lower and upper bounds of values of a node."""
+        """(S, B) lower and upper bounds of the values of a node at some flat indices."""
         shape, size = self.graph.nodes[number].shape, len(places)
         images = self.ball.images
         functions = images.new_zeros(2 * size, 1, _numel(shape))
@@ -137,53 +138,58 @@ class Bounded:
         return bounds[:size], -bounds[size:]
 
     def _at_once(self, number: int) -> int:
-        """How many values of a node are bounded in one step."""
+        """Number of values of a node that are bounded in one step."""
         widest = max(_numel(self.graph.nodes[each].shape) for each in self.graph.ancestors(number))
-        return max(1, MOST_VALUES // (2 * len(self.ball.images) * widest))
+        return max(1, MAX_VALUES // (2 * len(self.ball.images) * widest))
 
     def _least(self, number: int, functions: Tensor) -> Tensor:
+        """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node, in steps."""
         parts = self._in_steps(self._substituted, number, torch.split(functions, 2 * self._at_once(number)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _in_steps(self, step: Callable[[int, Tensor], T], number: int, chunks: Sequence[Tensor]) -> list[T]:
-        """step(number, chunk) of each. Where there are several, none keeps for gradients what it computed on its way,
-        which would add up: it is computed again."""
+        """step(number, chunk) for each chunk.
+
+        With gradients and several chunks, intermediate values are recomputed in the backward pass instead of kept, so
+        that memory does not add up.
+        """
         if len(chunks) == 1 or not torch.is_grad_enabled():
             return [step(number, chunk) for chunk in chunks]
         for node in sorted(self.graph.ancestors(number) - {0}):
-            for way in self._ways:
-                self._plane(node, way)  # these are kept, for all steps
+            for relaxation in self._relaxations:
+                self._plane(node, relaxation)  # cached for all steps
         return [checkpoint(step, number, chunk, use_reentrant=False) for chunk in chunks]
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:
-        """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node."""
+        """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node, in one step."""
         found = []
-        for way in self._ways:
-            coefficients, constants = self.pulled_back(number, functions, way)
+        for relaxation in self._relaxations:
+            coefficients, constants = self.pulled_back(number, functions, relaxation)
             found.append(constants if coefficients is None else constants + self.ball.least(coefficients))
         return found[0] if len(found) == 1 else torch.maximum(*found)
 
-    def pulled_back(self, number: int, functions: Tensor, way: str = "adaptive") -> tuple[Tensor | None, Tensor]:
-        """From a node back to the images: coefficients (S, B, C, H, W) of pixels, None for 0, and constants (S, B)."""
+    def pulled_back(self, number: int, functions: Tensor, relaxation: str = "adaptive") -> tuple[Tensor | None, Tensor]:
+        """Substitute from a node back to the images: coefficients (S, B, C, H, W), None for 0, and constants (S, B)."""
         open_: dict[int, Tensor] = {number: functions}
         total = functions.new_zeros(functions.shape[:2])
         for each in range(number, 0, -1):
             coefficients = open_.pop(each, None)
             if coefficients is None:
                 continue
-            inputs, constants = self._plane(each, way).substitute(coefficients)
+            inputs, constants = self._plane(each, relaxation).substitute(coefficients)
             total = total + constants
             for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
                 if part is not None:
                     open_[source] = open_[source] + part if source in open_ else part
         return open_.get(0), total
 
-    def _plane(self, number: int, way: str) -> Planes:
-        if (number, way) not in self._planes:
+    def _plane(self, number: int, relaxation: str) -> Planes:
+        if (number, relaxation) not in self._planes:
             node = self.graph.nodes[number]
             assert node.operation is not None
-            self._planes[number, way] = node.operation.planes([self._boxes[each] for each in node.inputs], way)
-        return self._planes[number, way]
+            boxes = [self._boxes[each] for each in node.inputs]
+            self._planes[number, relaxation] = node.operation.planes(boxes, relaxation)
+        return self._planes[number, relaxation]
 
 
 def _numel(shape: tuple[int, ...]) -> int:

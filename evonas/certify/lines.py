@@ -1,4 +1,4 @@
-"""Planes of functions of single values: ReLU, and what else is applied value by value."""
+"""Elementwise operations: ReLU and other functions of a single value, bounded by two lines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from evonas.certify.graph import Box, Relaxation
 
-__all__ = ["Bent", "Constant", "HardSwish", "Lines", "ReLU", "SShaped", "summed"]
+__all__ = ["ConstantPlanes", "HardSwish", "Lines", "PiecewiseLinear", "ReLU", "SShaped", "summed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ def summed(coefficients: Tensor, values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
-    """The box of the outputs itself, whatever the inputs are."""
+class ConstantPlanes:
+    """The box of the outputs, as planes with slope 0."""
 
     box: Box
     inputs: int
@@ -54,8 +54,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class ReLU:
-    """max(x, 0). Where x may have either sign, the line above goes through both ends; the one below has its slope
-    (same_slope: Fast-Lin), or the slope 1 where u >= -l and 0 elsewhere (adaptive: CROWN), and goes through 0."""
+    """max(x, 0).
+
+    Where x may have either sign, the upper line goes through both ends. The lower line goes through 0, with the slope
+    of the upper one (same_slope: Fast-Lin), or with slope 1 where u >= -l and slope 0 elsewhere (adaptive: CROWN).
+    """
 
     moves: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
@@ -77,10 +80,10 @@ class ReLU:
 
 
 @dataclass(frozen=True, eq=False)
-class Bent:
+class PiecewiseLinear:
     """A function that is affine between breakpoints, such as hard sigmoid, leaky ReLU and clamping.
 
-    Both lines have the slope of the chord over the box; what is farthest from the chord is an end or a breakpoint.
+    Both lines have the slope of the chord over the box; the function is farthest from it at an end or a breakpoint.
     """
 
     moves: ClassVar[bool] = False
@@ -95,10 +98,10 @@ class Bent:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         lower, upper = boxes[0]
-        bent = torch.zeros_like(lower, dtype=torch.bool)
+        crossed = torch.zeros_like(lower, dtype=torch.bool)
         for point in self.breakpoints:
-            bent = bent | ((lower < point) & (upper > point))
-        return [bent.any(dim=0)]
+            crossed = crossed | ((lower < point) & (upper > point))
+        return [crossed.any(dim=0)]
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
         lower, upper = boxes[0]
@@ -111,13 +114,13 @@ class Bent:
         return Lines(slope, least, slope, most)
 
     def _candidates(self, box: Box, slope: Tensor | None) -> list[Tensor]:
-        """Where the function, less a line of this slope (None: 0), may be smallest or largest."""
+        """Points where the function minus a line of this slope (None: 0) may be smallest or largest."""
         return [box.lower, box.upper, *(torch.clamp(box.lower.new_tensor(p), *box) for p in self.breakpoints)]
 
 
 @dataclass(frozen=True, eq=False)
-class HardSwish(Bent):
-    """x clamp(x + 3, 0, 6) / 6, a parabola between -3 and 3."""
+class HardSwish(PiecewiseLinear):
+    """x clamp(x + 3, 0, 6) / 6: affine outside -3 to 3, a parabola between."""
 
     function: Callable[[Tensor], Tensor] = functional.hardswish
     breakpoints: tuple[float, ...] = (-3.0, 3.0)
@@ -133,14 +136,16 @@ class HardSwish(Bent):
 
 @dataclass(frozen=True, eq=False)
 class SShaped:
-    """Sigmoid and tanh: rising, steepest at 0, ever flatter away from it. Both lines have the smaller of the slopes at
-    the ends: the function rises by no less anywhere between."""
+    """Sigmoid and tanh: increasing, steepest at 0, flatter away from it.
+
+    Both lines have the smaller of the slopes at the ends; the function is at least as steep everywhere between.
+    """
 
     moves: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
-    """Of the function's value."""
+    """Derivative as a function of the function's value."""
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(self.function(boxes[0].lower), self.function(boxes[0].upper))
@@ -156,6 +161,6 @@ class SShaped:
 
 
 def _ends(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest of several tensors, value by value."""
+    """Elementwise minimum and maximum of several tensors."""
     stacked = torch.stack(list(values))
     return stacked.amin(dim=0), stacked.amax(dim=0)

@@ -1,4 +1,4 @@
-"""Affine operations that put values at other places, and change none."""
+"""Affine operations that move values without changing them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ __all__ = ["Cat", "Expand", "Index", "Move", "Pad", "Permute", "Reshape", "Selec
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Move(Affine):
-    """Values at other places."""
+    """A rearrangement of the input's values."""
 
     moves: ClassVar[bool] = True
     distinct: ClassVar[bool] = True
     shape: Shape
-    """Of the input."""
+    """Shape of the input."""
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(self.linear(*(box.lower for box in boxes)), self.linear(*(box.upper for box in boxes)))
@@ -29,7 +29,7 @@ class Move(Affine):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reshape(Move):
-    """Another shape of the same order."""
+    """Another shape, in the same order of values."""
 
     out: Shape
 
@@ -42,7 +42,7 @@ class Reshape(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Permute(Move):
-    """Dimensions in another order; that of (N, *shape), whose first is 0."""
+    """Dimensions of (N, *shape) in another order; `dims` starts with 0."""
 
     dims: tuple[int, ...]
 
@@ -56,7 +56,7 @@ class Permute(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Slice(Move):
-    """Every so many values of a dimension of (N, *shape)."""
+    """start:end:step along a dimension of (N, *shape)."""
 
     dim: int
     start: int
@@ -75,7 +75,7 @@ class Slice(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Select(Move):
-    """One place of a dimension of (N, *shape), which goes."""
+    """One index of a dimension of (N, *shape), which is removed."""
 
     dim: int
     index: int
@@ -90,12 +90,12 @@ class Select(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Move):
-    """Constant values around the last dimensions, or less of them where a number is below 0."""
+    """Padding of the last dimensions by constants, or cropping where a number is below 0."""
 
     pads: tuple[int, ...]
-    """As `torch.nn.functional.pad` takes them."""
+    """Sizes in the order of `torch.nn.functional.pad`."""
     fill: Tensor | None
-    """What stands around, in the shape of the output; None: 0."""
+    """Padding in the shape of the output, 0 elsewhere; None: padding with 0."""
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
         return functional.pad(inputs[0], self.pads)
@@ -112,7 +112,7 @@ class Pad(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Index(Move):
-    """Places of a dimension of (N, *shape), in any order, some perhaps twice."""
+    """Indices into a dimension of (N, *shape), in any order, possibly repeated."""
 
     distinct: ClassVar[bool] = False
     dim: int
@@ -127,7 +127,7 @@ class Index(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Expand(Move):
-    """The same values for every place of dimensions that had one, or that are new."""
+    """Broadcasting to new dimensions and along dimensions of size 1."""
 
     distinct: ClassVar[bool] = False
     out: Shape
@@ -149,12 +149,12 @@ class Expand(Move):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cat(Affine):
-    """Inputs one behind the other along a dimension of (N, *shape)."""
+    """Concatenation of inputs along a dimension of (N, *shape)."""
 
     moves: ClassVar[bool] = True
     dim: int
     sizes: tuple[int, ...]
-    """Of the inputs along it."""
+    """Sizes of the inputs along the dimension."""
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
         return torch.cat(inputs, dim=self.dim)

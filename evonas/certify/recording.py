@@ -1,4 +1,4 @@
-"""One forward pass of a network on tensors without values, which write down what is done to them."""
+"""Record a network: one forward pass on tensors without values, which write down the operations applied to them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,29 +9,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from evonas.certify.graph import Box, Graph, Node, Operation, Shape
+from evonas.certify.graph import Box, Graph, GraphNode, Operation, Shape
 from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
 __all__ = ["Call", "Deferred", "Draft", "Model", "Recorded", "Recorder", "in_eval_mode", "record"]
 
 Model = Callable[[Tensor], Tensor]
-"""(B, C, H, W) images -> (B, K) logits: a module, or a function of any kind."""
+"""(B, C, H, W) images -> (B, K) logits: a module or any function."""
 
 BATCH = 2
-"""Images in the recorded pass."""
+"""Number of images in the recorded pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """An operation whose constants are computed from others: after the recorded pass, within which torch writes down
-    no gradients of what is computed."""
+    """An operation with constants that are computed from the model's tensors.
+
+    They are computed after the recorded pass, because torch records no gradients of them within it.
+    """
 
     make: Callable[[], Operation]
 
 
 class Draft(NamedTuple):
-    """A node that is being recorded."""
+    """A node under construction."""
 
     shape: Shape
     operation: Operation | Deferred | None
@@ -40,13 +42,13 @@ class Draft(NamedTuple):
 
 
 class _Memory:
-    """What views of one tensor share: how often it was changed in place."""
+    """Shared by all views of one tensor: counts its changes in place."""
 
     version = 0
 
 
 class Recorded(torch.Tensor):
-    """Values of a node of the graph, without the values."""
+    """A tensor without values that stands for a node of the graph."""
 
     node: int
     recorder: "Recorder"
@@ -74,16 +76,16 @@ class Recorded(torch.Tensor):
 
 @dataclass(eq=False)
 class Call:
-    """An operation of torch that was called with recorded values."""
+    """A call of a torch operation with recorded tensors."""
 
     recorder: "Recorder"
     name: str
-    """Such as `convolution`."""
+    """Name of the operation, such as `convolution`."""
     arguments: dict[str, Any]
-    """By the names of torch's schema, defaults included."""
+    """Name in torch's schema -> value, including defaults."""
 
     def unsupported(self, why: str = "") -> ConfigurationError:
-        """An error that names the layer."""
+        """The error for an operation without bounds; names the layer and the reason."""
         layer = self.recorder.layer
         where = f"layer {layer!r}" if layer else "the network"
         return ConfigurationError(
@@ -95,18 +97,18 @@ class Call:
         return self.recorder.nodes[value.node]
 
     def axis(self, value: Recorded, dim: int) -> int:
-        """A dimension of a recorded tensor as one of (N, *shape). An error where it is the batch's."""
+        """A dimension of a recorded tensor as a dimension of (N, *shape). An error for the batch dimension."""
         dim = dim % value.ndim
         if dim == 0:
             raise self.unsupported("it mixes images of a batch")
         return dim + self.merged(value)
 
     def merged(self, value: Recorded) -> int:
-        """1 where the first dimension of a recorded tensor holds more than the batch, else 0."""
+        """1 if the first dimension of a recorded tensor merges the batch with another dimension, else 0."""
         return int(len(self.node(value).shape) == value.ndim)
 
     def add(self, operation: Operation | Deferred, inputs: Sequence[Recorded], shape: Sequence[int]) -> Recorded:
-        """A new node of this shape (N, *shape), and its values."""
+        """Add a node of this shape (N, *shape); returns its recorded tensor."""
         numbers = tuple(self.recorder.current(each) for each in inputs)
         return self.recorder.made(operation, numbers, tuple(shape[1:]), inputs[0])
 
@@ -116,9 +118,9 @@ Rule = Callable[[Call], Any]
 
 @dataclass(eq=False)
 class Recorder:
-    """What was done so far.
+    """The nodes recorded so far, and the modules that are running.
 
-    Values (N, *shape) of a node may be seen as (N * first, *rest): views may merge the batch with what follows it.
+    Values (N, *shape) of a node may be viewed as (N * first, *rest): views may merge the batch with the next dimension.
     """
 
     rules: dict[str, Rule]
@@ -130,9 +132,9 @@ class Recorder:
         return self.layers[-1] if self.layers else ""
 
     def current(self, value: Recorded) -> int:
-        """The node of a value. An error where a view of it was changed since."""
+        """The number of a tensor's node. An error if another view of it was changed since."""
         if value.version != value.memory.version:
-            raise Call(self, "a change in place of a tensor that is also seen otherwise", {}).unsupported()
+            raise Call(self, "a change in place of a tensor that has other views", {}).unsupported()
         return value.node
 
     def made(
@@ -141,8 +143,8 @@ class Recorder:
         self.nodes.append(Draft(shape, operation, inputs, self.layer))
         return Recorded((BATCH, *shape), like.dtype, like.device, self, len(self.nodes) - 1)
 
-    def seen_as(self, value: Recorded, node: int, shape: Sequence[int]) -> Recorded:
-        """A view: other values of the same memory."""
+    def view_of(self, value: Recorded, node: int, shape: Sequence[int]) -> Recorded:
+        """A view of a recorded tensor: another node, the same memory."""
         view = Recorded(tuple(shape), value.dtype, value.device, self, node)
         view.memory, view.version = value.memory, value.version
         return view
@@ -158,7 +160,7 @@ class Recorder:
         if rule is None:
             raise call.unsupported()
         if any(argument.is_out for argument in func._schema.arguments):
-            raise call.unsupported("it writes into a tensor given as out=")
+            raise call.unsupported("it writes into an out= tensor")
         result = rule(call)
         if not in_place:
             return result
@@ -171,18 +173,17 @@ class Recorder:
 
 
 def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
-    """The graph of a network at images of this shape, whose logits of the first image are compared with its own.
+    """The graph of a network for images of this shape, checked against the network's logits of the first image.
 
-    Weights, and whatever else the network computes with, keep their gradients.
-
-    A module is recorded in eval mode, and left as it was. A function is called as it is.
+    Weights, and everything else that the network computes with, keep their gradients. A module is recorded in eval mode
+    and restored afterwards. A function is called as it is.
 
     Raises:
-        ConfigurationError: an operation that has no rule, the message names the layer; or other logits.
+        ConfigurationError: an operation without a rule (the message names the layer), or different logits.
     """
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise ConfigurationError(
-            f"expected (B, C, H, W) images of floating point, one or more, got {tuple(images.shape)} {images.dtype}"
+            f"expected (B, C, H, W) floating-point images, at least one, got {tuple(images.shape)} {images.dtype}"
         )
     if isinstance(model, nn.Module):
         weights = next((weight for weight in model.parameters() if weight.is_floating_point()), images)
@@ -205,12 +206,12 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
 
 
 def _check(graph: Graph, model: Model, image: Tensor) -> None:
-    """ConfigurationError unless what was recorded gives the network's own logits of an image."""
+    """ConfigurationError unless the recorded graph computes the network's logits of an image."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if isinstance(model, nn.Module):
             stack.enter_context(in_eval_mode(model))
-        expected = model(image.clone())  # which it may change in place
+        expected = model(image.clone())  # the model may change it in place
         boxes: list[Box] = []
         for node in graph.nodes:
             read = [boxes[each] for each in node.inputs]
@@ -218,13 +219,13 @@ def _check(graph: Graph, model: Model, image: Tensor) -> None:
     apart = (boxes[-1].middle - expected).abs().max() / (1 + expected.abs().max())
     if bool(apart > math.sqrt(torch.finfo(image.dtype).eps)):
         raise ConfigurationError(
-            f"expected a network that can be recorded, what was recorded is {float(apart):.2g} off its logits; "
+            f"expected a network that can be recorded, but its record is {float(apart):.2g} off its logits; "
             "does it change tensors in place that it reads elsewhere, or compute with the size of the batch?"
         )
 
 
 def _used(drafts: Sequence[Draft], last: int) -> Graph:
-    """Those nodes that the last one depends on, and the images; numbered anew, with nothing deferred."""
+    """The graph of the nodes that the last one depends on and the images, renumbered, with deferred operations made."""
     wanted, open_ = {0, last}, [last]
     while open_:
         new = set(drafts[open_.pop()].inputs) - wanted
@@ -235,13 +236,13 @@ def _used(drafts: Sequence[Draft], last: int) -> Graph:
     for old in number:
         shape, operation, inputs, layer = drafts[old]
         made = operation.make() if isinstance(operation, Deferred) else operation
-        nodes.append(Node(shape, made, tuple(number[each] for each in inputs), layer))
+        nodes.append(GraphNode(shape, made, tuple(number[each] for each in inputs), layer))
     return Graph(tuple(nodes))
 
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Any:
-    """Every module in eval mode, and afterwards as each was."""
+    """Context in which every module is in eval mode; each module's mode is restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -253,7 +254,7 @@ def in_eval_mode(model: nn.Module) -> Any:
 
 @contextmanager
 def _named(model: nn.Module, layers: list[str]) -> Any:
-    """Keeps the names of the modules that are at work in `layers`."""
+    """Context that keeps the names of the running modules in `layers`, innermost last."""
     handles = []
     for name, module in model.named_modules():
 
@@ -272,7 +273,7 @@ def _named(model: nn.Module, layers: list[str]) -> Any:
 
 
 def _flat(value: Any) -> Any:
-    """Everything in nested lists, tuples and dicts."""
+    """All leaves of nested lists, tuples and dicts."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):

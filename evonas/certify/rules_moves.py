@@ -1,4 +1,4 @@
-"""Operations of torch that only move values, or give them another name."""
+"""Rules for the operations that only move values, make views or copies of them, or create constants."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from evonas.certify import moves
 from evonas.certify.recording import BATCH, Call, Recorded, Rule
-from evonas.certify.rule_words import batch_apart, moved
+from evonas.certify.rule_helpers import moved, refuse_merged_batch
 
 __all__ = ["MOVES", "expand"]
 
 
 def _same(call: Call) -> Recorded:
-    """The values as they are, in memory of their own."""
+    """The same values in memory of their own."""
     value: Recorded = call.arguments["self"]
     node = call.recorder.current(value)
     return Recorded(tuple(value.shape), value.dtype, value.device, call.recorder, node)
@@ -24,7 +24,7 @@ def _same(call: Call) -> Recorded:
 
 def _alias(call: Call) -> Recorded:
     value: Recorded = call.arguments["self"]
-    return call.recorder.seen_as(value, call.recorder.current(value), value.shape)
+    return call.recorder.view_of(value, call.recorder.current(value), value.shape)
 
 
 def _cast(call: Call) -> Recorded:
@@ -39,13 +39,13 @@ def _view(call: Call) -> Recorded:
     wanted: Any = call.arguments.get("size", call.arguments.get("shape"))
     sizes = [int(each) for each in wanted]
     if -1 in sizes:
-        known = math.prod(each for each in sizes if each != -1)
-        sizes[sizes.index(-1)] = value.numel() // known
+        rest = math.prod(each for each in sizes if each != -1)
+        sizes[sizes.index(-1)] = value.numel() // rest
     return _reshaped(call, value, sizes)
 
 
 def _reshaped(call: Call, value: Recorded, sizes: Sequence[int]) -> Recorded:
-    """Row-major order stays, so that each image's values stay together."""
+    """A view in another shape; row-major order keeps the values of each image together."""
     if not sizes or sizes[0] % BATCH:
         raise call.unsupported("it mixes images of a batch")
     out = tuple(sizes[1:]) if sizes[0] == BATCH else (sizes[0] // BATCH, *sizes[1:])
@@ -54,7 +54,7 @@ def _reshaped(call: Call, value: Recorded, sizes: Sequence[int]) -> Recorded:
     if out != node.shape:
         made = call.add(moves.Reshape(shape=node.shape, out=out), [value], (BATCH, *out))
         number = made.node
-    return call.recorder.seen_as(value, number, sizes)
+    return call.recorder.view_of(value, number, sizes)
 
 
 def _unsqueeze(call: Call) -> Recorded:
@@ -70,7 +70,7 @@ def _squeeze(call: Call) -> Recorded:
 
 
 def _permuted(call: Call, dims: Sequence[int]) -> Recorded:
-    """Dimensions of the recorded tensor in another order."""
+    """The recorded tensor with its dimensions in another order."""
     value, node = call.arguments["self"], call.node(call.arguments["self"])
     dims = [dim % value.ndim for dim in dims]
     if dims[0] != 0:
@@ -103,7 +103,7 @@ def _slice(call: Call) -> Recorded:
 def _part(call: Call, value: Recorded, dim: int, start: int, end: int, step: int = 1) -> Recorded:
     dim = dim % value.ndim
     if (start, end, step) == (0, value.shape[dim], 1):
-        return call.recorder.seen_as(value, call.recorder.current(value), value.shape)
+        return call.recorder.view_of(value, call.recorder.current(value), value.shape)
     axis, end = call.axis(value, dim), max(start, end)
     move = moves.Slice(shape=call.node(value).shape, dim=axis, start=start, end=end, step=step)
     shape = list(value.shape)
@@ -145,7 +145,7 @@ def _index(call: Call) -> Recorded:
     value, indices = call.arguments["self"], call.arguments["indices"]
     used = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(used) != 1 or used[0][1].ndim != 1 or used[0][1].dtype == torch.bool:
-        raise call.unsupported("indices of several dimensions, or masks")
+        raise call.unsupported("indices along several dimensions, or masks")
     return _indexed(call, value, *used[0])
 
 
@@ -168,7 +168,7 @@ def _flip(call: Call) -> Recorded:
 
 def _pad(call: Call) -> Recorded:
     given, value = call.arguments, call.arguments["self"]
-    batch_apart(call, value)
+    refuse_merged_batch(call, value)
     pads, shape = tuple(given["pad"]), call.node(value).shape
     if len(pads) > 2 * len(shape):
         raise call.unsupported("it pads the batch")
@@ -181,7 +181,7 @@ def _pad(call: Call) -> Recorded:
 def _cat(call: Call) -> Recorded:
     values, dim = call.arguments["tensors"], call.arguments["dim"]
     if not all(isinstance(value, Recorded) for value in values):
-        raise call.unsupported("constants beside values that depend on the image")
+        raise call.unsupported("concatenation of constants with values that depend on the image")
     axis = call.axis(values[0], dim)
     dim = dim % values[0].ndim
     sizes = tuple(value.shape[dim] for value in values)
@@ -202,14 +202,14 @@ def expand(call: Call) -> Recorded:
     sizes = [value.shape[dim - new] if size == -1 else size for dim, size in enumerate(sizes)]
     if sizes == list(value.shape):
         return _alias(call)
-    batch_apart(call, value)
+    refuse_merged_batch(call, value)
     if new or sizes[0] != BATCH:
         raise call.unsupported("it expands the batch")
     return moved(call, moves.Expand(shape=call.node(value).shape, out=tuple(sizes[1:])), sizes)
 
 
-def _zeros(call: Call) -> Tensor:
-    """Constants of a recorded tensor's shape, for one image; they broadcast over the batch."""
+def _filled(call: Call) -> Tensor:
+    """A constant tensor of the size that was asked for."""
     value = call.arguments["self"]
     size = call.arguments.get("size", value.shape)
     fill = {"ones_like": 1.0, "new_ones": 1.0}.get(call.name, call.arguments.get("fill_value", 0.0))
@@ -224,35 +224,26 @@ def _dropout(call: Call) -> Any:
 
 
 MOVES: dict[str, Rule] = {
-    "_reshape_alias": _view,
+    **dict.fromkeys(("alias", "detach", "lift_fresh"), _alias),
+    **dict.fromkeys(("_reshape_alias", "_unsafe_view", "view"), _view),
+    **dict.fromkeys(("full_like", "new_ones", "new_zeros", "ones_like", "zeros_like"), _filled),
+    **dict.fromkeys(("split", "split_with_sizes"), _split),
     "_to_copy": _cast,
-    "_unsafe_view": _view,
-    "alias": _alias,
     "cat": _cat,
     "clone": _same,
     "constant_pad_nd": _pad,
-    "detach": _alias,
     "expand": expand,
     "flip": _flip,
-    "full_like": _zeros,
     "index": _index,
     "index_select": _index_select,
-    "lift_fresh": _alias,
     "native_dropout": _dropout,
-    "new_ones": _zeros,
-    "new_zeros": _zeros,
-    "ones_like": _zeros,
     "permute": _permute,
     "select": _select,
     "slice": _slice,
-    "split": _split,
-    "split_with_sizes": _split,
-    "stack": _stack,
     "squeeze": _squeeze,
+    "stack": _stack,
     "transpose": _transpose,
     "unbind": _unbind,
     "unsqueeze": _unsqueeze,
-    "view": _view,
-    "zeros_like": _zeros,
 }
-"""Name of torch's operation -> what records it."""
+"""Name of a torch operation -> rule."""

@@ -1,4 +1,4 @@
-"""Jacobians of piecewise linear networks, by the way that bounds take: at a single point planes are the function."""
+"""Jacobians of piecewise linear networks by backward linear bounds, which are exact over a single point."""
 
 from torch import Tensor
 
@@ -15,10 +15,10 @@ __all__ = ["piecewise_jacobian"]
 
 
 def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
-    """(B, K, C, H, W) derivatives of logits by pixels, of a network of affine operations, ReLUs and max pooling.
+    """(B, K, C, H, W) derivatives of logits by pixels, for networks of affine operations, ReLUs and max pooling.
 
-    Equal to what differentiating gives, and differentiable in weights and in whatever else the network computes with.
-    That gradient needs no second derivative of convolutions, which are slow on a CPU where they are depthwise.
+    Equal to differentiation by autograd, and differentiable in weights and in everything else that the network computes
+    with. That gradient needs no second derivatives of convolutions, which are slow on a CPU for depthwise ones.
 
     Args:
         model: as for `linear_bounds`.

@@ -1,4 +1,4 @@
-"""Affine operations that slide over maps: convolutions and average pooling."""
+"""Affine operations on windows of maps: convolutions and average pooling."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ __all__ = ["AvgPool", "Conv"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv(Affine):
-    """A convolution, grouped and dilated as it may be."""
+    """A two-dimensional convolution, with any stride, padding, dilation and groups."""
 
     weight: Tensor
     bias: Tensor | None
@@ -33,7 +33,7 @@ class Conv(Affine):
         kernel = self.weight.shape[2:]
         reach = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
         if self.stride == (1, 1) and all(r >= p for r, p in zip(reach, self.padding, strict=True)):
-            around = [r - p for r, p in zip(reach, self.padding, strict=True)]  # faster on a CPU than the other way
+            around = [r - p for r, p in zip(reach, self.padding, strict=True)]  # faster on a CPU than conv_transpose2d
             return [functional.conv2d(outputs, self._turned, None, 1, around, self.dilation, self.groups)]
         rest = [
             size - ((out - 1) * stride - 2 * padding + far + 1)
@@ -49,13 +49,13 @@ class Conv(Affine):
 
     @cached_property
     def _turned(self) -> Tensor:
-        """The weights of the transpose as a convolution."""
+        """Weights of the transpose, written as a convolution."""
         out, into, *kernel = self.weight.shape
         grouped = self.weight.view(self.groups, out // self.groups, into, *kernel).transpose(1, 2)
         return grouped.reshape(self.groups * into, out // self.groups, *kernel).flip(2, 3)
 
     def scaled(self, factor: Tensor, shift: Tensor | None) -> "Conv":
-        """This convolution, then factor * outputs + shift, each (out, 1, 1) or ()."""
+        """The convolution that computes factor * outputs + shift, with factor and shift (out, 1, 1) or ()."""
         factor = factor.expand(len(self.weight), 1, 1)
         bias = self.bias if self.bias is None else self.bias * factor[:, 0, 0]
         if shift is not None:
@@ -69,7 +69,7 @@ class Conv(Affine):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AvgPool(Affine):
-    """Averages over windows; where padding does not count, those at the border are over fewer values."""
+    """Averages over windows; if padding is not counted, windows at the border average fewer values."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -100,7 +100,7 @@ class AvgPool(Affine):
         return as_sum.transpose(outputs / self._counts(outputs))
 
     def _counts(self, like: Tensor) -> Tensor:
-        """(1, 1, H, W) what each window's sum is divided by."""
+        """Divisors of the windows' sums: (1, 1, H, W), or () if they are equal."""
         if self.divisor is not None:
             return like.new_tensor(float(self.divisor))
         if self.counts_padding:

@@ -176,7 +176,7 @@ def test_what_a_ball_is() -> None:
         (lambda: interval_bounds(net, at(2, 0), 0.1, clip=(0.0, 1.0)), "images within the clip range"),
         (lambda: linear_bounds(net, images, 0.1, relaxation="zero"), "unknown relaxation"),  # type: ignore[arg-type]
         (lambda: linear_bounds(net, images, 0.1, intermediate="none"), "unknown kind of"),  # type: ignore[arg-type]
-        (lambda: linear_bounds(net, images[0], 0.1), r"expected \(B, C, H, W\) images"),
+        (lambda: linear_bounds(net, images[0], 0.1), r"expected \(B, C, H, W\) floating-point images"),
     ):
         with pytest.raises((ValueError, KeyError), match=message):
             call()

@@ -328,8 +328,8 @@ def test_what_is_no_image_is_refused(given: Tensor) -> None:
         (lambda x: x.sum(dim=1), r"expected logits of shape \(2, K\) from the model, got \(2,\)"),
         (lambda x: x[:1], r"expected logits of shape \(2, K\) from the model, got \(1, 3\)"),
         (lambda x: (x, x), r"expected logits of shape \(2, K\) from the model, got tuple"),
-        (lambda x: x.detach(), "expected logits that can be differentiated by the images"),
-        (lambda x: linear([[1.0] * 3])(x.detach()), "expected logits that can be differentiated by the images"),
+        (lambda x: x.detach(), "expected logits that are differentiable by the images"),
+        (lambda x: linear([[1.0] * 3])(x.detach()), "expected logits that are differentiable by the images"),
     ],
 )
 def test_a_model_without_differentiable_logits_is_refused(model: Any, said: str) -> None:

@@ -203,7 +203,7 @@ def test_memory_of_gradients_is_that_of_a_step(monkeypatch: pytest.MonkeyPatch) 
         "evonas.certify.linear.checkpoint",
         lambda function, *args, **kwargs: calls.append(len(args)) or function(*args),  # type: ignore[func-returns-value]
     )
-    monkeypatch.setattr("evonas.certify.linear.MOST_VALUES", 2**13)
+    monkeypatch.setattr("evonas.certify.linear.MAX_VALUES", 2**13)
     linear_bounds(found("phase", 0), torch.rand(1, 3, 10, 10), 0.002)
     assert len(calls) > 10
 
@@ -214,7 +214,7 @@ def test_gradients_of_chunked_bounds_are_those_of_whole_ones(monkeypatch: pytest
     weight = next(network.parameters())
     found_ones = []
     for most in (2**22, 2**13):
-        monkeypatch.setattr("evonas.certify.linear.MOST_VALUES", most)
+        monkeypatch.setattr("evonas.certify.linear.MAX_VALUES", most)
         lower, upper = linear_bounds(network, images, 0.002)
         found_ones.append((lower, upper, *torch.autograd.grad((upper - lower).sum(), [weight])))
     for whole, chunked in zip(*found_ones, strict=True):
