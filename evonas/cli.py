@@ -1,5 +1,6 @@
-"""`evonas`: start searches, build adversarial sets, look at both, compare and check runs, and check the machine."""
+"""`evonas`: begin searches, build adversarial sets, look at runs, compare and check them, and check the machine."""
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,25 +14,14 @@ from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.errors import ConfigurationError
-from evonas.executors import ignore
+from evonas.methods import METHODS, method_module
+from evonas.methods.stored import open_run
 from evonas.report import JointFront, JointRun, front, joint_front, plot_images, population_table, shown, write_joint
-from evonas.runs import (
-    BUILD_PRESETS,
-    ROCO_PRESETS,
-    TAM_PRESETS,
-    RunFolder,
-    command,
-    guarded,
-    run_build,
-    run_roco,
-    run_tam,
-)
+from evonas.runs import Result, RunFolder, command, guarded
 from evonas.runs.command_line import one_line
 from evonas.runs.doctor import Examination, run_doctor
 from evonas.runs.folder import stored_searched
-from evonas.runs.search import Plan
-from evonas.runs.stored import recount, reevaluate, stored_plan
-from evonas.search import Entry
+from evonas.runs.plugins import load_plugins
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
@@ -45,9 +35,12 @@ class Show:
     """Print the front of a run."""
 
     run: Folder
-    """The run's folder."""
+    """Folder of the run."""
+    plugin: tuple[str, ...] = ()
+    """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        load_plugins(self.plugin)
         folder = RunFolder(self.run)
         searched = stored_searched(folder.open_stored())
         table = front(population_table(folder.entries(), searched))
@@ -70,11 +63,11 @@ class Front:
     """Put the rows of several runs on one front, whatever their methods and spaces."""
 
     runs: Folders
-    """The runs' folders."""
+    """Folders of the runs."""
     objectives: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...")] = "clean_error,params"
     """Columns that every run has, measured alike."""
     out: Path | None = None
-    """Write front.csv, population.csv and front.png into this folder; it is none of the runs."""
+    """Folder for front.csv, population.csv and front.png; none of the runs."""
     any_data: bool = False
     """Take runs on different data, too; errors then do not compare."""
 
@@ -100,9 +93,12 @@ class Export:
     """Write front.csv, population.csv, history.csv and the pictures of a run anew from its journal."""
 
     run: Folder
-    """The run's folder."""
+    """Folder of the run."""
+    plugin: tuple[str, ...] = ()
+    """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        load_plugins(self.plugin)
         folder = RunFolder(self.run)
         searched = stored_searched(folder.open_stored())
         with folder.locked():
@@ -116,14 +112,15 @@ class Verify:
     """Check a run: rebuild every network and count it, and evaluate the named ones again from their seed."""
 
     run: Folder
-    """The run's folder."""
+    """Folder of the run."""
     retrain: tuple[str, ...] = ()
     """arch_ids to evaluate again; `best` is the first row of front.csv. On the CPU they give equal values."""
+    plugin: tuple[str, ...] = ()
+    """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        folder = RunFolder(self.run)
-        plan, entries = stored_plan(folder), folder.entries()
-        wrong = _recount(plan, entries) + sum(_retrain(plan, entries, name) for name in self.retrain)
+        result = open_run(self.run, self.plugin)
+        wrong = _recount(result) + sum(_evaluate_again(result, name) for name in self.retrain)
         if wrong:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")
 
@@ -133,9 +130,9 @@ class AdversarialSetCard:
     """Check an adversarial set, print its card, and draw some of its images."""
 
     file: File
-    """The set's file."""
+    """File of the set."""
     picture: Path | None = None
-    """Draw a page of its images into this PNG file."""
+    """PNG file for a page of its images."""
 
     def __call__(self) -> None:
         found = load_adversarial_set(self.file)
@@ -167,42 +164,30 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "show": Show,
     "verify": Verify,
 }
-"""Name -> command on what is there; those of `STARTING` have options of their own."""
-
-STARTING: dict[str, Callable[[Sequence[str]], int]] = {
-    "build-set": lambda words: command(run_build, BUILD_PRESETS, words),
-    "darts": lambda words: _by_gradient("DARTS_PRESETS", words),
-    "dsrna": lambda words: _by_gradient("DSRNA_PRESETS", words),
-    "e2rnas": lambda words: _by_gradient("E2RNAS_PRESETS", words),
-    "roco": lambda words: command(run_roco, ROCO_PRESETS, words),
-    "tam": lambda words: command(run_tam, TAM_PRESETS, words),
-}
-"""Name -> command that starts something, called with its arguments."""
+"""Name -> command on what is there; methods are in `evonas.methods.METHODS`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line `evonas`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in STARTING:
-        return STARTING[words[0]](words[1:])
+    if words and words[0] in METHODS:
+        method = method_module(words[0])
+        return command(method.run, method.PRESETS, words[1:], f"evonas {words[0]}")
     return guarded(lambda: _parse(words)())
 
 
-def _by_gradient(presets: str, words: Sequence[str]) -> int:
-    """The room `gradient` is optional, so it is imported only now."""
-    from evonas.runs import gradient, gradient_dsrna, gradient_settings
-
-    settings = gradient_dsrna if presets.startswith("DSRNA") else gradient_settings
-    return command(gradient.run_gradient, getattr(settings, presets), words)
-
-
 def _parse(words: list[str]) -> Callable[[], None]:
+    names = [*COMMANDS, *METHODS]
+    if words and not words[0].startswith("-") and words[0] not in names:
+        near = difflib.get_close_matches(words[0], names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+        raise ConfigurationError(f"unknown command {words[0]!r}; {hint}")
     with one_line():
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="evonas",
             description="Look at a run, several, a set or the machine and check it; to start one: evonas "
-            f"{', '.join(f'{name} --help' for name in STARTING)}.",
+            f"{', '.join(f'{name} --help' for name in METHODS)}.",
             args=words,
         )
     return chosen
@@ -239,29 +224,26 @@ def _print_joint(joint: JointFront) -> None:
         print(f"{name}: {words}")
 
 
-def _recount(plan: Plan, entries: list[Entry]) -> int:
+def _recount(result: Result) -> int:
     """Prints and counts the entries whose recorded costs are not those of their network."""
-    wrong = counted = 0
-    for entry, params, macs in recount(plan, entries):
-        counted += 1
-        values = entry.result.objectives
-        if (params, macs) != (values["params"], values["macs"]):
-            wrong += 1
-            print(f"{entry.key}: recorded {values['params']} params, {values['macs']} macs; counted {params}, {macs}")
+    wrong, counted = 0, result.recount()
+    for entry in result.entries:
+        if entry.key in counted:
+            params, macs = counted[entry.key]
+            values = entry.result.objectives
+            if (params, macs) != (values["params"], values["macs"]):
+                wrong += 1
+                recorded = f"{values['params']} params, {values['macs']} macs"
+                print(f"{entry.key}: recorded {recorded}; counted {params}, {macs}")
     verdict = f"{wrong} counts differ" if wrong else "all counts are equal"
-    print(f"{counted} networks counted anew, {len(entries) - counted} failed ones left out: {verdict}")
+    print(f"{len(counted)} networks counted anew, {len(result.entries) - len(counted)} failed ones left out: {verdict}")
     return wrong
 
 
-def _retrain(plan: Plan, entries: list[Entry], name: str) -> int:
+def _evaluate_again(result: Result, name: str) -> int:
     """Prints a network's values, recorded and found again, and counts those that differ."""
-    known = {entry.key: entry for entry in entries}
-    table = front(population_table(entries, plan.searched))
-    key = table["arch_id"].iloc[0] if name == "best" and len(table) else name
-    if key not in known or not known[key].result.ok:
-        raise ConfigurationError(f"expected the arch_id of a row with status ok, got {name!r}; see population.csv")
-    wrong = 0
-    for column, (recorded, now) in reevaluate(plan, known[key], ignore).items():
+    key, wrong = result.entry(name).key, 0
+    for column, (recorded, now) in result.evaluate_again(key).items():
         wrong += recorded != now
         print(f"{key} {column}: recorded {recorded!r}, now {now!r}, {'equal' if recorded == now else 'DIFFERENT'}")
     return wrong

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from evonas.errors import RunInUseError, StorageError
 
-__all__ = ["read_json", "replace_file", "seal", "storage_errors", "take_lock", "unseal", "write_json"]
+__all__ = ["read_json", "replace_file", "seal", "storage_errors", "sweep", "take_lock", "unseal", "write_json"]
 
 
 @contextlib.contextmanager
@@ -54,6 +54,13 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed in `replace_file` have left in a folder and in those inside it."""
+    for leftover in folder.rglob(".*.[0-9]*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

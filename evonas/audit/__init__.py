@@ -1,36 +1,46 @@
-"""The audit of a front: networks trained again for longer and wider, and scored under a suite of attacks."""
+"""The audit of a search: its networks trained to the end, and measured under attacks and certificates.
 
-from evonas.audit.cells import CellRetraining, CellScoring, width_for
-from evonas.audit.finalise import Finalising, FinalNetwork, HandmadeSpace, PGDGrid
-from evonas.audit.front import FrontNetwork, RetrainingWork
+One training (`FinalTraining`), one table of measurements, one loop with records (`Audit`).
+"""
+
+from evonas.audit.audit import Audit, AuditNetwork, Measured, lightest
 from evonas.audit.layers import LayerCount, layer_counts, lego_genome
-from evonas.audit.records import RetrainedRecords, digest
-from evonas.audit.retrain import AtWidth, NetworkScoring, NetworkTraining, Retraining, Scoring, WidthSpace
-from evonas.audit.suite import SUITE, SuiteColumn, require_libraries, suite_columns
+from evonas.audit.measurements import (
+    CLEAN,
+    MEASUREMENTS,
+    AdversarialSetShare,
+    ErrorUnder,
+    MeanRadius,
+    Measurement,
+    OodPrecision,
+    measurements,
+    pgd_grid,
+    require_libraries,
+    with_attack,
+)
+from evonas.audit.records import AuditRecords
+from evonas.audit.training import FinalTraining, HandmadeSpace
 
 __all__ = [
-    "SUITE",
-    "AtWidth",
-    "CellRetraining",
-    "CellScoring",
-    "FinalNetwork",
-    "Finalising",
-    "FrontNetwork",
+    "CLEAN",
+    "MEASUREMENTS",
+    "AdversarialSetShare",
+    "Audit",
+    "AuditNetwork",
+    "AuditRecords",
+    "ErrorUnder",
+    "FinalTraining",
     "HandmadeSpace",
     "LayerCount",
-    "NetworkScoring",
-    "NetworkTraining",
-    "PGDGrid",
-    "RetrainedRecords",
-    "Retraining",
-    "RetrainingWork",
-    "Scoring",
-    "SuiteColumn",
-    "WidthSpace",
-    "digest",
+    "MeanRadius",
+    "Measured",
+    "Measurement",
+    "OodPrecision",
     "layer_counts",
     "lego_genome",
+    "lightest",
+    "measurements",
+    "pgd_grid",
     "require_libraries",
-    "suite_columns",
-    "width_for",
+    "with_attack",
 ]

@@ -1,10 +1,9 @@
-"""What is finished of a retraining, on disk: sealed lines, and the weights that they name."""
+"""Finished trainings and measurements of an audit, on disk: sealed lines, and the weights that they name."""
 
 import contextlib
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,17 +11,12 @@ from typing import Any, BinaryIO
 from evonas.errors import StorageError
 from evonas.files import replace_file, seal, storage_errors, take_lock, unseal
 
-__all__ = ["RetrainedRecords", "digest"]
-
-
-def digest(identity: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of SHA-256 over settings."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+__all__ = ["AuditRecords"]
 
 
 @dataclass
-class RetrainedRecords:
-    """Finished trainings and scores of a folder, by architecture and a digest of all that they follow from.
+class AuditRecords:
+    """Finished trainings and measurements of a folder, by architecture and a digest of all that they follow from.
 
     Opened by `opened`, which lets one process write at a time. A line that is torn or altered counts as
     not written. Of several lines with one key the last one counts.
@@ -36,7 +30,7 @@ class RetrainedRecords:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path) -> Iterator["RetrainedRecords"]:
+    def opened(cls, folder: Path) -> Iterator["AuditRecords"]:
         """The records of a folder, which is made where there is none.
 
         Raises:
@@ -71,7 +65,7 @@ class RetrainedRecords:
         return self.folder / "rows.jsonl"
 
     def find(self, kind: str, arch: str, digest: str) -> dict[str, Any] | None:
-        """The record `kind` (trained, scored) of an architecture; None where there is none."""
+        """The record `kind` (trained, measured) of an architecture; None where there is none."""
         return self._lines.get((kind, arch, digest))
 
     def add(self, kind: str, arch: str, digest: str, **values: Any) -> dict[str, Any]:
@@ -109,9 +103,3 @@ class RetrainedRecords:
             path = self.weights_path(arch, digest)
             raise StorageError(f"could not read {path}: {error.strerror}; make it readable, or remove it") from error
         return content if hashlib.sha256(content).hexdigest() == sha256 else None
-
-    def sweep(self) -> None:
-        """Remove what a process that was killed while it wrote has left."""
-        for suffix in (".safetensors", ".csv", ".md", ".png"):
-            for leftover in self.folder.glob(f".*{suffix}.*.tmp"):
-                leftover.unlink(missing_ok=True)

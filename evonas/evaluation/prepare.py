@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from evonas.data import Dataset, DeviceData
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CostedSpace
+from evonas.parts import part_identity
 from evonas.seeding import derive_seed
 from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
 from evonas.types import Cost, Genome, Progress, Report, arch_id
@@ -26,6 +27,15 @@ class Prepare(Protocol):
 
     @property
     def data(self) -> Dataset: ...
+    @property
+    def space(self) -> "BuildingSpace":
+        """The space of the candidates."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What the weights follow from, besides genome, seed and data: pieces of a run's identity by their names."""
+        ...
+
     def start(self) -> PrepareCandidate: ...
 
 
@@ -55,6 +65,16 @@ class TrainFromScratch:
     training: TrainingConfig
     device: str = "cpu"
     recipe: Recipe = standard
+
+    def identity(self) -> dict[str, Any]:
+        recipe = part_identity(self.recipe)
+        named = getattr(self.recipe, "name", None)
+        return {
+            "training": {
+                "recipe": recipe["name"] if named is None else {"name": named, **recipe},
+                **self.training.identity(),
+            }
+        }
 
     def start(self) -> PrepareCandidate:
         device = torch.device(self.device)

@@ -41,11 +41,14 @@ class SupernetWeights:
     """A trained supernet's state, as arrays by name; compares by fingerprint."""
 
     arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    training: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Identity of the training that gave them, plain values."""
 
     @classmethod
-    def of(cls, supernet: nn.Module) -> "SupernetWeights":
+    def of(cls, supernet: nn.Module, training: Mapping[str, Any] | None = None) -> "SupernetWeights":
         """A copy of what `supernet` holds now."""
-        return cls({name: value.detach().cpu().numpy().copy() for name, value in supernet.state_dict().items()})
+        arrays = {name: value.detach().cpu().numpy().copy() for name, value in supernet.state_dict().items()}
+        return cls(arrays, training or {})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,6 +108,12 @@ class SliceSupernet:
         for name in ("recalibration_batches", "recalibration_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "supernet": {**self.weights.training, "fingerprint": self.weights.fingerprint},
+            "recalibration": [self.recalibration_batches, self.recalibration_batch_size],
+        }
 
     def start(self) -> PrepareCandidate:
         device = torch.device(self.device)

@@ -82,6 +82,10 @@ class GradientSearch:
         self._begin_stage(0, None)
 
     @property
+    def epochs(self) -> int:
+        return self.method.epochs
+
+    @property
     def done(self) -> bool:
         return self.epoch == self.method.epochs
 

@@ -1,36 +1,29 @@
-"""Runs: where the rooms are put together, one function a method."""
+"""Runs: a run on disk, from its first line on the screen to its tables. It knows no method."""
 
-from evonas.runs.adversarial_sets import BUILD_PRESETS, BuildSettings, run_build
 from evonas.runs.command_line import command, guarded, parse
-from evonas.runs.execution import ExecutionSettings, make_executor
+from evonas.runs.execution import ExecutionOptions, make_executor
 from evonas.runs.folder import RunFolder
-from evonas.runs.retrain import RetrainSettings, retrain_front
-from evonas.runs.roco import plan_roco, run_roco
-from evonas.runs.roco_settings import ROCO_PRESETS, RocoSettings, roco_from_config
-from evonas.runs.search import Plan, run_search
-from evonas.runs.tam import run_tam
-from evonas.runs.tam_settings import TAM_PRESETS, TamSettings
+from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
+from evonas.runs.options import DataOptions, Needs, RunOptions
+from evonas.runs.result import Result
+from evonas.runs.run import Run, SearchSpace
+from evonas.runs.screen import Screen
 
 __all__ = [
-    "BUILD_PRESETS",
-    "ROCO_PRESETS",
-    "TAM_PRESETS",
-    "BuildSettings",
-    "ExecutionSettings",
-    "Plan",
-    "RetrainSettings",
-    "RocoSettings",
+    "AttackOptions",
+    "CertifyOptions",
+    "DataOptions",
+    "ExecutionOptions",
+    "Needs",
+    "Result",
+    "Run",
     "RunFolder",
-    "TamSettings",
+    "RunOptions",
+    "Screen",
+    "SearchSpace",
     "command",
     "guarded",
     "make_executor",
+    "make_objectives",
     "parse",
-    "plan_roco",
-    "retrain_front",
-    "roco_from_config",
-    "run_build",
-    "run_roco",
-    "run_search",
-    "run_tam",
 ]

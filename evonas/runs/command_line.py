@@ -1,34 +1,45 @@
-"""A command line from a settings dataclass, and one clear line for whatever the user can cause."""
+"""A command line from an options dataclass, and one clear line for whatever the user can cause."""
 
 import contextlib
+import difflib
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from evonas.errors import ConfigurationError, EvonasError
+from evonas.runs.help import MANY, help_text
 from evonas.runs.interrupt import Interrupted
+from evonas.runs.options import flag, options_of, refuse_unused
+from evonas.runs.plugins import load_plugins
 
-__all__ = ["command", "guarded", "one_line", "parse"]
+__all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
 
-Settings = TypeVar("Settings")
+Options = TypeVar("Options")
 
 
-def command(run: Callable[[Settings], None], presets: Mapping[str, Settings], argv: Sequence[str] | None = None) -> int:
+def command(
+    run: Callable[[Options], Any],
+    presets: Mapping[str, Options],
+    argv: Sequence[str] | None = None,
+    program: str | None = None,
+) -> int:
     """Parse the command line, run, and return the exit code: 0, 2 for anything to mend, 130 or 143 for a signal.
 
     Args:
-        presets: name -> settings; the first is the default, `--preset NAME` takes another, further flags override.
+        presets: name -> options; the first is the default, `--preset NAME` takes another, further flags override.
+        program: its name in the help; that of the script by default.
     """
-    return guarded(lambda: run(parse(presets, sys.argv[1:] if argv is None else argv)))
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(run, presets, words, program or os.path.basename(sys.argv[0])))
 
 
-def guarded(run: Callable[[], None]) -> int:
+def guarded(run: Callable[[], object]) -> int:
     """The exit code of `run`; an error that a user can mend is one line on standard error."""
     try:
         run()
@@ -47,64 +58,80 @@ def guarded(run: Callable[[], None]) -> int:
     return 0
 
 
-def parse(presets: Mapping[str, Settings], argv: Sequence[str]) -> Settings:
-    """Settings from a command line; exits with 0 after --help.
+def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "evonas") -> Options:
+    """Options from a command line, their plugins loaded; exits with 0 after --help and --help-all.
 
     Raises:
-        ConfigurationError: something unknown or senseless was given; one line.
+        ConfigurationError: something unknown, senseless or without effect was given; one line.
 
     Names in a tuple are given as one word with commas: `--objectives clean_error,macs`.
     """
-    name = _preset(argv, next(iter(presets)))
-    default = presets.get(name, next(iter(presets.values())))  # an unknown one is refused below, by its field's type
+    preset = presets.get(_last(argv, "preset"), next(iter(presets.values())))  # an unknown one is refused by its type
+    if {"--help", "-h", "--help-all"} & {*argv}:
+        print(help_text(program, preset, "--help-all" in argv))
+        sys.exit(0)
+    load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
+    names = [flag(option.name) for option in options_of(preset)]
+    refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)])
     registry = ConstructorRegistry()
     registry.primitive_rule(_comma_separated)
     with registry, one_line():
-        return tyro.cli(
-            type(default),
-            default=default,
-            args=list(argv),
-            config=(tyro.conf.OmitArgPrefixes,),
-            description="Flags override the preset.",
-        )
+        options = tyro.cli(type(preset), default=preset, args=list(argv), config=(tyro.conf.OmitArgPrefixes,))
+    refuse_unused(options, preset)
+    return options
+
+
+def refuse_unknown(argv: Sequence[str], names: Iterable[str]) -> None:
+    """ConfigurationError for the first flag that is not among these names, with the nearest one that is."""
+    known = [f"--{name}" for name in names]
+    for word in argv:
+        given = word.split("=")[0].replace("_", "-")
+        if word.startswith("--") and given not in known and word != "--":
+            near = difflib.get_close_matches(given, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "--help-all lists all options"
+            raise ConfigurationError(f"unknown option {given}; {hint}")
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
     """Within, what tyro says about wrong arguments is raised as a ConfigurationError of one line."""
-    said = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(message):
             yield
     except SystemExit as ended:
         if ended.code:
-            _refuse(said.getvalue())
+            _refuse(message.getvalue())
         raise
 
 
-def _refuse(said: str) -> NoReturn:
+def _run(run: Callable[[Options], Any], presets: Mapping[str, Options], argv: Sequence[str], program: str) -> None:
+    run(parse(presets, argv, program))
+
+
+def _refuse(message: str) -> NoReturn:
     """The text of tyro's box: after its title, until the first rule."""
-    lines = [line.strip("│|╭╮╰╯ ") for line in said.splitlines()]
-    message: list[str] = []
+    lines = [line.strip("│|╭╮╰╯ ") for line in message.splitlines()]
+    text: list[str] = []
     for line in lines[1:]:
         if re.fullmatch(r"[─-]{3,}", line):
-            if message:
+            if text:
                 break
             continue
-        message.append(line)
-    text = re.sub(r"^Error parsing (?!-)\S+: ", "", " ".join(" ".join(message).split()))  # ours explain themselves
-    raise ConfigurationError(f"{text.rstrip('.')}; --help lists all options")
+        text.append(line)
+    joined = re.sub(r"^Error parsing (?!-)\S+: ", "", " ".join(" ".join(text).split()))  # ours explain themselves
+    raise ConfigurationError(f"{joined.rstrip('.')}; --help lists the options")
 
 
-def _preset(argv: Sequence[str], default: str) -> str:
-    """The last one counts, as with every other flag."""
-    name = default
-    for word, following in zip(argv, [*argv[1:], default][: len(argv)], strict=True):
-        if word == "--preset":
-            name = following
-        elif word.startswith("--preset="):
-            name = word.removeprefix("--preset=")
-    return name
+def _last(argv: Sequence[str], name: str) -> str:
+    """The value of a flag before it is parsed; the last one counts, as with every other flag."""
+    value = ""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == f"--{name}":
+            value = following
+        elif word.startswith(f"--{name}="):
+            value = word.removeprefix(f"--{name}=")
+    return value
 
 
 def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
@@ -115,7 +142,7 @@ def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
     kind = kinds[0]
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar={str: "NAME,NAME,...", int: "INT,INT,...", float: "NUMBER,NUMBER,..."}[kind],
+        metavar=MANY[kind],
         instance_from_str=lambda words: tuple(kind(word) for word in words[0].split(",") if word),
         is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, kind) for each in value),
         str_from_instance=lambda value: [",".join(map(str, value))],

@@ -1,9 +1,8 @@
-"""What this machine, or a Ray cluster, has for a search, and whether every executor works here."""
+"""The doctor: what this machine, or a Ray cluster, has for a search, and whether every executor works here."""
 
 import os
 import platform
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +15,16 @@ from typing import ClassVar, Literal
 
 import torch
 
-from evonas.data import data_root, load_data
-from evonas.errors import EvonasError, ExecutionError
+from evonas.data import DATA_SETS, data_root, load_data
+from evonas.errors import ExecutionError
 from evonas.evaluation import Evaluator, TrainFromScratch
+from evonas.executors import RayConnection, run_jobs
 from evonas.objectives import Candidate, Column, CostedSpace
-from evonas.runs.execution import ExecutionSettings, make_executor, resolve_hardware, resolve_threads
-from evonas.search import Job, RayConnection
+from evonas.runs.execution import ExecutionOptions, make_executor, resolve_hardware, resolve_threads
+from evonas.search.evaluations import EvaluationWork, evaluation_job, evaluation_result
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig, resolve_precision
-from evonas.types import Activity, Note, Progress
+from evonas.types import Activity, Note, Progress, reason_of
 
 __all__ = ["Examination", "Finding", "examine", "run_doctor"]
 
@@ -34,31 +34,21 @@ SECONDS_AT_MOST = 120.0
 BYTES_AT_LEAST = {"runs": 100e6, "data": 0.0, "shared memory": 0.0}
 """Free space below which a disk is broken; the files of a run are small."""
 
-DATA_SETS_LIE_IN = {
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "fashion_mnist": "FashionMNIST/raw",
-    "mnist": "MNIST/raw",
-    "svhn": "train_32x32.mat",
-}
-"""Data set -> what torchvision leaves below the data's root."""
-
-
 Name = Literal["local", "process", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What is looked at."""
+    """Parts of this machine, or of a cluster, to look at."""
 
     ray_address: str | None = None
     """A Ray cluster to look at: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started here."""
     data_root: Path | None = None
-    """Where data sets lie; else the variable EVONAS_DATA, else ./data."""
+    """Folder of the data sets; else the variable EVONAS_DATA, else ./data."""
     out: Path = Path("runs")
-    """The folder that is to hold runs."""
+    """Folder that is to hold runs."""
     executors: tuple[Name, ...] = ("local", "process", "ray")
-    """Those that run a tiny evaluation."""
+    """Executors that run a tiny evaluation."""
 
     @property
     def cluster(self) -> str | None:
@@ -91,8 +81,8 @@ def examine(examination: Examination) -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     yield Finding("evonas", f"{_version('evonas')} ({Path(__file__).parents[1]})")
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-    others = ", ".join(f"{name} {_version(name)}" for name in ("torchvision", "numpy", "pymoo"))
-    yield Finding("torch", f"{torch.__version__}, {build}; {others}")
+    libraries = ", ".join(f"{name} {_version(name)}" for name in ("torchvision", "numpy", "pymoo"))
+    yield Finding("torch", f"{torch.__version__}, {build}; {libraries}")
     yield from _checked("devices", _devices)
     yield Finding("cpu", _processors())
     yield from _checked("data", lambda: _data(data_root(examination.data_root)))
@@ -112,8 +102,7 @@ def _checked(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
     try:
         yield from look()
     except Exception as error:
-        said = " ".join(str(error).split())
-        yield Finding(about, said if isinstance(error, EvonasError) else f"{type(error).__name__}: {said}", broken=True)
+        yield Finding(about, reason_of(error), broken=True)
 
 
 def _devices() -> Iterator[Finding]:
@@ -133,7 +122,7 @@ def _processors() -> str:
 
 
 def _data(root: Path) -> Iterator[Finding]:
-    there = [name for name, place in DATA_SETS_LIE_IN.items() if (root / place).exists()]
+    there = [name for name, entry in sorted(DATA_SETS.items()) if entry.found(root)]
     there += [f"npz:{path}" for path in sorted(root.glob("*.npz"))[:5]]
     found = ", ".join(there) or "no other one there, torchvision downloads what is asked for"
     yield Finding("data", f"digits (always there); below {root.absolute()}: {found}")
@@ -163,21 +152,10 @@ def _ray(examination: Examination, connection: RayConnection, gpus: dict[Name, f
     yield Finding("ray", f"{_version('ray')}{'' if installed else '; --executor ray needs it'}")
     if not installed and examination.cluster is None:
         return
-    _knock(examination.cluster or "")
     nodes = connection.nodes()
     gpus["ray"] = sum(node.gpus for node in nodes)
     has = f"{len(nodes)} machine(s), {sum(node.cpus for node in nodes):g} CPUs, {gpus['ray']:g} GPUs"
     yield Finding("ray cluster", f"at {examination.cluster}: {has}" if examination.cluster else f"started here: {has}")
-
-
-def _knock(address: str) -> None:
-    """ExecutionError where nobody listens at HOST:PORT: Ray itself would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        except OSError as error:
-            raise ExecutionError(f"expected a Ray cluster at {address}, nobody answers there ({error})") from error
 
 
 def _executors(examination: Examination, gpus: dict[Name, float]) -> Iterator[Finding]:
@@ -205,8 +183,8 @@ def _evaluated(examination: Examination, name: Name, device: str, first: dict[st
 
 
 def _evaluate(examination: Examination, name: Name, device: str) -> dict[str, float]:
-    """What a network of one phase measures after two steps on digits, evaluated by the executor of this name."""
-    settings = ExecutionSettings(
+    """Sum of the weights of a network of one phase after two steps on digits, found by the executor of this name."""
+    options = ExecutionOptions(
         executor=name,
         device=device,
         threads=1,
@@ -216,7 +194,9 @@ def _evaluate(examination: Examination, name: Name, device: str) -> dict[str, fl
     space = PhaseSpace(phases=1, nodes=3, channels=4)
     training = TrainingConfig(epochs=1, batch_size=20, lr=0.1, precision="fp32")
     prepare = TrainFromScratch(space, load_data("digits", train_limit=40, val_limit=20), training, device)
-    executor = make_executor(settings, resolve_hardware(settings, {}))
+    work = EvaluationWork(Evaluator(prepare, (WeightSum(),), threads=1))
+    job = evaluation_job(space.designs()["chain"], seed=0)
+    executor = make_executor(options, resolve_hardware(options, {}))
     began = time.monotonic()
 
     def watch(event: Progress | Activity | Note) -> None:
@@ -224,12 +204,8 @@ def _evaluate(examination: Examination, name: Name, device: str) -> dict[str, fl
             slots = f", {event.running} of {event.slots} slots are busy" if isinstance(event, Activity) else ""
             raise ExecutionError(f"expected a result within {SECONDS_AT_MOST:g} seconds, got none{slots}")
 
-    executor.start(Evaluator(prepare, (WeightSum(),), threads=1).make_evaluate, watch)
-    try:
-        executor.submit(Job(tuple(space.designs()["chain"].tolist()), seed=0, number=0))
-        _, result = executor.next_finished()
-    finally:
-        executor.close()
+    ((_, outcome),) = run_jobs(executor, work, [job], watch)
+    result = evaluation_result(job, outcome, (WeightSum.name,))
     if not result.ok:
         raise ExecutionError(result.reason)
     return dict(result.objectives)

@@ -11,13 +11,13 @@ import torch
 
 from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
+from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import gpu_slots
 from evonas.runs.folder import versions
-from evonas.search import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.training import resolve_precision
 
 __all__ = [
-    "ExecutionSettings",
+    "ExecutionOptions",
     "Hardware",
     "make_executor",
     "resolve_device",
@@ -30,7 +30,7 @@ SAME_VERSIONS = ("evonas", "torch", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecutionSettings:
+class ExecutionOptions:
     """Where evaluations run. Device type and threads are part of a run's identity: others round differently."""
 
     device: str = "auto"
@@ -109,7 +109,7 @@ class Hardware:
         return self.connection.ask(partial(resolve_precision, asked, torch.device(self.device)), self.threads, gpus)
 
 
-def resolve_hardware(settings: ExecutionSettings, identity: Mapping[str, Any]) -> Hardware:
+def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
     """Every `auto` resolved: as the run's identity says, where it has one, else by what is there."""
     executor, because = _executor(settings)
     connection = RayConnection(settings.ray_address) if executor == "ray" else None
@@ -136,7 +136,7 @@ def resolve_hardware(settings: ExecutionSettings, identity: Mapping[str, Any]) -
     return Hardware(executor, device, threads, workers, note, connection)
 
 
-def make_executor(settings: ExecutionSettings, hardware: Hardware, resident: bool = False) -> Executor:
+def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool = False) -> Executor:
     """The executor of resolved hardware.
 
     Args:
@@ -181,7 +181,7 @@ def resolve_threads(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _executor(settings: ExecutionSettings) -> tuple[str, str]:
+def _executor(settings: ExecutionOptions) -> tuple[str, str]:
     """Its name, and why where it was chosen for the user."""
     if settings.executor != "auto":
         return settings.executor, ""
@@ -200,7 +200,7 @@ def _executor(settings: ExecutionSettings) -> tuple[str, str]:
     return "local", ""
 
 
-def _workers(settings: ExecutionSettings, device: str, threads: int | None) -> int:
+def _workers(settings: ExecutionOptions, device: str, threads: int | None) -> int:
     if settings.workers is not None:
         return settings.workers
     if torch.device(device).type == "cuda":

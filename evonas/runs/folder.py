@@ -1,4 +1,4 @@
-"""A run on disk: its configuration, its journal, and what is exported from it."""
+"""A run on disk: its configuration, its journal, its lock, and what is exported from it."""
 
 import contextlib
 import platform
@@ -8,20 +8,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evonas.errors import ConfigurationError, StorageError, choose
-from evonas.files import read_json, storage_errors, take_lock, write_json
+from evonas.errors import ConfigurationError, StorageError
+from evonas.files import read_json, storage_errors, sweep, take_lock, write_json
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
 from evonas.search import Entry, read_journal
 from evonas.spaces import SPACES
-
-EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
+from evonas.training import stored_identity
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "versions"]
+
+EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its files; the process that runs the search is the only one that writes them."""
+    """Where a run keeps its files; the process that holds the lock is the only one that writes them."""
 
     path: Path
 
@@ -62,18 +64,35 @@ class RunFolder:
             raise ConfigurationError(f"expected a run folder with config.json and journal.jsonl, {self.path} is none")
         return config
 
+    def checkpoint_identity(self) -> dict[str, Any]:
+        """The identity of a stage that trains before there is a journal; empty where none was begun."""
+        for path in sorted(self.path.glob("*.pt")):
+            return stored_identity(path, "a checkpoint")
+        return {}
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process writes the run here meanwhile. RunInUseError where one does."""
-        with storage_errors(f"open {self.journal}"), open(self.journal, "r+b") as file:
-            take_lock(file, self.journal)
-            yield
+        """No other process writes the run meanwhile; a folder that holds nothing in the end is removed.
 
-    def sweep(self) -> None:
-        """Remove what a process that was killed while it wrote has left; called by the one that holds the lock."""
-        for name in ("config.json", *EXPORTS):
-            for leftover in self.path.glob(f".{name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+        Raises:
+            RunInUseError: another process writes it.
+            StorageError: the folder cannot be written.
+        """
+        with storage_errors(f"open {self.path}"):
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / LOCK, "ab")  # noqa: SIM115
+        try:
+            with lock:
+                take_lock(lock, self.path)
+                sweep(self.path)
+                yield
+        finally:
+            if made and [path.name for path in self.path.iterdir()] == [LOCK]:
+                (self.path / LOCK).unlink()
+                with contextlib.suppress(OSError):
+                    for path in made:
+                        path.rmdir()
 
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""
@@ -103,10 +122,14 @@ class RunFolder:
 
 
 def stored_searched(config: Mapping[str, Any]) -> Searched:
-    """What the tables need to know, from a run's config.json: no data set is loaded."""
+    """What the tables need to know, from a run's config.json: no data set is loaded.
+
+    Of a space that is in no table, such as one of a script, failed rows have no costs.
+    """
     identity = config["identity"]
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity["space"].items()}
-    space = choose(SPACES, str(given.pop("name")), "search space")(**given)
+    kind = SPACES.get(str(given.pop("name")))
+    space = None if kind is None else kind(**given)
     n_classes = identity["data"]["n_classes"]
     objectives = tuple(identity["search"]["objectives"])
     return Searched(
@@ -117,7 +140,7 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
         tuple(config["columns"]),
         tuple(config["reference_point"][name] for name in objectives),
         {name: measured["about"] for name, measured in config.get("measured", {}).items()},
-        lambda genome: space.cost(genome, n_classes),
+        None if space is None else lambda genome: space.cost(genome, n_classes),
     )
 
 
@@ -131,7 +154,7 @@ def first_genomes(source: str) -> list[list[int]]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that can change a number."""
+    """Versions of everything that can change a number."""
     packages = ("evonas", "torch", "torchvision", "pymoo", "numpy")
     found = {"python": platform.python_version()}
     for name in packages:

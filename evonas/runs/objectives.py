@@ -1,16 +1,13 @@
 """Objectives of a run, from their names on the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import FGSM, PGD
 from evonas.attacks.inference import Precision
 from evonas.certify.linear import Intermediate, RelaxationName
-from evonas.data import Dataset
-from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, choose
 from evonas.objectives import (
     OBJECTIVES,
@@ -24,25 +21,31 @@ from evonas.objectives import (
     PGDError,
 )
 from evonas.objectives.certified import Norm
-from evonas.parts import part_identity as identity_of
+from evonas.runs.options import Needs
 
-__all__ = ["AttackSettings", "CertifySettings", "identity_of", "make_objectives", "ood_objective"]
+__all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
+
+PGD_ONLY = Needs("objectives", (PGDError.name,))
+ATTACKED = Needs("objectives", (PGDError.name, FGSMError.name))
+JACOBIAN = Needs("objectives", (JacobianNorm.name,))
+ACCURACY = Needs("objectives", (CertifiedAccuracy.name,))
+CERTIFIED = Needs("objectives", (CertifiedRadius.name, CertifiedAccuracy.name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackSettings:
+class AttackOptions:
     """Attacks of the objectives pgd_error and fgsm_error; epsilon and steps on the [0, 1] scale."""
 
-    attack_epsilon: float = 8 / 255
+    attack_epsilon: Annotated[float, ATTACKED] = 8 / 255
     """Radius of the L-inf ball (TAM-NAS)."""
-    attack_steps: int = 10
+    attack_steps: Annotated[int, PGD_ONLY] = 10
     """Steps of PGD (TAM-NAS)."""
-    attack_step_size: float = 2 / 255
+    attack_step_size: Annotated[float, PGD_ONLY] = 2 / 255
     """Length of a step of PGD."""
-    stop_when_fooled: bool = True
+    stop_when_fooled: Annotated[bool, PGD_ONLY] = True
     """PGD counts an image as wrong where any iterate is, the clean one included; else where the last iterate is."""
-    attack_images: int | None = None
-    """Attack the first so many validation images; all, unless given."""
+    attack_images: Annotated[int | None, ATTACKED] = None
+    """Validation images that are attacked, the first ones; all by default."""
 
     def __post_init__(self) -> None:
         self.objectives("fp32")
@@ -64,22 +67,22 @@ class AttackSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifySettings:
+class CertifyOptions:
     """Images, balls and bounds of the objectives jacobian_norm, certified_radius and certified_accuracy."""
 
-    jacobian_q: float = 1.0
+    jacobian_q: Annotated[float, JACOBIAN] = 1.0
     """Norm of jacobian_norm: 1 for the l-inf ball, 2 for the l2 ball (DSRNA, Eq. 15)."""
-    jacobian_images: int = 64
-    """Take jacobian_norm on the first so many validation images."""
-    certified_norm: Norm = "linf"
+    jacobian_images: Annotated[int, JACOBIAN] = 64
+    """Validation images of jacobian_norm, the first ones."""
+    certified_norm: Annotated[Norm, CERTIFIED] = "linf"
     """Ball that is certified."""
-    certified_epsilon: float = 1 / 255
+    certified_epsilon: Annotated[float, ACCURACY] = 1 / 255
     """Radius of certified_accuracy, on the [0, 1] scale."""
-    certified_images: int = 16
-    """Certify the first so many validation images."""
-    certified_intermediate: Intermediate = "interval"
+    certified_images: Annotated[int, CERTIFIED] = 16
+    """Validation images that are certified, the first ones."""
+    certified_intermediate: Annotated[Intermediate, CERTIFIED] = "interval"
     """Bounds before each ReLU: interval (fast) or linear (tight, and slower the deeper the network)."""
-    certified_relaxation: RelaxationName = "adaptive"
+    certified_relaxation: Annotated[RelaxationName, CERTIFIED] = "adaptive"
     """Lower side of a ReLU: adaptive (slope 0 or 1), or same_slope, that of its upper side."""
 
     def __post_init__(self) -> None:
@@ -99,57 +102,30 @@ class CertifySettings:
             JacobianNorm.name: JacobianNorm(q=self.jacobian_q, images=self.jacobian_images),
         }
 
-    def check_used(self, names: Sequence[str]) -> None:
-        """ConfigurationError where a setting that was given is of none of these objectives."""
-        accuracy, both = (CertifiedAccuracy.name,), (CertifiedRadius.name, CertifiedAccuracy.name)
-        for field in fields(self):
-            of = (JacobianNorm.name,) if field.name.startswith("jacobian") else both
-            of = accuracy if field.name == "certified_epsilon" else of
-            if getattr(self, field.name) != field.default and not set(of) & set(names):
-                option = f"--{field.name.replace('_', '-')}"
-                raise ConfigurationError(
-                    f"expected settings that this search uses, {option} changes nothing without {' or '.join(of)} "
-                    "among --objectives"
-                )
-
 
 def make_objectives(
     names: Sequence[str],
-    attacks: AttackSettings,
-    precision: Precision,
-    adversarial_set: AdversarialSet | None,
+    attacks: AttackOptions | None = None,
+    certify: CertifyOptions | None = None,
+    precision: Precision = "fp32",
+    adversarial_set: AdversarialSet | None = None,
     ood: OodAupr | None = None,
-    certify: CertifySettings | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
     Args:
+        attacks, certify: of the objectives that have such settings; None: the defaults.
         precision: of the attacks' gradients; errors are always counted in float32.
         adversarial_set: for `adversarial_set_error`.
         ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
-        certify: of Jacobian norms and certificates; None: the defaults.
     """
-    ready = {**attacks.objectives(precision), **(certify or CertifySettings()).objectives()}
-    if adversarial_set is not None:
-        ready[AdversarialSetError.name] = AdversarialSetError(adversarial_set)
-    elif AdversarialSetError.name in names:
-        raise ConfigurationError("expected an adversarial set for adversarial_set_error, got none")
-    if ood is not None:
-        ready[OodAupr.name] = ood
-    elif OodAupr.name in names:
-        raise ConfigurationError("expected images of another data set for ood_aupr, got none")
+    ready = {
+        **(attacks or AttackOptions()).objectives(precision),
+        **(certify or CertifyOptions()).objectives(),
+        **({} if adversarial_set is None else {AdversarialSetError.name: AdversarialSetError(adversarial_set)}),
+        **({} if ood is None else {OodAupr.name: ood}),
+    }
+    for name, what in ((AdversarialSetError.name, "an adversarial set"), (OodAupr.name, "images of another data set")):
+        if name in names and name not in ready:
+            raise ConfigurationError(f"expected {what} for {name}, got none")
     return tuple(ready[name] if name in ready else choose(OBJECTIVES, name, "objective")() for name in names)
-
-
-def ood_objective(
-    names: Sequence[str], ood_data: str, data: Dataset, root: Path | None, seed: int
-) -> tuple[OodAupr | None, str]:
-    """`ood_aupr` with its images where it is asked for, and a line where these were chosen for the user.
-
-    Args:
-        ood_data: as `resolve_ood_data` takes it.
-    """
-    if OodAupr.name not in names:
-        return None, ""
-    name, note = resolve_ood_data(ood_data, data.name, root)
-    return OodAupr.of(load_ood_data(name, data, root, seed), data, seed=seed), note

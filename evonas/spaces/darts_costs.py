@@ -1,7 +1,9 @@
 """Parameters, MACs and FLOPs (as the papers count them) of the parts of DARTS networks, by arithmetic."""
 
 import functools
+from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,22 @@ from evonas.costs import count_macs
 from evonas.errors import ConfigurationError
 from evonas.networks.darts import STEMS, CellPlace, cell_places
 from evonas.networks.darts_operations import PRIMITIVES
-from evonas.types import Cost
+from evonas.types import Cost, Genome
 
-__all__ = ["OperationCosts", "edges", "fixed_cost", "operation_costs", "paper_flops"]
+__all__ = ["OperationCosts", "edges", "fixed_cost", "operation_costs", "paper_flops", "width_for"]
 
 Counts = npt.NDArray[np.int64]
+
+MOST_PARAMS = 1e12
+"""More than any network has that is built."""
+
+
+class WidthSpace(Protocol):
+    """A space of cells, such as `DartsSpace`."""
+
+    @property
+    def stem(self) -> str: ...
+    def cost(self, genome: Genome, n_classes: int = 10, channels: int | None = None) -> Cost: ...
 
 
 @dataclass(frozen=True, eq=False)

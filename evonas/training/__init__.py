@@ -1,8 +1,9 @@
 """Training: one loop, and recipes that say what it minimises. A new recipe is a file and a line in `RECIPES`."""
 
 from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
+from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
 from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
-from evonas.training.loop import EpochRecipe, Recipe, TrainingConfig, train
+from evonas.training.loop import EpochRecipe, Recipe, Training, TrainingConfig, train, whole
 from evonas.training.one_shot import OneShotConfig, OneShotTraining, draw_architecture
 from evonas.training.precision import PRECISIONS, resolve_precision
 from evonas.training.standard import standard
@@ -16,18 +17,24 @@ __all__ = [
     "CellPreset",
     "CellTraining",
     "EpochRecipe",
+    "EpochTraining",
     "FastAdversarial",
     "OneShotConfig",
     "OneShotTraining",
     "Recipe",
     "Trades",
     "TradesYopo",
+    "Training",
     "TrainingConfig",
     "draw_architecture",
     "fast_adversarial_images",
+    "load_checkpoint",
     "resolve_precision",
     "standard",
+    "stored_identity",
     "train",
+    "train_epochs",
+    "whole",
 ]
 
 RECIPES: dict[str, Recipe] = {

@@ -13,7 +13,7 @@ from evonas.data import Augmentation, ImagePart, training_batches
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.training.precision import PRECISIONS
 
-__all__ = ["EpochRecipe", "OnEpoch", "OnStep", "Recipe", "TrainingConfig", "train"]
+__all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
 
 Recipe = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """(network, images (B, C, H, W), labels (B,), generator) -> () loss to be minimised.
@@ -33,13 +33,7 @@ class EpochRecipe(Protocol):
 
 
 OnStep = Callable[[int, int, str], None]
-"""(steps done, steps in all, one line) for the screen; called a few times a second at most."""
-
-OnEpoch = Callable[[dict[str, Any]], None]
-"""What training goes on from, after every epoch: `epoch` are done, `loss` is the mean of the last one's batches.
-
-Tensors and plain values, for `torch.save`. The tensors are those that training changes: save or copy them at once.
-"""
+"""(steps done, total steps, message) for the screen; called at most twice a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +81,95 @@ class TrainingConfig:
         return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}
 
 
+class Training:
+    """The training of one network, an epoch at a time; the same arguments give the same weights, also when continued.
+
+    SGD with momentum, a learning rate that falls epoch by epoch, clipped gradients.
+
+    Args:
+        network: on the device of `part`; trained in place.
+        config: with a resolved precision, `fp32` or `bf16`.
+        generator: of order and augmentation, on the device of `part`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        part: ImagePart,
+        augmentation: Augmentation,
+        config: TrainingConfig,
+        recipe: Recipe,
+        generator: torch.Generator,
+    ) -> None:
+        self.network = network.to(memory_format=torch.channels_last)
+        self.part = part
+        self.augmentation = augmentation
+        self.config = config
+        self.recipe = recipe
+        self.generator = generator
+        self.epoch = 0
+        """Finished epochs."""
+        self._weights = [p for p in network.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.SGD(
+            self._weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        self._schedule = _schedule(self._optimiser, config)
+
+    @property
+    def epochs(self) -> int:
+        return self.config.epochs
+
+    def run_epoch(self, on_step: OnStep | None = None) -> float:
+        """Train for one more epoch; the network stays in train mode.
+
+        Returns:
+            Mean loss of its batches.
+        Raises:
+            DivergedError: the loss left the finite numbers.
+        """
+        config, device = self.config, self.part.device
+        self.network.train()
+        if isinstance(self.recipe, EpochRecipe):
+            self.recipe.begin_epoch(self.network, self.epoch, config.epochs)
+        steps, shown = math.ceil(len(self.part) / config.batch_size), time.monotonic()
+        total = torch.zeros((), device=device)
+        every_batch = training_batches(self.part, config.batch_size, self.augmentation, self.generator)
+        for step, (images, labels) in enumerate(every_batch):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                loss = self.recipe(self.network, images, labels, self.generator)
+            self._optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._weights, config.grad_clip)
+            self._optimiser.step()
+            total += loss.detach()
+            if on_step is not None and time.monotonic() - shown > 0.5:
+                shown = time.monotonic()
+                on_step(step + 1, steps, f"loss {float(total) / (step + 1):.3f}")
+        self._schedule.step()
+        if not math.isfinite(float(total)):
+            raise DivergedError(f"training diverged: the loss of epoch {self.epoch + 1} is {float(total)}")
+        self.epoch += 1
+        return float(total) / (step + 1)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that `restore` continues from; training goes on changing the tensors."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave; what a recipe itself remembers from epoch to epoch is not in it."""
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"].cpu())
+        self.epoch = int(state["epoch"])
+
+
 def train(
     network: nn.Module,
     part: ImagePart,
@@ -95,76 +178,28 @@ def train(
     recipe: Recipe,
     generator: torch.Generator,
     on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    begun: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train `network`, which lives on the device of `part`, in place; it is left in eval mode.
-
-    SGD with momentum, a learning rate that falls epoch by epoch, clipped gradients.
+    """Train `network` in place from its first epoch to its last; it is left in eval mode.
 
     Args:
-        config: with a resolved precision, `fp32` or `bf16`.
-        generator: of order and augmentation, on the device of `part`.
-        begun: what `on_epoch` was given, of the same training: goes on from there, on the CPU bit for bit. What a
-            recipe remembers from epoch to epoch is not in it.
+        on_step: told the steps of the whole training.
+        network, part, augmentation, config, recipe, generator: as `Training` takes them.
     Raises:
         DivergedError: the loss left the finite numbers.
     """
-    device = part.device
-    network.to(memory_format=torch.channels_last)
-    network.train()
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    schedule = _schedule(optimiser, config)
-    first = 0 if begun is None else _restored(begun, network, optimiser, schedule, generator)
-    steps = math.ceil(len(part) / config.batch_size)
-    shown = time.monotonic()
-    for epoch in range(first, config.epochs):
-        if isinstance(recipe, EpochRecipe):
-            recipe.begin_epoch(network, epoch, config.epochs)
-        total = torch.zeros((), device=device)
-        for step, (images, labels) in enumerate(training_batches(part, config.batch_size, augmentation, generator)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss = recipe(network, images, labels, generator)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, config.grad_clip)
-            optimiser.step()
-            total += loss.detach()
-            if on_step is not None and time.monotonic() - shown > 0.5:
-                shown = time.monotonic()
-                note = f"epoch {epoch + 1}/{config.epochs}, loss {float(total) / (step + 1):.3f}"
-                on_step(epoch * steps + step + 1, config.epochs * steps, note)
-        schedule.step()
-        if not math.isfinite(float(total)):
-            raise DivergedError(f"training diverged: the loss of epoch {epoch + 1} is {float(total)}")
-        if on_epoch is not None:
-            on_epoch(
-                {
-                    "epoch": epoch + 1,
-                    "loss": float(total) / (step + 1),
-                    "network": network.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "generator": generator.get_state(),
-                }
-            )
+    training = Training(network, part, augmentation, config, recipe, generator)
+    while training.epoch < config.epochs:
+        training.run_epoch(None if on_step is None else whole(on_step, training.epoch, config.epochs))
     network.eval()
 
 
-def _restored(
-    begun: Mapping[str, Any],
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-) -> int:
-    """Epochs that are done; everything else is put where it was after them."""
-    network.load_state_dict(begun["network"])
-    optimiser.load_state_dict(begun["optimiser"])
-    schedule.load_state_dict(begun["schedule"])
-    generator.set_state(begun["generator"].cpu())
-    return int(begun["epoch"])
+def whole(on_step: OnStep, epoch: int, epochs: int) -> OnStep:
+    """Steps within an epoch, told to `on_step` as steps of all epochs."""
+
+    def told(done: int, steps: int, note: str) -> None:
+        on_step(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}/{epochs}, {note}")
+
+    return told
 
 
 def _schedule(optimiser: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:

@@ -205,6 +205,10 @@ class OneShotTraining:
             for value in momentum.state_dict().values():
                 value.zero_()
 
+    @property
+    def epochs(self) -> int:
+        return self.config.epochs
+
     def run_epoch(self, on_step: OnStep | None = None) -> float:
         """Train for one more epoch.
 
@@ -249,13 +253,15 @@ class OneShotTraining:
         return draw_architecture(self.space, self.config, self.seed, self.epoch)
 
     def state(self) -> dict[str, Any]:
-        """All that continuing needs, as tensors and plain values."""
-        return {"epoch": self.epoch, "weights": self.supernet.state_dict(), "momentum": self.momentum.state_dict()}
+        """Tensors and plain values that `restore` continues from; momentum until the last epoch is done."""
+        state = {"epoch": self.epoch, "weights": self.supernet.state_dict()}
+        return state if self.epoch == self.epochs else {**state, "momentum": self.momentum.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from what `state` gave."""
         self.supernet.load_state_dict(state["weights"])
-        self.momentum.load_state_dict(state["momentum"])
+        if "momentum" in state:
+            self.momentum.load_state_dict(state["momentum"])
         self.epoch = int(state["epoch"])
 
     def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:

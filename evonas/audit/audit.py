@@ -1,0 +1,278 @@
+"""The audit: networks of any search trained to the end and measured; what is finished is recorded, and never redone."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evonas.audit.measurements import Measurement
+from evonas.audit.records import AuditRecords
+from evonas.audit.training import FinalTraining
+from evonas.data import Dataset, Part
+from evonas.errors import DivergedError, EvonasError, StorageError
+from evonas.executors import Executor, Job
+from evonas.parts import digest
+from evonas.seeding import generator
+from evonas.types import Genome, Report, Watch, arch_id
+
+__all__ = ["Audit", "AuditNetwork", "Measured"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class AuditNetwork:
+    """A network, and how it is trained."""
+
+    configuration: str
+    """The search that found it, as tables name it."""
+    genome: Genome
+    """Canonical; empty for a hand-made network."""
+    training: FinalTraining
+    name: str = ""
+    """What tables call it; the arch_id where there is none."""
+
+    @cached_property
+    def arch_id(self) -> str:
+        return arch_id(self.genome) if self.genome.size else self.name
+
+    @cached_property
+    def macs(self) -> int:
+        """Of the network that is trained."""
+        return self.training.cost(self.genome).macs
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for networks that are trained and measured once: several searches may have found it."""
+        return self.arch_id, self.training.digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the networks of an audit are measured under, and on which images."""
+
+    measurements: tuple[Measurement, ...]
+    """In the order of the tables' columns."""
+    test_limit: int | None = None
+    """Take a class-balanced subset of this many test images; None: all."""
+    batch_size: int = 250
+
+    def test_part(self, data: Dataset, seed: int) -> Part:
+        """The test images that are scored. DataError where the limit is below one image a class."""
+        return data.test.limited(self.test_limit, data.n_classes, generator("test limit", seed))
+
+    def tested(self, data: Dataset, seed: int) -> Dataset:
+        """The data as measurements see it: their validation part are the test images."""
+        part = self.test_part(data, seed)
+        return replace(data, train=part, validation=part)
+
+    def digest(self, network: AuditNetwork, measurement: Measurement) -> str:
+        """Of all that a measurement's values follow from."""
+        return digest(
+            {
+                "training": network.training.digest,
+                "measurement": measurement.identity(),
+                "test_limit": self.test_limit,
+                "batch_size": self.batch_size,
+            }
+        )
+
+
+class Step(NamedTuple):
+    """One piece of work: training a network, or one measurement of it."""
+
+    network: int
+    measurement: int | None
+    """None: training."""
+    weights: bytes = b""
+
+
+@dataclass
+class Audit:
+    """Trains and measures networks, each step once, and records every step that is finished.
+
+    A network whose training diverges is recorded as failed and not measured; a measurement that diverges fails alone.
+
+    Args:
+        records: of the folder that keeps weights and rows.
+        retry_failed: do again what is recorded as failed.
+        checkpoints: whether workers keep trainings in the records' folder epoch by epoch; they must share it.
+    """
+
+    networks: Sequence[AuditNetwork]
+    measured: Measured
+    records: AuditRecords
+    retry_failed: bool = False
+    checkpoints: bool = True
+    _distinct: list[AuditNetwork] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found: dict[tuple[str, str], AuditNetwork] = {}
+        for network in self.networks:
+            found.setdefault(network.key, network)
+        self._distinct = list(found.values())
+
+    def pending(self) -> list[AuditNetwork]:
+        """Networks that are not finished, each once, in order."""
+        return [network for network in self._distinct if self._to_train(network) or self._to_measure(network)]
+
+    def run(
+        self, executor: Executor, watch: Watch, say: Say, told: Callable[[AuditNetwork, Mapping[str, Any]], None]
+    ) -> None:
+        """Do what is left, on all of the executor's slots; closes the executor.
+
+        Args:
+            watch: gets what workers report; may raise to stop: what is finished is kept.
+            say: told in one line where recorded weights are lost.
+            told: called with every new record.
+        Raises:
+            StorageError: records, weights or checkpoints cannot be written.
+        """
+        pending = self.pending()
+        folder = self.records.folder if self.checkpoints else None
+        executor.start(_Worker(tuple(pending), self.measured, folder).make_work, watch)
+        try:
+            waiting = sum(self._begin(executor, number, network, say) for number, network in enumerate(pending))
+            while waiting:
+                job, outcome = executor.next_finished()
+                waiting -= 1
+                step: Step = job.payload
+                network = pending[step.network]
+                if outcome.ok and "refused" in outcome.value:
+                    raise StorageError(outcome.value["refused"])
+                failure = outcome.failure or outcome.value.get("failure", "")
+                told(network, self._record(network, step, {} if failure else outcome.value, failure))
+                if step.measurement is None and not failure:
+                    waiting += self._submit_measurements(executor, step.network, network, outcome.value["weights"])
+        finally:
+            executor.close()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is recorded of the networks, in their order; one of which anything failed has status `failed`."""
+        return [self._row(network) for network in self.networks]
+
+    def forget_checkpoints(self) -> None:
+        """Remove the checkpoints of networks that are trained."""
+        for network in self._distinct:
+            network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
+
+    def _begin(self, executor: Executor, number: int, network: AuditNetwork, say: Say) -> int:
+        """Submit what can begin; returns the number of jobs."""
+        if self._to_train(network):
+            executor.submit(self._job(number, network, Step(number, None)))
+            return 1
+        trained = self._find("trained", network, network.training.digest) or {}
+        kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
+        if kept is None:
+            path = self.records.weights_path(network.arch_id, network.training.digest)
+            say(f"{path} is gone or damaged: {network.arch_id} is trained again")
+            executor.submit(self._job(number, network, Step(number, None)))
+            return 1
+        return self._submit_measurements(executor, number, network, kept)
+
+    def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
+        steps = self._to_measure(network)
+        for place in steps:
+            executor.submit(self._job(number, network, Step(number, place, weights)))
+        return len(steps)
+
+    def _job(self, number: int, network: AuditNetwork, step: Step) -> Job:
+        what = "train" if step.measurement is None else self.measured.measurements[step.measurement].column
+        epochs = network.training.training.epochs
+        predicted = float(network.macs) * (epochs if step.measurement is None else 1)
+        return Job(f"{network.arch_id} {number} {what}", step, predicted)
+
+    def _to_train(self, network: AuditNetwork) -> bool:
+        return self._open(self._find("trained", network, network.training.digest))
+
+    def _to_measure(self, network: AuditNetwork) -> list[int]:
+        """Measurements that are not recorded; none of a network whose training failed."""
+        trained = self._find("trained", network, network.training.digest)
+        if trained is not None and trained["status"] == "failed" and not self.retry_failed:
+            return []
+        found = [self._find_measured(network, each) for each in self.measured.measurements]
+        return [place for place, record in enumerate(found) if self._open(record)]
+
+    def _open(self, record: Mapping[str, Any] | None) -> bool:
+        return record is None or (record["status"] == "failed" and self.retry_failed)
+
+    def _find(self, kind: str, network: AuditNetwork, identity: str) -> dict[str, Any] | None:
+        return self.records.find(kind, network.arch_id, identity)
+
+    def _find_measured(self, network: AuditNetwork, measurement: Measurement) -> dict[str, Any] | None:
+        return self._find("measured", network, self.measured.digest(network, measurement))
+
+    def _record(self, network: AuditNetwork, step: Step, value: Mapping[str, Any], failure: str) -> dict[str, Any]:
+        arch, training = network.arch_id, network.training.digest
+        if step.measurement is None:
+            if failure:
+                return self.records.add("trained", arch, training, status="failed", reason=failure)
+            sha256 = self.records.keep_weights(arch, training, value["weights"])
+            seconds = round(value["seconds"], 3)
+            return self.records.add("trained", arch, training, status="ok", seconds=seconds, sha256=sha256)
+        identity = self.measured.digest(network, self.measured.measurements[step.measurement])
+        if failure:
+            return self.records.add("measured", arch, identity, status="failed", reason=failure)
+        return self.records.add("measured", arch, identity, status="ok", values=value["values"])
+
+    def _row(self, network: AuditNetwork) -> dict[str, Any]:
+        training = network.training
+        trained = self._find("trained", network, training.digest)
+        found = [self._find_measured(network, each) for each in self.measured.measurements]
+        records = [record for record in (trained, *found) if record is not None]
+        failed = [record for record in records if record["status"] == "failed"]
+        cost = training.cost(network.genome)
+        values = {name: value for record in found if record for name, value in record.get("values", {}).items()}
+        return {
+            "configuration": network.configuration,
+            "arch_id": network.arch_id,
+            "status": "failed" if failed else "ok",
+            **values,
+            "params": cost.params,
+            "macs": cost.macs,
+            **training.settings(),
+            "train_seconds": (trained or {}).get("seconds"),
+            "seed": training.seed,
+            "data": training.data.name,
+            "genome": " ".join(map(str, network.genome.tolist())),
+            "reason": failed[0]["reason"] if failed else "",
+        }
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a worker does: set up once, then one step after another."""
+
+    networks: tuple[AuditNetwork, ...]
+    measured: Measured
+    folder: Path | None
+
+    def make_work(self, report: Report) -> Callable[[Step], dict[str, Any]]:
+        tested: dict[str, Dataset] = {}
+
+        def work(step: Step) -> dict[str, Any]:
+            network = self.networks[step.network]
+            training, genome = network.training, network.genome
+            try:
+                if step.measurement is None:
+                    checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
+                    weights, seconds = training.train(genome, report, checkpoint)
+                    return {"weights": weights, "seconds": seconds}
+                data = training.data
+                if data.fingerprint not in tested:
+                    tested[data.fingerprint] = self.measured.tested(data, training.seed)
+                measure = self.measured.measurements[step.measurement].measure
+                candidate = training.candidate(genome, step.weights)
+                return {"values": measure(candidate, tested[data.fingerprint], self.measured.batch_size, report)}
+            except DivergedError as error:
+                return {"failure": str(error)}
+            except EvonasError as error:  # a disk that is full is no fault of the network
+                return {"refused": str(error)}
+
+        return work
+
+
+def lightest(networks: Sequence[AuditNetwork]) -> Iterator[AuditNetwork]:
+    """Networks by the MACs that they are trained with, then by arch_id."""
+    yield from sorted(networks, key=lambda network: (network.macs, network.arch_id))

@@ -1,0 +1,347 @@
+"""Everything that a trained network can be measured under, each by its name: attacks, certificates, costs.
+
+A new measurement is an entry of `MEASUREMENTS`; every command of an audit then knows its name.
+"""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+
+from evonas.adversarial_sets import AdversarialSet
+from evonas.attacks import BIM, FGSM, PGD, Attack, AutoAttack, CarliniWagnerL2, DeepFool
+from evonas.certify import certified_radius, random_targets
+from evonas.certify.linear import Intermediate
+from evonas.data import Dataset, DeviceData, DevicePart, batches
+from evonas.errors import ConfigurationError, DivergedError, choose
+from evonas.objectives import AdversarialSetError, Candidate, OodAupr
+from evonas.objectives.scoring import error_under
+from evonas.parts import part_identity, part_name
+from evonas.seeding import derive_seed
+from evonas.spaces.darts_costs import paper_flops
+from evonas.types import Progress, Report, arch_id
+
+__all__ = [
+    "CLEAN",
+    "MEASUREMENTS",
+    "AdversarialSetShare",
+    "ErrorUnder",
+    "MeanRadius",
+    "Measure",
+    "Measurement",
+    "OodPrecision",
+    "PaperFlops",
+    "measurements",
+    "pgd_grid",
+    "require_libraries",
+    "with_attack",
+]
+
+
+class Measure(Protocol):
+    """A frozen value that measures a candidate on test images."""
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        """Column -> value.
+
+        Args:
+            tested: its validation part are the test images.
+            report: gets the images that are done.
+        Raises:
+            DivergedError: logits that are not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing that an audit measures."""
+
+    column: str
+    """Its first column in tables."""
+    label: str
+    """What it is and what bounds it, as tables and pictures show it."""
+    measure: Measure
+    note: str = ""
+    """Where the settings come from."""
+    unit: Literal["share", "pixels", "count"] = "share"
+    """Share of images in [0, 1], radius on the [0, 1] pixel scale, or a number."""
+    maximize: bool = False
+    """Whether more is better."""
+    library: str = ""
+    """Of the extra `audit`, that it needs."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its values follow from, besides the network and the test images."""
+        return {"column": self.column, "measure": {"name": part_name(self.measure), **part_identity(self.measure)}}
+
+
+@dataclass(frozen=True)
+class ErrorUnder:
+    """Share of the test images that a network gets wrong, clean or under a white-box attack."""
+
+    column: str
+    attack: Attack | None = None
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        part = DevicePart(tested.validation, candidate.device)
+        key, total = arch_id(candidate.genome), len(part)
+
+        def on_batch(done: int) -> None:
+            report(Progress(key, done, total, "image", f"scoring {self.column}, {done}/{total} images"))
+
+        on_batch(0)
+        every_batch = batches(part, batch_size)
+        return {self.column: error_under(candidate.network, every_batch, self.attack, candidate.generator, on_batch)}
+
+
+@dataclass(frozen=True)
+class AdversarialSetShare:
+    """Error on a precomputed set, made against other networks: transferred, not white-box, robustness."""
+
+    adversarial_set: AdversarialSet
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        report(Progress(arch_id(candidate.genome), 0, 1, "image", "scoring the adversarial set"))
+        return dict(AdversarialSetError(self.adversarial_set)(candidate))
+
+
+@dataclass(frozen=True)
+class OodPrecision:
+    """Average precision of telling test images of another data set from the network's own (E2RNAS, AUPR)."""
+
+    ood_data: Dataset
+    seed: int
+    """Of the choice, where there are more images than the ratio takes."""
+    ratio: tuple[int, int] = (1, 5)
+    """OoD images to own ones. Where there are too few of either, there are fewer of both."""
+
+    def objective(self, tested: Dataset) -> OodAupr:
+        """DataError where there are too few images, or they are of another size."""
+        ood = replace(self.ood_data, train=self.ood_data.test, validation=self.ood_data.test)
+        return OodAupr.of(ood, tested, self.ratio, self.seed)
+
+    def identity(self) -> dict[str, Any]:
+        data = self.ood_data
+        return {
+            "name": data.name,
+            "fingerprint": data.test.fingerprint,
+            "ratio": list(self.ratio),
+            "seed": self.seed,
+        }
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        total = len(tested.validation)
+        report(Progress(arch_id(candidate.genome), total, total, "image", "scoring ood_aupr"))
+        seen = replace(candidate, data=DeviceData(tested, candidate.device))
+        return dict(self.objective(tested)(seen))
+
+
+@dataclass(frozen=True)
+class PaperFlops:
+    """FLOPs as E2RNAS's tables count them."""
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        size = tested.image_size
+        return {"paper_flops": paper_flops(candidate.network, (3, size, size))}
+
+
+@dataclass(frozen=True)
+class MeanRadius:
+    """Mean certified radius over the first test images, by bisection on linear bounds; 0 where the class is wrong.
+
+    Images are in [0, 1], and everything is in float32.
+    """
+
+    column: str
+    norm: Literal["linf", "l2"]
+    images: int = 100
+    intermediate: Intermediate = "interval"
+    """Bounds before each ReLU: intervals, or linear bounds, which are tighter and cost far more."""
+    targets: Literal["random", "all"] = "random"
+    """Classes that an image must not be taken for: one drawn for it, the same for every network (CNN-Cert), or all."""
+    batch_size: int = 10
+
+    def __post_init__(self) -> None:
+        if self.targets not in ("random", "all"):
+            raise ConfigurationError(f"expected radii against random or all targets, got {self.targets!r}")
+        if self.images < 1:
+            raise ConfigurationError(f"expected certified images >= 1, got {self.images}")
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        part = DevicePart(tested.validation, candidate.device)
+        first = DevicePart.of(part.images[: self.images], part.labels[: self.images])
+        key, done, found = arch_id(candidate.genome), 0, []
+        drawn = torch.Generator().manual_seed(derive_seed(0, "radius targets"))
+        for images, labels in batches(first, self.batch_size):
+            report(Progress(key, done, len(first), "image", f"scoring {self.column}"))
+            targets = random_targets(labels, candidate.data.n_classes, drawn) if self.targets == "random" else None
+            radii = certified_radius(
+                candidate.network,
+                images,
+                labels,
+                self.norm,
+                intermediate=self.intermediate,
+                clip=(0.0, 1.0),
+                targets=targets,
+            )
+            found.append(radii.double())
+            done += len(labels)
+        mean = float(torch.cat(found).mean())
+        if not math.isfinite(mean):
+            raise DivergedError(f"{self.column} is not finite")
+        return {self.column: mean}
+
+
+def _error(column: str, label: str, attack: Attack | None, note: str = "", library: str = "") -> Measurement:
+    return Measurement(column, label, ErrorUnder(column, attack), note, library=library)
+
+
+def _pgd(steps: int, epsilon: float, column: str, label: str, note: str) -> Measurement:
+    return _error(column, label, PGD(epsilon=epsilon, step_size=2 / 255, steps=steps), note)
+
+
+CLEAN = _error("clean_error", "No attack", None)
+
+SINGLE_CW = CarliniWagnerL2(
+    initial_const=1.0, confidence=0.0, stepsize=0.01, steps=60, binary_search_steps=1, abort_early=False
+)
+FROM_CLEAN = "epsilon 8/255, the paper's 0.03, in steps of 2/255 from the clean image; the last iterate counts"
+
+MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
+    "clean": (CLEAN,),
+    "pgd": (
+        _error(
+            "pgd_error",
+            "PGD, L-inf epsilon 1/255, 10 steps of 0.25/255",
+            PGD(epsilon=1 / 255, step_size=0.25 / 255, steps=10),
+            "the paper's weak 'epsilon = 1' (Fig. 5), read as 1/255; steps are ours; the last iterate counts",
+        ),
+    ),
+    "fgsm": tuple(
+        _error(
+            f"fgsm_{epsilon}_error",
+            f"FGSM, L-inf epsilon {epsilon}",
+            FGSM(epsilon=epsilon),
+            "the paper's epsilon, read on the [0, 1] scale",
+        )
+        for epsilon in (0.1, 0.2, 0.3)
+    ),
+    "bim": (
+        _error(
+            "bim_error",
+            "BIM, L-inf epsilon 2/255, 3 steps of 1/255",
+            BIM(epsilon=2 / 255, step_size=1 / 255, steps=3),
+            "the paper gives no setting; steps of one grey level, min(epsilon + 4, 1.25 epsilon) of them, are Kurakin "
+            "et al.'s (2017), and epsilon is ours",
+        ),
+    ),
+    "cw": (
+        _error(
+            "cw_error",
+            "C&W L2, c 1, 60 steps, no bound",
+            SINGLE_CW,
+            "the paper gives no setting; without binary search and with few steps some images hold out, while the full "
+            "attack succeeds on nearly all",
+            "foolbox",
+        ),
+    ),
+    "deepfool": (
+        _error(
+            "deepfool_error",
+            "DeepFool, L2 epsilon 0.25, 50 steps",
+            DeepFool(epsilon=0.25, steps=50, overshoot=0.02),
+            "the paper gives no setting; without a bound it fools every network, so that what it needs beyond 0.25 "
+            "(a change of 1/255 of every value is 0.22) is cut off",
+            "foolbox",
+        ),
+    ),
+    "fgsm2": (
+        _error(
+            "fgsm_error",
+            "FGSM",
+            FGSM(epsilon=2 / 255),
+            "the paper's 'epsilon = 0.01 (2/255)', which are two numbers, is read as 2/255 unless another is given",
+        ),
+    ),
+    **{
+        f"pgd{steps}": (_pgd(steps, 8 / 255, f"pgd{steps}_error", f"PGD ({steps})", FROM_CLEAN),)
+        for steps in (10, 20, 100)
+    },
+    "cw60": (
+        _error(
+            "cw_error",
+            "C&W",
+            SINGLE_CW,
+            "L2, 60 iterations; c = 1, kappa = 0 and steps of 0.01 are ours, without a bound",
+            "foolbox",
+        ),
+    ),
+    "autoattack": (
+        _error(
+            "autoattack_error",
+            "AutoAttack, L-inf epsilon 8/255",
+            AutoAttack(),
+            "the standard version (Croce and Hein, 2020)",
+            "pyautoattack",
+        ),
+    ),
+    "radius_linf": (
+        Measurement(
+            "certified_radius_linf",
+            "Radius L-inf",
+            MeanRadius("certified_radius_linf", "linf"),
+            unit="pixels",
+            maximize=True,
+        ),
+    ),
+    "radius_l2": (
+        Measurement(
+            "certified_radius_l2", "Radius L2", MeanRadius("certified_radius_l2", "l2"), unit="pixels", maximize=True
+        ),
+    ),
+    "paper_flops": (Measurement("paper_flops", "FLOPs of E2RNAS's tables", PaperFlops(), unit="count"),),
+}
+"""Name on the command line -> what is measured. What needs images of another data set or an adversarial set is made by
+`OodPrecision` and `AdversarialSetShare`."""
+
+
+def measurements(names: Sequence[str]) -> tuple[Measurement, ...]:
+    """The measurements called so, in order. UnknownNameError where there is none."""
+    return tuple(each for name in names for each in choose(MEASUREMENTS, name, "measurement"))
+
+
+def with_attack(measurement: Measurement, attack: Attack) -> Measurement:
+    """The same column under another attack."""
+    return replace(measurement, measure=ErrorUnder(measurement.column, attack))
+
+
+def pgd_grid(attacks: Sequence[tuple[int, int]], step_size: float) -> tuple[Measurement, ...]:
+    """PGD at every (steps, epsilon in 255ths), from the clean image, the last iterate counting (TAM-NAS, II to V)."""
+    return tuple(
+        _error(
+            f"pgd{steps}_{epsilon}_error",
+            f"P{steps} {epsilon}/255",
+            PGD(epsilon=epsilon / 255, step_size=step_size, steps=steps),
+        )
+        for steps, epsilon in attacks
+    )
+
+
+def require_libraries(wanted: Sequence[Measurement], flag: str = "") -> None:
+    """ConfigurationError where a measurement needs a library that is not installed.
+
+    Args:
+        flag: that names the measurements, for the message.
+    """
+    absent = [each for each in wanted if each.library and importlib.util.find_spec(each.library) is None]
+    if absent:
+        libraries = ", ".join(dict.fromkeys(each.library for each in absent))
+        labels = ", ".join(each.label for each in absent)
+        instead = f", or leave them out with {flag}" if flag else ""
+        raise ConfigurationError(
+            f"expected {libraries} for {labels}, it is not installed; pip install 'evonas[audit]'{instead}"
+        )

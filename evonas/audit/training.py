@@ -1,0 +1,240 @@
+"""A searched network trained to the end: from scratch or with the weights of a supernet, under any recipe."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from evonas.costs import count_macs, count_params
+from evonas.data import Dataset, DeviceData
+from evonas.errors import ConfigurationError, choose
+from evonas.evaluation import SupernetWeights, load_supernet
+from evonas.networks.blocks import seeded
+from evonas.networks.handmade import HANDMADE
+from evonas.objectives import Candidate
+from evonas.parts import digest, part_identity
+from evonas.seeding import derive_seed
+from evonas.training import Recipe, Training, TrainingConfig, standard, train_epochs, whole
+from evonas.training.checkpoints import Row
+from evonas.types import Cost, Genome, Progress, Report, arch_id
+
+__all__ = ["ENDING", "FinalTraining", "HandmadeSpace"]
+
+HEAD = "auxiliary."
+"""Prefix of the auxiliary head's tensors, which are trained and not kept."""
+
+ENDING = ".training.pt"
+"""Of the checkpoint of a network in training."""
+
+
+@dataclass(frozen=True)
+class HandmadeSpace:
+    """A single network of `HANDMADE` in the form of a search space; its genome is empty.
+
+    Raises:
+        UnknownNameError: there is no such network.
+        ConfigurationError: a width that is not > 0.
+    """
+
+    name: str
+    width: float = 1.0
+    """Factor on the channels of every layer."""
+    image_size: int = 32
+
+    def __post_init__(self) -> None:
+        choose(HANDMADE, self.name, "hand-made network")
+        if not 0 < self.width < math.inf:
+            raise ConfigurationError(f"expected a width > 0 for {self.name}, got {self.width}")
+
+    def build(self, genome: Genome, n_classes: int = 10) -> nn.Module:
+        return HANDMADE[self.name].build(n_classes, self.width)
+
+    def cost(self, genome: Genome, n_classes: int = 10) -> Cost:
+        return _handmade_cost(self, n_classes)
+
+    def max_cost(self, n_classes: int = 10) -> Cost:
+        return _handmade_cost(self, n_classes)
+
+
+@lru_cache(maxsize=32)
+def _handmade_cost(space: HandmadeSpace, n_classes: int) -> Cost:
+    network = seeded(lambda: HANDMADE[space.name].build(n_classes, space.width), 0)
+    return Cost(count_params(network), count_macs(network, (3, space.image_size, space.image_size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalTraining:
+    """Trains networks of a space on the train part; seeds follow from the run's seed and the network alone.
+
+    Equal values give equal weights, bit for bit, on the same kind of CPU, wherever training was stopped and continued.
+    Validation and adversarial images stay out.
+    """
+
+    space: Any
+    """Builds the networks, at the width and depth that they are trained at."""
+    data: Dataset
+    training: TrainingConfig
+    """With a resolved precision."""
+    recipe: Recipe = standard
+    """One with `auxiliary_weight` > 0 trains with an auxiliary head, which is neither kept nor counted."""
+    cutout: int | None = None
+    """Side of the square hole in training images, in pixels; None: the data's own augmentation."""
+    mode: Literal["", "scratch", "finetune"] = ""
+    """Of networks of a supernet, which see images as they are: new weights, or those of `inherited`."""
+    inherited: SupernetWeights | None = None
+    seed: int
+    """The run's."""
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.mode == "finetune") != (self.inherited is not None):
+            raise ConfigurationError(f"expected the weights of a supernet to fine-tune alone, got mode {self.mode!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """What the weights follow from, besides the genome."""
+        training = self.training.identity()
+        if math.isinf(self.training.grad_clip):
+            training["grad_clip"] = None  # JSON has no infinity
+        recipe = part_identity(self.recipe)
+        name = getattr(self.recipe, "name", None)
+        identity: dict[str, Any] = {
+            "space": self._space_identity,
+            "data": self.data.fingerprint,
+            "training": training,
+            "recipe": recipe["name"] if name is None else {"name": name, **recipe},
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+        }
+        if self.cutout is not None:
+            identity["cutout"] = self.cutout
+        if self.mode:
+            identity["supernet"] = None if self.inherited is None else self.inherited.fingerprint
+        return identity
+
+    def settings(self) -> dict[str, Any]:
+        """Columns of tables that say how a network was trained."""
+        mode = {"mode": self.mode} if self.mode else {}
+        shape = {name: getattr(self.space, name) for name in ("channels", "layers") if hasattr(self.space, name)}
+        return {**(mode or shape), "epochs": self.training.epochs}
+
+    def cost(self, genome: Genome) -> Cost:
+        """Of the network that is kept."""
+        return Cost(*self.space.cost(genome, self.data.n_classes))
+
+    def train(self, genome: Genome, report: Report, checkpoint: Path | None = None) -> tuple[bytes, float]:
+        """The trained weights as a safetensors file, and the seconds of training, those of earlier processes too.
+
+        The file's metadata, `evonas`, is JSON that says which network they belong to.
+
+        Args:
+            checkpoint: where every epoch is kept until the last one; None: nowhere.
+        Raises:
+            DivergedError: the loss left the finite numbers.
+            EvonasError: the checkpoint cannot be read or written, or is another training's.
+        """
+        torch.set_num_threads(self.threads)
+        data = DeviceData(self.data, torch.device(self.device))
+        seed = derive_seed(self.seed, *self._names("finalise" if self.mode else "retrain", genome))
+        network = self._initial(genome, derive_seed(seed, "weights")).to(data.device)
+        drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
+        augmentation = data.augmentation if self.cutout is None else replace(data.augmentation, cutout=self.cutout)
+        training = Training(network, data.train, augmentation, self.training, self.recipe, drawn)
+        rows = _train(training, arch_id(genome), checkpoint, self._checkpoint_identity(genome), report)
+        network.eval()
+        tensors = {
+            name: value.detach().cpu().contiguous()
+            for name, value in network.state_dict().items()
+            if not name.startswith(HEAD)
+        }
+        about = {
+            "space": self._space_identity,
+            "genome": genome.tolist(),
+            "n_classes": self.data.n_classes,
+            "normalization": None if self.mode else self.data.normalization,
+        }
+        weights = safetensors.torch.save(tensors, {"evonas": json.dumps(about)})  # several have no stable order
+        return weights, sum(row["seconds"] for row in rows)
+
+    def candidate(self, genome: Genome, weights: bytes) -> Candidate:
+        """The network of a genome with weights that `train` gave, in eval mode on the device."""
+        torch.set_num_threads(self.threads)
+        data = DeviceData(self.data, torch.device(self.device))
+        network = self._built(genome, 0)
+        network.load_state_dict(safetensors.torch.load(weights))
+        network.to(data.device).to(memory_format=torch.channels_last).eval()
+        drawn = torch.Generator(data.device).manual_seed(derive_seed(self.seed, *self._names("audit", genome)))
+        return Candidate(network, genome, self.space, data, self.cost(genome), drawn)
+
+    def checkpoint(self, folder: Path, genome: Genome) -> Path:
+        """Where the network's training is kept until it is done."""
+        return folder / f"{arch_id(genome)}-{self.digest[:8]}{ENDING}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that the weights follow from, besides the genome."""
+        return digest(self.identity())
+
+    def _names(self, purpose: str, genome: Genome) -> list[int | str]:
+        """What a seed of the network follows from, besides the run's."""
+        if not self.mode:
+            return [purpose, arch_id(genome)]
+        space = [self.space.name] if purpose == "finalise" else []
+        return [purpose, *space, *genome.tolist()]
+
+    def _checkpoint_identity(self, genome: Genome) -> dict[str, Any]:
+        return {"genome": genome.tolist(), "digest": self.digest}
+
+    def _initial(self, genome: Genome, seed: int) -> nn.Module:
+        """The network that training starts from."""
+        network = self._built(genome, seed, auxiliary=getattr(self.recipe, "auxiliary_weight", 0) > 0)
+        if self.inherited is not None:
+            network.load_state_dict(self._supernet.network(self.space.units(genome)).state_dict())
+        return network
+
+    def _built(self, genome: Genome, seed: int, auxiliary: bool = False) -> nn.Module:
+        given: dict[str, Any] = {} if self.mode else {"normalization": self.data.normalization}
+        if auxiliary:
+            given["auxiliary"] = True
+        build: Callable[[], nn.Module] = lambda: self.space.build(genome, self.data.n_classes, **given)  # noqa: E731
+        return seeded(build, seed)
+
+    @property
+    def _space_identity(self) -> dict[str, Any]:
+        unused = getattr(self.space, "search_only", ())
+        own = {name: value for name, value in asdict(self.space).items() if name not in unused}
+        return {"name": self.space.name, **own}
+
+    @cached_property
+    def _supernet(self) -> Any:
+        assert self.inherited is not None
+        return load_supernet(self.space, self.inherited, self.data.n_classes, torch.device("cpu"))
+
+
+def _train(
+    training: Training, key: str, checkpoint: Path | None, identity: dict[str, Any], report: Report
+) -> list[Row]:
+    epochs = training.epochs
+
+    def told(done: int, total: int, message: str) -> None:
+        report(Progress(key, done, total, "step", message))
+
+    def on_step(done: int, steps: int, message: str) -> None:
+        whole(told, training.epoch, epochs)(done, steps, message)
+
+    def on_epoch(rows: list[Row]) -> None:
+        note = f"epoch {training.epoch}/{epochs}, loss {rows[-1]['loss']:.3f}"
+        report(Progress(key, training.epoch, epochs, "epoch", note))  # may end it: the epoch is kept
+
+    def row(loss: float) -> Row:
+        return {"epoch": training.epoch, "loss": loss}
+
+    return train_epochs(training, checkpoint, identity, "a training of cells", row, on_step, on_epoch)

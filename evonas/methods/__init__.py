@@ -1,0 +1,65 @@
+"""Methods: one file a paper, with its options, its presets, and what happens in which order.
+
+A method is a module with `OPTIONS` (its options class), `PRESETS` (name -> options, the first is the default) and
+`run(options, console)`. One whose runs are folders with a front has `compose(run, options)` besides: the space, what
+gives candidates their weights, and the objectives. A new one is a file, and a line in `METHODS`.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from evonas.errors import ConfigurationError, choose
+from evonas.runs.options import RunOptions, flat, from_json, options_of
+
+__all__ = ["METHODS", "Method", "method_module", "method_of"]
+
+METHODS = {
+    "build-set": "evonas.methods.adversarial_set",
+    "darts": "evonas.methods.darts",
+    "dsrna": "evonas.methods.dsrna",
+    "e2rnas": "evonas.methods.e2rnas",
+    "imagenet": "evonas.methods.imagenet",
+    "roco": "evonas.methods.roco",
+    "tam": "evonas.methods.tam",
+}
+"""Name on the command line -> module; imported when it is used."""
+
+
+class Method(Protocol):
+    """A module of `METHODS`."""
+
+    OPTIONS: type[Any]
+    PRESETS: Mapping[str, Any]
+
+    def run(self, options: Any) -> Any: ...
+
+
+def method_module(name: str) -> Any:
+    """The module of a method. UnknownNameError where there is none."""
+    return import_module(choose(METHODS, name, "method"))
+
+
+def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
+    """The module and the options of a run, from its config.json.
+
+    Raises:
+        ConfigurationError: no method began it, but a script of its own.
+    """
+    begun_by = config.get("options")
+    settings = flat(config["settings"]).keys() - RENAMED
+    for name, path in METHODS.items():
+        if begun_by not in (path, None):
+            continue
+        module = method_module(name)
+        ours = {option.name for option in options_of(module.OPTIONS)}
+        if hasattr(module, "compose") and (begun_by or settings <= ours):  # version 0.1.0 did not say which method
+            return module, from_json(module.OPTIONS, config["settings"])
+    raise ConfigurationError(
+        f"expected a run of {', '.join(METHODS)}, got {config['identity']['method']!r} of a script; "
+        "use the result that the script gets"
+    )
+
+
+RENAMED = {"against"}
+"""Settings that version 0.1.0 had under a name of another meaning."""

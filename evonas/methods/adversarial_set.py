@@ -1,0 +1,92 @@
+"""A precomputed adversarial set: target networks trained and attacked, what fooled them kept (RoCo-NAS, Table I)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from rich.console import Console
+
+from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, card_markdown
+from evonas.data import load_data
+from evonas.errors import ConfigurationError
+from evonas.runs import Screen
+from evonas.runs.execution import resolve_device, resolve_threads
+from evonas.runs.interrupt import interruptible
+from evonas.runs.sets import find_or_build, set_path
+from evonas.training import resolve_precision
+
+__all__ = ["OPTIONS", "PRESETS", "BuildOptions", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Builds a precomputed adversarial set: trains target networks, attacks them, keeps what fooled them."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: narrow targets and small budgets, minutes on two cores. paper: RoCo-NAS's Table I, work for a GPU."""
+    data: str = "auto"
+    """auto (CIFAR-10 where it is, else digits), digits, cifar10, cifar100, svhn, mnist, fashion_mnist or npz:PATH."""
+    data_root: Path | None = None
+    """Folder of the data sets, where missing ones are downloaded to; else the variable EVONAS_DATA, else ./data."""
+    train_limit: int | None = None
+    """Size of a class-balanced subset to train the targets on."""
+    seed: int = 0
+    """Seed of everything random, and of the data's parts: a search uses the set with the same seed or --split-seed."""
+    settings: SetSettings = field(default_factory=SetSettings)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of training and of the attacks' search; a success is always confirmed in fp32."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """CPU threads; unless given, as many as this process may use."""
+    out: Path | None = None
+    """The set's file; adversarial_sets/DATA-PRESET-DIGITS.safetensors by default, DIGITS standing for everything that
+    decides the set."""
+
+    short: ClassVar[tuple[str, ...]] = (
+        *("preset", "data", "data_root", "train_limit", "seed", "out", "targets", "widths", "target_epochs"),
+        *("set_attacks", "thresholds", "attacked_images", "attack_population", "attack_generations"),
+        *("precision", "device", "threads"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
+
+
+OPTIONS = BuildOptions
+PRESETS = {
+    "quick": BuildOptions(settings=SET_PRESETS["quick"]),
+    "paper": BuildOptions(preset="paper"),
+}
+
+
+def run(options: BuildOptions, console: Console | None = None) -> AdversarialSet:
+    """Build a set, continue with that, or find it; its card is printed.
+
+    Raises:
+        EvonasError: another set is in the file; see `build_adversarial_set`.
+        Interrupted: a signal came; the same command continues.
+    """
+    with interruptible() as interruption:
+        screen = Screen(console, interruption.check)
+        device = resolve_device(options.device)
+        precision, note = resolve_precision(options.precision, torch.device(device))
+        data = load_data(options.data, options.data_root, options.seed, options.train_limit)
+        for line in (data.chosen_because, note):
+            screen.say(line)
+        plan = BuildPlan(
+            data=data,
+            split_seed=options.seed,
+            settings=options.settings,
+            preset=options.preset,
+            seed=options.seed,
+            device=device,
+            precision=precision,
+            threads=resolve_threads(options.threads),
+        )
+        found, where = find_or_build(plan, (options.out or set_path(plan)).expanduser(), screen)
+        screen.say(card_markdown(found.card, found.fingerprint))
+        screen.say(f"adversarial set: {found.card.name}, {len(found)} images, {where}")
+    return found

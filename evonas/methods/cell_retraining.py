@@ -1,0 +1,369 @@
+"""After a search by gradient: its cells trained again in a large network, measured, beside published ones.
+
+DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from evonas.attacks import FGSM, PGD
+from evonas.audit import (
+    CLEAN,
+    MEASUREMENTS,
+    AuditNetwork,
+    ErrorUnder,
+    FinalTraining,
+    MeanRadius,
+    Measured,
+    Measurement,
+    OodPrecision,
+    require_libraries,
+    with_attack,
+)
+from evonas.certify.linear import Intermediate
+from evonas.data import Dataset
+from evonas.errors import ConfigurationError, choose
+from evonas.evaluation import TrainFromScratch
+from evonas.methods.cell_search import FoundCells
+from evonas.networks.darts import GENOTYPES, Genotype
+from evonas.objectives.attack_error import described
+from evonas.report import (
+    cell_table,
+    folded,
+    means_of_repeats,
+    measured_table,
+    reported_tables,
+    write_means,
+    write_retrained,
+)
+from evonas.runs import Run
+from evonas.spaces import DartsSpace
+from evonas.spaces.darts_costs import width_for
+from evonas.training import CellTraining, TrainingConfig, resolve_precision
+
+__all__ = ["CellRetrainOptions", "RobustnessOptions", "check_retraining", "measure_cells", "retrain_cells"]
+
+AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
+"""Stem -> the one size of images that the auxiliary head is made for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRetrainOptions:
+    """Training the cells again after the search (DARTS's evaluation), scored on the test part."""
+
+    retrain: bool = False
+    """After the search, train the cells in a large network and score it on test images."""
+    retrain_channels: int | None = None
+    """Channels of a node of its first cell; by default those of the scored network."""
+    retrain_params: float | None = None
+    """Instead: the width whose network comes nearest to this many million parameters (E2RNAS's C46 ... C12)."""
+    retrain_layers: int | None = None
+    """Its cells; by default those of the scored network."""
+    retrain_epochs: int = 600
+    """Passes over the train part."""
+    retrain_batch_size: int = 96
+    """Images of a step."""
+    retrain_lr: float = 0.025
+    """Initial learning rate; cosine decay."""
+    retrain_weight_decay: float = 3e-4
+    """L2 penalty of the weights."""
+    auxiliary: float = 0.4
+    """Weight of the auxiliary head's loss; 0: no such head."""
+    drop_path: float = 0.2
+    """Chance of an edge to be left out; it grows to this over the epochs."""
+    cutout: int = 16
+    """Side of the square that is cut out of training images, in pixels; 0: none."""
+    retrain_precision: str = "auto"
+    """auto, fp32 or bf16."""
+    test_epsilon: float = 2 / 255
+    """Radius of the PGD that it is scored under (E2RNAS)."""
+    test_steps: int = 10
+    """Steps of that PGD."""
+    test_step_size: float = 5 / 255
+    """Length of its steps: the papers' literal 2.5 epsilon, longer than the radius."""
+    test_limit: int | None = None
+    """Size of a class-balanced subset of the test images to score on."""
+    published: tuple[str, ...] = ()
+    """Published cells trained and scored beside: DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image."""
+
+    def __post_init__(self) -> None:
+        if self.retrain_channels is not None and self.retrain_params is not None:
+            raise ConfigurationError(
+                f"expected --retrain-channels or --retrain-params, got both: {self.retrain_channels} and "
+                f"{self.retrain_params}"
+            )
+        for name in ("retrain_channels", "retrain_layers", "retrain_epochs", "retrain_batch_size", "test_limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        for name in ("retrain_params", "retrain_lr", "test_epsilon", "test_step_size", "test_steps"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
+        if not self.auxiliary >= 0 or not 0 <= self.drop_path < 1 or self.cutout < 0:
+            raise ConfigurationError(
+                f"expected auxiliary >= 0, drop_path in [0, 1) and cutout >= 0, got {self.auxiliary}, "
+                f"{self.drop_path} and {self.cutout}"
+            )
+        self.training(self.retrain_precision)  # it checks the others
+        for name in self.published:
+            choose(GENOTYPES, name, "published cells")
+        if len(set(self.published)) < len(self.published):
+            raise ConfigurationError(f"expected every one of --published once, got {','.join(self.published)}")
+
+    def training(self, precision: str) -> TrainingConfig:
+        return TrainingConfig(
+            epochs=self.retrain_epochs,
+            batch_size=self.retrain_batch_size,
+            lr=self.retrain_lr,
+            weight_decay=self.retrain_weight_decay,
+            precision=precision,
+        )
+
+    @property
+    def recipe(self) -> CellTraining:
+        return CellTraining(auxiliary_weight=self.auxiliary, drop_path=self.drop_path)
+
+    @property
+    def attack(self) -> PGD:
+        """From the clean image; the last iterate counts."""
+        return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
+
+    def measured(self, ood_data: Dataset | None, seed: int) -> Measured:
+        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
+        parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
+        if ood_data is not None:
+            parts.append(Measurement("ood_aupr", "AUPR", OodPrecision(ood_data, seed), maximize=True))
+        return Measured(measurements=(*parts, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessOptions:
+    """Attacks and certificates of the networks that were trained again (DSRNA, 4.3.1)."""
+
+    robust_attacks: tuple[str, ...] = ("fgsm", "pgd10", "pgd20", "pgd100", "cw")
+    """fgsm, pgd10, pgd20 and pgd100 (epsilon 8/255), and cw (needs foolbox)."""
+    fgsm_epsilon: float = 2 / 255
+    """Radius of FGSM; the paper says `0.01 (2/255)`."""
+    radius_images: int = 100
+    """Test images that mean certified radii are over, the first ones; 0: no radii."""
+    radius_intermediate: Intermediate = "interval"
+    """Bounds before each ReLU there: interval, or linear (tighter, and far slower the deeper the network)."""
+    radius_targets: Literal["random", "all"] = "random"
+    """Classes that an image must not be taken for: one drawn for it (Tables 5 and 6, after CNN-Cert), or all."""
+
+    def __post_init__(self) -> None:
+        if self.radius_images < 0:
+            raise ConfigurationError(f"expected radius_images >= 0, got {self.radius_images}")
+        _ = self.attacks, self.radii  # refuses what they cannot be made from
+        if not 0 < self.fgsm_epsilon <= 1:
+            raise ConfigurationError(f"expected fgsm_epsilon in (0, 1], got {self.fgsm_epsilon}")
+        if len(set(self.robust_attacks)) < len(self.robust_attacks):
+            raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
+
+    @property
+    def attacks(self) -> tuple[Measurement, ...]:
+        names = {"fgsm": "fgsm2", "pgd10": "pgd10", "pgd20": "pgd20", "pgd100": "pgd100", "cw": "cw60"}
+        found = (MEASUREMENTS[choose(names, name, "attack on cells")][0] for name in self.robust_attacks)
+        fgsm = FGSM(epsilon=self.fgsm_epsilon)
+        return tuple(with_attack(each, fgsm) if each.column == "fgsm_error" else each for each in found)
+
+    @property
+    def radii(self) -> tuple[Measurement, ...]:
+        if not self.radius_images:
+            return ()
+        return tuple(
+            replace(
+                each,
+                measure=replace(
+                    each.measure,
+                    images=self.radius_images,
+                    intermediate=self.radius_intermediate,
+                    targets=self.radius_targets,
+                ),
+            )
+            for name in ("radius_linf", "radius_l2")
+            for each in MEASUREMENTS[name]
+            if isinstance(each.measure, MeanRadius)
+        )
+
+    def check(self) -> None:
+        """ConfigurationError where an attack needs a library that is not installed."""
+        require_libraries(self.attacks, "--robust-attacks")
+
+
+def check_retraining(
+    options: CellRetrainOptions, space: DartsSpace, data: Dataset, ood_data: Dataset | None, seed: int
+) -> None:
+    """Raise, before anything is searched, what would stop `retrain_cells`.
+
+    Args:
+        space: of the networks that the search's cells are scored in.
+    Raises:
+        ConfigurationError: a network that cannot be built, or not trained on images of this size.
+        DataError: too few test images of one of the data sets, or images of different size.
+    """
+    measured = options.measured(ood_data, seed)
+    tested = measured.tested(data, seed)
+    for each in measured.measurements:
+        if isinstance(each.measure, OodPrecision):
+            each.measure.objective(tested)
+    if options.cutout >= data.image_size:
+        raise ConfigurationError(f"expected cutout < {data.image_size}, the images' size, got {options.cutout}")
+    wanted = AUXILIARY_SIZE[space.stem]
+    if options.auxiliary and data.image_size != wanted:
+        raise ConfigurationError(
+            f"expected images of {wanted} pixels for an auxiliary head, got {data.image_size}; give --auxiliary 0"
+        )
+    _space(options, space, None, data.n_classes)
+    for name in options.published:
+        _space(options, space, GENOTYPES[name], data.n_classes)
+
+
+def retrain_cells(
+    run: Run,
+    options: CellRetrainOptions,
+    prepare: TrainFromScratch,
+    found: Sequence[FoundCells],
+    ood_data: Dataset | None,
+) -> None:
+    """Train and score the cells, and the published ones that were asked for, or continue with that; print the table.
+
+    In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md; while a network
+    is trained, a checkpoint of it, replaced after every epoch.
+
+    Args:
+        prepare: of the search's scores.
+        ood_data: whose test images are out of distribution; None: no AUPR.
+    """
+    cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
+    networks = _networks(run, options, prepare, cells)
+    measured = options.measured(ood_data, run.seed)
+    folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
+    rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
+    notes = list(_notes(options, measured, networks[0].training))
+    table = cell_table(rows, notes, prepare.data.name, run.device)
+    write_retrained(folder, rows, [table])
+    run.screen.tables(folded(table, run.screen.console.width, 1))
+    run.screen.say(f"written to {folder}: retrained.csv, tables.md, and the weights")
+
+
+def measure_cells(
+    run: Run,
+    options: CellRetrainOptions,
+    robust: RobustnessOptions,
+    prepare: TrainFromScratch,
+    found: Sequence[FoundCells],
+    groups: Sequence[str],
+) -> None:
+    """Measure the networks that `retrain_cells` has trained, or continue with that; print DSRNA's tables.
+
+    In the run's folder `robust/`: retrained.csv, repeats.csv (means and deviations), tables.md. What is finished is
+    kept beside the weights, in `retrained/rows.jsonl`.
+
+    Args:
+        groups: of each of the found cells, the name that its repeats have in common.
+    """
+    cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
+    names = [*groups, *options.published]
+    networks = _networks(run, options, prepare, cells)
+    measured = Measured(measurements=(CLEAN, *robust.attacks, *robust.radii), test_limit=options.test_limit)
+    _, rows = run.audit(networks, measured, "measuring the robustness of these networks", "retrained")
+    columns = [each.column for each in measured.measurements]
+    named = [(name, row) for name, row in zip(names, rows, strict=True) if row["status"] == "ok"]
+    means = means_of_repeats(named, columns)
+    data = prepare.data.name
+    table = measured_table(
+        means,
+        rows,
+        {each.column: (each.label, each.note) for each in robust.attacks},
+        {each.column: each.label for each in robust.radii},
+        data,
+        certified_images=robust.radius_images,
+        targets=robust.radius_targets,
+        intermediate=robust.radius_intermediate,
+    )
+    tables = [table, *reported_tables(data)]
+    out = run.path / "robust"
+    out.mkdir(exist_ok=True)
+    write_retrained(out, rows, tables)
+    write_means(out / "repeats.csv", means)
+    run.screen.tables([part for each in tables for part in folded(each, run.screen.console.width, 1)])
+    run.screen.say(f"written to {out}: retrained.csv, repeats.csv, tables.md")
+
+
+def _networks(
+    run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, cells: Sequence[FoundCells]
+) -> list[AuditNetwork]:
+    searched = prepare.space
+    assert isinstance(searched, DartsSpace)
+    precision, _ = resolve_precision(options.retrain_precision, torch.device(run.device), depthwise=True)
+    networks = []
+    for each in cells:
+        space = _space(options, searched, each.genotype, prepare.data.n_classes)
+        training = FinalTraining(
+            space=space,
+            data=prepare.data,
+            training=options.training(precision),
+            recipe=options.recipe,
+            cutout=options.cutout,
+            seed=run.seed,
+            device=run.device,
+            threads=run.threads,
+        )
+        genome = space.canonical(space.from_genotype(each.genotype))
+        networks.append(AuditNetwork(each.name, genome, training))
+    return networks
+
+
+def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | None, n_classes: int) -> DartsSpace:
+    """The space that builds cells at the width and depth that they are trained at; None: any of the search's."""
+    deep = replace(
+        searched,
+        channels=options.retrain_channels or searched.channels,
+        layers=options.retrain_layers or searched.layers,
+        nodes=searched.nodes if cells is None else len(cells.normal) // 2,
+    )
+    if options.retrain_params is None:
+        return deep
+    genome = np.zeros(deep.n_genes, dtype=np.int64) if cells is None else deep.from_genotype(cells)
+    return replace(deep, channels=width_for(deep, genome, n_classes, 1e6 * options.retrain_params))
+
+
+def _opening(networks: Sequence[AuditNetwork]) -> str:
+    named, base = ", ".join(network.configuration for network in networks), networks[0].training
+    return (
+        f"training cells again ({named}): {base.training.epochs} epochs, batches of {base.training.batch_size}, "
+        f"cutout {base.cutout}, {base.training.precision}"
+    )
+
+
+def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining) -> Iterator[str]:
+    """What the numbers of the table were measured with."""
+    training, recipe, attack = base.training, options.recipe, options.attack
+    images = len(measured.test_part(base.data, base.seed))
+    yield (
+        f"Trained for {training.epochs} epochs in batches of {training.batch_size} on the train part's "
+        f"{len(base.data.train)} images: cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of "
+        f"weight {recipe.auxiliary_weight:g}."
+    )
+    yield (
+        f"PGD acc.: on {images} test images under PGD made against the very network (white-box; "
+        f"{described(attack)} of {255 * attack.step_size:g}/255); it begins at the clean image, and the last iterate "
+        "counts."
+    )
+    for each in measured.measurements:
+        if isinstance(each.measure, OodPrecision):
+            aupr = each.measure.objective(measured.tested(base.data, base.seed))
+            ood, own = aupr.counts(images)
+            yield (
+                f"AUPR: {ood} test images of {aupr.ood.name}, the positive ones, among {own} of {base.data.name}, by "
+                f"the largest softmax probability; guessing gives {100 * ood / (ood + own):.1f}%."
+            )
+    yield (
+        f"Search: the time that the search itself took ({torch.device(base.device).type}, threads: {base.threads}); "
+        "-: published cells."
+    )

@@ -1,0 +1,266 @@
+"""One search of cells by gradient in a run's folder: a checkpoint an epoch, tables and pictures beside it."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evonas.data import Augmentation, Dataset, DevicePart
+from evonas.files import write_json
+from evonas.gradient import (
+    METRICS,
+    BoundLoss,
+    CrossEntropy,
+    ExpectedCost,
+    GradientSearch,
+    JacobianLoss,
+    Method,
+    SearchData,
+    Sum,
+    halves,
+)
+from evonas.gradient.levels import Levels
+from evonas.gradient.losses import Batch, LevelLoss
+from evonas.networks.darts import Genotype
+from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
+from evonas.runs import Run
+from evonas.training.checkpoints import Row
+
+__all__ = ["CellSearch", "FoundCells", "compact", "find_cells", "metric_seconds"]
+
+PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSearch:
+    """Everything that the cells of one search follow from."""
+
+    label: str
+    """Of its files, where a run holds several searches; else empty."""
+    repeat: int | None = None
+    """Its number, where several searches differ in their seed alone."""
+    method: Method
+    data: Dataset
+    ood_data: Dataset | None
+    seed: int
+    device: str
+    threads: int
+    precision: str
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {
+            "method": self.method.identity(),
+            "data": self.data.fingerprint,
+            "others": None if self.ood_data is None else self.ood_data.train.fingerprint,
+            "seed": self.seed,
+            "device": torch.device(self.device).type,
+            "threads": self.threads,
+            "precision": self.precision,
+        }
+        return dict(json.loads(json.dumps(values)))
+
+    @property
+    def full_label(self) -> str:
+        """Of its files, with the number of its repeat."""
+        return "-".join(filter(None, (self.label, "" if self.repeat is None else f"r{self.repeat}")))
+
+    def file(self, name: str) -> str:
+        """A name of a file, without its ending, that no other search of the run has."""
+        return f"{name}-{self.full_label}" if self.full_label else name
+
+    @property
+    def name(self) -> str:
+        """In tables: the method, then what tells its searches apart."""
+        return f"{self.method.name} {self.full_label.removeprefix(self.method.name).strip('-')}".strip()
+
+    @property
+    def group(self) -> str:
+        """Its name in common with the searches that differ from it in their seed alone."""
+        return replace(self, repeat=None).name
+
+
+@dataclass(frozen=True)
+class FoundCells:
+    """Cells, and where they come from."""
+
+    name: str
+    """In tables, such as `e2rnas-v1 L0.5`."""
+    genotype: Genotype
+    seconds: float | None = None
+    """Of their search; None: unknown."""
+
+
+def find_cells(run: Run, plan: CellSearch) -> FoundCells:
+    """The cells of a search: found in the run's folder, or searched there, or continued.
+
+    Beside the checkpoint: search.csv (one row an epoch), search.png, alpha.png, genotype.json and genotype.png.
+
+    Raises:
+        EvonasError: see `Run.train_epochs`.
+    """
+    torch.set_num_threads(run.threads)
+    search, cost = begin(plan), _counted(plan.method, plan.data.image_size)
+    begun = (run.path / f"{plan.file('search')}.pt").exists()
+
+    def row(values: dict[str, float]) -> Row:
+        probabilities = search.history[-1].double()
+        normal, reduce = (_entropy(cell) for cell in probabilities)
+        return {
+            "epoch": search.epoch,
+            "stage": plan.method.place(search.epoch - 1)[0] + 1,
+            **values,
+            "entropy_normal": normal,
+            "entropy_reduce": reduce,
+            "expected_params": float(cost.expected(probabilities)),
+            "genotype": compact(search.genotype),
+        }
+
+    def write(rows: list[Row]) -> None:
+        write_search_csv(run.path / f"{plan.file('search')}.csv", rows)
+
+    rows = run.train_epochs(
+        plan.file("search"),
+        search,
+        plan.identity(),
+        "a search by gradient",
+        _opening(plan, search),
+        row,
+        _described,
+        write,
+    )
+    complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
+    if not run.reading and not (begun and complete):
+        _pictures(run.path, plan, search, rows)
+    return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
+
+
+def begin(plan: CellSearch) -> GradientSearch:
+    """The search before its first epoch."""
+    device = torch.device(plan.device)
+    below, above = halves(DevicePart(plan.data.train, device), plan.method.config.portion)
+    ood = None if plan.ood_data is None else DevicePart(plan.ood_data.train, device)
+    data = SearchData(
+        below, above, ood, Augmentation(flip=plan.data.flip), plan.data.n_classes, plan.data.normalization
+    )
+    return GradientSearch(plan.method, data, plan.seed, device, plan.precision)
+
+
+def compact(genotype: Genotype) -> str:
+    """Cells in a line: `normal sep3(0) skip(1) | ... ; reduce ...`, two operations a node with what they read."""
+    short = {
+        "skip_connect": "skip",
+        "sep_conv_3x3": "sep3",
+        "sep_conv_5x5": "sep5",
+        "dil_conv_3x3": "dil3",
+        "dil_conv_5x5": "dil5",
+        "max_pool_3x3": "max",
+        "avg_pool_3x3": "avg",
+    }
+    cells = []
+    for name, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
+        words = [f"{short[operation]}({source})" for operation, source in pairs]
+        cells.append(f"{name} " + " | ".join(" ".join(words[i : i + 2]) for i in range(0, len(words), 2)))
+    return "; ".join(cells)
+
+
+def metric_seconds(plan: CellSearch) -> str:
+    """A line with the seconds of each robustness metric on the first batch (DSRNA, 4.3.1); empty without a metric.
+
+    The metric that is searched with keeps its settings; the other one has its own defaults and as many images.
+    """
+    parts = [part for loss in plan.method.upper for part in getattr(loss, "parts", (loss,))]
+    own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss)), None)
+    if own is None:
+        return ""
+    torch.set_num_threads(plan.threads)
+    search = begin(plan)
+    images = own.images or plan.method.config.search_batch_size
+    metrics = {name: own if name == own.name else replace(each, images=own.images) for name, each in METRICS.items()}
+    below, above = next(search.batches())
+    _seconds_of(search.levels, (CrossEntropy(),), below, above)  # the first one is slow
+    alone = _seconds_of(search.levels, (CrossEntropy(),), below, above)
+    labels, words = {"bound": "certified bound", "jacobian": "Jacobian"}, []
+    for name, metric in metrics.items():
+        try:
+            seconds = _seconds_of(search.levels, (Sum((metric, CrossEntropy())),), below, above)
+        except torch.OutOfMemoryError:
+            words.append(f"{labels[name]}: no room")
+        else:
+            words.append(f"{labels[name]} {seconds - alone:.3g} s a step")
+    return f"{', '.join(words)}; of {images} images, beside {alone:.3g} s of the validation loss (each measured once)"
+
+
+def _seconds_of(levels: Levels, upper: tuple[LevelLoss, ...], below: Batch, above: Batch) -> float:
+    """Of one gradient of the architecture under these upper losses; changes nothing."""
+    method = replace(levels.method, upper=upper)
+    trial = Levels(method, levels.supernet, levels.architecture, levels.precision)
+    trial.begin_epoch(levels.rate, 0.0, torch.Generator(levels.device).manual_seed(0))
+    batch = replace(above, epsilon=trial.epsilon)
+    return _seconds(lambda: trial.upper_gradients(below, batch), levels.device)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda device: None)
+    wait(device)
+    started = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def _counted(method: Method, image_size: int) -> ExpectedCost:
+    """N-hat as the method counts it; at the scale of DARTS's evaluation where it does not."""
+    found = [loss for loss in method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"]
+    return found[0] if found else method.counted or ExpectedCost(nodes=method.nodes, image_size=image_size)
+
+
+def _entropy(probabilities: torch.Tensor) -> float:
+    """Mean over edges, in nats; log 8 where all operations are alike."""
+    return float(torch.special.entr(probabilities).sum(dim=-1).mean())
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    """An epoch in a line."""
+    weights = ", ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("weight_"))
+    above = f"weights above {weights}" if weights else "weights alone"
+    metrics = {
+        "jacobian_norm": "Jacobian norm",
+        "certified_bound": "certified bound",
+        "certified_difference": "bounds apart",
+        "epsilon": "epsilon now",
+    }
+    found = "".join(f", {label} {row[name]:.4g}" for name, label in metrics.items() if name in row)
+    return (
+        f"loss {row['train_loss']:.3f}, {above}{found}, entropy {row['entropy_normal']:.3f} and "
+        f"{row['entropy_reduce']:.3f}, N-hat {row['expected_params']:.3f}M; {row['genotype']}"
+    )
+
+
+def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list[Row]) -> None:
+    genotype = search.genotype
+    values = {
+        "normal": [list(pair) for pair in genotype.normal],
+        "normal_concat": list(genotype.normal_concat),
+        "reduce": [list(pair) for pair in genotype.reduce],
+        "reduce_concat": list(genotype.reduce_concat),
+    }
+    write_json(folder / f"{plan.file('genotype')}.json", values)
+    draw_genotype(folder / f"{plan.file('genotype')}.png", genotype, f"{plan.name} on {plan.data.name}")
+    plot_alpha(folder / f"{plan.file('alpha')}.png", [step.numpy() for step in search.history])
+    plot_search(folder / f"{plan.file('search')}.png", rows)
+
+
+def _opening(plan: CellSearch, search: GradientSearch) -> str:
+    weights = sum(weight.numel() for weight in search.levels.weights)
+    steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
+    order = {1: "first", 2: "second"}[plan.method.config.order]
+    return (
+        f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
+        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
+    )

@@ -1,0 +1,316 @@
+"""What all searches of cells by gradient share: options, the way of a run, and the training of its cells to the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import pandas as pd
+from rich.console import Console
+
+from evonas.data import Dataset
+from evonas.errors import ConfigurationError, choose
+from evonas.evaluation import TrainFromScratch
+from evonas.gradient import AlphaPerturbation, Method
+from evonas.methods.cell_retraining import (
+    CellRetrainOptions,
+    RobustnessOptions,
+    check_retraining,
+    measure_cells,
+    retrain_cells,
+)
+from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells, metric_seconds
+from evonas.networks.darts import Genotype
+from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
+from evonas.report import means_of_repeats, means_text, write_csv, write_means
+from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions, make_objectives
+from evonas.seeding import derive_seed
+from evonas.spaces import DartsSpace
+from evonas.training import TrainingConfig
+from evonas.training.precision import PRECISIONS
+from evonas.types import Genome, arch_id
+
+__all__ = ["QUICK", "CellOptions", "LevelOptions", "NetworkOptions", "compose", "perturbed", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelOptions:
+    """Schedule of the search; what is not given is the method's own."""
+
+    search_epochs: int | None = None
+    """Epochs of every stage of the supernet."""
+    weights_only: int | None = None
+    """First epochs of every stage, which leave the architecture alone."""
+    search_channels: int | None = None
+    """Channels of the supernet's first cell."""
+    search_layers: int | None = None
+    """Cells of the first stage's supernet; further stages are deeper in proportion."""
+    search_batch_size: int | None = None
+    """Images of a step, at each level."""
+    search_lr: float | None = None
+    """Initial learning rate of the supernet's weights in a stage; cosine decay."""
+    alpha_lr: float | None = None
+    """Learning rate of the architecture, by Adam."""
+    order: Literal[1, 2] | None = None
+    """2: the architecture's gradient goes through one step of the weights."""
+    hessian: Literal["finite", "exact"] | None = None
+    """Second order by a central difference, or by differentiating twice."""
+    begin_with: Literal["alpha", "weights"] | None = None
+    """What an iteration descends first."""
+    portion: float | None = None
+    """Share of the train part that weights are trained on; the architecture is trained on the rest."""
+    nodes: int | None = None
+    """Intermediate nodes of a cell."""
+    perturb_alpha: float | None = None
+    """L-inf radius around softmaxed alpha within which weights are trained at the worst one (SDARTS-ADV: 0.3)."""
+    search_precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
+
+    def __post_init__(self) -> None:
+        if self.search_precision not in PRECISIONS:
+            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
+
+    def applied(self, method: Method) -> Method:
+        """The method with what was given."""
+        first = method.stages[0].layers
+        of_stage = {"epochs": self.search_epochs, "channels": self.search_channels, "weights_only": self.weights_only}
+        stages = []
+        for stage in method.stages:
+            given = _given(of_stage)
+            if self.search_layers is not None:
+                given["layers"] = round(stage.layers * self.search_layers / first)
+            if self.search_epochs is not None and self.weights_only is None:  # in proportion
+                given["weights_only"] = stage.weights_only * self.search_epochs // stage.epochs
+            stages.append(replace(stage, **given))
+        names = ("search_batch_size", "search_lr", "alpha_lr", "order", "hessian", "begin_with", "portion")
+        given = _given({name: getattr(self, name) for name in names})
+        if self.search_lr is not None:
+            given["search_lr_min"] = min(method.config.search_lr_min, self.search_lr)
+        config = replace(method.config, **given)
+        if self.hessian is not None and config.order == 1:
+            raise ConfigurationError(f"expected --order 2 with --hessian {self.hessian}, {method.name} has 1 here")
+        nodes = method.nodes if self.nodes is None else self.nodes
+        changed = replace(method, stages=tuple(stages), config=config, nodes=nodes)
+        return changed if self.perturb_alpha is None else perturbed(changed, self.perturb_alpha)
+
+
+def perturbed(method: Method, epsilon: float) -> Method:
+    """The method whose weights are trained at the worst architecture nearby, called `NAME-adv`."""
+    return replace(method, name=f"{method.name}-adv", perturbation=AlphaPerturbation(epsilon=epsilon))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The network that found cells are scored in, on the validation part; every method's rows compare by it."""
+
+    eval_channels: int = 36
+    """Channels of a node of its first cell."""
+    eval_layers: int = 20
+    """Its cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOptions(RunOptions):
+    """Options of every search of cells by gradient."""
+
+    repeats: int = 1
+    """Searches, each with a seed of its own that follows from `seed`; means and deviations are written."""
+    levels: LevelOptions = field(default_factory=LevelOptions)
+    objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
+    """Columns that found cells are scored on, as those of every other search."""
+    cells: NetworkOptions = field(default_factory=NetworkOptions)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    attacks: AttackOptions = field(default_factory=AttackOptions)
+    certify: CertifyOptions = field(default_factory=CertifyOptions)
+    after: Annotated[CellRetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=CellRetrainOptions)
+
+    common: ClassVar[tuple[str, ...]] = (
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "out", "plugin"),
+        *("search_epochs", "search_channels", "search_layers", "search_batch_size", "order", "search_precision"),
+        *("objectives", "eval_channels", "eval_layers", "epochs", "batch_size", "lr", "precision"),
+        *("retrain", "retrain_channels", "retrain_layers", "retrain_epochs", "test_limit", "device", "threads"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ConfigurationError(f"expected repeats >= 1, got {self.repeats}")
+        for name in self.objectives:
+            choose(OBJECTIVES, name, "objective")
+        if AdversarialSetError.name in self.objectives:
+            raise ConfigurationError(
+                f"expected objectives without a set for gradient methods, got {AdversarialSetError.name}; "
+                "see roco_cifar10.py"
+            )
+        self.methods(32)
+
+    def unused(self) -> dict[str, str]:
+        """Options that nothing reads as the others are -> what would bring them into use."""
+        needed = self.after.retrain or OodAupr.name in self.objectives
+        needed = needed or any(method.needs_ood for method in self.methods(32).values())
+        return {} if needed else {"ood_data": "--objectives ood_aupr, --retrain or a method that trains on it"}
+
+    def space(self, nodes: int, image_size: int) -> DartsSpace:
+        """Of the networks that are scored."""
+        return DartsSpace(self.cells.eval_channels, self.cells.eval_layers, nodes, image_size=image_size)
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        """Label -> a search of its own; the label is empty where there is one."""
+        raise NotImplementedError
+
+    @property
+    def robust(self) -> RobustnessOptions | None:
+        """What networks that are trained again are measured under besides."""
+        return None
+
+    @property
+    def method_name(self) -> str:
+        """Of the run's rows: `darts`, `e2rnas-v2`, `e2rnas-v2-pdarts`."""
+        return next(iter(self.methods(32).values())).name
+
+
+def run(options: CellOptions, console: Console | None = None) -> Result:
+    """Search cells, score them, and train them again where that is asked for; each goes on where it was stopped.
+
+    Raises:
+        EvonasError: see `Run`.
+        Interrupted: a signal came; the same command continues.
+    """
+    name = options.method_name
+    with Run.open(name, options, console=console) as run:
+        run.needs_device_here("cells are searched")
+        space, prepare, objectives = compose(run, options)
+        searches = _searches(run, options, prepare.data)
+        retrain_ood = _before_retraining(run, options, space, prepare.data) if options.after.retrain else None
+        _say_seconds(run, searches)
+        found = [find_cells(run, search) for search in searches]
+        genomes = [_genome(space, cells.genotype) for cells in found]
+        result = run.score(space, prepare, objectives, genomes, options.objectives)
+        if len(found) > 1:
+            _write_sweep(run, options, result, searches, found)
+        if options.after.retrain:
+            retrain_cells(run, options.after, prepare, found, retrain_ood)
+            if options.robust is not None:
+                groups = [search.group for search in searches]
+                measure_cells(run, options.after, options.robust, prepare, found, groups)
+    return result
+
+
+def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratch, tuple[Objective, ...]]:
+    """What found cells are scored in, how these networks get their weights, and what they are scored on."""
+    data = run.load_data()
+    methods = options.methods(data.image_size)
+    space = options.space(next(iter(methods.values())).nodes, data.image_size)
+    ood_data = _ood_data(run, options, data)
+    run.use(others=None if ood_data is None else {"name": ood_data.name, "fingerprint": ood_data.fingerprint})
+    cells = {search.full_label: search.identity() for search in _searches(run, options, data)}
+    run.use(cells=cells)
+    precision = run.precision(options.training.precision, run.begun("training", "precision"), depthwise=True)
+    prepare = TrainFromScratch(space, data, replace(options.training, precision=precision), run.device)
+    run.use(**prepare.identity())
+    ood = None
+    if ood_data is not None and OodAupr.name in options.objectives:
+        ood = OodAupr.of(ood_data, data, seed=run.seed)
+    objectives = make_objectives(options.objectives, options.attacks, options.certify, "fp32", None, ood)
+    return space, prepare, objectives
+
+
+def _searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:
+    methods = options.methods(data.image_size)
+    ood_data, precision = _ood_data(run, options, data), _search_precision(run, options, methods)
+    return [
+        CellSearch(
+            label=label,
+            repeat=number if options.repeats > 1 else None,
+            method=method,
+            data=data,
+            ood_data=ood_data if method.needs_ood else None,
+            seed=run.seed if number == 1 else derive_seed(run.seed, "repeat", number),
+            device=run.hardware.here,
+            threads=run.threads,
+            precision=precision,
+        )
+        for label, method in methods.items()
+        for number in range(1, options.repeats + 1)
+    ]
+
+
+def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
+    """Images of none of the classes where the search or its objectives need them."""
+    methods = options.methods(data.image_size).values()
+    if not (any(method.needs_ood for method in methods) or OodAupr.name in options.objectives):
+        return None
+    return run.ood_data(data, run.begun("others", "name"))
+
+
+def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Method]) -> str:
+    """What the supernets are computed in."""
+    asked = options.levels.search_precision
+    begun = next(iter((run.begun("cells") or {"": run.checkpoint}).values())).get("precision")
+    second = any(method.config.order == 2 for method in methods.values())
+    if second and asked == "bf16" and any(method.config.hessian == "finite" for method in methods.values()):
+        raise ConfigurationError(
+            "expected --search-precision fp32 with second order, whose differences bf16 cannot resolve, got bf16"
+        )
+    if second and asked == "auto" and not begun:
+        run.note("precision of the search: fp32, which second order needs")
+        return "fp32"
+    return run.precision(asked, begun, depthwise=True, what="search")
+
+
+def _before_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Dataset) -> Dataset:
+    """Images of none of the classes that AUPR is measured with; what would stop the retraining is raised now."""
+    ood_data = _ood_data(run, options, data) or run.ood_data(data)
+    check_retraining(options.after, space, data, ood_data, run.seed)
+    if options.robust is not None:
+        options.robust.check()
+    return ood_data
+
+
+def _say_seconds(run: Run, searches: Sequence[CellSearch]) -> None:
+    """What the metrics of robustness cost, before the first search that has one."""
+    pending = (search for search in searches if not (run.path / f"{search.file('search')}.pt").exists())
+    run.screen.say(next(filter(None, map(metric_seconds, pending)), ""))
+
+
+def _write_sweep(
+    run: Run,
+    options: CellOptions,
+    result: Result,
+    searches: Sequence[CellSearch],
+    found: Sequence[FoundCells],
+) -> None:
+    """sweep.csv: which search found which row of the table; several may have found the same cells. repeats.csv."""
+    scored = {entry.key: entry.result.objectives for entry in result.entries}
+    columns = result.searched.columns
+    rows, named = [], []
+    for search, cells in zip(searches, found, strict=True):
+        key = arch_id(_genome(result.space, cells.genotype))
+        values = scored.get(key, {})
+        measured = [values.get(name, "") for name in columns]
+        rows.append([search.full_label, key, *measured, compact(cells.genotype)])
+        named.append((search.group, values))
+    write_csv(run.path / "sweep.csv", pd.DataFrame(rows, columns=["search", "arch_id", *columns, "genotype"]))
+    if options.repeats > 1:
+        means = means_of_repeats(named, list(columns))
+        write_means(run.path / "repeats.csv", means)
+        for line in means_text(means):
+            run.screen.say(line)
+
+
+def _genome(space: DartsSpace, genotype: Genotype) -> Genome:
+    return space.canonical(space.from_genotype(genotype))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+QUICK: dict[str, Any] = {
+    "levels": LevelOptions(
+        search_epochs=3, search_channels=8, search_layers=3, search_batch_size=32, portion=0.25, order=1, alpha_lr=0.02
+    ),
+    "data": replace(RunOptions().data, train_limit=800, val_limit=250),
+    "cells": NetworkOptions(eval_channels=8, eval_layers=3),
+    "training": TrainingConfig(epochs=5, batch_size=32, lr=0.05),
+    "after": CellRetrainOptions(retrain_epochs=6, retrain_batch_size=32, cutout=8, test_limit=200),
+}
+"""For minutes on two cores: few images and cells, first order, and long steps of the architecture."""

@@ -1,0 +1,138 @@
+"""DSRNA: cells by descent of the loss and of a metric of robustness (Hosseini et al., 2021)."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
+
+from rich.console import Console
+
+from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
+from evonas.gradient.robustness import Norm
+from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
+from evonas.methods.cells import QUICK, CellOptions, compose, perturbed
+from evonas.methods.cells import run as run_cells
+from evonas.runs import Needs, Result
+
+__all__ = ["OPTIONS", "PRESETS", "BoundOptions", "DsrnaOptions", "compose", "run"]
+
+ADVERSARIAL = "-adv"
+"""Ending of the name of a base whose weights are trained at a perturbed architecture."""
+SDARTS_EPSILON = 0.3
+"""Of Chen and Hsieh (2020), unless --perturb-alpha gives another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundOptions:
+    """Certified bound that is descended."""
+
+    quantity: Literal["margin", "output"] = "margin"
+    """R: the smallest certified margin of the true class, or the mean lower bound of all logits (the paper's words)."""
+    relaxation: Literal["adaptive", "same_slope"] = "adaptive"
+    """Lower side of a ReLU."""
+    intermediate: Literal["interval", "linear"] = "interval"
+    """Bounds before each ReLU: by intervals (fast), or by linear bounds of their own."""
+    epsilon_start: float = EpsilonSchedule.start
+    """Initial radius, pixels in [0, 1] (4.2.2)."""
+    epsilon_step: float = EpsilonSchedule.step
+    """Change of the radius after each step of the architecture."""
+    epsilon_target: float = EpsilonSchedule.target
+    """It falls where upper and lower bounds of logits are at least this far apart in the mean, else it rises."""
+    epsilon_min: float = EpsilonSchedule.minimum
+    """Smallest radius."""
+    epsilon_max: float = EpsilonSchedule.maximum
+    """Largest radius."""
+
+    def loss(self, gamma: float, norm: Norm, images: int | None) -> BoundLoss:
+        schedule = EpsilonSchedule(
+            start=self.epsilon_start,
+            step=self.epsilon_step,
+            target=self.epsilon_target,
+            minimum=self.epsilon_min,
+            maximum=self.epsilon_max,
+        )
+        return BoundLoss(
+            gamma=gamma,
+            quantity=self.quantity,
+            norm=norm,
+            relaxation=self.relaxation,
+            intermediate=self.intermediate,
+            images=images,
+            epsilon=schedule,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DsrnaOptions(CellOptions):
+    """DSRNA finds cells by descent of the validation loss and of a metric of robustness, in one sum (Eq. 16)."""
+
+    metric: Literal["bound", "jacobian"] = "bound"
+    """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
+    base: Literal["darts", "pcdarts", "pdarts"] = "pcdarts"
+    """Supernet and stages that it is built on."""
+    gamma: float = 0.01
+    """Weight of the metric beside the loss (4.2.2)."""
+    norm: Norm = "linf"
+    """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""
+    metric_images: int | None = None
+    """Images of a batch that the metric is taken on, the first ones; all by default."""
+    bound: Annotated[BoundOptions, Needs("metric", ("bound",))] = field(default_factory=BoundOptions)
+    baselines: tuple[str, ...] = ()
+    """Searched beside, without the metric, in the same table: darts, pcdarts, pdarts, or one of them with -adv."""
+    robustness: Annotated[RobustnessOptions, Needs("retrain")] = field(default_factory=RobustnessOptions)
+
+    short: ClassVar[tuple[str, ...]] = (
+        *("metric", "base", "gamma", "norm", "metric_images", "baselines", "radius_images"),
+        *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
+    )
+
+    def __post_init__(self) -> None:
+        known = [*METHODS, *(name + ADVERSARIAL for name in METHODS)]
+        for name in self.baselines:
+            if name not in known:
+                raise UnknownNameError(f"unknown baseline {name!r}; known: {', '.join(known)}")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
+        super().__post_init__()
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
+        jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
+        own = self.levels.applied(dsrna(METHODS[self.base](), bound if self.metric == "bound" else jacobian))
+        others = {name: self._baseline(name) for name in self.baselines}
+        return {own.name if others else "": own, **others}
+
+    @property
+    def robust(self) -> RobustnessOptions:
+        return self.robustness
+
+    def _baseline(self, name: str) -> Method:
+        plain = replace(self.levels, perturb_alpha=None).applied(METHODS[name.removesuffix(ADVERSARIAL)]())
+        if not name.endswith(ADVERSARIAL):
+            return plain
+        return perturbed(plain, self.levels.perturb_alpha or SDARTS_EPSILON)
+
+
+AFTER = CellRetrainOptions(
+    retrain_batch_size=128, drop_path=0.3, test_epsilon=8 / 255, test_step_size=2 / 255, test_steps=10
+)
+"""4.2.2 and 4.3.1: 600 epochs in batches of 128, drop-path 0.3, clipped at 5; 36 channels and 20 cells."""
+
+OPTIONS = DsrnaOptions
+PRESETS = {
+    "quick": DsrnaOptions(
+        **QUICK
+        | {
+            "levels": replace(QUICK["levels"], search_lr=0.05),
+            "metric_images": 4,
+            "after": replace(AFTER, retrain_epochs=6, retrain_batch_size=32, cutout=8, test_limit=200),
+            "robustness": RobustnessOptions(radius_images=10),
+        }
+    ),
+    "paper": DsrnaOptions(preset="paper", after=AFTER),
+}
+"""quick: minutes on two cores, on few images. paper: 4.2.2."""
+
+
+def run(options: DsrnaOptions, console: Console | None = None) -> Result:
+    """Search cells and score them; see `evonas.methods.cells.run`."""
+    return run_cells(options, console)

@@ -1,0 +1,107 @@
+"""E2RNAS: cells that are accurate, robust and of a wanted size, by descent of several objectives (Yue et al., 2020)."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from rich.console import Console
+
+from evonas.errors import ConfigurationError
+from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
+from evonas.gradient.method import Combine
+from evonas.gradient.mgda import Normalisation
+from evonas.methods.cells import QUICK, CellOptions, compose
+from evonas.methods.cells import run as run_cells
+from evonas.runs import Needs, Result
+
+__all__ = ["OPTIONS", "PRESETS", "E2rnasOptions", "compose", "run"]
+
+FIRST, SECOND, BY_MGDA = Needs("version", (1,)), Needs("version", (2,)), Needs("mgda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class E2rnasOptions(CellOptions):
+    """E2RNAS finds cells by descent of several objectives: accurate, robust and of a wanted size."""
+
+    version: Literal[1, 2] = 2
+    """1: adversarial training below, two objectives above. 2: OoD training below, five objectives above."""
+    base: Literal["darts", "pcdarts", "pdarts"] = "darts"
+    """Supernet and schedule that it is built on (version 2, Table IV)."""
+    L: Annotated[float | None, Needs("count_params")] = None
+    """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
+    F: Annotated[float, SECOND] = 425.0
+    """Millions of FLOPs (425 for S1, 586 for S2)."""
+    sweep_L: Annotated[tuple[float, ...], Needs("count_params")] = ()
+    """One search for each of these L (version 1, Fig. 4), all in one table."""
+    search_epsilon: float = 2 / 255
+    """Radius of the adversarial losses, pixels in [0, 1]."""
+    adversarial_below: bool | None = None
+    """Adversarial training of weights: on in version 1 (Table 3: w/o adv), off in version 2 (Table VI: AT in LL)."""
+    ood_below: Annotated[bool, SECOND] = True
+    """OoD loss of the weights (Table VI: w/o OoD in LL)."""
+    count_params: Annotated[bool, FIRST] = True
+    """Parameters as an objective (Table 3: w/o nop)."""
+    mgda: bool = True
+    """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
+    normalisation: Annotated[Normalisation | None, BY_MGDA] = None
+    """Of gradients before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
+    solver: Annotated[Literal["exact", "frank_wolfe"] | None, BY_MGDA] = None
+    """Of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
+    weights_on: Annotated[Literal["raw", "normalised"], BY_MGDA] = "raw"
+    """Gradients that MGDA's weights multiply; with normalised ones alone a step is sure to descend."""
+    cost_channels: int = 36
+    """Width of the network whose parameters and FLOPs are expected."""
+    cost_layers: int = 20
+    """Its cells."""
+    cost_affine: bool = True
+    """Count its batch normalisation."""
+
+    short: ClassVar[tuple[str, ...]] = (
+        *("version", "base", "L", "F", "sweep_L", "mgda", "weights_on"),
+        *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
+    )
+
+    def __post_init__(self) -> None:
+        if self.sweep_L and self.L is not None:
+            raise ConfigurationError(f"expected --L or --sweep-L, got both: {self.L} and {self.sweep_L}")
+        if len({f"{limit:g}" for limit in self.sweep_L}) < len(self.sweep_L):
+            raise ConfigurationError(f"expected L in --sweep-L that differ in six digits, got {self.sweep_L}")
+        super().__post_init__()
+
+    def methods(self, image_size: int) -> dict[str, Method]:
+        usual = 1.0 if self.version == 1 else 2.5
+        limits = {f"L{limit:g}": limit for limit in self.sweep_L} or {"": usual if self.L is None else self.L}
+        return {label: self._method(limit, image_size) for label, limit in limits.items()}
+
+    def _method(self, limit: float, image_size: int) -> Method:
+        base = METHODS[self.base]()
+        if self.base == "darts":
+            base = replace(base, config=replace(base.config, order=2))  # Eq. 9
+        base = self.levels.applied(replace(base, config=replace(base.config, begin_with="weights")))
+        cost = ExpectedCost(
+            channels=self.cost_channels,
+            layers=self.cost_layers,
+            nodes=base.nodes,
+            image_size=image_size,
+            affine=self.cost_affine,
+        )
+        first = self.version == 1
+        mgda = Mgda(
+            normalisation=self.normalisation or ("none" if first else "l2"),
+            solver=self.solver or ("exact" if first else "frank_wolfe"),
+            applied_to=self.weights_on,
+        )
+        combine: Combine = mgda if self.mgda else FixedWeights()
+        below = first if self.adversarial_below is None else self.adversarial_below
+        if first:
+            return e2rnas_v1(base, limit, below, self.count_params, combine, self.search_epsilon, cost)
+        return e2rnas_v2(base, limit, self.F, below, self.ood_below, combine, self.search_epsilon, cost)
+
+
+OPTIONS = E2rnasOptions
+PRESETS = {"quick": E2rnasOptions(**QUICK), "paper": E2rnasOptions(preset="paper")}
+"""`paper` is every default: the papers' schedules, and rows of 25 epochs at the width and depth of their evaluation."""
+
+
+def run(options: E2rnasOptions, console: Console | None = None) -> Result:
+    """Search cells and score them; see `evonas.methods.cells.run`."""
+    return run_cells(options, console)

@@ -1,0 +1,208 @@
+"""Cells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from evonas.costs import count_macs, count_params
+from evonas.data import FilePart, data_root, load_image_folder
+from evonas.errors import ConfigurationError
+from evonas.files import read_json, write_json
+from evonas.methods.imagenet_cells import SIZE, Cells, cells_label, read_cells
+from evonas.methods.imagenet_scores import Scores, attacked_files, score
+from evonas.networks.darts import DartsNetwork, cell_places
+from evonas.parts import refuse_another_run
+from evonas.report import shown, write_csv
+from evonas.runs import ExecutionOptions, Run, RunOptions
+from evonas.runs.execution import resolve_threads
+from evonas.runs.folder import versions
+from evonas.runs.options import as_json
+from evonas.spaces.darts_costs import paper_flops
+from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, TrainingConfig, load_checkpoint
+from evonas.training.checkpoints import Row, save_checkpoint
+
+__all__ = ["OPTIONS", "PRESETS", "ImagenetOptions", "run"]
+
+METHOD, WHAT = "imagenet-cells", "a training of cells"
+
+HEAD = "auxiliary."
+"""Prefix of the auxiliary head's tensors, which are trained and not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagenetOptions:
+    """Cells that a search has found, trained and scored on ImageNet."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: a small network and few epochs, for a look. paper: 14 cells of 48 channels, 250 epochs."""
+    cells: str = "DARTS_V2"
+    """DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image, or the genotype.json of a search."""
+    data_root: Path | None = None
+    """Folder that holds imagenet/train and imagenet/val; else the variable EVONAS_DATA, else ./data."""
+    seed: int = 0
+    """Seed of everything random."""
+    network: CellPreset = IMAGENET_CELLS
+    test_limit: int | None = None
+    """Size of a class-balanced subset of val/ to attack by PGD; without it, and without --pgd, none is attacked."""
+    pgd: bool = False
+    """Attack images of val/, all of them unless --test-limit is given."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """CPU threads; unless given, as many as there are processors."""
+    workers: int | None = None
+    """Processes that decode images, and change no result; unless given, a GPU has one for each processor, up to 16.
+    They need about 40 MB each in /dev/shm."""
+    out: Path | None = None
+    """Folder of the run; runs/imagenet-CELLS-PRESET-seedN by default."""
+
+    short: ClassVar[tuple[str, ...]] = (
+        *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
+        *("precision", "test_limit", "pgd", "device", "threads", "workers"),
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("test_limit", 1), ("threads", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigurationError(f"expected {name} >= {least}, got {value}")
+        cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
+        if self.network.layers < 2:  # the auxiliary head needs maps that are halved twice
+            raise ConfigurationError(f"expected layers >= 2, got {self.network.layers}")
+
+    @property
+    def of_run(self) -> RunOptions:
+        """Options that `Run` needs; the other ones of RunOptions would change nothing here, so they are no flags."""
+        execution = ExecutionOptions(executor="local", device=self.device, threads=self.threads)
+        return RunOptions(preset=self.preset, seed=self.seed, execution=execution, out=self.out)
+
+
+OPTIONS = ImagenetOptions
+PRESETS = {
+    "quick": ImagenetOptions(
+        network=CellPreset(
+            channels=16,
+            layers=5,
+            training=TrainingConfig(epochs=3, batch_size=64, lr=0.05, weight_decay=3e-5),
+            recipe=CellTraining(drop_path=0.0, label_smoothing=0.1),
+        )
+    ),
+    "paper": ImagenetOptions(preset="paper"),
+}
+
+
+def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, Any]:
+    """Train the cells, or continue with that, keep their weights, and score them; returns the row of results.csv.
+
+    In the folder: config.json, training.pt (replaced after every epoch), training.csv, weights.safetensors and
+    results.csv.
+
+    Raises:
+        EvonasError: no such cells or images, another run in the folder, a full disk, training diverges.
+        Interrupted: a signal came; the same command continues with the epoch that was begun.
+    """
+    genotype = read_cells(options.cells)
+    with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
+        data = load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+        attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
+        part = partial(FilePart, device=torch.device(run.device), workers=_workers(run, options), size=SIZE)
+        cells = Cells(options.cells, genotype, _resolved(run, options.network), data, options.seed)
+        run.use(**cells.identity())
+        _write_config(run, options)
+        network = _trained(run, cells, part(data.train))
+        return _scored(run, cells, network, part(data.test), part(attacked))
+
+
+def _resolved(run: Run, plan: CellPreset) -> CellPreset:
+    """The plan with a resolved precision: the one that the run in the folder was begun with, where there is one."""
+    begun = run.checkpoint.get("training", {}).get("precision")
+    precision = run.precision(plan.training.precision, begun, depthwise=True)
+    return replace(plan, training=replace(plan.training, precision=precision))
+
+
+def _workers(run: Run, options: ImagenetOptions) -> int:
+    """Processes that decode images."""
+    workers = options.workers
+    if workers is None:
+        workers = min(resolve_threads(None), 16) if torch.device(run.device).type == "cuda" else 0
+    run.note(f"device: {run.device}, threads: {run.threads}, processes that decode images: {workers}")
+    return workers
+
+
+def _write_config(run: Run, options: ImagenetOptions) -> None:
+    """Write config.json; a run that is continued keeps the versions that it began with.
+
+    Raises:
+        RunMismatchError: the folder holds another run.
+    """
+    path, now = run.folder.config, versions()
+    stored = read_json(path) if path.exists() else {}
+    if stored:
+        refuse_another_run(run.path, {"method": stored["identity"].get("method")}, {"method": METHOD})
+    begun = now
+    if load_checkpoint(run.path / "training.pt", run.identity, WHAT) is not None:
+        begun = stored.get("versions", now)
+    content = {"settings": as_json(options), "identity": run.identity, "notes": run.notes, "versions": begun}
+    write_json(path, {**content, **({"continued_with": now} if begun != now else {})})
+
+
+def _trained(run: Run, cells: Cells, part: FilePart) -> DartsNetwork:
+    """The network after the last epoch, in eval mode, without its auxiliary head; its weights are in the folder."""
+    network, training = cells.network(), cells.training(part)
+
+    def row(loss: float) -> Row:
+        return {"epoch": training.epoch, "loss": loss}
+
+    def write(rows: list[Row]) -> None:
+        write_csv(run.path / "training.csv", pd.DataFrame(rows, columns=["epoch", "loss", "seconds"]))
+
+    run.train_epochs(
+        "training",
+        training,
+        run.identity,
+        WHAT,
+        cells.opening(count_params(network)),
+        row,
+        lambda row: f"loss {row['loss']:.3f}",
+        write,
+    )
+    state = training.network.state_dict()
+    weights = {name: value for name, value in state.items() if not name.startswith(HEAD)}
+    cells.save(run.path / "weights.safetensors", weights)
+    network.load_state_dict(weights)
+    return network.to(part.device).to(memory_format=torch.channels_last).eval()
+
+
+def _scored(run: Run, cells: Cells, network: DartsNetwork, clean: FilePart, attacked: FilePart) -> dict[str, Any]:
+    """Write results.csv; what was scored before is taken from the checkpoint, which keeps what is scored now."""
+    checkpoint = load_checkpoint(run.path / "training.pt", run.identity, WHAT)
+    assert checkpoint is not None
+
+    def keep(scores: Scores) -> None:
+        content = {name: checkpoint[name] for name in ("state", "rows")}
+        save_checkpoint(run.path / "training.pt", run.identity, {**content, "scores": scores})
+
+    errors = score(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen)
+    row = {
+        "cells": cells.given,
+        "channels": cells.plan.channels,
+        "layers": cells.plan.layers,
+        "epochs": cells.plan.training.epochs,
+        **errors,
+        "images": len(clean),
+        "attacked_images": len(attacked),
+        "params": count_params(network),
+        "macs": count_macs(network, (3, SIZE, SIZE)),
+        "paper_flops": paper_flops(network, (3, SIZE, SIZE)),
+        "seed": run.seed,
+        "seconds": round(sum(epoch["seconds"] for epoch in checkpoint["rows"]), 3),
+    }
+    write_csv(run.path / "results.csv", pd.DataFrame([row]))
+    values = ", ".join(f"{name} {shown(name, value)}" for name, value in errors.items())
+    run.screen.say(f"{cells.given}: {values}; {run.path / 'results.csv'}")
+    return row

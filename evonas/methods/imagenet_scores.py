@@ -1,0 +1,106 @@
+"""A network of cells on ImageNet's val/: top-1 and top-5 error, and the error under attack."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from evonas.attacks import PGD
+from evonas.data import FilePart, ImageFolderSet, batches
+from evonas.data.image_files import FileImages
+from evonas.errors import DataError, DivergedError
+from evonas.objectives.scoring import OnBatch, error_under
+from evonas.runs import Screen
+from evonas.seeding import generator
+
+__all__ = ["ATTACK", "Scores", "attacked_files", "score", "top_errors"]
+
+ATTACK = PGD(epsilon=2 / 255, step_size=5 / 255, steps=10)
+"""E2RNAS's, begun at the clean image; its steps are longer than its radius."""
+
+AT_ONCE = 100
+"""Images of a batch."""
+
+Scores = dict[str, dict[str, float]]
+"""Images and attack -> column -> error."""
+
+
+def attacked_files(data: ImageFolderSet, limit: int | None, pgd: bool, seed: int) -> FileImages:
+    """Images of val/ to attack.
+
+    Args:
+        limit: size of a class-balanced subset; None: all of them with `pgd`, else none.
+    Raises:
+        DataError: the limit is below one image a class.
+    """
+    files = data.test
+    if limit is None:
+        return files.take(np.arange(len(files) if pgd else 0))
+    if limit < data.n_classes:
+        raise DataError(f"expected a test limit of at least one image a class ({data.n_classes}), got {limit}")
+    drawn = generator("test limit", seed).permutation(len(files))
+    order = drawn[np.argsort(files.labels[drawn], kind="stable")]  # class by class
+    counts = np.bincount(files.labels, minlength=data.n_classes)
+    rank = np.arange(len(files)) - np.repeat(np.cumsum(counts) - counts, counts)  # of an image in its class
+    return files.take(np.sort(order[np.argsort(rank, kind="stable")[:limit]]))
+
+
+def score(
+    network: nn.Module,
+    clean: FilePart,
+    attacked: FilePart,
+    seed: int,
+    scores: Scores,
+    keep: Callable[[Scores], None],
+    screen: Screen,
+) -> dict[str, float]:
+    """Errors of a network on clean images, and on attacked ones where there are any.
+
+    Args:
+        network: in eval mode on the device of the parts.
+        seed: that the attacked images were chosen with.
+        scores: found before; what is missing is added.
+        keep: called with `scores` after each addition.
+    Raises:
+        DivergedError: logits that are not finite.
+    """
+    wanted: dict[str, tuple[int, Callable[[OnBatch], dict[str, float]]]] = {
+        "clean": (len(clean), lambda on_batch: top_errors(network, clean, on_batch))
+    }
+    if len(attacked):
+        wanted[f"{ATTACK!r}, {len(attacked)} images of seed {seed}"] = (
+            len(attacked),
+            lambda on_batch: {"pgd_error": error_under(network, batches(attacked, AT_ONCE), ATTACK, on_batch=on_batch)},
+        )
+    with screen:
+        for name, (images, errors) in wanted.items():
+            if name not in scores:
+                scores[name] = errors(_showing(screen, name.split("(")[0], images))
+                keep(scores)
+    return {column: value for name in wanted for column, value in scores[name].items()}
+
+
+def top_errors(network: nn.Module, part: FilePart, on_batch: OnBatch | None = None) -> dict[str, float]:
+    """top1_error and top5_error: shares of images whose class is not the likeliest, not among the five likeliest ones.
+
+    Raises:
+        DivergedError: logits that are not finite.
+    """
+    wrong, done = np.zeros(2, dtype=np.int64), 0
+    for images, labels in batches(part, AT_ONCE):
+        with torch.no_grad():
+            logits = network(images)  # (B, K)
+        if not bool(logits.isfinite().all()):
+            raise DivergedError("training diverged: the network's logits are not finite")
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]  # (B, 5)
+        wrong += [int((~hits[:, :1].any(dim=1)).sum()), int((~hits.any(dim=1)).sum())]
+        done += len(labels)
+        if on_batch is not None:
+            on_batch(done)
+    return {"top1_error": float(wrong[0] / done), "top5_error": float(wrong[1] / done)}
+
+
+def _showing(screen: Screen, what: str, total: int) -> OnBatch:
+    screen.say(f"scoring {total} images, {what}")
+    return lambda done: screen.show(f"{done}/{total} images, {what}", done=done, total=total)

@@ -1,0 +1,48 @@
+"""Runs that are on disk, opened again to be looked at: their tables, their networks, their numbers found again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evonas.errors import ConfigurationError
+from evonas.evaluation import Evaluator
+from evonas.methods import method_of
+from evonas.runs import ExecutionOptions, Result, Run, RunFolder
+from evonas.runs.folder import stored_searched
+from evonas.runs.plugins import load_plugins, refuse_without_plugins
+
+__all__ = ["open_run"]
+
+
+def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
+    """The result of the run in a folder; nothing in it is changed, and nothing is trained.
+
+    Its data and supernet are loaded when a network is asked for.
+
+    Args:
+        plugin: files that the run was begun with; nothing that a folder names is executed unless it is named here.
+    Raises:
+        ConfigurationError: there is no run, or it was begun by a script or with other plugins.
+    """
+    folder = RunFolder(Path(path).expanduser())
+    config = folder.open_stored()
+    refuse_without_plugins(config, plugin)
+    load_plugins(plugin)
+    return Result(folder, stored_searched(config), lambda: _evaluator(folder, plugin))
+
+
+def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:
+    """What gave the networks of a run their weights and scores."""
+    config = folder.open_stored()
+    module, options = method_of(config)
+    identity = config["identity"]
+    here = ExecutionOptions(device=identity["device"], threads=identity["threads"], executor="local")
+    options = replace(options, out=folder.path, plugin=tuple(plugin), execution=here)
+    with Run.open(identity["method"], options, reading=True) as run:
+        _, prepare, objectives = module.compose(run, options)
+        if run.identity["data"] != identity["data"]:
+            raise ConfigurationError(
+                f"expected the data that {folder.path} was searched on ({identity['data']['fingerprint']}), "
+                f"got {run.identity['data']['fingerprint']}; set EVONAS_DATA to the root that holds it"
+            )
+    return Evaluator(prepare, objectives, identity["threads"])

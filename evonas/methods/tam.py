@@ -1,0 +1,327 @@
+"""TAM-NAS: a supernet trained once against an attack, NSGA-II over its networks, and its front trained to the end.
+
+Xie et al., 2021.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, cast
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from evonas.attacks.inference import Precision
+from evonas.costs import count_params
+from evonas.data import Dataset, DeviceData
+from evonas.errors import ConfigurationError, choose
+from evonas.evaluation import SliceSupernet, SupernetWeights
+from evonas.methods.tam_finalise import FinaliseOptions, check_scores, count_layers, finalise_front, ranked
+from evonas.networks.blocks import seeded
+from evonas.networks.shuffle_supernet import ShuffleSupernet
+from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
+from evonas.parts import as_plain, part_identity
+from evonas.report import shown, write_csv
+from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions, make_objectives
+from evonas.search import EvolutionConfig
+from evonas.seeding import derive_seed
+from evonas.spaces import ShuffleSpace
+from evonas.training import OneShotConfig, OneShotTraining, Recipe, Trades, TradesYopo, standard
+from evonas.training.checkpoints import Row
+from evonas.training.one_shot import check_windows, draw_architecture
+from evonas.training.yopo import yopo_step
+from evonas.types import arch_id
+
+__all__ = ["OBJECTIVES_OF_TAM", "OPTIONS", "PRESETS", "YOPO_LOOPS", "TamOptions", "compose", "run"]
+
+METHOD = "tam-nas"
+OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
+"""TAM-NAS, III-E."""
+
+YOPO_LOOPS = {1: (1, 1), 2: (2, 1), 5: (3, 2), 10: (5, 3)}
+"""Attack steps that a supernet is trained against (superscripts of Tables II to V) -> (m, n)."""
+
+COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
+"""Of supernet.csv: one row an epoch; with `--sampling batches` the architecture is that of the first batch."""
+
+ATTACKED = Needs("supernet_recipe", ("trades_yopo", "trades"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TamOptions(RunOptions):
+    """TAM-NAS trains one supernet against an attack, and searches the tiny robust networks in it."""
+
+    width: float = 1.0
+    """Factor on the channels of Table I."""
+    depth: float = 1.0
+    """Factor on the blocks of stride 1 in each stage; at least one stays."""
+    intermediate: int = 1
+    """2 doubles the channels inside every block: the supernet 2S."""
+    window: tuple[float, float] | None = (1.61e6, 2.37e6)
+    """Parameters of feasible networks, with 10 classes and the full plan; scales with width and depth. None: any."""
+    crossover_kind: str = "uniform"
+    """uniform (gene by gene) or one_point."""
+    crossover_rate: float = 0.9
+    """Chance of two parents to be crossed."""
+    mutation_rate: float = 0.1
+    """Chance of every gene to be drawn anew (III-E2)."""
+    supernet_recipe: Literal["trades_yopo", "trades", "standard"] = "trades_yopo"
+    """Loss of the supernet's training."""
+    supernet_epsilon: Annotated[float, ATTACKED] = 8 / 255
+    """Radius of its attack: the subscript of S in Tables II to V."""
+    supernet_steps: Annotated[int, ATTACKED] = 10
+    """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3)."""
+    supernet_step: Annotated[float | None, ATTACKED] = None
+    """Length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
+    supernet_balance: Annotated[float, ATTACKED] = 1.0
+    """lambda of Eq. 3."""
+    supernet: OneShotConfig = field(default_factory=OneShotConfig)
+    recalibration_batches: int = 200
+    """Batches of train images that each candidate's batch statistics are measured on."""
+    recalibration_batch_size: int = 128
+    """Images of such a batch."""
+    search: EvolutionConfig = field(
+        default_factory=lambda: EvolutionConfig(population=50, objectives=OBJECTIVES_OF_TAM, tournament=10)
+    )
+    attacks: AttackOptions = field(default_factory=AttackOptions)
+    certify: CertifyOptions = field(default_factory=CertifyOptions)
+    after: Annotated[FinaliseOptions, Needs("finalise", but=("finalise", "layers_top"))] = field(
+        default_factory=FinaliseOptions
+    )
+
+    short: ClassVar[tuple[str, ...]] = (
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
+        *("width", "depth", "intermediate", "window", "supernet_recipe", "supernet_epsilon", "supernet_steps"),
+        *("block_epochs", "joint_epochs", "supernet_batch_size", "supernet_lr", "supernet_precision"),
+        *("population", "generations", "objectives", "attack_epsilon", "attack_steps", "attack_images"),
+        *("finalise", "finalise_top", "finalise_epochs", "finalise_batch_size", "test_epsilons", "test_steps"),
+        *("handmade", "lego", "device", "threads", "executor", "workers", "gpus_per_task", "ray_address"),
+    )
+
+    def __post_init__(self) -> None:
+        self.space(32)
+        self.recipe()
+        for name in self.search.objectives:
+            choose(OBJECTIVES, name, "objective")
+        if AdversarialSetError.name in self.search.objectives:
+            raise ConfigurationError(
+                f"expected objectives without a set for TAM-NAS, got {AdversarialSetError.name}; see roco_cifar10.py"
+            )
+        for name in ("recalibration_batches", "recalibration_batch_size"):
+            if getattr(self, name) < 1:  # before a supernet is trained
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+
+    def unused(self) -> dict[str, str]:
+        return {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
+
+    def space(self, image_size: int) -> ShuffleSpace:
+        return ShuffleSpace(
+            self.width,
+            self.depth,
+            self.intermediate,
+            self.window,
+            self.crossover_kind,
+            self.crossover_rate,
+            self.mutation_rate,
+            image_size,
+        )
+
+    def recipe(self) -> Recipe:
+        """The loss of the supernet's training."""
+        if self.supernet_recipe == "standard":
+            return standard
+        step = yopo_step(self.supernet_epsilon) if self.supernet_step is None else self.supernet_step
+        if self.supernet_recipe == "trades":
+            return Trades(
+                epsilon=self.supernet_epsilon, step=step, steps=self.supernet_steps, balance=self.supernet_balance
+            )
+        if self.supernet_steps not in YOPO_LOOPS:
+            raise ConfigurationError(
+                f"expected --supernet-steps {', '.join(map(str, YOPO_LOOPS))} with trades_yopo, "
+                f"got {self.supernet_steps}"
+            )
+        m, n = YOPO_LOOPS[self.supernet_steps]
+        return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
+
+
+OPTIONS = TamOptions
+PRESETS = {
+    "quick": TamOptions(
+        data=replace(TamOptions().data, train_limit=1500, val_limit=250),
+        width=1 / 3,
+        depth=0.1,
+        supernet_steps=2,
+        supernet=OneShotConfig(
+            block_epochs=4,
+            joint_epochs=8,
+            resample_epochs=1,
+            sampling="batches",
+            supernet_batch_size=32,
+            block_milestones=(),
+            joint_milestones=(5, 7),
+            first_ratio_epochs=1,
+        ),
+        recalibration_batches=8,
+        recalibration_batch_size=64,
+        search=EvolutionConfig(population=10, generations=3, objectives=OBJECTIVES_OF_TAM, tournament=10),
+        after=FinaliseOptions(
+            finalise="scratch",
+            finalise_top=3,
+            finalise_epochs=5,
+            finalise_batch_size=64,
+            finalise_milestones=(4,),
+            finalise_m=2,
+            finalise_n=1,
+            test_epsilons=(2, 8),
+            test_steps=(10,),
+            test_limit=200,
+        ),
+    ),
+    "paper": TamOptions(preset="paper", after=FinaliseOptions(finalise="scratch")),
+}
+"""`paper` is every default: III-C and IV-A."""
+
+
+def run(options: TamOptions, console: Console | None = None) -> Result:
+    """Train or continue the supernet, then the search, then what comes after it; each goes on where it was stopped.
+
+    Raises:
+        EvonasError: see `Run`.
+        Interrupted: a signal came; the same command continues.
+    """
+    with Run.open(METHOD, options, "tam", console=console) as run:
+        space, prepare, objectives = compose(run, options)
+        found = run.search(space, prepare, objectives, replace(options.search, seed=options.seed))
+        if options.after.finalise:
+            finalise_front(run, options.after, found, supernet_note(options))
+        elif len(found.front) and ranked([column.name for part in objectives for column in part.columns(space, 10)]):
+            count_layers(run, options.after, found)
+        else:
+            run.screen.say("no statistics of layers: they need networks that are ok, with clean_error and pgd_error")
+    return found
+
+
+def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet, tuple[Objective, ...]]:
+    """What is searched, the supernet that gives candidates their weights, and what they are scored on."""
+    begun = run.begun("supernet") or run.checkpoint
+    precision = run.precision(
+        options.supernet.supernet_precision, begun.get("training", {}).get("supernet_precision"), depthwise=True
+    )
+    data = run.load_data()
+    space = options.space(data.image_size)
+    if options.after.finalise and not run.reading:  # before a supernet is trained for it
+        check_scores(options.search.objectives, options.after, data, run.seed)
+    names = options.search.objectives
+    ood = run.ood_objective(names, data)
+    objectives = make_objectives(names, options.attacks, options.certify, precision, None, ood)
+    run.use_search(space, data.n_classes, objectives, replace(options.search, seed=options.seed))
+    run.use(recalibration=[options.recalibration_batches, options.recalibration_batch_size])
+    prepare = SliceSupernet(
+        space=space,
+        data=data,
+        weights=trained_supernet(run, options, space, data, precision),
+        device=run.device,
+        seed=run.seed,
+        recalibration_batches=options.recalibration_batches,
+        recalibration_batch_size=options.recalibration_batch_size,
+    )
+    return space, prepare, objectives
+
+
+def trained_supernet(
+    run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, precision: Precision
+) -> SupernetWeights:
+    """The supernet's weights: trained in the run's folder, continued there, or found there.
+
+    Beside the checkpoint supernet.pt: supernet.csv, one row an epoch.
+    """
+    config, recipe = replace(options.supernet, supernet_precision=precision), options.recipe()
+    described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
+    shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
+    identity = as_plain(
+        {
+            "space": shape,
+            "data": data.fingerprint,
+            "training": asdict(config),
+            "recipe": described,
+            "seed": run.seed,
+            "device": torch.device(run.device).type,
+            "threads": run.threads,
+        }
+    )
+    run.use(supernet=identity)
+    if not (run.path / "supernet.pt").exists():  # before hours are spent on it
+        check_windows(space, config, run.seed)
+        _check_window(options, space, run.seed)
+    run.needs_device_here("the supernet is trained")
+    training = _training(run, space, data, config, recipe)
+
+    def row(loss: float) -> Row:
+        epoch = training.epoch - 1
+        genome = draw_architecture(space, config, run.seed, epoch)
+        canonical = space.canonical(genome)
+        return {
+            "epoch": epoch + 1,
+            "phase": "joint" if epoch >= config.block_epochs else "blocks",
+            "learning_rate": config.rate(epoch),
+            "arch_id": arch_id(canonical),
+            "params": space.cost(genome, data.n_classes).params,
+            "loss": loss,
+            "genome": " ".join(map(str, canonical.tolist())),
+        }
+
+    run.train_epochs(
+        "supernet",
+        training,
+        identity,
+        "a supernet",
+        _opening(space, data, config, options.supernet_recipe),
+        row,
+        lambda each: f"{each['phase']}, {shown('params', each['params'])} parameters, loss {each['loss']:.3f}",
+        lambda rows: write_csv(run.path / "supernet.csv", pd.DataFrame(rows, columns=COLUMNS)),
+    )
+    return SupernetWeights.of(cast(ShuffleSupernet, training.supernet), identity)
+
+
+def supernet_note(options: TamOptions) -> str:
+    """Which supernet the networks come from: the first column of Tables II to V."""
+    width = "2S" if options.intermediate == 2 else "S"
+    if options.supernet_recipe == "standard":
+        return f"Supernet: {width}, trained on clean images."
+    epsilon = 255 * options.supernet_epsilon
+    return (
+        f"Supernet: {width}, trained by {options.supernet_recipe} against {options.supernet_steps} steps within "
+        f"{epsilon:g}/255."
+    )
+
+
+def _training(run: Run, space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: Recipe) -> OneShotTraining:
+    torch.set_num_threads(run.threads)
+    device = torch.device(run.hardware.here)
+    images = DeviceData(data, device)
+    drawn = seeded(lambda: space.supernet(data.n_classes), derive_seed(run.seed, "supernet weights"))
+    supernet, momentum = cast(ShuffleSupernet, drawn).to(device), space.supernet(data.n_classes).to(device)
+    return OneShotTraining(space, supernet, momentum, images.train, images.augmentation, config, recipe, run.seed)
+
+
+def _check_window(options: TamOptions, space: ShuffleSpace, seed: int) -> None:
+    """ConfigurationError where the window of parameters holds no network that could be drawn."""
+    if options.window is None:
+        return
+    every = OneShotConfig(block_epochs=0, joint_epochs=1, first_ratios=10, joint_window=options.window)
+    try:
+        draw_architecture(space, every, seed, 0)
+    except ConfigurationError as error:
+        low, high = space.scaled(options.window)
+        smallest, largest = space.params_range
+        raise ConfigurationError(
+            f"expected networks within --window {options.window[0]:g} {options.window[1]:g}, which is {low:,.0f} to "
+            f"{high:,.0f} parameters here, got none; they have {smallest:,} to {largest:,}"
+        ) from error
+
+
+def _opening(space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: str) -> str:
+    with torch.device("meta"):
+        total = count_params(space.supernet(data.n_classes))
+    return (
+        f"supernet: {shown('params', total)} parameters, {config.epochs} epochs of {recipe} on {len(data.train)} images"
+    )

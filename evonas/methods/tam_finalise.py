@@ -1,0 +1,319 @@
+"""What TAM-NAS's search found, trained to the end and scored (III-F, IV-A3), and the layers that good networks have."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from evonas.attacks import PGD
+from evonas.audit import (
+    CLEAN,
+    AuditNetwork,
+    ErrorUnder,
+    FinalTraining,
+    HandmadeSpace,
+    Measured,
+    Measurement,
+    layer_counts,
+    lego_genome,
+    pgd_grid,
+)
+from evonas.data import Dataset
+from evonas.errors import ConfigurationError
+from evonas.evaluation import SliceSupernet
+from evonas.networks.handmade import HANDMADE
+from evonas.objectives import CleanError, PGDError
+from evonas.objectives.attack_error import described
+from evonas.report import (
+    TextTable,
+    agreement_table,
+    folded,
+    handmade_table,
+    layer_table,
+    plot_layers,
+    rank_agreement,
+    transfer_table,
+    write_finalised,
+    write_layers,
+)
+from evonas.runs import Needs, Result, Run
+from evonas.training import TradesYopo, TrainingConfig, resolve_precision
+from evonas.training.yopo import yopo_step
+from evonas.types import Genome
+
+__all__ = ["FinaliseOptions", "check_scores", "count_layers", "finalise_front", "ranked"]
+
+ERRORS = (CleanError.name, PGDError.name)
+"""Columns that the best networks of a front are chosen by."""
+
+HANDMADE_ONLY = Needs("handmade")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinaliseOptions:
+    """Training the front to the end after the search (TAM-NAS, III-F and IV-A3), and scoring it."""
+
+    finalise: Literal["", "scratch", "finetune", "both"] = ""
+    """After the search, train the front's networks from scratch, with the supernet's weights, or both ways."""
+    finalise_top: int | None = None
+    """Networks of the front to train: the best by the sum of their ranks by clean and by PGD error; all by default."""
+    finalise_epochs: int = 100
+    """Passes over the train part."""
+    finalise_batch_size: int = 512
+    """Images of a step."""
+    finalise_lr: float = 0.1
+    """Initial learning rate."""
+    finalise_milestones: tuple[int, ...] = (20, 40, 80)
+    """Epochs after which the learning rate falls to a tenth."""
+    finalise_weight_decay: float = 5e-3
+    """L2 penalty of the weights."""
+    finalise_precision: str = "auto"
+    """auto, fp32 or bf16; auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
+    finalise_m: int = 5
+    """TRADES-YOPO: passes through the whole network."""
+    finalise_n: int = 3
+    """TRADES-YOPO: steps in the first layer after each of them."""
+    finalise_epsilon: float = 8 / 255
+    """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]."""
+    finalise_step: float | None = None
+    """TRADES-YOPO: length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
+    test_epsilons: tuple[int, ...] = (2, 4, 6, 8)
+    """Radii of the PGD that networks are scored under, in 255ths of the pixel range (Tables II to V)."""
+    test_steps: tuple[int, ...] = (10, 30, 50)
+    """Steps of that PGD; every radius is tried with each."""
+    test_step_size: float = 2 / 255
+    """Length of its steps."""
+    test_limit: int | None = None
+    """Size of a class-balanced subset of the test images to score on."""
+    handmade: tuple[str, ...] = ()
+    """Hand-made networks under the same recipe, with Table X's columns: ResNet-18, ShuffleNetV2, MobileNetV3."""
+    handmade_width: Annotated[float, HANDMADE_ONLY] = 1.0
+    """Factor on their channels, for quick runs."""
+    handmade_steps: Annotated[tuple[int, ...], HANDMADE_ONLY] = (20, 100)
+    """Steps of Table X's PGD with a radius of 8/255; with the last, 2/255 is tried, too."""
+    lego: bool = False
+    """Train the network of the layers' most frequent blocks and ratios, too (IV-E3: Lego-Net)."""
+    layers_top: int = 10
+    """Networks that the statistics of layers are over: the best of the front (Figures 8 and 9)."""
+
+    def __post_init__(self) -> None:
+        for name in ("finalise_top", "layers_top", "test_limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        for name in ("test_epsilons", "test_steps", "handmade", "handmade_steps"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ConfigurationError(f"expected every one of {name} once, got {getattr(self, name)}")
+            if name != "handmade" and min(getattr(self, name), default=0) < 1:
+                raise ConfigurationError(f"expected {name} >= 1 and at least one, got {getattr(self, name)}")
+        if not 0 < self.test_step_size < math.inf:
+            raise ConfigurationError(f"expected test_step_size > 0, got {self.test_step_size}")
+        self.training(self.finalise_precision)  # it checks them
+        self.recipe()
+        for name in self.handmade:
+            HandmadeSpace(name, self.handmade_width)
+
+    @property
+    def grid(self) -> tuple[Measurement, ...]:
+        """The attacks of Tables II to V."""
+        attacks = [(steps, epsilon) for steps in self.test_steps for epsilon in self.test_epsilons]
+        return pgd_grid(attacks, self.test_step_size)
+
+    @property
+    def handmade_grid(self) -> tuple[Measurement, ...]:
+        """The attacks of Table X, where there are hand-made networks."""
+        if not self.handmade:
+            return ()
+        attacks = [*((steps, 8) for steps in self.handmade_steps), (self.handmade_steps[-1], 2)]
+        return pgd_grid(attacks, self.test_step_size)
+
+    @property
+    def measured(self) -> Measured:
+        parts = {each.column: each for each in (CLEAN, *self.grid, *self.handmade_grid)}
+        return Measured(measurements=tuple(parts.values()), test_limit=self.test_limit)
+
+    def recipe(self) -> TradesYopo:
+        step = yopo_step(self.finalise_epsilon) if self.finalise_step is None else self.finalise_step
+        return TradesYopo(epsilon=self.finalise_epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
+
+    def training(self, precision: str) -> TrainingConfig:
+        return TrainingConfig(
+            epochs=self.finalise_epochs,
+            batch_size=self.finalise_batch_size,
+            lr=self.finalise_lr,
+            weight_decay=self.finalise_weight_decay,
+            milestones=self.finalise_milestones,
+            grad_clip=math.inf,
+            precision=precision,
+        )
+
+
+def ranked(columns: Sequence[str]) -> bool:
+    """Whether a search measures what the best networks are chosen by."""
+    return set(ERRORS) <= set(columns)
+
+
+def check_scores(objectives: Sequence[str], options: FinaliseOptions, data: Dataset, seed: int) -> None:
+    """Raise, before anything is trained or searched, what would stop `finalise_front`.
+
+    Raises:
+        ConfigurationError: the search does not score clean and PGD error.
+        DataError: fewer test images asked for than there are classes.
+    """
+    missing = [name for name in ERRORS if name not in objectives]
+    if missing:
+        raise ConfigurationError(
+            f"expected a search with {' and '.join(ERRORS)} to choose networks of its front by, {missing[0]} is missing"
+        )
+    options.measured.test_part(data, seed)
+
+
+class OnFront(NamedTuple):
+    """A network of the front, as the search found it."""
+
+    genome: Genome
+    """Canonical."""
+    values: Mapping[str, Any]
+    """Its row of the front."""
+
+
+def count_layers(run: Run, options: FinaliseOptions, found: Result) -> None:
+    """Count the layers of the front's best networks: finalised/layer_statistics.csv and .png."""
+    best = [each.genome for each in _best(found)][: options.layers_top]
+    folder = run.path / "finalised"
+    folder.mkdir(exist_ok=True)
+    run.screen.tables([_write_layers(folder, found, best)])
+    run.screen.say(f"written to {folder}: layer_statistics.csv, layer_statistics.png")
+
+
+def finalise_front(run: Run, options: FinaliseOptions, found: Result, supernet: str) -> None:
+    """Train and score the front, or continue with that; write and print the paper's tables.
+
+    In the run's folder `finalised/`: the weights, rows.jsonl (what is finished), finalised.csv, tables.md,
+    layer_statistics.csv and .png.
+
+    Args:
+        supernet: a line about it, for the tables.
+    """
+    best = _best(found)
+    top = [each.genome for each in best[: options.layers_top]]
+    networks = list(_networks(run, options, found, best, lego_genome(found.space, top)))
+    folder, rows = run.audit(networks, options.measured, _opening(networks, options), "finalised")
+    for row, network in zip(rows, networks, strict=True):
+        handmade = HANDMADE[network.training.space.name] if isinstance(network.training.space, HandmadeSpace) else None
+        row |= {
+            "name": network.name or network.arch_id,
+            "paper_params": handmade.paper_params if handmade else None,
+        }
+    tables = [*_tables(options, found, best, rows, supernet, run.seed), _write_layers(folder, found, top)]
+    write_finalised(folder, rows, tables)
+    for table in tables:
+        run.screen.tables(folded(table, run.screen.console.width, 3) if table.header[0] == "Network" else [table])
+    run.screen.say(
+        f"written to {folder}: finalised.csv, tables.md, the weights, layer_statistics.csv, layer_statistics.png"
+    )
+
+
+def _best(found: Result) -> list[OnFront]:
+    """The front, the smallest sum of ranks by clean and by PGD error first, of equal ones by arch_id.
+
+    A rank is the number of the front's networks that are better. ConfigurationError where the front is empty.
+    """
+    table = found.front
+    rows = [dict(zip(table.columns, values, strict=True)) for values in table.to_numpy().tolist()]
+    if not rows:
+        raise ConfigurationError(f"expected networks on the front of {found.path}, got none; see population.csv")
+
+    def ranks(row: Mapping[str, Any]) -> int:
+        return sum(other[name] < row[name] for name in ERRORS for other in rows)
+
+    ordered = sorted(rows, key=lambda row: (ranks(row), row["arch_id"]))
+    return [OnFront(np.array(row["genome"].split(), dtype=np.int64), row) for row in ordered]
+
+
+def _networks(
+    run: Run, options: FinaliseOptions, found: Result, best: Sequence[OnFront], lego: Genome
+) -> Iterator[AuditNetwork]:
+    """Everything that is to be trained, in the order of the tables."""
+    prepare = found.evaluator.prepare
+    assert isinstance(prepare, SliceSupernet)
+    precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
+    scratch = FinalTraining(
+        space=found.space,
+        data=prepare.data,
+        training=options.training(precision),
+        recipe=options.recipe(),
+        mode="scratch",
+        seed=run.seed,
+        device=run.device,
+        threads=run.threads,
+    )
+    ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=prepare.weights)}
+    chosen = {mode: way for mode, way in ways.items() if options.finalise in (mode, "both")}
+    genomes = [(each.genome, "") for each in best[: options.finalise_top]]
+    genomes += [(lego, "Lego-Net")] if options.lego else []
+    for genome, name in genomes:
+        for mode, way in chosen.items():
+            yield AuditNetwork(f"{name or 'the front'} ({mode})", genome, way, name)
+    for name in options.handmade:
+        own = HandmadeSpace(name, options.handmade_width, prepare.data.image_size)
+        called = name if own.width == 1 else f"{name}-x{own.width:g}"
+        yield AuditNetwork("Table X (scratch)", np.empty(0, dtype=np.int64), replace(scratch, space=own), called)
+
+
+def _write_layers(folder: Path, found: Result, genomes: Sequence[Genome]) -> TextTable:
+    counts = layer_counts(found.space, genomes)
+    write_layers(folder, counts)
+    plot_layers(folder / "layer_statistics.png", counts, len(genomes), found.searched.data)
+    return layer_table(counts, len(genomes))
+
+
+def _tables(
+    options: FinaliseOptions,
+    found: Result,
+    best: Sequence[OnFront],
+    rows: Sequence[Mapping[str, Any]],
+    supernet: str,
+    seed: int,
+) -> Iterator[TextTable]:
+    """Table II, Table X where there are hand-made networks, and the rank agreement."""
+    images = len(options.measured.test_part(found.evaluator.prepare.data, seed))
+    note = (
+        f"P10 8/255: accuracy on {images} test images under PGD made against the very network (white-box, L-inf) with "
+        f"10 steps and epsilon 8/255; it begins at the clean image, its steps are {255 * options.test_step_size:g}/255"
+        ", and the last iterate counts."
+    )
+    labels = {each.column: each.label for each in options.grid}
+    yield transfer_table(rows, labels, [note, supernet], found.searched.data)
+    if options.handmade:
+        yield handmade_table(rows, {each.column: each.label for each in options.handmade_grid}, [note])
+    pgd = next(part.attack for part in found.evaluator.objectives if isinstance(part, PGDError))
+    counted = "any iterate" if pgd.stop_when_fooled else "last iterate"
+    names = {CleanError.name: "clean", PGDError.name: f"{described(pgd)}, {counted}", **labels}
+    inherited = {each.values["arch_id"]: each.values for each in best}
+    pairs = {CleanError.name: CleanError.name, PGDError.name: _closest(options.grid, pgd)}
+    yield agreement_table(rank_agreement(rows, inherited, pairs), names)
+
+
+def _closest(grid: Sequence[Measurement], pgd: PGD) -> str:
+    """The column whose attack is nearest to the search's."""
+
+    def distance(measurement: Measurement) -> tuple[float, int]:
+        assert isinstance(measurement.measure, ErrorUnder)
+        attack = measurement.measure.attack
+        assert isinstance(attack, PGD)
+        return abs(attack.epsilon - pgd.epsilon), abs(attack.steps - pgd.steps)
+
+    return min(grid, key=distance).column
+
+
+def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions) -> str:
+    found = dict.fromkeys(network.configuration for network in networks)
+    numbers = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in found)
+    return (
+        f"training to the end ({numbers}): TRADES-YOPO-{options.finalise_m}-{options.finalise_n}, "
+        f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}"
+    )

@@ -1,0 +1,143 @@
+"""What happens beside a search: its results counted, shown, exported and put into words."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from evonas.evaluation import Evaluator
+from evonas.executors import Executor
+from evonas.objectives import Column
+from evonas.report import Searched, history, objective_values, shown
+from evonas.runs.folder import RunFolder
+from evonas.runs.screen import Screen
+from evonas.runs.search_screen import SearchScreen
+from evonas.search import Entry, Event, Finished, Journal, non_dominated
+from evonas.types import Genome
+
+__all__ = ["Recorder", "Searching"]
+
+
+@dataclass(frozen=True)
+class Searching:
+    """What is searched, and how tables and pictures call it."""
+
+    method: str
+    space: Any
+    evaluator: Evaluator
+    objectives: tuple[str, ...]
+    """Searched columns, in order."""
+
+    @property
+    def n_classes(self) -> int:
+        return self.evaluator.prepare.data.n_classes
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """Column name -> column, for everything that is measured."""
+        parts = self.evaluator.objectives
+        return {column.name: column for part in parts for column in part.columns(self.space, self.n_classes)}
+
+    @property
+    def maximize(self) -> tuple[str, ...]:
+        return tuple(name for name in self.objectives if self.columns[name].maximize)
+
+    @property
+    def reference_point(self) -> dict[str, float]:
+        """Of the hypervolume, in natural values."""
+        return {name: self.columns[name].reference for name in self.objectives}
+
+    @property
+    def searched(self) -> Searched:
+        return Searched(
+            self.method,
+            self.evaluator.prepare.data.name,
+            self.objectives,
+            self.maximize,
+            tuple(self.columns),
+            tuple(self.reference_point.values()),
+            {name: column.about for name, column in self.columns.items()},
+            lambda genome: self.space.cost(genome, self.n_classes),
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Of config.json."""
+        return {
+            "columns": list(self.columns),
+            "reference_point": self.reference_point,
+            "measured": {name: {"about": column.about, **column.metadata} for name, column in self.columns.items()},
+        }
+
+    def predict(self, genome: Genome) -> float:
+        """What an evaluation costs, in MACs of its network."""
+        return float(self.space.cost(genome, self.n_classes).macs)
+
+    def opening(self, evaluations: int, generations: int, search: Mapping[str, Any]) -> Iterator[str]:
+        """What the run is about to do."""
+        most = self.space.max_cost(self.n_classes)
+        largest = f"up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs"
+        names, where = ", ".join(self.objectives), f"{self.method} on {self.evaluator.prepare.data.name}"
+        if len(search.get("first", ())) == evaluations:  # all of them are given
+            yield f"{where}: scoring {evaluations} found, networks {largest}, on {names}"
+            return
+        kind = "asynchronous evaluations" if search.get("asynchronous") else "evaluations"
+        asked = f"{search['population']} x ({generations} + 1) = {evaluations} {kind} of networks {largest}"
+        yield f"{where}: {asked}, searching {names} with {search['algorithm']}"
+
+
+class Recorder:
+    """Sees the events of a search: counts, shows and exports them."""
+
+    def __init__(
+        self,
+        searching: Searching,
+        folder: RunFolder,
+        journal: Journal,
+        executor: Executor,
+        screen: Screen,
+        evaluations: int,
+        generations: int,
+    ) -> None:
+        self.searching, self.folder, self.journal, self.executor = searching, folder, journal, executor
+        self.searched = searching.searched
+        errors = [name for name in searching.objectives if name.endswith("error")]
+        watched = (errors or searching.objectives)[0]
+        self.screen = SearchScreen(screen, evaluations, generations, watched, watched in searching.maximize)
+        self.reached: list[Entry] = []
+        self._stale = True
+
+    def see(self, event: Event) -> None:
+        """Raises Interrupted where a signal has come."""
+        self.screen.screen.check()
+        if isinstance(event, Finished):
+            self.reached.append(event.entry)
+            self._stale |= not event.cached
+            self.executor.count(event.cached, event.entry.result.ok)
+        self.screen.see(event)
+
+    def end_generation(self, generation: int) -> None:
+        """The survivors of a generation are known."""
+        rows = history(self.reached, self.searched)
+        self.screen.end_generation(generation, rows[-1].hypervolume if rows else None)
+        if self.screen.fresh:  # a replay writes nothing before it has caught up
+            self.export()
+
+    def export(self) -> None:
+        """Write every table and picture of the journal, unless they are up to date."""
+        if self._stale:
+            self.folder.export(list(self.journal), self.searched)
+            self._stale = False
+
+    def conclude(self) -> None:
+        """Say what was reached, and where it is."""
+        screen, say = self.screen, self.screen.screen.say
+        front = len(non_dominated(objective_values(self.journal, self.searched)))
+        say(
+            f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
+            f"{front} networks on the front"
+        )
+        if screen.done and screen.failed == screen.done:
+            last = self.reached[-1].result.reason
+            say(f"every evaluation failed, so the front is empty; the last one: {last}")
+        say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")

@@ -1,0 +1,119 @@
+"""What a run has found, for notebooks and scripts: tables, pictures, networks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from evonas.costs import count_macs, count_params
+from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.evaluation import Evaluator
+from evonas.executors import ignore
+from evonas.report import Searched, front, plot_front, population_table
+from evonas.runs.folder import RunFolder
+from evonas.search import Entry
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Finished evaluations of a run, read from its folder when they are first asked for.
+
+    Args:
+        make_evaluator: called when a network is asked for first.
+    """
+
+    folder: RunFolder
+    searched: Searched
+    make_evaluator: Callable[[], Evaluator]
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Gives the run's networks their weights and scores."""
+        return self.make_evaluator()
+
+    @property
+    def space(self) -> Any:
+        """The search space."""
+        return self.evaluator.prepare.space
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        return self.folder.entries()
+
+    @cached_property
+    def population(self) -> pd.DataFrame:
+        """Every evaluated network; the columns of population.csv."""
+        return population_table(self.entries, self.searched)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The networks that no other one dominates; the columns of front.csv."""
+        return front(self.population)
+
+    def plot(self, path: Path | str | None = None) -> Path:
+        """Draw the front, one panel for every pair of objectives; a notebook shows the file with `Image(path)`.
+
+        Args:
+            path: of the PNG; None: front.png in the run's folder.
+        """
+        target = self.path / "front.png" if path is None else Path(path)
+        plot_front(target, self.population, self.searched)
+        return target
+
+    def load(self, arch_id: str = "best") -> nn.Module:
+        """The network of a row, in eval mode, from images in [0, 1] to logits.
+
+        It gets its weights as the search gave them, from the row's seed: for a method that trains each candidate this
+        trains it again; on a CPU of the same kind the weights are the same bit for bit.
+
+        Args:
+            arch_id: of a row with status ok; `best`: the first row of the front.
+        Raises:
+            UnknownNameError: there is no such row.
+        """
+        entry = self.entry(arch_id)
+        prepare = self.evaluator.prepare.start()
+        genome = np.array(entry.result.genome, dtype=np.int64)
+        return prepare(genome, entry.result.seed, ignore)[0].network.eval()
+
+    def entry(self, arch_id: str) -> Entry:
+        """The evaluation of a row with status ok."""
+        if arch_id == "best" and len(self.front):
+            arch_id = str(self.front["arch_id"].iloc[0])
+        for entry in self.entries:
+            if entry.key == arch_id and entry.result.ok:
+                return entry
+        raise UnknownNameError(f"expected the arch_id of a row with status ok, got {arch_id!r}; see population.csv")
+
+    def recount(self) -> Mapping[str, tuple[int, int]]:
+        """arch_id -> (params, macs) of every row that is ok, counted on the network built anew."""
+        data, counted = self.evaluator.prepare.data, {}
+        for entry in self.entries:
+            if entry.result.ok:
+                network = self.space.build(np.array(entry.result.genome), data.n_classes)
+                counted[entry.key] = count_params(network), count_macs(network, (3, data.image_size, data.image_size))
+        return counted
+
+    def evaluate_again(self, arch_id: str) -> dict[str, tuple[float, float]]:
+        """Column -> (recorded, found now) of a row, evaluated from its seed; on the CPU they are equal.
+
+        Raises:
+            ConfigurationError: it fails now.
+        """
+        entry = self.entry(arch_id)
+        evaluate = self.evaluator.make_evaluate(ignore)
+        result = evaluate(np.array(entry.result.genome, dtype=np.int64), entry.result.seed)
+        if not result.ok:
+            raise ConfigurationError(f"evaluating {entry.key} again failed: {result.reason}")
+        return {name: (value, result.objectives[name]) for name, value in entry.result.objectives.items()}
