@@ -1,4 +1,4 @@
-"""Networks: plain modules from images in [0, 1] to logits. They know no genomes."""
+"""Networks: plain modules from images in [0, 1] to logits, independent of genomes."""
 
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.networks.handmade import HANDMADE, MobileNetV3, ResNet18, ShuffleNetV2

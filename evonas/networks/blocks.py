@@ -1,15 +1,18 @@
-"""Building blocks that several families of networks share."""
+"""Building blocks shared by several families of networks."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalize", "conv_bn_relu", "first_layer", "seeded"]
+__all__ = ["Normalization", "Normalize", "conv_bn_relu", "first_layer", "seeded"]
+
+Normalization = tuple[Sequence[float], Sequence[float]] | None
+"""(mean, deviation) per channel, which become the first layer; None: the bare network."""
 
 
 class Normalize(nn.Module):
-    """(image - mean) / deviation per channel, as the first layer, so that everything outside sees pixels in [0, 1]."""
+    """(image - mean) / deviation per channel, as a first layer, so that all other code sees pixels in [0, 1]."""
 
     mean: Tensor
     deviation: Tensor
@@ -25,8 +28,8 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.deviation
 
 
-def first_layer(normalization: tuple[Sequence[float], Sequence[float]] | None, channels: int) -> nn.Module:
-    """`Normalize(mean, deviation)` of images with so many channels, or nothing for None."""
+def first_layer(normalization: Normalization, channels: int) -> nn.Module:
+    """`Normalize(mean, deviation)` for images of `channels` channels; the identity for None."""
     if normalization is None:
         return nn.Identity()
     if len(normalization[0]) != channels:
@@ -35,7 +38,7 @@ def first_layer(normalization: tuple[Sequence[float], Sequence[float]] | None, c
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """Convolution without bias that keeps the size, batch normalisation, ReLU."""
+    """Convolution without bias that keeps height and width, batch normalisation, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -44,7 +47,7 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The network that `build` gives, its initial weights drawn from `seed`; torch's own generator is untouched."""
+    """The network that `build` returns, with initial weights drawn from `seed`; torch's generator is restored."""
     state = torch.default_generator.get_state()
     try:
         torch.default_generator.manual_seed(seed)

@@ -1,5 +1,8 @@
-"""Networks of cells (DARTS, Liu et al., 2019): a genotype's normal cells, and reduction cells at a third and at two
-thirds of the depth, which halve maps and double channels."""
+"""Networks of cells (DARTS, Liu et al., 2019).
+
+All cells are the normal cell of a genotype, except at one third and two thirds of the depth: there stand reduction
+cells, which halve maps and double channels.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,47 +12,49 @@ import torch
 from torch import Tensor, nn
 
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.blocks import first_layer
+from evonas.networks.blocks import Normalization, first_layer
 from evonas.networks.darts_genotypes import GENOTYPES, Genotype, Pairs
 from evonas.networks.darts_operations import FactorizedReduce, ReluConvBN, operation
 
 __all__ = ["GENOTYPES", "STEMS", "Cell", "CellPlace", "DartsNetwork", "DropPath", "Genotype", "cell_places"]
 
 STEMS: dict[str, int] = {"cifar": 1, "imagenet": 8}
-"""Name -> what the stem divides an image's height and width by."""
+"""Name -> factor by which the stem reduces height and width."""
 
 EdgeNoise = Callable[[Tensor], Tensor]
-"""From the maps (B, C, H, W) of an edge to the same shape, in training."""
+"""Function applied in training to the maps (B, C, H, W) of an edge; keeps their shape."""
 
 
 class CellPlace(NamedTuple):
-    """Where a cell stands in its network."""
+    """Position of a cell in its network: channels and sizes around it."""
 
     before_last: int
     """Channels of its input 0, the output of the cell before the last one."""
     last: int
     """Channels of its input 1, the output of the last cell."""
     channels: int
-    """Of each of its nodes."""
+    """Channels of each node."""
     reduction: bool
-    """Whether it halves its maps."""
+    """Whether the cell halves its maps."""
     after_reduction: bool
-    """Whether the last cell, or the stem's last part, did: input 0 is then halved on its way in."""
+    """Whether the last cell, or the last part of the stem, halved its maps; input 0 is then halved, too."""
     size: int
-    """The image's height and width divided by this are those of its output."""
+    """Factor between the height and width of the image and of the cell's output."""
 
 
 def cell_places(
     channels: int, layers: int, normal_states: int = 4, reduce_states: int = 4, stem: str = "cifar"
 ) -> tuple[CellPlace, ...]:
-    """Where each of `layers` cells stands.
+    """The place of each of `layers` cells.
 
     Args:
-        channels: of a node of the first cell.
-        normal_states, reduce_states: nodes that make up a cell's output; each has its cell's channels.
-        stem: `cifar` keeps the image's size; `imagenet` divides it by 8.
+        channels: channels of a node in the first cell.
+        normal_states, reduce_states: number of nodes that are concatenated to the output of a normal and a reduction
+            cell; each has its cell's channels.
+        stem: `cifar` keeps height and width; `imagenet` divides them by 8.
     Raises:
-        ConfigurationError (a ValueError): no such network.
+        ConfigurationError (a ValueError): channels or layers are not whole numbers >= 1, or odd channels with the stem
+            `imagenet`.
     """
     for name, value in (("channels", channels), ("layers", layers)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -70,19 +75,19 @@ def cell_places(
 
 @dataclass(frozen=True)
 class DropPath:
-    """Leaves out an edge of a cell for single images, and scales it up for the others so that its mean stays."""
+    """Drop-path: an edge of a cell is dropped for random images of a batch, and scaled up for the rest."""
 
     probability: float
-    """Of leaving out; in [0, 1). DARTS raises it linearly from 0 to 0.2 over the epochs."""
+    """Probability of a drop, in [0, 1). DARTS raises it linearly from 0 to 0.2 over the epochs."""
     generator: torch.Generator
-    """Draws one number an image and edge, on its own device."""
+    """Draws one number per image and edge, on its own device."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability < 1:
             raise ConfigurationError(f"expected a probability of drop-path in [0, 1), got {self.probability}")
 
     def __call__(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same; nothing is drawn where the probability is 0."""
+        """(B, C, H, W) maps -> the same shape; draws nothing at probability 0."""
         if self.probability == 0:
             return maps
         keep = 1 - self.probability
@@ -91,7 +96,7 @@ class DropPath:
 
 
 class Cell(nn.Module):
-    """Two inputs of one width each, nodes that add two operations on earlier states, chosen nodes side by side."""
+    """A cell: two inputs, nodes that add two operations on earlier states, and a concatenation of nodes as output."""
 
     def __init__(self, pairs: Pairs, concat: Sequence[int], place: CellPlace) -> None:
         super().__init__()
@@ -123,15 +128,15 @@ class Cell(nn.Module):
 class DartsNetwork(nn.Module):
     """From (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
-    H and W are multiples of 4, or of 32 with the stem of ImageNet. `drop_path` is None, or what training puts there,
-    such as a `DropPath`; it works in train mode only, and never on an edge that is the identity.
+    H and W are multiples of 4, or of 32 with the stem of ImageNet. Training may set `drop_path`, for instance to a
+    `DropPath`; it is applied in train mode only, and never to an edge that is the identity.
 
     Args:
-        channels: of a node of the first cell.
-        layers: cells.
-        auxiliary: add the head that `forward_auxiliary` needs; published counts of parameters are without it.
+        channels: channels of a node in the first cell.
+        layers: number of cells.
+        auxiliary: add the head that `forward_auxiliary` needs; published parameter counts exclude it.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network.
-        stem: `cifar`, or `imagenet` for 224x224 images, which it divides by 8.
+        stem: `cifar`, or `imagenet` for 224x224 images, which divides height and width by 8.
     """
 
     def __init__(
@@ -142,7 +147,7 @@ class DartsNetwork(nn.Module):
         n_classes: int = 10,
         auxiliary: bool = False,
         in_channels: int = 3,
-        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalization: Normalization = None,
         stem: str = "cifar",
     ) -> None:
         super().__init__()
@@ -161,11 +166,11 @@ class DartsNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         maps = images
         for output in self._cell_outputs(images):
-            maps = output  # of the last cell, in the end
+            maps = output  # the last one counts
         return self._classified(maps)
 
     def forward_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and those of the auxiliary head, for images of 32x32 (224x224 with the stem of ImageNet)."""
+        """Logits of the network and of the auxiliary head, for images of 32x32 (224x224 with the stem of ImageNet)."""
         if self.auxiliary is None:
             raise ValueError("expected a network with an auxiliary head, got one without; build it with auxiliary=True")
         for number, last in enumerate(self._cell_outputs(images)):
@@ -187,7 +192,7 @@ class DartsNetwork(nn.Module):
 
 
 def _stems(stem: str, in_channels: int, channels: int) -> tuple[nn.Module, nn.Module]:
-    """From images to the first cell's input 0, and from there to its input 1."""
+    """Modules from images to input 0 of the first cell, and from input 0 to input 1."""
     if stem == "cifar":
         return nn.Sequential(*_conv_bn(in_channels, 3 * channels, 1)), nn.Identity()
     first = nn.Sequential(
@@ -201,9 +206,10 @@ def _conv_bn(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Modul
 
 
 def _auxiliary_head(stem: str, channels: int, n_classes: int) -> nn.Sequential:
-    """Maps of 8x8 (7x7 with the stem of ImageNet) become 2x2, then 1x1.
+    """Auxiliary classifier: maps of 8x8 (7x7 with the stem of ImageNet) are reduced to 2x2, then 1x1.
 
-    The last convolution of ImageNet's has no batch normalisation: DARTS left it out by mistake, and kept it so.
+    With the stem of ImageNet there is no batch normalisation behind the last convolution. DARTS omitted it by mistake
+    and published its networks without it.
     """
     small = stem == "cifar"
     return nn.Sequential(

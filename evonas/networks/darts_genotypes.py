@@ -1,4 +1,4 @@
-"""Cells as DARTS writes them, and the published ones."""
+"""Genotypes: cells in the notation of DARTS, and the published ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from evonas.networks.darts_operations import PRIMITIVES
 __all__ = ["GENOTYPES", "Genotype", "Pairs"]
 
 Pairs = tuple[tuple[str, int], ...]
-"""(operation, input) of every edge, two a node."""
+"""(operation, input) of every edge, two per node."""
 
 
 @dataclass(frozen=True)
 class Genotype:
     """A normal and a reduction cell (Liu et al., 2019).
 
-    Inputs 0 and 1 are the outputs of the cell before the last one and of the last one; the intermediate nodes are
-    2, 3, .... Each node adds two operations on earlier states. Lists and ranges are taken, and kept as tuples.
+    States 0 and 1 are the outputs of the cell before the last one and of the last one; the intermediate nodes are
+    2, 3, .... Each node adds two operations on earlier states. Lists and ranges are accepted and stored as tuples.
 
     Raises:
         ConfigurationError (a ValueError): a cell that cannot be built.
@@ -25,7 +25,7 @@ class Genotype:
 
     normal: Pairs
     normal_concat: tuple[int, ...]
-    """Intermediate nodes whose maps, one after another, are the cell's output."""
+    """Intermediate nodes that are concatenated, in this order, to the cell's output."""
     reduce: Pairs
     reduce_concat: tuple[int, ...]
 
@@ -47,7 +47,7 @@ def _pairs(kind: str, given: Iterable[tuple[str, int]]) -> Pairs:
     if not whole:
         raise ConfigurationError(f"expected (operation, input) pairs in the {kind} cell, got {given!r}")
     if not pairs or len(pairs) % 2:
-        raise ConfigurationError(f"expected two (operation, input) pairs a node in the {kind} cell, got {len(pairs)}")
+        raise ConfigurationError(f"expected two (operation, input) pairs per node in the {kind} cell, got {len(pairs)}")
     for number, (name, state) in enumerate(pairs):
         node = 2 + number // 2
         if name not in PRIMITIVES[1:]:
@@ -72,69 +72,89 @@ def _concat(name: str, given: Iterable[int], nodes: int) -> tuple[int, ...]:
     return states
 
 
-ALL_FOUR = (2, 3, 4, 5)
+def _published(normal: Iterable[str], reduce: Iterable[str]) -> Genotype:
+    """The genotype of two cells with four nodes, each node written as "operation:input operation:input"."""
+
+    def edges(nodes: Iterable[str]) -> Pairs:
+        split = (edge.split(":") for node in nodes for edge in node.split())
+        return tuple((name, int(state)) for name, state in split)
+
+    return Genotype(edges(normal), (2, 3, 4, 5), edges(reduce), (2, 3, 4, 5))
+
 
 GENOTYPES: dict[str, Genotype] = {
-    "DARTS_V1": Genotype(
+    "DARTS_V1": _published(
         normal=(
-            ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("skip_connect", 0), ("sep_conv_3x3", 1),
-            ("skip_connect", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("skip_connect", 2),
+            "sep_conv_3x3:1 sep_conv_3x3:0",
+            "skip_connect:0 sep_conv_3x3:1",
+            "skip_connect:0 sep_conv_3x3:1",
+            "sep_conv_3x3:0 skip_connect:2",
         ),
-        normal_concat=ALL_FOUR,
         reduce=(
-            ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 0),
-            ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("avg_pool_3x3", 0),
+            "max_pool_3x3:0 max_pool_3x3:1",
+            "skip_connect:2 max_pool_3x3:0",
+            "max_pool_3x3:0 skip_connect:2",
+            "skip_connect:2 avg_pool_3x3:0",
         ),
-        reduce_concat=ALL_FOUR,
     ),
-    "DARTS_V2": Genotype(
+    "DARTS_V2": _published(
         normal=(
-            ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
-            ("sep_conv_3x3", 1), ("skip_connect", 0), ("skip_connect", 0), ("dil_conv_3x3", 2),
+            "sep_conv_3x3:0 sep_conv_3x3:1",
+            "sep_conv_3x3:0 sep_conv_3x3:1",
+            "sep_conv_3x3:1 skip_connect:0",
+            "skip_connect:0 dil_conv_3x3:2",
         ),
-        normal_concat=ALL_FOUR,
         reduce=(
-            ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 1),
-            ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("max_pool_3x3", 1),
+            "max_pool_3x3:0 max_pool_3x3:1",
+            "skip_connect:2 max_pool_3x3:1",
+            "max_pool_3x3:0 skip_connect:2",
+            "skip_connect:2 max_pool_3x3:1",
         ),
-        reduce_concat=ALL_FOUR,
     ),
-    "PC_DARTS_cifar": Genotype(
+    "PC_DARTS_cifar": _published(
         normal=(
-            ("sep_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 0), ("dil_conv_3x3", 1),
-            ("sep_conv_5x5", 0), ("sep_conv_3x3", 1), ("avg_pool_3x3", 0), ("dil_conv_3x3", 1),
+            "sep_conv_3x3:1 skip_connect:0",
+            "sep_conv_3x3:0 dil_conv_3x3:1",
+            "sep_conv_5x5:0 sep_conv_3x3:1",
+            "avg_pool_3x3:0 dil_conv_3x3:1",
         ),
-        normal_concat=ALL_FOUR,
         reduce=(
-            ("sep_conv_5x5", 1), ("max_pool_3x3", 0), ("sep_conv_5x5", 1), ("sep_conv_5x5", 2),
-            ("sep_conv_3x3", 0), ("sep_conv_3x3", 3), ("sep_conv_3x3", 1), ("sep_conv_3x3", 2),
+            "sep_conv_5x5:1 max_pool_3x3:0",
+            "sep_conv_5x5:1 sep_conv_5x5:2",
+            "sep_conv_3x3:0 sep_conv_3x3:3",
+            "sep_conv_3x3:1 sep_conv_3x3:2",
         ),
-        reduce_concat=ALL_FOUR,
     ),
-    "PC_DARTS_image": Genotype(
+    "PC_DARTS_image": _published(
         normal=(
-            ("skip_connect", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 0), ("skip_connect", 1),
-            ("sep_conv_3x3", 1), ("sep_conv_3x3", 3), ("sep_conv_3x3", 1), ("dil_conv_5x5", 4),
+            "skip_connect:1 sep_conv_3x3:0",
+            "sep_conv_3x3:0 skip_connect:1",
+            "sep_conv_3x3:1 sep_conv_3x3:3",
+            "sep_conv_3x3:1 dil_conv_5x5:4",
         ),
-        normal_concat=ALL_FOUR,
         reduce=(
-            ("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 1),
-            ("sep_conv_3x3", 2), ("sep_conv_3x3", 1), ("sep_conv_5x5", 0), ("sep_conv_3x3", 3),
+            "sep_conv_3x3:0 skip_connect:1",
+            "dil_conv_5x5:2 max_pool_3x3:1",
+            "sep_conv_3x3:2 sep_conv_3x3:1",
+            "sep_conv_5x5:0 sep_conv_3x3:3",
         ),
-        reduce_concat=ALL_FOUR,
     ),
-    "PDARTS": Genotype(
+    "PDARTS": _published(
         normal=(
-            ("skip_connect", 0), ("dil_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1),
-            ("sep_conv_3x3", 1), ("sep_conv_3x3", 3), ("sep_conv_3x3", 0), ("dil_conv_5x5", 4),
+            "skip_connect:0 dil_conv_3x3:1",
+            "skip_connect:0 sep_conv_3x3:1",
+            "sep_conv_3x3:1 sep_conv_3x3:3",
+            "sep_conv_3x3:0 dil_conv_5x5:4",
         ),
-        normal_concat=ALL_FOUR,
         reduce=(
-            ("avg_pool_3x3", 0), ("sep_conv_5x5", 1), ("sep_conv_3x3", 0), ("dil_conv_5x5", 2),
-            ("max_pool_3x3", 0), ("dil_conv_3x3", 1), ("dil_conv_3x3", 1), ("dil_conv_5x5", 3),
+            "avg_pool_3x3:0 sep_conv_5x5:1",
+            "sep_conv_3x3:0 dil_conv_5x5:2",
+            "max_pool_3x3:0 dil_conv_3x3:1",
+            "dil_conv_3x3:1 dil_conv_5x5:3",
         ),
-        reduce_concat=ALL_FOUR,
     ),
-}  # fmt: skip
-"""Cells that DARTS (first and second order), PC-DARTS and P-DARTS found on CIFAR-10, and PC-DARTS on ImageNet; pairs in
-the order in which they were published."""
+}
+"""Cells found by DARTS (first and second order), PC-DARTS and P-DARTS on CIFAR-10, and by PC-DARTS on ImageNet.
+
+Edges are in the published order.
+"""

@@ -1,6 +1,6 @@
 """Operations on the edges of DARTS's cells (Liu et al., 2019): (B, C, H, W) maps to (B, C, H / stride, W / stride).
 
-No operation writes into what it is given: a state of a cell is read by several edges, and by the next two cells.
+No operation changes its input: a state of a cell is read by several edges and by the next two cells.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ PRIMITIVES: tuple[str, ...] = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""What an edge may be, in DARTS's order: the columns of its architecture parameters."""
+"""Operations of an edge, in the order of the columns of DARTS's architecture parameters."""
 
 
 def operation(name: str, channels: int, stride: int, affine: bool = True) -> nn.Module:
@@ -30,7 +30,7 @@ def operation(name: str, channels: int, stride: int, affine: bool = True) -> nn.
 
     Args:
         stride: 1, or 2 to halve height and width, which must then be even.
-        affine: whether batch normalisation scales and shifts; without it only the convolutions have weights.
+        affine: whether batch normalisation has weights and biases.
     """
     return choose(_OPERATIONS, name, "operation")(channels, stride, affine)
 
@@ -49,7 +49,7 @@ class ReluConvBN(nn.Sequential):
 
 
 class SepConv(nn.Sequential):
-    """Twice: ReLU, depthwise and pointwise convolution, batch normalisation; the stride is that of the first time."""
+    """Twice: ReLU, depthwise and pointwise convolution, batch normalisation; only the first time with the stride."""
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
         padding = kernel // 2
@@ -69,8 +69,7 @@ class DilConv(nn.Sequential):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves height and width without losing positions: one half of the channels reads even rows and columns, the
-    other half odd ones.
+    """Halve height and width: half of the output channels read even rows and columns, the other half odd ones.
 
     Raises:
         ValueError: `out_channels` is odd.
@@ -94,7 +93,7 @@ class FactorizedReduce(nn.Module):
 
 
 class Zero(nn.Module):
-    """`none`: zeros, through which no gradient comes."""
+    """The operation `none`: zeros, which pass no gradient."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()

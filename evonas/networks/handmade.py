@@ -1,6 +1,6 @@
-"""Hand-made networks that TAM-NAS compares with (Xie et al., Table X), in their usual forms for 32x32 images."""
+"""Hand-made networks for comparison with TAM-NAS (Xie et al., Table X), in their usual forms for 32x32 images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -9,19 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
-from evonas.networks.blocks import first_layer
+from evonas.networks.blocks import Normalization, first_layer
 
 __all__ = ["HANDMADE", "Handmade", "MobileNetV3", "ResNet18", "ShuffleNetV2"]
-
-Normalization = tuple[Sequence[float], Sequence[float]] | None
-"""(mean, deviation) per channel, which become the first layer; None: the bare network, as in the paper."""
 
 
 class _Network(nn.Module):
     """From (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits; the first convolution has stride 1.
 
     Args:
-        width: every layer's channels times this, for quick runs.
+        width: factor of the channels of every layer, for quick runs.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network, as in the paper.
     """
 
@@ -39,7 +36,7 @@ class _Network(nn.Module):
 
 
 class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: what comes in, or a 1x1 convolution of it where the shape changes."""
+    """Two 3x3 convolutions beside a shortcut: the identity, or a 1x1 convolution where the shape changes."""
 
     def __init__(self, before: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -54,7 +51,7 @@ class _BasicBlock(nn.Module):
 
 
 class ResNet18(_Network):
-    """ResNet-18 (He et al., 2016) with a 3x3 stem of stride 1 and no pooling behind it; 11,173,962 parameters."""
+    """ResNet-18 (He et al., 2016) with a 3x3 stem of stride 1 and no pooling after it; 11,173,962 parameters."""
 
     def __init__(
         self, n_classes: int = 10, width: float = 1.0, normalization: Normalization = None, in_channels: int = 3
@@ -70,7 +67,7 @@ class ResNet18(_Network):
 
 
 class _ShuffleUnit(nn.Module):
-    """With stride 1 half of the channels pass and half go through the branch; with stride 2 two branches see all."""
+    """Stride 1: half of the channels pass, half go through the branch. Stride 2: two branches read all channels."""
 
     def __init__(self, before: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -94,10 +91,10 @@ class _ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV2(_Network):
-    """ShuffleNetV2 2x (Ma et al., 2018) with a 3x3 stem of stride 1 and no pooling behind it; 5,365,486 parameters."""
+    """ShuffleNetV2 2x (Ma et al., 2018) with a 3x3 stem of stride 1 and no pooling after it; 5,365,486 parameters."""
 
     STAGES = ((244, 4), (488, 8), (976, 4))
-    """(channels, units) of every stage; its first unit has stride 2."""
+    """(channels, units) of every stage; the first unit of a stage has stride 2."""
 
     def __init__(
         self, n_classes: int = 10, width: float = 1.0, normalization: Normalization = None, in_channels: int = 3
@@ -130,17 +127,27 @@ class Bottleneck(NamedTuple):
 LARGE = tuple(
     Bottleneck(*row)
     for row in (
-        (3, 16, 16, False, False, 1), (3, 64, 24, False, False, 2), (3, 72, 24, False, False, 1),
-        (5, 72, 40, True, False, 2), (5, 120, 40, True, False, 1), (5, 120, 40, True, False, 1),
-        (3, 240, 80, False, True, 2), (3, 200, 80, False, True, 1), (3, 184, 80, False, True, 1),
-        (3, 184, 80, False, True, 1), (3, 480, 112, True, True, 1), (3, 672, 112, True, True, 1),
-        (5, 672, 160, True, True, 2), (5, 960, 160, True, True, 1), (5, 960, 160, True, True, 1),
+        (3, 16, 16, False, False, 1),
+        (3, 64, 24, False, False, 2),
+        (3, 72, 24, False, False, 1),
+        (5, 72, 40, True, False, 2),
+        (5, 120, 40, True, False, 1),
+        (5, 120, 40, True, False, 1),
+        (3, 240, 80, False, True, 2),
+        (3, 200, 80, False, True, 1),
+        (3, 184, 80, False, True, 1),
+        (3, 184, 80, False, True, 1),
+        (3, 480, 112, True, True, 1),
+        (3, 672, 112, True, True, 1),
+        (5, 672, 160, True, True, 2),
+        (5, 960, 160, True, True, 1),
+        (5, 960, 160, True, True, 1),
     )
-)  # fmt: skip
+)
 
 
 class _Excite(nn.Module):
-    """Scales channels by what their means say (Hu et al., 2018)."""
+    """Squeeze-and-excitation: scales channels by a function of their means (Hu et al., 2018)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,7 +166,7 @@ class _Excite(nn.Module):
 
 
 class _Inverted(nn.Module):
-    """A bottleneck: wider by a 1x1 convolution, a depthwise one, narrow again; added to what came in where it fits."""
+    """An inverted bottleneck: 1x1 expansion, depthwise convolution, 1x1 projection; plus its input if shapes match."""
 
     def __init__(self, before: int, row: Bottleneck, width: float) -> None:
         super().__init__()
@@ -203,7 +210,7 @@ class MobileNetV3(_Network):
 
 
 def _conv(before: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
-    """A convolution without bias that keeps the size, but for its stride, and batch normalisation."""
+    """Convolution without bias, padded to keep height and width up to the stride, and batch normalisation."""
     return (
         nn.Conv2d(before, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
@@ -224,7 +231,7 @@ def _rounded(channels: float, step: int) -> int:
 
 
 def _divisible(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and up where rounding would lose more than a tenth."""
+    """The nearest multiple of 8, at least 8, rounded up where rounding down loses more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
@@ -233,9 +240,9 @@ class Handmade(NamedTuple):
     """A network of Table X."""
 
     build: Callable[..., nn.Module]
-    """Called as (n_classes=10, width=1.0, normalization=None, in_channels=3)."""
+    """Called as build(n_classes=10, width=1.0, normalization=None, in_channels=3)."""
     paper_params: float
-    """Parameters in Table X, which names no variant; those of ours are the standard ones that come closest."""
+    """Parameter count in Table X. The table names no variants; ours are the standard ones of closest size."""
 
 
 HANDMADE: dict[str, Handmade] = {

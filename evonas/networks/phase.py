@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.networks.blocks import conv_bn_relu, first_layer
+from evonas.networks.blocks import Normalization, conv_bn_relu, first_layer
 
 __all__ = ["Merge", "PhaseGraph", "PhaseNetwork", "PhasePlan", "plan_phases"]
 
@@ -21,13 +21,13 @@ class PhaseGraph:
     """Connections of one phase. Node 0 is the phase's input; nodes 1..n are 3x3 convolutions."""
 
     node_inputs: tuple[tuple[int, ...], ...]
-    """For each of the nodes 1..n what it reads, ascending; () is an inactive node, which has no module."""
+    """For each of the nodes 1..n its inputs, ascending; () marks an inactive node, which has no module."""
     output_inputs: tuple[int, ...]
-    """What the phase's output reads, ascending."""
+    """Inputs of the phase's output, ascending."""
 
     @cached_property
     def n_active(self) -> int:
-        """Nodes that have a module."""
+        """Number of nodes that have a module."""
         return sum(bool(inputs) for inputs in self.node_inputs)
 
     @cached_property
@@ -38,12 +38,12 @@ class PhaseGraph:
 
 
 class PhasePlan(NamedTuple):
-    """Where a phase stands in its network."""
+    """Channels and sizes of a phase in its network."""
 
     in_channels: int
     out_channels: int
     kernel_size: int
-    """Of the first convolution, which has no padding; 0: the phase has none."""
+    """Kernel size of the first convolution, which has no padding; 0: no first convolution."""
     size: int
     """Height and width inside the phase."""
 
@@ -55,7 +55,7 @@ def plan_phases(n_active: int, channels: int, in_channels: int, image_size: int)
     The first convolution of the first phase is 3x3 without padding, so 32x32 images give maps of 30, 15, 7, 3, 1.
 
     Raises:
-        ValueError: the image is too small for that many phases.
+        ValueError: the image is too small for `n_active` phases.
     """
     if not isinstance(channels, int | np.integer) or channels < 1:
         raise ValueError(f"expected a whole number of channels >= 1, got {channels!r}")
@@ -83,8 +83,8 @@ class Merge(nn.Conv2d):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """(B, channels, H, W) of each input -> the same shape.
 
-        On the CPU as a sum over the inputs, each with its slice of the weights: the same up to rounding, and faster
-        than interleaving many narrow channels_last maps.
+        On the CPU it is computed as a sum over the inputs, each with its slice of the weights: equal up to rounding,
+        and faster than interleaving many narrow channels_last maps.
         """
         if inputs[0].device.type != "cpu":
             return super().forward(torch.cat(list(inputs), dim=1))
@@ -96,7 +96,7 @@ class Merge(nn.Conv2d):
 
 
 class _Phase(nn.Module):
-    """Nodes merge several inputs by concatenation and a 1x1 convolution, never by addition."""
+    """A phase; nodes merge several inputs by concatenation and a 1x1 convolution, never by addition."""
 
     def __init__(self, graph: PhaseGraph, plan: PhasePlan) -> None:
         super().__init__()
@@ -135,12 +135,12 @@ class _Phase(nn.Module):
 class PhaseNetwork(nn.Module):
     """Active phases with 2x2 max-pooling between them, global average pooling, a linear classifier.
 
-    Maps (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits. Without any phase it is the classifier on
-    the mean colour, as in the reference.
+    Maps (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits. Without phases it is a classifier on the mean
+    colour, as in the reference implementation.
 
     Args:
-        graphs: the active phases only.
-        channels: width of the first phase; every further one doubles it.
+        graphs: active phases only.
+        channels: channels of the first phase; every further phase doubles them.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network.
     """
 
@@ -151,7 +151,7 @@ class PhaseNetwork(nn.Module):
         n_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,
-        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalization: Normalization = None,
     ) -> None:
         super().__init__()
         self.normalize = first_layer(normalization, in_channels)

@@ -1,7 +1,7 @@
 """Networks of ShuffleNetV2 blocks with squeeze-and-excitation and non-local parts (TAM-NAS, III-B, Table I).
 
-An image is cut into maps by a linear stem, goes through choice blocks in three stages that each begin with stride 2,
-and is classified by a head. What the paper leaves open is decided as `docs/papers/tam-nas.md` says.
+A linear stem is followed by choice blocks in three stages, which each begin with stride 2, and a head. Choices that the
+paper leaves open are listed in `docs/papers/tam-nas.md`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.networks.blocks import first_layer
+from evonas.networks.blocks import Normalization, first_layer
 
 __all__ = ["BLOCKS", "BlockKind", "NonLocal", "ShuffleBlock", "ShuffleNetwork", "ShufflePlan", "SqueezeExcite", "Unit"]
 
@@ -21,13 +21,13 @@ class BlockKind(NamedTuple):
     """One of the 22 choices of Table VII."""
 
     main: Literal["S", "SX", ""]
-    """Branch of ShuffleNetV2, of its Xception variant, or none: a pure robust block."""
+    """Main branch: ShuffleNetV2, its Xception variant, or none (a pure robust block)."""
     kernel: int
-    """Of the depthwise convolutions; 0 where there are none."""
+    """Kernel size of the depthwise convolutions; 0 without any."""
     non_local: Literal["NE", "NG", ""] = ""
-    """Embedded Gaussian, Gaussian, or none."""
+    """Non-local part: embedded Gaussian, Gaussian, or none."""
     batch_norm: bool = True
-    """Behind the non-local part's last convolution."""
+    """Whether batch normalisation follows the last convolution of the non-local part."""
 
     @property
     def name(self) -> str:
@@ -36,21 +36,18 @@ class BlockKind(NamedTuple):
 
 
 BLOCKS: tuple[BlockKind, ...] = (
-    *(BlockKind(main, kernel, added) for added in ("", "NE", "NG") for main in ("S", "SX") for kernel in (3, 5, 7)),
-    BlockKind("", 0, "NE", True),
-    BlockKind("", 0, "NE", False),
-    BlockKind("", 0, "NG", True),
-    BlockKind("", 0, "NG", False),
+    *(BlockKind(main, k, non_local) for non_local in ("", "NE", "NG") for main in ("S", "SX") for k in (3, 5, 7)),
+    *(BlockKind("", 0, non_local, batch_norm) for non_local in ("NE", "NG") for batch_norm in (True, False)),
 )
 """Choices 0 to 21 (Table VII): 0-5 tiny, 6-17 tiny robust, 18-21 pure robust."""
 
 
 class Unit(NamedTuple):
-    """A choice block in its network: what it is, and the channels that the search chooses inside it."""
+    """A chosen block: its kind, and the channels inside it, which the search chooses, too."""
 
     kind: BlockKind
     mid: int
-    """Channels between the branch's pointwise convolutions; of a pure robust block, of its non-local part."""
+    """Channels between the pointwise convolutions of the branch; in a pure robust block, of the non-local part."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,13 @@ class ShufflePlan:
 
     stem: int = 24
     stages: tuple[tuple[int, int], ...] = ((48, 4), (96, 8), (192, 4))
-    """(channels, blocks) of every stage; its first block has stride 2."""
+    """(channels, blocks) of every stage; the first block of a stage has stride 2."""
     head: tuple[int, int] = (920, 1024)
     """Channels of the head's two 1x1 convolutions."""
 
     @property
     def places(self) -> tuple["Place", ...]:
-        """Where each choice block stands."""
+        """The place of each choice block."""
         found, width, size = [], self.stem, 1
         for channels, blocks in self.stages:
             size *= 2
@@ -76,22 +73,22 @@ class ShufflePlan:
 
 
 class Place(NamedTuple):
-    """Where a choice block stands in its plan."""
+    """Channels, stride and size of a choice block in its plan."""
 
     in_channels: int
     out_channels: int
     stride: int
     reduction: int
-    """The image's height and width divided by this are those of the block's output, rounded up."""
+    """Factor between the height and width of the image and of the block's output, which round up."""
 
     @property
     def branch(self) -> int:
-        """Channels that the main branch gives."""
+        """Output channels of the main branch."""
         return self.out_channels - self.in_channels if self.stride == 2 else self.out_channels // 2
 
 
 class SqueezeExcite(nn.Sequential):
-    """Scales channels by what their means say (Hu et al., 2018); hidden width c // 4 to the nearest multiple of 8."""
+    """Scales channels by a function of their means (Hu et al., 2018); hidden width as `squeezed`."""
 
     def __init__(self, channels: int) -> None:
         hidden = squeezed(channels)
@@ -111,17 +108,18 @@ class SqueezeExcite(nn.Sequential):
 
 
 def squeezed(channels: int) -> int:
-    """Hidden width of squeeze-and-excitation: at least 8, and up where rounding would lose more than a tenth."""
+    """Hidden width of squeeze-and-excitation: channels // 4 to the nearest multiple of 8, at least 8, and rounded up
+    where rounding down loses more than a tenth."""
     wanted = channels // 4
     rounded = max(8, (wanted + 4) // 8 * 8)
     return rounded + 8 if 10 * rounded < 9 * wanted else rounded
 
 
 class NonLocal(nn.Module):
-    """Every position looks at every other one, and the answer is added (Wang et al., 2018).
+    """Non-local block: attention between all positions, added to the input (Wang et al., 2018).
 
     Weights over positions are softmax(theta(x)^T phi(x)) for the embedded Gaussian, softmax(x^T x) for the Gaussian.
-    What is added is 0 at first, so that the block begins as the identity.
+    The last layer is initialised to 0, so that the block starts as the identity.
     """
 
     def __init__(self, channels: int, mid: int, embedded: bool, batch_norm: bool) -> None:
@@ -144,8 +142,11 @@ class NonLocal(nn.Module):
 
 
 class ShuffleBlock(nn.Module):
-    """A choice block. With stride 1 even channels pass and odd ones go through the main branch; with stride 2 both
-    branches see everything, and their outputs are put side by side."""
+    """A choice block.
+
+    Stride 1: even channels pass, odd ones go through the main branch. Stride 2: both branches read all channels, and
+    their outputs are concatenated.
+    """
 
     def __init__(self, place: Place, unit: Unit) -> None:
         super().__init__()
@@ -153,7 +154,7 @@ class ShuffleBlock(nn.Module):
         self.stride = place.stride
         inside = place.in_channels if place.stride == 2 else place.in_channels // 2
         if not kind.main and place.stride == 2:
-            raise ValueError(f"expected a block with a branch where the stride is 2, got {kind.name}")
+            raise ValueError(f"expected a block with a main branch at stride 2, got {kind.name}")
         parts: list[nn.Module] = []
         if kind.main == "S":
             parts += [
@@ -190,7 +191,7 @@ class ShuffleNetwork(nn.Module):
     """From (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
     Args:
-        units: one for every place of the plan.
+        units: one unit per place of the plan.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network, as in the paper.
     """
 
@@ -200,7 +201,7 @@ class ShuffleNetwork(nn.Module):
         units: Sequence[Unit],
         n_classes: int = 10,
         in_channels: int = 3,
-        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalization: Normalization = None,
     ) -> None:
         super().__init__()
         self.normalize = first_layer(normalization, in_channels)

@@ -1,7 +1,7 @@
-"""One set of weights for every network of a shuffle plan (TAM-NAS, III-C; SPOS, Guo et al., 2020).
+"""Supernet: shared weights for all networks of a shuffle plan (TAM-NAS, III-C; SPOS, Guo et al., 2020).
 
-Every choice is kept once, at its widest; a network takes the first channels of each. Nothing is copied: its weights are
-views, so that training it trains the supernet.
+Every choice is stored once, at its largest width; a network uses the first channels of each. Its weights are views, so
+that training the network trains the supernet.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from evonas.networks.blocks import Normalization
 from evonas.networks.shuffle import ShuffleBlock, ShuffleNetwork, ShufflePlan, Unit
 
 __all__ = ["ShuffleSupernet", "share_weights"]
@@ -18,7 +19,7 @@ class ShuffleSupernet(nn.Module):
     """Weights of all choices at all places.
 
     Args:
-        choices: for every place of the plan the units that may stand there, each as wide as it can be.
+        choices: for every place of the plan its possible units, each at its largest width.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class ShuffleSupernet(nn.Module):
         choices: Sequence[Sequence[Unit]],
         n_classes: int = 10,
         in_channels: int = 3,
-        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalization: Normalization = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -42,12 +43,12 @@ class ShuffleSupernet(nn.Module):
         )
 
     def network(self, units: Sequence[Unit], own_statistics: bool = False) -> ShuffleNetwork:
-        """The network of these units over the supernet's weights.
+        """The network of these units, with weights that are views of the supernet's.
 
         Args:
-            own_statistics: batch normalisation gets statistics of its own, reset, instead of the supernet's.
+            own_statistics: give batch normalisations new, reset statistics instead of views of the supernet's.
         Raises:
-            ValueError: a unit is not among the choices of its place, or wider than they are.
+            ValueError: a unit is not a choice of its place, or is wider than it.
         """
         with torch.device("meta"):
             network = ShuffleNetwork(self.plan, units, self.n_classes, self.in_channels)
@@ -57,20 +58,20 @@ class ShuffleSupernet(nn.Module):
         blocks = zip(network.blocks, units, self.choices, self._kinds, strict=True)
         for block, unit, choices, kinds in blocks:
             if unit.kind not in kinds:
-                raise ValueError(f"expected a choice of its place, got {unit.kind.name}")
+                raise ValueError(f"expected one of the choices of its place, got {unit.kind.name}")
             assert isinstance(choices, nn.ModuleList)
             share_weights(block, choices[kinds.index(unit.kind)], own_statistics)
         return network.train(self.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError("a supernet is run as one of its networks: supernet.network(units)(images)")
+        raise NotImplementedError("call one of the supernet's networks instead: supernet.network(units)(images)")
 
 
 def share_weights(narrow: nn.Module, wide: nn.Module, own_statistics: bool) -> None:
     """Make every parameter and buffer of `narrow` a view of the first entries of the equally named one of `wide`.
 
     Args:
-        own_statistics: buffers become new ones of that size, reset.
+        own_statistics: buffers become new, reset ones of the narrow size instead.
     """
     modules = dict(wide.named_modules())
     for name, module in narrow.named_modules():
@@ -79,19 +80,16 @@ def share_weights(narrow: nn.Module, wide: nn.Module, own_statistics: bool) -> N
             weights = getattr(source, key)
             setattr(module, key, nn.Parameter(_first(weights.detach(), parameter.shape)))
         for key, buffer in module.named_buffers(recurse=False):
-            kept = getattr(source, key)
-            setattr(
-                module,
-                key,
-                torch.empty_like(_first(kept, buffer.shape)) if own_statistics else _first(kept, buffer.shape),
-            )
+            shared = _first(getattr(source, key), buffer.shape)
+            setattr(module, key, torch.empty_like(shared) if own_statistics else shared)
         if own_statistics and isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
 
 
 def _first(wide: Tensor, shape: torch.Size) -> Tensor:
-    if any(few > many for few, many in zip(shape, wide.shape, strict=True)):
+    """A view of the first entries along each dimension."""
+    if any(narrow > available for narrow, available in zip(shape, wide.shape, strict=True)):
         raise ValueError(
             f"expected at most {tuple(wide.shape)} weights of the supernet, got a network of {tuple(shape)}"
         )
-    return wide[tuple(slice(0, few) for few in shape)]
+    return wide[tuple(slice(0, size) for size in shape)]

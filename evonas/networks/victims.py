@@ -1,6 +1,6 @@
-"""Target networks for 32x32 images, which adversarial sets are made against (RoCo-NAS, Table I)."""
+"""Target networks for 32x32 images, against which adversarial sets are made (RoCo-NAS, Table I)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch.fx
@@ -8,20 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError, DataError
-from evonas.networks.blocks import first_layer
+from evonas.networks.blocks import Normalization, first_layer
 
 __all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "check_victim", "scaled"]
 
 MIN_CHANNELS = 4
-"""No layer of a narrow target network has fewer channels (LeNet's first has 6 at full width)."""
+"""Smallest number of channels of a layer in a narrow target network (LeNet's first has 6 at full width)."""
 
 IMAGE_SIZE = 32
 
 DEPTHS = {"DenseNet": (4, "6 n + 4, such as 10, 16, 22, 40 or 100"), "ResNet": (2, "6 n + 2, such as 8, 14, 20 or 32")}
-"""Kinds with several depths -> (layers outside their three stages, what is expected)."""
-
-Normalization = tuple[Sequence[float], Sequence[float]] | None
-"""(mean, deviation) per channel, which become the first layer; None: the bare network."""
+"""Network with a choice of depths -> (layers outside its three stages, description of valid depths)."""
 
 
 def scaled(channels: int, width: float) -> int:
@@ -33,10 +30,10 @@ class _Victim(nn.Module):
     """Maps (B, in_channels, 32, 32) images in [0, 1] to (B, n_classes) logits.
 
     Args:
-        width: every layer's channels times this (`scaled`).
+        width: factor of the channels of every layer, see `scaled`.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network.
     Raises:
-        DataError: images of another size, when they come.
+        DataError: forward is called with images of another size.
     """
 
     body: nn.Module
@@ -48,13 +45,13 @@ class _Victim(nn.Module):
         self.normalize = first_layer(normalization, in_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.body(self.normalize(_of_our_size(images)))
+        logits: Tensor = self.body(self.normalize(_checked_size(images)))
         return logits
 
 
 @torch.fx.wrap
-def _of_our_size(images: Tensor) -> Tensor:
-    """The images as they are; a graph traced by torch.fx keeps this check as one step."""
+def _checked_size(images: Tensor) -> Tensor:
+    """The images, if they are 32x32; a graph traced by torch.fx keeps this check as one step."""
     if images.ndim != 4 or images.shape[2:] != (IMAGE_SIZE, IMAGE_SIZE):
         raise DataError(
             f"expected images of shape (B, C, {IMAGE_SIZE}, {IMAGE_SIZE}) for a target network, "
@@ -64,9 +61,9 @@ def _of_our_size(images: Tensor) -> Tensor:
 
 
 class LeNet(_Victim):
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max-pooling, as Kotyan and Vargas use it; 62,006 parameters.
+    """LeNet-5 (LeCun et al., 1998) with ReLU and max-pooling, as in Kotyan and Vargas; 62,006 parameters.
 
-    Two 5x5 convolutions without padding, 6 and 16 channels; linear layers of 120, 84 and n_classes. Without batch
+    Two 5x5 convolutions without padding, 6 and 16 channels; linear layers of 120, 84 and n_classes. No batch
     normalisation.
     """
 
@@ -96,8 +93,8 @@ class VGG16(_Victim):
     """VGG-16's convolutions (Simonyan and Zisserman, 2015, configuration D) with batch normalisation and one linear
     layer, the usual form for 32x32 images; 14,728,266 parameters.
 
-    Thirteen 3x3 convolutions with bias in five stages of 64, 128, 256, 512 and 512 channels, each stage halving the
-    map to 1x1 in the end.
+    Thirteen 3x3 convolutions with bias in five stages of 64, 128, 256, 512 and 512 channels; each stage halves the
+    maps, down to 1x1.
     """
 
     STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -120,7 +117,7 @@ class VGG16(_Victim):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut without parameters: every `stride`-th pixel, zeros for new channels."""
+    """Two 3x3 convolutions and a shortcut without parameters: every `stride`-th pixel, zeros for new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -143,7 +140,7 @@ class _ResidualBlock(nn.Module):
 
 
 class ResNet(_Victim):
-    """ResNet for CIFAR with shortcuts of kind A (He et al., 2016, 4.2); 464,154 parameters at depth 32.
+    """ResNet for CIFAR with shortcuts of type A (He et al., 2016, 4.2); 464,154 parameters at depth 32.
 
     A 3x3 convolution, three stages of (depth - 2) / 6 blocks with 16, 32 and 64 channels, average pooling, a linear
     layer.
@@ -161,7 +158,7 @@ class ResNet(_Victim):
         depth: int = 32,
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
-        blocks = _parts_of(depth, *DEPTHS["ResNet"])
+        blocks = _blocks_of(depth, *DEPTHS["ResNet"])
         stem, *stages = (scaled(channels, width) for channels in (16, 16, 32, 64))
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, stem, 3, padding=1, bias=False),
@@ -176,7 +173,7 @@ class ResNet(_Victim):
 
 
 class _DenseLayer(nn.Module):
-    """BN, ReLU, 1x1 convolution to 4 x growth, BN, ReLU, 3x3 convolution to growth; its output follows its input."""
+    """BN, ReLU, 1x1 convolution to 4 x growth, BN, ReLU, 3x3 convolution to growth; appended to the input."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -193,7 +190,7 @@ class DenseNet(_Victim):
     halves the channels and 2x2 average pooling, then BN, ReLU, average pooling, a linear layer.
 
     Args:
-        width: scales the growth; the other layers follow from it.
+        width: factor of the growth, from which all other widths follow.
         depth: 6 n + 4: 10, 16, 22, 40, 100 (Kotyan and Vargas: n = 16).
     """
 
@@ -208,7 +205,7 @@ class DenseNet(_Victim):
         depth: int = 100,
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
-        count = _parts_of(depth, *DEPTHS["DenseNet"])
+        count = _blocks_of(depth, *DEPTHS["DenseNet"])
         growth = scaled(self.GROWTH, width)
         channels = 2 * growth
         layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)]
@@ -229,17 +226,17 @@ def _bn_relu_conv(in_channels: int, out_channels: int, kernel_size: int) -> tupl
 
 
 def check_victim(name: str, width: float, depth: int | None) -> None:
-    """ConfigurationError unless the network `name` has such a width and depth (None: its own)."""
+    """ConfigurationError unless width and depth are valid for the network `name`; depth None: its default."""
     if not 0 < width < float("inf"):
         raise ConfigurationError(f"expected a width > 0 for {name}, got {width}")
     if depth is not None and name not in DEPTHS:
         raise ConfigurationError(f"expected depth 0 for {name}, which has only one, got {depth}")
     if depth is not None:
-        _parts_of(depth, *DEPTHS[name])
+        _blocks_of(depth, *DEPTHS[name])
 
 
-def _parts_of(depth: int, outside: int, expected: str) -> int:
-    """Parts of each of the three stages in a network of `depth` layers, `outside` of them outside the stages."""
+def _blocks_of(depth: int, outside: int, expected: str) -> int:
+    """Number of blocks in each of the three stages of a network with `depth` layers, `outside` of them elsewhere."""
     n, rest = divmod(depth - outside, 6)
     if rest or n < 1:
         raise ConfigurationError(f"expected a depth of {expected}, got {depth}")
@@ -247,7 +244,7 @@ def _parts_of(depth: int, outside: int, expected: str) -> int:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Normal weights with deviation sqrt(2 / inputs) (He et al., 2015), biases 0; the last layer keeps torch's."""
+    """Set normal weights with deviation sqrt(2 / inputs) (He et al., 2015) and biases 0, except in the last layer."""
     *layers, _ = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -325,7 +325,7 @@ def test_every_weight_of_a_non_local_part_learns(number: int) -> None:
 
 @pytest.mark.parametrize("number", [18, 19, 20, 21])
 def test_a_pure_robust_block_needs_stride_1(number: int) -> None:
-    with pytest.raises(ValueError, match=r"^expected a block with a branch where the stride is 2, got N\w\+") as raised:
+    with pytest.raises(ValueError, match=r"^expected a block with a main branch at stride 2, got N\w\+") as raised:
         ShuffleBlock(HALVING, Unit(BLOCKS[number], 5))
     assert "\n" not in str(raised.value)
 

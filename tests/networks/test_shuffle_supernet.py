@@ -213,7 +213,7 @@ def test_what_a_supernet_has_no_weights_for_is_a_clear_error() -> None:
     wide = [*units[:-1], Unit(units[-1].kind, units[-1].mid + 1)]
     with pytest.raises(ValueError, match=r"^expected at most .* weights of the supernet, got a network of"):
         whole.network(wide)
-    with pytest.raises(ValueError, match=r"^expected a choice of its place, got S\+NE\+SE k3$"):
+    with pytest.raises(ValueError, match=r"^expected one of the choices of its place, got S\+NE\+SE k3$"):
         whole.network([Unit(BLOCKS[6], 4), *units[1:]])
     with pytest.raises(NotImplementedError, match=r"supernet.network\(units\)"):
         whole(torch.rand(1, 3, 32, 32))
