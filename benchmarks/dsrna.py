@@ -30,7 +30,7 @@ from evonas.gradient import (
     halves,
 )
 from evonas.gradient.architecture import Mixture
-from evonas.gradient.forward import SupernetForward, settled
+from evonas.gradient.forward import SupernetForward, eval_mode
 from evonas.gradient.losses import Batch
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def measured(
     with torch.no_grad():
         batch = Batch(pixels, labels, epsilon=args.epsilon)
         loss = replace(metric, gamma=1.0, images=None)(forward, torch.empty(0), batch)
-        with settled(forward) as network:
+        with eval_mode(forward) as network:
             error = functional.cross_entropy(network(pixels), labels)
     return -float(loss), float(error)
 

@@ -1,4 +1,4 @@
-"""Gradient methods: a supernet's architecture is found by descent, at two levels. Nothing else needs this room."""
+"""Gradient methods: bilevel descent on the architecture of a supernet. Optional: no other room needs this one."""
 
 from collections.abc import Callable
 
@@ -63,4 +63,4 @@ __all__ = [
 ]
 
 METHODS: dict[str, Callable[[], Method]] = {"darts": darts, "pcdarts": pcdarts, "pdarts": pdarts}
-"""Name -> a method with a supernet and a schedule of its own; E2RNAS is built on any of them."""
+"""Name -> method with its own supernet and schedule; E2RNAS and DSRNA build on any of them."""

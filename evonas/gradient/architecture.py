@@ -1,4 +1,4 @@
-"""What a search by gradient searches: the share of every operation at every edge of the two kinds of cells."""
+"""Architecture parameters: the share of every operation at every edge of the two kinds of cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from evonas.networks.darts_operations import PRIMITIVES
 __all__ = ["Architecture", "Mixture", "Operations", "Scores", "SupernetPlan", "one_hot"]
 
 Operations = tuple[tuple[tuple[int, ...], ...], ...]
-"""(2, edges, kept) ascending indices into `PRIMITIVES`: what edges of the normal and of the reduction cell hold."""
+"""(2, edges, kept) ascending indices into `PRIMITIVES`: operations of every edge in normal and reduction cells."""
 
 INITIAL_DEVIATION = 1e-3
-"""Of alpha and beta (DARTS)."""
+"""Standard deviation of the initial alpha and beta (DARTS)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetPlan:
-    """Everything about a supernet but its weights; the defaults are DARTS's."""
+    """Shape of a supernet; the defaults are those of DARTS."""
 
     channels: int = 16
-    """Of a node of the first cell."""
+    """Width of a node of the first cell."""
     layers: int = 8
-    """Cells; those at a third and two thirds of the depth are reductions."""
+    """Number of cells; those at a third and two thirds of the depth are reductions."""
     nodes: int = 4
-    """Intermediate nodes of a cell, each of which reads all states before it."""
+    """Intermediate nodes of a cell; each reads all states before it."""
     n_classes: int = 10
     partial: int = 1
-    """One channel in so many goes through an edge's operations, the others pass by (PC-DARTS's K)."""
+    """K of PC-DARTS: 1/K of the channels go through the operations of an edge, the rest bypass them."""
     edge_normalisation: bool = False
-    """Whether the edges of a node share in it by weights of their own (PC-DARTS's beta)."""
+    """Whether the edges into a node have weights of their own (beta of PC-DARTS)."""
     operations: Operations | None = None
-    """What every edge holds, as many operations at each; None: all eight. A list of lists is taken, too."""
+    """Operations of every edge, the same number at each; None: all eight. Nested lists become tuples."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "layers", "nodes", "n_classes", "partial"):
@@ -50,23 +50,24 @@ class SupernetPlan:
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """The state that each edge reads, in DARTS's order: 0, 1 (node 2), 0, 1, 2 (node 3), ...."""
+        """State that each edge reads, in the order of DARTS: 0, 1 (node 2), 0, 1, 2 (node 3), ...."""
         return tuple(source for node in range(2, 2 + self.nodes) for source in range(node))
 
     @property
-    def held(self) -> Operations:
-        """`operations`, also where it is None."""
+    def edge_operations(self) -> Operations:
+        """`operations`, with all eight of every edge for None."""
         return self.operations or ((tuple(range(len(PRIMITIVES))),) * len(self.sources),) * 2
 
-    def _checked(self, given: Sequence[Sequence[Sequence[int]]]) -> Operations:
-        operations = tuple(tuple(tuple(int(each) for each in edge) for edge in cell) for cell in given)
+    def _checked(self, nested: Sequence[Sequence[Sequence[int]]]) -> Operations:
+        operations = tuple(tuple(tuple(int(index) for index in edge) for edge in cell) for cell in nested)
         edges = [edge for cell in operations for edge in cell]
         if [len(cell) for cell in operations] != [len(self.sources)] * 2:
             raise ConfigurationError(
                 f"expected operations at {len(self.sources)} edges of two cells, got {[len(c) for c in operations]}"
             )
         if len({len(edge) for edge in edges}) != 1 or not edges[0]:
-            raise ConfigurationError("expected as many operations at every edge, one or more; got other numbers")
+            numbers = sorted({len(edge) for edge in edges})
+            raise ConfigurationError(f"expected the same number of operations at every edge, >= 1, got {numbers}")
         for edge in edges:
             if list(edge) != sorted(set(edge)) or not set(edge) <= set(range(len(PRIMITIVES))):
                 raise ConfigurationError(
@@ -77,48 +78,53 @@ class SupernetPlan:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What a supernet multiplies its operations by; of any sign."""
+    """Weights of a supernet's operations, of any sign."""
 
     normal: Tensor
-    """(edges, kept) weight of each operation that an edge holds."""
+    """(edges, kept) weight of each operation of an edge, in normal cells."""
     reduce: Tensor
-    """The same of the reduction cells."""
+    """(edges, kept) the same for reduction cells."""
     normal_edges: Tensor | None = None
-    """(edges,) what each edge's sum of operations is multiplied by; None: 1."""
+    """(edges,) factor on the weighted sum of each edge, in normal cells; None: 1."""
     reduce_edges: Tensor | None = None
+    """(edges,) the same for reduction cells."""
 
 
 def one_hot(plan: SupernetPlan, genotype: Genotype) -> Mixture:
-    """The mixture under which a supernet computes what the genotype's network does: 1 for what it keeps, 0 elsewhere.
+    """The mixture of a genotype's network: 1 for the operations it keeps, 0 for all others.
 
-    Pooling is normalised there, which in the network it is not, and the network's normalisations have weights.
+    The supernet and the network still differ in normalisation: the supernet normalises pooling, and its batch
+    normalisation has no weights.
 
     Raises:
-        ConfigurationError (a ValueError): the genotype has other nodes, or operations that the plan does not hold.
+        ConfigurationError (a ValueError): a genotype with other nodes, or with operations outside the plan.
     """
     tables, nodes = [], tuple(range(2, 2 + plan.nodes))
-    for held, pairs, concat in zip(
-        plan.held, (genotype.normal, genotype.reduce), (genotype.normal_concat, genotype.reduce_concat), strict=True
+    for operations, pairs, concat in zip(
+        plan.edge_operations,
+        (genotype.normal, genotype.reduce),
+        (genotype.normal_concat, genotype.reduce_concat),
+        strict=True,
     ):
         if concat != nodes or len(pairs) != 2 * plan.nodes:
             raise ConfigurationError(
                 f"expected cells whose outputs are nodes {nodes}, got {len(pairs) // 2} and {concat}"
             )
-        table = torch.zeros(len(held), len(held[0]))
+        table = torch.zeros(len(operations), len(operations[0]))
         for number, (name, source) in enumerate(pairs):
             edge = sum(range(2, 2 + number // 2)) + source
-            if PRIMITIVES.index(name) not in held[edge]:
+            if PRIMITIVES.index(name) not in operations[edge]:
                 raise ConfigurationError(f"expected an operation that edge {edge} holds, got {name!r}")
-            table[edge, held[edge].index(PRIMITIVES.index(name))] += 1
+            table[edge, operations[edge].index(PRIMITIVES.index(name))] += 1
         tables.append(table)
     return Mixture(*tables)
 
 
 class Scores(NamedTuple):
-    """Architecture parameters before softmax, as `derive_genotype` takes them."""
+    """Architecture parameters before the softmax: the arguments of `derive_genotype`."""
 
     alpha_normal: Tensor
-    """(edges, 8); minus infinity where an edge does not hold an operation."""
+    """(edges, 8); minus infinity for operations an edge does not have."""
     alpha_reduce: Tensor
     beta_normal: Tensor | None
     """(edges,)"""
@@ -130,21 +136,21 @@ class Architecture(nn.Module):
     and beta_reduce (edges,).
 
     Args:
-        generator: draws them, normal with a deviation of 0.001; on the CPU.
+        generator: on the CPU; for the initial values, normal with a standard deviation of 0.001.
     """
 
     _columns: Tensor
 
     def __init__(self, plan: SupernetPlan, generator: torch.Generator) -> None:
         super().__init__()
-        held = torch.tensor(plan.held)  # (2, edges, kept)
+        columns = torch.tensor(plan.edge_operations)  # (2, edges, kept)
         self.nodes = plan.nodes
-        self.register_buffer("_columns", held, persistent=False)
+        self.register_buffer("_columns", columns, persistent=False)
 
         def drawn(*shape: int) -> nn.Parameter:
             return nn.Parameter(INITIAL_DEVIATION * torch.randn(*shape, generator=generator))
 
-        _, edges, kept = held.shape
+        _, edges, kept = columns.shape
         self.alpha_normal, self.alpha_reduce = drawn(edges, kept), drawn(edges, kept)
         self.beta_normal = drawn(edges) if plan.edge_normalisation else None
         self.beta_reduce = drawn(edges) if plan.edge_normalisation else None
@@ -159,7 +165,7 @@ class Architecture(nn.Module):
         )
 
     def probabilities(self) -> Tensor:
-        """(2, edges, 8) softmax over the operations of each edge; 0 where it does not hold one."""
+        """(2, edges, 8) softmax over the operations of each edge; 0 for operations it does not have."""
         alpha = torch.stack([self.alpha_normal, self.alpha_reduce])
         return self._spread(alpha.softmax(dim=2), 0.0)
 
@@ -169,9 +175,9 @@ class Architecture(nn.Module):
         beta = [each if each is None else each.detach() for each in (self.beta_normal, self.beta_reduce)]
         return Scores(alpha[0], alpha[1], beta[0], beta[1])
 
-    def _spread(self, values: Tensor, otherwise: float) -> Tensor:
-        """(2, edges, kept) -> (2, edges, 8)."""
-        wide = values.new_full((*values.shape[:2], len(PRIMITIVES)), otherwise)
+    def _spread(self, values: Tensor, fill: float) -> Tensor:
+        """(2, edges, kept) -> (2, edges, 8), with `fill` for operations an edge does not have."""
+        wide = values.new_full((*values.shape[:2], len(PRIMITIVES)), fill)
         return wide.scatter(2, self._columns, values)
 
     def _shares(self, beta: Tensor | None) -> Tensor | None:

@@ -6,5 +6,5 @@ __all__ = ["darts"]
 
 
 def darts(order: int = 1) -> Method:
-    """50 epochs of 8 cells with 16 channels; `order` 2 takes the architecture's gradient through a step of weights."""
+    """50 epochs of 8 cells with 16 channels; `order` 2 unrolls one step of the weights."""
     return Method(name="darts", stages=(Stage(),), config=BilevelConfig(order=2 if order == 2 else 1))

@@ -1,9 +1,8 @@
-"""The cells that architecture parameters stand for: DARTS's two strongest edges of every node (Liu et al., 2019, 2.4).
+"""Cells from architecture parameters: the two strongest edges of every node (DARTS; Liu et al., 2019, 2.4).
 
-An edge is as strong as the largest softmax weight among its operations other than `none`, times, in PC-DARTS, its
-share of the node. Which of two edges is stronger is decided exactly, for the parameters as they are in memory: the
-softmax itself rounds, so that rows that only differ in their order would be told apart, and saturates, so that
-clearly different ones would not.
+The strength of an edge is the largest softmax weight among its operations other than `none`, in PC-DARTS times the
+edge's share of the node. Strengths are compared exactly, for the parameters in memory: a computed softmax rounds, which
+separates rows that differ only in their order, and saturates, which merges clearly different ones.
 """
 
 from collections import Counter
@@ -22,13 +21,13 @@ from evonas.networks.darts_operations import PRIMITIVES
 __all__ = ["derive_genotype"]
 
 Pairs = tuple[tuple[str, int], ...]
-"""(operation, input), two a node."""
+"""(operation, input) pairs, two for each node."""
 
 Strength = Counter[Fraction]
-"""Exponents: the edge's strength is one over the sum of their exponentials."""
+"""Exponents; the strength of an edge is the inverse of the sum of their exponentials."""
 
 FLOOR = Fraction(-1000)
-"""In floating point, the exponential of less is zero."""
+"""Exponents below it have an exponential of zero in floating point."""
 
 
 def derive_genotype(
@@ -37,15 +36,15 @@ def derive_genotype(
     beta_normal: Tensor | None = None,
     beta_reduce: Tensor | None = None,
 ) -> Genotype:
-    """The two strongest edges of every node, the stronger first; on each, its strongest operation but `none`.
+    """The two strongest edges of every node, the stronger first, each with its strongest operation except `none`.
 
-    Of equals, edges or operations, the one with the lower index is taken.
+    Between equal edges or operations, the lower index wins.
 
     Args:
-        alpha_normal, alpha_reduce: (edges, 8) before the softmax, over `PRIMITIVES`; the edges of each node in turn,
-            2 + 3 + ... of them, which says how many nodes there are: (14, 8) for 4. An operation that an edge does
-            not have is -inf.
-        beta_normal, beta_reduce: (edges,) before the softmax over a node's edges (PC-DARTS); None: all edges are equal.
+        alpha_normal, alpha_reduce: (edges, 8) before the softmax over `PRIMITIVES`; the edges of each node in turn,
+            2 + 3 + ... of them, which determines the number of nodes: (14, 8) for 4. -inf for an operation that an
+            edge does not have.
+        beta_normal, beta_reduce: (edges,) before the softmax over a node's edges (PC-DARTS); None: all edges equal.
     Raises:
         ValueError: another shape, nan, +inf, or an edge without an operation.
     """
@@ -61,13 +60,15 @@ def _nodes(pairs: Pairs) -> tuple[int, ...]:
 def _cell(alpha: Tensor, beta: Tensor | None, kind: str) -> Pairs:
     rows = _rows(alpha, kind)
     shares = [0.0] * len(rows) if beta is None else _shares(beta, len(rows), kind)
-    operations = [max(range(1, len(row)), key=row.__getitem__) for row in rows]  # the first of equals
-    as_strong = cmp_to_key(_compare)
-    strengths = [as_strong(_strength(row, share)) for row, share in zip(rows, shares, strict=True)]
+    operations = [max(range(1, len(row)), key=row.__getitem__) for row in rows]  # the first of equal ones
+    sort_key = cmp_to_key(_compare)
+    strengths = [sort_key(_strength(row, share)) for row, share in zip(rows, shares, strict=True)]
     pairs: list[tuple[str, int]] = []
     first, inputs = 0, 2
     while first < len(rows):
-        edges = sorted(range(first, first + inputs), key=strengths.__getitem__, reverse=True)  # equals stay in order
+        edges = sorted(
+            range(first, first + inputs), key=strengths.__getitem__, reverse=True
+        )  # stable: equal edges stay in order
         pairs += [(PRIMITIVES[operations[edge]], edge - first) for edge in edges[:2]]
         first, inputs = first + inputs, inputs + 1
     return tuple(pairs)
@@ -84,7 +85,7 @@ def _rows(alpha: Tensor, kind: str) -> list[list[float]]:
         )
     rows: list[list[float]] = alpha.detach().cpu().to(torch.float64).tolist()
     for edge, row in enumerate(rows):
-        if not all(value < inf for value in row) or not max(row[1:]) > -inf:  # nan is not less, either
+        if not all(value < inf for value in row) or not max(row[1:]) > -inf:  # false for nan, too
             raise ValueError(f"expected alpha_{kind} to be finite, or -inf for some operations, got {row} at {edge}")
     return rows
 
@@ -97,7 +98,7 @@ def _shares(beta: Tensor, edges: int, kind: str) -> list[float]:
 
 
 def _strength(row: list[float], share: float) -> Strength:
-    """softmax(row)_k exp(share) is one over the sum of exp(row_i - row_k - share); so is -inf's part left out."""
+    """Exponents row_i - row_k - share: softmax(row)_k exp(share) is the inverse of the sum of their exponentials."""
     top = Fraction(max(row[1:])) + Fraction(share)
     return Counter(Fraction(value) - top for value in row if value > -inf)
 
@@ -105,10 +106,10 @@ def _strength(row: list[float], share: float) -> Strength:
 def _compare(a: Strength, b: Strength) -> int:
     """1 if a is stronger, -1 if b is, 0 if they are equal as real numbers.
 
-    By Lindemann and Weierstrass, sums of exponentials of rationals are equal only if the exponents are the same; if
-    they are not, more digits tell in the end.
+    By the theorem of Lindemann and Weierstrass, sums of exponentials of rationals are equal only if the exponents are
+    the same; otherwise enough digits show the difference.
     """
-    left, right = a - b, b - a  # what both have makes no difference
+    left, right = a - b, b - a  # common exponents cancel
     if not left and not right:
         return 0
     top = max((*left, *right))
@@ -119,7 +120,7 @@ def _compare(a: Strength, b: Strength) -> int:
     while True:
         with localcontext(Context(prec=digits)):
             difference = _decimal_sum(left, top) - _decimal_sum(right, top)
-        if abs(difference) > Decimal(10) ** (4 - digits):  # each sum is of at most eight terms, of at most one each
+        if abs(difference) > Decimal(10) ** (4 - digits):  # each sum has at most eight terms, each at most 1
             return -1 if difference > 0 else 1
         digits *= 2
 

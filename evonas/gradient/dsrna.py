@@ -1,7 +1,7 @@
-"""DSRNA: the validation loss and a metric of robustness are descended as one sum (Hosseini et al., 2021, Eq. 16).
+"""DSRNA: descent on the sum of the validation loss and a robustness metric (Hosseini et al., 2021, Eq. 16).
 
-Eq. 16 takes w*(alpha) by one step of the weights, which is order 2; PC-DARTS, whose supernet and schedule the paper
-searches with, is of first order. Order 1 is what it is given here, unless the base has order 2.
+Eq. 16 approximates w*(alpha) by one step of the weights (order 2), but the paper searches with PC-DARTS, which is of
+first order. The order here is that of the base method: 1 for PC-DARTS.
 """
 
 from dataclasses import replace
@@ -16,26 +16,26 @@ from evonas.gradient.robustness import BoundLoss, JacobianLoss
 __all__ = ["METRICS", "dsrna"]
 
 METRICS: dict[str, BoundLoss | JacobianLoss] = {"bound": BoundLoss(), "jacobian": JacobianLoss()}
-"""Name -> -gamma R with R as in 3.1.1 or 3.1.2, gamma 0.01."""
+"""Name -> -gamma R, with R of 3.1.1 or of 3.1.2 and gamma 0.01."""
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "bound": {"search_batch_size": 256, "search_lr": 0.1, "alpha_lr": 6e-4},
     "jacobian": {"search_batch_size": 128, "search_lr": 0.025, "alpha_lr": 3e-4},
 }
-"""4.2.2: of DSRNA-CB and of DSRNA-Jacobian."""
+"""Metric -> settings of DSRNA-CB and of DSRNA-Jacobian (4.2.2)."""
 
 
 def dsrna(base: Method | None = None, metric: BoundLoss | JacobianLoss | None = None) -> Method:
-    """Cross-entropy below; -gamma R plus cross-entropy above, in one sum.
+    """Cross-entropy below; the sum of -gamma R and cross-entropy above.
 
-    In this order: the cross-entropy is in train mode, and its forward pass moves the running statistics that R is with.
+    R comes first: the forward pass of the cross-entropy, in train mode, changes the running statistics that R uses.
 
     Args:
-        base: whose supernet and stages it is, PC-DARTS unless given; rates, batches and Adam are those of 4.2.2.
-        metric: a `BoundLoss` (DSRNA-CB, unless given) or a `JacobianLoss` (DSRNA-Jacobian).
+        base: method whose supernet and stages to use; None: PC-DARTS. Rates, batches and Adam are those of 4.2.2.
+        metric: a `BoundLoss` (DSRNA-CB) or a `JacobianLoss` (DSRNA-Jacobian); None: `BoundLoss()`.
     """
     base, metric = base or pcdarts(), metric or BoundLoss()
-    schedule = choose(SCHEDULES, metric.name, "metric of robustness")
+    schedule = choose(SCHEDULES, metric.name, "robustness metric")
     config = replace(
         base.config,
         search_momentum=0.9,

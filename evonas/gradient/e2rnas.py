@@ -1,7 +1,7 @@
 """E2RNAS, both versions: adversarial or out-of-distribution training below, several objectives above (Yue et al.).
 
-Each is built on the supernet and the schedule of another method (v2, Table IV). Algorithm 1 descends weights before the
-architecture, with gradients of second order (Eq. 9): give a base with `begin_with="weights"` and `order=2`.
+Both use the supernet and the schedule of a base method (v2, Table IV). Algorithm 1 updates the weights before the
+architecture, with gradients of second order (Eq. 9): pass a base with `begin_with="weights"` and `order=2`.
 """
 
 from dataclasses import replace
@@ -23,16 +23,16 @@ def e2rnas_v1(
 ) -> Method:
     """Fast adversarial training below; validation loss and max(N-hat, L) above, weighted by Eq. 11.
 
-    Where the expected parameters are below L their gradient vanishes, and the whole weight falls to the validation
-    loss: Eq. 11 as it stands would then not move the architecture at all.
+    If the expected parameters are below L their gradient vanishes, and the validation loss gets all the weight; Eq. 11
+    taken literally would not move the architecture at all.
 
     Args:
-        base: whose supernet and schedule it is; its order is 2 in the paper (Eq. 9).
-        limit: L, in millions of parameters of the network that is evaluated (0: "without L").
+        base: method whose supernet and schedule to use; of order 2 in the paper (Eq. 9).
+        limit: L, in millions of parameters of the evaluated network (0: "without L").
         adversarial, count_params: switches of Table 3.
-        combine: Eq. 11; `FixedWeights()` is Table 3 without MGDA, 0.5 each.
+        combine: Eq. 11; `FixedWeights()` gives Table 3 without MGDA, 0.5 each.
         epsilon: radius of the adversarial training, pixels in [0, 1].
-        cost: how parameters are counted, also where they are only watched; its limit and bound are set here.
+        cost: how to count parameters, also if they are only monitored; limit and bound are set here.
     """
     params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
     upper: tuple[LevelLoss, ...] = (CrossEntropy(), params) if count_params else (CrossEntropy(),)
@@ -58,12 +58,12 @@ def e2rnas_v2(
     """L_tr + L_ood below; validation, OoD and adversarial loss, |N-hat - L| and |F-hat - F| above.
 
     Args:
-        base: whose supernet and schedule it is; its order is 2 in the paper (Eq. 9).
-        limit, flops_limit: L and F, in millions; S1 of Table I, S2 is 3.5 and 586.
+        base: method whose supernet and schedule to use; of order 2 in the paper (Eq. 9).
+        limit, flops_limit: L and F, in millions; S1 of Table I (S2: 3.5 and 586).
         adversarial_below, ood_below: switches of Table VI.
-        combine: MGDA by Frank-Wolfe; `FixedWeights()` is Table VI without it, 0.2 each.
+        combine: MGDA by Frank-Wolfe; `FixedWeights()` gives Table VI without it, 0.2 each.
         epsilon: radius of both adversarial losses, pixels in [0, 1].
-        cost: how parameters and FLOPs are counted; limit and bound are set here.
+        cost: how to count parameters and FLOPs; limit and bound are set here.
     """
     counted = replace(cost or ExpectedCost(nodes=base.nodes), bound="near")
     train: LevelLoss = AdversarialLoss(epsilon=epsilon) if adversarial_below else CrossEntropy()

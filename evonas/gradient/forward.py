@@ -1,4 +1,4 @@
-"""A supernet as losses see it: images in, logits out, with its weights and its architecture as they now are."""
+"""A supernet as losses see it: from images to logits, with its current weights and architecture."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from evonas.certify.recording import in_eval_mode
 from evonas.gradient.architecture import Mixture
 from evonas.gradient.supernet import DartsSupernet
 
-__all__ = ["Forward", "SupernetForward", "settled"]
+__all__ = ["Forward", "SupernetForward", "eval_mode"]
 
 Forward = Callable[[Tensor], Tensor]
-"""(B, C, H, W) images -> (B, K) logits of the supernet with its weights and its architecture as they now are."""
+"""(B, C, H, W) images -> (B, K) logits of the supernet with its current weights and architecture."""
 
 
 @dataclass(frozen=True, eq=False)
 class SupernetForward:
-    """A `Forward` in the supernet's own mode, in float32 or under autocast."""
+    """A `Forward` in the current mode of the supernet, in float32 or under autocast."""
 
     supernet: DartsSupernet
     mixture: Mixture
@@ -32,28 +32,28 @@ class SupernetForward:
         return logits
 
     @contextlib.contextmanager
-    def settled(self) -> Iterator[Forward]:
-        """See `settled`."""
-        kept = [
+    def eval_mode(self) -> Iterator[Forward]:
+        """See `eval_mode`."""
+        buffers = [
             (part, name, buffer)
             for part in self.supernet.modules()
             for name, buffer in part.named_buffers(recurse=False)
         ]
         try:
-            for part, name, buffer in kept:  # passes in train mode may change these before the graph is gone through
+            for part, name, buffer in buffers:  # a pass in train mode may change these before the backward pass
                 setattr(part, name, buffer.clone())
             with in_eval_mode(self.supernet):
                 yield lambda images: self.supernet(images, self.mixture)
         finally:
-            for part, name, buffer in kept:
+            for part, name, buffer in buffers:
                 setattr(part, name, buffer)
 
 
-def settled(forward: Forward) -> contextlib.AbstractContextManager[Forward]:
-    """Within, a `Forward` whose answer to an image depends on no other image, and on nothing drawn, in float32.
+def eval_mode(forward: Forward) -> contextlib.AbstractContextManager[Forward]:
+    """A context with a `Forward` in eval mode: logits depend on no other image and on no random number, in float32.
 
-    Batch normalisation takes its running statistics and leaves them alone; modes are put back, whatever happens. Of a
-    function that has no way to settle, it is the function itself.
+    Batch normalisation uses its running statistics without changing them; modes are restored on exit, also by an error.
+    A plain function, without a method `eval_mode`, stands for itself.
     """
-    own = getattr(forward, "settled", None)
+    own = getattr(forward, "eval_mode", None)
     return contextlib.nullcontext(forward) if own is None else own()

@@ -1,4 +1,4 @@
-"""A supernet and its architecture in training: the steps that descend the two levels."""
+"""A supernet and its architecture in training: the descent steps of both levels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ __all__ = ["Levels", "Means"]
 
 
 class Levels:
-    """Weights and architecture of one stage, each with its optimiser; both are changed in place.
+    """Weights and architecture of one stage, each with its optimiser; both change in place.
 
     Args:
         precision: fp32, or bf16 under autocast.
@@ -48,9 +48,9 @@ class Levels:
             self.alphas, config.alpha_lr, (first, second), weight_decay=config.alpha_weight_decay
         )
         self.epsilon = 0.0 if method.epsilon is None else method.epsilon.start
-        """Radius at which certified bounds are now taken."""
+        """Current radius of certified bounds."""
         self.perturbed = 0.0
-        """Radius in which the architecture is now perturbed where weights are trained."""
+        """Current radius of the perturbed architecture in steps of the weights; 0: not perturbed."""
         self._drawn = torch.Generator(self.device)
 
     @property
@@ -58,7 +58,7 @@ class Levels:
         return self.weights[0].device
 
     def begin_epoch(self, rate: float, skip_dropout: float, drawn: torch.Generator, perturbed: float = 0.0) -> None:
-        """Train mode, a rate of the weights, a generator of attacks and dropout, and the radius of alpha's attack."""
+        """Set train mode, rate of the weights, randomness of attacks and dropout, radius of the perturbation."""
         self.rate, self.perturbed = rate, perturbed
         for group in self.sgd.param_groups:
             group["lr"] = rate
@@ -66,23 +66,23 @@ class Levels:
         self.supernet.skip_dropout = skip_dropout
         self._drawn = self.supernet.generator = drawn
 
-    def descend_weights(self, below: Batch, found: "Means") -> None:
-        """One step of SGD on the lower level's loss."""
+    def descend_weights(self, below: Batch, means: "Means") -> None:
+        """One step of SGD on the lower loss."""
         method = self.method
         with torch.no_grad():
             mixture, probabilities = self.architecture(), self.architecture.probabilities()
         if self.perturbed:
-            mixture = self._worst(mixture, below)
+            mixture = self._perturbed(mixture, below)
         batch = self._prepared(method.lower, below, self._drawn)
         loss = method.lower(self._forward(mixture), probabilities, batch)
         self.sgd.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.weights, method.config.search_grad_clip)
         self.sgd.step()
-        found.add("train_loss", loss)
+        means.add("train_loss", loss)
 
-    def descend_architecture(self, below: Batch, above: Batch, found: "Means") -> None:
-        """One step of Adam against the weighted gradients of the upper losses."""
+    def descend_architecture(self, below: Batch, above: Batch, means: "Means") -> None:
+        """One step of Adam on the weighted gradients of the upper losses."""
         method = self.method
         notes: dict[str, Tensor] = {}
         upper = self.upper_gradients(below, replace(above, epsilon=self.epsilon, notes=notes))
@@ -92,7 +92,7 @@ class Levels:
         weights = method.combine(upper.gradients, upper.losses)
         step = torch.zeros_like(upper.gradients[0])
         for weight, gradient in zip(weights.tolist(), upper.gradients, strict=True):
-            if weight:  # a lone objective's path is that of the objective, bit for bit
+            if weight:  # with all the weight on one loss, the path is that of the loss alone, bit for bit
                 step += weight * gradient
         sizes = [parameter.numel() for parameter in self.alphas]
         for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
@@ -100,20 +100,20 @@ class Levels:
         self.adam.step()
         self.check("architecture", self.alphas)
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
-            found.add(f"upper_{loss.name}", value)
-            found.add(f"weight_{loss.name}", weight)
-        for name, noted in notes.items():
-            found.add(name, noted)
+            means.add(f"upper_{loss.name}", value)
+            means.add(f"weight_{loss.name}", weight)
+        for name, value in notes.items():
+            means.add(name, value)
         if method.epsilon is not None:
             self.epsilon = method.epsilon.after(self.epsilon, float(notes["certified_difference"]))
 
     def upper_gradients(self, below: Batch, above: Batch) -> UpperGradients:
-        """Of every upper loss, as the method's order has them; nothing is changed."""
+        """Values and gradients of the upper losses in the order of the method; changes nothing."""
         method, config, buffers = self.method, self.method.config, list(self.supernet.buffers())
         seed = int(torch.randint(2**62, (), generator=self._drawn, device=self.device))
 
         def value(loss: LevelLoss, batch: Batch, number: int, attack: bool = True) -> Tensor:
-            """The same random numbers whenever it is asked for."""
+            """With the same random numbers at every call."""
             self.supernet.generator = torch.Generator(self.device).manual_seed(derive_seed(seed, number))
             if attack:
                 batch = self._prepared(loss, batch, self.supernet.generator)
@@ -140,7 +140,7 @@ class Levels:
             self.supernet.generator = self._drawn
 
     def _prepared(self, loss: LevelLoss, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with what is attacked of it; running statistics and weights are left alone."""
+        """The batch with attacked images where the loss attacks; leaves running statistics and weights unchanged."""
         if not loss.attacks:
             return batch
         with torch.no_grad():
@@ -148,8 +148,8 @@ class Levels:
         with untouched(self.supernet):
             return loss.prepare(self._forward(mixture), batch, generator)
 
-    def _worst(self, mixture: Mixture, batch: Batch) -> Mixture:
-        """The mixture near this one at which weights are trained, by the mean cross-entropy of the batch."""
+    def _perturbed(self, mixture: Mixture, batch: Batch) -> Mixture:
+        """The mixture near this one with a large mean cross-entropy of the batch."""
         assert self.method.perturbation is not None
         with untouched(self.supernet):
             return worst_mixture(
@@ -164,14 +164,14 @@ class Levels:
         return SupernetForward(self.supernet, mixture, self.precision)
 
     def check(self, what: str, tensors: Sequence[Tensor]) -> None:
-        """DivergedError unless all of them are finite."""
+        """DivergedError unless all tensors are finite."""
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise DivergedError(
                 f"the search diverged: the {what} left the finite numbers; try lower rates, in another folder (--out)"
             )
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values that `restore` goes on from."""
+        """Tensors and plain values that `restore` continues from."""
         return {
             "supernet": self.supernet.state_dict(),
             "architecture": self.architecture.state_dict(),
@@ -187,11 +187,11 @@ class Levels:
             if buffer is not None:
                 self.sgd.state[weight]["momentum_buffer"] = buffer.to(self.device)
         self.adam.load_state_dict(state["adam"])
-        self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints from before there were bounds have none
+        self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints older than certified bounds have none
 
 
 class Means:
-    """Running means of named values, kept on their device until they are asked for."""
+    """Running means of named values, summed on their device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What the two levels minimise: losses of a supernet on a batch, and costs that are expected of its cells."""
+"""Losses of both levels: losses of a supernet on a batch, and expected costs of its cells."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,45 +20,45 @@ __all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "Forward"
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a loss is taken on."""
+    """Images and settings of a loss."""
 
     images: Tensor
     """(B, C, H, W) in [0, 1]."""
     labels: Tensor
     """(B,) int64."""
     ood_data: Tensor | None = None
-    """(B, C, H, W) images of none of the classes; None where there are none."""
+    """(B, C, H, W) out-of-distribution images, which belong to none of the classes; None: no such images."""
     epsilon: float = 0.0
-    """Radius at which certified bounds are taken, pixels in [0, 1]."""
+    """Radius of certified bounds, pixels in [0, 1]."""
     notes: dict[str, Tensor] | None = None
-    """Where losses note what search.csv shows beside them; None: nobody reads it."""
+    """Further values for search.csv, filled by the losses; None: not recorded."""
 
     def note(self, name: str, value: Tensor) -> None:
-        """Note a () value for the column `name`."""
+        """Record a () value for the column `name`."""
         if self.notes is not None:
             self.notes[name] = value.detach()
 
 
 class LevelLoss(Protocol):
-    """A loss of the lower or of the upper level, a frozen value.
+    """A loss of the lower or the upper level, a frozen dataclass.
 
-    `prepare` draws what is random and attacks what is to be attacked, with the supernet as it is; `loss(forward,
-    probabilities, batch)` is then a function of weights and architecture alone, as second differences need it.
+    `prepare` draws random numbers and attacks images, with the current supernet; `loss(forward, probabilities, batch)`
+    is then a function of weights and architecture alone, as the finite differences of second order require.
     """
 
     @property
     def name(self) -> str:
-        """Its column in search.csv."""
+        """Column in search.csv."""
         ...
 
     @property
     def needs_ood(self) -> bool:
-        """Whether its batches must hold images of none of the classes."""
+        """Whether batches must hold out-of-distribution images."""
         ...
 
     @property
     def attacks(self) -> bool:
-        """Whether `prepare` does anything."""
+        """Whether `prepare` changes the batch."""
         ...
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch: ...
@@ -66,19 +66,19 @@ class LevelLoss(Protocol):
         """() loss.
 
         Args:
-            probabilities: (2, edges, 8) of the operations at each edge of the normal and of the reduction cell.
+            probabilities: (2, edges, 8) of the operations of every edge, in normal and reduction cells.
         """
         ...
 
 
 def _precise(logits: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Logits in float32, or in float64 if they are."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean cross-entropy of the images' classes."""
+    """Mean cross-entropy."""
 
     name: ClassVar[str] = "loss"
     needs_ood: ClassVar[bool] = False
@@ -93,12 +93,12 @@ class CrossEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialLoss:
-    """Mean cross-entropy of images that one step from a random start has changed (E2RNAS: Eq. 3 of v1, Eq. 4 of v2)."""
+    """Mean cross-entropy after a one-step attack from a random start (E2RNAS: Eq. 3 of v1, Eq. 4 of v2)."""
 
     epsilon: float = 2 / 255
     """Radius of the L-inf ball, pixels in [0, 1]."""
     step: float | None = None
-    """Length of the step; 1.25 epsilon unless given."""
+    """Length of the step; None: 1.25 epsilon."""
 
     name: ClassVar[str] = "adversarial_loss"
     needs_ood: ClassVar[bool] = False
@@ -120,9 +120,9 @@ class AdversarialLoss:
 
 @dataclass(frozen=True)
 class OodLoss:
-    """Mean KL divergence of the answers to images of no class from the uniform answer (E2RNAS v2, Eq. 3).
+    """Mean KL divergence between the uniform distribution and predictions for OoD images (E2RNAS v2, Eq. 3).
 
-    KL(U || softmax(z)) = logsumexp(z) - mean(z) - log K, which is 0 for a uniform answer.
+    KL(U || softmax(z)) = logsumexp(z) - mean(z) - log K, 0 for a uniform prediction.
     """
 
     name: ClassVar[str] = "ood_loss"
@@ -136,13 +136,13 @@ class OodLoss:
         if batch.ood_data is None:
             raise ConfigurationError("expected images of none of the classes for ood_loss, got none")
         logits = _precise(forward(batch.ood_data))  # (B, K)
-        apart = logits.logsumexp(dim=1) - logits.mean(dim=1) - math.log(logits.shape[1])
-        return apart.mean()
+        divergence = logits.logsumexp(dim=1) - logits.mean(dim=1) - math.log(logits.shape[1])  # (B,)
+        return divergence.mean()
 
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of several losses on one batch (E2RNAS v2, Eq. 7: L_tr + L_ood below); notes each as `upper_NAME`."""
+    """Sum of several losses on one batch (E2RNAS v2, Eq. 7: L_tr + L_ood below); records each as `upper_NAME`."""
 
     parts: tuple[LevelLoss, ...]
 
@@ -172,10 +172,10 @@ class Sum:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedCost:
-    """Parameters or FLOPs, in millions, that are expected of the operations at all edges of all cells.
+    """Expected parameters or FLOPs of the operations at all edges of all cells, in millions.
 
-    The N-hat of E2RNAS v1, Eq. 5, the F-hat of v2: each operation's cost in a network of `channels` and `layers`, times
-    its probability. It counts every edge, of which a derived cell keeps two a node, and nothing but operations.
+    N-hat of E2RNAS v1, Eq. 5, F-hat of v2: the cost of each operation in a network of `channels` and `layers` times its
+    probability. Counts operations only, at every edge, although a derived cell keeps two edges for each node.
     """
 
     kind: Literal["params", "flops"] = "params"
@@ -188,7 +188,7 @@ class ExpectedCost:
     nodes: int = 4
     image_size: int = 32
     affine: bool = True
-    """Whether batch normalisation counts: it does in the network that is evaluated, not in a supernet."""
+    """Whether batch normalisation has parameters: it has in the evaluated network, not in a supernet."""
 
     needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
@@ -196,7 +196,7 @@ class ExpectedCost:
     def __post_init__(self) -> None:
         if self.kind not in ("params", "flops") or self.bound not in ("above", "near"):
             raise ConfigurationError(
-                f"expected params or flops, above or near a limit, got {self.kind!r} and {self.bound!r}"
+                f"expected kind params or flops and bound above or near, got {self.kind!r} and {self.bound!r}"
             )
         if not 0 <= self.limit < math.inf:
             raise ConfigurationError(f"expected a limit >= 0 in millions, got {self.limit}")

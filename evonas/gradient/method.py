@@ -1,4 +1,4 @@
-"""What a gradient method is made of: stages of a supernet, two levels of losses, and how several become one step."""
+"""The parts of a gradient method: stages of a supernet, losses of two levels, and their combination."""
 
 import math
 from collections.abc import Sequence
@@ -19,34 +19,36 @@ __all__ = ["BilevelConfig", "Combine", "FixedWeights", "Method", "Mgda", "Stage"
 
 @dataclass(frozen=True, kw_only=True)
 class BilevelConfig:
-    """How weights and architecture are descended, in turn; the defaults are DARTS's (first order)."""
+    """Settings of the alternating descent of weights and architecture; the defaults are those of DARTS, first order."""
 
     search_batch_size: int = 64
     search_lr: float = 0.025
-    """Of the weights at the beginning of a stage; falls along a cosine, epoch by epoch."""
+    """Initial learning rate of the weights in a stage; cosine decay, epoch by epoch."""
     search_lr_min: float = 0.001
+    """Learning rate of the weights at the end of the cosine."""
     search_momentum: float = 0.9
     search_weight_decay: float = 3e-4
     search_grad_clip: float = 5.0
-    """Largest L2 norm of the weights' gradient."""
+    """Largest L2 norm of the gradient of the weights."""
     alpha_lr: float = 3e-4
-    """Of the architecture, by Adam."""
+    """Learning rate of the architecture (Adam)."""
     alpha_betas: tuple[float, ...] = (0.5, 0.999)
+    """Decay rates of Adam's moments."""
     alpha_weight_decay: float = 1e-3
     order: Literal[1, 2] = 1
-    """2: the architecture's gradient goes through one step of the weights."""
+    """1: gradient at the current weights; 2: gradient through one step of the weights."""
     hessian: Literal["finite", "exact"] = "finite"
-    """Of order 2: by a central difference, or by differentiating twice."""
+    """Hessian product of order 2: by a central difference, or exact by double differentiation."""
     begin_with: Literal["alpha", "weights"] = "alpha"
-    """What an iteration descends first: alpha in DARTS, weights in E2RNAS's Algorithm 1."""
+    """First step of an iteration: alpha (DARTS) or weights (E2RNAS, Algorithm 1)."""
     portion: float = 0.5
-    """Share of the train part that weights are trained on; the architecture is trained on the rest."""
+    """Share of the train part for the weights; the rest trains the architecture."""
 
     def __post_init__(self) -> None:
         for name in ("search_batch_size", "search_lr", "search_grad_clip", "alpha_lr"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
-        if self.search_batch_size < 2:  # batches of one image are left out, since batch statistics need two
+        if self.search_batch_size < 2:  # training skips batches of one image, since batch statistics need two
             raise ConfigurationError(f"expected search_batch_size >= 2, got {self.search_batch_size}")
         if not 0 <= self.search_lr_min <= self.search_lr:
             raise ConfigurationError(f"expected search_lr_min in [0, {self.search_lr}], got {self.search_lr_min}")
@@ -69,39 +71,38 @@ class BilevelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Epochs of one supernet."""
+    """Training of one supernet."""
 
     epochs: int = 50
     weights_only: int = 0
-    """Epochs at its beginning that leave the architecture alone."""
+    """First epochs, which train the weights only."""
     channels: int = 16
     layers: int = 8
     keep: int = 8
-    """Operations that its edges have, of those that the last stage found strongest."""
+    """Operations of each edge: the strongest ones after the previous stage."""
     skip_dropout: float = 0.0
-    """Dropout on skip_connect at its beginning (P-DARTS)."""
+    """Initial rate of dropout on skip_connect (P-DARTS)."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 <= self.weights_only <= self.epochs:
             raise ConfigurationError(
-                f"expected epochs >= 1 and not fewer than those of weights alone, got {self.epochs} and "
-                f"{self.weights_only}"
+                f"expected epochs >= 1 and weights_only in [0, epochs], got {self.epochs} and {self.weights_only}"
             )
         if not 3 <= self.keep <= 8 or not 0 <= self.skip_dropout < 1:
             raise ConfigurationError(
-                f"expected 3 to 8 operations an edge and a dropout in [0, 1), got {self.keep} and {self.skip_dropout}"
+                f"expected keep in [3, 8] and skip_dropout in [0, 1), got {self.keep} and {self.skip_dropout}"
             )
 
     def dropout(self, epoch: int) -> float:
-        """Rate on skip_connect: in the epochs of weights alone on a line to 0 at the stage's end; then from its
-        beginning again, times exp(-0.2) an epoch (P-DARTS's code)."""
+        """Dropout rate of an epoch of the stage: at first linear, towards 0 at the end of the stage; after
+        `weights_only` epochs again from the initial rate, times exp(-0.2) for each epoch (the code of P-DARTS)."""
         if epoch < self.weights_only:
             return self.skip_dropout * (self.epochs - epoch - 1) / self.epochs
         return self.skip_dropout * math.exp(-0.2 * (epoch - self.weights_only))
 
 
 class Combine(Protocol):
-    """Several gradients -> what each is multiplied by."""
+    """Gradients of several losses -> the weight of each in a step."""
 
     def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
         """(m,) float64 weights for (m, d) gradients of (m,) losses."""
@@ -110,7 +111,7 @@ class Combine(Protocol):
 
 @dataclass(frozen=True)
 class FixedWeights:
-    """The same weights at every step; equal ones of sum 1 unless given."""
+    """Constant weights; (): equal weights of sum 1."""
 
     weights: tuple[float, ...] = ()
 
@@ -123,7 +124,7 @@ class FixedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Mgda:
-    """Weights of the shortest convex combination: see `mgda_weights` for which of these modes descend."""
+    """Weights of the shortest convex combination; `mgda_weights` states which settings guarantee descent."""
 
     normalisation: Normalisation = "none"
     solver: str = "exact"
@@ -141,31 +142,32 @@ class Mgda:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A gradient method: a frozen value. `GradientSearch` runs it."""
+    """A gradient method, run by `GradientSearch`."""
 
     name: str
     stages: tuple[Stage, ...] = (Stage(),)
     config: BilevelConfig = field(default_factory=BilevelConfig)
     partial: int = 1
-    """One in so many channels goes through the operations (PC-DARTS's K)."""
+    """K of PC-DARTS: 1/K of the channels go through the operations."""
     edge_normalisation: bool = False
-    """Whether the edges of a node have weights of their own (PC-DARTS's beta)."""
+    """Whether the edges into a node have weights of their own (beta of PC-DARTS)."""
     nodes: int = 4
     """Intermediate nodes of a cell."""
     max_skips: int | None = None
-    """Most skip_connects that stay in the normal cell (P-DARTS); None: any."""
+    """Largest number of skip_connects in the normal cell (P-DARTS); None: no limit."""
     lower: LevelLoss = field(default_factory=CrossEntropy)
     upper: tuple[LevelLoss, ...] = (CrossEntropy(),)
     combine: Combine = field(default_factory=FixedWeights)
     perturbation: AlphaPerturbation | None = None
-    """Of the architecture at which weights are trained (SDARTS-ADV, PC-DARTS-ADV); None: as it is."""
+    """Perturbation of the architecture in steps of the weights (SDARTS-ADV, PC-DARTS-ADV); None: no perturbation."""
     counted: ExpectedCost | None = None
-    """How N-hat is counted where no upper loss says so; None: at the scale of DARTS's evaluation."""
+    """Definition of N-hat if no upper loss has one; None: at the scale of the evaluation of DARTS."""
 
     def __post_init__(self) -> None:
         if self.perturbation is not None and self.config.order == 2:
             raise ConfigurationError(
-                f"expected order 1 with a perturbed alpha, whose weights do not follow alpha itself, {self.name} has 2"
+                f"expected order 1 with a perturbed alpha, since its weights do not follow alpha itself, "
+                f"{self.name} has 2"
             )
         if not self.stages or not self.upper:
             raise ConfigurationError(f"expected stages and upper losses of {self.name}, got none")
@@ -180,17 +182,17 @@ class Method:
 
     @property
     def needs_ood(self) -> bool:
-        """Whether it needs images of none of the classes."""
+        """Whether any loss needs out-of-distribution images."""
         return self.lower.needs_ood or any(loss.needs_ood for loss in self.upper)
 
     @property
     def epsilon(self) -> EpsilonSchedule | None:
-        """Of the certified bound among the upper losses; None where there is none."""
+        """Radius schedule of the certified bound among the upper losses; None without one."""
         parts = [part for loss in self.upper for part in getattr(loss, "parts", (loss,))]
         return next((part.epsilon for part in parts if isinstance(part, BoundLoss)), None)
 
     def place(self, epoch: int) -> tuple[int, int]:
-        """(stage, epoch within it)."""
+        """(stage, epoch within the stage) of an epoch of the search, all from 0."""
         for number, stage in enumerate(self.stages):
             if epoch < stage.epochs:
                 return number, epoch
@@ -198,10 +200,9 @@ class Method:
         raise ValueError(f"expected an epoch below {self.epochs}, got one {epoch} beyond")
 
     def identity(self) -> dict[str, Any]:
-        """Everything that the search follows from but data, seed and machine, as plain values."""
+        """Plain values that, with data, seed and machine, determine the search."""
         stages = {str(number): asdict(stage) for number, stage in enumerate(self.stages, start=1)}
-        perturbed = {} if self.perturbation is None else {"perturbation": described(self.perturbation)}
-        counted = {} if self.counted is None else {"counted": described(self.counted)}
+        optional = {"perturbation": self.perturbation, "counted": self.counted}
         return {
             "name": self.name,
             "stages": stages,
@@ -210,16 +211,14 @@ class Method:
             "edge_normalisation": self.edge_normalisation,
             "nodes": self.nodes,
             "max_skips": self.max_skips,
-            "lower": described(self.lower),
-            "upper": {loss.name: described(loss) for loss in self.upper},
-            "combine": described(self.combine),
-            **perturbed,
-            **counted,
+            "lower": _kind_and_fields(self.lower),
+            "upper": {loss.name: _kind_and_fields(loss) for loss in self.upper},
+            "combine": _kind_and_fields(self.combine),
+            **{name: _kind_and_fields(part) for name, part in optional.items() if part is not None},
         }
 
 
-def described(part: Any) -> dict[str, Any]:
-    """A frozen part by its kind and fields."""
+def _kind_and_fields(part: Any) -> dict[str, Any]:
     inner: Sequence[Any] = getattr(part, "parts", ())
-    values = {"parts": [described(each) for each in inner]} if inner else asdict(part)
+    values = {"parts": [_kind_and_fields(each) for each in inner]} if inner else asdict(part)
     return {"kind": type(part).__name__, **values}

@@ -1,4 +1,4 @@
-"""How the gradients of several losses become one: the multiple-gradient descent algorithm (MGDA; Desideri, 2012)."""
+"""Weights of several losses by the multiple-gradient descent algorithm (MGDA; Desideri, 2012)."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -26,27 +26,26 @@ def mgda_weights(
     solver: str = "exact",
     applied_to: Literal["raw", "normalised"] = "raw",
 ) -> Tensor:
-    """What each loss is multiplied by, so that the weighted sum of their gradients is the step's.
+    """Weight of each loss in a step along the weighted sum of their gradients.
 
-    The weights are solved on the normalised gradients. A gradient that vanishes says nothing about the others and is
-    left out, with weight 0: for two objectives of which the second is flat, gamma is 1 exactly. Where all vanish, the
+    The weights are those of the shortest convex combination of the normalised gradients. A zero gradient is left out,
+    with weight 0: of two losses with a flat second one, the first gets exactly 1. If all gradients are zero, the
     weights are equal.
 
-    A step against the sum, short enough, decreases every loss whose gradient does not vanish (or the sum is zero, and
-    no direction does) with `normalisation="none"`, or with `applied_to="normalised"`. With weights that were solved on
-    normalised gradients but are applied to the raw losses, as the papers' authors do, this is **not** guaranteed. It
-    is said of the exact solver, Frank-Wolfe comes near; and of plain gradient descent, Adam turns the direction.
+    With `normalisation="none"` or `applied_to="normalised"`, a short enough step against the sum decreases every loss
+    with a nonzero gradient (or the sum is zero, and no direction does). With weights of normalised gradients applied to
+    the raw losses, as the authors of the papers do, this is **not** guaranteed. The guarantee is for the exact solver,
+    which Frank-Wolfe approximates, and for plain gradient descent; Adam changes the direction.
 
     Args:
-        gradients: (m, d) of the losses, all of which are to be minimised.
-        losses: (m,) their values; used by the normalisations loss and loss+ alone.
+        gradients: (m, d) gradients of losses to be minimised.
+        losses: (m,) their values; used by the normalisations loss and loss+ only.
         normalisation: one of NORMALISATIONS.
         solver: a name of SOLVERS.
-        applied_to: raw: the simplex weights w_i, to be applied to the raw losses. normalised: w_i / c_i, where c_i is
-            what the normalisation divides gradient i by, so that the weighted sum of the raw gradients is that of the
-            normalised ones.
+        applied_to: raw: the simplex weights w_i, for the raw losses. normalised: w_i / c_i, where c_i is the divisor of
+            gradient i in the normalisation, so that the weighted sum of raw gradients equals that of normalised ones.
     Returns:
-        (m,) float64, >= 0, on the device of `gradients`; of sum 1 if raw.
+        (m,) float64, >= 0, on the device of `gradients`; their sum is 1 if raw.
     """
     solve = choose(SOLVERS, solver, "solver")
     if applied_to not in ("raw", "normalised"):
@@ -61,15 +60,14 @@ def mgda_weights(
 
 
 def normalise(gradients: Tensor, losses: Tensor, how: Normalisation) -> Tensor:
-    """Gradients of comparable length (Sener & Koltun, 2018), to solve for weights on.
+    """Gradients of comparable length (Sener & Koltun, 2018), the input of the solvers.
 
-    none: as they are. l2: divided by their norm. loss: divided by their loss's absolute value (a negative loss must
-    not turn its gradient round). loss+: by both. A norm or a loss that is zero divides nothing, so a gradient that
-    vanishes stays zero.
+    none: unchanged. l2: divided by their norm. loss: divided by the absolute value of their loss (a negative loss must
+    not reverse its gradient). loss+: divided by both. A zero norm or loss counts as 1, so a zero gradient stays zero.
 
     Args:
         gradients: (m, d), finite.
-        losses: (m,) their values; used by loss and loss+ alone.
+        losses: (m,) their values; used by loss and loss+ only.
     Returns:
         (m, d) float64, on the device of `gradients`.
     """
@@ -77,7 +75,7 @@ def normalise(gradients: Tensor, losses: Tensor, how: Normalisation) -> Tensor:
 
 
 def _normalised(gradients: Tensor, losses: Tensor, how: Normalisation) -> tuple[Tensor, Tensor]:
-    """The gradients, and (m,) what each was divided by."""
+    """Normalised gradients, and the (m,) divisors."""
     if how not in NORMALISATIONS:
         raise ConfigurationError(f"expected a normalisation of {', '.join(NORMALISATIONS)}, got {how!r}")
     if gradients.ndim != 2 or losses.shape != gradients.shape[:1]:
@@ -87,7 +85,7 @@ def _normalised(gradients: Tensor, losses: Tensor, how: Normalisation) -> tuple[
     rows = gradients.detach().to(torch.float64)
     divisors = rows.new_ones(len(rows))
     if how in ("l2", "loss+") and rows.shape[1]:
-        largest = _not_zero(rows.abs().amax(dim=1))  # first of all: a square may leave the range of float64
+        largest = _not_zero(rows.abs().amax(dim=1))  # before the norm: squares may leave the range of float64
         rows = rows / largest[:, None]
         norms = _not_zero(torch.linalg.vector_norm(rows, dim=1))
         rows, divisors = rows / norms[:, None], largest * norms

@@ -1,7 +1,7 @@
-"""The shortest convex combination of gradients: exactly, for two in closed form, and by plain Frank-Wolfe.
+"""The shortest convex combination of gradients: exact, in closed form for two, and by Frank-Wolfe.
 
-Minus that combination decreases every one of the losses to first order, unless it is zero: then no direction does
-(Desideri, 2012). It is problem (1) of E2RNAS, in both versions.
+A step against it decreases every loss to first order, unless it is zero: then no direction does (Desideri, 2012).
+Problem (1) of E2RNAS, in both versions.
 """
 
 from typing import Literal
@@ -18,24 +18,25 @@ __all__ = ["frank_wolfe_weights", "min_norm_pair", "min_norm_weights"]
 Floats = npt.NDArray[np.float64]
 
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
-"""Relative error of a scalar product, generously."""
+"""Generous bound on the relative error of a scalar product."""
 
 
 def min_norm_weights(gradients: Tensor) -> Tensor:
-    """Weights of the shortest vector among all convex combinations of gradients, to rounding.
+    """Weights of the shortest convex combination of gradients, exact to rounding.
 
-    Its squared norm is at most the optimum + 1e-9 times the largest squared norm of a gradient, whatever their scale.
-    The point is unique, its weights need not be: equal gradients share theirs evenly; for the rest a subset is taken
-    that has only one solution, found from the shortest gradient on, the earlier one first. The same gradients always
-    give the same weights. A zero gradient takes all the weight; `mgda_weights` leaves such gradients out.
+    Its squared norm exceeds the optimum by at most 1e-9 times the largest squared norm of a gradient, at any scale. The
+    combination is unique, its weights need not be: equal gradients share their weight evenly; otherwise the weights
+    are those of a subset with a unique solution, built up from the shortest gradient, the first of equally short ones.
+    The same gradients always give the same weights. A zero gradient gets all the weight; `mgda_weights` leaves zero
+    gradients out.
 
     Args:
-        gradients: (m, d) of any scale and device, m >= 1.
+        gradients: (m, d), m >= 1, on any device.
     Returns:
         (m,) float64, >= 0, of sum 1, on the device of `gradients`.
     Raises:
-        ValueError: another shape, or a number that is not finite.
-        ArithmeticError: the bound above is not met.
+        ValueError: another shape, or nan or infinity.
+        ArithmeticError: the bound above is missed.
     """
     rows = _scaled(gradients)
     owner: dict[bytes, int] = {}
@@ -55,7 +56,7 @@ def min_norm_weights(gradients: Tensor) -> Tensor:
 def min_norm_pair(first: Tensor, second: Tensor) -> Tensor:
     """Weight of `first` in the shortest convex combination of two gradients.
 
-    E2RNAS (Yue et al., 2020), Eq. 11. Where both are equal, Eq. 11 is 0/0 and every weight is right: 0.5.
+    E2RNAS (Yue et al., 2020), Eq. 11. For equal gradients Eq. 11 is 0/0 and any weight is optimal: 0.5.
 
     Args:
         first, second: (n_alpha,) gradients of two losses to be minimised.
@@ -73,13 +74,13 @@ def frank_wolfe_weights(
 ) -> Tensor:
     """Weights of a short convex combination, by the Frank-Wolfe algorithm with exact line search (E2RNAS v2, III-B).
 
-    It nears the optimum ever more slowly where that lies inside a face: `min_norm_weights` is exact, and faster.
+    Converges slowly to an optimum inside a face: `min_norm_weights` is exact, and faster.
 
     Args:
         gradients: (m, d), m >= 1.
-        iterations: it returns after as many, at the latest; 0 returns the start.
-        tolerance: it returns after a step that changes the weights by less, in sum.
-        start: from the best combination of two gradients (Sener & Koltun, 2018), or from equal weights.
+        iterations: maximum number; 0 returns the start.
+        tolerance: stop after a step that changes the weights by less, in the 1-norm.
+        start: pair: the best combination of two gradients (Sener & Koltun, 2018). even: equal weights.
     Returns:
         (m,) float64, >= 0, of sum 1, on the device of `gradients`.
     """
@@ -103,7 +104,7 @@ def frank_wolfe_weights(
 
 
 def _scaled(gradients: Tensor) -> Floats:
-    """(m, d) gradients times the power of two that brings the largest entry into [1/2, 1): exact, save underflow."""
+    """(m, d) gradients times the power of two that brings the largest entry into [1/2, 1): exact but for underflow."""
     if gradients.ndim != 2 or len(gradients) == 0:
         raise ValueError(f"expected gradients of shape (m, d), m >= 1, got {tuple(gradients.shape)}")
     rows: Floats = gradients.detach().cpu().to(torch.float64).numpy()
@@ -114,13 +115,13 @@ def _scaled(gradients: Tensor) -> Floats:
             f"has the training diverged?"
         )
     _, exponent = np.frexp(np.abs(rows).max(initial=0.0))
-    return np.asarray(np.ldexp(rows, -exponent) + 0.0)  # + 0.0: no -0.0, so that equal rows have equal bytes
+    return np.asarray(np.ldexp(rows, -exponent) + 0.0)  # + 0.0 removes -0.0, so equal rows have equal bytes
 
 
 def _reduced(rows: Floats) -> Floats:
-    """(m, min(m, d)) points with the scalar products of the rows.
+    """(m, min(m, d)) points with the same scalar products as the rows.
 
-    Householder's QR errs in proportion to each row's own norm; a Gram matrix would lose half of the digits.
+    The error of a Householder QR is relative to the norm of each row; a Gram matrix would lose half of the digits.
     """
     if rows.shape[1] <= len(rows):
         return rows
@@ -153,7 +154,7 @@ def _corner(size: int, index: int) -> Floats:
 
 
 def _best_pair(points: Floats) -> Floats:
-    """(m,) weights of the shortest combination of two points, the earliest of equals."""
+    """(m,) weights of the shortest combination of two points, the first of equally short ones."""
     best, shortest = _corner(len(points), 0), np.inf
     for i in range(len(points)):
         for j in range(i + 1, len(points)):
@@ -169,12 +170,12 @@ def _best_pair(points: Floats) -> Floats:
 def _wolfe(points: Floats) -> Floats:
     """(m,) weights of the shortest convex combination (Wolfe, 1976, "Finding the nearest point in a polytope").
 
-    The weights always are the best of their own points alone. A point that lies nearer to the origin, along the
-    combination, than the combination itself joins them; whoever's weight would become negative then leaves.
+    Invariant: the weights are the best ones for the points in use. Each iteration adds a point that is nearer to the
+    origin along the combination than the combination itself, and drops the points whose weight would become negative.
     """
     norms = np.linalg.norm(points, axis=1)
     weights = _corner(len(points), int(norms.argmin()))
-    for _ in range(100 + 10 * len(points)):  # about as many as there are points are enough
+    for _ in range(100 + 10 * len(points)):  # about one iteration for each point is enough
         combined = weights @ points
         nearer = (combined - points) @ combined
         nearer[weights > 0] = 0.0
@@ -182,15 +183,15 @@ def _wolfe(points: Floats) -> Floats:
         if not nearer[corner] > 0:
             break
         moved = _best_of(points, weights, corner)
-        step = (moved - weights) @ (points - combined)  # exact to many digits, also where it is short
+        step = (moved - weights) @ (points - combined)  # many exact digits even for a short step
         if not -step @ (2 * combined + step) > ROUNDING * np.linalg.norm(step) * (weights @ norms):
-            break  # the squared norm would not shrink, to rounding
+            break  # no decrease of the squared norm beyond rounding
         weights = moved
     return np.asarray(weights / weights.sum())
 
 
 def _best_of(points: Floats, weights: Floats, corner: int) -> Floats:
-    """(m,) the best weights of some of the points that have one now, and of a further one."""
+    """(m,) best weights over one further point and some of the points in use."""
     weights, used = weights.copy(), [*np.flatnonzero(weights).tolist(), corner]
     while True:
         best = _affine(points[used])
@@ -202,14 +203,14 @@ def _best_of(points: Floats, weights: Floats, corner: int) -> Floats:
         first = int(share.argmin())
         weights[used] = np.maximum(now + min(float(share[first]), 1.0) * (best - now), 0.0)
         weights[used[first]] = 0.0
-        used = [each for each in used if weights[each] > 0]
+        used = [index for index in used if weights[index] > 0]
 
 
 def _affine(points: Floats) -> Floats:
-    """(k,) weights of sum 1, of any sign, of the shortest combination of points."""
+    """(k,) weights of sum 1 and any sign of the shortest affine combination of points."""
     if len(points) == 1:
         return np.ones(1)
-    base = int(np.linalg.norm(points, axis=1).argmin())  # the shortest: least is lost in the differences
+    base = int(np.linalg.norm(points, axis=1).argmin())  # the shortest loses the least in differences
     across = np.delete(points, base, axis=0) - points[base]
     lengths = np.linalg.norm(across, axis=1)
     lengths[lengths == 0] = 1.0

@@ -1,4 +1,4 @@
-"""PC-DARTS: a quarter of the channels goes through the operations, edges have weights (Xu et al., 2020)."""
+"""PC-DARTS: partial channels and weighted edges (Xu et al., 2020)."""
 
 from evonas.gradient.method import BilevelConfig, Method, Stage
 
@@ -6,7 +6,7 @@ __all__ = ["pcdarts"]
 
 
 def pcdarts() -> Method:
-    """Batches of 256, a rate of 0.1 that falls to 0, the architecture from epoch 15; first order."""
+    """A quarter of the channels, batches of 256, a rate from 0.1 to 0, the architecture from epoch 15; first order."""
     return Method(
         name="pcdarts",
         stages=(Stage(epochs=50, weights_only=15),),

@@ -8,10 +8,10 @@ __all__ = ["pdarts"]
 def pdarts() -> Method:
     """Three stages of 25 epochs with 5, 11 and 17 cells and 8, 5 and 3 operations an edge; first order.
 
-    Each stage trains new weights and a new architecture; its first 10 epochs leave the architecture alone. Dropout on
-    skip_connect begins at 0, 0.4 and 0.7 (the paper). Two skip_connects at most stay in the normal cell.
+    Each stage trains new weights and a new architecture, in its first 10 epochs the weights only. Dropout on
+    skip_connect starts at 0, 0.4 and 0.7 (the paper). The normal cell has at most two skip_connects.
     """
-    plans = ((5, 8, 0.0), (11, 5, 0.4), (17, 3, 0.7))
+    plans = ((5, 8, 0.0), (11, 5, 0.4), (17, 3, 0.7))  # layers, operations, dropout
     return Method(
         name="pdarts",
         stages=tuple(

@@ -1,4 +1,4 @@
-"""Weights trained at the worst architecture nearby: SDARTS-ADV and PC-DARTS-ADV (Chen and Hsieh, 2020)."""
+"""Weights trained at an adversarial architecture nearby: SDARTS-ADV and PC-DARTS-ADV (Chen and Hsieh, 2020)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,17 +16,18 @@ __all__ = ["AlphaPerturbation", "worst_mixture"]
 class AlphaPerturbation:
     """The lower level is min_w max_d L_train(w, A + d) with A = softmax(alpha) and |d| <= epsilon.
 
-    Our reading, as in the authors' code: the shares of operations are attacked, after the softmax; edges' weights of
-    PC-DARTS are left alone; PGD takes 7 steps of 2 epsilon / 7 from a random start; shares that leave [0, 1] are cut,
-    and every edge's are brought back to a sum of 1. The radius grows on a line over the epochs. Unlike there, the
-    attack sees the batch's statistics, as our other attacks on a supernet do.
+    As in the authors' code, the attack changes the shares of operations after the softmax, not the edge weights of
+    PC-DARTS; PGD takes 7 steps of 2 epsilon / 7 from a random start; shares are clipped to [0, 1] and those of every
+    edge normalised to a sum of 1. The radius grows linearly over the epochs. Unlike there, the attack uses the
+    statistics of the batch, as the other attacks on a supernet do here.
     """
 
     epsilon: float = 0.3
-    """L-inf radius that the last epoch comes near."""
+    """L-inf radius after the last epoch."""
     start: float = 0.03
-    """That of the first epoch, or epsilon, where that is less."""
+    """Radius of the first epoch, at most epsilon."""
     steps: int = 7
+    """Steps of PGD."""
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= 1 or not 0 < self.start <= 1 or self.steps < 1:
@@ -36,7 +37,7 @@ class AlphaPerturbation:
             )
 
     def radius(self, epoch: int, epochs: int) -> float:
-        """Of an epoch, counted from 0."""
+        """L-inf radius of an epoch, counted from 0."""
         start = min(self.start, self.epsilon)
         return start + (self.epsilon - start) * epoch / epochs
 
@@ -47,33 +48,33 @@ def worst_mixture(
     """Shares of operations within an L-inf ball that make a loss large.
 
     Args:
-        loss: of a mixture, () and differentiable in it.
-        generator: of the start, on the mixture's device.
+        loss: from a mixture to () loss, differentiable.
+        generator: randomness of the start, on the device of the mixture.
     Returns:
-        Without a gradient; shares in [0, 1] that sum to 1 over every edge's operations. Normalising may take a share a
-        little out of the ball, as in the authors' code.
+        The mixture, detached, with shares in [0, 1] that sum to 1 over the operations of every edge. Normalisation may
+        move a share slightly out of the ball, as in the authors' code.
     """
     clean = [mixture.normal.detach(), mixture.reduce.detach()]
-    found = []
+    attacked = []
     for shares in clean:
-        drawn = torch.empty_like(shares).uniform_(-radius, radius, generator=generator)
-        found.append(_shares(shares + drawn))
+        noise = torch.empty_like(shares).uniform_(-radius, radius, generator=generator)
+        attacked.append(_normalised(shares + noise))
     for _ in range(steps):
         with torch.enable_grad():
-            asked = [shares.requires_grad_() for shares in found]
-            gradients = torch.autograd.grad(loss(_with(mixture, asked)), asked)
-        moved = [s.detach() + 2 * radius / steps * g.sign() for s, g in zip(asked, gradients, strict=True)]
-        found = [_shares(c + (m - c).clamp(-radius, radius)) for c, m in zip(clean, moved, strict=True)]
-    return _with(mixture, found)
+            leaves = [shares.requires_grad_() for shares in attacked]
+            gradients = torch.autograd.grad(loss(_with(mixture, leaves)), leaves)
+        moved = [s.detach() + 2 * radius / steps * g.sign() for s, g in zip(leaves, gradients, strict=True)]
+        attacked = [_normalised(c + (m - c).clamp(-radius, radius)) for c, m in zip(clean, moved, strict=True)]
+    return _with(mixture, attacked)
 
 
 def _with(mixture: Mixture, shares: list[Tensor]) -> Mixture:
     return replace(mixture, normal=shares[0], reduce=shares[1])
 
 
-def _shares(values: Tensor) -> Tensor:
-    """(edges, kept) in [0, 1] with rows of sum 1; a row that is cut to 0 becomes its largest value alone."""
-    cut = values.clamp(0, 1)
-    total = cut.sum(dim=1, keepdim=True)
+def _normalised(values: Tensor) -> Tensor:
+    """(edges, kept) in [0, 1] with rows of sum 1; a row without a positive value becomes one-hot at its largest."""
+    clipped = values.clamp(0, 1)
+    total = clipped.sum(dim=1, keepdim=True)
     largest = torch.nn.functional.one_hot(values.argmax(dim=1), values.shape[1]).to(values.dtype)
-    return torch.where(total > 0, cut / total.where(total > 0, torch.ones_like(total)), largest)
+    return torch.where(total > 0, clipped / total.where(total > 0, torch.ones_like(total)), largest)

@@ -1,5 +1,5 @@
-"""The network that a search by gradient trains: DARTS's cells with all operations at every edge (Liu et al., 2019), on
-part of the channels (PC-DARTS, Xu et al., 2020), or with fewer operations at each edge (P-DARTS, Chen et al., 2019)."""
+"""The supernet of gradient methods: cells with all operations at every edge (DARTS; Liu et al., 2019), on part of the
+channels (PC-DARTS; Xu et al., 2020), or with fewer operations at each edge (P-DARTS; Chen et al., 2019)."""
 
 from collections.abc import Sequence
 
@@ -18,12 +18,12 @@ __all__ = ["Architecture", "DartsSupernet", "Mixture", "SupernetPlan"]
 class DartsSupernet(nn.Module):
     """From (B, in_channels, H, W) images in [0, 1] and a mixture to (B, n_classes) logits. H and W are multiples of 4.
 
-    Its parameters are weights alone. Batch normalisation has none of its own, but for the stem's. `none` is not
-    computed: its share of an edge is missing from the edge's sum. On a CPU in train mode, gradients of weights cost
-    nearly as much as all else of a backward pass: weights whose gradient is not wanted should not require one.
+    Its parameters are weights only. Batch normalisation has no parameters except in the stem. `none` is not computed:
+    its share is missing from the sum of its edge. On a CPU in train mode, gradients of weights take nearly as long as
+    the rest of a backward pass: weights should not require gradients that nobody uses.
 
-    `skip_dropout` is the rate of dropout on skip_connect where it is the identity (P-DARTS), in train mode; above 0
-    `generator` draws it, on the images' device.
+    `skip_dropout` is the rate of dropout on identity skip_connects in train mode (P-DARTS); above 0 it needs
+    `generator`, on the device of the images.
 
     Args:
         normalization: (mean, deviation) per channel become the first layer; None: the bare network.
@@ -44,14 +44,14 @@ class DartsSupernet(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
         places = cell_places(plan.channels, plan.layers, plan.nodes, plan.nodes)
         self.cells = nn.ModuleList(
-            MixedCell(place, plan.held[place.reduction], plan.sources, plan.partial) for place in places
+            MixedCell(place, plan.edge_operations[place.reduction], plan.sources, plan.partial) for place in places
         )
         self.classifier = nn.Linear(plan.nodes * places[-1].channels, plan.n_classes)
 
     def forward(self, images: Tensor, mixture: Mixture) -> Tensor:
         dropout = self._dropout()
         convolution, norm = self.stem
-        maps = norm(convolution(self.normalize(images)).contiguous())  # of channels_last ones torch's sums are coarse
+        maps = norm(convolution(self.normalize(images)).contiguous())  # torch's sums over channels_last maps are coarse
         before_last = last = functional.relu_(maps).contiguous(memory_format=torch.channels_last)
         for number, cell in enumerate(self.cells):
             weights, edges = (
@@ -59,7 +59,7 @@ class DartsSupernet(nn.Module):
             )
             output = cell(before_last, last, weights, edges, dropout)
             if number + 1 < len(self.cells):
-                output = functional.relu_(output)  # both cells that read it begin with a ReLU
+                output = functional.relu_(output)  # both cells that read it start with a ReLU
             before_last, last = last, output
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits

@@ -1,4 +1,4 @@
-"""Cells of a supernet: every edge holds several operations and gives their weighted sum (DARTS, Liu et al., 2019)."""
+"""Cells of a supernet: every edge computes a weighted sum of several operations (DARTS; Liu et al., 2019)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 @dataclass(frozen=True, eq=False)
 class SkipDropout:
-    """Sets elements of identities to zero, and scales the others so that the mean stays (P-DARTS)."""
+    """Dropout on the elements of identity maps, scaled to keep the mean (P-DARTS)."""
 
     rate: float
     generator: torch.Generator
-    """Draws one number an element, on its own device."""
+    """Draws one number for each element, on its own device."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
@@ -38,32 +38,32 @@ class SkipDropout:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A state of a cell as the edges that leave it read it: computed once for all of them."""
+    """A state of a cell in the forms that its outgoing edges read, each computed once."""
 
     maps: Tensor
-    """(B, C, H, W) channels that go through operations."""
+    """(B, C, H, W) channels for the operations."""
     active: Tensor
     """`maps` after ReLU."""
     even: Tensor | None
     """Every second row and column of `active`, for edges of stride 2."""
     halves: Tensor | None
-    """Those and the rows and columns between them, one behind the other as channels."""
-    passed: Tensor | None
-    """Channels that pass the operations by, in the size of what these give; None: there are none."""
+    """(B, 2 C, H / 2, W / 2): even rows and columns of `active`, then odd ones, as channels."""
+    bypass: Tensor | None
+    """Channels that bypass the operations, in the size of their outputs; None without partial channels."""
     pooled: dict[str, Tensor]
-    """Normalised, by operation; filled by the first edge that pools."""
+    """Pooling operation -> normalised maps; filled by the first edge that needs them."""
 
 
 class MixedCell(nn.Module):
-    """Two inputs brought to one width, nodes that read all states before them, nodes side by side.
+    """Two inputs brought to one width, then nodes that each read all states before them; outputs all nodes.
 
-    Batch normalisation has no weights, and follows pooling, too. An edge's operations are those of a network of their
-    own (`networks.darts_operations`) as far as weights go; what edges have in common is computed once.
+    Batch normalisation has no weights, and also follows pooling. Operations have the weights of those of a derived
+    network (`networks.darts_operations`); computations that edges have in common run once.
 
     Args:
         operations: (edges, kept) indices into `PRIMITIVES`.
-        sources: (edges,) the state that each edge reads.
-        partial: one channel in so many goes through operations (PC-DARTS).
+        sources: (edges,) state that each edge reads.
+        partial: K of PC-DARTS: 1/K of the channels go through the operations.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class MixedCell(nn.Module):
         super().__init__()
         self.reduction = place.reduction
         self.sources = tuple(sources)
-        self.held = tuple(tuple(PRIMITIVES[index] for index in edge) for edge in operations)
+        self.names = tuple(tuple(PRIMITIVES[index] for index in edge) for edge in operations)
         self.partial = partial
         self.channels = place.channels // partial
-        """Of a node, as far as they go through operations."""
+        """Channels of a node that go through the operations."""
         self.preprocess0 = (
             FactorizedReduce(place.before_last, place.channels, affine=False)
             if place.after_reduction
@@ -90,13 +90,13 @@ class MixedCell(nn.Module):
                     if name != "none"
                 }
             )
-            for names, source in zip(self.held, self.sources, strict=True)
+            for names, source in zip(self.names, self.sources, strict=True)
         )
         self.pool_norms = nn.ModuleList(
             nn.ModuleDict({pool: nn.BatchNorm2d(self.channels, affine=False) for pool in self._pools(state)})
             for state in range(max(self.sources) + 1)
         )
-        """Of every state, for all edges that pool it: their statistics are the same."""
+        """For every state, shared by all edges that pool it, whose statistics are the same."""
 
     def forward(
         self,
@@ -106,12 +106,12 @@ class MixedCell(nn.Module):
         edge_weights: Tensor | None = None,
         dropout: SkipDropout | None = None,
     ) -> Tensor:
-        """(B, nodes C, H, W), before ReLU.
+        """(B, nodes C, H, W) output, before ReLU.
 
         Args:
-            before_last, last: outputs of the two cells before, after ReLU.
-            weights: (edges, kept) of operations.
-            edge_weights: (edges,) what edges are multiplied by; None: 1.
+            before_last, last: outputs of the two previous cells, after ReLU.
+            weights: (edges, kept) weights of operations.
+            edge_weights: (edges,) weights of edges; None: 1.
         """
         if edge_weights is not None:
             weights = weights * edge_weights[:, None]
@@ -123,17 +123,17 @@ class MixedCell(nn.Module):
             states += [self._state(number, nodes[number]) for number in range(len(states), len(nodes))]
             numbered = list(enumerate(states, start=first))
             terms = [term for edge, state in numbered for term in self._terms(edge, state, shares[edge], dropout)]
-            passed = [Term(state.passed, whole[edge]) for edge, state in numbered if state.passed is not None]
-            nodes.append(self._node(terms, passed))
+            bypass = [Term(state.bypass, whole[edge]) for edge, state in numbered if state.bypass is not None]
+            nodes.append(self._node(terms, bypass))
         return torch.cat(nodes[2:], dim=1)
 
     def _stride(self, source: int) -> int:
         return 2 if self.reduction and source < 2 else 1
 
     def _pools(self, state: int) -> list[str]:
-        """Those that edges from this state hold."""
-        leaving = [names for names, source in zip(self.held, self.sources, strict=True) if source == state]
-        return [pool for pool in POOLS if any(pool in names for names in leaving)]
+        """Pooling operations of the edges out of a state."""
+        outgoing = [names for names, source in zip(self.names, self.sources, strict=True) if source == state]
+        return [pool for pool in POOLS if any(pool in names for names in outgoing)]
 
     def _preprocessed(self, part: nn.Module, active: Tensor) -> Tensor:
         if isinstance(part, FactorizedReduce):
@@ -143,22 +143,22 @@ class MixedCell(nn.Module):
         return add_up([_normalised(active, None, pointwise, norm)])
 
     def _state(self, number: int, maps: Tensor) -> State:
-        stride, passed = self._stride(number), None
+        stride, bypass = self._stride(number), None
         if self.partial > 1:
-            passed = maps[:, self.channels :]
-            passed = functional.max_pool2d(passed, 2) if stride == 2 else passed
+            bypass = maps[:, self.channels :]
+            bypass = functional.max_pool2d(bypass, 2) if stride == 2 else bypass
             maps = maps[:, : self.channels].contiguous(memory_format=torch.channels_last)
         active = functional.relu(maps)
         even, halves = _halves(active) if stride == 2 else (None, None)
-        return State(maps, active, even, halves, passed, {})
+        return State(maps, active, even, halves, bypass, {})
 
     def _terms(self, edge: int, state: State, shares: Sequence[Tensor], dropout: SkipDropout | None) -> list[Term]:
-        """What an edge adds to its node."""
+        """Summands of an edge in the sum of its node."""
         parts, norms = self.edges[edge], self.pool_norms[self.sources[edge]]
         assert isinstance(parts, nn.ModuleDict)
         assert isinstance(norms, nn.ModuleDict)
         terms = []
-        for name, share in zip(self.held[edge], shares, strict=True):
+        for name, share in zip(self.names[edge], shares, strict=True):
             if name == "none":
                 continue
             part = parts[name]
@@ -182,29 +182,29 @@ class MixedCell(nn.Module):
         return terms
 
     def _depthwise(self, part: nn.Module, state: State) -> Tensor:
-        """Of the state after ReLU."""
+        """Depthwise convolution of the state after ReLU."""
         assert isinstance(part, nn.Conv2d)
         if part.stride == part.dilation == (2, 2) and state.even is not None:
-            return _depthwise(part, state.even, halved=True)  # it reads even rows and columns alone
+            return _depthwise(part, state.even, halved=True)  # reads even rows and columns only
         return _depthwise(part, state.active)
 
-    def _node(self, terms: Sequence[Term], passed: Sequence[Term]) -> Tensor:
-        """Sum of the edges into a node; where channels pass by, all channels take turns (PC-DARTS's shuffle)."""
-        if not passed:
+    def _node(self, terms: Sequence[Term], bypass: Sequence[Term]) -> Tensor:
+        """Sum of the edges into a node; with partial channels, also shuffle the channels (PC-DARTS)."""
+        if not bypass:
             return add_up(terms)
-        maps = torch.cat([add_up(terms), add_up(passed)], dim=1)
+        maps = torch.cat([add_up(terms), add_up(bypass)], dim=1)
         batch, _, height, width = maps.shape
-        turned = rows(maps).view(-1, self.partial, self.channels).transpose(1, 2)
-        return turned.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+        shuffled = rows(maps).view(-1, self.partial, self.channels).transpose(1, 2)
+        return shuffled.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _first_edges(sources: Sequence[int]) -> list[int]:
-    """The first of the edges into each node."""
+    """First edge into each node."""
     return [edge for edge, source in enumerate(sources) if source == 0]
 
 
 def _halves(active: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, H / 2, W / 2) even rows and columns, and (B, 2 C, H / 2, W / 2) with odd ones behind them."""
+    """(B, C, H / 2, W / 2) even rows and columns, and (B, 2 C, H / 2, W / 2) even, then odd ones."""
     even = active[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
     return even, torch.cat([even, active[:, :, 1::2, 1::2]], dim=1)
 
@@ -217,9 +217,10 @@ def _reduced(part: FactorizedReduce, halves: Tensor | None) -> Tensor:
 
 
 def _depthwise(part: nn.Module, maps: Tensor, halved: bool = False) -> Tensor:
-    """
+    """Depthwise convolution with the settings of a layer.
+
     Args:
-        halved: the maps are those rows and columns alone that a stride and a dilation of 2 read.
+        halved: the maps hold only the rows and columns that a stride and a dilation of 2 read.
     """
     assert isinstance(part, nn.Conv2d)
     assert isinstance(part.padding, tuple)

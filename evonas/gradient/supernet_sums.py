@@ -1,7 +1,7 @@
-"""What a node of a supernet's cell adds up: on a CPU several times faster than layer by layer, and equal to it.
+"""Sums of the nodes of a supernet's cell: on a CPU several times faster than layer by layer, with equal results.
 
-The fast way is for train mode in float32 and float64. In eval mode, under autocast, on other devices, and where the
-gradient of convolutions is itself differentiated, the layers are torch's own.
+The fast path is for train mode in float32 and float64. Eval mode, autocast, other devices and second derivatives of
+convolutions use torch's own layers.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ __all__ = ["Term", "add_up"]
 
 
 class Term(NamedTuple):
-    """A summand: scale * maps, or scale * norm(conv2d(maps, weight)); those of one sum with a norm are of one shape."""
+    """A summand: scale * maps, or scale * norm(conv2d(maps, weight)); terms of a sum with a norm share one shape."""
 
     maps: Tensor
     """(B, C, H, W)"""
     scale: Tensor | None = None
-    """() of any sign; None: 1."""
+    """() factor of any sign; None: 1."""
     norm: nn.BatchNorm2d | None = None
-    """Without weights of its own."""
+    """Batch normalisation without weights; None: no normalisation, no convolution."""
     weight: Tensor | None = None
-    """(C', C, 1, 1) of a pointwise convolution before the norm; None: the maps are normalised as they are."""
+    """(C', C, 1, 1) weight of a pointwise convolution before the norm; None: no convolution."""
 
 
 class _Normalised(NamedTuple):
-    """Of k terms with a norm, or of their gradients."""
+    """Inputs of k terms with a norm, or their gradients."""
 
     maps: list[Any]
     scales: list[Any]
@@ -52,7 +52,7 @@ def add_up(terms: Sequence[Term]) -> Tensor:
     if norms:
         maps, scales, _, weights = zip(*(term for term in terms if term.norm is not None), strict=True)
         fast = (
-            all(each.device.type == "cpu" and each.dtype in (torch.float32, torch.float64) for each in maps)
+            all(part.device.type == "cpu" and part.dtype in (torch.float32, torch.float64) for part in maps)
             and all(norm.training for norm in norms)
             and not torch.is_autocast_enabled("cpu")
         )
@@ -62,7 +62,7 @@ def add_up(terms: Sequence[Term]) -> Tensor:
 
 
 class _ScaledSum(Function):
-    """sum of scale * maps, without a copy of each product."""
+    """Sum of scale * maps, without storing the products."""
 
     @staticmethod
     def forward(ctx: Any, *flat: Any) -> Tensor:
@@ -90,9 +90,10 @@ class _ScaledSum(Function):
 
 
 def _layer_by_layer(inputs: _Normalised, norms: Sequence[nn.BatchNorm2d], again: bool = False) -> Tensor:
-    """
+    """Sum of the terms by torch's own layers.
+
     Args:
-        again: running statistics have been updated by an earlier call.
+        again: an earlier call has updated the running statistics.
     """
     total: Tensor | None = None
     for maps, scale, weight, norm in zip(*inputs, norms, strict=True):
@@ -105,10 +106,10 @@ def _layer_by_layer(inputs: _Normalised, norms: Sequence[nn.BatchNorm2d], again:
 
 
 class _NormalisedSum(Function):
-    """Normalised maps are never written: every convolution's output is scaled and added to one buffer.
+    """Sum of normalised convolutions without storing normalised maps: scale each output and add it to one buffer.
 
-    What comes into the convolutions is kept for the backward pass; the rest of it are products of these maps with the
-    gradient and with themselves, as small as a convolution's weight.
+    Stores the inputs of the convolutions for the backward pass, which needs only products of these maps with the
+    gradient and with themselves, no larger than the weight of a convolution.
     """
 
     @staticmethod
@@ -117,9 +118,9 @@ class _NormalisedSum(Function):
         first, channels = inputs.maps[0], norms[0].num_features
         shape = (len(first), channels, *first.shape[2:])
         total, buffer = (
-            torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last) for _ in ("sum", "one of them")
+            torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last) for _ in ("sum", "summand")
         )
-        offset, found = first.new_zeros(channels), []
+        offset, statistics = first.new_zeros(channels), []
         for number, (maps, scale, weight, norm) in enumerate(zip(*inputs, norms, strict=True)):
             part = rows(maps) if weight is None else torch.mm(rows(maps), weight.flatten(1).t(), out=rows(buffer))
             mean, inverse = _statistics(norm, part, width=shape[3])
@@ -129,29 +130,28 @@ class _NormalisedSum(Function):
             else:
                 rows(total).addcmul_(part, factor)
             offset.addcmul_(mean, factor, value=-1)
-            found += [mean, inverse]
+            statistics += [mean, inverse]
         rows(total).add_(offset)
         ctx.norms = norms
-        ctx.save_for_backward(*flat, *found)
+        ctx.save_for_backward(*flat, *statistics)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
-        inputs, found = _Normalised.of(ctx.saved_tensors[: len(needed)]), ctx.saved_tensors[len(needed) :]
+        inputs, statistics = _Normalised.of(ctx.saved_tensors[: len(needed)]), ctx.saved_tensors[len(needed) :]
         if torch.is_grad_enabled():
             return (None, *_differentiable(gradient, inputs, needed, ctx.norms))
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        gradients = _gradients(
-            gradient, inputs, torch.stack(found[::2]), torch.stack(found[1::2]), _Normalised.of(needed)
-        )
+        mean, inverse = torch.stack(statistics[::2]), torch.stack(statistics[1::2])
+        gradients = _gradients(gradient, inputs, mean, inverse, _Normalised.of(needed))
         return (None, *gradients.maps, *gradients.scales, *gradients.weights)
 
 
 def _statistics(norm: nn.BatchNorm2d, maps: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """(C,) mean and inverse deviation of a batch's (B H W, C) maps; running statistics are updated.
+    """(C,) mean and inverse deviation of the (B H W, C) maps of a batch; updates running statistics.
 
-    Every column of pixels is summed up by itself: in one sum float32 would lose two digits, as torch's own does here.
+    Sums every column of pixels separately: a single float32 sum would lose two digits, as torch's own does here.
     """
     n, channels = maps.shape
     columns = maps.reshape(-1, width * channels, 1, 1)
@@ -166,19 +166,20 @@ def _statistics(norm: nn.BatchNorm2d, maps: Tensor, width: int) -> tuple[Tensor,
 
 
 def _sums(maps: Tensor, width: int) -> Tensor:
-    """(1, C) of (B H W, C) maps, every column of pixels first by itself."""
+    """(1, C) sums of (B H W, C) maps, column of pixels by column."""
     columns = maps.reshape(-1, width * maps.shape[1])
     return (columns.new_ones(1, len(columns)) @ columns).view(width, -1).sum(0, keepdim=True)
 
 
 def _gradients(gradient: Tensor, inputs: _Normalised, mean: Tensor, inverse: Tensor, needs: _Normalised) -> _Normalised:
-    """Of k terms scale * u, u = (W z - mean) * inverse, with the maps z and a weight W of O x C.
+    """Gradients of k terms scale * u, u = (W z - mean) * inverse, with maps z and an O x C weight W.
 
     Normalisation turns the gradient g of u into inverse * (g - mean(g) - u mean(g u)). As u is linear in z, all means
-    follow from mean(g), mean(g z^T) and, for the gradient of W, mean(z) and mean(z z^T). W is 1 where there is none.
+    follow from mean(g), mean(g z^T) and, for the gradient of W, mean(z) and mean(z z^T). W is 1 without a convolution.
 
     Args:
-        mean, inverse: (k, O)
+        mean, inverse: (k, O) statistics of the batch.
+        needs: bool for each gradient; None takes the place of the rest.
     """
     g, n, width = rows(gradient), gradient.numel() // gradient.shape[1], gradient.shape[3]
     products, squares, sums = [], [], []
@@ -187,8 +188,8 @@ def _gradients(gradient: Tensor, inputs: _Normalised, mean: Tensor, inverse: Ten
         if any(needs.weights):
             squares.append(z.t() @ z)
             sums.append(_sums(z, width))
-    one, same = g.new_ones(()), torch.eye(g.shape[1], dtype=g.dtype)
-    weight = torch.stack([same if each is None else each.flatten(1) for each in inputs.weights])  # (k, O, C)
+    one, identity = g.new_ones(()), torch.eye(g.shape[1], dtype=g.dtype)
+    weight = torch.stack([identity if each is None else each.flatten(1) for each in inputs.weights])  # (k, O, C)
     mean_g, mean_gz = _sums(g, width) / n, torch.stack(products) / n  # (1, O), (k, O, C)
     mean_gu = ((mean_gz * weight).sum(2) - mean * mean_g) * inverse  # (k, O)
     factor = inverse * torch.stack([one if scale is None else scale for scale in inputs.scales])[:, None]
@@ -218,10 +219,11 @@ def _where(needs: Sequence[bool], gradients: Tensor) -> list[Tensor | None]:
 def _differentiable(
     gradient: Tensor, inputs: _Normalised, needed: Sequence[bool], norms: Sequence[nn.BatchNorm2d]
 ) -> list[Tensor | None]:
-    """Gradients of all inputs, in a graph of their own; None where none is needed."""
-    # of views, lest what comes to one input by way of another is added
-    apart = _Normalised(*([each if each is None else each.view_as(each) for each in part] for part in inputs))
-    flat = [each for part in apart for each in part]
+    """Gradients of all inputs, themselves differentiable; None where not needed."""
+    # with respect to views: an input may depend on another one, whose gradient must not include that path
+    views = _Normalised(*([each if each is None else each.view_as(each) for each in part] for part in inputs))
+    flat = [each for part in views for each in part]
     chosen = [each for each, need in zip(flat, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(_layer_by_layer(apart, norms, again=True), chosen, gradient, create_graph=True))
-    return [next(found) if need else None for need in needed]
+    gradients = torch.autograd.grad(_layer_by_layer(views, norms, again=True), chosen, gradient, create_graph=True)
+    remaining = iter(gradients)
+    return [next(remaining) if need else None for need in needed]

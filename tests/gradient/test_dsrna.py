@@ -28,7 +28,7 @@ from evonas.gradient import (
     pdarts,
 )
 from evonas.gradient.architecture import Mixture
-from evonas.gradient.forward import settled
+from evonas.gradient.forward import eval_mode
 from evonas.gradient.losses import Batch
 from evonas.gradient.perturbation import worst_mixture
 
@@ -139,7 +139,7 @@ def test_the_papers_settings() -> None:
     assert dsrna(pdarts()).name == "dsrna-bound-pdarts"
 
 
-def test_a_settled_supernet_answers_each_image_by_itself_and_is_left_as_it_was() -> None:
+def test_in_eval_mode_a_supernet_answers_each_image_by_itself_and_is_left_as_it_was() -> None:
     search = searching(tiny(darts()))
     search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
     supernet = search.levels.supernet
@@ -148,12 +148,12 @@ def test_a_settled_supernet_answers_each_image_by_itself_and_is_left_as_it_was()
     buffers = {name: value.clone() for name, value in supernet.named_buffers()}
     forward = search.levels._forward(search.levels.architecture())
     images = torch.rand(4, 3, 8, 8)
-    with settled(forward) as network:
+    with eval_mode(forward) as network:
         together, alone = network(images), network(images[:1])
     torch.testing.assert_close(together[:1], alone)
     assert [part.training for part in supernet.modules()] == modes
     assert all(torch.equal(value, buffers[name]) for name, value in supernet.named_buffers())
-    with pytest.raises(RuntimeError, match="here"), settled(forward):
+    with pytest.raises(RuntimeError, match="here"), eval_mode(forward):
         raise RuntimeError("here")
     assert [part.training for part in supernet.modules()] == modes
 

@@ -143,7 +143,7 @@ def test_stages_keep_the_strongest_operations() -> None:
         for _ in range(stage.epochs):
             last = search
             last.run_epoch()
-        kept = search.levels.supernet.plan.held
+        kept = search.levels.supernet.plan.edge_operations
         strongest = search.history[-1].topk(following.keep, dim=2).indices.sort(dim=2).values
         assert [[list(edge) for edge in cell] for cell in kept] == strongest.tolist()
         probabilities = search.probabilities()
