@@ -9,7 +9,8 @@ The same command goes on with a building that was stopped, however it was stoppe
 
 import sys
 
-from evonas.runs import BUILD_PRESETS, command, run_build
+from evonas.methods.adversarial_set import PRESETS, run
+from evonas.runs import command
 
 if __name__ == "__main__":
-    sys.exit(command(run_build, BUILD_PRESETS))
+    sys.exit(command(run, PRESETS))

@@ -4,14 +4,28 @@
     python experiments/darts_cifar10.py --method pcdarts --preset paper   # the method's own schedule
     python experiments/darts_cifar10.py --help
 
-The same command continues a run that was stopped, however it was stopped.
+The same command continues a run that was stopped, however it was stopped. `evonas darts` gives the same run.
 """
 
 import sys
 
-from evonas.runs import command
-from evonas.runs.gradient import run_gradient
-from evonas.runs.gradient_settings import DARTS_PRESETS
+from evonas.methods.cell_search import find_cells
+from evonas.methods.cells import after_search, check_retraining, compose, plan_searches
+from evonas.methods.darts import PRESETS, DartsOptions
+from evonas.runs import Result, Run, command
+
+
+def main(options: DartsOptions) -> Result:
+    with Run.open(options.method_name, options) as run:
+        space, candidates, objectives = compose(run, options)
+        searches = plan_searches(run, options, candidates.data)
+        check_retraining(run, options, space, candidates.data)
+        cells = [find_cells(run, search) for search in searches]
+        genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
+        found = run.score(space, candidates, objectives, genomes, options.objectives)
+        after_search(run, options, found, searches, cells)
+    return found
+
 
 if __name__ == "__main__":
-    sys.exit(command(run_gradient, DARTS_PRESETS))
+    sys.exit(command(main, PRESETS))

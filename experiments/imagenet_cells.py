@@ -11,9 +11,8 @@ stopped, however it was stopped.
 
 import sys
 
+from evonas.methods.imagenet import PRESETS, run
 from evonas.runs import command
-from evonas.runs.imagenet import run_imagenet
-from evonas.runs.imagenet_settings import IMAGENET_PRESETS
 
 if __name__ == "__main__":
-    sys.exit(command(run_imagenet, IMAGENET_PRESETS))
+    sys.exit(command(run, PRESETS))

@@ -1,7 +1,7 @@
-"""Adversarial sets: made once from target networks, shown to every candidate."""
+"""Adversarial sets: images made once against target networks, on which every candidate is scored."""
 
 from evonas.adversarial_sets.build import build_adversarial_set
-from evonas.adversarial_sets.card import ATTACK_NAMES, Card, CardData, Cell, Target
+from evonas.adversarial_sets.card import ATTACK_NAMES, AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.card_page import card_markdown
 from evonas.adversarial_sets.contents import RECORD_COLUMNS, AdversarialSet, Contents, Piece, assemble, image_digests
 from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
@@ -13,11 +13,11 @@ __all__ = [
     "RECORD_COLUMNS",
     "SET_PRESETS",
     "AdversarialSet",
+    "AttackCell",
     "BuildPlan",
     "BuildProgress",
     "Card",
     "CardData",
-    "Cell",
     "Contents",
     "Piece",
     "SetSettings",

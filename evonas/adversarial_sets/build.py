@@ -1,4 +1,4 @@
-"""Building a set: train the targets, attack each at every threshold, keep what succeeded."""
+"""Build a set: train the targets, attack each at every threshold, keep the successful images."""
 
 import platform
 import time
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from evonas.adversarial_sets.card import Card, CardData, Cell, Target
+from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.contents import AdversarialSet, Piece, assemble
 from evonas.adversarial_sets.format import save_adversarial_set
 from evonas.adversarial_sets.plan import BuildPlan, BuildProgress, Effort
@@ -30,28 +30,31 @@ from evonas.types import Cost
 __all__ = ["build_adversarial_set"]
 
 UNIT = 64
-"""Images whose attack is one part of the work: what an interruption can lose."""
+"""Images attacked in one part of the work; an interruption loses at most one part."""
 
-Kept = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
-"""(facts, arrays) of a part of the work."""
+_ARRAYS, _TOTALS = ("images", "sources", "changes"), ("tried", "evaluations", "seconds")
+"""Arrays and facts of an attacked part."""
+
+FinishedPart = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
+"""(facts, arrays) of a finished part of the work."""
 
 
 def build_adversarial_set(
     plan: BuildPlan, path: Path, report: Callable[[BuildProgress], None] = lambda progress: None
 ) -> AdversarialSet:
-    """Build the set and write it to PATH.safetensors with its card; finished parts of an earlier try are used.
+    """Build the set and write it to PATH.safetensors with its card.
 
-    Until the set is whole, its parts are in the folder PATH.parts.
+    Until the set is complete, finished parts are kept in the folder PATH.parts; a later call continues from them.
 
     Raises:
-        DataError: the data has no adversarial part, or nothing fooled any target.
+        DataError: the data has no adversarial part, or no attack succeeded.
         StorageError, RunInUseError, RunMismatchError: see `Work`.
-        DivergedError: a target's training left the finite numbers.
+        DivergedError: the loss of a target left the finite numbers.
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
     torch.set_num_threads(plan.threads)
-    builder = _Builder(plan, report)  # refuses what can be known to fail before anything is begun
+    builder = _Builder(plan, report)  # raises before any work is done where the settings cannot succeed
     with Work(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
         the_set = builder.build(work)
         save_adversarial_set(path, the_set)
@@ -73,6 +76,8 @@ class _CellPlan:
 
 
 class _Builder:
+    """One building of a set: its data, the images that are attacked, and the predicted effort."""
+
     work: Work
 
     def __init__(self, plan: BuildPlan, report: Callable[[BuildProgress], None]) -> None:
@@ -102,7 +107,7 @@ class _Builder:
         return AdversarialSet(*contents, card=card)
 
     def measured(self, target: TargetSettings) -> tuple[Cost, float]:
-        """A target's cost, and about how many seconds it takes for an image."""
+        """A target's cost, and its measured seconds per image."""
         network = build_target(target, self.data, 0)
         cost = Cost(count_params(network), count_macs(network, (3, *(self.plan.data.image_size,) * 2)))
         images, _ = next(batches(self.adversarial, UNIT))
@@ -120,18 +125,18 @@ class _Builder:
         ]
 
     def parts(self) -> dict[str, tuple[str, float]]:
-        """Every part of the work -> (kind, predicted cost); forward passes that the pace of one target predicts."""
+        """Part of the work -> (kind, cost); the cost is forward passes times the target's seconds per image."""
         parts: dict[str, tuple[str, float]] = {}
         for place, target in enumerate(self.settings.each_target()):
             pace = self.paces[place]
             parts[f"target-{target.name}"] = ("training", pace * target.epochs * len(self.data.train))
             for cell in self.cells(place, target):
-                kind = f"{cell.attack} {cell.threshold}"  # the stronger, the sooner images leave
+                kind = f"{cell.attack} {cell.threshold}"  # stronger attacks succeed sooner
                 parts |= {cell.part(unit): (kind, pace * len(rows)) for unit, rows in enumerate(self.units)}
         return parts
 
     def trained(self, place: int, target: TargetSettings) -> tuple[nn.Module, Target]:
-        """The target's network with its trained weights, and what the card says about it."""
+        """The target's trained network, and its entry on the card."""
         plan, part = self.plan, f"target-{target.name}"
         training = self.settings.training_of(target, plan.precision)
         network = build_target(target, self.data, plan.seed)
@@ -157,12 +162,12 @@ class _Builder:
             f"{' and flip' if plan.data.flip else ''}, {training.precision}",
         )
 
-    def train(self, part: str, network: nn.Module, target: TargetSettings) -> Kept:
+    def train(self, part: str, network: nn.Module, target: TargetSettings) -> FinishedPart:
         started = time.monotonic()
 
         def on_step(done: int, total: int, note: str) -> None:
-            left = self.effort.seconds_left(part, done / total, time.monotonic() - started)
-            self.report(BuildProgress(target.name, "training", 0, done, total, 0, left, False, note))
+            remaining = self.effort.seconds_left(part, done / total, time.monotonic() - started)
+            self.report(BuildProgress(target.name, "training", 0, done, total, 0, remaining, False, note))
 
         training = self.settings.training_of(target, self.plan.precision)
         train_target(network, target, self.data, training, self.plan.seed, on_step)
@@ -175,32 +180,22 @@ class _Builder:
         self.work.put(part, facts, weights)
         return facts, weights
 
-    def cell(self, cell: _CellPlan, network: nn.Module) -> tuple[Cell, Piece]:
-        """Attack the chosen images that the network gets right."""
-        found: list[Kept] = []
-        fooled = done = 0
+    def cell(self, cell: _CellPlan, network: nn.Module) -> tuple[AttackCell, Piece]:
+        """Attack the drawn images that the network gets right; returns the card's cell and the successes."""
+        finished: list[FinishedPart] = []
+        total, fooled, done = len(self.chosen), 0, 0
         for unit, rows in enumerate(self.units):
-            kept = self.work.get(cell.part(unit)) or self.attacked(cell, network, unit)
-            found.append(kept)
-            fooled, done = fooled + len(kept[1]["images"]), done + len(rows)
-            self.effort.finish(cell.part(unit), kept[0]["seconds"])
-            self.report(
-                BuildProgress(
-                    cell.target,
-                    cell.attack,
-                    cell.threshold,
-                    done,
-                    len(self.chosen),
-                    fooled,
-                    self.effort.seconds_left(),
-                    done == len(self.chosen),
-                )
-            )
-        arrays = {name: np.concatenate([kept[1][name] for kept in found]) for name in ("images", "sources", "changes")}
-        totals = {name: sum(kept[0][name] for kept in found) for name in ("tried", "evaluations", "seconds")}
+            part = self.work.get(cell.part(unit)) or self.attacked(cell, network, unit)
+            finished.append(part)
+            fooled, done = fooled + len(part[1]["images"]), done + len(rows)
+            self.effort.finish(cell.part(unit), part[0]["seconds"])
+            remaining, stage = self.effort.seconds_left(), (cell.target, cell.attack, cell.threshold)
+            self.report(BuildProgress(*stage, done, total, fooled, remaining, done == total))
+        arrays = {name: np.concatenate([part[1][name] for part in finished]) for name in _ARRAYS}
+        totals = {name: sum(part[0][name] for part in finished) for name in _TOTALS}
         attack, changes = self.attack(cell), arrays["changes"]
         labels = self.plan.data.adversarial.labels[arrays["sources"]]
-        return Cell(
+        return AttackCell(
             target=cell.target,
             attack=cell.attack,
             threshold=cell.threshold,
@@ -220,8 +215,8 @@ class _Builder:
             sources=arrays["sources"],
         )
 
-    def attacked(self, cell: _CellPlan, network: nn.Module, unit: int) -> Kept:
-        """One part of a cell: what succeeded, and how far each success is from its clean image."""
+    def attacked(self, cell: _CellPlan, network: nn.Module, unit: int) -> FinishedPart:
+        """Attack one unit of images; returns the successful ones with their distances from the clean images."""
         started, rows = time.monotonic(), torch.from_numpy(self.units[unit])
         clean = self.adversarial.images[rows.to(self.data.device)].permute(0, 3, 1, 2)  # (B, C, H, W) uint8
         labels = self.adversarial.labels[rows.to(self.data.device)]
@@ -245,7 +240,7 @@ class _Builder:
     def attack(self, cell: _CellPlan) -> PixelAttack | ThresholdAttack:
         return self.settings.attack(cell.attack, cell.threshold, self.plan.precision)
 
-    def card(self, targets: tuple[Target, ...], cells: tuple[Cell, ...], contents: dict[str, int]) -> Card:
+    def card(self, targets: tuple[Target, ...], cells: tuple[AttackCell, ...], counts: dict[str, Any]) -> Card:
         plan, data = self.plan, self.plan.data
         packages = ("evonas", "torch", "numpy")
         versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
@@ -270,11 +265,7 @@ class _Builder:
             threads=plan.threads,
             targets=targets,
             cells=cells,
-            images=contents["images"],
-            images_l0=contents["images_l0"],
-            images_linf=contents["images_linf"],
-            records=contents["records"],
-            sources=contents["sources"],
+            **counts,
             versions=versions,
             created_by=f"evonas {versions['evonas']}",
         )

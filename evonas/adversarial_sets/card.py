@@ -1,4 +1,4 @@
-"""What an adversarial set says about itself: its data, targets and attacks, checked, and as JSON."""
+"""The card of an adversarial set: its data, targets and attacks, checked, and as JSON."""
 
 import sys
 import types
@@ -10,20 +10,20 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from evonas.errors import DataError
 
-__all__ = ["ATTACK_NAMES", "CARD_FORMAT", "SMALL_PART", "Card", "CardData", "Cell", "Target"]
+__all__ = ["ATTACK_NAMES", "CARD_FORMAT", "SMALL_PART", "AttackCell", "Card", "CardData", "Target"]
 
 CARD_FORMAT = "evonas adversarial set 1"
 ATTACK_NAMES = ("L0", "Linf")
 """The two parts of a set: th pixels changed at will, or every value changed by at most th/255."""
 
 SMALL_PART = 200
-"""Images below which a single one moves the error by more than 0.5%."""
+"""Below this number of images a single one moves the error by more than 0.5%."""
 
 _ALGORITHMS = ("de", "cma")
 
 
 class _Checked:
-    """A record whose fields are checked, and made plain, against their annotations when it is made."""
+    """A record that checks its fields against their annotations, and converts them to plain values."""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():
@@ -33,7 +33,7 @@ class _Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class CardData(_Checked):
-    """The images that targets were trained on and that adversarial ones were made from."""
+    """The images on which targets were trained and from which adversarial images were made."""
 
     name: str
     n_classes: int
@@ -49,7 +49,7 @@ class CardData(_Checked):
     train_fingerprint: str
     adversarial_fingerprint: str
     split_seed: int
-    """The seed that drew the parts."""
+    """Seed of the split into parts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,28 +59,28 @@ class CardData(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Target(_Checked):
-    """A network that was attacked."""
+    """A target network."""
 
     name: str
-    """The paper's word for it (Table I); no two targets of a set have the same."""
+    """Name in Table I; unique within a set."""
     width: float
-    """Factor of its channels; 1 is its authors' network."""
+    """Factor of its channels; 1: the network as published."""
     depth: int | None = None
-    """Where its kind has several."""
+    """Depth, where the network comes in several."""
     params: int
     macs: int
-    """Of one image."""
+    """Multiply-adds for one image."""
     epochs: int
     lr: float
     """Learning rate of the first epoch."""
     batch_size: int
     recipe: str
-    """One line: how it was trained."""
+    """Training recipe in one line."""
     train_images: int
     clean_accuracy: float
-    """Fraction of the data's validation part that it gets right."""
+    """Accuracy on the validation part, in [0, 1]."""
     adversarial_part_accuracy: float
-    """Fraction of the adversarial part that it gets right: only these images are attacked."""
+    """Accuracy on the adversarial part, in [0, 1]; only correctly classified images are attacked."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,8 +90,8 @@ class Target(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell(_Checked):
-    """One cell of Table I: a target under one attack at one threshold."""
+class AttackCell(_Checked):
+    """One cell of Table I: one target under one attack at one threshold."""
 
     target: str
     """Name of the target."""
@@ -103,30 +103,34 @@ class Cell(_Checked):
     """de or cma."""
     population: int
     generations: int
-    """Most that an image was given; it leaves when fooled."""
+    """Maximum number of generations; an attack ends when it succeeds."""
     tried: int
-    """Images attacked: those of the adversarial part that the target gets right, or as many as asked for."""
+    """Number of images attacked: the drawn images of the adversarial part that the target gets right."""
     successful: int
-    """Images fooled; each is one record of the set."""
+    """Number of successful attacks; each is one record of the set."""
     epsilon_used: float
-    """Largest change measured over the successful images: pixels (L0), fraction of the pixel scale (Linf)."""
+    """Largest measured change of a successful image: pixels (L0), fraction of the pixel scale (Linf)."""
     epsilon_mean: float
-    """Mean of these changes; both are 0 where nothing was fooled."""
+    """Mean of these changes; both are 0 without successes."""
     evaluations: int
-    """Individuals scored, as budgets count them."""
+    """Number of individuals scored, as budgets count them."""
     seconds: float
-    """Wall time."""
+    """Wall time in seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.attack in ATTACK_NAMES, "Cell.attack", " or ".join(ATTACK_NAMES), self.attack)
-        _require(self.algorithm in _ALGORITHMS, "Cell.algorithm", " or ".join(_ALGORITHMS), self.algorithm)
-        _require(self.successful <= self.tried, "Cell.successful", f"at most the {self.tried} tried", self.successful)
+        _require(self.attack in ATTACK_NAMES, "AttackCell.attack", " or ".join(ATTACK_NAMES), self.attack)
+        _require(self.algorithm in _ALGORITHMS, "AttackCell.algorithm", " or ".join(_ALGORITHMS), self.algorithm)
+        _require(
+            self.successful <= self.tried, "AttackCell.successful", f"at most the {self.tried} tried", self.successful
+        )
         limit = self.threshold / (1 if self.attack == "L0" else 255) + 1e-6  # measured in float32
-        _require(self.epsilon_used <= limit, "Cell.epsilon_used", f"at most th={self.threshold}", self.epsilon_used)
+        _require(
+            self.epsilon_used <= limit, "AttackCell.epsilon_used", f"at most th={self.threshold}", self.epsilon_used
+        )
         _require(
             self.epsilon_mean <= self.epsilon_used + 1e-6,
-            "Cell.epsilon_mean",
+            "AttackCell.epsilon_mean",
             f"at most the largest, {self.epsilon_used}",
             self.epsilon_mean,
         )
@@ -134,37 +138,37 @@ class Cell(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Card(_Checked):
-    """Everything about a set but its images. DataError where a value or a sum makes no sense."""
+    """Everything about a set except its images. DataError for values or sums that are inconsistent."""
 
     name: str
     data: CardData
     preset: str
-    """Name of the settings."""
+    """Name of the preset of settings."""
     seed: int
-    """Everything random follows from it."""
+    """Seed of all random choices."""
     seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """What was seeded by itself -> its seed."""
+    """Purpose -> seed, for choices with a seed of their own."""
     device: str
     """Type of the device (cpu, cuda) that attacked."""
     precision: str
-    """Of the attacks' search; what counts as fooled is found in fp32."""
+    """Precision of the attacks' search; success is checked in fp32."""
     threads: int
     targets: tuple[Target, ...]
-    """Records name a target by its place here."""
-    cells: tuple[Cell, ...]
+    """Records refer to targets by their index here."""
+    cells: tuple[AttackCell, ...]
     images: int
-    """Distinct adversarial images."""
+    """Number of distinct adversarial images."""
     images_l0: int
-    """Distinct images of the L0 part; an image may belong to both."""
+    """Number of distinct images in the L0 part; an image may belong to both parts."""
     images_linf: int
     records: int
-    """Successes: an image that several cells found counts in each."""
+    """Number of successes; an image found in several cells counts in each."""
     sources: int
-    """Distinct clean images behind them."""
+    """Number of distinct clean images that the adversarial ones were made from."""
     versions: Mapping[str, str] = field(hash=False)
-    """python, evonas, torch, numpy -> version."""
+    """Package (python, evonas, torch, numpy) -> version."""
     created_by: str
-    """evonas and its version."""
+    """Program and version that built the set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,12 +176,14 @@ class Card(_Checked):
         names = [target.name for target in self.targets]
         _require(bool(names) and len(set(names)) == len(names), "Card.targets", "targets of different names", names)
         cells = Counter((cell.target, cell.attack, cell.threshold) for cell in self.cells)
-        twice = [key for key, count in cells.items() if count > 1]
-        _require(not twice, "Card.cells", "one cell a target, attack and threshold", twice[:1])
-        strange = sorted({cell.target for cell in self.cells} - set(names))
-        _require(not strange, "Card.cells", f"targets {', '.join(names)}", strange[:1])
+        repeated = [key for key, count in cells.items() if count > 1]
+        _require(not repeated, "Card.cells", "one cell per target, attack and threshold", repeated[:1])
+        unknown = sorted({cell.target for cell in self.cells} - set(names))
+        _require(not unknown, "Card.cells", f"targets {', '.join(names)}", unknown[:1])
         tried = max((cell.tried for cell in self.cells), default=0)
-        _require(tried <= self.data.adversarial_images, "Cell.tried", f"{self.data.adversarial_images} at most", tried)
+        _require(
+            tried <= self.data.adversarial_images, "AttackCell.tried", f"{self.data.adversarial_images} at most", tried
+        )
         successful = sum(cell.successful for cell in self.cells)
         _require(self.records == successful, "Card.records", f"the cells' sum {successful}", self.records)
         parts = (self.images_l0, self.images_linf)
@@ -188,7 +194,10 @@ class Card(_Checked):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for the set and for each part that is so small that one image moves its error by more than 0.5%."""
+        """One line for the set and for each part in which one image moves the error by more than 0.5%.
+
+        Files hold these lines, and `from_json` compares them: they are part of the format.
+        """
         parts = (("the set", self.images), ("the L0 part", self.images_l0), ("the Linf part", self.images_linf))
         return tuple(
             f"{part} has {count} images, so one image moves its error by {1 / count:.2%}, more than 0.5%: "
@@ -200,12 +209,12 @@ class Card(_Checked):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values for JSON, with its format first and its warnings last."""
+        """Plain values for JSON, with the format first and the warnings last."""
         return {"format": CARD_FORMAT, **asdict(self), "warnings": list(self.warnings)}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The card that gave these values. DataError, one line, where a field is missing, unknown or out of range."""
+        """The card from the values of `to_json`. DataError for a field that is missing, unknown or out of range."""
         _require(isinstance(value, Mapping), "the card", "a JSON object", type(value).__name__)
         assert isinstance(value, Mapping)
         found = dict(value)
@@ -231,7 +240,7 @@ def _require(holds: bool, where: str, expected: str, got: object) -> None:
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value` made plain, where it is what the annotation says. Numbers are finite and not negative."""
+    """`value` as a plain value of the annotated type, or a DataError. Numbers must be finite and >= 0."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return None if value is None else _typed(value, arguments[0], where)
@@ -247,10 +256,10 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         line = isinstance(value, str) and len(value) <= 1000 and value.isprintable()
         _require(line, where, "one line of text", value)
         return value
-    known = not isinstance(value, bool) and isinstance(value, Integral if hint is int else Real)
+    numeric = not isinstance(value, bool) and isinstance(value, Integral if hint is int else Real)
     try:
-        number = hint(value) if known else -1
-    except OverflowError:  # an integer that no float holds
+        number = hint(value) if numeric else -1
+    except OverflowError:  # an integer beyond the range of floats
         number = -1
     expected = "an integer in [0, 2^63)" if hint is int else "a finite number >= 0"
     _require(0 <= number <= (2**63 - 1 if hint is int else sys.float_info.max), where, expected, value)
@@ -258,7 +267,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _built(cls: Any, value: Any, where: str) -> Any:
-    """A record from its fields by name: all of them and no others."""
+    """A record from a mapping with exactly its field names."""
     _require(isinstance(value, Mapping), where, "an object", value)
     names = set(_hints(cls))
     _require(not names - set(value), where, "complete", f"no {', '.join(sorted(names - set(value)))}")

@@ -1,20 +1,20 @@
-"""A set's card for people: one Markdown page with Table I of RoCo-NAS for it."""
+"""The card of a set as a Markdown page, with the layout of RoCo-NAS's Table I."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from evonas.adversarial_sets.card import Card, Cell, Target
+from evonas.adversarial_sets.card import AttackCell, Card, Target
 
 __all__ = ["card_markdown"]
 
 
 def card_markdown(card: Card, fingerprint: str = "", sha256: str = "") -> str:
-    """The card for people: warnings first, then Table I's layout, targets, budgets and where everything came from.
+    """The card as Markdown: warnings, Table I, targets, budgets, origin.
 
     Args:
-        fingerprint: of the set; sha256: of its file; shown where they are given.
+        fingerprint, sha256: of the set and of its file; shown if given.
     """
     facts = {**_origin(card), "fingerprint": fingerprint, "SHA-256 of the file": sha256}
     blocks = [
@@ -65,9 +65,10 @@ def _origin(card: Card) -> dict[str, str]:
 
 
 def _table_one(card: Card, shown: Callable[[int, int], object]) -> str:
-    """Targets by name, as the paper has them; each attack's thresholds ascending; totals on both sides.
+    """Table I: targets sorted by name as in the paper, thresholds of each attack ascending, totals on both sides.
 
-    shown: (successful, tried) -> what stands there.
+    Args:
+        shown: (successful, tried) -> text of a cell.
     """
     columns = sorted({(cell.attack, cell.threshold) for cell in card.cells})
     successful, tried = Counter[Any](), Counter[Any]()
@@ -75,20 +76,16 @@ def _table_one(card: Card, shown: Callable[[int, int], object]) -> str:
         for place in product((cell.target, "Total"), ((cell.attack, cell.threshold), "Total")):
             successful[place] += cell.successful
             tried[place] += cell.tried
-    rows = [
-        [
-            row,
-            *(
-                shown(successful[row, each], tried[row, each]) if (row, each) in tried else "–"
-                for each in (*columns, "Total")
-            ),
-        ]
-        for row in (*sorted(target.name for target in card.targets), "Total")
-    ]
+
+    def text(row: str, column: object) -> object:
+        return shown(successful[row, column], tried[row, column]) if (row, column) in tried else "–"
+
+    names = (*sorted(target.name for target in card.targets), "Total")
+    rows = [[name, *(text(name, column) for column in (*columns, "Total"))] for name in names]
     return _markdown_table(["Target", *(f"{attack} {threshold}" for attack, threshold in columns), "Total"], rows)
 
 
-def _change(cell: Cell, value: float) -> str:
+def _change(cell: AttackCell, value: float) -> str:
     return f"{value:.4g} px" if cell.attack == "L0" else f"{value * 255:.4g}/255"
 
 
@@ -106,7 +103,7 @@ _TARGET_COLUMNS: dict[str, Callable[[Target], object]] = {
     "Adversarial part accuracy": lambda target: target.adversarial_part_accuracy,
     "Recipe": lambda target: target.recipe,
 }
-_CELL_COLUMNS: dict[str, Callable[[Cell], object]] = {
+_CELL_COLUMNS: dict[str, Callable[[AttackCell], object]] = {
     "Target": lambda cell: cell.target,
     "Attack": lambda cell: cell.attack,
     "th": lambda cell: cell.threshold,
@@ -134,5 +131,5 @@ def _shown(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is written."""
+    """Text with Markdown's special characters escaped."""
     return "".join(f"\\{letter}" if letter in "\\|<>[]*`#" else letter for letter in text)

@@ -1,4 +1,4 @@
-"""An adversarial set in memory: its arrays, how they are put together, and what must hold for them."""
+"""An adversarial set in memory: its arrays, their assembly, and their consistency checks."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 
 RECORD_COLUMNS = ("image", "target", "attack", "threshold", "source")
 TENSORS = {"labels": "I64", "records": "I64", "source_index": "I64", "images": "U8", "sources": "U8"}
-"""Name -> type, in the order in which they stand in the file."""
+"""Array -> type, in the order of the file."""
 
 _DTYPES = {"I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 _SHAPES: dict[str, tuple[int | str, ...]] = {
@@ -46,24 +46,24 @@ class Contents(NamedTuple):
     """The arrays of a set."""
 
     images: Images
-    """(N, 3, H, W) adversarial images, each once."""
+    """(N, 3, H, W) distinct adversarial images."""
     labels: Integers
-    """(N,) their true classes."""
+    """(N,) true classes of the images."""
     records: Integers
-    """(R, 5) one row a success, see `RECORD_COLUMNS`: row of `images`; index into the card's targets; index into
+    """(R, 5) one row per success, see `RECORD_COLUMNS`: row of `images`; index into the card's targets; index into
     `ATTACK_NAMES`; th; index of the clean image in the data's adversarial part."""
     sources: Images
     """(S, 32) SHA-256 of each clean image's bytes."""
     source_index: Integers
-    """(S,) its index in the data's adversarial part, ascending."""
+    """(S,) index of each clean image in the data's adversarial part, ascending."""
 
     def counts(self) -> dict[str, int]:
-        """The fields of a `Card` that count: images, images_l0, images_linf, records, sources."""
+        """The counts on a `Card`: images, images_l0, images_linf, records, sources."""
         parts = {f"images_{name.lower()}": int(self.mask(name).sum()) for name in ATTACK_NAMES}
         return {"images": len(self.images), **parts, "records": len(self.records), "sources": len(self.sources)}
 
     def mask(self, attack: str) -> npt.NDArray[np.bool_]:
-        """(N,) whether an image belongs to the part `L0` or `Linf`; it may belong to both."""
+        """(N,) whether an image belongs to the part `attack`, L0 or Linf; it may belong to both."""
         if attack not in ATTACK_NAMES:
             raise UnknownNameError(f"unknown part {attack!r}; known: {', '.join(ATTACK_NAMES)}")
         found = np.zeros(len(self.images), dtype=np.bool_)
@@ -73,9 +73,9 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AdversarialSet:
-    """Images that fooled target networks, to be shown to others; `Contents` explains the arrays.
+    """Images that fooled target networks, on which other networks are scored; see `Contents` for the arrays.
 
-    What is measured with it is transferred, not white-box, robustness. Compares by fingerprint.
+    It measures transferred, not white-box, robustness. Compares by fingerprint.
 
     Raises:
         DataError: arrays and card do not fit together.
@@ -100,7 +100,7 @@ class AdversarialSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all that scores depend on: arrays, number of classes and targets' names; not over timings."""
+        """SHA-256 over everything that scores depend on: arrays, number of classes, names of targets; not timings."""
         names = [target.name for target in self.card.targets]
         digest = hashlib.sha256(json.dumps([self.card.data.n_classes, names]).encode())
         for name in TENSORS:
@@ -110,13 +110,13 @@ class AdversarialSet:
         return digest.hexdigest()
 
     def mask(self, attack: str) -> npt.NDArray[np.bool_]:
-        """(N,) whether an image belongs to the part `L0` or `Linf`; it may belong to both."""
+        """(N,) whether an image belongs to the part `attack`, L0 or Linf; it may belong to both."""
         return self.contents.mask(attack)
 
     def count_clean_twins(self, images: Images) -> int:
-        """How many of these (N, 3, H, W) uint8 images are the clean image behind an adversarial one, to the bit."""
-        known = {digest.tobytes() for digest in self.sources}
-        return sum(digest.tobytes() in known for digest in image_digests(images))
+        """Number of these (N, 3, H, W) uint8 images that equal the clean image of an adversarial one, bit for bit."""
+        clean = {digest.tobytes() for digest in self.sources}
+        return sum(digest.tobytes() in clean for digest in image_digests(images))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AdversarialSet) and self.fingerprint == other.fingerprint
@@ -139,13 +139,13 @@ class Piece:
     labels: Integers
     """(k,) true classes."""
     sources: Integers
-    """(k,) indices of their clean images in the data's adversarial part."""
+    """(k,) indices of the clean images in the data's adversarial part."""
 
 
 def assemble(pieces: Iterable[Piece], clean_images: Images) -> Contents:
-    """Images stored once each and a record for every success, both in the order in which they come.
+    """Distinct images and a record for every success, both in the order of the pieces.
 
-    An image is the same where its pixels and its label are.
+    Images are equal if pixels and labels are.
 
     Args:
         clean_images: (n, 3, H, W) uint8, the data's adversarial part.
@@ -179,12 +179,12 @@ def image_digests(images: Images) -> Images:
 
 
 def stored_bytes(array: npt.NDArray[Any]) -> memoryview:
-    """As they stand in the file: row by row, little-endian."""
+    """The bytes of an array in the file: row-major, little-endian."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
 
 
 def _check(contents: Contents, card: Card) -> None:
-    """Refuse arrays that do not fit each other or their card."""
+    """DataError for arrays that do not fit each other or the card."""
     images, labels, records, _, source_index = contents
     sizes = {"N": labels.size, "R": records.size // 5, "S": source_index.size, "H": card.data.image_size}
     for name, shape in _SHAPES.items():
@@ -197,35 +197,37 @@ def _check(contents: Contents, card: Card) -> None:
     clean, n_clean = set(source_index.tolist()), card.data.adversarial_images
     rules: dict[str, Callable[[], bool | np.bool_]] = {
         f"labels in [0, {card.data.n_classes})": lambda: _within(labels, card.data.n_classes),
-        "records of images that it has": lambda: _within(row, len(images)),
-        "records of targets that its card has": lambda: _within(target, len(card.targets)),
+        "records of existing images": lambda: _within(row, len(images)),
+        "records of targets on the card": lambda: _within(target, len(card.targets)),
         "records of the attacks L0 and Linf": lambda: _within(attack, len(ATTACK_NAMES)),
         f"sources in [0, {n_clean})": lambda: _within(source_index, n_clean),
         "sources in ascending order": lambda: (np.diff(source_index) > 0).all(),
         "a record for every image": lambda: len(np.unique(row)) == len(images),
         "exactly the sources of its records": lambda: set(source.tolist()) == clean,
-        "one class a source": lambda: len(set(zip(source.tolist(), labels[row].tolist(), strict=True))) == len(clean),
+        "one class per source": lambda: len(set(zip(source.tolist(), labels[row].tolist(), strict=True))) == len(clean),
         "each source once in a cell": lambda: len(set(map(tuple, records[:, 1:].tolist()))) == len(records),
     }
     for rule, holds in rules.items():
         if not holds():
-            raise DataError(f"expected {rule}, got others: it was not written by this package, or is damaged")
+            raise DataError(
+                f"expected {rule}, but that does not hold: the set is damaged, or was not written by this package"
+            )
     _check_images(contents)
     _check_counts(contents, card)
 
 
 def _check_images(contents: Contents) -> None:
-    """Refuse an image that stands twice with one label, or that is not adversarial at all."""
+    """DataError for a repeated image, or for one that equals its clean image."""
     digests = [digest.tobytes() for digest in image_digests(contents.images)]
     if len(set(zip(digests, contents.labels.tolist(), strict=True))) < len(digests):
-        raise DataError("expected every image once, got one twice: `assemble` stores each once")
+        raise DataError("expected distinct images, got one twice; `assemble` stores each once")
     clean = dict(zip(contents.source_index.tolist(), map(bytes, contents.sources), strict=True))
     if any(digests[row] == clean[source] for row, *_, source in contents.records.tolist()):
-        raise DataError("expected images that differ from their clean ones, got an equal one: no attack made it")
+        raise DataError("expected images that differ from their clean ones, got an equal one; no attack made it")
 
 
 def _check_counts(contents: Contents, card: Card) -> None:
-    """Refuse a card whose counts are not those of the records."""
+    """DataError for a card with other counts than the arrays."""
     for name, count in contents.counts().items():
         if getattr(card, name) != count:
             raise DataError(f"expected the card's {name} to be {count}, as its arrays have; got {getattr(card, name)}")
@@ -236,11 +238,11 @@ def _check_counts(contents: Contents, card: Card) -> None:
         successful = named[key].successful if key in named else 0
         if successful != found[key]:
             raise DataError(
-                f"expected the cell of target {key[0]}, {ATTACK_NAMES[key[1]]}, th {key[2]} to have the {found[key]} "
-                f"successes of its records; the card has {successful}"
+                f"expected the cell of target {key[0]}, {ATTACK_NAMES[key[1]]}, th {key[2]} to have {found[key]} "
+                f"successes, as the records have; the card has {successful}"
             )
 
 
 def _within(values: Integers, end: int) -> bool:
-    """Whether all are in [0, end)."""
+    """Whether all values are in [0, end)."""
     return bool(((values >= 0) & (values < end)).all())

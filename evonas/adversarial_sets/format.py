@@ -1,4 +1,4 @@
-"""An adversarial set on disk: one safetensors file, and its card beside it to read."""
+"""An adversarial set on disk: one safetensors file, with readable copies of its card beside it."""
 
 import contextlib
 import hashlib
@@ -20,10 +20,10 @@ from evonas.files import replace_file, storage_errors
 __all__ = ["LARGEST_FILE", "load_adversarial_set", "save_adversarial_set"]
 
 LARGEST_FILE = 4 * 2**30
-"""Bytes; a set of a million images is smaller. Larger files are refused unread."""
+"""Limit in bytes, above a set of a million images. Larger files are refused unread."""
 
 _LARGEST_HEADER = 4 * 2**20
-"""Bytes of the file's header, which holds the card, and of the card beside it; thousands of cells are smaller."""
+"""Limit in bytes on the file's header, which holds the card, and on the card beside it; fits thousands of cells."""
 
 _REMEDY = "copy it there again, or build one (python experiments/build_adversarial_set.py)"
 
@@ -31,7 +31,7 @@ _REMEDY = "copy it there again, or build one (python experiments/build_adversari
 def save_adversarial_set(path: str | Path, the_set: AdversarialSet) -> None:
     """Write PATH.safetensors, PATH.json and PATH.md, each whole or not at all.
 
-    An older card goes first, so that no crash leaves a file beside a card that is not its own.
+    An older card is removed first, so that no crash leaves a file beside another file's card.
 
     Raises:
         StorageError: the disk is full, the folder cannot be written.
@@ -51,13 +51,13 @@ def save_adversarial_set(path: str | Path, the_set: AdversarialSet) -> None:
 
 
 def load_adversarial_set(path: str | Path) -> AdversarialSet:
-    """Read a set and prove that it is whole: every bit of the file counts. Nothing is unpickled or run.
+    """Read a set and check every bit of its file. Nothing is unpickled or executed.
 
-    PATH may end in .safetensors or not. Where PATH.json is beside it, the file must be the one that it describes; a
-    file that was shared alone is held against the hash inside it. Takes about twice the file's size of memory.
+    PATH may end in .safetensors or not. The file is checked against the hash inside it and, if PATH.json lies beside
+    it, against that card. Needs memory of about twice the file's size.
 
     Raises:
-        DataError: one line, whatever the file holds instead.
+        DataError: the file is missing, damaged or not an adversarial set.
     """
     file, card, _ = _files(path)
     with _explained(f"expected an adversarial set in {file}", _REMEDY):
@@ -79,7 +79,7 @@ def _files(path: str | Path) -> tuple[Path, Path, Path]:
 
 @contextlib.contextmanager
 def _explained(expected: str, remedy: str) -> Iterator[None]:
-    """Whatever a strange file makes the code inside raise becomes one DataError of one printable line."""
+    """Context that turns every error of reading a foreign file into a DataError of one printable line."""
     try:
         yield
     except (DataError, OSError, ValueError, OverflowError, RecursionError) as error:
@@ -89,12 +89,12 @@ def _explained(expected: str, remedy: str) -> Iterator[None]:
 
 
 def _read(path: Path, limit: int, look: Callable[[IO[bytes], int], object] = lambda file, size: None) -> bytes:
-    """A regular file, whole; `look` may refuse it by its first bytes."""
+    """The bytes of a regular file; `look` may refuse it by its first bytes."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise DataError("it is no regular file")
+        raise DataError("it is not a regular file")
     if status.st_size > limit:
-        raise DataError(f"it has {status.st_size} bytes, the largest that is read has {limit}")
+        raise DataError(f"it has {status.st_size} bytes, the limit is {limit}")
     with open(path, "rb") as file:
         look(file, status.st_size)
         file.seek(0)
@@ -102,27 +102,27 @@ def _read(path: Path, limit: int, look: Callable[[IO[bytes], int], object] = lam
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[bytes, dict[str, str]]:
-    """(the raw header with its length, metadata) of a set's file, which has exactly the bytes that it declares."""
+    """(raw header including its length, metadata) of a set's file; DataError unless the file has the declared size."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > min(size - 8, _LARGEST_HEADER):
-        raise DataError("it does not start with the length of a header, so it is foreign or cut short")
+        raise DataError("it does not start with the length of a header, so it is another kind of file, or cut short")
     raw = file.read(length)
     header = _json(raw)
     if not isinstance(header, dict) or header.keys() != {"__metadata__", *TENSORS}:
-        raise DataError(f"its header does not list {', '.join(TENSORS)}, so it is foreign")
+        raise DataError(f"its header does not list {', '.join(TENSORS)}, so it is another kind of file")
     metadata = header["__metadata__"]
     if not isinstance(metadata, dict) or metadata.keys() != {"card", "sha256"}:
-        raise DataError("its header holds no card, so it is foreign")
+        raise DataError("its header holds no card, so it is another kind of file")
     try:
-        known = all(header[name]["dtype"] == dtype for name, dtype in TENSORS.items())
+        typed = all(header[name]["dtype"] == dtype for name, dtype in TENSORS.items())
         end = max(header[name]["data_offsets"][1] for name in TENSORS)
     except (TypeError, KeyError, IndexError) as error:
         raise DataError("its header does not say where the arrays are") from error
-    if not known:
+    if not typed:
         raise DataError(f"its arrays are not of the types {TENSORS}")
     if end != size - 8 - length:
-        raise DataError(f"its header declares {end} bytes of arrays, {size - 8 - length} are there")
+        raise DataError(f"its header declares {end} bytes of arrays, but has {size - 8 - length}")
     return prefix + raw, metadata
 
 
@@ -133,32 +133,32 @@ def _parsed(data: bytes) -> AdversarialSet:
     except safetensors.SafetensorError as error:
         raise DataError(str(error)) from error
     if _content_hash(metadata["card"], contents) != metadata["sha256"]:
-        raise DataError("it is damaged: its contents do not have the SHA-256 that they were written with")
+        raise DataError("it is damaged: the SHA-256 of its contents is not the one stored in it")
     the_set = AdversarialSet(*contents, card=Card.from_json(_json(metadata["card"])))
     if _head(the_set) != head:
-        raise DataError("its header is not as this format writes it")
+        raise DataError("its header differs from the one that this format writes")
     return the_set
 
 
 def _check_card(text: bytes, sha256: str, card: Card) -> None:
-    """Refuse a card that was written for another file, or was changed."""
+    """DataError for a card that was written for another file, or changed."""
     value = _json(text)
     if not isinstance(value, dict) or value.pop("sha256", None) != sha256:
-        raise DataError(f"it does not name the file's SHA-256, {sha256}")
+        raise DataError(f"its SHA-256 is not that of the file, {sha256}")
     if Card.from_json(value) != card:
-        raise DataError("it is not the card that the file itself holds")
+        raise DataError("it differs from the card inside the file")
 
 
 def _json(text: bytes | str) -> Any:
-    """JSON as its standard has it: UTF-8, no NaN, no key twice."""
+    """Strict JSON: UTF-8, no NaN, no repeated key."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key stands twice")
+            raise ValueError("a key occurs twice")
         return dict(pairs)
 
     def constant(name: str) -> Never:
-        raise ValueError(f"{name} is no number")
+        raise ValueError(f"{name} is not a number")
 
     try:
         return json.loads(
@@ -169,7 +169,7 @@ def _json(text: bytes | str) -> Any:
 
 
 def _head(the_set: AdversarialSet) -> bytes:
-    """The one header of a set: its length in 8 bytes, then JSON padded with spaces, so that arrays start aligned."""
+    """The header of a set's file: its length in 8 bytes, then JSON padded with spaces, so that arrays are aligned."""
     card = json.dumps(the_set.card.to_json(), separators=(",", ":"), allow_nan=False)
     header: dict[str, Any] = {"__metadata__": {"card": card, "sha256": _content_hash(card, the_set.contents)}}
     start = 0
@@ -183,6 +183,7 @@ def _head(the_set: AdversarialSet) -> bytes:
 
 
 def _content_hash(card: str, contents: Contents) -> str:
+    """SHA-256 over the card's JSON and the arrays."""
     digest = hashlib.sha256(card.encode())
     for name in TENSORS:
         digest.update(stored_bytes(getattr(contents, name)))

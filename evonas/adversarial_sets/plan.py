@@ -1,4 +1,4 @@
-"""What decides a set, what its parts are, and how long they will take."""
+"""The plan of a set, progress reports, and prediction of the remaining time."""
 
 import hashlib
 import json
@@ -15,22 +15,22 @@ from evonas.errors import ConfigurationError
 __all__ = ["BuildPlan", "BuildProgress", "Effort"]
 
 ALGORITHMS = 2
-"""Raised whenever targets or attacks change what the same settings give: an older set then has another name."""
+"""Version of targets and attacks, part of a set's name; increased when equal settings begin to give other images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPlan:
-    """Everything that decides a set, resolved."""
+    """Everything that determines a set, with all `auto`s resolved."""
 
     data: Dataset
     split_seed: int
-    """The seed that drew the data's parts."""
+    """Seed of the data's split into parts."""
     settings: SetSettings
     preset: str
     seed: int
     device: str
     precision: Precision
-    """Of the targets' training and of the attacks' search: fp32 or bf16."""
+    """Precision of the targets' training and of the attacks' search: fp32 or bf16."""
     threads: int
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class BuildPlan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The same identity gives the same images, on the CPU bit for bit."""
+        """Everything that the images depend on; equal identities give equal images, on the CPU bit for bit."""
         return {
             "train": self.data.train.fingerprint,
             "adversarial": self.data.adversarial.fingerprint,
@@ -54,13 +54,13 @@ class BuildPlan:
 
     @property
     def name(self) -> str:
-        """Data, preset, and 12 digits that stand for all the rest."""
+        """Data, preset, and 12 digits of a hash of the identity."""
         digest = hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()[:12]
         return f"{self.data.name}-{self.preset}-{digest}"
 
 
 class BuildProgress(NamedTuple):
-    """How far the building is."""
+    """Progress of the building of a set."""
 
     target: str
     stage: str
@@ -68,46 +68,46 @@ class BuildProgress(NamedTuple):
     threshold: int
     """0 while training."""
     done: int
-    """Images attacked, or steps of training."""
+    """Images attacked, or training steps."""
     total: int
     fooled: int
     seconds_left: float | None
-    """Of the whole work; None where nothing was measured yet."""
+    """Predicted for the whole work; None before the first measurement."""
     finished: bool
-    """The target is trained, or attacked at this threshold."""
+    """Whether the target is trained, or attacked at this threshold."""
     note: str = ""
 
 
 class Effort:
-    """Predicts the time left: parts of one kind take as long for their cost as those that are done.
+    """Predicts the remaining time: pending parts take the same seconds per cost as finished parts of their kind.
 
     Args:
-        parts: name -> (kind, cost); cost in any unit that is the same within a kind.
+        parts: name -> (kind, cost); the unit of cost is the same within a kind.
     """
 
     def __init__(self, parts: dict[str, tuple[str, float]]) -> None:
-        self._left = dict(parts)
+        self._pending = dict(parts)
         self._spent: dict[str, tuple[float, float]] = {}  # kind -> (seconds, cost)
 
     def finish(self, part: str, seconds: float) -> None:
-        """A part is done, and took so long."""
-        kind, cost = self._left.pop(part)
+        """Record the seconds that a finished part took."""
+        kind, cost = self._pending.pop(part)
         before = self._spent.get(kind, (0.0, 0.0))
         self._spent[kind] = (before[0] + seconds, before[1] + cost)
 
     def seconds_left(self, running: str = "", share: float = 0.0, elapsed: float = 0.0) -> float | None:
-        """All that is left; `running` is done by `share` after `elapsed` seconds."""
+        """Predicted seconds for all pending parts, with the part `running` at fraction `share` after `elapsed` seconds."""
         spent = dict(self._spent)
         if running and share > 0:
-            kind, cost = self._left[running]
+            kind, cost = self._pending[running]
             before = spent.get(kind, (0.0, 0.0))
             spent[kind] = (before[0] + elapsed, before[1] + cost * share)
         rates = {kind: seconds / cost for kind, (seconds, cost) in spent.items() if cost}
         if not rates:
             return None
         fallback = sum(rates.values()) / len(rates)
-        total = sum(rates.get(kind, fallback) * cost for kind, cost in self._left.values())
+        total = sum(rates.get(kind, fallback) * cost for kind, cost in self._pending.values())
         if running and share > 0:
-            kind, cost = self._left[running]
+            kind, cost = self._pending[running]
             total -= rates[kind] * cost * share
         return total

@@ -1,4 +1,4 @@
-"""What a set is built from; everything here decides which images it holds."""
+"""Settings of a set; each of them influences its images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,47 +16,47 @@ from evonas.training import TrainingConfig
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
 
 LARGEST_THRESHOLDS = {"L0": 1024, "Linf": 255}
-"""Attack -> pixels of an image, or levels of a value: more changes nothing."""
+"""Attack -> largest useful threshold: pixels of an image, or levels of a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
-    """One target network, as it is built and trained."""
+    """One target network and its training."""
 
     name: str
     width: float
     depth: int | None
-    """None: that of its authors, or a kind of network that has only one."""
+    """None: as published, or the network has only one depth."""
     epochs: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetSettings:
-    """Target networks, attacks and budgets of an adversarial set; the defaults are the paper's where it gives them."""
+    """Target networks, attacks and budgets of an adversarial set; defaults are the paper's where it gives them."""
 
     targets: tuple[str, ...] = tuple(VICTIMS)
-    """Networks that are attacked (RoCo-NAS, Table I)."""
+    """Target networks (RoCo-NAS, Table I)."""
     widths: tuple[float, ...] = (1.0,)
-    """Factor of each target's channels; one number stands for all."""
+    """Factor of the channels of each target; a single number applies to all."""
     depths: tuple[int, ...] = (0,)
-    """Layers of each ResNet (6 n + 2) and DenseNet (6 n + 4); 0: as its authors had it, or it has only one."""
+    """Layers of each ResNet (6 n + 2) and DenseNet (6 n + 4); 0: as published, and for networks with only one depth."""
     target_epochs: tuple[int, ...] = (100,)
-    """Epochs that each target is trained; one number stands for all."""
+    """Training epochs of each target; a single number applies to all."""
     target_lr: float = 0.05
-    """Learning rate of the first epoch; falls to 0 along a cosine."""
+    """Initial learning rate of the targets; cosine decay to 0."""
     target_batch_size: int = 128
     target_weight_decay: float = 5e-4
     set_attacks: tuple[str, ...] = ATTACK_NAMES
-    """L0: th pixels are changed. Linf: every value by at most th/255."""
+    """L0: at most th pixels change. Linf: every value changes by at most th/255."""
     thresholds: tuple[int, ...] = (1, 3, 5, 10)
-    """th of the attacks (Table I)."""
+    """Thresholds th of the attacks (Table I)."""
     attacked_images: int | None = 1000
-    """Images of the adversarial part that every target is attacked on, as equally many of each class as there are."""
+    """Class-balanced number of images from the adversarial part on which every target is attacked; None: all."""
     attack_population: int = 400
-    """Individuals of a generation (Kotyan and Vargas)."""
+    """Individuals per generation (Kotyan and Vargas)."""
     attack_generations: int = 100
     linf_algorithm: Literal["cma", "de"] = "cma"
-    """cma or de; L0 is always attacked by differential evolution."""
+    """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
 
     def __post_init__(self) -> None:
         for name in self.targets:
@@ -71,7 +71,7 @@ class SetSettings:
             values = getattr(self, field)
             if len(values) not in (1, len(self.targets)):
                 raise ConfigurationError(
-                    f"expected one value or {len(self.targets)}, one a target, of {field}, got {len(values)}"
+                    f"expected one value of {field}, or {len(self.targets)}, one per target, got {len(values)}"
                 )
         least = {"thresholds": 1, "target_epochs": 1, "depths": 0}
         for field, limit in least.items():
@@ -89,7 +89,7 @@ class SetSettings:
             self.attack(attack, self.thresholds[0])
 
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
-        """How a target is trained; weight decay and learning rate are ours, for the paper gives none."""
+        """Training settings of a target; weight decay and learning rate are our choice, the paper gives none."""
         return TrainingConfig(
             epochs=target.epochs,
             batch_size=self.target_batch_size,
@@ -99,7 +99,7 @@ class SetSettings:
         )
 
     def attack(self, attack: str, threshold: int, precision: Precision = "fp32") -> PixelAttack | ThresholdAttack:
-        """The attack L0 or Linf at a threshold, with these budgets."""
+        """The attack L0 or Linf at a threshold, with the budgets of these settings."""
         budget: dict[str, Any] = {
             "threshold": threshold,
             "population": self.attack_population,
@@ -109,7 +109,7 @@ class SetSettings:
         return PixelAttack(**budget) if attack == "L0" else ThresholdAttack(algorithm=self.linf_algorithm, **budget)
 
     def each_target(self) -> tuple[TargetSettings, ...]:
-        """The targets with their own width, depth and epochs."""
+        """The settings of every target."""
         count = len(self.targets)
         widths, depths, epochs = (
             values if len(values) == count else values * count
@@ -142,4 +142,4 @@ SET_PRESETS = {
     ),
     "paper": SetSettings(),
 }
-"""quick: narrow, shallow targets and small budgets, about a minute on two cores with digits. paper: every default."""
+"""quick: narrow, shallow targets and small budgets, about a minute on two cores with digits. paper: the defaults."""

@@ -1,4 +1,4 @@
-"""Target networks: built from a seed, trained on the search's train part."""
+"""Target networks: built from a seed, trained on the train part of the search's data."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def build_target(target: TargetSettings, data: DeviceData, seed: int) -> nn.Modu
         lambda: build_victim(target, data.n_classes, data.normalization),
         derive_seed(seed, "target", target.name, "weights"),
     )
-    return network.to(data.device).to(memory_format=torch.channels_last)  # as training leaves it
+    return network.to(data.device).to(memory_format=torch.channels_last)  # as after training
 
 
 def train_target(
@@ -31,13 +31,13 @@ def train_target(
     seed: int,
     on_step: Callable[[int, int, str], None] | None = None,
 ) -> None:
-    """Train in place on the train part; left in eval mode. DivergedError where the loss leaves the finite numbers."""
+    """Train in place on the train part; ends in eval mode. DivergedError if the loss leaves the finite numbers."""
     generator = torch.Generator(data.device).manual_seed(derive_seed(seed, "target", target.name, "training"))
     train(network, data.train, data.augmentation, training, standard, generator, on_step)
 
 
 @torch.no_grad()
 def correct(network: nn.Module, part: DevicePart, batch_size: int = 500) -> torch.Tensor:
-    """(N,) bool on the CPU: which images of a part a network, in eval mode, gets right."""
+    """(N,) bool on the CPU: whether a network in eval mode classifies each image of a part correctly."""
     right = [(network(images).argmax(dim=1) == labels).cpu() for images, labels in batches(part, batch_size)]
     return torch.cat(right)

@@ -1,4 +1,4 @@
-"""The half-built set on disk: finished parts are kept, so that an interrupted building goes on where it stopped."""
+"""An unfinished set on disk: finished parts are kept, so that an interrupted building continues from them."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Work:
-    """Finished parts by name, each arrays in a file and facts in one sealed line of a ledger.
+    """Finished parts by name: the arrays of each in a file, its facts in one sealed line of a ledger.
 
-    Used as a context manager, in which no other process builds the same set. A part whose line or file is damaged is
-    not there, and is made again.
+    A context manager; inside it no other process can build the same set. A part with a damaged line or file counts as
+    missing and is made again.
 
     Raises:
         RunMismatchError: the folder was begun with another identity.
-        RunInUseError: another process is at it.
+        RunInUseError: another process is writing to the folder.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -45,20 +45,20 @@ class Work:
             take_lock(self._file, ledger)
             self._file.seek(0)
             lines = [unseal(line) for line in self._file.read().splitlines(keepends=True)]
-            known = [line for line in lines if line is not None]
-            header = next((line["identity"] for line in known if "identity" in line), None)
+            records = [line for line in lines if line is not None]
+            header = next((record["identity"] for record in records if "identity" in record), None)
             if header is not None and header != self.identity:
                 names = [name for name in self.identity if header.get(name) != self.identity[name]]
                 raise RunMismatchError(
                     f"{self.folder} was begun with another {', '.join(names)}; name another file with --out, "
                     "or remove that folder"
                 )
-            if header is None:  # new, or its first line is damaged: parts say nothing about what they belong to
+            if header is None:  # new, or the first line is damaged: the identity of the parts is unknown
                 self._file.truncate(0)
                 self._append({"identity": self.identity})
             else:
-                self._facts = {line["part"]: line for line in known if "part" in line}
-                if lines[-1] is None:  # torn by a crash: the next line starts anew
+                self._facts = {record["part"]: record for record in records if "part" in record}
+                if lines[-1] is None:  # cut short by a crash
                     self._file.write(b"\n")
         except BaseException:
             self._file.close()
@@ -71,7 +71,7 @@ class Work:
         self._file.close()
 
     def get(self, part: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
-        """(facts, arrays) of a finished part; None where it is still to be made."""
+        """(facts, arrays) of a finished part; None if it is missing."""
         facts = self._facts.get(part)
         try:
             content = (self.folder / f"{part}.safetensors").read_bytes()
@@ -82,13 +82,13 @@ class Work:
         return facts["facts"], load(content)
 
     def put(self, part: str, facts: Mapping[str, Any], arrays: Arrays) -> None:
-        """Keep a finished part: its file first, then its line."""
+        """Store a finished part: first its file, then its line."""
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         replace_file(self.folder / f"{part}.safetensors", lambda file: file.write(content))
         self._append({"part": part, "sha256": hashlib.sha256(content).hexdigest(), "facts": dict(facts)})
 
     def remove(self) -> None:
-        """The set is complete."""
+        """Remove the folder, once the set is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _append(self, record: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -65,6 +65,11 @@ class TrainFromScratch:
     training: TrainingConfig
     device: str = "cpu"
     recipe: Recipe = standard
+
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """Arithmetic of training; fp32 while it is `auto`."""
+        return "bf16" if self.training.precision == "bf16" else "fp32"
 
     def identity(self) -> dict[str, Any]:
         recipe = part_identity(self.recipe)

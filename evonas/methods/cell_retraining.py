@@ -46,7 +46,7 @@ from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import width_for
 from evonas.training import CellTraining, TrainingConfig, resolve_precision
 
-__all__ = ["CellRetrainOptions", "RobustnessOptions", "check_retraining", "measure_cells", "retrain_cells"]
+__all__ = ["CellRetrainOptions", "RobustnessOptions", "check_networks", "measure_cells", "retrain_cells"]
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -195,7 +195,7 @@ class RobustnessOptions:
         require_libraries(self.attacks, "--robust-attacks")
 
 
-def check_retraining(
+def check_networks(
     options: CellRetrainOptions, space: DartsSpace, data: Dataset, ood_data: Dataset | None, seed: int
 ) -> None:
     """Raise, before anything is searched, what would stop `retrain_cells`.

@@ -107,6 +107,8 @@ def find_cells(run: Run, plan: CellSearch) -> FoundCells:
     torch.set_num_threads(run.threads)
     search, cost = begin(plan), _counted(plan.method, plan.data.image_size)
     begun = (run.path / f"{plan.file('search')}.pt").exists()
+    if not begun:
+        run.screen.say(metric_seconds(plan))
 
     def row(values: dict[str, float]) -> Row:
         probabilities = search.history[-1].double()

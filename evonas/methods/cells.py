@@ -14,22 +14,32 @@ from evonas.gradient import AlphaPerturbation, Method
 from evonas.methods.cell_retraining import (
     CellRetrainOptions,
     RobustnessOptions,
-    check_retraining,
+    check_networks,
     measure_cells,
     retrain_cells,
 )
-from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells, metric_seconds
-from evonas.networks.darts import Genotype
+from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
 from evonas.report import means_of_repeats, means_text, write_csv, write_means
-from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions, make_objectives
+from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
 from evonas.training.precision import PRECISIONS
-from evonas.types import Genome, arch_id
+from evonas.types import arch_id
 
-__all__ = ["QUICK", "CellOptions", "LevelOptions", "NetworkOptions", "compose", "perturbed", "run"]
+__all__ = [
+    "QUICK",
+    "CellOptions",
+    "LevelOptions",
+    "NetworkOptions",
+    "after_search",
+    "check_retraining",
+    "compose",
+    "perturbed",
+    "plan_searches",
+    "run",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,46 +184,57 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
         EvonasError: see `Run`.
         Interrupted: a signal came; the same command continues.
     """
-    name = options.method_name
-    with Run.open(name, options, console=console) as run:
-        run.needs_device_here("cells are searched")
-        space, prepare, objectives = compose(run, options)
-        searches = _searches(run, options, prepare.data)
-        retrain_ood = _before_retraining(run, options, space, prepare.data) if options.after.retrain else None
-        _say_seconds(run, searches)
-        found = [find_cells(run, search) for search in searches]
-        genomes = [_genome(space, cells.genotype) for cells in found]
-        result = run.score(space, prepare, objectives, genomes, options.objectives)
-        if len(found) > 1:
-            _write_sweep(run, options, result, searches, found)
-        if options.after.retrain:
-            retrain_cells(run, options.after, prepare, found, retrain_ood)
-            if options.robust is not None:
-                groups = [search.group for search in searches]
-                measure_cells(run, options.after, options.robust, prepare, found, groups)
-    return result
+    with Run.open(options.method_name, options, console=console) as run:
+        space, candidates, objectives = compose(run, options)
+        searches = plan_searches(run, options, candidates.data)
+        check_retraining(run, options, space, candidates.data)
+        cells = [find_cells(run, search) for search in searches]
+        genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
+        found = run.score(space, candidates, objectives, genomes, options.objectives)
+        after_search(run, options, found, searches, cells)
+    return found
+
+
+def check_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Dataset) -> None:
+    """Raise, before anything is searched, what would stop the search or the retraining that is asked for."""
+    run.needs_device_here("cells are searched")
+    if options.after.retrain:
+        check_networks(options.after, space, data, _retrain_ood(run, options, data), run.seed)
+        if options.robust is not None:
+            options.robust.check()
+
+
+def after_search(
+    run: Run, options: CellOptions, found: Result, searches: Sequence[CellSearch], cells: Sequence[FoundCells]
+) -> None:
+    """Write which search found which row, and train and measure the cells again where that is asked for."""
+    if len(cells) > 1:
+        _write_sweep(run, options, found, searches, cells)
+    if options.after.retrain:
+        candidates = found.evaluator.prepare
+        assert isinstance(candidates, TrainFromScratch)
+        retrain_cells(run, options.after, candidates, cells, _retrain_ood(run, options, candidates.data))
+        if options.robust is not None:
+            groups = [search.group for search in searches]
+            measure_cells(run, options.after, options.robust, candidates, cells, groups)
 
 
 def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratch, tuple[Objective, ...]]:
-    """What found cells are scored in, how these networks get their weights, and what they are scored on."""
+    """The space of the networks that cells are scored in, their training, and what they are scored on."""
     data = run.load_data()
     methods = options.methods(data.image_size)
     space = options.space(next(iter(methods.values())).nodes, data.image_size)
     ood_data = _ood_data(run, options, data)
     run.use(others=None if ood_data is None else {"name": ood_data.name, "fingerprint": ood_data.fingerprint})
-    cells = {search.full_label: search.identity() for search in _searches(run, options, data)}
+    cells = {search.full_label: search.identity() for search in plan_searches(run, options, data)}
     run.use(cells=cells)
-    precision = run.precision(options.training.precision, run.begun("training", "precision"), depthwise=True)
-    prepare = TrainFromScratch(space, data, replace(options.training, precision=precision), run.device)
-    run.use(**prepare.identity())
-    ood = None
-    if ood_data is not None and OodAupr.name in options.objectives:
-        ood = OodAupr.of(ood_data, data, seed=run.seed)
-    objectives = make_objectives(options.objectives, options.attacks, options.certify, "fp32", None, ood)
+    prepare = run.train_from_scratch(space, data, options.training, depthwise=True)
+    objectives = run.make_objectives(options.objectives, data, options.attacks, options.certify, ood_data=ood_data)
     return space, prepare, objectives
 
 
-def _searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:
+def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:
+    """The searches of the run, in order."""
     methods = options.methods(data.image_size)
     ood_data, precision = _ood_data(run, options, data), _search_precision(run, options, methods)
     return [
@@ -256,19 +277,9 @@ def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Meth
     return run.precision(asked, begun, depthwise=True, what="search")
 
 
-def _before_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Dataset) -> Dataset:
-    """Images of none of the classes that AUPR is measured with; what would stop the retraining is raised now."""
-    ood_data = _ood_data(run, options, data) or run.ood_data(data)
-    check_retraining(options.after, space, data, ood_data, run.seed)
-    if options.robust is not None:
-        options.robust.check()
-    return ood_data
-
-
-def _say_seconds(run: Run, searches: Sequence[CellSearch]) -> None:
-    """What the metrics of robustness cost, before the first search that has one."""
-    pending = (search for search in searches if not (run.path / f"{search.file('search')}.pt").exists())
-    run.screen.say(next(filter(None, map(metric_seconds, pending)), ""))
+def _retrain_ood(run: Run, options: CellOptions, data: Dataset) -> Dataset:
+    """Images of none of the classes that AUPR is measured with."""
+    return _ood_data(run, options, data) or run.ood_data(data)
 
 
 def _write_sweep(
@@ -283,7 +294,7 @@ def _write_sweep(
     columns = result.searched.columns
     rows, named = [], []
     for search, cells in zip(searches, found, strict=True):
-        key = arch_id(_genome(result.space, cells.genotype))
+        key = arch_id(result.space.canonical(result.space.from_genotype(cells.genotype)))
         values = scored.get(key, {})
         measured = [values.get(name, "") for name in columns]
         rows.append([search.full_label, key, *measured, compact(cells.genotype)])
@@ -294,10 +305,6 @@ def _write_sweep(
         write_means(run.path / "repeats.csv", means)
         for line in means_text(means):
             run.screen.say(line)
-
-
-def _genome(space: DartsSpace, genotype: Genotype) -> Genome:
-    return space.canonical(space.from_genotype(genotype))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

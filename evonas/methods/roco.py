@@ -1,9 +1,9 @@
 """RoCo-NAS: NSGA-II over phase bitstrings (Geraeinejad et al., 2021), and what follows the search."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from rich.console import Console
@@ -20,11 +20,9 @@ from evonas.audit import (
     measurements,
     require_libraries,
 )
-from evonas.data import Dataset
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import TrainFromScratch
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
-from evonas.parts import part_identity
 from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
 from evonas.runs import (
     AttackOptions,
@@ -34,7 +32,6 @@ from evonas.runs import (
     Run,
     RunFolder,
     RunOptions,
-    make_objectives,
 )
 from evonas.runs.execution import resolve_device
 from evonas.runs.folder import first_genomes, stored_searched
@@ -43,9 +40,21 @@ from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import RECIPES, TrainingConfig
 from evonas.types import Genome
 
-__all__ = ["OBJECTIVES_OF_ROCO", "OPTIONS", "PRESETS", "RetrainOptions", "RocoOptions", "compose", "run"]
+__all__ = [
+    "OBJECTIVES_OF_ROCO",
+    "OPTIONS",
+    "PRESETS",
+    "RetrainOptions",
+    "RocoOptions",
+    "check_retraining",
+    "compose",
+    "first_population",
+    "retrain_front",
+    "run",
+]
 
 METHOD = "roco-nas"
+OF_PHASES = Needs("space", (PhaseSpace.name,))
 OBJECTIVES_OF_ROCO = ("clean_error", "macs", AdversarialSetError.name)
 """RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
 
@@ -97,17 +106,19 @@ class RocoOptions(RunOptions):
 
     adversarial_set: Annotated[str, Needs("objectives", (AdversarialSetError.name,), instead=Needs("retrain"))] = "auto"
     """File of a set, or auto: the preset's set of these images, built where it is not there yet."""
-    phases: int = 3
+    space: str = PhaseSpace.name
+    """Search space: phase, darts, shuffle (with their defaults), or a plugin's."""
+    phases: Annotated[int, OF_PHASES] = 3
     """Computational blocks of a network (Table II)."""
-    nodes: int = 6
+    nodes: Annotated[int, OF_PHASES] = 6
     """Maximum computational units of a block (Table II)."""
-    channels: int = 16
+    channels: Annotated[int, OF_PHASES] = 16
     """Width of the first block; doubles from block to block."""
-    operators: str = "roco"
+    operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
     mutation_rate: Annotated[float | None, Needs("operators", ("nsganet",))] = None
     """Expected bit flips of a child; 0.157 by default."""
-    designs: tuple[str, ...] = ()
+    designs: Annotated[tuple[str, ...], OF_PHASES] = ()
     """Hand-crafted genomes for the first population: chain, residual, dense, pair (the smallest network there is)."""
     init_from: str | None = None
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
@@ -121,7 +132,7 @@ class RocoOptions(RunOptions):
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("attack_epsilon", "attack_steps", "attack_images", "retrain", "top", "retrain_channels"),
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
@@ -129,10 +140,17 @@ class RocoOptions(RunOptions):
     )
 
     def __post_init__(self) -> None:
-        PhaseSpace(self.phases, self.nodes, self.channels, 32, self.operators, self.mutation_rate)  # checks them
+        self.make_space(32)
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
         choose(RECIPES, self.recipe, "recipe")
+
+    def make_space(self, image_size: int) -> Any:
+        """The space, for square images of this size."""
+        if self.space != PhaseSpace.name:
+            kind = choose(SPACES, self.space, "search space")
+            return kind(image_size=image_size) if "image_size" in {each.name for each in fields(kind)} else kind()
+        return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
 
     def unused(self) -> dict[str, str]:
         return {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
@@ -159,61 +177,60 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
         EvonasError: see `Run`; or a library that scoring needs is missing.
         Interrupted: a signal came; the same command continues.
     """
-    if options.after.retrain:
-        require_libraries(options.after.measured().measurements, "--suite")
     with Run.open(METHOD, options, "roco", console=console) as run:
-        space, prepare, objectives = compose(run, options)
+        space, candidates, objectives = compose(run, options)
+        check_retraining(run, options.after, candidates)
+        first = first_population(run, options, space)
+        found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
-            check_retraining(run, options.after, prepare)
-        config = replace(options.search, seed=options.seed)
-        found = run.search(space, prepare, objectives, config, _first(run, options, space))
-        if options.after.retrain:
-            retrain_front(run, options.after, found, _set_of(run, options, prepare.data, objectives))
+            retrain_front(run, options, found)
     return found
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[PhaseSpace, TrainFromScratch, tuple[Objective, ...]]:
-    """What is searched, how candidates get their weights, and what they are scored on."""
-    precision = run.precision(options.training.precision, run.begun("training", "precision"))
+def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tuple[Objective, ...]]:
+    """The space, what gives candidates their weights, and what they are scored on."""
     data = run.load_data()
-    space = PhaseSpace(
-        options.phases, options.nodes, options.channels, data.image_size, options.operators, options.mutation_rate
+    space = options.make_space(data.image_size)
+    candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+    objectives = run.make_objectives(
+        options.search.objectives,
+        data,
+        options.attacks,
+        options.certify,
+        candidates.training.precision,
+        options.adversarial_set,
     )
-    training = replace(options.training, precision=precision)
-    prepare = TrainFromScratch(space, data, training, run.device, RECIPES[options.recipe])
-    run.use(space={"name": space.name, **part_identity(space)}, **prepare.identity())  # before a set is built
-    names = options.search.objectives
-    the_set = None
-    if AdversarialSetError.name in names:
-        the_set = run.adversarial_set(data, options.adversarial_set, precision=precision)
-    ood = run.ood_objective(names, data)
-    objectives = make_objectives(names, options.attacks, options.certify, precision, the_set, ood)
-    return space, prepare, objectives
+    return space, candidates, objectives
 
 
-def check_retraining(run: Run, options: RetrainOptions, prepare: TrainFromScratch) -> None:
-    """Raise, before anything is searched or trained, what would stop `retrain_front`.
+def check_retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> None:
+    """Raise, before anything is searched or trained, what would stop `retrain_front` where it is asked for.
 
     Raises:
-        ConfigurationError: no device here; the run of `against` is none, or of other data or another space.
+        ConfigurationError: a library or a device is missing; `against` is no run, or one of other data or space.
         DataError: fewer test images asked for than there are classes.
     """
+    if not options.retrain:
+        return
+    require_libraries(options.measured().measurements, "--suite")
     resolve_device(run.device)
-    options.measured().test_part(prepare.data, run.seed)
+    options.measured().test_part(candidates.data, run.seed)
     if options.against is not None:
-        _front(*_against(run, options.against, prepare))
+        _front(*_against(run, options.against, candidates))
 
 
-def retrain_front(run: Run, options: RetrainOptions, found: Result, adversarial_set: AdversarialSet | None) -> None:
+def retrain_front(run: Run, options: RocoOptions, found: Result) -> None:
     """Train and score the lightest networks of the front, and of another run's, or continue with that.
 
     In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md, figure2.png to
     figure6.png.
     """
-    networks = list(_networks(run, options, found))
-    measured = options.measured(adversarial_set)
-    folder, rows = run.audit(networks, measured, _opening(networks, options), "retrained")
-    attacks = measurements(options.suite)
+    after, candidates = options.after, found.evaluator.prepare
+    assert isinstance(candidates, TrainFromScratch)
+    networks = list(_networks(run, after, candidates, found))
+    the_set = run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+    folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")
+    attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
     tables = roco_tables(rows, labels)
     write_retrained(folder, rows, tables, [f"{each.label}: {each.note}." for each in attacks])
@@ -223,13 +240,13 @@ def retrain_front(run: Run, options: RetrainOptions, found: Result, adversarial_
     run.screen.say(f"written to {folder}: {names}, and the weights")
 
 
-def _first(run: Run, options: RocoOptions, space: PhaseSpace) -> tuple[tuple[int, ...], ...]:
+def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:
     """Canonical genomes that the first population is to hold. A run keeps those it was created with."""
     begun = run.stored.get("settings", {})
     if options.init_from and begun.get("init_from") == options.init_from and begun["designs"] == [*options.designs]:
         return tuple(tuple(map(int, genome.split())) for genome in run.begun("search", "first"))
-    designs = space.designs()
-    given = [choose(designs, name, "design").tolist() for name in options.designs]
+    designs = space.designs() if hasattr(space, "designs") else {}
+    given = [choose(designs, name, "design").tolist() for name in options.designs if designs]
     if options.init_from is not None:
         given += first_genomes(options.init_from)
     try:
@@ -239,33 +256,22 @@ def _first(run: Run, options: RocoOptions, space: PhaseSpace) -> tuple[tuple[int
     return tuple(dict.fromkeys(canonical))[: options.search.population]
 
 
-def _set_of(run: Run, options: RocoOptions, data: Dataset, objectives: tuple[Objective, ...]) -> AdversarialSet:
-    """The set that was searched on; without one, the run's."""
-    for objective in objectives:
-        if isinstance(objective, AdversarialSetError):
-            return objective.adversarial_set
-    return run.adversarial_set(data, options.adversarial_set)
-
-
-def _networks(run: Run, options: RetrainOptions, found: Result) -> Iterator[AuditNetwork]:
+def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, found: Result) -> Iterator[AuditNetwork]:
     """The lightest networks of this run's front, then of the other's."""
-    prepare = found.evaluator.prepare
-    assert isinstance(prepare, TrainFromScratch)
-    training = replace(prepare.training, epochs=options.retrain_epochs, batch_size=options.retrain_batch_size)
     base = FinalTraining(
-        space=replace(found.space, channels=options.retrain_channels),
-        data=prepare.data,
-        training=training,
-        recipe=prepare.recipe,
+        space=_at_width(candidates.space, options.retrain_channels),
+        data=candidates.data,
+        training=replace(candidates.training, epochs=options.retrain_epochs, batch_size=options.retrain_batch_size),
+        recipe=candidates.recipe,
         seed=run.seed,
         device=run.device,
         threads=run.threads,
     )
     sources = [(run.folder, found.searched, base)]
     if options.against is not None:
-        other, searched = _against(run, options.against, prepare)
-        fields = {name: value for name, value in other.stored()["identity"]["space"].items() if name != "name"}
-        space = replace(SPACES[found.space.name](**fields), channels=options.retrain_channels)
+        other, searched = _against(run, options.against, candidates)
+        stored = {name: value for name, value in other.stored()["identity"]["space"].items() if name != "name"}
+        space = _at_width(SPACES[candidates.space.name](**stored), options.retrain_channels)
         sources.append((other, searched, replace(base, space=space)))
     names = _names([(source.path, searched) for source, searched, _ in sources])
     for name, (source, searched, way) in zip(names, sources, strict=True):
@@ -273,18 +279,23 @@ def _networks(run: Run, options: RetrainOptions, found: Result) -> Iterator[Audi
         yield from list(lightest(networks))[: options.top]
 
 
-def _against(run: Run, against: str, prepare: TrainFromScratch) -> tuple[RunFolder, Searched]:
+def _at_width(space: Any, channels: int) -> Any:
+    """The space at another width of its first block, where it has one."""
+    return replace(space, channels=channels) if hasattr(space, "channels") else space
+
+
+def _against(run: Run, against: str, candidates: TrainFromScratch) -> tuple[RunFolder, Searched]:
     """The other run, and what its tables need. ConfigurationError where the two cannot be compared."""
     other = RunFolder(Path(against).expanduser())
     config = other.open_stored()
     if other.path.resolve() == run.path.resolve():
         raise ConfigurationError(f"expected another run with --against, got this one, {against}")
     space, data = config["identity"]["space"], config["identity"]["data"]
-    if space["name"] != prepare.space.name:
+    if space["name"] != candidates.space.name:
         raise ConfigurationError(
-            f"expected a run over the space {prepare.space.name} with --against, {against} is over {space['name']}"
+            f"expected a run over the space {candidates.space.name} with --against, {against} is over {space['name']}"
         )
-    if data["fingerprint"] != prepare.data.fingerprint:
+    if data["fingerprint"] != candidates.data.fingerprint:
         raise ConfigurationError(
             f"expected a run on the same images with --against, {against} has {data['name']} of another fingerprint; "
             "search both with the same data, seed, train_limit and val_limit"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator
 from evonas.methods import method_of
@@ -11,7 +13,7 @@ from evonas.runs import ExecutionOptions, Result, Run, RunFolder
 from evonas.runs.folder import stored_searched
 from evonas.runs.plugins import load_plugins, refuse_without_plugins
 
-__all__ = ["open_run"]
+__all__ = ["load_network", "open_run"]
 
 
 def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
@@ -29,6 +31,15 @@ def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
     refuse_without_plugins(config, plugin)
     load_plugins(plugin)
     return Result(folder, stored_searched(config), lambda: _evaluator(folder, plugin))
+
+
+def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] = ()) -> nn.Module:
+    """A network of the run in a folder, in eval mode, from images in [0, 1] to logits; see `Result.load`.
+
+    Args:
+        arch_id: of a row with status ok; `best`: the first row of the front.
+    """
+    return open_run(path, plugin).load(arch_id)
 
 
 def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:

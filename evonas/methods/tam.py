@@ -21,7 +21,7 @@ from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
 from evonas.parts import as_plain, part_identity
 from evonas.report import shown, write_csv
-from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions, make_objectives
+from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.search import EvolutionConfig
 from evonas.seeding import derive_seed
 from evonas.spaces import ShuffleSpace
@@ -31,7 +31,7 @@ from evonas.training.one_shot import check_windows, draw_architecture
 from evonas.training.yopo import yopo_step
 from evonas.types import arch_id
 
-__all__ = ["OBJECTIVES_OF_TAM", "OPTIONS", "PRESETS", "YOPO_LOOPS", "TamOptions", "compose", "run"]
+__all__ = ["OBJECTIVES_OF_TAM", "OPTIONS", "PRESETS", "YOPO_LOOPS", "TamOptions", "after_search", "compose", "run"]
 
 METHOD = "tam-nas"
 OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
@@ -189,19 +189,27 @@ def run(options: TamOptions, console: Console | None = None) -> Result:
         Interrupted: a signal came; the same command continues.
     """
     with Run.open(METHOD, options, "tam", console=console) as run:
-        space, prepare, objectives = compose(run, options)
-        found = run.search(space, prepare, objectives, replace(options.search, seed=options.seed))
-        if options.after.finalise:
-            finalise_front(run, options.after, found, supernet_note(options))
-        elif len(found.front) and ranked([column.name for part in objectives for column in part.columns(space, 10)]):
-            count_layers(run, options.after, found)
-        else:
-            run.screen.say("no statistics of layers: they need networks that are ok, with clean_error and pgd_error")
+        space, candidates, objectives = compose(run, options)
+        found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed))
+        after_search(run, options, found)
     return found
 
 
+def after_search(run: Run, options: TamOptions, found: Result) -> None:
+    """Train the front to the end where that is asked for, else count its layers where it can be ranked."""
+    if options.after.finalise:
+        finalise_front(run, options.after, found, supernet_note(options))
+    elif len(found.front) and ranked(found.searched.columns):
+        count_layers(run, options.after, found)
+    else:
+        run.screen.say("no statistics of layers: they need networks that are ok, with clean_error and pgd_error")
+
+
 def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet, tuple[Objective, ...]]:
-    """What is searched, the supernet that gives candidates their weights, and what they are scored on."""
+    """The space, the supernet that gives candidates their weights, and what they are scored on.
+
+    The supernet is trained, or its training is continued, where it is not there.
+    """
     begun = run.begun("supernet") or run.checkpoint
     precision = run.precision(
         options.supernet.supernet_precision, begun.get("training", {}).get("supernet_precision"), depthwise=True
@@ -210,9 +218,7 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
     space = options.space(data.image_size)
     if options.after.finalise and not run.reading:  # before a supernet is trained for it
         check_scores(options.search.objectives, options.after, data, run.seed)
-    names = options.search.objectives
-    ood = run.ood_objective(names, data)
-    objectives = make_objectives(names, options.attacks, options.certify, precision, None, ood)
+    objectives = run.make_objectives(options.search.objectives, data, options.attacks, options.certify, precision)
     run.use_search(space, data.n_classes, objectives, replace(options.search, seed=options.seed))
     run.use(recalibration=[options.recalibration_batches, options.recalibration_batch_size])
     prepare = SliceSupernet(

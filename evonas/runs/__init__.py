@@ -4,13 +4,15 @@ from evonas.runs.command_line import command, guarded, parse
 from evonas.runs.execution import ExecutionOptions, make_executor
 from evonas.runs.folder import RunFolder
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
-from evonas.runs.options import DataOptions, Needs, RunOptions
+from evonas.runs.options import AuditOptions, DataOptions, Needs, RunOptions
 from evonas.runs.result import Result
 from evonas.runs.run import Run, SearchSpace
 from evonas.runs.screen import Screen
+from evonas.runs.script import run_search
 
 __all__ = [
     "AttackOptions",
+    "AuditOptions",
     "CertifyOptions",
     "DataOptions",
     "ExecutionOptions",
@@ -26,4 +28,5 @@ __all__ = [
     "make_executor",
     "make_objectives",
     "parse",
+    "run_search",
 ]

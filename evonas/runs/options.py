@@ -15,6 +15,7 @@ from evonas.errors import ConfigurationError
 from evonas.runs.execution import ExecutionOptions
 
 __all__ = [
+    "AuditOptions",
     "DataOptions",
     "Needs",
     "Option",
@@ -95,6 +96,25 @@ class RunOptions:
 
     short: ClassVar[tuple[str, ...]] = ()
     """Options that --help shows; --help-all shows all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Training the front to the end after a search, and measuring it on test images."""
+
+    audit: tuple[str, ...] = ("clean", "pgd20")
+    """Measurements, names of `evonas.audit.MEASUREMENTS`."""
+    audit_top: int | None = None
+    """Networks of the front, the lightest; all by default."""
+    audit_epochs: int | None = None
+    """Passes over the train part; those of the search by default."""
+    audit_images: int | None = None
+    """Size of a class-balanced subset of the test images; all by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("audit_top", "audit_epochs", "audit_images"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
 
 
 class Option(NamedTuple):

@@ -96,6 +96,26 @@ class Result:
                 return entry
         raise UnknownNameError(f"expected the arch_id of a row with status ok, got {arch_id!r}; see population.csv")
 
+    def verify(self, *arch_ids: str) -> None:
+        """Count every network anew, and evaluate the named rows again from their seeds.
+
+        Args:
+            arch_ids: of rows with status ok, or `best`.
+        Raises:
+            ConfigurationError: something recorded was not found again.
+        """
+        recorded = {entry.key: entry.result.objectives for entry in self.entries}
+        wrong = [
+            f"{key}: {recorded[key]['params']} params, {recorded[key]['macs']} macs recorded, {params}, {macs} now"
+            for key, (params, macs) in self.recount().items()
+            if (params, macs) != (recorded[key]["params"], recorded[key]["macs"])
+        ]
+        for key in arch_ids:
+            for column, (before, now) in self.evaluate_again(key).items():
+                wrong += [] if before == now else [f"{key}: {column} {before!r} recorded, {now!r} now"]
+        if wrong:
+            raise ConfigurationError(f"{len(wrong)} recorded values were not found again: {'; '.join(wrong[:5])}")
+
     def recount(self) -> Mapping[str, tuple[int, int]]:
         """arch_id -> (params, macs) of every row that is ok, counted on the network built anew."""
         data, counted = self.evaluator.prepare.data, {}

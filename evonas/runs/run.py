@@ -2,35 +2,46 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, load_adversarial_set
 from evonas.attacks.inference import Precision
-from evonas.audit import Audit, AuditNetwork, AuditRecords, Measured
+from evonas.audit import (
+    Audit,
+    AuditNetwork,
+    AuditRecords,
+    FinalTraining,
+    Measured,
+    lightest,
+    measurements,
+)
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError
-from evonas.evaluation import BuildingSpace, Evaluator, Prepare
+from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
 from evonas.executors import Executor
-from evonas.objectives import Objective, OodAupr
+from evonas.objectives import AdversarialSetError, Objective, OodAupr
 from evonas.parts import as_plain, part_identity, refuse_another_run
-from evonas.report import shown
+from evonas.report import shown, write_csv
 from evonas.runs.execution import Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
-from evonas.runs.options import DataOptions, RunOptions, as_json
+from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
+from evonas.runs.options import AuditOptions, DataOptions, RunOptions, as_json
 from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace, Screen
 from evonas.runs.sets import check_set, find_or_build, set_path
 from evonas.search import EvolutionConfig, Journal, evolve, score
-from evonas.training import EpochTraining, train_epochs
+from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
 from evonas.types import Genome, Progress, Space
 
@@ -188,9 +199,50 @@ class Run:
         self.note(note)
         return load_ood_data(name, data, self.options.data.data_root, self.seed)
 
-    def ood_objective(self, names: Sequence[str], data: Dataset) -> OodAupr | None:
-        """`ood_aupr` with its images where it is among these objectives."""
-        return OodAupr.of(self.ood_data(data), data, seed=self.seed) if OodAupr.name in names else None
+    def train_from_scratch(
+        self,
+        space: SearchSpace,
+        data: Dataset,
+        training: TrainingConfig,
+        recipe: Recipe = standard,
+        depthwise: bool = False,
+    ) -> TrainFromScratch:
+        """Training of every candidate from new weights, its precision resolved.
+
+        Args:
+            depthwise: whether the networks have depthwise convolutions.
+        Raises:
+            RunMismatchError: the run in the folder was begun with another space or training.
+        """
+        precision = self.precision(training.precision, self.begun("training", "precision"), depthwise)
+        prepare = TrainFromScratch(space, data, replace(training, precision=precision), self.device, recipe)
+        self.use(space={"name": space.name, **part_identity(space)}, **prepare.identity())
+        return prepare
+
+    def make_objectives(
+        self,
+        names: Sequence[str],
+        data: Dataset,
+        attacks: AttackOptions | None = None,
+        certify: CertifyOptions | None = None,
+        precision: str = "fp32",
+        adversarial_set: str = "auto",
+        ood_data: Dataset | None = None,
+    ) -> tuple[Objective, ...]:
+        """The objectives called so; a set or other images that they need are found, or built, or chosen.
+
+        Args:
+            precision: of the gradients of attacks, and of what builds a set.
+            adversarial_set: see `adversarial_set`.
+            ood_data: for `ood_aupr`; None: see `ood_data`.
+        """
+        arithmetic: Precision = "bf16" if precision == "bf16" else "fp32"
+        the_set, ood = None, None
+        if AdversarialSetError.name in names:
+            the_set = self.adversarial_set(data, adversarial_set, precision=arithmetic)
+        if OodAupr.name in names:
+            ood = OodAupr.of(ood_data or self.ood_data(data), data, seed=self.seed)
+        return make_objectives(names, attacks, certify, arithmetic, the_set, ood)
 
     def adversarial_set(
         self,
@@ -284,14 +336,14 @@ class Run:
         prepare: Prepare,
         objectives: Sequence[Objective],
         config: EvolutionConfig,
-        first: Sequence[Sequence[int]] = (),
+        first: Sequence[Sequence[int]] | None = None,
     ) -> Result:
         """Search the space, or continue with that; tables and pictures are written after every generation.
 
         Args:
             prepare: gives candidates their weights.
             objectives: what candidates are scored on; `config.objectives` of their columns are searched.
-            first: canonical genomes of the first population.
+            first: canonical genomes of the first population, a part of the identity; None: all are random.
         Raises:
             EvonasError: the folder belongs to another run, or cannot be written; the executor cannot be started.
             Interrupted: a signal came; everything finished is in the journal.
@@ -306,7 +358,7 @@ class Run:
                 config,
                 executor,
                 journal,
-                [np.array(genome, dtype=np.int64) for genome in first],
+                [np.array(genome, dtype=np.int64) for genome in first or ()],
                 maximize=searching.maximize,
                 retry_failed=self.options.retry_failed,
                 report=recorder.see,
@@ -416,6 +468,39 @@ class Run:
                     audit.run(self.executor(), watch, self.screen.say, told)
             audit.forget_checkpoints()
             return records.folder, audit.rows()
+
+    def audit_front(self, found: Result, options: AuditOptions) -> pd.DataFrame:
+        """Train networks of the front to the end and measure them, or continue with that; audit.csv in the folder.
+
+        Args:
+            found: of this run, whose candidates are trained from scratch.
+        Returns:
+            A row a network, the lightest first.
+        Raises:
+            As `audit`; ConfigurationError for a search whose candidates are not trained from scratch.
+        """
+        candidates = found.evaluator.prepare
+        if not isinstance(candidates, TrainFromScratch):
+            raise ConfigurationError(
+                f"expected a search that trains its candidates, got {type(candidates).__name__}; see its own method"
+            )
+        training = FinalTraining(
+            space=candidates.space,
+            data=candidates.data,
+            training=replace(candidates.training, epochs=options.audit_epochs or candidates.training.epochs),
+            recipe=candidates.recipe,
+            seed=self.seed,
+            device=self.device,
+            threads=self.threads,
+        )
+        genomes = [np.array(genes.split(), dtype=np.int64) for genes in found.front["genome"]]
+        networks = list(lightest([AuditNetwork(self.method, genome, training) for genome in genomes]))
+        measured = Measured(measurements=measurements(options.audit), test_limit=options.audit_images)
+        opening = f"auditing {len(networks[: options.audit_top])} networks of the front ({', '.join(options.audit)})"
+        _, rows = self.audit(networks[: options.audit_top], measured, opening)
+        table = pd.DataFrame(rows)
+        write_csv(self.path / "audit.csv", table)
+        return table
 
     def executor(self, resident: bool = False) -> Executor:
         """A new executor as the options ask for.

@@ -109,6 +109,7 @@ class Training:
         self.generator = generator
         self.epoch = 0
         """Finished epochs."""
+        self._shown = time.monotonic()
         self._weights = [p for p in network.parameters() if p.requires_grad]
         self._optimiser = torch.optim.SGD(
             self._weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -131,7 +132,7 @@ class Training:
         self.network.train()
         if isinstance(self.recipe, EpochRecipe):
             self.recipe.begin_epoch(self.network, self.epoch, config.epochs)
-        steps, shown = math.ceil(len(self.part) / config.batch_size), time.monotonic()
+        steps = math.ceil(len(self.part) / config.batch_size)
         total = torch.zeros((), device=device)
         every_batch = training_batches(self.part, config.batch_size, self.augmentation, self.generator)
         for step, (images, labels) in enumerate(every_batch):
@@ -142,8 +143,8 @@ class Training:
             nn.utils.clip_grad_norm_(self._weights, config.grad_clip)
             self._optimiser.step()
             total += loss.detach()
-            if on_step is not None and time.monotonic() - shown > 0.5:
-                shown = time.monotonic()
+            if on_step is not None and time.monotonic() - self._shown > 0.5:
+                self._shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {float(total) / (step + 1):.3f}")
         self._schedule.step()
         if not math.isfinite(float(total)):
