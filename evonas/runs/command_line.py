@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import tyro
@@ -126,7 +127,7 @@ def _refuse(message: str) -> NoReturn:
 def _last(argv: Sequence[str], name: str) -> str:
     """The value of a flag before it is parsed; the last one counts, as with every other flag."""
     value = ""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in pairwise([*argv, ""]):
         if word == f"--{name}":
             value = following
         elif word.startswith(f"--{name}="):

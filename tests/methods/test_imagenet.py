@@ -1,9 +1,10 @@
-"""Found cells on a folder of images, from end to end with a tiny network: files, resuming, refusing."""
+"""Found cells on a folder of images, from end to end with a tiny network: files, continuing, refusing."""
 
 import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,17 +23,17 @@ from torch import Tensor, nn
 
 from evonas.data import FilePart, load_image_folder
 from evonas.errors import ConfigurationError, DataError, RunMismatchError
+from evonas.methods import imagenet
+from evonas.methods.imagenet import PRESETS, ImagenetOptions
+from evonas.methods.imagenet_cells import cells_label, read_cells
+from evonas.methods.imagenet_scores import ATTACK, attacked_files, top_errors
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.runs import command
-from evonas.runs.imagenet import run_imagenet
-from evonas.runs.imagenet_scores import attacked_files, top_errors
-from evonas.runs.imagenet_settings import IMAGENET_PRESETS, ImagenetSettings, cells_label, read_cells
-from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, TrainingConfig
+from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, Training, TrainingConfig
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "imagenet_cells.py"
 RECIPE = CellTraining(drop_path=0.1, label_smoothing=0.1)
 TRAINING = TrainingConfig(epochs=3, batch_size=4, lr=0.05, weight_decay=3e-5, lr_decay=0.97, precision="fp32")
-TINY = ImagenetSettings(
+TINY = ImagenetOptions(
     network=CellPreset(channels=4, layers=3, training=TRAINING, recipe=RECIPE), test_limit=2, device="cpu", threads=1
 )
 WORDS = [
@@ -73,9 +74,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(settings: ImagenetSettings) -> str:
+def run(options: ImagenetOptions) -> str:
+    """Lines on the screen."""
     screen = io.StringIO()
-    run_imagenet(settings, Console(file=screen, width=300))
+    imagenet.run(options, Console(file=screen, width=300))
     return screen.getvalue()
 
 
@@ -98,13 +100,13 @@ def weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
 
 
 def test_presets_are_what_the_papers_state() -> None:
-    paper = IMAGENET_PRESETS["paper"]
+    paper = PRESETS["paper"]
     assert paper.network == IMAGENET_CELLS
     training, recipe = paper.network.training, paper.network.recipe
     assert (paper.network.channels, paper.network.layers, training.epochs, training.batch_size) == (48, 14, 250, 128)
     assert (training.lr, training.lr_decay, training.weight_decay, training.momentum) == (0.1, 0.97, 3e-5, 0.9)
     assert (recipe.auxiliary_weight, recipe.label_smoothing, recipe.drop_path) == (0.4, 0.1, 0.0)
-    quick = IMAGENET_PRESETS["quick"].network
+    quick = PRESETS["quick"].network
     assert (quick.channels, quick.recipe) == (16, recipe)
 
 
@@ -133,7 +135,7 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert top_errors(network.eval(), part) == {"top1_error": float(row["top1_error"]), "top5_error": 0.0}
     config = json.loads((finished / "config.json").read_text())
     assert config["identity"]["data"]["train"] == 8  # nothing is held out
-    assert config["settings"]["network"]["training"]["epochs"] == 3
+    assert config["settings"]["epochs"] == 3
     assert "torch" in config["versions"]
 
 
@@ -142,16 +144,18 @@ def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Pa
     for name in ("training.csv", "results.csv"):
         (finished / name).unlink()
     text = run(replace(TINY, data_root=root, out=finished))
-    assert "trained at" in text
+    assert "found at" in text
     assert "scoring" not in text
     assert {name: (finished / name).read_bytes() for name in kept} == kept
     tensors, _ = weights(finished)
-    stored = torch.load(finished / "training.pt", weights_only=True)["training"]["network"]
+    stored = torch.load(finished / "training.pt", weights_only=True)["state"]["network"]
     assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
 
 
 def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path, tmp_path: Path) -> None:
-    command_line = [sys.executable, str(SCRIPT), *WORDS, "--data-root", str(root), "--out", str(tmp_path)]
+    script = "import sys; from evonas.methods import imagenet as m; from evonas.runs import command; "
+    script += "sys.exit(command(m.run, m.PRESETS))"
+    command_line = [sys.executable, "-c", script, *WORDS, "--data-root", str(root), "--out", str(tmp_path)]
     process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 100
     while process.poll() is None and not (tmp_path / "training.pt").exists():
@@ -159,7 +163,7 @@ def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    begun = torch.load(tmp_path / "training.pt", weights_only=True)["training"]["epoch"]
+    begun = torch.load(tmp_path / "training.pt", weights_only=True)["state"]["epoch"]
     assert begun < 3
     assert not (tmp_path / "results.csv").exists()
     text = run(replace(TINY, data_root=root, out=tmp_path))
@@ -171,12 +175,55 @@ def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path
     assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 
 
+@pytest.mark.parametrize("known", [["clean"], ["clean", "pgd"], []])
+def test_a_trained_folder_of_version_0_1_0_is_only_scored_further(
+    known: list[str], finished: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was scored is taken as it is, so made-up scores stay; what was not is scored."""
+    monkeypatch.setattr(Training, "run_epoch", lambda *arguments: pytest.fail("trained again"))
+    now = torch.load(finished / "training.pt", weights_only=True)
+    made_up = {
+        "clean": ("clean", {"top1_error": 0.125, "top5_error": 0.0625}),
+        "pgd": (f"{ATTACK!r}, 2 images of seed 0", {"pgd_error": 0.375}),
+    }
+    old = {
+        "identity": now["identity"],
+        "training": now["state"],
+        "rows": [[row["epoch"], row["loss"], row["seconds"]] for row in now["rows"]],
+        "scores": dict(made_up[each] for each in known),
+    }
+    torch.save(old, tmp_path / "training.pt")
+    text = run(replace(TINY, data_root=root, out=tmp_path))
+    assert text.count("scoring ") == 2 - len(known)
+    (expected,) = rows(finished / "results.csv")
+    for each in known:
+        expected |= {column: str(value) for column, value in made_up[each][1].items()}
+    assert rows(tmp_path / "results.csv") == [expected]
+    assert rows(tmp_path / "training.csv") == rows(finished / "training.csv")
+    assert (tmp_path / "weights.safetensors").read_bytes() == (finished / "weights.safetensors").read_bytes()
+    assert "scoring" not in run(replace(TINY, data_root=root, out=tmp_path))  # now it is kept
+
+
+def test_a_folder_keeps_the_versions_and_the_precision_that_it_began_with(
+    finished: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(imagenet, "versions", lambda: {"torch": "99"})
+    auto = replace(TINY.network, training=replace(TRAINING, precision="auto"))
+    text = run(replace(TINY, network=auto, data_root=root, out=tmp_path, threads=None, device="auto"))
+    assert "precision: fp32, as this run was started with" in text
+    config, begun = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, finished))
+    assert config["identity"] == begun["identity"]
+    assert (config["versions"], config["continued_with"]) == (begun["versions"], {"torch": "99"})
+
+
 def test_another_run_in_the_same_folder_is_refused_with_the_difference(
     finished: Path, root: Path, tmp_path: Path
 ) -> None:
-    here = replace(TINY, data_root=root, out=finished)
+    here, before = replace(TINY, data_root=root, out=finished), (finished / "config.json").read_bytes()
     with pytest.raises(RunMismatchError, match="seed is 0 there, 1 here"):
         run(replace(here, seed=1))
+    assert (finished / "config.json").read_bytes() == before
     (tmp_path / "config.json").write_text('{"settings": {}, "identity": {"method": "darts"}}')
     with pytest.raises(RunMismatchError, match="method is darts there, imagenet-cells here"):
         run(replace(here, out=tmp_path))
@@ -230,33 +277,32 @@ def test_other_cells_are_refused_in_one_line(content: str | None, message: str, 
     ],
 )
 def test_senseless_settings_are_one_line(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(run_imagenet, IMAGENET_PRESETS, [*WORDS, word]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    assert command(imagenet.run, PRESETS, [*WORDS, word]) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.count("\n") == 1
 
 
 def test_a_missing_folder_is_one_line_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(run_imagenet, IMAGENET_PRESETS, [*WORDS, "--data-root", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: expected a folder with images of each class")
-    assert str(tmp_path / "imagenet" / "train") in said
-    assert said.count("\n") == 1
+    assert command(imagenet.run, PRESETS, [*WORDS, "--data-root", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: expected a folder with images of each class")
+    assert str(tmp_path / "imagenet" / "train") in text
+    assert text.count("\n") == 1
 
 
 def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
     data = load_image_folder(root / "imagenet")
-    four = attacked_files(data, replace(TINY, test_limit=4))
+    four = attacked_files(data, 4, False, 0)
     assert four.labels.tolist() == [0, 0, 1, 1]
-    assert attacked_files(data, replace(TINY, test_limit=4)).names.tolist() == four.names.tolist()
-    assert attacked_files(data, replace(TINY, test_limit=5)).labels.tolist() == [0, 0, 0, 1, 1]
+    assert attacked_files(data, 4, False, 0).names.tolist() == four.names.tolist()
+    assert attacked_files(data, 5, False, 0).labels.tolist() == [0, 0, 0, 1, 1]
     counts = [
-        len(attacked_files(data, replace(TINY, test_limit=limit, pgd=pgd)))
-        for limit, pgd in ((None, False), (None, True), (2, True), (99, False))
+        len(attacked_files(data, limit, pgd, 0)) for limit, pgd in ((None, False), (None, True), (2, True), (99, False))
     ]
     assert counts == [0, 6, 2, 6]
     with pytest.raises(DataError, match=r"at least one image a class \(2\), got 1"):
-        attacked_files(data, replace(TINY, test_limit=1))
+        attacked_files(data, 1, False, 0)
 
 
 def test_top_errors_by_hand(root: Path) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from evonas.cli import main
 from evonas.data import DATA_SETS
 from evonas.errors import ExecutionError
-from evonas.runs import doctor
+from evonas.executors import LocalExecutor
+from evonas.runs import doctor, guarded, parse
 from evonas.runs.doctor import Examination, Finding, examine, run_doctor
-from evonas.search import LocalExecutor
 from evonas.types import Activity
 
 
@@ -38,8 +37,8 @@ def test_command_prints_a_line_each_and_ends_with_0(tmp_path: Path, capsys: pyte
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     (tmp_path / "own.npz").touch()
-    words = ["--executors", "local", "--out", str(tmp_path / "runs"), "--data-root", str(tmp_path)]
-    assert main(["doctor", *words]) == 0
+    examination = Examination(executors=("local",), out=tmp_path / "runs", data_root=tmp_path)
+    assert guarded(lambda: run_doctor(examination)) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in printed.out.splitlines())
@@ -65,15 +64,20 @@ def test_a_full_disk_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not found["disk, data"].broken  # nothing is to be written there
 
 
-def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Told at once, and what needs no cluster is looked at all the same."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests have one
     with socket.socket() as listening:  # its port is nobody else's, and refuses while nobody listens
         listening.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listening.getsockname()[1]}"
-        assert main(["doctor", "--executors", "local", "ray", "--ray-address", address]) == 2
+        examination = Examination(executors=("local", "ray"), ray_address=address)
+        assert guarded(lambda: run_doctor(examination)) == 2
     printed = capsys.readouterr()
     assert printed.err == "error: 1 of the above broken: ray cluster; mend that and look again\n"
-    assert f"BROKEN: expected a Ray cluster at {address}, nobody answers there" in printed.out
+    assert f"BROKEN: expected a Ray cluster at {address}, nothing answers there" in printed.out
     assert "local on cpu" in printed.out
     assert "ray on cpu" not in printed.out
     assert "Traceback" not in printed.out
@@ -127,5 +131,8 @@ def test_what_is_broken_is_named_at_the_end(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_unknown_executor_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--executors", "dask"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert parse({"": Examination()}, ["--executors", "local", "ray"]) == Examination(executors=("local", "ray"))
+    assert guarded(lambda: parse({"": Examination()}, ["--executors", "dask"])) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "dask" in message

@@ -1,0 +1,146 @@
+"""The command that builds an adversarial set: its options, its lines on the screen, the set found again."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, SetSettings, card_markdown, load_adversarial_set
+from evonas.methods.adversarial_set import PRESETS, BuildOptions, run
+from evonas.runs import command, parse
+
+TINY = SetSettings(
+    targets=("LeNet",),
+    widths=(0.5,),
+    target_epochs=(4,),
+    target_batch_size=20,
+    target_lr=0.02,
+    thresholds=(20,),
+    attacked_images=20,
+    attack_population=10,
+    attack_generations=2,
+)
+BUILD = BuildOptions(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    """A build sets the threads of its process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current folder, below which sets without a name are kept."""
+    folder = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def build() -> tuple[AdversarialSet, str]:
+    """(the set, text on the screen)."""
+    screen = io.StringIO()
+    return run(BUILD, Console(file=screen, width=200)), screen.getvalue()
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path) -> tuple[AdversarialSet, str]:
+    return build()
+
+
+def test_a_build_tells_every_target_and_threshold_and_prints_its_card(
+    folder: Path, built: tuple[AdversarialSet, str]
+) -> None:
+    the_set, text = built
+    (file,) = (folder / "adversarial_sets").glob("*.safetensors")
+    assert file.name == f"{the_set.card.name}.safetensors"
+    assert file.name.startswith("digits-quick-")
+    assert load_adversarial_set(file) == the_set
+    lines = text.splitlines()
+    assert f"adversarial set: none at adversarial_sets/{file.name} yet, building it: LeNet" in lines
+    cells = {cell.attack: cell for cell in the_set.card.cells}
+    for wanted in (
+        f"  LeNet: trained, clean accuracy {the_set.card.targets[0].clean_accuracy:.1%}; ",
+        f"  LeNet, L0 th 20: {cells['L0'].successful} fooled, 20 of 20 images; ",
+        f"  LeNet, Linf th 20: {cells['Linf'].successful} fooled, 20 of 20 images; ",
+        f"adversarial set: {the_set.card.name}, {len(the_set)} images, built in ",
+    ):
+        assert sum(line.startswith(wanted) for line in lines) == 1, wanted
+    assert any(" elapsed, about " in line for line in lines)
+    assert lines[-1].endswith(f", at adversarial_sets/{file.name}")
+    assert card_markdown(the_set.card, the_set.fingerprint) in text
+    assert f"> **Warning:** {the_set.card.warnings[0]}." in lines
+
+
+def test_the_second_time_it_is_found(built: tuple[AdversarialSet, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evonas.runs.sets.build_adversarial_set", lambda *arguments: pytest.fail("it was built"))
+    the_set, text = build()
+    assert the_set == built[0]
+    assert card_markdown(the_set.card, the_set.fingerprint) in text
+    assert text.endswith(f", {len(the_set)} images, found at adversarial_sets/{the_set.card.name}.safetensors\n")
+    assert "building" not in text
+
+
+def test_the_presets_state_their_settings() -> None:
+    assert parse(PRESETS, []) == PRESETS["quick"] == BuildOptions(settings=SET_PRESETS["quick"])
+    assert parse(PRESETS, ["--preset", "paper"]).settings == SetSettings()
+
+
+def test_numbers_for_each_target_are_given_with_commas() -> None:
+    words = [
+        "--targets",
+        "LeNet,ResNet",
+        "--widths",
+        "0.5,1",
+        "--depths",
+        "0,8",
+        "--target-epochs",
+        "3",
+        "--thresholds",
+        "1,3",
+        "--set-attacks",
+        "Linf",
+        "--attacked-images",
+        "None",
+    ]
+    settings = parse(PRESETS, words).settings
+    assert (settings.targets, settings.widths, settings.depths) == (("LeNet", "ResNet"), (0.5, 1.0), (0, 8))
+    assert all(type(width) is float for width in settings.widths)
+    assert (settings.target_epochs, settings.thresholds, settings.set_attacks) == ((3,), (1, 3), ("Linf",))
+    assert settings.attacked_images is None
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--thresholds", "1,x"], "Error parsing --thresholds: invalid literal for int() with base 10: 'x'"),
+        (["--thresholds", "1.5"], "invalid literal for int()"),
+        (["--widths", "wide"], "could not convert string to float: 'wide'"),
+        (["--thresholds", ""], "expected thresholds as one or more different values"),
+        (["--targets", "LeNet,AlexNet"], "unknown target network 'AlexNet'; known: DenseNet, LeNet, ResNet, VGG-16"),
+        (["--widths", "1,1"], "expected one value of widths, or 4, one per target, got 2"),
+        (["--targets", "LeNet", "--widths", "1", "--depths", "10", "--target-epochs", "1"], "depth"),
+        (["--attack-population", "3"], "expected"),
+        (["--attacked-images", "3"], "at least one image a class"),
+        (["--device", "tpu9"], "expected a device"),
+        (["--threads", "0"], "expected threads >= 1, got 0"),
+        (["--data", "npz:/no/such/file.npz"], "there is no file"),
+        (["--train-limit", "3"], "at least one image a class"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line_and_exit_code_2(
+    words: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained"))
+    small = ["--data", "digits", "--train-limit", "50", "--device", "cpu", "--threads", "1"]
+    assert command(run, PRESETS, [*small, *words]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    assert error in text
