@@ -96,7 +96,7 @@ class Effort:
         self._spent[kind] = (before[0] + seconds, before[1] + cost)
 
     def seconds_left(self, running: str = "", share: float = 0.0, elapsed: float = 0.0) -> float | None:
-        """Predicted seconds for all pending parts, with the part `running` at fraction `share` after `elapsed` seconds."""
+        """Predicted seconds for all pending parts; the part `running` reached `share` of it in `elapsed` seconds."""
         spent = dict(self._spent)
         if running and share > 0:
             kind, cost = self._pending[running]

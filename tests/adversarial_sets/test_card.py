@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evonas.adversarial_sets.card import Card, CardData, Cell, Target
+from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.card_page import card_markdown
 from evonas.errors import DataError
 
@@ -55,7 +55,7 @@ def target(name: str = "LeNet", **changes: Any) -> Target:
     return Target(**{**values, **changes})
 
 
-def cell(target: str, attack: str, threshold: int, successful: int, **changes: Any) -> Cell:
+def cell(target: str, attack: str, threshold: int, successful: int, **changes: Any) -> AttackCell:
     unit = 1 if attack == "L0" else 255
     values = {
         "algorithm": "de" if attack == "L0" else "cma",
@@ -67,7 +67,7 @@ def cell(target: str, attack: str, threshold: int, successful: int, **changes: A
         "evaluations": 123456,
         "seconds": 7.25,
     }
-    return Cell(target=target, attack=attack, threshold=threshold, successful=successful, **{**values, **changes})
+    return AttackCell(target=target, attack=attack, threshold=threshold, successful=successful, **{**values, **changes})
 
 
 def paper_card(**changes: Any) -> Card:
@@ -238,12 +238,12 @@ NAN, INF, HUGE = math.nan, math.inf, 10**400
         (lambda: data(n_classes=1), r"CardData.n_classes to be at least 2, got 1"),
         (lambda: data(mean=(0.5,)), r"CardData.mean and deviation to be 3 channels"),
         (lambda: data(deviation=0.5), r"CardData.deviation to be a list, got 0.5"),
-        (lambda: cell("a", "L2", 1, 1), r"Cell.attack to be L0 or Linf, got 'L2'"),
-        (lambda: cell("a", "L0", 1, 1, algorithm="ga"), r"Cell.algorithm to be de or cma, got 'ga'"),
-        (lambda: cell("a", "L0", 1, 1001), r"Cell.successful to be at most the 1000 tried, got 1001"),
-        (lambda: cell("a", "L0", 3, 1, epsilon_used=4), r"Cell.epsilon_used to be at most th=3, got 4"),
-        (lambda: cell("a", "Linf", 3, 1, epsilon_used=4 / 255), r"Cell.epsilon_used to be at most th=3"),
-        (lambda: cell("a", "L0", 3, 1, epsilon_mean=3.5), r"Cell.epsilon_mean to be at most the largest, 3.0"),
+        (lambda: cell("a", "L2", 1, 1), r"AttackCell.attack to be L0 or Linf, got 'L2'"),
+        (lambda: cell("a", "L0", 1, 1, algorithm="ga"), r"AttackCell.algorithm to be de or cma, got 'ga'"),
+        (lambda: cell("a", "L0", 1, 1001), r"AttackCell.successful to be at most the 1000 tried, got 1001"),
+        (lambda: cell("a", "L0", 3, 1, epsilon_used=4), r"AttackCell.epsilon_used to be at most th=3, got 4"),
+        (lambda: cell("a", "Linf", 3, 1, epsilon_used=4 / 255), r"AttackCell.epsilon_used to be at most th=3"),
+        (lambda: cell("a", "L0", 3, 1, epsilon_mean=3.5), r"AttackCell.epsilon_mean to be at most the largest, 3.0"),
         (lambda: paper_card(records=9790), r"Card.records to be the cells' sum 9791, got 9790"),
         (lambda: paper_card(images=5999), r"Card.images to be 6000 to 9100"),
         (lambda: paper_card(images=9101), r"Card.images to be 6000 to 9100"),
@@ -252,8 +252,8 @@ NAN, INF, HUGE = math.nan, math.inf, 10**400
         (lambda: paper_card(targets=()), r"Card.targets to be targets of different names"),
         (lambda: paper_card(targets=(target(), target())), r"Card.targets to be targets of different names"),
         (lambda: paper_card(targets=(target(),)), r"Card.cells to be targets LeNet, got \['DenseNet'\]"),
-        (lambda: paper_card(cells=paper_card().cells * 2), r"one cell a target, attack and threshold, got \[\('De"),
-        (lambda: paper_card(data=data(adversarial_images=999)), r"Cell.tried to be 999 at most, got 1000"),
+        (lambda: paper_card(cells=paper_card().cells * 2), r"one cell per target, attack and threshold, got \[\('De"),
+        (lambda: paper_card(data=data(adversarial_images=999)), r"AttackCell.tried to be 999 at most, got 1000"),
         (lambda: paper_card(versions={"torch": 2}), r"Card.versions\['torch'\] to be one line of text, got 2"),
         (lambda: paper_card(seeds={"x": -1}), r"Card.seeds\['x'\] to be an integer"),
         (lambda: paper_card(seeds=[1]), r"Card.seeds to be an object, got \[1\]"),

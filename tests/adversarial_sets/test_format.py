@@ -16,7 +16,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from evonas.adversarial_sets.card import Card, CardData, Cell, Target
+from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.contents import RECORD_COLUMNS, AdversarialSet, Contents, Piece, assemble, image_digests
 from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
 from evonas.errors import DataError, StorageError, UnknownNameError
@@ -61,7 +61,7 @@ def card_of(contents: Contents, pieces: tuple[Piece, ...] = PIECES, **changes: A
         for name in ("LeNet", "ResNet")
     )
     cells = tuple(
-        Cell(
+        AttackCell(
             target=targets[each.target].name,
             attack=each.attack,
             threshold=each.threshold,
@@ -320,19 +320,19 @@ STRANGE_CONTENTS = {
     "too few digests": (changed("sources", lambda a: a[:3].copy()), r"sources of type U8 \(4, 32\), got uint8 \(3, 32"),
     "a label too large": (put("labels", 0, 3), r"expected labels in \[0, 3\)"),
     "a negative label": (put("labels", 0, -1), r"expected labels in \[0, 3\)"),
-    "a record of no image": (put("records", (0, 0), 5), "expected records of images that it has"),
-    "a record of a negative image": (put("records", (0, 0), -1), "expected records of images that it has"),
-    "a record of no target": (put("records", (0, 1), 2), "expected records of targets that its card has"),
+    "a record of no image": (put("records", (0, 0), 5), "expected records of existing images"),
+    "a record of a negative image": (put("records", (0, 0), -1), "expected records of existing images"),
+    "a record of no target": (put("records", (0, 1), 2), "expected records of targets on the card"),
     "a record of no attack": (put("records", (0, 2), 2), "expected records of the attacks L0 and Linf"),
     "a source outside": (put("source_index", 3, 6), r"expected sources in \[0, 6\)"),
     "a source that no record has": (put("source_index", 1, 3), "expected exactly the sources of its records"),
     "a record of an unknown source": (put("records", (0, 4), 0), "expected exactly the sources of its records"),
     "sources in another order": (changed("source_index", lambda a: a[::-1].copy()), "expected sources in ascending"),
-    "a source of two classes": (put("labels", 1, 1), "expected one class a source"),
+    "a source of two classes": (put("labels", 1, 1), "expected one class per source"),
     "an image without a record": (put("records", (5, 0), 1), "expected a record for every image"),
     "an image twice": (
         lambda c: c._replace(images=c.images[[0, 1, 1, 3, 4]]),
-        "expected every image once, got one twice",
+        "expected distinct images, got one twice",
     ),
     "a clean image": (
         changed("images", lambda a: a.__setitem__(0, CLEAN[4])),
@@ -372,7 +372,7 @@ def test_a_source_twice_in_a_cell() -> None:
         sources=np.array([1, 1]),
     )
     contents = assemble((twice,), CLEAN)
-    with pytest.raises(DataError, match="expected each source once in a cell, got others"):
+    with pytest.raises(DataError, match="expected each source once in a cell, but that does not hold"):
         AdversarialSet(*contents, card=card_of(contents, (twice,)))
 
 
@@ -392,7 +392,7 @@ def test_a_cell_that_counts_otherwise() -> None:
     card = card_of(contents)
     first, _, third, fourth = card.cells
     moved = (replace(first, successful=3), card.cells[1], replace(third, successful=1), fourth)
-    with pytest.raises(DataError, match=r"th 1 to have the 2 successes of its records; the card has [13]"):
+    with pytest.raises(DataError, match=r"th 1 to have 2 successes, as the records have; the card has [13]"):
         AdversarialSet(*contents, card=replace(card, cells=moved))
 
 
@@ -411,7 +411,7 @@ def test_a_file_alone_is_enough_and_a_card_of_another_file_is_refused(tmp_path: 
     (tmp_path / "alone.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
     assert load_adversarial_set(tmp_path / "alone") == tiny_set()
     (tmp_path / "a.safetensors").write_bytes((tmp_path / "b.safetensors").read_bytes())
-    with pytest.raises(DataError, match=r"a.json to describe a.safetensors: it does not name the file's SHA-256, "):
+    with pytest.raises(DataError, match=r"a.json to describe a.safetensors: its SHA-256 is not that of the file, "):
         load_adversarial_set(tmp_path / "a")
     (tmp_path / "a.json").unlink()
     assert load_adversarial_set(tmp_path / "a") == smallest_set()
@@ -421,7 +421,7 @@ def test_a_card_that_was_changed_is_refused(tmp_path: Path) -> None:
     save_adversarial_set(tmp_path / "a", tiny_set())
     card = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps({**card, "preset": "paper"}))
-    with pytest.raises(DataError, match=r"a.json to describe a.safetensors: it is not the card that the file itself"):
+    with pytest.raises(DataError, match=r"a.json to describe a.safetensors: it differs from the card inside the file"):
         load_adversarial_set(tmp_path / "a")
     (tmp_path / "a.json").write_text(json.dumps(card))  # laid out otherwise, and the same
     assert load_adversarial_set(tmp_path / "a") == tiny_set()
