@@ -1,6 +1,6 @@
-"""Errors that a user can cause, each one line: what was expected, what came, what to do.
+"""Errors that a user can cause. Each message is one line: what was expected, what came, what to do.
 
-A command line prints that line and exits with 2; anything else that is raised is a defect and shows its traceback.
+A command prints that line and exits with 2. Any other exception is a defect and shows its traceback.
 """
 
 from collections.abc import Mapping
@@ -19,30 +19,30 @@ __all__ = [
     "choose",
 ]
 
-Part = TypeVar("Part")
+T = TypeVar("T")
 
 
 class EvonasError(Exception):
-    """Anything that a user can cause and mend."""
+    """Base of all errors that a user can cause and resolve."""
 
 
 class ConfigurationError(EvonasError, ValueError):
-    """A setting that makes no sense."""
+    """An invalid setting."""
 
 
 class UnknownNameError(EvonasError, KeyError):
-    """A name that no table has."""
+    """A name that is not in its table."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the quoted repr
 
 
 class DataError(EvonasError):
-    """Images that are missing, damaged or of another shape."""
+    """Data that are missing, damaged or of another shape."""
 
 
 class StorageError(EvonasError):
-    """A disk that is full, a folder that is read-only, a file that is not ours."""
+    """A file or folder that cannot be read or written: a full disk, a read-only folder, a foreign file."""
 
 
 class RunMismatchError(EvonasError):
@@ -50,7 +50,7 @@ class RunMismatchError(EvonasError):
 
 
 class RunInUseError(EvonasError):
-    """A run folder that another process is writing."""
+    """A run folder to which another process is writing."""
 
 
 class ExecutionError(EvonasError):
@@ -58,11 +58,15 @@ class ExecutionError(EvonasError):
 
 
 class DivergedError(EvonasError, ArithmeticError):
-    """Training or scoring that left the finite numbers: ends one evaluation, never a search."""
+    """Training or scoring with values that are not finite: ends one evaluation, never a search."""
 
 
-def choose(table: Mapping[str, Part], name: str, kind: str) -> Part:
-    """The part called `name`, or an error that lists the known names."""
+def choose(table: Mapping[str, T], name: str, kind: str) -> T:
+    """`table[name]`; UnknownNameError, with the known names, where it is missing.
+
+    Args:
+        kind: description of the table's entries, for the message.
+    """
     if name not in table:
         raise UnknownNameError(f"unknown {kind} {name!r}; known: {', '.join(sorted(table))}")
     return table[name]

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic replacement, sealed lines, one writer at a time."""
+"""Crash-safe files: atomic replacement, checksummed lines, one writer at a time."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ __all__ = ["read_json", "replace_file", "seal", "storage_errors", "sweep", "take
 
 @contextlib.contextmanager
 def storage_errors(doing: str) -> Iterator[None]:
-    """Turns an operating system's refusal into one line that says what was being done and what to do."""
+    """Context that turns an OSError into a StorageError of one line: what failed and what to do."""
     try:
         yield
     except OSError as error:
@@ -27,7 +27,7 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.EROFS: "choose a folder that can be written",
             errno.EACCES: "choose a folder that can be written",
             errno.EFBIG: "raise the limit on file sizes",
-        }.get(error.errno or 0, "mend that")
+        }.get(error.errno or 0, "fix the cause")
         raise StorageError(
             f"could not {doing}: {error.strerror or error}; {remedy} and run the same command again "
             "(everything recorded so far is kept)"
@@ -40,7 +40,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Args:
         write: called with the temporary file, open for binary writing.
     Raises:
-        StorageError: the disk is full, the folder cannot be written; an older file of that name stays as it was.
+        StorageError: the disk is full, or the folder cannot be written; an older file of that name is kept.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(f"write {path}"):
@@ -57,20 +57,20 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed in `replace_file` have left in a folder and in those inside it."""
+    """Remove the temporary files of killed processes, see `replace_file`, from a folder and all folders inside it."""
     for leftover in folder.rglob(".*.[0-9]*.tmp"):
         with contextlib.suppress(OSError):
             leftover.unlink()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as indented JSON, whole or not at all. NaN and infinities are refused: JSON has none."""
+    """Write `value` as indented JSON, whole or not at all. ValueError for NaN and infinities: JSON has none."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     replace_file(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. StorageError where the file cannot be read or holds something else."""
+    """Read a JSON object. StorageError if the file cannot be read or holds something else."""
     with storage_errors(f"read {path}"):
         text = path.read_bytes()
     try:
@@ -83,13 +83,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def seal(record: Mapping[str, Any]) -> bytes:
-    """One line of JSON whose last field, `checksum`, is over all others."""
+    """One line of JSON, with a checksum over all fields as an additional last field `checksum`."""
     body = _compact(record)
     return f'{body[:-1]}{"," if record else ""}"checksum":"{_checksum(body)}"}}\n'.encode()
 
 
 def unseal(line: bytes) -> dict[str, Any] | None:
-    """The record of a sealed line, or None where the line is torn or altered."""
+    """The record of a sealed line; None if the line is cut short or altered."""
     try:
         record: dict[str, Any] = json.loads(line)
         del record["checksum"]
@@ -99,11 +99,11 @@ def unseal(line: bytes) -> dict[str, Any] | None:
 
 
 def take_lock(file: IO[Any], path: Path) -> None:
-    """Make this process the one writer of an open file until the file is closed or the process ends, however it ends.
+    """Make this process the only writer of an open file until the file is closed or the process ends in any way.
 
     Raises:
-        RunInUseError: another process holds it.
-        StorageError: the file system has no locks.
+        RunInUseError: another process holds the lock.
+        StorageError: the file system does not support locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -68,7 +68,7 @@ def test_replace_on_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         (errno.EDQUOT, "free some of your quota"),
         (errno.EROFS, "choose a folder that can be written"),
         (errno.EACCES, "choose a folder that can be written"),
-        (errno.EIO, "mend that"),
+        (errno.EIO, "fix the cause"),
     ],
 )
 def test_storage_errors_say_what_to_do(number: int, remedy: str) -> None:
