@@ -126,7 +126,7 @@ def digits_set() -> AdversarialSet:
 
 
 def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
-    from evonas.adversarial_sets import AdversarialSet, Card, CardData, Cell, Piece, Target, assemble
+    from evonas.adversarial_sets import AdversarialSet, AttackCell, Card, CardData, Piece, Target, assemble
 
     clean, labels = data.adversarial.images, data.adversarial.labels
     changed = clean ^ np.uint8(1)
@@ -136,7 +136,7 @@ def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
     ]
     contents = assemble(pieces, clean)
     cells = tuple(
-        Cell(
+        AttackCell(
             target="LeNet",
             attack=each.attack,
             threshold=1,
