@@ -16,12 +16,22 @@ from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversaria
 from evonas.errors import ConfigurationError
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
-from evonas.report import JointFront, JointRun, front, joint_front, plot_images, population_table, shown, write_joint
+from evonas.report import (
+    JointFront,
+    JointRun,
+    Searched,
+    front,
+    joint_front,
+    plot_images,
+    population_table,
+    shown,
+    write_joint,
+)
 from evonas.runs import Result, RunFolder, command, guarded
 from evonas.runs.command_line import one_line
 from evonas.runs.doctor import Examination, run_doctor
 from evonas.runs.folder import stored_searched
-from evonas.runs.plugins import load_plugins
+from evonas.runs.plugins import load_plugins, refuse_without_plugins
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
@@ -40,9 +50,7 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        load_plugins(self.plugin)
-        folder = RunFolder(self.run)
-        searched = stored_searched(folder.open_stored())
+        folder, searched = _opened(self.run, self.plugin)
         table = front(population_table(folder.entries(), searched))
         names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
         title = f"{searched.method} on {searched.data}: {len(table)} on the front"
@@ -98,9 +106,7 @@ class Export:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        load_plugins(self.plugin)
-        folder = RunFolder(self.run)
-        searched = stored_searched(folder.open_stored())
+        folder, searched = _opened(self.run, self.plugin)
         with folder.locked():
             entries = folder.entries()
             folder.export(entries, searched)
@@ -191,6 +197,15 @@ def _parse(words: list[str]) -> Callable[[], None]:
             args=words,
         )
     return chosen
+
+
+def _opened(path: Path, plugin: Sequence[str]) -> tuple[RunFolder, Searched]:
+    """A run, and what its tables need; its data are not loaded."""
+    folder = RunFolder(path)
+    config = folder.open_stored()
+    refuse_without_plugins(config, plugin)
+    load_plugins(plugin)
+    return folder, stored_searched(config)
 
 
 def _joint_run(path: Path, name: str) -> JointRun:

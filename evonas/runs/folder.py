@@ -72,7 +72,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process writes the run meanwhile; a folder that holds nothing in the end is removed.
+        """No other process writes the run meanwhile; where nothing was written, nothing stays behind, no folder either.
 
         Raises:
             RunInUseError: another process writes it.
@@ -80,19 +80,20 @@ class RunFolder:
         """
         with storage_errors(f"open {self.path}"):
             made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            before = set() if made else {path.name for path in self.path.iterdir()}
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / LOCK, "ab")  # noqa: SIM115
-        try:
-            with lock:
-                take_lock(lock, self.path)
+        with lock:
+            take_lock(lock, self.path)
+            try:
                 sweep(self.path)
                 yield
-        finally:
-            if made and [path.name for path in self.path.iterdir()] == [LOCK]:
-                (self.path / LOCK).unlink()
+            finally:
                 with contextlib.suppress(OSError):
-                    for path in made:
-                        path.rmdir()
+                    if LOCK not in before and {path.name for path in self.path.iterdir()} == before | {LOCK}:
+                        (self.path / LOCK).unlink()
+                        for path in made:
+                            path.rmdir()
 
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""

@@ -34,14 +34,18 @@ def load_plugins(files: Iterable[str]) -> None:
     for given in files:
         path = Path(given).expanduser().resolve()
         content = _content(path)
-        if _loaded.get(path) == content:
+        if _loaded.get(path, content) != content:
+            raise ConfigurationError(f"{path} has changed since this process loaded it; begin a new process")
+        if path in _loaded:
             continue
         module = _executed(path)
-        joined = [name for name in TABLES if isinstance(getattr(module, name, None), Mapping)]
-        if not joined:
-            raise ConfigurationError(f"expected a table of {', '.join(TABLES)} in {path}, such as SPACES = {{...}}")
-        for name in joined:
-            _join(getattr(importlib.import_module(TABLES[name]), name), getattr(module, name), f"{name} of {path}")
+        try:
+            tables = _tables(module, path)
+        except ConfigurationError:
+            _forget(path)
+            raise
+        for name, table in tables.items():
+            table.update(getattr(module, name))
         _loaded[path] = content
 
 
@@ -56,10 +60,10 @@ def refuse_without_plugins(stored: Mapping[str, Any], files: Iterable[str]) -> N
     missing = [name for name in begun if name not in given]
     if missing:
         known = stored.get("settings", {}).get("plugin", [])
-        flags = " ".join(f"--plugin {path}" for path in known if Path(path).name in missing)
+        paths = ",".join(path for path in known if Path(path).name in begun)
         raise ConfigurationError(
             f"expected the plugin that this run was begun with, {', '.join(missing)}, which runs only when it is "
-            f"named; give {flags or '--plugin FILE'}"
+            f"named; give --plugin {paths or 'FILE'}"
         )
     changed = [name for name in begun if given[name] != begun[name]]
     if changed:
@@ -78,21 +82,33 @@ def _content(path: Path) -> str:
 
 def _executed(path: Path) -> Any:
     """The module, under the name of its file, so that workers that are handed its parts can import it, too."""
-    if path.stem in sys.modules or importlib.util.find_spec(path.stem) is not None:
+    if "." in path.stem or path.stem in sys.modules or importlib.util.find_spec(path.stem) is not None:
         raise ConfigurationError(
-            f"expected a plugin with a name of its own, {path.stem} is a module already; rename it"
+            f"expected a plugin with a name of its own, {path.stem} is a module already or has a dot; rename it"
         )
     sys.path.append(str(path.parent))
     try:
         return importlib.import_module(path.stem)
     except Exception as error:
-        sys.modules.pop(path.stem, None)
-        sys.path.remove(str(path.parent))
+        _forget(path)
         raise ConfigurationError(f"{path} cannot be executed: {type(error).__name__}: {error}") from error
 
 
-def _join(table: dict[str, Any], more: Mapping[str, Any], what: str) -> None:
-    taken = [name for name in more if name in table]
-    if taken:
-        raise ConfigurationError(f"expected names of its own in {what}, {', '.join(taken)} is in use; rename it")
-    table.update(more)
+def _tables(module: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """Tables of evonas that the module's own can join. ConfigurationError where there are none."""
+    joined = [name for name in TABLES if isinstance(getattr(module, name, None), Mapping)]
+    if not joined:
+        raise ConfigurationError(f"expected a table of {', '.join(TABLES)} in {path}, such as SPACES = {{...}}")
+    tables = {name: getattr(importlib.import_module(TABLES[name]), name) for name in joined}
+    for name, table in tables.items():
+        taken = [each for each in getattr(module, name) if each in table]
+        if taken:
+            raise ConfigurationError(
+                f"expected names of its own in {name} of {path}, {', '.join(taken)} is in use; rename it"
+            )
+    return tables
+
+
+def _forget(path: Path) -> None:
+    sys.modules.pop(path.stem, None)
+    sys.path.remove(str(path.parent))
