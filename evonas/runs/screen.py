@@ -63,7 +63,7 @@ class Screen:
         if self.console.is_jupyter:
             sys.stdout.write(f"\r{text}\n")
         else:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def show(self, *lines: str, done: int = 0, total: int = 0) -> None:
         """What happens now: replaces what was shown before.

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, SetSettings, card_markdown, load_adversarial_set
 from evonas.methods.adversarial_set import PRESETS, BuildOptions, run
-from evonas.runs import command, parse
+from evonas.runs import Screen, command, parse
 
 TINY = SetSettings(
     targets=("LeNet",),
@@ -76,6 +76,12 @@ def test_a_build_tells_every_target_and_threshold_and_prints_its_card(
     assert lines[-1].endswith(f", at adversarial_sets/{file.name}")
     assert card_markdown(the_set.card, the_set.fingerprint) in text
     assert f"> **Warning:** {the_set.card.warnings[0]}." in lines
+
+
+def test_a_path_is_printed_as_it_is() -> None:
+    screen = io.StringIO()
+    Screen(Console(file=screen, width=20)).say("found at sets/:key:/[red]/mine.safetensors")
+    assert screen.getvalue() == "found at sets/:key:/[red]/mine.safetensors\n"
 
 
 def test_the_second_time_it_is_found(built: tuple[AdversarialSet, str], monkeypatch: pytest.MonkeyPatch) -> None:
