@@ -10,7 +10,7 @@ from evonas.audit.measurements import Measurement
 from evonas.audit.records import AuditRecords
 from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
-from evonas.errors import DivergedError, EvonasError, StorageError
+from evonas.errors import ConfigurationError, DivergedError, EvonasError, StorageError
 from evonas.executors import Executor, Job
 from evonas.parts import digest
 from evonas.seeding import generator
@@ -57,6 +57,11 @@ class Measured:
     test_limit: int | None = None
     """Take a class-balanced subset of this many test images; None: all."""
     batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        columns = [each.column for each in self.measurements]
+        if len(set(columns)) < len(columns):
+            raise ConfigurationError(f"expected measurements of different columns, got {', '.join(columns)}")
 
     def test_part(self, data: Dataset, seed: int) -> Part:
         """The test images that are scored. DataError where the limit is below one image a class."""
@@ -249,7 +254,7 @@ class _Worker:
     folder: Path | None
 
     def make_work(self, report: Report) -> Callable[[Step], dict[str, Any]]:
-        tested: dict[str, Dataset] = {}
+        tested: dict[tuple[str, int], Dataset] = {}
 
         def work(step: Step) -> dict[str, Any]:
             network = self.networks[step.network]
@@ -259,12 +264,12 @@ class _Worker:
                     checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
                     weights, seconds = training.train(genome, report, checkpoint)
                     return {"weights": weights, "seconds": seconds}
-                data = training.data
-                if data.fingerprint not in tested:
-                    tested[data.fingerprint] = self.measured.tested(data, training.seed)
+                images = training.data.fingerprint, training.seed
+                if images not in tested:
+                    tested[images] = self.measured.tested(training.data, training.seed)
                 measure = self.measured.measurements[step.measurement].measure
                 candidate = training.candidate(genome, step.weights)
-                return {"values": measure(candidate, tested[data.fingerprint], self.measured.batch_size, report)}
+                return {"values": measure(candidate, tested[images], self.measured.batch_size, report)}
             except DivergedError as error:
                 return {"failure": str(error)}
             except EvonasError as error:  # a disk that is full is no fault of the network

@@ -1,5 +1,6 @@
 """A searched network trained to the end: from scratch or with the weights of a supernet, under any recipe."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from evonas.evaluation import SupernetWeights, load_supernet
 from evonas.networks.blocks import seeded
 from evonas.networks.handmade import HANDMADE
 from evonas.objectives import Candidate
-from evonas.parts import digest, part_identity
+from evonas.parts import digest, part_identity, part_name
 from evonas.seeding import derive_seed
 from evonas.training import Recipe, Training, TrainingConfig, standard, train_epochs, whole
 from evonas.training.checkpoints import Row
@@ -103,13 +104,12 @@ class FinalTraining:
         training = self.training.identity()
         if math.isinf(self.training.grad_clip):
             training["grad_clip"] = None  # JSON has no infinity
-        recipe = part_identity(self.recipe)
-        name = getattr(self.recipe, "name", None)
+        recipe, name = part_identity(self.recipe), part_name(self.recipe)
         identity: dict[str, Any] = {
             "space": self._space_identity,
             "data": self.data.fingerprint,
             "training": training,
-            "recipe": recipe["name"] if name is None else {"name": name, **recipe},
+            "recipe": name if inspect.isroutine(self.recipe) else {"name": name, **recipe},
             "seed": self.seed,
             "device": torch.device(self.device).type,
             "threads": self.threads,
@@ -237,4 +237,4 @@ def _train(
     def row(loss: float) -> Row:
         return {"epoch": training.epoch, "loss": loss}
 
-    return train_epochs(training, checkpoint, identity, "a training of cells", row, on_step, on_epoch)
+    return train_epochs(training, checkpoint, identity, "a training", row, on_step, on_epoch)

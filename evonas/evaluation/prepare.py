@@ -1,5 +1,6 @@
 """How a candidate gets its weights."""
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from torch import nn
 from evonas.data import Dataset, DeviceData
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CostedSpace
-from evonas.parts import part_identity
+from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed
 from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
 from evonas.types import Cost, Genome, Progress, Report, arch_id
@@ -72,11 +73,10 @@ class TrainFromScratch:
         return "bf16" if self.training.precision == "bf16" else "fp32"
 
     def identity(self) -> dict[str, Any]:
-        recipe = part_identity(self.recipe)
-        named = getattr(self.recipe, "name", None)
+        recipe, name = part_identity(self.recipe), part_name(self.recipe)
         return {
             "training": {
-                "recipe": recipe["name"] if named is None else {"name": named, **recipe},
+                "recipe": name if inspect.isroutine(self.recipe) else {"name": name, **recipe},
                 **self.training.identity(),
             }
         }

@@ -1,5 +1,6 @@
 """Training that survives its process: a checkpoint an epoch, with its identity, replaced whole, read without pickle."""
 
+import io
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -91,7 +92,9 @@ def train_epochs(
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Replace the file by tensors and plain values, and what they follow from."""
-    replace_file(path, lambda file: torch.save({"identity": json.dumps(identity), **content}, file))
+    kept = io.BytesIO()  # torch, writing a file, hides that the disk is full
+    torch.save({"identity": json.dumps(identity), **content}, kept)
+    replace_file(path, lambda file: file.write(kept.getbuffer()))
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any], what: str) -> dict[str, Any] | None:
