@@ -20,13 +20,12 @@ def array_source(
 ) -> ImageSource:
     """Square uint8 images, grey or colour, channels first or last; integer labels 0..K-1.
 
-    Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); grey ones are repeated to three channels; all are
-    copied. 10% of the
-    training images rank candidates, 5% are set aside for adversarial sets. Mirrored images are not assumed to keep
-    their class.
+    Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); all are copied, and grey ones are repeated to three
+    channels. 10% of the training images are the validation part, 5% the adversarial part. Mirrored images are not
+    assumed to keep their class.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         where: origin of the arrays, for error messages.
     Raises:
         DataError: another shape, dtype or label; training and test images of different sizes.

@@ -61,8 +61,7 @@ class Augmentation:
         device = pixels.device
         centres = (torch.randint(size, (n, 1), generator=generator, device=device) for size in (height, width))
         rows, columns = (
-            torch.arange(size, device=device)
-            - (centre - self.cutout // 2)  # (B, size): 0 at the first row or column of the hole
+            torch.arange(size, device=device) - (centre - self.cutout // 2)  # (B, size), 0 where the hole starts
             for size, centre in zip((height, width), centres, strict=True)
         )
         hole = ((rows >= 0) & (rows < self.cutout))[:, :, None] & ((columns >= 0) & (columns < self.cutout))[:, None, :]

@@ -47,14 +47,14 @@ class Dataset:
         train_limit: int | None = None,
         val_limit: int | None = None,
     ) -> "Dataset":
-        """Images of your own, split as an npz file of the same arrays is; the arrays are copied.
+        """Your own images, copied and split exactly as an npz file of the same arrays.
 
         Args:
             x_train, x_test: square uint8 images, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); grey ones are
                 repeated to three channels.
             y_train, y_test: (N,) integer labels 0..K-1, at least 4 training images of each.
             name: part of a run's identity, with the fingerprint.
-            seed: of the split and of the limits.
+            seed: seed of the split and of the limits.
             train_limit, val_limit: sizes of class-balanced subsets of these parts; None: all.
         Raises:
             DataError: another shape, dtype or label; training and test images of different sizes.

@@ -52,7 +52,7 @@ def load_ood_data(name: str, data: Dataset, root: Path | str | None = None, seed
 
     Args:
         name: as `resolve_ood_data` returns it. The number of noise images follows from `data`.
-        seed: of the split, and of noise.
+        seed: seed of the split and of noise.
     Raises:
         ConfigurationError: images of another size.
         DataError: the files are missing and cannot be downloaded.

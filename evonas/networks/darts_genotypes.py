@@ -51,9 +51,9 @@ def _pairs(kind: str, given: Iterable[tuple[str, int]]) -> Pairs:
     for number, (name, state) in enumerate(pairs):
         node = 2 + number // 2
         if name not in PRIMITIVES[1:]:
-            known = ", ".join(PRIMITIVES[1:])
+            available = ", ".join(PRIMITIVES[1:])
             raise ConfigurationError(
-                f"expected an operation of {known} at node {node} of the {kind} cell, got {name!r}"
+                f"expected an operation of {available} at node {node} of the {kind} cell, got {name!r}"
             )
         if not 0 <= state < node:
             raise ConfigurationError(
