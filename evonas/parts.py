@@ -14,7 +14,7 @@ __all__ = ["as_plain", "digest", "part_identity", "part_name", "refuse_another_r
 
 
 def part_name(part: Any) -> str:
-    """`name` of a part; the function's or the class's own name where it has none."""
+    """Name of a part: its `name`, else that of the function or class."""
     name = part.__name__ if inspect.isroutine(part) else getattr(part, "name", type(part).__name__)
     if name == "<lambda>":
         raise ConfigurationError("expected a function with a name of its own, got a lambda; write it with def")
@@ -22,16 +22,16 @@ def part_name(part: Any) -> str:
 
 
 def part_identity(part: Any) -> dict[str, Any]:
-    """Plain values that follow from a part alone: equal for equal parts, different for different ones, fit for JSON.
+    """Plain values for JSON that are equal for equal parts and differ for different ones.
 
-    `part.identity()` where there is one; else `fingerprint` of a part that holds arrays; else the fields of a
-    dataclass, in which a part is given by its name and its identity, and a function by its name.
+    `part.identity()` if there is one; else `{"fingerprint": ...}` of a part that holds arrays; else the fields of a
+    dataclass. A field that holds a part becomes its name and its identity, a function its name.
 
     Args:
         part: an objective, recipe, space, attack, ...: a frozen dataclass, an object with `identity()` or
             `fingerprint`, or a function.
     Raises:
-        ConfigurationError: a lambda, or another object that none of these rules describes.
+        ConfigurationError: a lambda, or an object that none of these rules covers.
     """
     if inspect.isroutine(part):
         return {"name": part_name(part)}
@@ -43,7 +43,7 @@ def part_identity(part: Any) -> dict[str, Any]:
         return {field.name: _plain(getattr(part, field.name)) for field in fields(part)}
     raise ConfigurationError(
         f"expected a frozen dataclass, or an object with identity() or a fingerprint, got {part!r}; "
-        "a run knows its parts by these"
+        "a run recognises its parts by these"
     )
 
 

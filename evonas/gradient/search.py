@@ -1,8 +1,8 @@
-"""The one bilevel loop: a supernet's weights below, its architecture above, an epoch at a time."""
+"""The bilevel loop: weights of a supernet below, its architecture above, an epoch at a time."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,25 +21,23 @@ from evonas.networks.blocks import seeded
 from evonas.networks.darts import Genotype
 from evonas.networks.darts_operations import PRIMITIVES
 from evonas.seeding import derive_seed
+from evonas.training.loop import OnStep
 
 __all__ = ["GradientSearch", "SearchData", "halves"]
-
-OnStep = Callable[[int, int, str], None]
-"""(steps done, steps in all, one line) for the screen; called a few times a second at most."""
 
 SKIP = PRIMITIVES.index("skip_connect")
 
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
-    """What a search by gradient sees, on its device."""
+    """Data of a gradient search, on its device."""
 
     below: DevicePart
-    """Weights are trained on these images."""
+    """Images for the weights."""
     above: DevicePart
-    """The architecture is trained on these."""
+    """Images for the architecture."""
     ood_data: DevicePart | None
-    """Images of none of the classes; their labels are not read."""
+    """Out-of-distribution images, which belong to none of the classes; their labels are unused."""
     augmentation: Augmentation
     n_classes: int
     normalization: tuple[Sequence[float], Sequence[float]] | None
@@ -52,13 +50,13 @@ class SearchData:
 
 
 def halves(part: DevicePart, portion: float) -> tuple[DevicePart, DevicePart]:
-    """The first images of a part, so large a share of it, and the rest (DARTS: by index)."""
+    """The first `portion` of the images of a part, and the rest (by index, as in DARTS)."""
     cut = math.floor(portion * len(part))
-    return (DevicePart.of(part.images[:cut], part.labels[:cut]), DevicePart.of(part.images[cut:], part.labels[cut:]))
+    return DevicePart.of(part.images[:cut], part.labels[:cut]), DevicePart.of(part.images[cut:], part.labels[cut:])
 
 
 class GradientSearch:
-    """A search by gradient, an epoch at a time; the same arguments give the same path, also when continued.
+    """A gradient search, an epoch at a time; the same arguments give the same path, also when continued.
 
     Args:
         data: on `device`.
@@ -76,9 +74,9 @@ class GradientSearch:
         self.device = device
         self.precision = precision
         self.epoch = 0
-        """Epochs that are done."""
+        """Finished epochs."""
         self.history: list[Tensor] = []
-        """(2, edges, 8) probabilities of the operations after each of them."""
+        """(2, edges, 8) probabilities of the operations after each finished epoch."""
         self._begin_stage(0, None)
 
     @property
@@ -91,32 +89,33 @@ class GradientSearch:
 
     @property
     def genotype(self) -> Genotype:
-        """The cells that the architecture now stands for."""
+        """Cells of the current architecture."""
         scores = self.levels.architecture.scores()
         normal, reduce = scores.alpha_normal, scores.alpha_reduce
-        found = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
-        most = self.method.max_skips
-        while most is not None and _skips(found) > most:
-            normal = _without_weakest_skip(normal, found)
-            found = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
-        return found
+        genotype = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
+        limit = self.method.max_skips
+        while limit is not None and _skips(genotype) > limit:
+            normal = _without_weakest_skip(normal, genotype)
+            genotype = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
+        return genotype
 
     def probabilities(self) -> Tensor:
-        """(2, edges, 8) of the operations at each edge, differentiable in the architecture."""
+        """(2, edges, 8) probabilities of the operations at each edge, differentiable in the architecture."""
         return self.levels.architecture.probabilities()
 
     def run_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
-        """One epoch at both levels: learning_rate, train_loss, means of the upper losses and of their weights.
+        """Train both levels for one epoch.
 
+        Returns:
+            learning_rate, train_loss, and the means of upper losses, their weights and recorded values, by column.
         Raises:
             DivergedError: a loss left the finite numbers.
         """
         number, within = self.method.place(self.epoch)
         stage, config = self.method.stages[number], self.method.config
-        rate = config.search_lr_min + (config.search_lr - config.search_lr_min) * 0.5 * (
-            1 + math.cos(math.pi * within / stage.epochs)
-        )
-        levels, found = self.levels, Means()
+        cosine = 0.5 * (1 + math.cos(math.pi * within / stage.epochs))
+        rate = config.search_lr_min + (config.search_lr - config.search_lr_min) * cosine
+        levels, means = self.levels, Means()
         perturbation, radius = self.method.perturbation, 0.0
         if perturbation is not None:
             radius = perturbation.radius(self.epoch, self.method.epochs)
@@ -125,14 +124,14 @@ class GradientSearch:
         steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
             if descends and config.begin_with == "alpha":
-                levels.descend_architecture(below, above, found)
-            levels.descend_weights(below, found)
+                levels.descend_architecture(below, above, means)
+            levels.descend_weights(below, means)
             if descends and config.begin_with == "weights":
-                levels.descend_architecture(below, above, found)
+                levels.descend_architecture(below, above, means)
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
-                on_step(step + 1, steps, f"loss {found.mean('train_loss'):.3f}")
-        values = {"learning_rate": rate, **found.means()}
+                on_step(step + 1, steps, f"loss {means.mean('train_loss'):.3f}")
+        values = {"learning_rate": rate, **means.means()}
         if self.method.epsilon is not None:
             values["epsilon"] = levels.epsilon
         broken = [name for name, value in values.items() if not math.isfinite(value)]
@@ -142,15 +141,15 @@ class GradientSearch:
         self.epoch += 1
         self.history.append(self.probabilities().detach().cpu())
         if within + 1 == stage.epochs and not self.done:
-            self._begin_stage(number + 1, self._kept(self.method.stages[number + 1].keep))
+            self._begin_stage(number + 1, self._strongest(self.method.stages[number + 1].keep))
         return values
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values that `restore` goes on from."""
+        """Tensors and plain values that `restore` continues from."""
         return {"epoch": self.epoch, "operations": self._operations, "history": self.history, **self.levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self.epoch = state["epoch"]
         number = len(self.method.stages) - 1 if self.done else self.method.place(self.epoch)[0]
         self._begin_stage(number, state["operations"])
@@ -158,7 +157,7 @@ class GradientSearch:
         self.history = list(state["history"])
 
     def _begin_stage(self, number: int, operations: Any) -> None:
-        """New weights and a new architecture, over the operations that are left at each edge; None: all."""
+        """Create weights and architecture of a stage, over the given operations of every edge; None: all."""
         method = self.method
         stage = method.stages[number]
         self._operations = operations
@@ -171,19 +170,19 @@ class GradientSearch:
             edge_normalisation=method.edge_normalisation,
             operations=operations,
         )
-        made = seeded(
+        supernet = seeded(
             lambda: DartsSupernet(plan, self.data.normalization), derive_seed(self.seed, "supernet weights", number)
         )
-        assert isinstance(made, DartsSupernet)
-        supernet = made.to(self.device).to(memory_format=torch.channels_last)
-        drawn = torch.Generator().manual_seed(derive_seed(self.seed, "architecture", number))
-        architecture = Architecture(plan, drawn).to(self.device)
+        assert isinstance(supernet, DartsSupernet)
+        supernet = supernet.to(self.device).to(memory_format=torch.channels_last)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "architecture", number))
+        architecture = Architecture(plan, generator).to(self.device)
         self.levels = Levels(method, supernet, architecture, self.precision)
 
     def batches(self) -> Iterator[tuple[Batch, Batch]]:
-        """One pass over the lower level's images, each batch with one drawn from the upper level's."""
+        """One pass over the images of the lower level, each batch with a random one of the upper level."""
         size, data = self.method.config.search_batch_size, self.data
-        # the purposes are older than the field's name, and the seeds follow from them
+        # seeds depend on these purposes, which keep the former name of the data
         ood_below, ood_above = (self._endless(data.ood_data, f"others {level}") for level in ("below", "above"))
         upper = self._endless(data.above, "above")
         order = self._generator("below")
@@ -201,8 +200,8 @@ class GradientSearch:
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, purpose, self.epoch))
 
-    def _kept(self, keep: int) -> Operations:
-        """The strongest operations of every edge, in the order of `PRIMITIVES`; the first of equals."""
+    def _strongest(self, keep: int) -> Operations:
+        """The strongest operations of every edge, in the order of `PRIMITIVES`; the first of equally strong ones."""
         chosen = self.probabilities().detach().sort(dim=2, descending=True, stable=True).indices[:, :, :keep]
         return tuple(tuple(tuple(sorted(edge)) for edge in cell) for cell in chosen.tolist())
 
@@ -212,7 +211,7 @@ def _skips(genotype: Genotype) -> int:
 
 
 def _without_weakest_skip(alpha: Tensor, genotype: Genotype) -> Tensor:
-    """(edges, 8) alpha of the normal cell in which `none` has taken over the weakest skip_connect of its nodes."""
+    """(edges, 8) alpha of the normal cell, with the share of the genotype's weakest skip_connect moved to `none`."""
     edges, first = [], 0
     for node in range(len(genotype.normal) // 2):
         pairs = genotype.normal[2 * node : 2 * node + 2]

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from evonas.errors import ConfigurationError, choose
-from evonas.runs.options import RunOptions, flat, from_json, options_of
+from evonas.runs.needs import options_of
+from evonas.runs.options import RunOptions, flat, from_json
 
 __all__ = ["METHODS", "Method", "method_module", "method_of"]
 

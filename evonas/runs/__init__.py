@@ -3,8 +3,9 @@
 from evonas.runs.command_line import command, guarded, parse
 from evonas.runs.execution import ExecutionOptions, make_executor
 from evonas.runs.folder import RunFolder
+from evonas.runs.needs import Needs
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
-from evonas.runs.options import AuditOptions, DataOptions, Needs, RunOptions
+from evonas.runs.options import AuditOptions, DataOptions, RunOptions
 from evonas.runs.result import Result
 from evonas.runs.run import Run, SearchSpace
 from evonas.runs.screen import Screen

@@ -16,7 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.runs.help import MANY, help_text
 from evonas.runs.interrupt import Interrupted
-from evonas.runs.options import flag, options_of, refuse_unused
+from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.plugins import load_plugins
 
 __all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
@@ -74,9 +74,7 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
     load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     names = [flag(option.name) for option in options_of(preset)]
     refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)])
-    registry = ConstructorRegistry()
-    registry.primitive_rule(_comma_separated)
-    with registry, one_line():
+    with one_line():
         options = tyro.cli(type(preset), default=preset, args=list(argv), config=(tyro.conf.OmitArgPrefixes,))
     refuse_unused(options, preset)
     return options
@@ -95,10 +93,11 @@ def refuse_unknown(argv: Sequence[str], names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Within, what tyro says about wrong arguments is raised as a ConfigurationError of one line."""
-    message = io.StringIO()
+    """Within, tyro reads a tuple from one word with commas, and its refusal is a ConfigurationError of one line."""
+    message, registry = io.StringIO(), ConstructorRegistry()
+    registry.primitive_rule(_comma_separated)
     try:
-        with contextlib.redirect_stderr(message):
+        with registry, contextlib.redirect_stderr(message):
             yield
     except SystemExit as ended:
         if ended.code:

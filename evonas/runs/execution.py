@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -14,6 +14,7 @@ from evonas.evaluation import TorchHost
 from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import gpu_slots
 from evonas.runs.folder import versions
+from evonas.runs.needs import Needs, refuse_unused
 from evonas.training import resolve_precision
 
 __all__ = [
@@ -31,24 +32,24 @@ SAME_VERSIONS = ("evonas", "torch", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """Where evaluations run. Device type and threads are part of a run's identity: others round differently."""
+    """Place of the evaluations. Device type and threads are part of a run's identity: others round differently."""
 
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: int | None = None
-    """CPU threads of one evaluation; unless given, the processors of a machine divided by its evaluations at once."""
+    """CPU threads of one evaluation; by default the processors of a machine divided by its evaluations at once."""
     executor: Literal["auto", "local", "process", "ray"] = "auto"
     """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
     this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process with --workers or --timeout,
     else local."""
-    workers: int | None = None
-    """Processes of the executor process; unless given, as many as cores or GPUs have room for."""
-    gpus_per_task: float = 1.0
+    workers: Annotated[int | None, Needs("executor", ("process", "auto"))] = None
+    """Processes of the executor process; by default as many as cores or GPUs have room for."""
+    gpus_per_task: Annotated[float, Needs("executor", ("process", "ray", "auto"))] = 1.0
     """GPUs of one evaluation, a fraction to share one: 0.25 runs four at once, each with a quarter of its memory."""
-    ray_address: str | None = None
-    """A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started on this machine."""
-    timeout: float | None = None
-    """Seconds an evaluation may take from the moment it begins; then its process is killed and it is failed."""
+    ray_address: Annotated[str | None, Needs("executor", ("ray", "auto"))] = None
+    """Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started on this machine."""
+    timeout: Annotated[float | None, Needs("executor", ("process", "ray", "auto"))] = None
+    """Seconds that an evaluation may take from its beginning; then its process is killed and it is failed."""
 
     def __post_init__(self) -> None:
         for name, value in (("threads", self.threads), ("workers", self.workers)):
@@ -58,21 +59,7 @@ class ExecutionOptions:
             raise ConfigurationError(f"expected gpus-per-task in (0, 1], got {self.gpus_per_task:g}")
         if self.timeout is not None and not self.timeout > 0:
             raise ConfigurationError(f"expected a timeout of more than 0 seconds, got {self.timeout:g}")
-        self._check_combination()
-
-    def _check_combination(self) -> None:
-        """No option is given that the executor knows nothing of."""
-        asked = {
-            "--workers": (self.workers is not None, ("process",)),
-            "--ray-address": (self.ray_address is not None, ("ray",)),
-            "--timeout": (self.timeout is not None, ("process", "ray")),
-            "--gpus-per-task": (self.gpus_per_task != 1.0, ("process", "ray")),
-        }
-        for flag, (given, knowing) in asked.items():
-            if given and self.executor not in ("auto", *knowing):
-                raise ConfigurationError(
-                    f"expected --executor {' or '.join(knowing)} with {flag}, got --executor {self.executor}"
-                )
+        refuse_unused(self)
         if self.workers is not None and self.gpus_per_task != 1.0:
             raise ConfigurationError("expected --workers or --gpus-per-task, got both; each follows from the other")
         if self.workers is not None and self.ray_address is not None:

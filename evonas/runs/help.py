@@ -1,6 +1,7 @@
 """The text of --help: grouped options, the usual ones first; --help-all shows every one."""
 
 import inspect
+import re
 import shutil
 import textwrap
 import types
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from evonas.runs.options import Option, documentation, flag, options_of
+from evonas.runs.needs import Option, documentation, flag, options_of
 
 __all__ = ["help_text", "metavar"]
 
@@ -29,7 +30,7 @@ def help_text(program: str, options: Any, everything: bool) -> str:
     shown = every if everything or not short else [option for option in every if option.name in short]
     lines = [f"usage: {program} [OPTIONS]", "", *_wrapped(_summary(type(options)), width, "")]
     for owner in dict.fromkeys(option.owner for option in shown):
-        title = "options" if isinstance(options, owner) else _summary(owner).split(".")[0]
+        title = "options" if isinstance(options, owner) else re.split(r"[.;:]|, and| \(", _summary(owner))[0]
         lines += ["", *_wrapped(f"{title}:", width, "")]
         for option in shown:
             if option.owner is owner:

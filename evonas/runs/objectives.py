@@ -21,7 +21,7 @@ from evonas.objectives import (
     PGDError,
 )
 from evonas.objectives.certified import Norm
-from evonas.runs.options import Needs
+from evonas.runs.needs import Needs
 
 __all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
 

@@ -1,62 +1,17 @@
-"""Options: frozen dataclasses in groups, one flat list of flags on a command line, one flat object in config.json."""
+"""Options of every run: frozen dataclasses in groups, one flat list of flags, one flat object in config.json."""
 
-import ast
-import inspect
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
-
-import tyro
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from evonas.errors import ConfigurationError
 from evonas.runs.execution import ExecutionOptions
+from evonas.runs.needs import options_of
 
-__all__ = [
-    "AuditOptions",
-    "DataOptions",
-    "Needs",
-    "Option",
-    "RunOptions",
-    "as_json",
-    "documentation",
-    "flag",
-    "flat",
-    "from_json",
-    "options_of",
-    "refuse_unused",
-]
+__all__ = ["AuditOptions", "DataOptions", "RunOptions", "as_json", "flat", "from_json"]
 
 Options = TypeVar("Options")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Marks an option, or a group of them, that only another option brings into use.
-
-    Args:
-        option: its field name.
-        values: it must have one of these, or hold one of them; none: it must be set.
-        but: fields of the marked group that are in use anyway.
-        instead: another option that brings it into use as well.
-    """
-
-    option: str
-    values: tuple[Any, ...] = ()
-    but: tuple[str, ...] = ()
-    instead: "Needs | None" = None
-
-    def met(self, values: Mapping[str, Any]) -> bool:
-        value = values[self.option]
-        found = {*value} if isinstance(value, tuple) else {value}
-        met = bool(found & {*self.values}) if self.values else bool(value)
-        return met or (self.instead is not None and self.instead.met(values))
-
-    def __str__(self) -> str:
-        words = f"--{flag(self.option)} {' or '.join(map(str, self.values))}".strip()
-        return words if self.instead is None else f"{words}, or {self.instead}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,68 +72,6 @@ class AuditOptions:
                 raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
 
 
-class Option(NamedTuple):
-    """One leaf of nested options."""
-
-    name: str
-    value: Any
-    """None where only the class was given."""
-    hint: Any
-    """Its type, with what annotates it."""
-    owner: type
-    """The dataclass that declares it."""
-    needs: tuple[Needs, ...]
-    """What brings it into use; empty: it always is."""
-
-
-def options_of(given: Any) -> Iterator[Option]:
-    """Leaves of nested options, those of a group where the group stands; hidden ones left out."""
-    yield from _leaves(given, ())
-
-
-def _leaves(given: Any, needs: tuple[Needs, ...]) -> Iterator[Option]:
-    kind = given if isinstance(given, type) else type(given)
-    hints = get_type_hints(kind, include_extras=True)
-    for each in fields(kind):
-        hint = hints[each.name]
-        extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-        plain = get_args(hint)[0] if extras else hint
-        if tyro.conf.Suppress in extras:
-            continue
-        own = (*needs, *(extra for extra in extras if isinstance(extra, Needs)))
-        own = tuple(need for need in own if each.name not in need.but)
-        if is_dataclass(plain):
-            yield from _leaves(plain if given is kind else getattr(given, each.name), own)
-        else:
-            value = None if given is kind else getattr(given, each.name)
-            yield Option(each.name, value, hint, kind, own)
-
-
-def flag(name: str) -> str:
-    """What the command line calls a field, without its dashes."""
-    return {"asynchronous": "async"}.get(name, name.replace("_", "-"))
-
-
-def refuse_unused(options: Any, preset: Any) -> None:
-    """ConfigurationError where an option differs from the preset's although nothing here reads it.
-
-    Besides `Needs`, the method `unused` of the options, where they have one, names such options: field -> what would
-    bring it into use.
-    """
-    values = {option.name: option.value for option in options_of(options)}
-    usual = {option.name: option.value for option in options_of(preset)}
-    unused: dict[str, str] = options.unused() if hasattr(options, "unused") else {}
-    for option in options_of(options):
-        unmet = [str(need) for need in option.needs if not need.met(values)] + [
-            text for name, text in unused.items() if name == option.name
-        ]
-        if unmet and option.value != usual[option.name]:
-            raise ConfigurationError(
-                f"expected options that this run uses, --{flag(option.name)} changes nothing without {unmet[0]}; "
-                "leave it out, or change that"
-            )
-
-
 def as_json(options: Any) -> dict[str, Any]:
     """Options as one flat object of plain values; paths that another folder would miss are absolute."""
     return {option.name: _plain(option.value) for option in options_of(options)}
@@ -194,12 +87,12 @@ def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 
 def _made(kind: Any, values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    made = {}
+    hints, made = get_type_hints(kind), {}
+    shown = {option.name for option in options_of(kind)}
     for each in fields(kind):
         if is_dataclass(hints[each.name]):
             made[each.name] = _made(hints[each.name], values)
-        elif each.name in values:
+        elif each.name in values and each.name in shown:
             made[each.name] = _read(hints[each.name], values[each.name])
     return kind(**made)
 
@@ -222,25 +115,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-@cache
-def documentation(owner: type) -> Mapping[str, str]:
-    """Field -> the text below it in the source, of a dataclass and of those that it extends."""
-    found: dict[str, str] = {}
-    for kind in reversed(owner.__mro__):
-        if not is_dataclass(kind):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for statement, following in zip(body.body, body.body[1:], strict=False):
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                text = following.value.value if _is_text(following) else ""  # type: ignore[attr-defined]
-                found[statement.target.id] = " ".join(str(text).split())
-    return found
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Constant):
-        return False
-    return isinstance(statement.value.value, str)

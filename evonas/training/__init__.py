@@ -1,4 +1,4 @@
-"""Training: one loop, and recipes that say what it minimises. A new recipe is a file and a line in `RECIPES`."""
+"""Training: one loop, and recipes for the loss it minimises. Add one with a file and a line in `RECIPES`."""
 
 from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
 from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
@@ -44,4 +44,4 @@ RECIPES: dict[str, Recipe] = {
     "trades": Trades(),
     "trades_yopo": TradesYopo(),
 }
-"""Name -> recipe."""
+"""Name -> recipe with its default settings."""

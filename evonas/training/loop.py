@@ -38,21 +38,24 @@ OnStep = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a candidate is trained; the defaults are the paper's (RoCo-NAS, IV-A; NSGA-Net's search)."""
+    """Training of a candidate; the defaults are the paper's (RoCo-NAS, IV-A; NSGA-Net's search)."""
 
     epochs: int = 25
     """Passes over the train part (RoCo-NAS, Table II)."""
     batch_size: int = 128
+    """Images of a step."""
     lr: float = 0.025
-    """Learning rate of the first epoch; falls to 0 along a cosine, epoch by epoch, unless the next ones say more."""
+    """Initial learning rate; cosine decay, epoch by epoch, unless --milestones or --lr-decay is given."""
     momentum: float = 0.9
+    """Momentum of SGD."""
     weight_decay: float = 3e-4
+    """L2 penalty of the weights."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the learning rate is a tenth of what it was, instead of the cosine (TAM-NAS, IV-A)."""
+    """Epochs after which the learning rate falls to a tenth, instead of the cosine (TAM-NAS, IV-A)."""
     lr_decay: float = 1.0
     """Factor on the learning rate after every epoch, instead of the cosine (DARTS on ImageNet: 0.97); 1: none."""
     grad_clip: float = 5.0
-    """Largest L2 norm of the gradient; inf: any."""
+    """Largest L2 norm of the gradient; inf: no limit."""
     precision: str = "auto"
     """auto, fp32 or bf16 (autocast with channels_last). auto takes bf16 where the hardware has it."""
 

@@ -1,4 +1,4 @@
-"""Training a supernet: one of its networks at a time, drawn anew every few epochs (TAM-NAS, Algorithm 1, IV-A)."""
+"""Training a supernet: one random network of it at a time, for a few epochs (TAM-NAS, Algorithm 1, IV-A)."""
 
 import math
 import time
@@ -19,13 +19,13 @@ from evonas.types import Cost, Genome
 __all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture"]
 
 TRIES = 100_000
-"""Genomes that are drawn in search of one inside the window."""
+"""Largest number of random genomes in the search for one inside the window."""
 
-BATCH_AT_ONCE = 1000
+DRAWN_AT_ONCE = 1000
 
 
 class OneShotSpace(Protocol):
-    """What drawing asks of a space whose genomes are blocks, then ratios."""
+    """A space with genomes of blocks, then ratios."""
 
     @property
     def name(self) -> str: ...
@@ -50,33 +50,33 @@ class Supernet(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotConfig:
-    """How a supernet is trained; the defaults are the paper's (TAM-NAS, III-C and IV-A)."""
+    """Settings of the training of a supernet; the defaults are those of TAM-NAS (III-C and IV-A)."""
 
     block_epochs: int = 500
-    """Epochs in which only blocks are drawn, every ratio being the largest."""
+    """Epochs of the first phase: random blocks, all ratios the largest."""
     joint_epochs: int = 500
-    """Epochs after them, in which blocks and ratios are drawn."""
+    """Epochs of the second phase: random blocks and ratios."""
     resample_epochs: int = 20
-    """Epochs that an architecture is trained for until the next one is drawn."""
+    """Epochs of training for each random architecture."""
     sampling: Literal["epochs", "batches"] = "epochs"
-    """batches: a new architecture for every batch (SPOS)."""
+    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS)."""
     supernet_batch_size: int = 512
     supernet_lr: float = 0.1
-    """Learning rate at the beginning of each phase."""
+    """Initial learning rate of each phase."""
     supernet_momentum: float = 0.9
     supernet_weight_decay: float = 5e-4
     block_milestones: tuple[int, ...] = (200, 400, 450)
-    """Epochs of the first phase after which the rate is a tenth of what it was."""
+    """Epochs of the first phase after which the learning rate falls to a tenth."""
     joint_milestones: tuple[int, ...] = (100, 200, 300)
-    """The same of the second phase, counted from its beginning: the paper's 600, 700 and 800."""
+    """The same for the second phase, counted from its start: 600, 700 and 800 in the paper."""
     block_window: tuple[float, float] = (1.823e6, 2.375e6)
-    """Parameters of the networks of the first phase; scales along with the space."""
+    """Smallest and largest number of parameters in the first phase, for the full space; scaled for smaller ones."""
     joint_window: tuple[float, float] = (1.61e6, 2.37e6)
-    """Parameters of the networks of the second phase."""
+    """The same for the second phase."""
     first_ratios: int = 2
-    """Ratios that the second phase begins with, from the largest: 2.0 and 1.8; then one more at a time."""
+    """Number of ratios at the start of the second phase, from the largest: 2.0 and 1.8; later one more at a time."""
     first_ratio_epochs: int = 40
-    """Epochs until the third one; every further one after `resample_epochs`."""
+    """Epochs until the next ratio; each further one comes after `resample_epochs`."""
     supernet_precision: str = "auto"
     """auto, fp32 or bf16."""
 
@@ -85,7 +85,7 @@ class OneShotConfig:
         for name in counts:
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
-        if self.supernet_batch_size < 2:  # batches of one image are left out, since batch statistics need two
+        if self.supernet_batch_size < 2:  # training skips batches of one image, since batch statistics need two
             raise ConfigurationError(f"expected supernet_batch_size >= 2, got {self.supernet_batch_size}")
         if not 0 <= self.supernet_momentum < 1 or not 0 <= self.supernet_weight_decay < math.inf:
             raise ConfigurationError(
@@ -93,14 +93,17 @@ class OneShotConfig:
                 f"and {self.supernet_weight_decay}"
             )
         if self.block_epochs < 0 or self.joint_epochs < 0 or self.epochs == 0:
-            raise ConfigurationError(f"expected epochs of a supernet, got {self.block_epochs} and {self.joint_epochs}")
+            raise ConfigurationError(
+                f"expected block_epochs and joint_epochs >= 0 and one of them > 0, got {self.block_epochs} and "
+                f"{self.joint_epochs}"
+            )
         for name in ("block_window", "joint_window"):
             window = getattr(self, name)
             if len(window) != 2 or not 0 <= window[0] < window[1] < math.inf:
-                raise ConfigurationError(f"expected a {name} of fewest and most parameters, got {window}")
+                raise ConfigurationError(f"expected a {name} of (smallest, largest) number of parameters, got {window}")
         for name in ("block_milestones", "joint_milestones"):
             milestones = getattr(self, name)
-            if list(milestones) != sorted({each for each in milestones if each > 0}):
+            if list(milestones) != sorted({epoch for epoch in milestones if epoch > 0}):
                 raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
         if self.sampling not in ("epochs", "batches"):
             raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
@@ -114,12 +117,12 @@ class OneShotConfig:
         return self.block_epochs + self.joint_epochs
 
     def ratios(self, epoch: int) -> int:
-        """How many ratios may be drawn in an epoch, from the largest."""
+        """Number of ratios in use in an epoch, from the largest."""
         within = epoch - self.block_epochs
         if within < 0:
             return 1
-        more = (within - self.first_ratio_epochs) // self.resample_epochs + 1
-        return self.first_ratios + max(0, more)
+        added = (within - self.first_ratio_epochs) // self.resample_epochs + 1
+        return self.first_ratios + max(0, added)
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch."""
@@ -131,52 +134,50 @@ class OneShotConfig:
 
 
 def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, step: int = 0) -> Genome:
-    """The genome that is trained in an epoch: uniform among those whose parameters lie in the phase's window.
-
-    It depends on nothing but the arguments.
+    """Genome to train in an epoch, uniform among those inside the parameter window of the phase; deterministic.
 
     Args:
-        step: batch within the epoch; counts where a genome is drawn for every batch.
+        step: batch within the epoch; only used with one genome for every batch.
     Raises:
-        ConfigurationError: 100,000 tries found none.
+        ConfigurationError: 100,000 random genomes were all outside the window.
     """
     joint = epoch >= config.block_epochs
     phase, within = ("joint", epoch - config.block_epochs) if joint else ("blocks", epoch)
     turn = (epoch, step) if config.sampling == "batches" else (within // config.resample_epochs,)
     rng = generator(seed, "architecture", phase, *turn)
-    begins = epoch if config.sampling == "batches" else epoch - within % config.resample_epochs
+    start = epoch if config.sampling == "batches" else epoch - within % config.resample_epochs
     low, high = space.scaled(config.joint_window if joint else config.block_window)
     smallest = np.zeros_like(space.upper)
-    smallest[space.n_places :] = max(0, int(space.upper[-1]) + 1 - config.ratios(begins))
-    for _ in range(TRIES // BATCH_AT_ONCE):
-        drawn = rng.integers(smallest, space.upper + 1, size=(BATCH_AT_ONCE, space.n_genes))
+    smallest[space.n_places :] = max(0, int(space.upper[-1]) + 1 - config.ratios(start))
+    for _ in range(TRIES // DRAWN_AT_ONCE):
+        drawn = rng.integers(smallest, space.upper + 1, size=(DRAWN_AT_ONCE, space.n_genes))
         for genome in drawn:
             if low <= space.cost(genome).params <= high:
                 return np.asarray(genome, dtype=np.int64)
     raise ConfigurationError(
-        f"expected a window that networks of space {space.name!r} lie in, {TRIES} drawn ones found none between "
+        f"expected a window with networks of space {space.name!r} inside, found none of {TRIES} random ones between "
         f"{low:,.0f} and {high:,.0f} parameters; widen --{'joint' if joint else 'block'}-window"
     )
 
 
 def check_windows(space: OneShotSpace, config: OneShotConfig, seed: int) -> None:
-    """Draw once for every number of ratios that training comes to. ConfigurationError where nothing is to be drawn."""
-    begun: set[tuple[bool, int]] = set()
+    """ConfigurationError if a window has no network in one of the epochs; draws once for every number of ratios."""
+    checked: set[tuple[bool, int]] = set()
     for epoch in range(config.epochs):
         kind = (epoch >= config.block_epochs, min(config.ratios(epoch), int(space.upper[-1]) + 1))
-        if kind not in begun:
-            begun.add(kind)
+        if kind not in checked:
+            checked.add(kind)
             draw_architecture(space, config, seed, epoch)
 
 
 class OneShotTraining:
     """A supernet in training, an epoch at a time; the same arguments give the same weights, also when continued.
 
-    SGD with momentum on the weights that the drawn network uses; those of other choices, and their momentum, stay.
+    SGD with momentum on the weights of the current network; all other weights, and their momentum, do not change.
 
     Args:
         supernet: on the device of `part`; trained in place.
-        momentum: a second supernet of the same shape, which holds the momentum of every weight.
+        momentum: a second supernet of the same shape, for the momentum of every weight.
         config: with a resolved precision.
     """
 
@@ -200,7 +201,7 @@ class OneShotTraining:
         self.recipe = recipe
         self.seed = seed
         self.epoch = 0
-        """Epochs that are done."""
+        """Finished epochs."""
         with torch.no_grad():
             for value in momentum.state_dict().values():
                 value.zero_()
@@ -215,7 +216,7 @@ class OneShotTraining:
         Returns:
             Mean loss of its batches.
         Raises:
-            DivergedError: it is not finite.
+            DivergedError: the loss or a weight is not finite.
         """
         config, device = self.config, self.part.labels.device
         drawn = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
@@ -240,16 +241,16 @@ class OneShotTraining:
         mean = float(total) / count
         broken = [name for name, value in self.supernet.state_dict().items() if not bool(torch.isfinite(value).all())]
         if broken or not math.isfinite(mean):
-            lost = f"the loss of epoch {self.epoch + 1} is {mean}"
-            what = f"{broken[0]} is not finite" if math.isfinite(mean) else lost
+            loss_note = f"the loss of epoch {self.epoch + 1} is {mean}"
+            cause = f"{broken[0]} is not finite" if math.isfinite(mean) else loss_note
             raise DivergedError(
-                f"training the supernet diverged: {what}; try a lower --supernet-lr, in another folder (--out)"
+                f"training the supernet diverged: {cause}; try a lower --supernet-lr, in another folder (--out)"
             )
         self.epoch += 1
         return mean
 
     def genome(self) -> Genome:
-        """What is trained in the next epoch; the first of its batches' where each has its own."""
+        """Genome to train in the next epoch, or in its first batch with one for every batch."""
         return draw_architecture(self.space, self.config, self.seed, self.epoch)
 
     def state(self) -> dict[str, Any]:
@@ -265,7 +266,7 @@ class OneShotTraining:
         self.epoch = int(state["epoch"])
 
     def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The network that is trained now, and an optimiser that remembers the momentum of its weights."""
+        """The network to train now, and an optimiser with the stored momentum of its weights."""
         genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
         units = self.space.units(genome)
         network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
@@ -276,6 +277,6 @@ class OneShotTraining:
             momentum=self.config.supernet_momentum,
             weight_decay=self.config.supernet_weight_decay,
         )
-        for weight, kept in zip(weights, momentum.parameters(), strict=True):
-            optimiser.state[weight]["momentum_buffer"] = kept.detach()
+        for weight, buffer in zip(weights, momentum.parameters(), strict=True):
+            optimiser.state[weight]["momentum_buffer"] = buffer.detach()
         return network, optimiser
