@@ -13,7 +13,7 @@ from evonas.certify.graph import Box, Graph, GraphNode, Operation, Shape
 from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
-__all__ = ["Call", "Deferred", "Draft", "Model", "Recorded", "Recorder", "in_eval_mode", "record"]
+__all__ = ["Call", "Deferred", "Draft", "GraphRecorder", "Model", "Recorded", "in_eval_mode", "record"]
 
 Model = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits: a module or any function."""
@@ -51,13 +51,13 @@ class Recorded(torch.Tensor):
     """A tensor without values that stands for a node of the graph."""
 
     node: int
-    recorder: "Recorder"
+    recorder: "GraphRecorder"
     memory: _Memory
     version: int
 
     @staticmethod
     def __new__(
-        cls, shape: Shape, dtype: torch.dtype, device: torch.device, recorder: "Recorder", node: int
+        cls, shape: Shape, dtype: torch.dtype, device: torch.device, recorder: "GraphRecorder", node: int
     ) -> "Recorded":
         made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
         made.recorder, made.node, made.memory, made.version = recorder, node, _Memory(), 0
@@ -78,7 +78,7 @@ class Recorded(torch.Tensor):
 class Call:
     """A call of a torch operation with recorded tensors."""
 
-    recorder: "Recorder"
+    recorder: "GraphRecorder"
     name: str
     """Name of the operation, such as `convolution`."""
     arguments: dict[str, Any]
@@ -117,7 +117,7 @@ Rule = Callable[[Call], Any]
 
 
 @dataclass(eq=False)
-class Recorder:
+class GraphRecorder:
     """The nodes recorded so far, and the modules that are running.
 
     Values (N, *shape) of a node may be viewed as (N * first, *rest): views may merge the batch with the next dimension.
@@ -189,7 +189,7 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
         weights = next((weight for weight in model.parameters() if weight.is_floating_point()), images)
         if weights.dtype != images.dtype:
             raise ConfigurationError(f"expected images of the network's {weights.dtype}, got {images.dtype}")
-    recorder = Recorder(rules)
+    recorder = GraphRecorder(rules)
     seen = recorder.made(None, (), tuple(images.shape[1:]), images)
     with ExitStack() as stack:
         if isinstance(model, nn.Module):
