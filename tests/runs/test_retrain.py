@@ -15,7 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from evonas.adversarial_sets import AdversarialSet, Card, CardData, Cell, Piece, Target, assemble
+from evonas.adversarial_sets import AdversarialSet, AttackCell, Card, CardData, Piece, Target, assemble
 from evonas.audit import RetrainedRecords, Retraining, Scoring
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError, DataError, RunInUseError, UnknownNameError
@@ -145,7 +145,7 @@ def tiny_set(data: Dataset) -> AdversarialSet:
         adversarial_part_accuracy=1.0,
     )
     cells = tuple(
-        Cell(
+        AttackCell(
             target="LeNet",
             attack=name,
             threshold=1,
