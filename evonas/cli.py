@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
+from evonas.doctor import Examination, run_doctor
 from evonas.errors import ConfigurationError
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
@@ -29,7 +30,6 @@ from evonas.report import (
 )
 from evonas.runs import Result, RunFolder, command, guarded
 from evonas.runs.command_line import one_line
-from evonas.runs.doctor import Examination, run_doctor
 from evonas.runs.folder import stored_searched
 from evonas.runs.plugins import load_plugins, refuse_without_plugins
 

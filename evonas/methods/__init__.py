@@ -52,7 +52,12 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
     for name, path in METHODS.items():
         if begun_by not in (path, None):
             continue
-        module = method_module(name)
+        try:
+            module = method_module(name)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("evonas.gradient"):  # that room is optional
+                raise
+            continue
         ours = {option.name for option in options_of(module.OPTIONS)}
         if hasattr(module, "compose") and (begun_by or settings <= ours):  # version 0.1.0 did not say which method
             return module, from_json(module.OPTIONS, config["settings"])

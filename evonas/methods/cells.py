@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-import pandas as pd
 from rich.console import Console
 
 from evonas.data import Dataset
@@ -20,7 +19,7 @@ from evonas.methods.cell_retraining import (
 )
 from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
-from evonas.report import means_of_repeats, means_text, write_csv, write_means
+from evonas.report import means_of_repeats, means_text, write_means, write_rows
 from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
@@ -296,10 +295,11 @@ def _write_sweep(
     for search, cells in zip(searches, found, strict=True):
         key = arch_id(result.space.canonical(result.space.from_genotype(cells.genotype)))
         values = scored.get(key, {})
-        measured = [values.get(name, "") for name in columns]
-        rows.append([search.full_label, key, *measured, compact(cells.genotype)])
+        measured = {name: values.get(name) for name in columns}
+        row = {"search": search.full_label, "arch_id": key, **measured, "genotype": compact(cells.genotype)}
+        rows.append(row)
         named.append((search.group, values))
-    write_csv(run.path / "sweep.csv", pd.DataFrame(rows, columns=["search", "arch_id", *columns, "genotype"]))
+    write_rows(run.path / "sweep.csv", rows)
     if options.repeats > 1:
         means = means_of_repeats(named, list(columns))
         write_means(run.path / "repeats.csv", means)

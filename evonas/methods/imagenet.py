@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from evonas.methods.imagenet_cells import SIZE, Cells, cells_label, read_cells
 from evonas.methods.imagenet_scores import Scores, attacked_files, score
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
-from evonas.report import shown, write_csv
+from evonas.report import shown, write_rows
 from evonas.runs import ExecutionOptions, Run, RunOptions
 from evonas.runs.execution import resolve_threads
 from evonas.runs.folder import versions
@@ -159,7 +158,7 @@ def _trained(run: Run, cells: Cells, part: FilePart) -> DartsNetwork:
         return {"epoch": training.epoch, "loss": loss}
 
     def write(rows: list[Row]) -> None:
-        write_csv(run.path / "training.csv", pd.DataFrame(rows, columns=["epoch", "loss", "seconds"]))
+        write_rows(run.path / "training.csv", rows, ["epoch", "loss", "seconds"])
 
     run.train_epochs(
         "training",
@@ -202,7 +201,7 @@ def _scored(run: Run, cells: Cells, network: DartsNetwork, clean: FilePart, atta
         "seed": run.seed,
         "seconds": round(sum(epoch["seconds"] for epoch in checkpoint["rows"]), 3),
     }
-    write_csv(run.path / "results.csv", pd.DataFrame([row]))
+    write_rows(run.path / "results.csv", [row])
     values = ", ".join(f"{name} {shown(name, value)}" for name, value in errors.items())
     run.screen.say(f"{cells.given}: {values}; {run.path / 'results.csv'}")
     return row

@@ -6,7 +6,6 @@ Xie et al., 2021.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, cast
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -20,7 +19,7 @@ from evonas.networks.blocks import seeded
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
 from evonas.parts import as_plain, part_identity
-from evonas.report import shown, write_csv
+from evonas.report import shown, write_rows
 from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.search import EvolutionConfig
 from evonas.seeding import derive_seed
@@ -283,7 +282,7 @@ def trained_supernet(
         _opening(space, data, config, options.supernet_recipe),
         row,
         lambda each: f"{each['phase']}, {shown('params', each['params'])} parameters, loss {each['loss']:.3f}",
-        lambda rows: write_csv(run.path / "supernet.csv", pd.DataFrame(rows, columns=COLUMNS)),
+        lambda rows: write_rows(run.path / "supernet.csv", rows, COLUMNS),
     )
     return SupernetWeights.of(cast(ShuffleSupernet, training.supernet), identity)
 

@@ -2,7 +2,7 @@
 
 from evonas.report.drawing import draw_genotype
 from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
-from evonas.report.output import write_csv
+from evonas.report.output import write_rows
 from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
 from evonas.report.papers.dsrna import measured_table, reported_tables
 from evonas.report.papers.e2rnas import cell_table
@@ -73,13 +73,13 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
-    "write_csv",
     "write_figures",
     "write_finalised",
     "write_joint",
     "write_layers",
     "write_means",
     "write_retrained",
+    "write_rows",
     "write_search_csv",
     "write_tables",
 ]

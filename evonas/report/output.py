@@ -1,6 +1,8 @@
 """Files of a report, each written whole or not at all; equal contents give equal bytes."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,6 +19,11 @@ def write_text(path: Path, text: str) -> None:
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table with floats in the shortest form that reads back equal, missing values empty."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write rows as `write_csv` does; columns in the given order, or in that of their first appearance."""
+    write_csv(path, pd.DataFrame(rows, columns=None if columns is None else list(columns)))
 
 
 def write_png(path: Path, figure: Figure, dpi: int = 120) -> None:

@@ -29,7 +29,7 @@ from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratc
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Objective, OodAupr
 from evonas.parts import as_plain, part_identity, refuse_another_run
-from evonas.report import shown, write_csv
+from evonas.report import shown, write_rows
 from evonas.runs.execution import Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
@@ -498,9 +498,8 @@ class Run:
         measured = Measured(measurements=measurements(options.audit), test_limit=options.audit_images)
         opening = f"auditing {len(networks[: options.audit_top])} networks of the front ({', '.join(options.audit)})"
         _, rows = self.audit(networks[: options.audit_top], measured, opening)
-        table = pd.DataFrame(rows)
-        write_csv(self.path / "audit.csv", table)
-        return table
+        write_rows(self.path / "audit.csv", rows)
+        return pd.DataFrame(rows)
 
     def executor(self, resident: bool = False) -> Executor:
         """A new executor as the options ask for.

@@ -13,7 +13,7 @@ from evonas.data import DATA_SETS
 from evonas.errors import ExecutionError
 from evonas.executors import LocalExecutor
 from evonas.runs import doctor, guarded, parse
-from evonas.runs.doctor import Examination, Finding, examine, run_doctor
+from evonas.doctor import Examination, Finding, examine, run_doctor
 from evonas.types import Activity
 
 
