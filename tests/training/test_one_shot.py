@@ -105,7 +105,7 @@ def test_an_architecture_is_kept_for_its_epochs() -> None:
 
 def test_a_window_that_holds_nothing_is_said_so() -> None:
     nothing = replace(SHORT, joint_window=(5e6, 6e6))
-    with pytest.raises(ConfigurationError, match=r"100000 drawn ones found none between .*; widen --joint-window"):
+    with pytest.raises(ConfigurationError, match=r"found none of 100000 random ones between .*; widen --joint-window"):
         draw_architecture(SPACE, nothing, 0, 3)
 
 
@@ -181,8 +181,8 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     [
         ({"resample_epochs": 0}, "expected resample_epochs > 0, got 0"),
         ({"supernet_lr": 0.0}, "expected supernet_lr > 0"),
-        ({"block_epochs": 0, "joint_epochs": 0}, "expected epochs of a supernet, got 0 and 0"),
-        ({"block_window": (2.0, 1.0)}, "expected a block_window of fewest and most parameters"),
+        ({"block_epochs": 0, "joint_epochs": 0}, "one of them > 0, got 0 and 0"),
+        ({"block_window": (2.0, 1.0)}, r"expected a block_window of \(smallest, largest\) number of parameters"),
         ({"joint_milestones": (3, 2)}, "expected ascending joint_milestones > 0"),
         ({"supernet_precision": "fp8"}, "expected a precision of auto, bf16, fp32, got 'fp8'"),
     ],
