@@ -24,7 +24,7 @@ def main(options: E2rnasOptions) -> Result:
         cells = [find_cells(run, search) for search in searches]
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
-        after_search(run, options, found, searches, cells)
+        after_search(run, options, candidates, found, searches, cells)
     return found
 
 

@@ -34,7 +34,7 @@ def main(options: RocoOptions) -> Result:
         first = first_population(run, options, space)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
-            retrain_front(run, options, found)
+            retrain_front(run, options, candidates, found)
     return found
 
 

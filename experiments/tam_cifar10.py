@@ -19,7 +19,7 @@ def main(options: TamOptions) -> Result:
     with Run.open("tam-nas", options, "tam") as run:
         space, candidates, objectives = compose(run, options)  # the supernet is trained here
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed))
-        after_search(run, options, found)
+        after_search(run, options, candidates, found)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from evonas.evaluation.evaluator import Evaluator
 from evonas.evaluation.host import TorchHost, out_of_memory
-from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch
+from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
 from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "SupernetWeights",
     "TorchHost",
     "TrainFromScratch",
+    "TrainsCandidates",
     "load_supernet",
     "out_of_memory",
     "recalibrate",

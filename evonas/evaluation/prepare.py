@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from evonas.seeding import derive_seed
 from evonas.training import Recipe, TrainingConfig, resolve_precision, standard, train
 from evonas.types import Cost, Genome, Progress, Report, arch_id
 
-__all__ = ["BuildingSpace", "Prepare", "PrepareCandidate", "TrainFromScratch"]
+__all__ = ["BuildingSpace", "Prepare", "PrepareCandidate", "TrainFromScratch", "TrainsCandidates"]
 
 PrepareCandidate = Callable[[Genome, int, Report], tuple[Candidate, float]]
 """(genome, seed, report) -> (candidate, seconds of giving it its weights)."""
@@ -38,6 +38,16 @@ class Prepare(Protocol):
         ...
 
     def start(self) -> PrepareCandidate: ...
+
+
+@runtime_checkable
+class TrainsCandidates(Protocol):
+    """A `Prepare` that trains each candidate by itself, so that it can be trained to the end as well."""
+
+    @property
+    def training(self) -> TrainingConfig: ...
+    @property
+    def recipe(self) -> Recipe: ...
 
 
 class BuildingSpace(CostedSpace, Protocol):

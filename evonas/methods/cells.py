@@ -190,7 +190,7 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
         cells = [find_cells(run, search) for search in searches]
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
-        after_search(run, options, found, searches, cells)
+        after_search(run, options, candidates, found, searches, cells)
     return found
 
 
@@ -204,14 +204,17 @@ def check_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Da
 
 
 def after_search(
-    run: Run, options: CellOptions, found: Result, searches: Sequence[CellSearch], cells: Sequence[FoundCells]
+    run: Run,
+    options: CellOptions,
+    candidates: TrainFromScratch,
+    found: Result,
+    searches: Sequence[CellSearch],
+    cells: Sequence[FoundCells],
 ) -> None:
     """Write which search found which row, and train and measure the cells again where that is asked for."""
     if len(cells) > 1:
         _write_sweep(run, options, found, searches, cells)
     if options.after.retrain:
-        candidates = found.evaluator.prepare
-        assert isinstance(candidates, TrainFromScratch)
         retrain_cells(run, options.after, candidates, cells, _retrain_ood(run, options, candidates.data))
         if options.robust is not None:
             groups = [search.group for search in searches]

@@ -183,7 +183,7 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
         first = first_population(run, options, space)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
-            retrain_front(run, options, found)
+            retrain_front(run, options, candidates, found)
     return found
 
 
@@ -219,14 +219,13 @@ def check_retraining(run: Run, options: RetrainOptions, candidates: TrainFromScr
         _front(*_against(run, options.against, candidates))
 
 
-def retrain_front(run: Run, options: RocoOptions, found: Result) -> None:
+def retrain_front(run: Run, options: RocoOptions, candidates: TrainFromScratch, found: Result) -> None:
     """Train and score the lightest networks of the front, and of another run's, or continue with that.
 
     In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md, figure2.png to
     figure6.png.
     """
-    after, candidates = options.after, found.evaluator.prepare
-    assert isinstance(candidates, TrainFromScratch)
+    after = options.after
     networks = list(_networks(run, after, candidates, found))
     the_set = run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
     folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")

@@ -190,14 +190,14 @@ def run(options: TamOptions, console: Console | None = None) -> Result:
     with Run.open(METHOD, options, "tam", console=console) as run:
         space, candidates, objectives = compose(run, options)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed))
-        after_search(run, options, found)
+        after_search(run, options, candidates, found)
     return found
 
 
-def after_search(run: Run, options: TamOptions, found: Result) -> None:
+def after_search(run: Run, options: TamOptions, candidates: SliceSupernet, found: Result) -> None:
     """Train the front to the end where that is asked for, else count its layers where it can be ranked."""
     if options.after.finalise:
-        finalise_front(run, options.after, found, supernet_note(options))
+        finalise_front(run, options.after, candidates, found, supernet_note(options))
     elif len(found.front) and ranked(found.searched.columns):
         count_layers(run, options.after, found)
     else:

@@ -189,7 +189,7 @@ def count_layers(run: Run, options: FinaliseOptions, found: Result) -> None:
     run.screen.say(f"written to {folder}: layer_statistics.csv, layer_statistics.png")
 
 
-def finalise_front(run: Run, options: FinaliseOptions, found: Result, supernet: str) -> None:
+def finalise_front(run: Run, options: FinaliseOptions, candidates: SliceSupernet, found: Result, supernet: str) -> None:
     """Train and score the front, or continue with that; write and print the paper's tables.
 
     In the run's folder `finalised/`: the weights, rows.jsonl (what is finished), finalised.csv, tables.md,
@@ -200,7 +200,7 @@ def finalise_front(run: Run, options: FinaliseOptions, found: Result, supernet: 
     """
     best = _best(found)
     top = [each.genome for each in best[: options.layers_top]]
-    networks = list(_networks(run, options, found, best, lego_genome(found.space, top)))
+    networks = list(_networks(run, options, candidates, best, lego_genome(found.space, top)))
     folder, rows = run.audit(networks, options.measured, _opening(networks, options), "finalised")
     for row, network in zip(rows, networks, strict=True):
         handmade = HANDMADE[network.training.space.name] if isinstance(network.training.space, HandmadeSpace) else None
@@ -235,15 +235,13 @@ def _best(found: Result) -> list[OnFront]:
 
 
 def _networks(
-    run: Run, options: FinaliseOptions, found: Result, best: Sequence[OnFront], lego: Genome
+    run: Run, options: FinaliseOptions, candidates: SliceSupernet, best: Sequence[OnFront], lego: Genome
 ) -> Iterator[AuditNetwork]:
     """Everything that is to be trained, in the order of the tables."""
-    prepare = found.evaluator.prepare
-    assert isinstance(prepare, SliceSupernet)
     precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
     scratch = FinalTraining(
-        space=found.space,
-        data=prepare.data,
+        space=candidates.space,
+        data=candidates.data,
         training=options.training(precision),
         recipe=options.recipe(),
         mode="scratch",
@@ -251,7 +249,7 @@ def _networks(
         device=run.device,
         threads=run.threads,
     )
-    ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=prepare.weights)}
+    ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=candidates.weights)}
     chosen = {mode: way for mode, way in ways.items() if options.finalise in (mode, "both")}
     genomes = [(each.genome, "") for each in best[: options.finalise_top]]
     genomes += [(lego, "Lego-Net")] if options.lego else []
@@ -259,7 +257,7 @@ def _networks(
         for mode, way in chosen.items():
             yield AuditNetwork(f"{name or 'the front'} ({mode})", genome, way, name)
     for name in options.handmade:
-        own = HandmadeSpace(name, options.handmade_width, prepare.data.image_size)
+        own = HandmadeSpace(name, options.handmade_width, candidates.data.image_size)
         called = name if own.width == 1 else f"{name}-x{own.width:g}"
         yield AuditNetwork("Table X (scratch)", np.empty(0, dtype=np.int64), replace(scratch, space=own), called)
 

@@ -25,7 +25,7 @@ from evonas.audit import (
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError
-from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
+from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, TrainsCandidates
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Objective, OodAupr
 from evonas.parts import as_plain, part_identity, refuse_another_run
@@ -480,9 +480,10 @@ class Run:
             As `audit`; ConfigurationError for a search whose candidates are not trained from scratch.
         """
         candidates = found.evaluator.prepare
-        if not isinstance(candidates, TrainFromScratch):
+        if not isinstance(candidates, TrainsCandidates):
             raise ConfigurationError(
-                f"expected a search that trains its candidates, got {type(candidates).__name__}; see its own method"
+                "expected a search that trains its candidates one by one, got one whose candidates share weights; "
+                "its own method trains its front to the end"
             )
         training = FinalTraining(
             space=candidates.space,
