@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from evonas.data import Augmentation, DevicePart, Part
 from evonas.errors import ConfigurationError, DivergedError
-from evonas.training import RECIPES, TrainingConfig, resolve_precision, standard, train
-from evonas.training.loop import OnEpoch
+from evonas.training import RECIPES, Training, TrainingConfig, resolve_precision, standard, train
 
 NO_AUGMENTATION = Augmentation(padding=0)
 
@@ -170,51 +169,46 @@ def test_the_same_seed_trains_the_same_network_bit_for_bit(precision: str) -> No
 def test_training_goes_on_from_an_epoch_bit_for_bit(schedule: dict[str, Any], done: int) -> None:
     """From a file, in another network and with another generator; handing states out changes nothing."""
     config = TrainingConfig(epochs=4, batch_size=3, lr=0.1, precision="fp32", **schedule)
-    files: list[bytes] = []
 
-    def keep(begun: dict[str, Any]) -> None:
+    def begin(seed: int) -> Training:
+        drawn = torch.Generator().manual_seed(seed)
+        return Training(tiny_network(seed), tiny_part(), Augmentation(padding=1), config, standard, drawn)
+
+    network, drawn = tiny_network(0), torch.Generator().manual_seed(0)
+    train(network, tiny_part(), Augmentation(padding=1), config, standard, drawn)
+    expected = state(network)
+
+    whole, losses, files = begin(0), [], []
+    while whole.epoch < whole.epochs:
+        losses.append(whole.run_epoch())
         file = io.BytesIO()
-        torch.save(begun, file)
+        torch.save(whole.state(), file)
         files.append(file.getvalue())
+    assert whole.network.training  # `train` alone leaves eval mode
+    assert all(torch.equal(value, expected[name]) for name, value in state(whole.network).items())
 
-    def trained(seed: int, on_epoch: OnEpoch | None, begun: dict[str, Any] | None = None) -> dict[str, Tensor]:
-        network, drawn = tiny_network(seed), torch.Generator().manual_seed(seed)
-        train(network, tiny_part(), Augmentation(padding=1), config, standard, drawn, on_epoch=on_epoch, begun=begun)
-        assert not network.training
-        return state(network)
-
-    expected, told = trained(0, None), trained(0, keep)
-    whole = [torch.load(io.BytesIO(file), weights_only=True) for file in files]
-    files.clear()
-    continued = trained(7, keep, whole[done - 1])
-    rest = [torch.load(io.BytesIO(file), weights_only=True) for file in files]
-    assert all(torch.equal(told[name], value) for name, value in expected.items())
-    assert all(torch.equal(continued[name], value) for name, value in expected.items())
-    assert [each["epoch"] for each in whole] == [1, 2, 3, 4]
-    assert [(each["epoch"], each["loss"]) for each in rest] == [(each["epoch"], each["loss"]) for each in whole[done:]]
+    continued = begin(7)
+    continued.restore(torch.load(io.BytesIO(files[done - 1]), weights_only=True))
+    assert continued.epoch == done
+    assert [continued.run_epoch() for _ in range(done, 4)] == losses[done:]
+    assert continued.epoch == 4
+    assert all(torch.equal(value, expected[name]) for name, value in state(continued.network).items())
 
 
 def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
-    """Batches of 4 and 2: the smaller one counts as much, and without learning both give their own loss."""
+    """Batches of 4 and 2: the smaller one counts as much."""
     losses: list[float] = []
-    told: list[float] = []
 
-    def kept(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    def recorded(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         loss = standard(network, images, labels, generator)
         losses.append(float(loss.detach()))
         return loss
 
     config = TrainingConfig(epochs=1, batch_size=4, precision="fp32")
-    train(
-        tiny_network(),
-        tiny_part(6),
-        NO_AUGMENTATION,
-        config,
-        kept,
-        torch.Generator().manual_seed(0),
-        on_epoch=lambda begun: told.append(begun["loss"]),
-    )
-    assert told == [pytest.approx(sum(losses) / 2, rel=1e-6)]
+    drawn = torch.Generator().manual_seed(0)
+    training = Training(tiny_network(), tiny_part(6), NO_AUGMENTATION, config, recorded, drawn)
+    assert training.run_epoch() == pytest.approx(sum(losses) / 2, rel=1e-6)
+    assert len(losses) == 2
 
 
 def test_training_learns_and_leaves_eval_mode() -> None:
