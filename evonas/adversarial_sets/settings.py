@@ -51,10 +51,11 @@ class SetSettings:
     thresholds: tuple[int, ...] = (1, 3, 5, 10)
     """Thresholds th of the attacks (Table I)."""
     attacked_images: int | None = 1000
-    """Class-balanced number of images from the adversarial part on which every target is attacked; None: all."""
+    """Images of the adversarial part, balanced over classes, on which every target is attacked."""
     attack_population: int = 400
     """Individuals per generation (Kotyan and Vargas)."""
     attack_generations: int = 100
+    """Maximum number of generations of an attack."""
     linf_algorithm: Literal["cma", "de"] = "cma"
     """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
 
