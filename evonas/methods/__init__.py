@@ -48,7 +48,7 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
         ConfigurationError: no method began it, but a script of its own.
     """
     begun_by = config.get("options")
-    settings = flat(config["settings"]).keys() - RENAMED
+    settings = flat(config["settings"]).keys()
     for name, path in METHODS.items():
         if begun_by not in (path, None):
             continue
@@ -58,14 +58,10 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
             if not str(error.name).startswith("evonas.gradient"):  # that room is optional
                 raise
             continue
-        ours = {option.name for option in options_of(module.OPTIONS)}
+        ours = {option.name for option in options_of(module.OPTIONS)} | {*getattr(module.OPTIONS, "renamed", ())}
         if hasattr(module, "compose") and (begun_by or settings <= ours):  # version 0.1.0 did not say which method
             return module, from_json(module.OPTIONS, config["settings"])
     raise ConfigurationError(
         f"expected a run of {', '.join(METHODS)}, got {config['identity']['method']!r} of a script; "
         "use the result that the script gets"
     )
-
-
-RENAMED = {"against"}
-"""Settings that version 0.1.0 had under a name of another meaning."""

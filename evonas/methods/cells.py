@@ -139,6 +139,8 @@ class CellOptions(RunOptions):
         *("retrain", "retrain_channels", "retrain_layers", "retrain_epochs", "test_limit", "device", "threads"),
     )
 
+    renamed: ClassVar[Mapping[str, str]] = {"against": "published"}
+
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise ConfigurationError(f"expected repeats >= 1, got {self.repeats}")

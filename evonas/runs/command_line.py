@@ -73,20 +73,25 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
         sys.exit(0)
     load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     names = [flag(option.name) for option in options_of(preset)]
-    refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)])
+    refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)], getattr(preset, "renamed", {}))
     with one_line():
         options = tyro.cli(type(preset), default=preset, args=list(argv), config=(tyro.conf.OmitArgPrefixes,))
     refuse_unused(options, preset)
     return options
 
 
-def refuse_unknown(argv: Sequence[str], names: Iterable[str]) -> None:
-    """ConfigurationError for the first flag that is not among these names, with the nearest one that is."""
+def refuse_unknown(argv: Sequence[str], names: Iterable[str], renamed: Mapping[str, str] | None = None) -> None:
+    """ConfigurationError for the first flag that is not among these names, with the nearest one that is.
+
+    Args:
+        renamed: name in an earlier version -> name now.
+    """
     known = [f"--{name}" for name in names]
     for word in argv:
         given = word.split("=")[0].replace("_", "-")
         if word.startswith("--") and given not in known and word != "--":
-            near = difflib.get_close_matches(given, known, 1)
+            now = (renamed or {}).get(given.removeprefix("--"))
+            near = [f"--{now}"] if now else difflib.get_close_matches(given, known, 1)
             hint = f"did you mean {near[0]}?" if near else "--help-all lists all options"
             raise ConfigurationError(f"unknown option {given}; {hint}")
 

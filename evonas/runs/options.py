@@ -51,6 +51,8 @@ class RunOptions:
 
     short: ClassVar[tuple[str, ...]] = ()
     """Options that --help shows; --help-all shows all."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Flag of version 0.1.0 -> what it is called now."""
 
 
 @dataclass(frozen=True, kw_only=True)
