@@ -22,6 +22,8 @@ def main(options: RocoOptions) -> Result:
         data = run.load_data()
         space = options.make_space(data.image_size)
         candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+        check_retraining(run, options.after, candidates)
+        first = first_population(run, options, space)
         objectives = run.make_objectives(
             options.search.objectives,
             data,
@@ -30,8 +32,6 @@ def main(options: RocoOptions) -> Result:
             candidates.precision,
             options.adversarial_set,
         )
-        check_retraining(run, options.after, candidates)
-        first = first_population(run, options, space)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
             retrain_front(run, options, candidates, found)

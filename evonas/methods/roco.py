@@ -178,9 +178,10 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
         Interrupted: a signal came; the same command continues.
     """
     with Run.open(METHOD, options, "roco", console=console) as run:
-        space, candidates, objectives = compose(run, options)
+        space, candidates = _candidates(run, options)
         check_retraining(run, options.after, candidates)
         first = first_population(run, options, space)
+        objectives = _objectives(run, options, candidates)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
             retrain_front(run, options, candidates, found)
@@ -189,18 +190,25 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
 
 def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
+    space, candidates = _candidates(run, options)
+    return space, candidates, _objectives(run, options, candidates)
+
+
+def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
     data = run.load_data()
     space = options.make_space(data.image_size)
-    candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
-    objectives = run.make_objectives(
+    return space, run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+
+
+def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
+    return run.make_objectives(
         options.search.objectives,
-        data,
+        candidates.data,
         options.attacks,
         options.certify,
-        candidates.training.precision,
+        candidates.precision,
         options.adversarial_set,
     )
-    return space, candidates, objectives
 
 
 def check_retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> None:

@@ -235,7 +235,13 @@ class Run:
             precision: of the gradients of attacks, and of what builds a set.
             adversarial_set: see `adversarial_set`.
             ood_data: for `ood_aupr`; None: see `ood_data`.
+        Raises:
+            RunMismatchError: the run in the folder was begun without one of them.
+            EvonasError: see `adversarial_set`.
         """
+        begun = self.begun("objectives")
+        if begun is not None and not {*names} <= begun.keys():  # before a set is built for it
+            refuse_another_run(self.folder.journal, {"objectives": [*begun]}, {"objectives": [*names]})
         arithmetic: Precision = "bf16" if precision == "bf16" else "fp32"
         the_set, ood = None, None
         if AdversarialSetError.name in names:
@@ -532,7 +538,7 @@ class Run:
             changed = self.folder.write_config(
                 {
                     "options": type(self.options).__module__,
-                    "settings": as_json(self.options),
+                    "settings": {**as_json(self.options), **self._kept_settings()},
                     "identity": self.identity,
                     "notes": self.notes,
                     **searching.config,
@@ -554,6 +560,13 @@ class Run:
                 yield recorder, journal, executor
                 recorder.export()
             recorder.conclude()
+
+    def _kept_settings(self) -> dict[str, Any]:
+        """Options that are `auto` now and were given when the run was begun: it goes on with them every time."""
+        begun, given = self.stored.get("settings", {}), as_json(self.options)
+        return {
+            name: begun[name] for name in ("data", "adversarial_set") if name in begun and given.get(name) == "auto"
+        }
 
     _data_name = ""
 
