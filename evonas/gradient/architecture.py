@@ -147,13 +147,13 @@ class Architecture(nn.Module):
         self.nodes = plan.nodes
         self.register_buffer("_columns", columns, persistent=False)
 
-        def drawn(*shape: int) -> nn.Parameter:
+        def initial(*shape: int) -> nn.Parameter:
             return nn.Parameter(INITIAL_DEVIATION * torch.randn(*shape, generator=generator))
 
         _, edges, kept = columns.shape
-        self.alpha_normal, self.alpha_reduce = drawn(edges, kept), drawn(edges, kept)
-        self.beta_normal = drawn(edges) if plan.edge_normalisation else None
-        self.beta_reduce = drawn(edges) if plan.edge_normalisation else None
+        self.alpha_normal, self.alpha_reduce = initial(edges, kept), initial(edges, kept)
+        self.beta_normal = initial(edges) if plan.edge_normalisation else None
+        self.beta_reduce = initial(edges) if plan.edge_normalisation else None
 
     def forward(self) -> Mixture:
         """Softmax over the operations of each edge, and over the edges into each node."""

@@ -51,20 +51,20 @@ class Levels:
         """Current radius of certified bounds."""
         self.perturbed = 0.0
         """Current radius of the perturbed architecture in steps of the weights; 0: not perturbed."""
-        self._drawn = torch.Generator(self.device)
+        self._generator = torch.Generator(self.device)
 
     @property
     def device(self) -> torch.device:
         return self.weights[0].device
 
-    def begin_epoch(self, rate: float, skip_dropout: float, drawn: torch.Generator, perturbed: float = 0.0) -> None:
+    def begin_epoch(self, rate: float, skip_dropout: float, generator: torch.Generator, perturbed: float = 0.0) -> None:
         """Set train mode, rate of the weights, randomness of attacks and dropout, radius of the perturbation."""
         self.rate, self.perturbed = rate, perturbed
         for group in self.sgd.param_groups:
             group["lr"] = rate
         self.supernet.train()
         self.supernet.skip_dropout = skip_dropout
-        self._drawn = self.supernet.generator = drawn
+        self._generator = self.supernet.generator = generator
 
     def descend_weights(self, below: Batch, means: "Means") -> None:
         """One step of SGD on the lower loss."""
@@ -73,7 +73,7 @@ class Levels:
             mixture, probabilities = self.architecture(), self.architecture.probabilities()
         if self.perturbed:
             mixture = self._perturbed(mixture, below)
-        batch = self._prepared(method.lower, below, self._drawn)
+        batch = self._prepared(method.lower, below, self._generator)
         loss = method.lower(self._forward(mixture), probabilities, batch)
         self.sgd.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -110,7 +110,7 @@ class Levels:
     def upper_gradients(self, below: Batch, above: Batch) -> UpperGradients:
         """Values and gradients of the upper losses in the order of the method; changes nothing."""
         method, config, buffers = self.method, self.method.config, list(self.supernet.buffers())
-        seed = int(torch.randint(2**62, (), generator=self._drawn, device=self.device))
+        seed = int(torch.randint(2**62, (), generator=self._generator, device=self.device))
 
         def value(loss: LevelLoss, batch: Batch, number: int, attack: bool = True) -> Tensor:
             """With the same random numbers at every call."""
@@ -123,7 +123,8 @@ class Levels:
         try:
             if config.order == 1:
                 return direct_gradient(uppers, self.weights, self.alphas, buffers)
-            attacked = self._prepared(method.lower, below, self._drawn)  # once, so that the lower loss stays the same
+            # once, so that the lower loss stays the same
+            attacked = self._prepared(method.lower, below, self._generator)
             return unrolled_gradient(
                 partial(value, method.lower, attacked, len(uppers), attack=False),
                 uppers,
@@ -137,7 +138,7 @@ class Levels:
                 buffers,
             )
         finally:
-            self.supernet.generator = self._drawn
+            self.supernet.generator = self._generator
 
     def _prepared(self, loss: LevelLoss, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with attacked images where the loss attacks; leaves running statistics and weights unchanged."""
@@ -157,17 +158,17 @@ class Levels:
                 mixture,
                 self.perturbed,
                 self.method.perturbation.steps,
-                self._drawn,
+                self._generator,
             )
 
     def _forward(self, mixture: Mixture) -> SupernetForward:
         return SupernetForward(self.supernet, mixture, self.precision)
 
-    def check(self, what: str, tensors: Sequence[Tensor]) -> None:
+    def check(self, name: str, tensors: Sequence[Tensor]) -> None:
         """DivergedError unless all tensors are finite."""
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise DivergedError(
-                f"the search diverged: the {what} left the finite numbers; try lower rates, in another folder (--out)"
+                f"the search diverged: the {name} left the finite numbers; try lower rates, in another folder (--out)"
             )
 
     def state(self) -> dict[str, Any]:

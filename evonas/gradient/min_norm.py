@@ -45,12 +45,12 @@ def min_norm_weights(gradients: Tensor) -> Tensor:
     points = _reduced(distinct)
     if len(points) == 2:
         first = _pair(points[0], points[1])
-        found = np.array([first, 1 - first])
+        weights = np.array([first, 1 - first])
     else:
-        found = _wolfe(points)
-    if not _gap(points, found) <= 1e-9:
+        weights = _wolfe(points)
+    if not _gap(points, weights) <= 1e-9:
         raise ArithmeticError(f"the shortest combination of {len(rows)} gradients was not found")
-    return torch.from_numpy(found[same] / np.bincount(same)[same]).to(gradients.device)
+    return torch.from_numpy(weights[same] / np.bincount(same)[same]).to(gradients.device)
 
 
 def min_norm_pair(first: Tensor, second: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ class GradientSearch:
         Returns:
             learning_rate, train_loss, and the means of upper losses, their weights and recorded values, by column.
         Raises:
-            DivergedError: a loss left the finite numbers.
+            DivergedError: a loss, a gradient or a weight is not finite.
         """
         number, within = self.method.place(self.epoch)
         stage, config = self.method.stages[number], self.method.config

@@ -32,8 +32,8 @@ class SkipDropout:
 
     def __call__(self, maps: Tensor) -> Tensor:
         keep = 1 - self.rate
-        kept = torch.rand(maps.shape, generator=self.generator, device=self.generator.device) < keep
-        return maps * kept.to(maps.device, maps.dtype).div_(keep)
+        mask = torch.rand(maps.shape, generator=self.generator, device=self.generator.device) < keep
+        return maps * mask.to(maps.device, maps.dtype).div_(keep)
 
 
 @dataclass(frozen=True, eq=False)

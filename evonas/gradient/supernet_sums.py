@@ -194,22 +194,22 @@ def _gradients(gradient: Tensor, inputs: _Normalised, mean: Tensor, inverse: Ten
     mean_gu = ((mean_gz * weight).sum(2) - mean * mean_g) * inverse  # (k, O)
     factor = inverse * torch.stack([one if scale is None else scale for scale in inputs.scales])[:, None]
     pull = factor * inverse * mean_gu
-    found = _Normalised([None] * len(inputs.maps), [None] * len(inputs.maps), [None] * len(inputs.maps))
+    gradients = _Normalised([None] * len(inputs.maps), [None] * len(inputs.maps), [None] * len(inputs.maps))
     if any(needs.scales):
-        found.scales[:] = _where(needs.scales, n * mean_gu.sum(1))
+        gradients.scales[:] = _where(needs.scales, n * mean_gu.sum(1))
     if any(needs.weights):
         mean_z = torch.stack(sums) / n  # (k, 1, C)
         spread = torch.stack(squares) / n - mean_z.transpose(1, 2) @ mean_z  # (k, C, C)
         of_weight = factor[:, :, None] * (mean_gz - mean_g.t() @ mean_z) - pull[:, :, None] * (weight @ spread)
-        found.weights[:] = _where(needs.weights, n * of_weight[..., None, None])
+        gradients.weights[:] = _where(needs.weights, n * of_weight[..., None, None])
     through = (factor[:, :, None] * weight).transpose(1, 2)[..., None, None].contiguous()  # (k, C, O, 1, 1)
     constant = ((pull * mean - factor * mean_g)[:, None] @ weight)[:, 0]  # (k, C)
     back = weight.transpose(1, 2) @ (pull[:, :, None] * weight)  # (k, C, C)
     for k, maps in enumerate(inputs.maps):
         if needs.maps[k]:
-            found.maps[k] = functional.conv2d(gradient, through[k], constant[k])
-            rows(found.maps[k]).addmm_(rows(maps), back[k], alpha=-1)
-    return found
+            gradients.maps[k] = functional.conv2d(gradient, through[k], constant[k])
+            rows(gradients.maps[k]).addmm_(rows(maps), back[k], alpha=-1)
+    return gradients
 
 
 def _where(needs: Sequence[bool], gradients: Tensor) -> list[Tensor | None]:

@@ -13,7 +13,7 @@ from evonas.errors import ConfigurationError, choose
 from evonas.runs.needs import options_of
 from evonas.runs.options import RunOptions, flat, from_json
 
-__all__ = ["METHODS", "Method", "method_module", "method_of"]
+__all__ = ["METHODS", "MethodModule", "method_module", "method_of"]
 
 METHODS = {
     "build-set": "evonas.methods.adversarial_set",
@@ -27,7 +27,7 @@ METHODS = {
 """Name on the command line -> module; imported when it is used."""
 
 
-class Method(Protocol):
+class MethodModule(Protocol):
     """A module of `METHODS`."""
 
     OPTIONS: type[Any]

@@ -1,4 +1,4 @@
-"""Cells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
+"""ImagenetCells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ from evonas.costs import count_macs, count_params
 from evonas.data import FilePart, data_root, load_image_folder
 from evonas.errors import ConfigurationError
 from evonas.files import read_json, write_json
-from evonas.methods.imagenet_cells import SIZE, Cells, cells_label, read_cells
+from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
 from evonas.methods.imagenet_scores import Scores, attacked_files, score
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
@@ -35,7 +35,7 @@ HEAD = "auxiliary."
 
 @dataclass(frozen=True, kw_only=True)
 class ImagenetOptions:
-    """Cells that a search has found, trained and scored on ImageNet."""
+    """ImagenetCells that a search has found, trained and scored on ImageNet."""
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: a small network and few epochs, for a look. paper: 14 cells of 48 channels, 250 epochs."""
@@ -110,7 +110,7 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
         data = load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
         part = partial(FilePart, device=torch.device(run.device), workers=_workers(run, options), size=SIZE)
-        cells = Cells(options.cells, genotype, _resolved(run, options.network), data, options.seed)
+        cells = ImagenetCells(options.cells, genotype, _resolved(run, options.network), data, options.seed)
         run.use(**cells.identity())
         _write_config(run, options)
         network = _trained(run, cells, part(data.train))
@@ -150,7 +150,7 @@ def _write_config(run: Run, options: ImagenetOptions) -> None:
     write_json(path, {**content, **({"continued_with": now} if begun != now else {})})
 
 
-def _trained(run: Run, cells: Cells, part: FilePart) -> DartsNetwork:
+def _trained(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
     """The network after the last epoch, in eval mode, without its auxiliary head; its weights are in the folder."""
     network, training = cells.network(), cells.training(part)
 
@@ -177,7 +177,9 @@ def _trained(run: Run, cells: Cells, part: FilePart) -> DartsNetwork:
     return network.to(part.device).to(memory_format=torch.channels_last).eval()
 
 
-def _scored(run: Run, cells: Cells, network: DartsNetwork, clean: FilePart, attacked: FilePart) -> dict[str, Any]:
+def _scored(
+    run: Run, cells: ImagenetCells, network: DartsNetwork, clean: FilePart, attacked: FilePart
+) -> dict[str, Any]:
     """Write results.csv; what was scored before is taken from the checkpoint, which keeps what is scored now."""
     checkpoint = load_checkpoint(run.path / "training.pt", run.identity, WHAT)
     assert checkpoint is not None

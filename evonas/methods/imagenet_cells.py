@@ -20,7 +20,7 @@ from evonas.report import shown
 from evonas.seeding import derive_seed
 from evonas.training import CellPreset, Training
 
-__all__ = ["SIZE", "Cells", "cells_label", "read_cells"]
+__all__ = ["SIZE", "ImagenetCells", "cells_label", "read_cells"]
 
 SIZE = 224
 """Height and width of images."""
@@ -58,7 +58,7 @@ def cells_label(given: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cells:
+class ImagenetCells:
     """Found cells, and how they are trained on a folder of images."""
 
     given: str

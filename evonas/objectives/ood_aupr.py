@@ -161,20 +161,20 @@ def average_precision(positive: Tensor, negative: Tensor) -> float:
 
 def _scores(network: nn.Module, part: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """(N,) minus the largest softmax probability of each image, on the CPU."""
-    found = []
+    scores = []
     with torch.no_grad():
         for images, _ in part:
             logits = network(images)  # (B, K)
             if not bool(logits.isfinite().all()):
                 raise DivergedError("training diverged: the network's logits are not finite")
-            found.append(-logits.float().softmax(dim=1).amax(dim=1).cpu())
-    return torch.cat(found)
+            scores.append(-logits.float().softmax(dim=1).amax(dim=1).cpu())
+    return torch.cat(scores)
 
 
 def _chosen(available: int, wanted: int, seed: int, purpose: str) -> Indices:
     """(wanted,) ascending indices; a function of the arguments."""
-    drawn: Indices = np.sort(generator("ood_aupr", purpose, seed).permutation(available)[:wanted])
-    return drawn
+    chosen: Indices = np.sort(generator("ood_aupr", purpose, seed).permutation(available)[:wanted])
+    return chosen
 
 
 def _taken(part: DevicePart, indices: Indices) -> DevicePart:

@@ -31,7 +31,7 @@ def wrong_under(
     Raises:
         DivergedError: logits that are not finite.
     """
-    found = []
+    wrong = []
     done = 0
     for images, labels in part:
         attacked = images if attack is None else attack(network, images, labels, generator)
@@ -39,11 +39,11 @@ def wrong_under(
             logits = network(attacked)  # (B, K)
         if not bool(logits.isfinite().all()):
             raise DivergedError("training diverged: the network's logits are not finite")
-        found.append((logits.argmax(dim=1) != labels).cpu())
+        wrong.append((logits.argmax(dim=1) != labels).cpu())
         done += len(labels)
         if on_batch is not None:
             on_batch(done)
-    return torch.cat(found)
+    return torch.cat(wrong)
 
 
 def error_under(

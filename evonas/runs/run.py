@@ -24,7 +24,7 @@ from evonas.audit import (
 )
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, TrainsCandidates
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Objective, OodAupr
@@ -309,6 +309,9 @@ class Run:
             EvonasError: the checkpoint is another one's, or cannot be read or written; training diverges.
         """
         path, epochs = self.path / f"{name}.pt", training.epochs
+        for other in self.path.glob("*.pt"):
+            if other.name.split("-")[0].removesuffix(".pt") != name.split("-")[0]:
+                raise RunMismatchError(f"{self.path} holds {other.name} of another method's run; name another folder")
         pace = Pace(epochs)
 
         def on_begin(rows: list[Row]) -> None:

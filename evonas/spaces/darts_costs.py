@@ -20,7 +20,7 @@ __all__ = ["OperationCosts", "edges", "fixed_cost", "operation_costs", "paper_fl
 Counts = npt.NDArray[np.int64]
 
 MOST_PARAMS = 1e12
-"""More than any network has that is built."""
+"""Upper limit of a requested number of parameters, far above any network."""
 
 
 class WidthSpace(Protocol):
@@ -151,12 +151,12 @@ def _conv(in_channels: int, out_channels: int, kernel: int, area: int) -> Cost:
 
 
 def width_for(space: WidthSpace, genome: Genome, n_classes: int, params: float) -> int:
-    """Channels of the first cell whose network comes nearest to a number of parameters; of two as near, the smaller.
+    """Channels of the first cell that bring the network closest to a number of parameters; the smaller of two equals.
 
-    By lookup, at the space's depth: E2RNAS's C46 ... C12 are networks of about 3.35, 2.1, 1.05 and 0.42 million.
+    By table lookup, at the depth of the space: C46 ... C12 of E2RNAS have about 3.35, 2.1, 1.05 and 0.42 million.
 
     Raises:
-        ConfigurationError: not a number of parameters.
+        ConfigurationError: params out of range.
     """
     if not 0 < params <= MOST_PARAMS:
         raise ConfigurationError(f"expected a number of parameters > 0 and <= {MOST_PARAMS:g}, got {params}")
@@ -169,5 +169,5 @@ def width_for(space: WidthSpace, genome: Genome, n_classes: int, params: float) 
     while counted(most) < params:
         most *= 2
     widths = range(step, most + 1, step)
-    at = bisect_left(widths, params, key=counted)
-    return min(widths[max(at - 1, 0) : at + 1], key=lambda channels: abs(counted(channels) - params))
+    index = bisect_left(widths, params, key=counted)
+    return min(widths[max(index - 1, 0) : index + 1], key=lambda channels: abs(counted(channels) - params))

@@ -107,15 +107,15 @@ def _orderings(colours: list[int], before: list[set[int]], after: list[set[int]]
         order = sorted(range(len(colours)), key=colours.__getitem__)
         return [tuple(int(a in before[b]) for i, b in enumerate(order) for a in order[:i])]
     first = min(colours[node] for node in tied)
-    found: list[Bits] = []
+    orderings: list[Bits] = []
     tried: set[tuple[frozenset[int], frozenset[int]]] = set()
     for node in (node for node in tied if colours[node] == first):
         twin = frozenset(before[node]), frozenset(after[node])
         if twin not in tried:  # nodes with the same neighbours are interchangeable: one is enough
             tried.add(twin)
             split = [2 * colour + (colour == first and other != node) for other, colour in enumerate(colours)]
-            found += _orderings(split, before, after)
-    return found
+            orderings += _orderings(split, before, after)
+    return orderings
 
 
 def _refine(colours: list[int], before: list[set[int]], after: list[set[int]]) -> list[int]:

@@ -103,8 +103,8 @@ class ShuffleSpace:
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """Resample every gene with probability `mutation_rate`; a new value may equal the old one."""
-        drawn = rng.integers(self._upper + 1, dtype=np.int64)
-        return np.where(rng.random(self.n_genes) < self.mutation_rate, drawn, self._checked(genome))
+        resampled = rng.integers(self._upper + 1, dtype=np.int64)
+        return np.where(rng.random(self.n_genes) < self.mutation_rate, resampled, self._checked(genome))
 
     def canonical(self, genome: Genome) -> Genome:
         """Replace each ratio by the smallest one with the same inner channels; in the full plan all differ."""

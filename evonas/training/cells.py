@@ -45,8 +45,8 @@ class EpochDropPath:
         if self.generator is None or self.probability == 0:
             return maps
         keep = 1 - self.probability
-        kept = torch.rand(len(maps), generator=self.generator, device=self.generator.device) < keep
-        return maps / keep * kept.to(maps.device, maps.dtype)[:, None, None, None]
+        mask = torch.rand(len(maps), generator=self.generator, device=self.generator.device) < keep
+        return maps / keep * mask.to(maps.device, maps.dtype)[:, None, None, None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,8 +150,8 @@ def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epo
     smallest = np.zeros_like(space.upper)
     smallest[space.n_places :] = max(0, int(space.upper[-1]) + 1 - config.ratios(start))
     for _ in range(TRIES // DRAWN_AT_ONCE):
-        drawn = rng.integers(smallest, space.upper + 1, size=(DRAWN_AT_ONCE, space.n_genes))
-        for genome in drawn:
+        genomes = rng.integers(smallest, space.upper + 1, size=(DRAWN_AT_ONCE, space.n_genes))
+        for genome in genomes:
             if low <= space.cost(genome).params <= high:
                 return np.asarray(genome, dtype=np.int64)
     raise ConfigurationError(
@@ -219,17 +219,17 @@ class OneShotTraining:
             DivergedError: the loss or a weight is not finite.
         """
         config, device = self.config, self.part.labels.device
-        drawn = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
+        rng = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
         steps = math.ceil(len(self.part) / config.supernet_batch_size)
         total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
         prepared = None
-        every_batch = training_batches(self.part, config.supernet_batch_size, self.augmentation, drawn)
+        every_batch = training_batches(self.part, config.supernet_batch_size, self.augmentation, rng)
         for step, (images, labels) in enumerate(every_batch):
             if prepared is None or config.sampling == "batches":
                 prepared = self._prepared(step)
             network, optimiser = prepared
             with torch.autocast(device.type, torch.bfloat16, enabled=config.supernet_precision == "bf16"):
-                loss = self.recipe(network, images, labels, drawn)
+                loss = self.recipe(network, images, labels, rng)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
