@@ -1,4 +1,4 @@
-"""ImagenetCells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
+"""Cells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +35,7 @@ HEAD = "auxiliary."
 
 @dataclass(frozen=True, kw_only=True)
 class ImagenetOptions:
-    """ImagenetCells that a search has found, trained and scored on ImageNet."""
+    """Cells that a search has found, trained and scored on ImageNet."""
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: a small network and few epochs, for a look. paper: 14 cells of 48 channels, 250 epochs."""
