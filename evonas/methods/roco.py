@@ -13,7 +13,6 @@ from evonas.audit import (
     CLEAN,
     AdversarialSetShare,
     AuditNetwork,
-    FinalTraining,
     Measured,
     Measurement,
     lightest,
@@ -33,6 +32,7 @@ from evonas.runs import (
     RunFolder,
     RunOptions,
 )
+from evonas.runs.auditing import training_to_the_end
 from evonas.runs.execution import resolve_device
 from evonas.runs.folder import first_genomes, stored_searched
 from evonas.search import EvolutionConfig
@@ -265,15 +265,9 @@ def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[
 
 def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, found: Result) -> Iterator[AuditNetwork]:
     """The lightest networks of this run's front, then of the other's."""
-    base = FinalTraining(
-        space=_at_width(candidates.space, options.retrain_channels),
-        data=candidates.data,
-        training=replace(candidates.training, epochs=options.retrain_epochs, batch_size=options.retrain_batch_size),
-        recipe=candidates.recipe,
-        seed=run.seed,
-        device=run.device,
-        threads=run.threads,
-    )
+    longer = training_to_the_end(run, candidates, options.retrain_epochs)
+    training = replace(longer.training, batch_size=options.retrain_batch_size)
+    base = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
     sources = [(run.folder, found.searched, base)]
     if options.against is not None:
         other, searched = _against(run, options.against, candidates)

@@ -1,4 +1,4 @@
-"""A run: its folder and lock, what was stored there, its identity, its data, and where it computes."""
+"""A run: the parts it is made of, and its stages: epochs, search, scores, audit."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,41 +9,35 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, load_adversarial_set
 from evonas.attacks.inference import Precision
 from evonas.audit import (
-    Audit,
     AuditNetwork,
-    AuditRecords,
-    FinalTraining,
     Measured,
     lightest,
     measurements,
 )
-from evonas.data import Dataset, load_data, resolve_data
+from evonas.data import Dataset
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, TrainsCandidates
+from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Objective, OodAupr
-from evonas.parts import as_plain, part_identity, refuse_another_run
-from evonas.report import shown, write_rows
-from evonas.runs.execution import Hardware, make_executor, resolve_hardware
-from evonas.runs.folder import RunFolder
-from evonas.runs.interrupt import interruptible
+from evonas.parts import part_identity, refuse_another_run
+from evonas.report import write_rows
+from evonas.runs.auditing import audit_networks, training_to_the_end
+from evonas.runs.begun import BegunRun
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
-from evonas.runs.options import AuditOptions, DataOptions, RunOptions, as_json
-from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
+from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
-from evonas.runs.screen import Pace, Screen
+from evonas.runs.screen import Pace
 from evonas.runs.sets import check_set, find_or_build, set_path
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
-from evonas.types import Genome, Progress, Space
+from evonas.types import Genome, Space
 
 __all__ = ["Run", "SearchSpace"]
 
@@ -52,142 +46,12 @@ class SearchSpace(Space, BuildingSpace, Protocol):
     """A space that can be searched and built."""
 
 
-class Run:
+class Run(BegunRun):
     """One run in its folder, from its first line on the screen to its tables; made by `Run.open`.
 
     Every `auto` is resolved as the run in the folder was begun, where there is one. Parts that decide its results are
     collected in `identity` while they are used, and another run is refused as soon as one of them differs.
     """
-
-    def __init__(self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool) -> None:
-        self.method, self.options, self.folder, self.screen = method, options, folder, screen
-        self.reading = reading
-        """Whether nothing is trained, built or written: the run is only looked at."""
-        self.stored = folder.stored()
-        self.checkpoint = {} if self.stored else folder.checkpoint_identity()
-        refuse_without_plugins(self.stored, options.plugin)
-        self.identity: dict[str, Any] = {}
-        self.notes: list[str] = []
-        """Choices made for the user, one line each."""
-        self.use(method=method)
-        if options.plugin:
-            self.use(plugins=plugin_identity(options.plugin))
-        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint)
-        self.use(seed=options.seed, device=torch.device(self.device).type, threads=self.threads)
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(
-        cls,
-        method: str,
-        options: RunOptions,
-        name: str = "",
-        label: str = "",
-        console: Console | None = None,
-        reading: bool = False,
-    ) -> Iterator["Run"]:
-        """Begin a run in its folder, or continue the one that is there.
-
-        Args:
-            method: what tables call it.
-            name: of its folder, RUNS/NAME-DATA-PRESET-seedN; the method by default.
-            label: instead of the data set's name there.
-            reading: look at the run in `options.out` without changing anything.
-        Raises:
-            RunInUseError: another process writes the run.
-            RunMismatchError: the folder holds another method's run.
-            ConfigurationError, StorageError: the folder or the machine cannot be used as asked.
-        """
-        load_plugins(options.plugin)
-        data, because = ("", "") if label else _data_name(options)
-        run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
-        folder = RunFolder((options.out or Path("runs") / run_name).expanduser())
-        with interruptible() as interruption, contextlib.nullcontext() if reading else folder.locked():
-            run = cls(method, options, folder, Screen(console, interruption.check), reading)
-            run._data_name = data
-            run.note(because)
-            yield run
-
-    @property
-    def path(self) -> Path:
-        return self.folder.path
-
-    @property
-    def seed(self) -> int:
-        return self.options.seed
-
-    @property
-    def device(self) -> str:
-        """Of the evaluations."""
-        return self.hardware.device
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of an evaluation."""
-        return self.hardware.threads
-
-    def begun(self, *path: str) -> Any:
-        """What the identity of the run in the folder has there; None where there is none."""
-        value: Any = self.stored.get("identity", {})
-        for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
-
-    def note(self, text: str) -> None:
-        """Say a choice that was made for the user, and keep it for config.json."""
-        if text and text not in self.notes:
-            self.notes.append(text)
-            if not self.reading:
-                self.screen.say(text)
-
-    def use(self, **parts: Any) -> None:
-        """Make parts a piece of the run's identity.
-
-        Raises:
-            RunMismatchError: the run in the folder was begun with another one.
-        """
-        plain = as_plain(parts)
-        self.identity |= plain
-        begun = self.begun()
-        if begun:  # before hours are spent on a run that is then refused; the journal compares all of it
-            refuse_another_run(self.folder.journal, {name: _there(begun, name, plain[name]) for name in plain}, plain)
-
-    def precision(self, asked: str, begun: Any, depthwise: bool = False, what: str = "") -> Precision:
-        """A resolved precision.
-
-        Args:
-            begun: what the run in the folder was begun with; None: there is none.
-            depthwise: whether the networks have depthwise convolutions.
-            what: it is of, for the line on the screen.
-        """
-        if asked == "auto" and begun:
-            self.note(f"precision{f' of the {what}' if what else ''}: {begun}, as this run was started with")
-            return "bf16" if begun == "bf16" else "fp32"
-        precision, note = self.hardware.precision(asked, self.options.execution.gpus_per_task, depthwise)
-        self.note(f"{what}: {note}" if what and note else note)
-        return precision
-
-    def needs_device_here(self, what: str) -> None:
-        """ConfigurationError where this process has no GPU for what it trains itself."""
-        if self.hardware.here != self.hardware.device:
-            raise ConfigurationError(
-                f"expected a GPU where {what}, this process has none; start it on a machine with one, "
-                "such as with `ray job submit --entrypoint-num-gpus 1`"
-            )
-
-    def load_data(self, options: DataOptions | None = None) -> Dataset:
-        """The images of the run, in its four parts."""
-        given = options or self.options.data
-        data = load_data(self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit)
-        self.use(data=data.identity())
-        self.note(self.hardware.note)
-        return data
-
-    @property
-    def split_seed(self) -> int:
-        """Seed of the data's parts."""
-        given = self.options.data.split_seed
-        return self.seed if given is None else given
 
     def ood_data(self, data: Dataset, begun: str | None = None) -> Dataset:
         """Images of none of the data's classes, chosen as the run was begun or by what is there."""
@@ -451,32 +315,7 @@ class Run:
             EvonasError: the folder cannot be written, or another process writes it.
             Interrupted: a signal came; the same command continues with the epoch that was begun.
         """
-        with AuditRecords.opened(self.path / folder) as records:
-            shared = self.hardware.connection is None  # workers on other machines do not see the folder
-            audit = Audit(networks, measured, records, self.options.retry_failed, checkpoints=shared)
-            pending = audit.pending()
-            self.screen.say(f"{opening}; {len(pending)} pending")
-            if records.damaged:
-                path = records.path
-                self.screen.say(f"{path} has {records.damaged} damaged line(s); what they recorded is done again")
-            if pending:
-                pace, done = Pace(sum(network.macs for network in pending)), set[str]()
-
-                def watch(event: object) -> None:
-                    if isinstance(event, Progress):
-                        self.screen.show(f"{event.key} {event.note}, {duration_of(pace)}")
-
-                def told(network: AuditNetwork, record: Mapping[str, Any]) -> None:
-                    self.screen.say(f"  {network.arch_id} of {network.configuration}: {_outcome(record)}")
-                    done.add(network.arch_id)
-
-                def duration_of(pace: Pace) -> str:
-                    return pace.words(sum(network.macs for network in pending if network.arch_id in done))
-
-                with self.screen:
-                    audit.run(self.executor(), watch, self.screen.say, told)
-            audit.forget_checkpoints()
-            return records.folder, audit.rows()
+        return audit_networks(self, networks, measured, opening, folder)
 
     def audit_front(self, found: Result, options: AuditOptions) -> pd.DataFrame:
         """Train networks of the front to the end and measure them, or continue with that; audit.csv in the folder.
@@ -488,36 +327,15 @@ class Run:
         Raises:
             As `audit`; ConfigurationError for a search whose candidates are not trained from scratch.
         """
-        candidates = found.evaluator.prepare
-        if not isinstance(candidates, TrainsCandidates):
-            raise ConfigurationError(
-                "expected a search that trains its candidates one by one, got one whose candidates share weights; "
-                "its own method trains its front to the end"
-            )
-        training = FinalTraining(
-            space=candidates.space,
-            data=candidates.data,
-            training=replace(candidates.training, epochs=options.audit_epochs or candidates.training.epochs),
-            recipe=candidates.recipe,
-            seed=self.seed,
-            device=self.device,
-            threads=self.threads,
-        )
+        training = training_to_the_end(self, found.evaluator.prepare, options.audit_epochs)
         genomes = [np.array(genes.split(), dtype=np.int64) for genes in found.front["genome"]]
         networks = list(lightest([AuditNetwork(self.method, genome, training) for genome in genomes]))
         measured = Measured(measurements=measurements(options.audit), test_limit=options.audit_images)
-        opening = f"auditing {len(networks[: options.audit_top])} networks of the front ({', '.join(options.audit)})"
-        _, rows = self.audit(networks[: options.audit_top], measured, opening)
+        chosen = networks[: options.audit_top]
+        opening = f"auditing {len(chosen)} networks of the front ({', '.join(options.audit)})"
+        _, rows = self.audit(chosen, measured, opening)
         write_rows(self.path / "audit.csv", rows)
         return pd.DataFrame(rows)
-
-    def executor(self, resident: bool = False) -> Executor:
-        """A new executor as the options ask for.
-
-        Args:
-            resident: its work keeps something large in its process.
-        """
-        return make_executor(self.options.execution, self.hardware, resident)
 
     def _searching(
         self, space: SearchSpace, prepare: Prepare, objectives: Sequence[Objective], names: Sequence[str]
@@ -541,7 +359,7 @@ class Run:
             changed = self.folder.write_config(
                 {
                     "options": type(self.options).__module__,
-                    "settings": {**as_json(self.options), **self._kept_settings()},
+                    "settings": {**as_json(self.options), **self.kept_settings()},
                     "identity": self.identity,
                     "notes": self.notes,
                     **searching.config,
@@ -563,45 +381,3 @@ class Run:
                 yield recorder, journal, executor
                 recorder.export()
             recorder.conclude()
-
-    def _kept_settings(self) -> dict[str, Any]:
-        """Options that are `auto` now and were given when the run was begun: it goes on with them every time."""
-        begun, given = self.stored.get("settings", {}), as_json(self.options)
-        return {
-            name: begun[name] for name in ("data", "adversarial_set") if name in begun and given.get(name) == "auto"
-        }
-
-    _data_name = ""
-
-
-def _data_name(options: RunOptions) -> tuple[str, str]:
-    """The data set's name, and a line where it was chosen for the user: by the run in --out, or by what is there."""
-    if options.data.data == "auto" and options.out is not None:
-        stored = RunFolder(options.out.expanduser()).stored()
-        if stored:
-            given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
-            name = found if given == "auto" else given  # a file of one's own has its path there
-            return name, f"data: {name}, as this run was started with"
-    return resolve_data(options.data.data, options.data.data_root)
-
-
-def _short(data: str) -> str:
-    """Of a folder's name: a file of one's own goes by its stem."""
-    own = data.startswith("npz:") or data.endswith(".npz")
-    return f"npz-{Path(data.removeprefix('npz:')).stem}" if own else data
-
-
-def _there(begun: Mapping[str, Any], name: str, given: Any) -> Any:
-    """What a stored identity has, as far as what is given says something of it."""
-    value = begun.get(name, "nothing")
-    if isinstance(value, Mapping) and isinstance(given, Mapping):
-        return {key: value[key] for key in value if key in given}
-    return value
-
-
-def _outcome(record: Mapping[str, Any]) -> str:
-    if record["status"] == "failed":
-        return f"failed: {record['reason']}"
-    if record["kind"] == "trained":
-        return f"trained in {record['seconds']:.0f} s"
-    return ", ".join(f"{name} {shown(name, value)}" for name, value in record["values"].items())

@@ -1,0 +1,203 @@
+"""What every run begins with: folder and lock, what was stored there, its identity, and where it computes."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from rich.console import Console
+
+from evonas.attacks.inference import Precision
+from evonas.data import Dataset, load_data, resolve_data
+from evonas.errors import ConfigurationError
+from evonas.executors import Executor
+from evonas.parts import as_plain, refuse_another_run
+from evonas.runs.execution import Hardware, make_executor, resolve_hardware
+from evonas.runs.folder import RunFolder
+from evonas.runs.interrupt import interruptible
+from evonas.runs.options import DataOptions, RunOptions, as_json
+from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
+from evonas.runs.screen import Screen
+
+__all__ = ["BegunRun"]
+
+
+class BegunRun:
+    """A run in its folder, before its first stage; `evonas.runs.Run` adds these.
+
+    Args:
+        reading: the run is only looked at: nothing is trained, built or written.
+    """
+
+    def __init__(self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool) -> None:
+        self.method, self.options, self.folder, self.screen = method, options, folder, screen
+        self.reading = reading
+        """Whether nothing is trained, built or written: the run is only looked at."""
+        self.stored = folder.stored()
+        self.checkpoint = {} if self.stored else folder.checkpoint_identity()
+        refuse_without_plugins(self.stored, options.plugin)
+        self.identity: dict[str, Any] = {}
+        self.notes: list[str] = []
+        """Choices made for the user, one line each."""
+        self.use(method=method)
+        if options.plugin:
+            self.use(plugins=plugin_identity(options.plugin))
+        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint)
+        self.use(seed=options.seed, device=torch.device(self.device).type, threads=self.threads)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        method: str,
+        options: RunOptions,
+        name: str = "",
+        label: str = "",
+        console: Console | None = None,
+        reading: bool = False,
+    ) -> Iterator[Self]:
+        """Begin a run in its folder, or continue the one that is there.
+
+        Args:
+            method: what tables call it.
+            name: of its folder, RUNS/NAME-DATA-PRESET-seedN; the method by default.
+            label: instead of the data set's name there.
+            reading: look at the run in `options.out` without changing anything.
+        Raises:
+            RunInUseError: another process writes the run.
+            RunMismatchError: the folder holds another method's run.
+            ConfigurationError, StorageError: the folder or the machine cannot be used as asked.
+        """
+        load_plugins(options.plugin)
+        data, because = ("", "") if label else _data_name(options)
+        run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
+        folder = RunFolder((options.out or Path("runs") / run_name).expanduser())
+        with interruptible() as interruption, contextlib.nullcontext() if reading else folder.locked():
+            run = cls(method, options, folder, Screen(console, interruption.check), reading)
+            run._data_name = data
+            run.note(because)
+            yield run
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    @property
+    def device(self) -> str:
+        """Of the evaluations."""
+        return self.hardware.device
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of an evaluation."""
+        return self.hardware.threads
+
+    def begun(self, *path: str) -> Any:
+        """What the identity of the run in the folder has there; None where there is none."""
+        value: Any = self.stored.get("identity", {})
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    def note(self, text: str) -> None:
+        """Say a choice that was made for the user, and keep it for config.json."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+            if not self.reading:
+                self.screen.say(text)
+
+    def use(self, **parts: Any) -> None:
+        """Make parts a piece of the run's identity.
+
+        Raises:
+            RunMismatchError: the run in the folder was begun with another one.
+        """
+        plain = as_plain(parts)
+        self.identity |= plain
+        begun = self.begun()
+        if begun:  # before hours are spent on a run that is then refused; the journal compares all of it
+            refuse_another_run(self.folder.journal, {name: _there(begun, name, plain[name]) for name in plain}, plain)
+
+    def precision(self, asked: str, begun: Any, depthwise: bool = False, what: str = "") -> Precision:
+        """A resolved precision.
+
+        Args:
+            begun: what the run in the folder was begun with; None: there is none.
+            depthwise: whether the networks have depthwise convolutions.
+            what: it is of, for the line on the screen.
+        """
+        if asked == "auto" and begun:
+            self.note(f"precision{f' of the {what}' if what else ''}: {begun}, as this run was started with")
+            return "bf16" if begun == "bf16" else "fp32"
+        precision, note = self.hardware.precision(asked, self.options.execution.gpus_per_task, depthwise)
+        self.note(f"{what}: {note}" if what and note else note)
+        return precision
+
+    def needs_device_here(self, what: str) -> None:
+        """ConfigurationError where this process has no GPU for what it trains itself."""
+        if self.hardware.here != self.hardware.device:
+            raise ConfigurationError(
+                f"expected a GPU where {what}, this process has none; start it on a machine with one, "
+                "such as with `ray job submit --entrypoint-num-gpus 1`"
+            )
+
+    def load_data(self, options: DataOptions | None = None) -> Dataset:
+        """The images of the run, in its four parts."""
+        given = options or self.options.data
+        data = load_data(self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit)
+        self.use(data=data.identity())
+        self.note(self.hardware.note)
+        return data
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of the data's parts."""
+        given = self.options.data.split_seed
+        return self.seed if given is None else given
+
+    def executor(self, resident: bool = False) -> Executor:
+        """A new executor as the options ask for.
+
+        Args:
+            resident: its work keeps something large in its process.
+        """
+        return make_executor(self.options.execution, self.hardware, resident)
+
+    def kept_settings(self) -> dict[str, Any]:
+        """Options that are `auto` now and were given when the run was begun: it goes on with them every time."""
+        begun, given = self.stored.get("settings", {}), as_json(self.options)
+        return {
+            name: begun[name] for name in ("data", "adversarial_set") if name in begun and given.get(name) == "auto"
+        }
+
+    _data_name = ""
+
+
+def _data_name(options: RunOptions) -> tuple[str, str]:
+    """The data set's name, and a line where it was chosen for the user: by the run in --out, or by what is there."""
+    if options.data.data == "auto" and options.out is not None:
+        stored = RunFolder(options.out.expanduser()).stored()
+        if stored:
+            given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
+            name = found if given == "auto" else given  # a file of one's own has its path there
+            return name, f"data: {name}, as this run was started with"
+    return resolve_data(options.data.data, options.data.data_root)
+
+
+def _short(data: str) -> str:
+    """Of a folder's name: a file of one's own goes by its stem."""
+    own = data.startswith("npz:") or data.endswith(".npz")
+    return f"npz-{Path(data.removeprefix('npz:')).stem}" if own else data
+
+
+def _there(begun: Mapping[str, Any], name: str, given: Any) -> Any:
+    """What a stored identity has, as far as what is given says something of it."""
+    value = begun.get(name, "nothing")
+    if isinstance(value, Mapping) and isinstance(given, Mapping):
+        return {key: value[key] for key in value if key in given}
+    return value
