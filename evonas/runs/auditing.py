@@ -43,7 +43,7 @@ def audit_networks(
                 run.screen.say(f"  {network.arch_id} of {network.configuration}: {_outcome(record)}")
 
             with run.screen:
-                audit.run(run.executor(), watch, run.screen.say, told)
+                audit.run(run.executor(deadline=False), watch, run.screen.say, told)
         audit.forget_checkpoints()
         return records.folder, audit.rows()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,13 +161,15 @@ class BegunRun:
         given = self.options.data.split_seed
         return self.seed if given is None else given
 
-    def executor(self, resident: bool = False) -> Executor:
+    def executor(self, resident: bool = False, deadline: bool = True) -> Executor:
         """A new executor as the options ask for.
 
         Args:
             resident: its work keeps something large in its process.
+            deadline: its jobs are evaluations, which --timeout is about.
         """
-        return make_executor(self.options.execution, self.hardware, resident)
+        options = self.options.execution if deadline else replace(self.options.execution, timeout=None)
+        return make_executor(options, self.hardware, resident)
 
     def kept_settings(self) -> dict[str, Any]:
         """Options that are `auto` now and were given when the run was begun: it goes on with them every time."""
