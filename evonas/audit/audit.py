@@ -31,7 +31,7 @@ class AuditNetwork:
     """Canonical; empty for a hand-made network."""
     training: FinalTraining
     name: str = ""
-    """What tables call it; the arch_id where there is none."""
+    """Name in tables; the arch_id where it is empty."""
 
     @cached_property
     def arch_id(self) -> str:
@@ -39,7 +39,7 @@ class AuditNetwork:
 
     @cached_property
     def macs(self) -> int:
-        """Of the network that is trained."""
+        """Multiply-adds of the trained network."""
         return self.training.cost(self.genome).macs
 
     @property
@@ -50,7 +50,7 @@ class AuditNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the networks of an audit are measured under, and on which images."""
+    """Measurements of an audit, and the test images they are taken on."""
 
     measurements: tuple[Measurement, ...]
     """In the order of the tables' columns."""
@@ -73,7 +73,7 @@ class Measured:
         return replace(data, train=part, validation=part)
 
     def digest(self, network: AuditNetwork, measurement: Measurement) -> str:
-        """Of all that a measurement's values follow from."""
+        """Digest of everything a measurement's values follow from."""
         return digest(
             {
                 "training": network.training.digest,
@@ -154,7 +154,7 @@ class Audit:
             executor.close()
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is recorded of the networks, in their order; one of which anything failed has status `failed`."""
+        """Records of the networks, in their order; any failure gives a network the status `failed`."""
         return [self._row(network) for network in self.networks]
 
     def forget_checkpoints(self) -> None:
@@ -247,7 +247,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a worker does: set up once, then one step after another."""
+    """Work of a worker: set up once, then one step after another."""
 
     networks: tuple[AuditNetwork, ...]
     measured: Measured

@@ -20,7 +20,7 @@ class LayerCount(NamedTuple):
     choice: float
     """A block, 0 to 21, or a ratio, 0.2 to 2.0."""
     networks: int
-    """How many have it."""
+    """Number of networks that have it."""
 
 
 def layer_counts(space: ShuffleSpace, genomes: Sequence[Genome]) -> list[LayerCount]:

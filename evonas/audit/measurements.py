@@ -63,19 +63,19 @@ class Measurement:
     column: str
     """Its first column in tables."""
     label: str
-    """What it is and what bounds it, as tables and pictures show it."""
+    """Name and bound, as tables and pictures show them."""
     measure: Measure
     note: str = ""
-    """Where the settings come from."""
+    """Source of the settings."""
     unit: Literal["share", "pixels", "count"] = "share"
     """Share of images in [0, 1], radius on the [0, 1] pixel scale, or a number."""
     maximize: bool = False
-    """Whether more is better."""
+    """More is better."""
     library: str = ""
-    """Of the extra `audit`, that it needs."""
+    """Required library of the extra `audit`."""
 
     def identity(self) -> dict[str, Any]:
-        """What its values follow from, besides the network and the test images."""
+        """Everything its values follow from, besides the network and the test images."""
         return {"column": self.column, "measure": {"name": part_name(self.measure), **part_identity(self.measure)}}
 
 
@@ -115,7 +115,7 @@ class OodPrecision:
 
     ood_data: Dataset
     seed: int
-    """Of the choice, where there are more images than the ratio takes."""
+    """Seed of the choice, where there are more images than the ratio takes."""
     ratio: tuple[int, int] = (1, 5)
     """OoD images to own ones. Where there are too few of either, there are fewer of both."""
 

@@ -32,7 +32,7 @@ HEAD = "auxiliary."
 """Prefix of the auxiliary head's tensors, which are trained and not kept."""
 
 ENDING = ".training.pt"
-"""Of the checkpoint of a network in training."""
+"""Ending of the checkpoint of a network in training."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FinalTraining:
     cutout: int | None = None
     """Side of the square hole in training images, in pixels; None: the data's own augmentation."""
     mode: Literal["", "scratch", "finetune"] = ""
-    """Of networks of a supernet, which see images as they are: new weights, or those of `inherited`."""
+    """Start of a supernet's network, which sees images as they are: new weights, or those of `inherited`."""
     inherited: SupernetWeights | None = None
     seed: int
     """The run's."""
@@ -100,7 +100,7 @@ class FinalTraining:
             raise ConfigurationError(f"expected the weights of a supernet to fine-tune alone, got mode {self.mode!r}")
 
     def identity(self) -> dict[str, Any]:
-        """What the weights follow from, besides the genome."""
+        """Everything the weights follow from, besides the genome."""
         training = self.training.identity()
         if math.isinf(self.training.grad_clip):
             training["grad_clip"] = None  # JSON has no infinity
@@ -127,7 +127,7 @@ class FinalTraining:
         return {**(mode or shape), "epochs": self.training.epochs}
 
     def cost(self, genome: Genome) -> Cost:
-        """Of the network that is kept."""
+        """Cost of the network that is kept."""
         return Cost(*self.space.cost(genome, self.data.n_classes))
 
     def train(self, genome: Genome, report: Report, checkpoint: Path | None = None) -> tuple[bytes, float]:
@@ -175,16 +175,16 @@ class FinalTraining:
         return Candidate(network, genome, self.space, data, self.cost(genome), drawn)
 
     def checkpoint(self, folder: Path, genome: Genome) -> Path:
-        """Where the network's training is kept until it is done."""
+        """File that keeps the network's training until it is done."""
         return folder / f"{arch_id(genome)}-{self.digest[:8]}{ENDING}"
 
     @cached_property
     def digest(self) -> str:
-        """Of all that the weights follow from, besides the genome."""
+        """Digest of everything the weights follow from, besides the genome."""
         return digest(self.identity())
 
     def _names(self, purpose: str, genome: Genome) -> list[int | str]:
-        """What a seed of the network follows from, besides the run's."""
+        """Parts of the network's seed, besides the run's."""
         if not self.mode:
             return [purpose, arch_id(genome)]
         space = [self.space.name] if purpose == "finalise" else []

@@ -1,4 +1,4 @@
-"""How a candidate gets its weights."""
+"""Weights of candidates: trained from scratch."""
 
 import inspect
 import time
@@ -34,7 +34,7 @@ class Prepare(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What the weights follow from, besides genome, seed and data: pieces of a run's identity by their names."""
+        """Everything the weights follow from, besides genome, seed and data, as named pieces of a run's identity."""
         ...
 
     def start(self) -> PrepareCandidate: ...

@@ -99,7 +99,7 @@ class SliceSupernet:
     """Batches of train images that the statistics are measured on (Guo et al., 2020)."""
     recalibration_batch_size: int = 128
     seed: int = 0
-    """Of the order of these images, the same for every candidate."""
+    """Seed of the order of these images, the same for every candidate."""
 
     resident = True
     """The supernet stays in its worker."""

@@ -342,7 +342,7 @@ def _opening(networks: Sequence[AuditNetwork]) -> str:
 
 
 def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining) -> Iterator[str]:
-    """What the numbers of the table were measured with."""
+    """Conditions of the numbers in the table."""
     training, recipe, attack = base.training, options.recipe, options.attack
     images = len(measured.test_part(base.data, base.seed))
     yield (

@@ -41,7 +41,7 @@ class CellSearch:
     """Everything that the cells of one search follow from."""
 
     label: str
-    """Of its files, where a run holds several searches; else empty."""
+    """Part of its file names where a run holds several searches; else empty."""
     repeat: int | None = None
     """Its number, where several searches differ in their seed alone."""
     method: Method
@@ -67,7 +67,7 @@ class CellSearch:
 
     @property
     def full_label(self) -> str:
-        """Of its files, with the number of its repeat."""
+        """Part of its file names, with the number of its repeat."""
         return "-".join(filter(None, (self.label, "" if self.repeat is None else f"r{self.repeat}")))
 
     def file(self, name: str) -> str:
@@ -93,7 +93,7 @@ class FoundCells:
     """In tables, such as `e2rnas-v1 L0.5`."""
     genotype: Genotype
     seconds: float | None = None
-    """Of their search; None: unknown."""
+    """Duration of their search; None: unknown."""
 
 
 def find_cells(run: Run, plan: CellSearch) -> FoundCells:
@@ -199,7 +199,7 @@ def metric_seconds(plan: CellSearch) -> str:
 
 
 def _seconds_of(levels: Levels, upper: tuple[LevelLoss, ...], below: Batch, above: Batch) -> float:
-    """Of one gradient of the architecture under these upper losses; changes nothing."""
+    """Seconds of one gradient of the architecture under these upper losses; changes nothing."""
     method = replace(levels.method, upper=upper)
     trial = Levels(method, levels.supernet, levels.architecture, levels.precision)
     trial.begin_epoch(levels.rate, 0.0, torch.Generator(levels.device).manual_seed(0))

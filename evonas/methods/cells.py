@@ -1,4 +1,4 @@
-"""What all searches of cells by gradient share: options, the way of a run, and the training of its cells to the end."""
+"""Searches of cells by gradient: shared options, and the steps of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,7 +64,7 @@ class LevelOptions:
     hessian: Literal["finite", "exact"] | None = None
     """Second order by a central difference, or by differentiating twice."""
     begin_with: Literal["alpha", "weights"] | None = None
-    """What an iteration descends first."""
+    """First level that an iteration descends."""
     portion: float | None = None
     """Share of the train part that weights are trained on; the architecture is trained on the rest."""
     nodes: int | None = None
@@ -160,7 +160,7 @@ class CellOptions(RunOptions):
         return {} if needed else {"ood_data": "--objectives ood_aupr, --retrain or a method that trains on it"}
 
     def space(self, nodes: int, image_size: int) -> DartsSpace:
-        """Of the networks that are scored."""
+        """Space of the networks that are scored."""
         return DartsSpace(self.cells.eval_channels, self.cells.eval_layers, nodes, image_size=image_size)
 
     def methods(self, image_size: int) -> dict[str, Method]:
@@ -169,12 +169,12 @@ class CellOptions(RunOptions):
 
     @property
     def robust(self) -> RobustnessOptions | None:
-        """What networks that are trained again are measured under besides."""
+        """Further measurements of the networks that are trained again."""
         return None
 
     @property
     def method_name(self) -> str:
-        """Of the run's rows: `darts`, `e2rnas-v2`, `e2rnas-v2-pdarts`."""
+        """Method in the run's rows: `darts`, `e2rnas-v2`, `e2rnas-v2-pdarts`."""
         return next(iter(self.methods(32).values())).name
 
 
@@ -267,7 +267,7 @@ def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
 
 
 def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Method]) -> str:
-    """What the supernets are computed in."""
+    """Arithmetic of the supernets."""
     asked = options.levels.search_precision
     begun = next(iter((run.begun("cells") or {"": run.checkpoint}).values())).get("precision")
     second = any(method.config.order == 2 for method in methods.values())

@@ -18,7 +18,7 @@ __all__ = ["OPTIONS", "PRESETS", "BoundOptions", "DsrnaOptions", "compose", "run
 ADVERSARIAL = "-adv"
 """Ending of the name of a base whose weights are trained at a perturbed architecture."""
 SDARTS_EPSILON = 0.3
-"""Of Chen and Hsieh (2020), unless --perturb-alpha gives another."""
+"""Radius of Chen and Hsieh (2020), unless --perturb-alpha gives another."""
 
 
 @dataclass(frozen=True, kw_only=True)

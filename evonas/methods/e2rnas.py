@@ -43,9 +43,9 @@ class E2rnasOptions(CellOptions):
     mgda: bool = True
     """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
     normalisation: Annotated[Normalisation | None, BY_MGDA] = None
-    """Of gradients before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
+    """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
     solver: Annotated[Literal["exact", "frank_wolfe"] | None, BY_MGDA] = None
-    """Of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
+    """Solver of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
     weights_on: Annotated[Literal["raw", "normalised"], BY_MGDA] = "raw"
     """Gradients that MGDA's weights multiply; with normalised ones alone a step is sure to descend."""
     cost_channels: int = 36

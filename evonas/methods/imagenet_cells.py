@@ -71,7 +71,7 @@ class ImagenetCells:
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """What the weights follow from, besides the run's seed, device and threads."""
+        """Everything the weights follow from, besides the run's seed, device and threads."""
         data, recipe = self.data, self.plan.recipe
         return {
             "genotype": asdict(self.genotype),

@@ -313,7 +313,7 @@ def _front(source: RunFolder, searched: Searched) -> list[Genome]:
 
 
 def _names(sources: list[tuple[Path, Searched]]) -> list[str]:
-    """What tables call the runs: after what was searched, and after their folders where that is the same."""
+    """Names of the runs in tables: after what was searched, and after their folders where that is the same."""
     costs = {"clean_error", "params", "macs", "flops"}
     names = ["Baseline-NAS" if costs.issuperset(searched.objectives) else "RoCo-NAS" for _, searched in sources]
     if len(set(names)) < len(names):

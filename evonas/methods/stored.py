@@ -43,7 +43,7 @@ def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] 
 
 
 def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:
-    """What gave the networks of a run their weights and scores."""
+    """Evaluator of a run's networks."""
     config = folder.open_stored()
     module, options = method_of(config)
     identity = config["identity"]

@@ -40,7 +40,7 @@ YOPO_LOOPS = {1: (1, 1), 2: (2, 1), 5: (3, 2), 10: (5, 3)}
 """Attack steps that a supernet is trained against (superscripts of Tables II to V) -> (m, n)."""
 
 COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
-"""Of supernet.csv: one row an epoch; with `--sampling batches` the architecture is that of the first batch."""
+"""Columns of supernet.csv, one row an epoch; with `--sampling batches` the architecture of the first batch."""
 
 ATTACKED = Needs("supernet_recipe", ("trades_yopo", "trades"))
 

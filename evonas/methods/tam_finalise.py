@@ -1,4 +1,4 @@
-"""What TAM-NAS's search found, trained to the end and scored (III-F, IV-A3), and the layers that good networks have."""
+"""TAM-NAS's front trained to the end and scored (III-F, IV-A3), and the layers that good networks have."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

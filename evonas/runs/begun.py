@@ -1,4 +1,4 @@
-"""What every run begins with: folder and lock, what was stored there, its identity, and where it computes."""
+"""The beginning of every run: folder and lock, stored configuration, identity, and hardware."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class BegunRun:
     def __init__(self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool) -> None:
         self.method, self.options, self.folder, self.screen = method, options, folder, screen
         self.reading = reading
-        """Whether nothing is trained, built or written: the run is only looked at."""
+        """The run is only looked at: nothing is trained, built or written."""
         self.stored = folder.stored()
         self.checkpoint = {} if self.stored else folder.checkpoint_identity()
         refuse_without_plugins(self.stored, options.plugin)
@@ -90,7 +90,7 @@ class BegunRun:
 
     @property
     def device(self) -> str:
-        """Of the evaluations."""
+        """Device of the evaluations."""
         return self.hardware.device
 
     @property
@@ -99,7 +99,7 @@ class BegunRun:
         return self.hardware.threads
 
     def begun(self, *path: str) -> Any:
-        """What the identity of the run in the folder has there; None where there is none."""
+        """Value in the identity of the run in the folder; None where there is none."""
         value: Any = self.stored.get("identity", {})
         for name in path:
             value = value.get(name) if isinstance(value, Mapping) else None
@@ -193,13 +193,13 @@ def _data_name(options: RunOptions) -> tuple[str, str]:
 
 
 def _short(data: str) -> str:
-    """Of a folder's name: a file of one's own goes by its stem."""
+    """Data set as folder names have it: the stem of a file of the user's own."""
     own = data.startswith("npz:") or data.endswith(".npz")
     return f"npz-{Path(data.removeprefix('npz:')).stem}" if own else data
 
 
 def _there(begun: Mapping[str, Any], name: str, given: Any) -> Any:
-    """What a stored identity has, as far as what is given says something of it."""
+    """Stored value, cut down to the keys of the given one."""
     value = begun.get(name, "nothing")
     if isinstance(value, Mapping) and isinstance(given, Mapping):
         return {key: value[key] for key in value if key in given}

@@ -1,4 +1,4 @@
-"""Where a run computes: executor, device, threads."""
+"""Executor, device and threads of a run."""
 
 import importlib.util
 import os
@@ -75,9 +75,9 @@ class Hardware:
 
     executor: str
     device: str
-    """Of the evaluations."""
+    """Device of the evaluations."""
     threads: int
-    """Of one evaluation."""
+    """CPU threads of one evaluation."""
     workers: int
     """Processes of the executor process; 1 with another one."""
     note: str
@@ -196,7 +196,7 @@ def _workers(settings: ExecutionOptions, device: str, threads: int | None) -> in
 
 
 def _ray_threads(connection: RayConnection, device: str, gpus: float) -> int:
-    """So many that every node's GPUs can all be used; one on CPUs."""
+    """Threads with which all GPUs of every node can be used; one on CPUs."""
     if device == "cpu":
         return 1
     room = [int(node.cpus // max(1, gpu_slots(node.gpus, gpus))) for node in connection.nodes() if node.gpus]

@@ -23,7 +23,7 @@ LOCK = "run.lock"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its files; the process that holds the lock is the only one that writes them."""
+    """Files of a run; only the process that holds the lock writes them."""
 
     path: Path
 
@@ -123,7 +123,7 @@ class RunFolder:
 
 
 def stored_searched(config: Mapping[str, Any]) -> Searched:
-    """What the tables need to know, from a run's config.json: no data set is loaded.
+    """Description of a search for tables, from config.json: no data set is loaded.
 
     Of a space that is in no table, such as one of a script, failed rows have no costs.
     """

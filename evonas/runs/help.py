@@ -42,7 +42,7 @@ def help_text(program: str, options: Any, everything: bool) -> str:
 
 
 def metavar(hint: Any) -> str:
-    """What stands for a value of this type."""
+    """Placeholder for a value of this type."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     kinds = get_args(hint)

@@ -53,7 +53,7 @@ class Option(NamedTuple):
     owner: type
     """The dataclass that declares it."""
     needs: tuple[Needs, ...]
-    """What brings it into use; empty: it always is."""
+    """Conditions of its use; empty: it is always used."""
 
 
 def options_of(given: Any) -> Iterator[Option]:
@@ -80,7 +80,7 @@ def _leaves(given: Any, needs: tuple[Needs, ...]) -> Iterator[Option]:
 
 
 def flag(name: str) -> str:
-    """What the command line calls a field, without its dashes."""
+    """Name of a field on the command line, without its dashes."""
     return {"asynchronous": "async"}.get(name, name.replace("_", "-"))
 
 

@@ -1,4 +1,4 @@
-"""What happens beside a search: its results counted, shown, exported and put into words."""
+"""Company of a search: results counted, shown, exported and put into words."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["Recorder", "Searching"]
 
 @dataclass(frozen=True)
 class Searching:
-    """What is searched, and how tables and pictures call it."""
+    """A search as tables, pictures and config.json describe it."""
 
     method: str
     space: Any
@@ -44,7 +44,7 @@ class Searching:
 
     @property
     def reference_point(self) -> dict[str, float]:
-        """Of the hypervolume, in natural values."""
+        """Reference point of the hypervolume, in natural values."""
         return {name: self.columns[name].reference for name in self.objectives}
 
     @property
@@ -62,7 +62,7 @@ class Searching:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Of config.json."""
+        """Entries of config.json."""
         return {
             "columns": list(self.columns),
             "reference_point": self.reference_point,
@@ -70,11 +70,11 @@ class Searching:
         }
 
     def predict(self, genome: Genome) -> float:
-        """What an evaluation costs, in MACs of its network."""
+        """Predicted cost of an evaluation: the MACs of its network."""
         return float(self.space.cost(genome, self.n_classes).macs)
 
     def opening(self, evaluations: int, generations: int, search: Mapping[str, Any]) -> Iterator[str]:
-        """What the run is about to do."""
+        """Size and aim of the run, in a line."""
         most = self.space.max_cost(self.n_classes)
         largest = f"up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs"
         names, where = ", ".join(self.objectives), f"{self.method} on {self.evaluator.prepare.data.name}"

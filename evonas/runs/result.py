@@ -1,4 +1,4 @@
-"""What a run has found, for notebooks and scripts: tables, pictures, networks."""
+"""Results of a run for notebooks and scripts: tables, pictures, networks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

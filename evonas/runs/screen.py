@@ -1,4 +1,4 @@
-"""What a user reads while a run works: lines that stay, and in a terminal a part that stays in place."""
+"""The screen of a run: lines that stay, and in a terminal a part that stays in place."""
 
 import sys
 import time
@@ -66,7 +66,7 @@ class Screen:
             self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def show(self, *lines: str, done: int = 0, total: int = 0) -> None:
-        """What happens now: replaces what was shown before.
+        """Show the present state in place of the one before.
 
         Args:
             lines: the first alone is written where nothing can stay in place.
@@ -134,7 +134,7 @@ class Pace:
 
 
 def working(activity: Activity) -> str:
-    """What an executor does, in a few words."""
+    """Activity of an executor, in a few words."""
     parts = [f"{activity.running} of {activity.slots} slots busy"]
     if activity.waiting:
         parts.append(f"{activity.waiting} waiting")

@@ -1,4 +1,4 @@
-"""What a search shows: a line for every finished evaluation and generation, and what runs now."""
+"""The screen of a search: a line for every finished evaluation and generation, and the running ones."""
 
 import time
 

@@ -24,7 +24,7 @@ SETS = Path("adversarial_sets")
 
 
 def set_path(plan: BuildPlan) -> Path:
-    """Where a set is kept that has no name of its own."""
+    """File of a set that was built without a name."""
     return SETS / f"{plan.name}.safetensors"
 
 
