@@ -16,38 +16,63 @@ import pytest
 import tyro
 import yaml
 
-from evonas.cli import Doctor
-from evonas.runs import ROCO_PRESETS, RocoSettings, parse
+from evonas.cli import COMMANDS
+from evonas.methods import METHODS, method_module
+from evonas.methods.roco import PRESETS, RocoOptions
+from evonas.runs import parse
 from evonas.search import EvolutionConfig, Journal, evolve
 from evonas.types import Note
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SCRIPT = "experiments/roco_cifar10.py"
-WITH_COMMANDS = [
-    EXAMPLES / "ray-cluster.yaml",
-    EXAMPLES / "kuberay.yaml",
-    EXAMPLES / "slurm.sh",
-    ROOT / "README.md",
-    ROOT / "docs" / "quickstart.md",
-    ROOT / "docs" / "operations.md",
-]
+SCRIPTS = {
+    "build_adversarial_set": "build-set",
+    "darts_cifar10": "darts",
+    "dsrna_cifar10": "dsrna",
+    "e2rnas_cifar10": "e2rnas",
+    "imagenet_cells": "imagenet",
+    "roco_cifar10": "roco",
+    "tam_cifar10": "tam",
+}
+"""Experiment -> the command that is the same."""
+
+WITH_COMMANDS = sorted(
+    path
+    for pattern in ("examples/*.*", "experiments/*.py", "*.md", "docs/**/*.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"
+)
 
 
 def commands(path: Path, program: str) -> list[list[str]]:
-    """The arguments of each call of a program in code: comments, continued lines and YAML's folded lines joined."""
+    """The arguments of each call of a program in code: comments, continued lines and YAML's folded lines joined.
+
+    Variables that the same block sets are filled in.
+    """
     lines = path.read_text().splitlines()
     if path.suffix == ".md":
         blocks = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
         lines = [line for language, code in blocks if language in ("", "bash") for line in code.splitlines()]
     text = "\n".join(re.sub(r"^#\s?", "", line).strip() for line in lines)
-    text = re.sub(r"\\\n|\n(?=--)", " ", text)
-    calls = re.findall(rf"{re.escape(program)}(?![\w.])(.*)", text)
+    text = re.sub(r"\\+\n|\n(?=--)", " ", text)
+    for name, value in re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE):
+        text = text.replace(f"${name} ", f"{value} ")
+    calls = re.findall(rf"(?:^|python ){re.escape(program)}(?![\w.-])(.*)", text, re.MULTILINE)
     return [shlex.split(re.split(r" [&#|>]|`", call)[0]) for call in calls]
 
 
-def searched(path: Path) -> list[RocoSettings]:
-    return [parse(ROCO_PRESETS, words) for words in commands(path, SCRIPT)]
+def shown(path: Path) -> list[tuple[str, list[str]]]:
+    """(method or command of `evonas`, its arguments) of every call in a file that names no plugin."""
+    found = [
+        *((words[0], words[1:]) for words in commands(path, "evonas") if words),
+        *((name, words) for script, name in SCRIPTS.items() for words in commands(path, f"experiments/{script}.py")),
+    ]
+    return [(name, words) for name, words in found if not {"--help", "--help-all", "--plugin"} & {*words}]
+
+
+def searched(path: Path) -> list[RocoOptions]:
+    return [parse(PRESETS, words) for words in commands(path, SCRIPT)]
 
 
 def loaded(name: str) -> dict[str, Any]:
@@ -55,21 +80,27 @@ def loaded(name: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("path", WITH_COMMANDS, ids=lambda path: path.name)
-def test_every_search_that_is_shown_can_be_started(path: Path) -> None:
-    found = commands(path, SCRIPT)
-    assert found
-    for words in found:
-        if words not in (["--help"], []):
-            parse(ROCO_PRESETS, words)
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_is_shown_can_be_called(path: Path) -> None:
+    for name, words in shown(path):
+        if name in METHODS:
+            parse(method_module(name).PRESETS, words)
+        elif (path.name, name) != ("method.md", "random"):  # the command that this guide adds
+            tyro.cli(COMMANDS[name], args=words)
 
 
-def test_what_no_longer_exists_would_be_found(tmp_path: Path) -> None:
-    shown = tmp_path / "page.md"
-    shown.write_text(f"```bash\npython {SCRIPT} --executor ray \\\n    --renamed 4\n```\n")
-    assert commands(shown, SCRIPT) == [["--executor", "ray", "--renamed", "4"]]
+def test_commands_are_found_where_they_are_shown(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        f'Not `evonas none`.\n\n```bash\nD="--seed 3"\npython {SCRIPT} --executor ray \\\n    --renamed 4 $D --top 2\n'
+        "evonas show runs/* | head  # a look\nevonas verify RUN --plugin p.py\n```\n"
+    )
+    words = ["--executor", "ray", "--renamed", "4", "--seed", "3", "--top", "2"]
+    assert shown(page) == [("show", ["runs/*"]), ("roco", words)]
     with pytest.raises(ValueError, match="--renamed"):
-        searched(shown)
+        searched(page)
+    counted = {name for path in WITH_COMMANDS for name, _ in shown(path)}
+    assert counted >= {*METHODS, *COMMANDS}
 
 
 @pytest.mark.parametrize("name", ["ray-cluster.yaml", "kuberay.yaml", "slurm.sh"])
@@ -80,13 +111,6 @@ def test_a_cluster_that_grows_is_told_device_and_threads(name: str) -> None:
     assert settings.execution.threads is not None
     assert settings.execution.timeout is not None
     assert settings.out is not None
-
-
-def test_every_doctor_that_is_shown_can_be_called() -> None:
-    found = commands(ROOT / "docs" / "operations.md", "evonas doctor")
-    assert [] in found
-    for words in found:
-        tyro.cli(Doctor, args=words)
 
 
 def test_ray_accepts_its_cluster_file() -> None:
@@ -122,7 +146,7 @@ def test_kuberay_keeps_the_run_on_a_volume_of_the_head_alone() -> None:
     assert mount["name"] == volume["name"]
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[0] == "python"
-    out = parse(ROCO_PRESETS, words[2:]).out
+    out = parse(PRESETS, words[2:]).out
     assert out is not None
     assert out.is_relative_to(mount["mountPath"])
     (worker,) = group["template"]["spec"]["containers"]
