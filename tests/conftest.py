@@ -1,12 +1,14 @@
-"""What the tests share: a space so small that it can be listed, a table of its objectives, small adversarial sets."""
+"""What the tests share: a space that can be listed, a table of its objectives, adversarial sets, a finished run."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,8 +22,30 @@ if TYPE_CHECKING:
     from evonas.adversarial_sets import AdversarialSet
     from evonas.data import Dataset
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; other counts round differently
 settings.register_profile("evonas", deadline=None)  # a busy machine is no defect
 settings.load_profile("evonas")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread of torch for every test, whatever the one before has set; torch is not imported for it."""
+    _set_one_thread()
+    yield
+    _set_one_thread()
+
+
+def _set_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def torch_seed() -> None:
+    """Torch's global generator, seeded anew."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,29 @@ def ray_here() -> Iterator[Any]:
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield ray
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def roco_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `tiny_runs.ROCO`. Tests copy it before they change it; see `copied_run`."""
+    from tiny_runs import ROCO, run
+
+    out = tmp_path_factory.mktemp("shared") / "run"
+    run(replace(ROCO, out=out))
+    return out
+
+
+@pytest.fixture
+def copied_run(roco_run: Path, tmp_path: Path) -> Path:
+    """A copy of `roco_run` to be changed."""
+    return Path(shutil.copytree(roco_run, tmp_path / "copied"))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all the rest of a tiny run."""
+    for name in ("plot_front", "plot_history"):
+        monkeypatch.setattr(f"evonas.runs.folder.{name}", lambda *arguments: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Counts of any module against hand-derived numbers, torch's flop counter and an independent count by hooks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,14 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evonas.costs import CostTable, count_macs, count_params
 from evonas.spaces import PhaseSpace
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Attention(nn.Module):

@@ -1,7 +1,7 @@
 """Norms of logits' Jacobians: by hand, beside torch.func's Jacobian, their gradients, estimates, what is left alone."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,10 @@ from evonas.errors import ConfigurationError, DataError
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.spaces import PhaseSpace, ShuffleSpace
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 ROWS = [[3.0, -4.0], [0.0, 0.0], [1.0, 2.0]]
 """||.||_1: 7, 0, 3; squares: 25, 0, 5."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def linear(rows: list[list[float]] = ROWS) -> nn.Linear:

@@ -1,7 +1,7 @@
 """What every training recipe of the table must do; a new one is tested by its line there."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -35,14 +35,6 @@ def darts_network() -> nn.Module:
 BUILD: dict[str, Callable[[], nn.Module]] = {"darts": darts_network, "phase": phase_network}
 TRAINABLE = [(name, kind) for name in sorted(RECIPES) for kind in BUILD if (name, kind) != ("cells", "phase")]
 """The recipe of cells asks for drop-path and an auxiliary head, which networks of phases do not have."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def built(kind: str) -> nn.Module:

@@ -1,7 +1,6 @@
 """What every search space must do. A new space is tested by its line in `SPACES`."""
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,6 @@ from evonas.spaces import SPACES
 from evonas.types import Cost, Space
 
 Genome = npt.NDArray[np.int64]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=sorted(SPACES))

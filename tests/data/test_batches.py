@@ -1,7 +1,6 @@
 """Batches on the device: exact pixels, every image once, and augmentation equal in distribution to torchvision's."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,14 +12,6 @@ from evonas.data import Augmentation, DeviceData, DevicePart, Part, batches, loa
 
 CPU = torch.device("cpu")
 UNCHANGED = Augmentation(padding=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

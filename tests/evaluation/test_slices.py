@@ -1,7 +1,6 @@
 """Candidates over a supernet's weights: their batch statistics by hand, and that none leaves a trace in the others."""
 
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +18,6 @@ from evonas.types import Progress, arch_id
 
 SPACE = ShuffleSpace(width=1 / 6, depth=0.1)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """DSRNA: its losses by hand, what the supernet is while they look at it, the radius as a state, perturbed alpha."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -63,14 +63,6 @@ def tiny(method: Method, **config: Any) -> Method:
 
 def searching(method: Method, seed: int = 0) -> GradientSearch:
     return GradientSearch(method, data(), seed, CPU)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 BATCH = Batch(torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1]))

@@ -1,7 +1,5 @@
 """The exact unrolled gradient of a real supernet against differences of the unrolled loss itself."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from plain_supernet import drawn, made
@@ -21,14 +19,6 @@ PLANS = {
     "darts": SupernetPlan(channels=4, layers=3, nodes=2),
     "pcdarts": SupernetPlan(channels=8, layers=3, nodes=2, partial=4, edge_normalisation=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Problem:

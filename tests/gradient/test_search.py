@@ -63,14 +63,6 @@ def run(search: GradientSearch) -> list[dict[str, float]]:
     return rows
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 METHODS = {
     "darts": tiny(darts()),
     "darts, second order": tiny(darts(2)),

@@ -1,6 +1,6 @@
 """Supernets equal plain ones in logits, gradients and statistics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -28,14 +28,6 @@ PLANS = {
 }
 CLOSE = 1e-10
 """Of float64: a thousand times its rounding after some hundred layers."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batch(size: int = 16, n: int = 4, n_classes: int = 10) -> tuple[Tensor, Tensor]:

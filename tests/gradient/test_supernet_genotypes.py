@@ -1,6 +1,5 @@
 """A supernet holds every network that its cells can be derived to."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 
@@ -17,14 +16,6 @@ from evonas.networks.darts_operations import PRIMITIVES
 ALL = (2, 3, 4, 5)
 CLOSE = 1e-10
 """Of float64: a thousand times its rounding after some hundred layers."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

@@ -1,7 +1,5 @@
 """The fast layers of a supernet are torch's own ones: values, gradients, gradients of gradients, statistics."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,14 +10,6 @@ from evonas.gradient.supernet_depthwise import depthwise
 from evonas.gradient.supernet_sums import Term, add_up
 
 KINDS = [(kernel, stride, dilation) for kernel in (3, 5) for stride in (1, 2) for dilation in (1, 2)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -1,7 +1,6 @@
 """DARTS's networks: published counts to the unit, where cells stand, what they compute, drop-path, auxiliary heads."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from evonas.attacks import inference_copy
 from evonas.costs import count_macs, count_params
 from evonas.networks.darts import GENOTYPES, Cell, CellPlace, DartsNetwork, DropPath, Genotype, cell_places
 from evonas.networks.darts_operations import FactorizedReduce, ReluConvBN
+
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 THREE_NODES = Genotype(
     normal=(
@@ -36,15 +37,6 @@ THREE_NODES = Genotype(
     reduce_concat=(2, 3, 4),
 )
 """Three nodes, not all of them in the normal cell's output, one that reads the same state twice."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(genotype: Genotype = THREE_NODES, channels: int = 4, layers: int = 4, **settings: Any) -> DartsNetwork:

@@ -1,7 +1,5 @@
 """DARTS's operations on maps so small that their values can be written down."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,14 +15,7 @@ from evonas.networks.darts_operations import (
     operation,
 )
 
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 def plain(part: nn.Module) -> nn.Module:

@@ -1,6 +1,5 @@
 """Phase networks: hand-derived sizes, and an independent implementation of NSGA-Net's residual macro decoder."""
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -18,14 +17,6 @@ from evonas.spaces import PhaseSpace
 
 CHAIN_OF_TWO = PhaseGraph(node_inputs=((0,), (1,)), output_inputs=(2,))
 RESIDUAL_OF_TWO = PhaseGraph(node_inputs=((0,), (1,)), output_inputs=(0, 2))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # An independent decoder: bits -> dict graph -> network. It shares no code with evonas.

@@ -1,7 +1,5 @@
 """Shuffle networks: layers and counts by hand, which channels go where, and non-local parts position by position."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,19 +19,12 @@ from evonas.networks.shuffle import (
 )
 from evonas.spaces.shuffle_costs import unit_cost
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 SMALL = ShufflePlan(stem=4, stages=((8, 2), (16, 2), (32, 2)), head=(24, 40))
 FIRST, SECOND, THIRD = (Place(c, c, 1, r) for c, r in ((48, 2), (96, 4), (192, 8)))
 """Stride 1 in the paper's three stages: maps of 16, 8 and 4."""
 HALVING = Place(24, 48, 2, 2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -1,6 +1,6 @@
 """Weights that networks share: the same logits as networks that hold copies, and nothing touched but what is used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 
@@ -14,18 +14,11 @@ from evonas.networks.shuffle import BLOCKS, ShuffleBlock, ShuffleNetwork, Unit
 from evonas.networks.shuffle_supernet import ShuffleSupernet, share_weights
 from evonas.spaces import ShuffleSpace
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 SMALL = ShuffleSpace(width=1 / 6, depth=0.1)
 """A stem of 4 channels and 6 places."""
 FULL = ShuffleSpace()
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def randomised(network: ShuffleSupernet) -> ShuffleSupernet:

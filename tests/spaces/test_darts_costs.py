@@ -1,7 +1,5 @@
 """Lookup tables of DARTS's operations: published sums, built operations, and counts by hand."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -10,14 +8,6 @@ from evonas.errors import ConfigurationError
 from evonas.networks.darts import GENOTYPES, DartsNetwork, cell_places
 from evonas.networks.darts_operations import PRIMITIVES, operation
 from evonas.spaces.darts_costs import edges, operation_costs, paper_flops
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_edges_are_in_dartss_order() -> None:

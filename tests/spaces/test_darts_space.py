@@ -19,19 +19,12 @@ from evonas.search import EvolutionConfig, LocalExecutor, evolve, non_dominated
 from evonas.spaces import DartsSpace
 from evonas.types import EvaluationResult, arch_id
 
+pytestmark = pytest.mark.usefixtures("torch_seed")
+
 Genome = npt.NDArray[np.int64]
 
 FULL = DartsSpace()
 TINY = DartsSpace(channels=4, layers=3, image_size=16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
 """TAM-NAS's space: known whole-network counts, costs against built networks, legality, windows, operators."""
 
 import re
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from evonas.costs import count_macs, count_params
 from evonas.errors import ConfigurationError
@@ -22,14 +20,6 @@ FULL = ShuffleSpace()
 SMALL = ShuffleSpace(width=1 / 6, depth=0.1)
 """A stem of 4 channels and 6 places."""
 PAGE = Path(__file__).parents[2] / "docs" / "papers" / "tam-nas.md"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def everywhere(space: ShuffleSpace, block: int, ratio: int, stride_2: int = 0) -> Genome:

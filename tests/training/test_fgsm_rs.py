@@ -1,7 +1,6 @@
 """Fast adversarial training: its images by hand and step by step, and what it leaves alone."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,14 +12,6 @@ from evonas.training import FastAdversarial, fast_adversarial_images
 from evonas.training.fgsm_rs import untouched
 
 EPSILON = 2 / 255
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

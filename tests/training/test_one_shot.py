@@ -29,14 +29,6 @@ SHORT = OneShotConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def part() -> DevicePart:
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(40, 3, 32, 32), dtype=np.uint8)

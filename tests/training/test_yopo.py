@@ -1,7 +1,7 @@
 """TRADES-YOPO-m-n: its perturbation against the same written step by step, its loss by hand, where a network is cut."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 
 import pytest
@@ -22,14 +22,6 @@ SHUFFLE = ShuffleSpace(width=1 / 6, depth=0.1)
 PHASE = PhaseSpace(phases=2, nodes=3, channels=4)
 
 Layer = Callable[[Tensor], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
