@@ -1,0 +1,282 @@
+"""A run in its folder: files, identity, resuming, growing, refusing, damage. The run is a tiny one of RoCo-NAS."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, journal, rows, run
+
+from evonas.cli import main
+from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, StorageError
+from evonas.evaluation import TrainFromScratch
+from evonas.methods.roco import RocoOptions
+from evonas.runs import DataOptions, Run, RunFolder
+from evonas.runs.options import from_json
+from evonas.search import EvolutionConfig
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+WILD = replace(
+    ROCO,
+    training=replace(ROCO.training, lr=1e30, grad_clip=1e30),
+    search=replace(ROCO.search, population=2, generations=1),
+)
+"""Every training diverges."""
+
+
+def test_a_run_leaves_its_files(roco_run: Path) -> None:
+    assert sorted(path.name for path in roco_run.iterdir()) == [
+        "config.json",
+        "front.csv",
+        "front.png",
+        "history.csv",
+        "history.png",
+        "journal.jsonl",
+        "population.csv",
+        "run.lock",
+    ]
+    assert len(rows(roco_run / "population.csv")) == EVALUATIONS
+    assert [row["generation"] for row in rows(roco_run / "history.csv")] == ["0", "1", "2"]
+    assert {row["rank"] for row in rows(roco_run / "front.csv")} == {"0"}
+    for picture in roco_run.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_row_has_the_costs_of_its_network(roco_run: Path) -> None:
+    for row in rows(roco_run / "population.csv"):
+        network = SPACE.build([int(gene) for gene in row["genome"].split()])
+        assert int(row["params"]) == sum(p.numel() for p in network.parameters())
+
+
+def test_the_configuration_says_what_was_run(roco_run: Path) -> None:
+    found = config(roco_run)
+    identity = found["identity"]
+    assert identity["method"] == "roco-nas"
+    assert identity["training"]["precision"] == "fp32"
+    assert (identity["seed"], identity["device"], identity["threads"]) == (0, "cpu", 1)
+    assert identity["data"]["name"] == "digits"
+    assert len(identity["data"]["fingerprint"]) == 32
+    assert found["reference_point"]["clean_error"] == 1.0
+    assert found["columns"] == list(found["measured"]) == ["clean_error", "macs"]
+    assert found["evaluations"] == EVALUATIONS
+    assert set(found["versions"]) >= {"evonas", "torch", "pymoo"}
+    assert any("device: cpu" in note for note in found["notes"])
+    assert from_json(RocoOptions, found["settings"]) == replace(ROCO, out=roco_run)
+
+
+def test_a_run_that_grows_is_the_longer_run_bit_for_bit(roco_run: Path, tmp_path: Path) -> None:
+    short = replace(ROCO, out=tmp_path / "run", search=replace(ROCO.search, generations=1))
+    run(short)
+    assert journal(tmp_path / "run") == journal(roco_run)[: 1 + 8]
+    run(replace(ROCO, out=tmp_path / "run"))
+    assert journal(tmp_path / "run") == journal(roco_run)
+    for name in ("front.csv", "population.csv", "history.csv"):
+        assert rows(tmp_path / "run" / name) == rows(roco_run / name)
+
+
+def test_a_run_does_not_shrink(roco_run: Path) -> None:
+    before = contents(roco_run)
+    with pytest.raises(ConfigurationError, match="expected at least the 2 generations"):
+        run(replace(ROCO, out=roco_run, search=replace(ROCO.search, generations=1)))
+    assert contents(roco_run) == before
+
+
+def test_a_finished_run_evaluates_nothing_again(copied_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(copied_run)
+    monkeypatch.setattr(TrainFromScratch, "start", None)
+    run(replace(ROCO, out=copied_run))
+    after = contents(copied_run)
+    for name in ("journal.jsonl", "population.csv", "front.csv"):
+        assert after[name] == before[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"channels": 4}, "space.channels is 2 there, 4 here"),
+        ({"data": replace(ROCO.data, train_limit=70)}, "data.fingerprint"),
+        ({"data": replace(ROCO.data, split_seed=1)}, "data.fingerprint"),
+        ({"training": replace(ROCO.training, lr=0.2)}, "training.lr is 0.05 there, 0.2 here"),
+        ({"seed": 1}, "seed is 0 there, 1 here"),
+        ({"recipe": "fast_adversarial"}, "recipe"),
+        ({"search": replace(ROCO.search, objectives=("clean_error", "params"))}, "objectives is ["),
+        ({"search": replace(ROCO.search, objectives=("macs", "clean_error"))}, "search.objectives is ["),
+        ({"search": replace(ROCO.search, population=6)}, "search.population is 4 there, 6 here"),
+        ({"execution": replace(ROCO.execution, threads=2)}, "threads is 1 there, 2 here"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_another_identity_is_refused_with_the_difference(roco_run: Path, change: dict[str, Any], named: str) -> None:
+    before = contents(roco_run)
+    with pytest.raises(RunMismatchError) as refused:
+        run(replace(ROCO, out=roco_run, **change))
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert contents(roco_run) == before
+
+
+def test_another_method_is_refused(roco_run: Path) -> None:
+    before = contents(roco_run)
+    with (
+        pytest.raises(RunMismatchError, match="method is roco-nas there, mine here"),
+        Run.open("mine", replace(ROCO, out=roco_run)),
+    ):
+        pytest.fail("another method has opened the run")
+    assert contents(roco_run) == before
+
+
+def test_choices_made_at_the_start_stay(roco_run: Path) -> None:
+    """A run that was started with `auto` keeps what that meant then."""
+    auto = replace(ROCO.training, precision="auto")
+    options = replace(ROCO, data=replace(ROCO.data, data="auto"), training=auto, out=roco_run)
+    with Run.open("roco-nas", options) as reopened:
+        data = reopened.load_data()
+        assert data.name == "digits"
+        assert reopened.train_from_scratch(SPACE, data, auto).precision == "fp32"
+        assert "data: digits, as this run was started with" in reopened.notes
+        assert "precision: fp32, as this run was started with" in reopened.notes
+
+
+def test_auto_says_which_data_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the default folder of a run may hold another one
+    options = replace(ROCO, data=DataOptions(data="auto", data_root=tmp_path))
+    with Run.open("roco-nas", options, "roco") as found:
+        assert found.path == Path("runs/roco-digits-quick-seed0")
+        assert found.load_data().name == "digits"
+        assert any("because CIFAR-10 is not below" in note and "--data cifar10" in note for note in found.notes)
+    assert not (tmp_path / "runs").exists()  # nothing was written, so nothing stays
+
+
+def test_a_choice_is_noted_once(copied_run: Path) -> None:
+    run(replace(ROCO, out=copied_run))
+    notes = config(copied_run)["notes"]
+    assert len(set(notes)) == len(notes)
+
+
+class TestDamage:
+    def test_a_damaged_line_and_all_after_it_are_evaluated_again(self, roco_run: Path, copied_run: Path) -> None:
+        file = copied_run / "journal.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True)
+        lines[10] = lines[10].replace(b'"clean_error":0.', b'"clean_error":1.')
+        file.write_bytes(b"".join(lines))
+        screen = run(replace(ROCO, out=copied_run))
+        assert "was damaged after line 10" in screen
+        assert (copied_run / "journal.jsonl.damaged-1").read_bytes() == b"".join(lines)
+        assert journal(copied_run) == journal(roco_run)
+
+    def test_a_damaged_first_line_loses_nothing_and_lets_nobody_else_in(self, copied_run: Path) -> None:
+        file = copied_run / "journal.jsonl"
+        whole = file.read_bytes()
+        file.write_bytes(whole.replace(b"roco-nas", b"roco-nax", 1))
+        with pytest.raises(RunMismatchError, match="belongs to another run"):
+            run(replace(ROCO, out=copied_run, seed=5))
+        assert "first line, which is written again; 12 evaluations are kept" in run(replace(ROCO, out=copied_run))
+        assert file.read_bytes() == whole
+
+    def test_leftovers_of_a_killed_process_are_removed(self, copied_run: Path) -> None:
+        (copied_run / ".front.csv.123.tmp").write_text("half")
+        run(replace(ROCO, out=copied_run))
+        assert not list(copied_run.glob(".*"))
+
+    def test_tables_that_are_gone_are_written_again(self, roco_run: Path, copied_run: Path) -> None:
+        (copied_run / "front.csv").unlink()
+        (copied_run / "population.csv").write_text("arch_id\n")
+        run(replace(ROCO, out=copied_run))
+        for name in ("front.csv", "population.csv"):
+            assert (copied_run / name).read_bytes() == (roco_run / name).read_bytes()
+
+
+def test_a_run_where_everything_fails_ends_and_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "failing"
+    screen = run(replace(WILD, out=out))
+    assert "every evaluation failed, so the front is empty; the last one: training diverged" in screen
+    assert rows(out / "front.csv") == []
+    population = rows(out / "population.csv")
+    assert len(population) == 4
+    assert {(row["status"], row["rank"], row["clean_error"]) for row in population} == {("failed", "", "")}
+    assert all(int(row["params"]) > 0 for row in population)
+    before = (out / "journal.jsonl").read_bytes()
+    run(replace(WILD, out=out))
+    assert (out / "journal.jsonl").read_bytes() == before  # a failed line replays as failed
+    run(replace(WILD, out=out, retry_failed=True))
+    assert len(journal(out)) == 1 + 2 * 4
+
+
+class TestFolders:
+    def test_a_second_writer_is_refused_and_a_reader_is_not(self, copied_run: Path) -> None:
+        before = contents(copied_run)
+        with RunFolder(copied_run).locked():
+            assert len(RunFolder(copied_run).entries()) == EVALUATIONS
+            assert main(["show", str(copied_run)]) == 0
+            assert main(["export", str(copied_run)]) == 2
+            with pytest.raises(RunInUseError, match="is being written by another process"):
+                run(replace(ROCO, out=copied_run))
+        assert contents(copied_run) == before
+
+    def test_a_lock_leaves_nothing_where_nothing_was_written(self, tmp_path: Path) -> None:
+        with RunFolder(tmp_path / "deep" / "run").locked():
+            assert [path.name for path in (tmp_path / "deep" / "run").iterdir()] == ["run.lock"]
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").write_text("mine")
+        with RunFolder(tmp_path).locked():
+            pass
+        assert contents(tmp_path) == {"mine": b"mine"}
+        with RunFolder(tmp_path).locked():
+            (tmp_path / "config.json").write_text("{}")
+        assert set(contents(tmp_path)) == {"mine", "config.json", "run.lock"}
+
+    def test_the_refused_writer_leaves_the_lock_of_the_other(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path / "run")
+        with folder.locked():
+            with pytest.raises(RunInUseError), folder.locked():
+                pytest.fail("two processes have the lock")
+            assert (folder.path / "run.lock").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "text"), [("config.json", '{"my": 1}'), ("config.json", "[]"), ("front.csv", "mine")]
+    )
+    def test_files_of_somebody_else_are_not_touched(self, tmp_path: Path, name: str, text: str) -> None:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(StorageError, match="move"):
+            run(replace(ROCO, out=tmp_path))
+        assert contents(tmp_path) == {name: text.encode()}
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        for out in (tmp_path / "file", tmp_path / "file" / "run"):
+            with pytest.raises(StorageError, match="could not open"):
+                run(replace(ROCO, out=out))
+        assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_another_version_is_said_and_the_first_one_kept(copied_run: Path) -> None:
+    found = config(copied_run)
+    text = (copied_run / "config.json").read_text()
+    (copied_run / "config.json").write_text(text.replace(found["versions"]["torch"], "1.0"))
+    screen = run(replace(ROCO, out=copied_run))
+    assert "begun with torch 1.0" in screen
+    assert config(copied_run)["versions"]["torch"] == "1.0"
+
+
+def test_a_run_that_is_only_read_writes_nothing(copied_run: Path) -> None:
+    before = contents(copied_run)
+    with Run.open("roco-nas", replace(ROCO, out=copied_run), reading=True) as reopened:
+        data = reopened.load_data()
+        candidates = reopened.train_from_scratch(SPACE, data, ROCO.training)
+        objectives = reopened.make_objectives(ROCO.search.objectives, data)
+        with pytest.raises(ConfigurationError, match="is only looked at"):
+            reopened.search(SPACE, candidates, objectives, ROCO.search)
+    assert contents(copied_run) == before
+
+
+def test_objectives_that_nothing_measures_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with Run.open("mine", replace(ROCO, out=tmp_path / "run")) as begun:
+        data = begun.load_data()
+        candidates = begun.train_from_scratch(SPACE, data, ROCO.training)
+        measured = begun.make_objectives(("clean_error",), data)
+        with pytest.raises(ConfigurationError, match="among the measured columns clean_error, got macs"):
+            begun.search(SPACE, candidates, measured, EvolutionConfig(objectives=("clean_error", "macs")))
+    assert not (tmp_path / "run").exists()
