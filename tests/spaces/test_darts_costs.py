@@ -11,22 +11,9 @@ from evonas.spaces.darts_costs import edges, operation_costs, paper_flops
 
 
 def test_edges_are_in_dartss_order() -> None:
-    assert edges(4) == (
-        (2, 0),
-        (2, 1),
-        (3, 0),
-        (3, 1),
-        (3, 2),
-        (4, 0),
-        (4, 1),
-        (4, 2),
-        (4, 3),
-        (5, 0),
-        (5, 1),
-        (5, 2),
-        (5, 3),
-        (5, 4),
-    )
+    assert edges(4)[:5] == ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+    assert edges(4)[5:9] == ((4, 0), (4, 1), (4, 2), (4, 3))
+    assert edges(4)[9:] == ((5, 0), (5, 1), (5, 2), (5, 3), (5, 4))
     assert [len(edges(nodes)) for nodes in (1, 2, 3, 4, 5)] == [2, 5, 9, 14, 20]
 
 
