@@ -1,0 +1,121 @@
+"""E2RNAS as runs: both versions, sweeps over L, their rows beside each other."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_cells import TINY, run, searched
+from tiny_runs import rows
+
+from evonas.cli import main
+from evonas.errors import ConfigurationError, EvonasError
+from evonas.gradient import ExpectedCost
+from evonas.methods import e2rnas
+from evonas.methods.e2rnas import PRESETS, E2rnasOptions
+from evonas.runs import DataOptions
+
+FIRST = E2rnasOptions(version=1, **TINY)
+SECOND = replace(
+    FIRST,
+    version=2,
+    data=DataOptions(data="digits", train_limit=40, val_limit=20, ood_data="noise"),
+    levels=replace(FIRST.levels, search_epochs=1),
+)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("e2rnas") / "first"
+    e2rnas.run(replace(FIRST, sweep_L=(0.0, 9.0), out=out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("e2rnas") / "second"
+    run(replace(SECOND, out=out))
+    return out
+
+
+def test_a_sweep_is_one_table(swept: Path) -> None:
+    """L = 0 presses on the parameters, L = 9 is never reached, so that the validation loss alone counts."""
+    assert {path.name for path in swept.glob("search*.csv")} == {"search-L0.csv", "search-L9.csv"}
+    low, high = (rows(swept / f"search-{label}.csv") for label in ("L0", "L9"))
+    assert all(float(row["weight_params_loss"]) == 0 and float(row["weight_loss"]) == 1 for row in high)
+    assert float(low[-1]["expected_params"]) < float(high[-1]["expected_params"])
+    sweep = rows(swept / "sweep.csv")
+    assert [row["search"] for row in sweep] == ["L0", "L9"]
+    table = rows(swept / "population.csv")
+    assert {row["arch_id"] for row in sweep} == {row["arch_id"] for row in table}
+    assert 1 <= len(table) <= 2
+    assert {row["method"] for row in table} == {"e2rnas-v1"}
+    assert not (swept / "repeats.csv").exists()
+
+
+def test_the_second_version_weights_five_objectives(second: Path) -> None:
+    (row,) = rows(second / "search.csv")
+    weights = {name.removeprefix("weight_"): float(row[name]) for name in row if name.startswith("weight_")}
+    assert len(weights) == 5
+    assert sum(weights.values()) == pytest.approx(1)
+    assert {"loss", "params_loss"} < weights.keys()
+    assert rows(second / "front.csv")[0]["method"] == "e2rnas-v2"
+
+
+def test_parameters_that_are_only_watched_are_counted_as_asked_for(tmp_path: Path) -> None:
+    """Of a supernet's scale they are a tenth of those of the network that is evaluated."""
+    levels = replace(FIRST.levels, search_epochs=1)
+    costs: dict[str, Any] = {"cost_channels": 16, "cost_layers": 8, "cost_affine": False}
+    run(replace(FIRST, count_params=False, levels=levels, out=tmp_path, **costs))
+    cost = ExpectedCost(channels=16, layers=8, nodes=2, affine=False)
+    (probabilities,), (row,) = searched(tmp_path)["history"], rows(tmp_path / "search.csv")
+    assert isinstance(probabilities, torch.Tensor)
+    assert float(row["expected_params"]) == pytest.approx(float(cost.expected(probabilities.double())))
+    assert float(row["expected_params"]) < 0.3
+    assert "weight_params_loss" not in row
+
+
+def test_one_front_over_methods(swept: Path, second: Path, tmp_path: Path) -> None:
+    words = ["front", str(swept), str(second), "--objectives", "clean_error,params", "--out", str(tmp_path / "joint")]
+    assert main(words) == 0
+    assert {row["method"] for row in rows(tmp_path / "joint" / "population.csv")} == {"e2rnas-v1", "e2rnas-v2"}
+
+
+def test_a_search_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EvonasError, match=r"^the search diverged: "):
+        run(replace(FIRST, levels=replace(FIRST.levels, search_lr=1e30), out=tmp_path))
+
+
+def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Path) -> None:
+    data = replace(SECOND.data, ood_data="mnist")
+    with pytest.raises(ConfigurationError, match="expected out-of-distribution images of other classes"):
+        run(replace(SECOND, data=data, out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
+        ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
+    ],
+)
+def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        replace(SECOND, **change)
+
+
+def test_presets_are_what_the_papers_state() -> None:
+    (second,) = PRESETS["paper"].methods(32).values()
+    assert (second.name, second.config.order, second.config.begin_with) == ("e2rnas-v2", 2, "weights")
+    (first,) = replace(PRESETS["paper"], version=1).methods(32).values()
+    assert (first.name, [loss.name for loss in first.upper]) == ("e2rnas-v1", ["loss", "params_loss"])
+
+
+def test_L_is_the_versions_own_unless_it_is_given() -> None:
+    def limits(**given: Any) -> list[float]:
+        methods = replace(PRESETS["paper"], **given).methods(32).values()
+        return [loss.limit for method in methods for loss in method.upper if getattr(loss, "kind", "") == "params"]
+
+    assert (limits(version=1), limits(version=2), limits(L=3.5)) == ([1.0], [2.5], [3.5])
+    assert limits(version=1, sweep_L=(0.5, 2.0)) == [0.5, 2.0]
