@@ -19,7 +19,7 @@ from evonas.audit.measurements import (
     with_attack,
 )
 from evonas.audit.records import AuditRecords
-from evonas.audit.training import FinalTraining, HandmadeSpace
+from evonas.audit.training import FinalTraining
 
 __all__ = [
     "CLEAN",
@@ -30,7 +30,6 @@ __all__ = [
     "AuditRecords",
     "ErrorUnder",
     "FinalTraining",
-    "HandmadeSpace",
     "LayerCount",
     "MeanRadius",
     "Measured",

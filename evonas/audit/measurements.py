@@ -200,10 +200,6 @@ def _error(column: str, label: str, attack: Attack | None, note: str = "", libra
     return Measurement(column, label, ErrorUnder(column, attack), note, library=library)
 
 
-def _pgd(steps: int, epsilon: float, column: str, label: str, note: str) -> Measurement:
-    return _error(column, label, PGD(epsilon=epsilon, step_size=2 / 255, steps=steps), note)
-
-
 CLEAN = _error("clean_error", "No attack", None)
 
 SINGLE_CW = CarliniWagnerL2(
@@ -211,98 +207,73 @@ SINGLE_CW = CarliniWagnerL2(
 )
 FROM_CLEAN = "epsilon 8/255, the paper's 0.03, in steps of 2/255 from the clean image; the last iterate counts"
 
+FGSM_NOTE = "the paper's 'epsilon = 0.01 (2/255)', which are two numbers, is read as 2/255 unless another is given"
+CW_NOTE = "L2, 60 iterations; c = 1, kappa = 0 and steps of 0.01 are ours, without a bound"
+
+
+def _roco_suite() -> dict[str, tuple[Measurement, ...]]:
+    """RoCo-NAS, IV-C and IV-D."""
+    pgd = PGD(epsilon=1 / 255, step_size=0.25 / 255, steps=10)
+    bim = BIM(epsilon=2 / 255, step_size=1 / 255, steps=3)
+    deepfool = DeepFool(epsilon=0.25, steps=50, overshoot=0.02)
+    pgd_note = "the paper's weak 'epsilon = 1' (Fig. 5), read as 1/255; steps are ours; the last iterate counts"
+    fgsm_note = "the paper's epsilon, read on the [0, 1] scale"
+    bim_note = (
+        "the paper gives no setting; steps of one grey level, min(epsilon + 4, 1.25 epsilon) of them, are Kurakin "
+        "et al.'s (2017), and epsilon is ours"
+    )
+    cw_note = (
+        "the paper gives no setting; without binary search and with few steps some images hold out, while the full "
+        "attack succeeds on nearly all"
+    )
+    deepfool_note = (
+        "the paper gives no setting; without a bound it fools every network, so that what it needs beyond 0.25 "
+        "(a change of 1/255 of every value is 0.22) is cut off"
+    )
+    fgsm = (_error(f"fgsm_{e}_error", f"FGSM, L-inf epsilon {e}", FGSM(epsilon=e), fgsm_note) for e in (0.1, 0.2, 0.3))
+    return {
+        "pgd": (_error("pgd_error", "PGD, L-inf epsilon 1/255, 10 steps of 0.25/255", pgd, pgd_note),),
+        "fgsm": tuple(fgsm),
+        "bim": (_error("bim_error", "BIM, L-inf epsilon 2/255, 3 steps of 1/255", bim, bim_note),),
+        "cw": (_error("cw_error", "C&W L2, c 1, 60 steps, no bound", SINGLE_CW, cw_note, "foolbox"),),
+        "deepfool": (
+            _error("deepfool_error", "DeepFool, L2 epsilon 0.25, 50 steps", deepfool, deepfool_note, "foolbox"),
+        ),
+    }
+
+
+def _dsrna_suite() -> dict[str, tuple[Measurement, ...]]:
+    """DSRNA, 4.3.1."""
+    pgd = {steps: PGD(epsilon=8 / 255, step_size=2 / 255, steps=steps) for steps in (10, 20, 100)}
+    return {
+        "fgsm2": (_error("fgsm_error", "FGSM", FGSM(epsilon=2 / 255), FGSM_NOTE),),
+        **{
+            f"pgd{steps}": (_error(f"pgd{steps}_error", f"PGD ({steps})", attack, FROM_CLEAN),)
+            for steps, attack in pgd.items()
+        },
+        "cw60": (_error("cw_error", "C&W", SINGLE_CW, CW_NOTE, "foolbox"),),
+    }
+
+
+def _radius(column: str, label: str, norm: Literal["linf", "l2"]) -> Measurement:
+    return Measurement(column, label, MeanRadius(column, norm), unit="pixels", maximize=True)
+
+
+AUTOATTACK = _error(
+    "autoattack_error",
+    "AutoAttack, L-inf epsilon 8/255",
+    AutoAttack(),
+    "the standard version (Croce and Hein, 2020)",
+    "pyautoattack",
+)
+
 MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
     "clean": (CLEAN,),
-    "pgd": (
-        _error(
-            "pgd_error",
-            "PGD, L-inf epsilon 1/255, 10 steps of 0.25/255",
-            PGD(epsilon=1 / 255, step_size=0.25 / 255, steps=10),
-            "the paper's weak 'epsilon = 1' (Fig. 5), read as 1/255; steps are ours; the last iterate counts",
-        ),
-    ),
-    "fgsm": tuple(
-        _error(
-            f"fgsm_{epsilon}_error",
-            f"FGSM, L-inf epsilon {epsilon}",
-            FGSM(epsilon=epsilon),
-            "the paper's epsilon, read on the [0, 1] scale",
-        )
-        for epsilon in (0.1, 0.2, 0.3)
-    ),
-    "bim": (
-        _error(
-            "bim_error",
-            "BIM, L-inf epsilon 2/255, 3 steps of 1/255",
-            BIM(epsilon=2 / 255, step_size=1 / 255, steps=3),
-            "the paper gives no setting; steps of one grey level, min(epsilon + 4, 1.25 epsilon) of them, are Kurakin "
-            "et al.'s (2017), and epsilon is ours",
-        ),
-    ),
-    "cw": (
-        _error(
-            "cw_error",
-            "C&W L2, c 1, 60 steps, no bound",
-            SINGLE_CW,
-            "the paper gives no setting; without binary search and with few steps some images hold out, while the full "
-            "attack succeeds on nearly all",
-            "foolbox",
-        ),
-    ),
-    "deepfool": (
-        _error(
-            "deepfool_error",
-            "DeepFool, L2 epsilon 0.25, 50 steps",
-            DeepFool(epsilon=0.25, steps=50, overshoot=0.02),
-            "the paper gives no setting; without a bound it fools every network, so that what it needs beyond 0.25 "
-            "(a change of 1/255 of every value is 0.22) is cut off",
-            "foolbox",
-        ),
-    ),
-    "fgsm2": (
-        _error(
-            "fgsm_error",
-            "FGSM",
-            FGSM(epsilon=2 / 255),
-            "the paper's 'epsilon = 0.01 (2/255)', which are two numbers, is read as 2/255 unless another is given",
-        ),
-    ),
-    **{
-        f"pgd{steps}": (_pgd(steps, 8 / 255, f"pgd{steps}_error", f"PGD ({steps})", FROM_CLEAN),)
-        for steps in (10, 20, 100)
-    },
-    "cw60": (
-        _error(
-            "cw_error",
-            "C&W",
-            SINGLE_CW,
-            "L2, 60 iterations; c = 1, kappa = 0 and steps of 0.01 are ours, without a bound",
-            "foolbox",
-        ),
-    ),
-    "autoattack": (
-        _error(
-            "autoattack_error",
-            "AutoAttack, L-inf epsilon 8/255",
-            AutoAttack(),
-            "the standard version (Croce and Hein, 2020)",
-            "pyautoattack",
-        ),
-    ),
-    "radius_linf": (
-        Measurement(
-            "certified_radius_linf",
-            "Radius L-inf",
-            MeanRadius("certified_radius_linf", "linf"),
-            unit="pixels",
-            maximize=True,
-        ),
-    ),
-    "radius_l2": (
-        Measurement(
-            "certified_radius_l2", "Radius L2", MeanRadius("certified_radius_l2", "l2"), unit="pixels", maximize=True
-        ),
-    ),
+    **_roco_suite(),
+    **_dsrna_suite(),
+    "autoattack": (AUTOATTACK,),
+    "radius_linf": (_radius("certified_radius_linf", "Radius L-inf", "linf"),),
+    "radius_l2": (_radius("certified_radius_l2", "Radius L2", "l2"),),
     "paper_flops": (Measurement("paper_flops", "FLOPs of E2RNAS's tables", PaperFlops(), unit="count"),),
 }
 """Name on the command line -> what is measured. What needs images of another data set or an adversarial set is made by

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +13,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData
-from evonas.errors import ConfigurationError, choose
+from evonas.errors import ConfigurationError
 from evonas.evaluation import SupernetWeights, load_supernet
 from evonas.networks.blocks import seeded
-from evonas.networks.handmade import HANDMADE
 from evonas.objectives import Candidate
 from evonas.parts import digest, part_identity, part_name
 from evonas.seeding import derive_seed
@@ -26,48 +24,13 @@ from evonas.training import Recipe, Training, TrainingConfig, standard, train_ep
 from evonas.training.checkpoints import Row
 from evonas.types import Cost, Genome, Progress, Report, arch_id
 
-__all__ = ["ENDING", "FinalTraining", "HandmadeSpace"]
+__all__ = ["ENDING", "FinalTraining"]
 
 HEAD = "auxiliary."
 """Prefix of the auxiliary head's tensors, which are trained and not kept."""
 
 ENDING = ".training.pt"
 """Ending of the checkpoint of a network in training."""
-
-
-@dataclass(frozen=True)
-class HandmadeSpace:
-    """A single network of `HANDMADE` in the form of a search space; its genome is empty.
-
-    Raises:
-        UnknownNameError: there is no such network.
-        ConfigurationError: a width that is not > 0.
-    """
-
-    name: str
-    width: float = 1.0
-    """Factor on the channels of every layer."""
-    image_size: int = 32
-
-    def __post_init__(self) -> None:
-        choose(HANDMADE, self.name, "hand-made network")
-        if not 0 < self.width < math.inf:
-            raise ConfigurationError(f"expected a width > 0 for {self.name}, got {self.width}")
-
-    def build(self, genome: Genome, n_classes: int = 10) -> nn.Module:
-        return HANDMADE[self.name].build(n_classes, self.width)
-
-    def cost(self, genome: Genome, n_classes: int = 10) -> Cost:
-        return _handmade_cost(self, n_classes)
-
-    def max_cost(self, n_classes: int = 10) -> Cost:
-        return _handmade_cost(self, n_classes)
-
-
-@lru_cache(maxsize=32)
-def _handmade_cost(space: HandmadeSpace, n_classes: int) -> Cost:
-    network = seeded(lambda: HANDMADE[space.name].build(n_classes, space.width), 0)
-    return Cost(count_params(network), count_macs(network, (3, space.image_size, space.image_size)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,6 @@ from evonas.audit import (
     AuditNetwork,
     ErrorUnder,
     FinalTraining,
-    HandmadeSpace,
     Measured,
     Measurement,
     layer_counts,
@@ -41,6 +40,7 @@ from evonas.report import (
     write_layers,
 )
 from evonas.runs import Needs, Result, Run
+from evonas.spaces import HandmadeSpace
 from evonas.training import TradesYopo, TrainingConfig, resolve_precision
 from evonas.training.yopo import yopo_step
 from evonas.types import Genome

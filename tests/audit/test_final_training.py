@@ -29,7 +29,7 @@ from tiny_trainings import (
 )
 from torch import Tensor, nn
 
-from evonas.audit import AuditNetwork, FinalTraining, HandmadeSpace
+from evonas.audit import AuditNetwork, FinalTraining
 from evonas.costs import count_macs, count_params
 from evonas.data import Augmentation, DeviceData, DevicePart, load_data
 from evonas.errors import ConfigurationError, RunMismatchError, StorageError, UnknownNameError
@@ -39,6 +39,7 @@ from evonas.networks.blocks import seeded
 from evonas.networks.darts import DartsNetwork
 from evonas.networks.handmade import HANDMADE
 from evonas.seeding import derive_seed
+from evonas.spaces import HandmadeSpace
 from evonas.training import TradesYopo, standard, train
 from evonas.types import Progress, arch_id
 

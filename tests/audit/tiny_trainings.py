@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.audit import FinalTraining, HandmadeSpace, Measured
+from evonas.audit import FinalTraining, Measured
 from evonas.data import load_data
 from evonas.evaluation import SupernetWeights, recalibrate
 from evonas.executors import ignore
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES
-from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, HandmadeSpace, PhaseSpace, ShuffleSpace
 from evonas.training import CellTraining, TradesYopo, TrainingConfig
 from evonas.types import Genome, Report
 
