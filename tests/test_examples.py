@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tyro
 import yaml
 
-from evonas.cli import COMMANDS
+from evonas.cli import COMMANDS, _parse
 from evonas.methods import METHODS, method_module
 from evonas.methods.roco import PRESETS, RocoOptions
 from evonas.runs import parse
@@ -86,7 +85,7 @@ def test_every_command_that_is_shown_can_be_called(path: Path) -> None:
         if name in METHODS:
             parse(method_module(name).PRESETS, words)
         elif (path.name, name) != ("method.md", "random"):  # the command that this guide adds
-            tyro.cli(COMMANDS[name], args=words)
+            _parse([name, *words])
 
 
 def test_commands_are_found_where_they_are_shown(tmp_path: Path) -> None:
