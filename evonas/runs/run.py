@@ -54,14 +54,18 @@ class Run(BegunRun):
     """
 
     def ood_data(self, data: Dataset, begun: str | None = None) -> Dataset:
-        """Images of none of the data's classes, chosen as the run was begun or by what is there."""
-        asked = self.options.data.ood_data
-        if asked == "auto" and begun:
-            name, note = begun, f"out-of-distribution images: {begun}, as this run was started with"
-        else:
-            name, note = resolve_ood_data(asked, data.name, self.options.data.data_root)
-        self.note(note)
-        return load_ood_data(name, data, self.options.data.data_root, self.seed)
+        """Images of none of the data's classes, chosen as the run was begun or by what is there; loaded once."""
+        if self._ood_data is None:
+            asked, root = self.options.data.ood_data, self.options.data.data_root
+            if asked == "auto" and begun:
+                name, note = begun, f"out-of-distribution images: {begun}, as this run was started with"
+            else:
+                name, note = resolve_ood_data(asked, data.name, root)
+            self.note(note)
+            self._ood_data = load_ood_data(name, data, root, self.seed)
+        return self._ood_data
+
+    _ood_data: Dataset | None = None
 
     def train_from_scratch(
         self,
