@@ -7,7 +7,7 @@ import pytest
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import Node
-from evonas.runs import ExecutionSettings
+from evonas.runs import ExecutionOptions
 from evonas.runs.execution import SAME_VERSIONS, Hardware, make_executor, resolve_hardware, resolve_threads
 
 CPUS = resolve_threads(None)
@@ -31,53 +31,53 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_executor_follows_from_what_is_asked(given: dict[str, Any], executor: str) -> None:
-    settings = ExecutionSettings(**{"device": "cpu", **given})
-    hardware = resolve_hardware(settings, {})
+    options = ExecutionOptions(**{"device": "cpu", **given})
+    hardware = resolve_hardware(options, {})
     assert hardware.executor == executor
     assert f"executor: {executor}" in hardware.note
     kinds = {"local": LocalExecutor, "process": ProcessExecutor, "ray": RayExecutor}
-    assert type(make_executor(settings, hardware)) is kinds[executor]
+    assert type(make_executor(options, hardware)) is kinds[executor]
 
 
 def test_an_address_in_the_environment_is_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    hardware = resolve_hardware(ExecutionSettings(device="cpu", threads=1), {})
+    hardware = resolve_hardware(ExecutionOptions(device="cpu", threads=1), {})
     assert hardware.executor == "ray"
     assert "RAY_ADDRESS" in hardware.note
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, CPUS), (2, max(1, CPUS // 2)), (CPUS + 3, 1)])
 def test_threads_are_divided_among_processes(workers: int, threads: int) -> None:
-    hardware = resolve_hardware(ExecutionSettings(device="cpu", workers=workers), {})
+    hardware = resolve_hardware(ExecutionOptions(device="cpu", workers=workers), {})
     assert (hardware.workers, hardware.threads) == (workers, threads)
     crowded = workers * threads > CPUS
     assert (f"more than this machine's {CPUS} processors" in hardware.note) == crowded
 
 
 def test_without_a_number_processes_fill_the_machine() -> None:
-    hardware = resolve_hardware(ExecutionSettings(device="cpu", executor="process"), {})
+    hardware = resolve_hardware(ExecutionOptions(device="cpu", executor="process"), {})
     assert (hardware.workers, hardware.threads) == (CPUS, 1)
-    hardware = resolve_hardware(ExecutionSettings(device="cpu", executor="process", threads=CPUS), {})
+    hardware = resolve_hardware(ExecutionOptions(device="cpu", executor="process", threads=CPUS), {})
     assert (hardware.workers, hardware.threads) == (1, CPUS)
 
 
 def test_a_continued_run_keeps_device_and_threads() -> None:
     begun = {"device": "cpu", "threads": 7}
-    for settings in (ExecutionSettings(), ExecutionSettings(workers=2), ExecutionSettings(executor="ray")):
-        hardware = resolve_hardware(settings, begun)
+    for options in (ExecutionOptions(), ExecutionOptions(workers=2), ExecutionOptions(executor="ray")):
+        hardware = resolve_hardware(options, begun)
         assert (hardware.device, hardware.threads) == ("cpu", 7)
-    assert resolve_hardware(ExecutionSettings(threads=1), begun).threads == 1
+    assert resolve_hardware(ExecutionOptions(threads=1), begun).threads == 1
 
 
 def test_ray_takes_what_its_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [Node("head", 4, 0), Node("a", 16, 4), Node("b", 8, 1)]
     monkeypatch.setattr(RayConnection, "nodes", lambda self: nodes)
-    assert resolve_hardware(ExecutionSettings(executor="ray"), {}).device == "cuda"
-    assert resolve_hardware(ExecutionSettings(executor="ray"), {}).threads == 4  # 16 CPUs for 4 GPUs, 8 for one
-    quarter = ExecutionSettings(executor="ray", gpus_per_task=0.25)
+    assert resolve_hardware(ExecutionOptions(executor="ray"), {}).device == "cuda"
+    assert resolve_hardware(ExecutionOptions(executor="ray"), {}).threads == 4  # 16 CPUs for 4 GPUs, 8 for one
+    quarter = ExecutionOptions(executor="ray", gpus_per_task=0.25)
     assert resolve_hardware(quarter, {}).threads == 1
     nodes[1:] = []
-    hardware = resolve_hardware(ExecutionSettings(executor="ray"), {})
+    hardware = resolve_hardware(ExecutionOptions(executor="ray"), {})
     assert (hardware.device, hardware.threads) == ("cpu", 1)
     assert "no node of the cluster has a GPU now" in hardware.note
 
@@ -109,23 +109,23 @@ def test_slots_of_a_node(node: Node, cpus: int, gpus: float, slots: int) -> None
         ({"gpus_per_task": 2.0}, r"expected gpus-per-task in \(0, 1\], got 2"),
         ({"timeout": 0.0}, "expected a timeout of more than 0 seconds, got 0"),
         ({"timeout": float("nan")}, "expected a timeout of more than 0 seconds, got nan"),
-        ({"executor": "local", "workers": 2}, "expected --executor process with --workers"),
-        ({"executor": "local", "timeout": 3.0}, "expected --executor process or ray with --timeout"),
-        ({"executor": "process", "ray_address": "auto"}, "expected --executor ray with --ray-address"),
-        ({"executor": "ray", "workers": 2}, "expected --executor process with --workers"),
-        ({"executor": "local", "gpus_per_task": 0.5}, "expected --executor process or ray with --gpus-per-task"),
+        ({"executor": "local", "workers": 2}, "--workers changes nothing without --executor process"),
+        ({"executor": "local", "timeout": 3.0}, "--timeout changes nothing without --executor process or ray"),
+        ({"executor": "process", "ray_address": "auto"}, "--ray-address changes nothing without --executor ray"),
+        ({"executor": "ray", "workers": 2}, "--workers changes nothing without --executor process"),
+        ({"executor": "local", "gpus_per_task": 0.5}, "--gpus-per-task changes nothing without --executor process or"),
         ({"workers": 2, "gpus_per_task": 0.5}, "expected --workers or --gpus-per-task, got both"),
         ({"workers": 2, "ray_address": "auto"}, "expected --workers or --ray-address, got both"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        ExecutionSettings(**given)
+        ExecutionOptions(**given)
 
 
 def test_ray_chooses_the_gpu_itself() -> None:
     with pytest.raises(ConfigurationError, match="expected --device auto, cpu or cuda with Ray"):
-        resolve_hardware(ExecutionSettings(executor="ray", device="cuda:1", threads=1), {})
+        resolve_hardware(ExecutionOptions(executor="ray", device="cuda:1", threads=1), {})
 
 
 def test_nothing_listens_at_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +152,8 @@ def test_a_driver_without_a_gpu_computes_on_its_cpu(monkeypatch: pytest.MonkeyPa
 
 
 def test_workers_of_a_cluster_need_the_drivers_versions() -> None:
-    settings = ExecutionSettings(executor="ray", device="cpu", threads=1)
-    executor = make_executor(settings, resolve_hardware(settings, {}))
+    options = ExecutionOptions(executor="ray", device="cpu", threads=1)
+    executor = make_executor(options, resolve_hardware(options, {}))
     assert isinstance(executor, RayExecutor)
     host = executor._tasks._host
     assert [name for name, _ in host.versions] == list(SAME_VERSIONS)  # type: ignore[attr-defined]
