@@ -45,7 +45,9 @@ class SetSettings:
     target_lr: float = 0.05
     """Initial learning rate of the targets; cosine decay to 0."""
     target_batch_size: int = 128
+    """Images of a step of the targets' training."""
     target_weight_decay: float = 5e-4
+    """L2 penalty of the targets' weights."""
     set_attacks: tuple[str, ...] = ATTACK_NAMES
     """L0: at most th pixels change. Linf: every value changes by at most th/255."""
     thresholds: tuple[int, ...] = (1, 3, 5, 10)

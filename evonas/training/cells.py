@@ -111,7 +111,9 @@ class CellPreset:
     """Width, depth and training of a network of cells."""
 
     channels: int
+    """Channels of a node of its first cell."""
     layers: int
+    """Its cells."""
     training: TrainingConfig
     recipe: CellTraining = field(default_factory=CellTraining)
 
