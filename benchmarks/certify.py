@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -37,6 +38,7 @@ from evonas.certify import (
     margin_bounds,
     piecewise_jacobian,
 )
+from evonas.certify.linear import Intermediate
 from evonas.certify.recording import in_eval_mode
 from evonas.data import load_data
 from evonas.errors import ConfigurationError
@@ -107,7 +109,7 @@ def main() -> int:
 
 
 def run() -> None:
-    commands = {"bounds": Bounds, "step": Step}
+    commands: dict[str, Callable[..., Any]] = {"bounds": Bounds, "step": Step}
     args = tyro.extras.subcommand_cli_from_dict(commands, description=__doc__)
     console = Console()
     if isinstance(args, Step):
@@ -151,21 +153,15 @@ def bounded(args: Bounds, channels: int, kind: str) -> Row | None:
 def bounds_of(kind: str) -> Callable[[nn.Module, Tensor, float], tuple[Tensor, Tensor]]:
     if kind == KINDS[0]:
         return interval_bounds
-    intermediate = "interval" if kind == KINDS[1] else "linear"
-    return lambda network, images, epsilon: linear_bounds(network, images, epsilon, intermediate=intermediate)  # type: ignore[arg-type]
+    intermediate: Intermediate = "interval" if kind == KINDS[1] else "linear"
+    return lambda network, images, epsilon: linear_bounds(network, images, epsilon, intermediate=intermediate)
 
 
 def mean_radius(kind: str, network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> Tensor:
     if kind != KINDS[0]:
-        intermediate = "interval" if kind == KINDS[1] else "linear"
-        return certified_radius(
-            network,
-            images,
-            labels,
-            intermediate=intermediate,
-            start=0.001,
-            steps=steps,  # type: ignore[arg-type]
-        ).mean()
+        kind_within: Intermediate = "interval" if kind == KINDS[1] else "linear"
+        radii = certified_radius(network, images, labels, intermediate=kind_within, start=0.001, steps=steps)
+        return radii.mean()
     pairs = zip(images, labels, strict=True)
     return torch.tensor([interval_radius(network, image[None], int(label), steps) for image, label in pairs]).mean()
 

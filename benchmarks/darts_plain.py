@@ -61,14 +61,15 @@ class PlainSupernet(nn.Module):
         places = cell_places(channels, layers)
         self.stem = nn.Sequential(nn.Conv2d(3, 3 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(3 * channels))
         self.cells = nn.ModuleList(PlainCell(place) for place in places)
+        self.reductions = [place.reduction for place in places]
         self.classifier = nn.Linear(NODES * places[-1].channels, 10)
         self.alpha = nn.Parameter(torch.zeros(2, 14, 8))
 
     def forward(self, images: Tensor) -> Tensor:
         shares = self.alpha.softmax(dim=2)
         before_last = last = self.stem(images)
-        for cell in self.cells:
-            before_last, last = last, cell(before_last, last, shares[int(cell.reduction)])
+        for cell, reduction in zip(self.cells, self.reductions, strict=True):
+            before_last, last = last, cell(before_last, last, shares[int(reduction)])
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits
 
@@ -80,8 +81,13 @@ def loss_of(network: PlainSupernet, batch: Sequence[Tensor]) -> Tensor:
     """All gradients are computed and left in `.grad`."""
     network.zero_grad()
     loss = functional.cross_entropy(network(batch[0]), batch[1])
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return loss.detach()
+
+
+def gradient_of(weight: nn.Parameter) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
 
 def alpha_gradient(
@@ -90,25 +96,24 @@ def alpha_gradient(
     """(2, 14, 8). Of second order with weight decay and momentum left out: it costs no less."""
     if order == 1:
         loss_of(network, validation)
-        assert network.alpha.grad is not None
-        return network.alpha.grad.clone()
+        return gradient_of(network.alpha).clone()
     loss_of(network, train)
     ahead = copy.deepcopy(network)
     with torch.no_grad():
         for moved, weight in zip(ahead.weights().values(), network.weights().values(), strict=True):
-            moved -= rate * weight.grad
+            moved.sub_(rate * gradient_of(weight))
     loss_of(ahead, validation)
-    direct = ahead.alpha.grad
-    along = [weight.grad for weight in ahead.weights().values()]
-    radius = 0.01 / torch.cat([each.flatten() for each in along]).norm()
+    direct = gradient_of(ahead.alpha)
+    along = [gradient_of(weight) for weight in ahead.weights().values()]
+    radius: Tensor = 0.01 / torch.cat([each.flatten() for each in along]).norm()
     ends = []
     for side in (radius, -2 * radius):
         with torch.no_grad():
             for weight, each in zip(network.weights().values(), along, strict=True):
-                weight += side * each
+                weight.add_(side * each)
         loss_of(network, train)
-        ends.append(network.alpha.grad.clone())
+        ends.append(gradient_of(network.alpha).clone())
     with torch.no_grad():
         for weight, each in zip(network.weights().values(), along, strict=True):
-            weight += radius * each
+            weight.add_(radius * each)
     return direct - rate * (ends[0] - ends[1]) / (2 * radius)

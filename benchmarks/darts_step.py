@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from darts_plain import PlainSupernet, alpha_gradient, loss_of
+from darts_plain import PlainSupernet, alpha_gradient, gradient_of, loss_of
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -90,7 +90,7 @@ class Plain:
         of_alpha = alpha_gradient(self.network, train, validation, order, RATE)
         loss_of(self.network, train)
         weights = self.network.weights()
-        return [of_alpha.flatten(), *(weights[name].grad for name in sorted(weights))]
+        return [of_alpha.flatten(), *(gradient_of(weights[name]) for name in sorted(weights))]
 
 
 class Ours:
@@ -183,12 +183,14 @@ def compare(args: Args, console: Console) -> bool:
         table.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
     worst = 0.0
     for order in (1, 2):
-        exact = Plain(args, torch.float64).gradients(*batches(args.compared, torch.float64), order)
-        double = apart(Ours(args, torch.float64).gradients(*batches(args.compared, torch.float64), order), exact)
+        train, validation = batches(args.compared, torch.float64)
+        exact = Plain(args, torch.float64).gradients(train, validation, order)
+        double = apart(Ours(args, torch.float64).gradients(train, validation, order), exact)
         worst = max(worst, *double)
         table.add_row("evonas float64", str(order), *(f"{each:.1e}" for each in double))
         for name, make in WAYS.items():
-            single = apart(make(args).gradients(*batches(args.compared), order), exact)
+            train, validation = batches(args.compared)
+            single = apart(make(args).gradients(train, validation, order), exact)
             table.add_row(name, str(order), *(f"{each:.1e}" for each in single))
     console.print(table)
     return stated(worst <= AGREE, f"gradients agree to {worst:.1e} in float64 (at most {AGREE:.0e})", console)

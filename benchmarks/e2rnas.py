@@ -138,9 +138,8 @@ class Point:
 
     def __init__(self, search: GradientSearch, above: Batch) -> None:
         assert above.ood_data is not None
-        self.supernet, self.architecture = (
-            copy.deepcopy(part).double() for part in (search.levels.supernet, search.levels.architecture)
-        )
+        self.supernet = copy.deepcopy(search.levels.supernet).double()
+        self.architecture = copy.deepcopy(search.levels.architecture).double()
         self.alphas = list(self.architecture.parameters())
         drawn = torch.Generator().manual_seed(search.epoch)
         batch = Batch(above.images.double(), above.labels, above.ood_data.double())
@@ -165,7 +164,7 @@ class Point:
         before = [alpha.clone() for alpha in self.alphas]
         parts = torch.split(step, [alpha.numel() for alpha in self.alphas])
         for alpha, part in zip(self.alphas, parts, strict=True):
-            alpha += part.view_as(alpha)
+            alpha.add_(part.view_as(alpha))
         found = torch.stack([self._value(loss, batch) for loss, batch in self.losses])
         for alpha, value in zip(self.alphas, before, strict=True):
             alpha.copy_(value)

@@ -27,7 +27,6 @@ from evonas.attacks import PGD
 from evonas.data import DeviceData, batches, load_data, training_batches
 from evonas.evaluation import recalibrate
 from evonas.objectives.scoring import error_under
-from evonas.runs.objectives import AttackSettings
 from evonas.spaces import ShuffleSpace
 from evonas.training import Recipe, TradesYopo, standard
 from evonas.training.attacking import attacking
@@ -77,7 +76,7 @@ def timed(seconds: list[float], run: Callable[..., Any], *given: Any) -> Any:
 def train_step(network: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> None:
     loss = recipe(network, images, labels, torch.Generator().manual_seed(0))
     network.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def plain_step(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -91,7 +90,8 @@ def plain_step(network: nn.Module, images: Tensor, labels: Tensor, generator: to
 def plain_attack(network: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
     with torch.no_grad():
         probabilities = functional.softmax(network(images), dim=1)
-    return step_by_step(*split_first_layer(network, images), images, probabilities, start(images, generator), *LOOPS)
+    first_layer, rest = split_first_layer(network, images)
+    return step_by_step(first_layer, rest, images, probabilities, start(images, generator), *LOOPS)
 
 
 def our_attack(network: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,8 +99,8 @@ def our_attack(network: nn.Module, images: Tensor, generator: torch.Generator) -
     with attacking(network):
         with torch.no_grad():
             probabilities = functional.softmax(network(images), dim=1)
-        parts = split_first_layer(network, images)
-        return trades_yopo_perturbation(*parts, images, probabilities, start(images, generator), *LOOPS)
+        first_layer, rest = split_first_layer(network, images)
+        return trades_yopo_perturbation(first_layer, rest, images, probabilities, start(images, generator), *LOOPS)
 
 
 def compare_steps(args: argparse.Namespace) -> bool:
@@ -159,7 +159,7 @@ def time_candidates(args: argparse.Namespace) -> bool:
         network = timed(taken["slicing"], supernet.network, space.units(genome), True)
         images = (images for images, _ in batches(data.train, args.batch_size))
         timed(taken["recalibration"], recalibrate, network, islice(images, args.recalibration))
-        for name, attack in (("clean", None), ("PGD-10", AttackSettings().objectives("fp32")["pgd_error"].attack)):
+        for name, attack in (("clean", None), ("PGD-10", PGD(stop_when_fooled=True))):
             timed(taken[name], error_under, network, batches(data.validation, args.batch_size), attack)
     print(f"{args.rounds} candidates: {args.recalibration} batches of {args.batch_size}, {len(data.validation)} images")
     for name, values in taken.items():
@@ -183,9 +183,10 @@ def compare_robustness(args: argparse.Namespace) -> bool:
             found[name].append((clean, attacked, epochs))
             print(f"seed {seed}, {name:12s} clean {clean:6.1%}, PGD-20 {attacked:6.1%}, {epochs} epochs", flush=True)
     for name, values in found.items():
-        clean, attacked, _ = zip(*values, strict=True)
-        spread = statistics.stdev(attacked) if len(attacked) > 1 else float("nan")
-        print(f"{name:12s} clean {statistics.mean(clean):.1%}, PGD-20 {statistics.mean(attacked):.1%} +- {spread:.1%}")
+        every_clean, every_attacked, _ = zip(*values, strict=True)
+        spread = statistics.stdev(every_attacked) if len(values) > 1 else float("nan")
+        means = statistics.mean(every_clean), statistics.mean(every_attacked)
+        print(f"{name:12s} clean {means[0]:.1%}, PGD-20 {means[1]:.1%} +- {spread:.1%}")
     return True
 
 
@@ -202,7 +203,7 @@ def train_for(network: nn.Module, recipe: Recipe, data: DeviceData, args: argpar
                 return done
             optimiser.param_groups[0]["lr"] = 0.1 * (1 + np.cos(np.pi * share)) / 2
             optimiser.zero_grad()
-            recipe(network, images, labels, drawn).backward()  # type: ignore[no-untyped-call]
+            recipe(network, images, labels, drawn).backward()
             optimiser.step()
         done += 1
 

@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -100,8 +101,8 @@ def main() -> int:
     for round_number in range(args.rounds + 1):
         first, second = build(data, args.channels, round_number), build(data, args.channels, round_number)
         pair = {
-            "plain": seconds(lambda n=first: plain(n, data, config, 0, args.workers)),
-            "evonas": seconds(lambda n=second: ours(n, on_device, config, 0)),
+            "plain": seconds(partial(plain, first, data, config, 0, args.workers)),
+            "evonas": seconds(partial(ours, second, on_device, config, 0)),
         }
         if round_number:  # the first round warms up
             for name, spent in pair.items():
@@ -136,7 +137,7 @@ def compare_errors(args: argparse.Namespace, precision: str) -> bool:
     spread = (statistics.variance(errors["plain"]) + statistics.variance(errors["evonas"])) ** 0.5
     difference = statistics.mean(errors["evonas"]) - statistics.mean(errors["plain"])
     standard_error = spread / args.seeds**0.5
-    within = difference <= 2 * standard_error
+    within: bool = difference <= 2 * standard_error
     print(f"  difference {100 * difference:+.2f}, standard error of it {100 * standard_error:.2f}")
     print("holds: no worse than two standard errors" if within else "fails: worse by more than two standard errors")
     return within

@@ -224,6 +224,7 @@ def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
         adversarial_fingerprint=data.adversarial.fingerprint,
         split_seed=0,
     )
+    counts: dict[str, Any] = {**contents.counts()}
     card = Card(
         name="by-hand",
         data=about,
@@ -236,6 +237,6 @@ def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
         cells=cells,
         versions={"torch": "2.6"},
         created_by="evonas",
-        **contents.counts(),
+        **counts,
     )
     return AdversarialSet(*contents, card=card)

@@ -76,7 +76,7 @@ def macs_by_hooks(module: nn.Module, image_shape: tuple[int, int, int]) -> int:
 def half_of_flop_counter(module: nn.Module, image_shape: tuple[int, int, int]) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.eval()(torch.zeros(1, *image_shape))
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops() / 2)
 
 
 def test_convolutions_by_hand() -> None:
@@ -250,7 +250,8 @@ def test_attention_is_counted_although_torch_fuses_it(fastpath: bool) -> None:
 
         def forward(self, images: Tensor) -> Tensor:
             tokens = images.flatten(2).transpose(1, 2)  # (B, 4, 8)
-            return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+            attended: Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+            return attended
 
     before = torch.backends.mha.get_fastpath_enabled()
     try:

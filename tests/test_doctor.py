@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from evonas import doctor
 from evonas.data import DATA_SETS
+from evonas.doctor import Examination, Finding, examine, run_doctor
 from evonas.errors import ExecutionError
 from evonas.executors import LocalExecutor
-from evonas.runs import doctor, guarded, parse
-from evonas.doctor import Examination, Finding, examine, run_doctor
+from evonas.runs import guarded, parse
 from evonas.types import Activity
 
 

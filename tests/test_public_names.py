@@ -154,8 +154,8 @@ def test_attacks() -> None:
         ]
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     images, labels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2])
-    for attack in (FGSM(), BIM(), PGD()):
-        assert attack(model, images, labels).shape == images.shape
+    for found in (FGSM(), BIM(), PGD()):
+        assert found(model, images, labels).shape == images.shape
     attacked = PGD(random_start=True)(model, images, labels, generator=torch.Generator().manual_seed(0))
     assert attacked.shape == images.shape
     with pytest.raises(ValueError, match=r"expected a torch\.Generator"):

@@ -26,7 +26,9 @@ from evonas.types import Cost, EvaluationResult, Space, arch_id, as_genome
 
 
 def test_result_holds_plain_numbers() -> None:
-    result = EvaluationResult(np.array([1, 0, 2]), {"macs": np.int64(7), "clean_error": np.float32(0.5)})
+    genome: Any = np.array([1, 0, 2])
+    objectives: dict[str, Any] = {"macs": np.int64(7), "clean_error": np.float32(0.5)}
+    result = EvaluationResult(genome, objectives)
     assert result.genome == (1, 0, 2)
     assert all(type(gene) is int for gene in result.genome)
     assert result.objectives == {"macs": 7, "clean_error": 0.5}

@@ -115,7 +115,7 @@ class AutoAttack:
 @contextlib.contextmanager
 def _state_restored() -> Iterator[None]:
     """Restores torch's global generators, which the package seeds, and the trace function, which it removes."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     tracer = sys.gettrace()
     try:
         with torch.random.fork_rng(devices=devices):

@@ -87,7 +87,7 @@ class RayConnection:
         self.open()
         import ray
 
-        every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        every: list[dict[str, Any]] = ray.nodes()
         found = [(node["NodeID"], node["Resources"]) for node in every if node["Alive"]]
         return [Node(name, has.get("CPU", 0.0), has.get("GPU", 0.0)) for name, has in found]
 

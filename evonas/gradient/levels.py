@@ -76,7 +76,7 @@ class Levels:
         batch = self._prepared(method.lower, below, self._generator)
         loss = method.lower(self._forward(mixture), probabilities, batch)
         self.sgd.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, method.config.search_grad_clip)
         self.sgd.step()
         means.add("train_loss", loss)

@@ -212,7 +212,7 @@ def _halves(active: Tensor) -> tuple[Tensor, Tensor]:
 def _reduced(part: FactorizedReduce, halves: Tensor | None) -> Tensor:
     assert halves is not None
     weights = (each.weight.flatten(1) for each in (part.even, part.odd))
-    weight: Tensor = torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+    weight: Tensor = torch.block_diag(*weights)
     return add_up([Term(halves, None, part.bn, weight[:, :, None, None])])
 
 

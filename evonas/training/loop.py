@@ -142,7 +142,7 @@ class Training:
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = self.recipe(self.network, images, labels, self.generator)
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self._weights, config.grad_clip)
             self._optimiser.step()
             total += loss.detach()

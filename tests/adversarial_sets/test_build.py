@@ -389,7 +389,7 @@ def test_data_without_an_adversarial_part(digits: Dataset, tmp_path: Path) -> No
 
 
 def test_images_that_no_target_can_read(digits: Dataset, tmp_path: Path) -> None:
-    small = {
+    small: dict[str, Any] = {
         name: Part(part.images[:, :, ::2, ::2].copy(), part.labels)
         for name, part in (
             ("train", digits.train),

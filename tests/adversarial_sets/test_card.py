@@ -203,7 +203,8 @@ def test_a_card_reloads_equal_from_its_json() -> None:
 
 def test_numbers_are_made_plain() -> None:
     """What NumPy and torch give is written as JSON has it, and reloads equal."""
-    made = cell("LeNet", "Linf", np.int64(3), np.int32(2), epsilon_used=np.float32(3 / 255), seconds=7)
+    counts: tuple[Any, Any] = (np.int64(3), np.int32(2))
+    made = cell("LeNet", "Linf", *counts, epsilon_used=np.float32(3 / 255), seconds=7)
     assert (type(made.threshold), type(made.successful), type(made.epsilon_used), type(made.seconds)) == (
         int,
         int,
@@ -273,8 +274,8 @@ def plain() -> dict[str, Any]:
 
 def damaged(*path: Any, value: Any) -> dict[str, Any]:
     """The card's JSON with one place changed."""
-    whole: Any = plain()
-    place = whole
+    whole = plain()
+    place: Any = whole
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
@@ -282,8 +283,8 @@ def damaged(*path: Any, value: Any) -> dict[str, Any]:
 
 
 def without(*path: Any) -> dict[str, Any]:
-    whole: Any = plain()
-    place = whole
+    whole = plain()
+    place: Any = whole
     for step in path[:-1]:
         place = place[step]
     del place[path[-1]]

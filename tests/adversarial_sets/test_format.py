@@ -126,7 +126,8 @@ def written(arrays: dict[str, np.ndarray], card: str, **changes: Any) -> bytes:
     8 bytes of length, JSON padded with spaces to a multiple of 8, then labels, records, source_index, images and
     sources as they lie in memory; the hash is over the card's text and the arrays.
     """
-    order = [name for name in ("labels", "records", "source_index", "images", "sources") if name in arrays]
+    fields = ("labels", "records", "source_index", "images", "sources")
+    order: list[str] = [name for name in fields if name in arrays]
     order += [name for name in arrays if name not in order]
     body = b"".join(arrays[name].tobytes() for name in order)
     metadata = {"card": card, "sha256": hashlib.sha256(card.encode() + body).hexdigest()}
@@ -275,7 +276,8 @@ def test_a_set_travels_to_another_process(tmp_path: Path) -> None:
             assert again == the_set
             assert again.card == the_set.card
             assert again.mask("Linf").tolist() == [False, True, False, False, True]
-    frozen = [array.copy() for array in tiny_set().contents]
+    fields = tiny_set().contents._asdict()
+    frozen = Contents(**{name: array.copy() for name, array in fields.items()})
     for array in frozen:
         array.flags.writeable = False
     assert AdversarialSet(*frozen, card=tiny_set().card) == tiny_set()
@@ -301,7 +303,7 @@ def put(name: str, place: Any, value: int) -> Callable[[Contents], Contents]:
     return changed(name, lambda array: array.__setitem__(place, value))
 
 
-STRANGE_CONTENTS = {
+STRANGE_CONTENTS: dict[str, tuple[Callable[[Contents], Contents], str]] = {
     "images of another type": (
         changed("images", lambda a: a.astype(np.float32)),
         r"images of type U8 \(5, 3, 2, 2\), got float32",

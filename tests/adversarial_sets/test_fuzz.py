@@ -507,11 +507,12 @@ def test_memory_is_bounded_by_the_files_size(tmp_path: Path) -> None:
         ),
     ]
     contents, card = assemble(pieces, clean), smallest_set().card
+    counts: dict[str, Any] = {**contents.counts()}
     large = replace(
         card,
         data=replace(card.data, image_size=32, adversarial_images=1500),
         cells=(replace(card.cells[0], tried=1500, successful=1500),),
-        **contents.counts(),
+        **counts,
     )
     save_adversarial_set(tmp_path / "large", AdversarialSet(*contents, card=large))
     length = (tmp_path / "large.safetensors").stat().st_size

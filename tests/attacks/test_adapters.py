@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import rng
 from torch import Tensor, nn
 
+from evonas.attacks import Attack
 from evonas.attacks.autoattack import VERSIONS, AutoAttack
 from evonas.attacks.cw import CarliniWagnerL2
 from evonas.attacks.deepfool import DeepFool
@@ -59,15 +61,13 @@ def gaps(model: Linear, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
 def distances(model: Linear, images: Tensor, labels: Tensor, order: float) -> Tensor:
     """(B,) exact distance to the nearest boundary; `order` is that of the dual norm."""
     gap, difference = gaps(model, images, labels)
-    return (gap / difference.norm(order, dim=2).clamp(min=1e-9)).amin(dim=1).detach()
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    lengths: Tensor = torch.linalg.vector_norm(difference, order, dim=2)
+    return (gap / lengths.clamp(min=1e-9)).amin(dim=1).detach()
 
 
 def changes(clean: Tensor, attacked: Tensor, order: float) -> Tensor:
-    return (attacked - clean).flatten(1).norm(order, dim=1)
+    lengths: Tensor = torch.linalg.vector_norm((attacked - clean).flatten(1), order, dim=1)
+    return lengths
 
 
 class TestDeepFool:
@@ -162,7 +162,7 @@ class TestCarliniWagner:
         model, images, labels = case(4)
         labels = labels.clone()
         labels[:3] = (labels[:3] + 1) % 4
-        settings = {"binary_search_steps": 5, "steps": 40, "initial_const": 0.1, "stepsize": 0.02}
+        settings: dict[str, Any] = {"binary_search_steps": 5, "steps": 40, "initial_const": 0.1, "stepsize": 0.02}
         asked = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
         expected = foolbox.attacks.L2CarliniWagnerAttack(**settings).run(asked, images[3:], labels[3:])
         attacked = CarliniWagnerL2(**settings)(model, images, labels)
@@ -180,7 +180,7 @@ class TestAutoAttack:
         exact = distances(model, images, labels, dual)
         epsilon = float(exact.median() * 1.01)
         assert ((exact / epsilon - 1).abs() > 5e-3).all()
-        attacked = AutoAttack(epsilon=epsilon, norm=norm, attacks=self.ONE)(model, images, labels, seeded())
+        attacked = AutoAttack(epsilon=epsilon, norm=norm, attacks=self.ONE)(model, images, labels, rng())
         fooled = model(attacked).argmax(dim=1) != labels
         assert fooled.tolist() == (exact < epsilon).tolist()
         assert torch.equal(attacked[~fooled], images[~fooled])
@@ -189,29 +189,29 @@ class TestAutoAttack:
         model, images, labels = case(5, n=3)
         epsilon = 3 * float(distances(model, images, labels, 1.0).max())
         for name in sorted(set(VERSIONS["standard"] + VERSIONS["plus"])):
-            version = "standard" if name in VERSIONS["standard"] else "plus"
-            attack = AutoAttack(epsilon=epsilon, version=version, attacks=(name,))
-            assert (model(attack(model, images, labels, seeded())).argmax(dim=1) != labels).all(), name
+            standard = name in VERSIONS["standard"]
+            attack = AutoAttack(epsilon=epsilon, version="standard" if standard else "plus", attacks=(name,))
+            assert (model(attack(model, images, labels, rng())).argmax(dim=1) != labels).all(), name
 
     def test_its_generator_decides_and_no_other(self) -> None:
         model, images, labels = case(4)
         attack = AutoAttack(epsilon=0.1, attacks=("square",))
         states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - what must not change
-        first = attack(model, images, labels, seeded())
+        first = attack(model, images, labels, rng())
         torch.manual_seed(5)
-        assert torch.equal(attack(model, images, labels, seeded()), first)
-        assert not torch.equal(attack(model, images, labels, seeded(1)), first)
+        assert torch.equal(attack(model, images, labels, rng()), first)
+        assert not torch.equal(attack(model, images, labels, rng(1)), first)
         torch.set_rng_state(states[0])
-        attack(model, images, labels, seeded())
+        attack(model, images, labels, rng())
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
-        assert np.array_equal(np.random.get_state()[1], states[2][1])  # noqa: NPY002
+        np.testing.assert_equal(np.random.get_state(), states[2])  # noqa: NPY002
         with pytest.raises(ConfigurationError, match=r"torch\.Generator for AutoAttack, got None"):
             attack(model, images, labels)
 
     def test_one_generator_gives_other_seeds_in_turn(self) -> None:
         model, images, labels = case(4)
-        attack, generator = AutoAttack(epsilon=0.1, attacks=("square",)), seeded()
+        attack, generator = AutoAttack(epsilon=0.1, attacks=("square",)), rng()
         assert not torch.equal(attack(model, images, labels, generator), attack(model, images, labels, generator))
 
     def test_a_tracer_stays(self) -> None:
@@ -222,7 +222,7 @@ class TestAutoAttack:
 
         try:
             sys.settrace(tracer)
-            AutoAttack(attacks=self.ONE)(*case(4, n=1), seeded())
+            AutoAttack(attacks=self.ONE)(*case(4, n=1), rng())
             after = sys.gettrace()
         finally:
             sys.settrace(before)
@@ -231,20 +231,20 @@ class TestAutoAttack:
     def test_few_classes(self) -> None:
         """The targeted loss needs four; with fewer than ten there are fewer targets."""
         with pytest.raises(ConfigurationError, match=r"at least 4 classes for apgd-ce, apgd-t, fab-t, square, got 3"):
-            AutoAttack()(*case(3), seeded())
+            AutoAttack()(*case(3), rng())
         model, images, labels = case(4, n=2)
         attack = AutoAttack(epsilon=1e-4, attacks=("apgd-t",))
-        assert torch.equal(attack(model, images, labels, seeded()), images)
+        assert torch.equal(attack(model, images, labels, rng()), images)
 
     def test_small_images(self) -> None:
         """The square attack in L2 cannot do with fewer than 5 rows; the others can."""
         model, images, labels = case(10)
         with pytest.raises(ConfigurationError, match="images of at least 5x5 pixels for square in l2, got 4x4"):
-            AutoAttack(norm="l2")(model, images, labels, seeded())
-        AutoAttack(norm="l2", attacks=self.ONE)(model, images, labels, seeded())
+            AutoAttack(norm="l2")(model, images, labels, rng())
+        AutoAttack(norm="l2", attacks=self.ONE)(model, images, labels, rng())
 
     def test_it_says_nothing_on_the_screen(self, capfd: pytest.CaptureFixture[str]) -> None:
-        AutoAttack(attacks=("apgd-ce", "apgd-t"))(*case(10, n=2), seeded())
+        AutoAttack(attacks=("apgd-ce", "apgd-t"))(*case(10, n=2), rng())
         assert capfd.readouterr() == ("", "")
 
 
@@ -264,7 +264,7 @@ def test_other_precisions_fool_as_well(attack: Any, dtype: torch.dtype) -> None:
     model, images, _ = case(5)
     model, images = model.to(dtype), images.to(dtype)
     labels = model(images).argmax(dim=1)
-    attacked = attack(model, images, labels, seeded())
+    attacked = attack(model, images, labels, rng())
     assert attacked.dtype == dtype
     assert float((model(attacked).argmax(dim=1) != labels).float().mean()) >= 0.9
     order = 2.0 if attack.norm == "l2" else torch.inf
@@ -279,14 +279,14 @@ class TestWhatTheyShare:
         model, images, labels = case(10)
         model, images = model.to(dtype), images.to(dtype) + 1e-12
         asked, wrong = model.asked, (labels + 1) % 10
-        assert torch.equal(attack(model, images, wrong, seeded()), images)
+        assert torch.equal(attack(model, images, wrong, rng()), images)
         assert model.asked == asked + 1
 
     def test_nothing_is_asked_where_there_is_nothing_to_do(self, attack: Any) -> None:
         model, images, labels = case(10)
         asked = model.asked
-        assert torch.equal(replace(attack, epsilon=0)(model, images, labels, seeded()), images)
-        assert len(attack(model, images[:0], labels[:0], seeded())) == 0
+        assert torch.equal(replace(attack, epsilon=0)(model, images, labels, rng()), images)
+        assert len(attack(model, images[:0], labels[:0], rng())) == 0
         assert model.asked == asked
 
     def test_without_the_library_it_says_what_to_install(self, attack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,17 +294,17 @@ class TestWhatTheyShare:
             monkeypatch.setitem(sys.modules, name, None)
         said = r"expected (foolbox|pyautoattack) .*; pip install 'evonas\[audit\]'$"
         with pytest.raises(ConfigurationError, match=said):
-            attack(*case(10), seeded())
+            attack(*case(10), rng())
 
     def test_labels_that_the_model_does_not_know(self, attack: Any) -> None:
         model, images, labels = case(4)
         with pytest.raises(ConfigurationError, match="labels below the 4 classes, got 4"):
-            attack(model, images, labels + 4 * (labels == labels[0]) - labels * (labels == labels[0]), seeded())
+            attack(model, images, labels + 4 * (labels == labels[0]) - labels * (labels == labels[0]), rng())
 
     def test_one_class(self, attack: Any) -> None:
         model, images, labels = case(1)
         with pytest.raises(ConfigurationError, match="at least 2 classes, got 1"):
-            attack(model, images, labels, seeded())
+            attack(model, images, labels, rng())
 
     def test_weights_in_channels_last(self, attack: Any) -> None:
         """Gradients then come in that layout, too, which the libraries do not expect."""
@@ -313,12 +313,12 @@ class TestWhatTheyShare:
         model = model.to(memory_format=torch.channels_last)
         images = torch.rand(2, *SHAPE).contiguous(memory_format=torch.channels_last)
         labels = model(images).argmax(dim=1)
-        quick = {
+        quick: dict[str, Attack] = {
             "autoattack": AutoAttack(norm="l2", attacks=("apgd-ce", "apgd-t", "fab-t")),
             "cw": CarliniWagnerL2(steps=10, binary_search_steps=2),
         }
         before = images.clone()
-        attacked = quick.get(attack.name, attack)(model, images, labels, seeded())
+        attacked = quick.get(attack.name, attack)(model, images, labels, rng())
         assert attacked.shape == images.shape
         assert torch.equal(images, before)
 

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from helpers import rng
 from torch import Tensor, nn
 
 from evonas.attacks.bf16_relu import FastReLU, with_fast_relu
@@ -13,10 +14,6 @@ from evonas.attacks.de import DifferentialEvolution, de_population
 from evonas.attacks.evolution import EvolutionPlan, EvolutionResult, Optimiser, confidence, eight_bit, evolve, unchanged
 from evonas.attacks.score_cache import ScoreCache
 from evonas.errors import ConfigurationError, DivergedError
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def minimise(optimiser: Optimiser, score: object, generations: int) -> Tensor:
@@ -283,14 +280,14 @@ class TestFastReLU:
 
         shared = nn.ReLU()
         network = with_fast_relu(nn.Sequential(shared, nn.Sequential(nn.ReLU(inplace=True), Other()), shared))
-        inner = network[1]
-        assert [type(part) for part in (network[0], inner[0], inner[1], network[2])] == [
+        parts = [network.get_submodule(name) for name in ("0", "1.0", "1.1", "2")]
+        assert [type(part) for part in parts] == [
             FastReLU,
             FastReLU,
             Other,
             FastReLU,
         ]
-        assert inner[0].inplace
+        assert parts[1].inplace
 
 
 class Brightness(nn.Module):

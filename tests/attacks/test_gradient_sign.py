@@ -17,6 +17,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies, as it is imported
     import foolbox
 
+from helpers import part_of, rng
+
 from evonas.attacks import BIM, FGSM, PGD, inference_copy
 from evonas.attacks.attack import check_inputs, check_logits, frozen, margins, toward
 from evonas.attacks.losses import LOSSES
@@ -35,10 +37,6 @@ class Digits(NamedTuple):
     labels: Tensor
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def pixels(part: Any) -> tuple[Tensor, Tensor]:
     """Digits at their own size, 8x8."""
     return torch.tensor(part.images[:, :, ::4, ::4]).float() / 255, torch.tensor(part.labels)
@@ -47,7 +45,7 @@ def pixels(part: Any) -> tuple[Tensor, Tensor]:
 def fitted(seed: int = 0, width: int = 12) -> nn.Module:
     """Random filters under a linear layer that is fitted by ridge regression: trained without a step of training."""
     data = load_data("digits", train_limit=600)
-    generator = seeded(seed)
+    generator = rng(seed)
     convolution = nn.Conv2d(3, width, 3, stride=2, padding=1)
     with torch.no_grad():
         for parameter, scale in ((convolution.weight, 0.5), (convolution.bias, 0.2)):
@@ -151,7 +149,7 @@ def test_an_image_is_put_back_into_the_ball_and_then_into_the_range_of_pixels() 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 def test_where_the_gradient_is_zero_nothing_moves(norm: Any, loss: Any) -> None:
-    images = torch.rand(3, 3, 4, 4, generator=seeded())
+    images = torch.rand(3, 3, 4, 4, generator=rng())
     attack = PGD(norm=norm, loss=loss)
     assert torch.equal(attack(Flat(), images, torch.tensor([0, 1, 2])), images)
 
@@ -300,11 +298,14 @@ def test_kl_is_the_inner_loop_of_trades(digits: Digits) -> None:
     """From the clean image plus noise of 0.001, up the divergence from the clean prediction, labels unused."""
     model, images, labels = fitted().double(), digits.images[:40].double(), digits.labels[:40]
     attack = PGD(epsilon=0.1, step_size=0.03, steps=5, start_deviation=0.001, loss="kl")
-    starts = attack(Flat(), images, labels, seeded(3))
+    starts = attack(Flat(), images, labels, rng(3))
     assert 0 < float((starts - images).abs().max()) < 0.006
     expected = one_by_one(attack, model, images, labels, by_trades, starts)
-    torch.testing.assert_close(attack(model, images, labels, seeded(3)), expected, rtol=0, atol=1e-12)
-    assert torch.equal(attack(model, images, (labels + 1) % 10, seeded(3)), attack(model, images, labels, seeded(3)))
+    torch.testing.assert_close(attack(model, images, labels, rng(3)), expected, rtol=0, atol=1e-12)
+    assert torch.equal(
+        attack(model, images, (labels + 1) % 10, rng(3)),
+        attack(model, images, labels, rng(3)),
+    )
 
 
 def test_losses_by_hand() -> None:
@@ -347,7 +348,7 @@ def test_restarts_are_never_worse_than_one(stop: bool, start: dict[str, Any], di
     model, images, labels = digits
     attack = PGD(epsilon=0.08, step_size=0.03, steps=3, stop_when_fooled=stop, **start)
     five = replace(attack, restarts=5)
-    once, often = attack(model, images, labels, seeded()), five(model, images, labels, seeded())
+    once, often = attack(model, images, labels, rng()), five(model, images, labels, rng())
     first, all_five = (model(found).argmax(dim=1) != labels for found in (once, often))
     assert bool((all_five | ~first).all())
     assert int(all_five.sum()) > int(first.sum())
@@ -362,7 +363,7 @@ def test_restarts_of_a_targeted_attack_hit_more_often(digits: Digits) -> None:
     model, images, labels = digits
     wanted = (labels + 3) % 10
     attack = PGD(epsilon=0.15, step_size=0.05, steps=4, targeted=True, random_start=True)
-    once, often = (replace(attack, restarts=n)(model, images, wanted, seeded()) for n in (1, 5))
+    once, often = (replace(attack, restarts=n)(model, images, wanted, rng()) for n in (1, 5))
     first, all_five = (model(found).argmax(dim=1) == wanted for found in (once, often))
     assert bool((all_five | ~first).all())
     missed = ~all_five
@@ -384,7 +385,7 @@ def test_epsilon_zero_gives_the_clean_images_themselves(attack: Any, norm: Any, 
 
 
 def test_no_images_give_no_images(digits: Digits) -> None:
-    none = PGD(random_start=True)(digits.model, digits.images[:0], digits.labels[:0], seeded())
+    none = PGD(random_start=True)(digits.model, digits.images[:0], digits.labels[:0], rng())
     assert none.shape == (0, 3, 8, 8)
 
 
@@ -402,7 +403,7 @@ def assert_uniform(values: Tensor) -> None:
 
 def test_random_starts_are_uniform_in_the_cube() -> None:
     images = torch.full((20, 3, 16, 16), 0.5)
-    start = PGD(epsilon=0.1, random_start=True)(Flat(), images, torch.zeros(20, dtype=torch.int64), seeded())
+    start = PGD(epsilon=0.1, random_start=True)(Flat(), images, torch.zeros(20, dtype=torch.int64), rng())
     assert float((start - images).abs().max()) <= 0.1 + ULP
     assert_uniform(((start - images) / 0.2 + 0.5).clamp(0, 1))  # rounding apart, as shown above
     assert not torch.equal(start[0], start[1])
@@ -412,7 +413,7 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
     """In 6 dimensions: (length / epsilon)^6 is uniform, and no direction is preferred."""
     images = torch.full((4000, 3, 1, 2), 0.5)
     attack = PGD(epsilon=0.4, random_start=True, norm="l2")
-    change = (attack(Flat(), images, torch.zeros(4000, dtype=torch.int64), seeded()) - images).flatten(1)
+    change = (attack(Flat(), images, torch.zeros(4000, dtype=torch.int64), rng()) - images).flatten(1)
     length = change.norm(dim=1)
     assert float(length.max()) <= 0.4 + 3 * ULP  # six roundings of half an ulp, added as squares
     assert_uniform((length / 0.4).clamp(max=1) ** 6)
@@ -424,18 +425,18 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
 def test_a_start_deviation_is_the_deviation_of_the_start() -> None:
     images = torch.full((20, 3, 16, 16), 0.5)
     labels = torch.zeros(20, dtype=torch.int64)
-    noise = PGD(epsilon=0.4, start_deviation=0.01)(Flat(), images, labels, seeded()) - images
+    noise = PGD(epsilon=0.4, start_deviation=0.01)(Flat(), images, labels, rng()) - images
     n = noise.numel()
     assert abs(float(noise.mean())) < 5 * 0.01 / math.sqrt(n)
     assert abs(float(noise.std()) - 0.01) < 5 * 0.01 / math.sqrt(2 * n)
-    narrow = PGD(epsilon=0.01, start_deviation=0.01)(Flat(), images, labels, seeded()) - images
+    narrow = PGD(epsilon=0.01, start_deviation=0.01)(Flat(), images, labels, rng()) - images
     assert float(narrow.abs().max()) <= 0.01 + ULP
     torch.testing.assert_close(narrow, noise.clamp(-0.01, 0.01), rtol=0, atol=2 * ULP)
 
 
 def test_starts_keep_to_the_range_of_pixels_and_follow_the_generator(digits: Digits) -> None:
     attack = PGD(epsilon=0.3, random_start=True, steps=1)
-    found = [attack(Flat(), digits.images, digits.labels, seeded(seed)) for seed in (0, 0, 1)]
+    found = [attack(Flat(), digits.images, digits.labels, rng(seed)) for seed in (0, 0, 1)]
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert float(found[0].min()) == 0
@@ -454,7 +455,7 @@ def test_half_precision_stays_in_the_ball(dtype: torch.dtype, norm: Any, digits:
         PGD(epsilon=0.05 if norm == "linf" else 0.5, step_size=0.02, norm=norm),
         FGSM(epsilon=0.05 if norm == "linf" else 0.5, norm=norm, random_start=True),
     ):
-        found = attack(model, images, digits.labels[:100], seeded())
+        found = attack(model, images, digits.labels[:100], rng())
         assert found.dtype == dtype
         change = (found.double() - images.double()).flatten(1)
         if norm == "linf":
@@ -543,13 +544,14 @@ def test_bfloat16_gradients_find_the_same_error_to_half_a_point(digits: Digits) 
 def test_what_bfloat16_calls_fooled_by_a_low_margin_is_asked_again() -> None:
     """Images that float32 gets right and bfloat16 wrong: without the second look each would be left as it is."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 48, bias=False), nn.Linear(48, 2)).eval()
+    rounding, last = part_of(model, "1", nn.Linear), part_of(model, "2", nn.Linear)
     with torch.no_grad():
-        model[1].weight.copy_(torch.eye(48))  # in bfloat16 this rounds the pixels
-        model[2].weight.copy_(torch.randn(2, 48, generator=seeded(1)))
-    images = torch.rand(200_000, 3, 4, 4, generator=seeded())
+        rounding.weight.copy_(torch.eye(48))  # in bfloat16 this rounds the pixels
+        last.weight.copy_(torch.randn(2, 48, generator=rng(1)))
+    images = torch.rand(200_000, 3, 4, 4, generator=rng())
     labels = torch.ones(len(images), dtype=torch.int64)  # a tie goes to class 0
     with torch.no_grad():
-        model[2].bias.copy_(model[2].bias - model(images).mean(dim=0))  # many near ties
+        last.bias.sub_(model(images).mean(dim=0))  # many near ties
         exact, fast = model(images), inference_copy(model, "bf16")(images)
     split = (exact.argmax(dim=1) == 1) & (fast.argmax(dim=1) == 0) & (exact.abs().amax(dim=1) > 1)
     images, labels = images[split], labels[split]
@@ -603,9 +605,9 @@ def test_an_unknown_loss_lists_the_known_ones() -> None:
 
 
 def test_every_start_that_is_drawn_needs_a_generator(digits: Digits) -> None:
-    for settings in ({"random_start": True}, {"start_deviation": 0.01}):
+    for attack in (PGD(random_start=True), PGD(start_deviation=0.01)):
         with pytest.raises(ConfigurationError, match=r"expected a torch\.Generator for PGD's start, got None"):
-            PGD(**settings)(digits.model, digits.images, digits.labels)  # type: ignore[arg-type]
+            attack(digits.model, digits.images, digits.labels)
 
 
 def test_networks_that_cannot_be_attacked(digits: Digits) -> None:
@@ -635,7 +637,7 @@ def test_margins_by_hand() -> None:
 
 
 def test_inputs_are_checked_before_anything_else() -> None:
-    good = torch.rand(2, 3, 4, 4, generator=seeded())
+    good = torch.rand(2, 3, 4, 4, generator=rng())
     labels = torch.tensor([0, 1])
     check_inputs(good, labels)
     check_inputs(good[:0], labels[:0])

@@ -274,9 +274,10 @@ def test_a_change_of_the_original_does_not_reach_the_copy() -> None:
 
 def test_a_hook_on_a_convolution_still_runs() -> None:
     """What a hook does to an output is part of the network."""
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.Flatten()).eval()
-    network[1].running_mean.fill_(0.5)
-    network[0].register_forward_hook(lambda module, inputs, output: output * 2)
+    convolution, shifted = nn.Conv2d(3, 4, 3), norm(4)
+    network = nn.Sequential(convolution, shifted, nn.Flatten()).eval()
+    nn.init.constant_(shifted.get_buffer("running_mean"), 0.5)
+    convolution.register_forward_hook(lambda module, inputs, output: output * 2)
     torch.testing.assert_close(inference_copy(network)(images()), network(images()), rtol=0, atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -9,10 +10,6 @@ from torch import Tensor, nn
 from evonas.attacks.de import DifferentialEvolution
 from evonas.attacks.pixel import PixelAttack, _Encoding, paint
 from evonas.errors import ConfigurationError
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def grey(images: int, size: int = 8) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -10,16 +11,13 @@ from evonas.attacks.threshold import ThresholdAttack
 from evonas.errors import ConfigurationError
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 class Pattern(nn.Module):
     """Two classes: 1 is right until the image moved along a fixed random pattern of +-1 by `limit` of all there is."""
 
     def __init__(self, limit: float, threshold: int, size: int = 8) -> None:
         super().__init__()
         pattern = torch.randint(0, 2, (3, size, size), generator=rng(9)) * 2.0 - 1
+        self.pattern: Tensor
         self.register_buffer("pattern", pattern / (threshold * pattern.numel()))
         self.limit = limit
 

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from helpers import part_of
 from torch import Tensor, nn
 
 from evonas.certify import bounds_and_margins, interval_bounds, linear_bounds, margin_bounds
@@ -83,7 +85,7 @@ def test_clipping_takes_what_is_left_of_the_ball() -> None:
     torch.testing.assert_close(lower, torch.tensor([[0.0, 0.6]], dtype=torch.float64))
     torch.testing.assert_close(upper, torch.tensor([[0.4, 1.0]], dtype=torch.float64))
     total = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).double()
-    nn.init.ones_(total[1].weight)  # type: ignore[arg-type]
+    nn.init.ones_(part_of(total, "1", nn.Linear).weight)
     for bounds in (interval_bounds, linear_bounds):
         low, high = bounds(total, at(0.1, 0.9), 0.3, norm="l2", clip=(0.0, 1.0))
         assert low.item() == pytest.approx(1 - 0.4)  # the box; the ball alone would reach 0.3 sqrt(2) = 0.424
@@ -98,7 +100,8 @@ def dense_bounds(
     Within the network the better one of these and of intervals counts, where intervals leave the sign open.
     """
     dual = {math.inf: 1, 2.0: 2}[p]
-    lower, upper = [], []
+    lower: list[Array] = []
+    upper: list[Array] = []
     for depth in range(len(layers)):
         weights, bias = layers[depth]
         ends = []
@@ -169,7 +172,7 @@ def test_an_epsilon_for_each_image() -> None:
 
 def test_what_a_ball_is() -> None:
     net, images = two_layers(), at(0.5, 0.5)
-    for call, message in (
+    calls: list[tuple[Callable[[], object], str]] = [
         (lambda: interval_bounds(net, images, -0.1), "expected epsilon >= 0"),
         (lambda: interval_bounds(net, images, torch.ones(2)), "one epsilon, or one for each of 1 images"),
         (lambda: interval_bounds(net, images, 0.1, norm="l1"), "unknown norm 'l1'"),
@@ -177,6 +180,7 @@ def test_what_a_ball_is() -> None:
         (lambda: linear_bounds(net, images, 0.1, relaxation="zero"), "unknown relaxation"),  # type: ignore[arg-type]
         (lambda: linear_bounds(net, images, 0.1, intermediate="none"), "unknown kind of"),  # type: ignore[arg-type]
         (lambda: linear_bounds(net, images[0], 0.1), r"expected \(B, C, H, W\) floating-point images"),
-    ):
+    ]
+    for call, message in calls:
         with pytest.raises((ValueError, KeyError), match=message):
             call()

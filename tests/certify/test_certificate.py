@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import part_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -172,7 +173,8 @@ def test_what_is_written_into_a_given_tensor_is_refused() -> None:
 def test_images_that_a_network_changes_in_place_are_left_alone() -> None:
     class Shifting(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return NET(x.sub_(0.1))
+            logits: Tensor = NET(x.sub_(0.1))
+            return logits
 
     images = IMAGES.clone()
     radius = certified_radius(Shifting(), images, LABELS, steps=20)
@@ -203,8 +205,9 @@ def test_precision_masks_and_overflow() -> None:
 
 def test_softmax_of_far_values_has_a_gradient() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Softmax(dim=1))
+    weight = part_of(net, "1", nn.Linear).weight
     with torch.no_grad():
-        net[1].weight.mul_(1000)  # type: ignore[operator]
+        weight.mul_(1000)
     lower, upper = interval_bounds(net, IMAGES.float(), 0.001)
-    (gradient,) = torch.autograd.grad((upper - lower).sum(), [net[1].weight])  # type: ignore[list-item]
+    (gradient,) = torch.autograd.grad((upper - lower).sum(), [weight])
     assert gradient.isfinite().all()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,9 +185,9 @@ def test_all_weights_of_our_networks_get_the_right_gradient(build: Callable[[], 
     def moved(by: float) -> None:
         with torch.no_grad():
             for weight, direction in zip(weights, directions, strict=True):
-                weight += by * direction
+                weight.add_(by * direction)
 
-    for measure in (lambda: jacobian_norm_bound(network, points, 2), lambda: squared_jacobian_norm(network, points)):
+    for measure in (partial(jacobian_norm_bound, network, points, 2), partial(squared_jacobian_norm, network, points)):
         found = torch.autograd.grad(measure(), weights, allow_unused=True)  # a last bias moves no row
         assert all(bool(each.isfinite().all()) for each in found if each is not None)
         along = sum(
@@ -310,7 +311,7 @@ def test_a_norm_that_is_none_is_refused(q: float) -> None:
     ids=["none", "no batch", "integers"],
 )
 def test_what_is_no_image_is_refused(given: Tensor) -> None:
-    for measure in (lambda: jacobian_norm_bound(plain(), given, 1), lambda: squared_jacobian_norm(plain(), given)):
+    for measure in (partial(jacobian_norm_bound, plain(), given, 1), partial(squared_jacobian_norm, plain(), given)):
         with pytest.raises(DataError, match=r"expected \(B, \.\.\.\) floating-point images, B >= 1, got \("):
             measure()
 

@@ -17,7 +17,7 @@ from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
 
 Network = Callable[[Tensor], Tensor]
 
-SPACES = {
+SPACES: dict[str, PhaseSpace | DartsSpace | ShuffleSpace] = {
     "phase": PhaseSpace(phases=3, nodes=4),
     "darts": DartsSpace(4, 3),
     "shuffle": ShuffleSpace(width=0.25, depth=0.25),
@@ -45,8 +45,8 @@ def found(name: str, seed: int) -> nn.Module:
     rng = np.random.default_rng(seed)
     genome = next(each for each in space.sample(50, rng) if space.violation(each) <= 0 or name == "shuffle")
     torch.manual_seed(seed)
-    widths = {"channels": 4} if name == "phase" else {}
-    return alive(space.build(genome, normalization=((0.5,) * 3, (0.25,) * 3), **widths), seed)  # type: ignore[arg-type]
+    width = 4 if name == "phase" else None
+    return alive(space.build(genome, channels=width, normalization=((0.5,) * 3, (0.25,) * 3)), seed)
 
 
 class Mixed(nn.Module):
@@ -70,7 +70,7 @@ def supernet(seed: int, partial: int = 1, signs: bool = False) -> tuple[Mixed, A
         parameter.data.normal_(generator=torch.Generator().manual_seed(seed + 1))
 
     def mixture() -> Mixture:
-        made = architecture()
+        made: Mixture = architecture()
         if not signs:
             return made
         return Mixture(made.normal - 0.125, made.reduce - 0.125, made.normal_edges, made.reduce_edges)
@@ -107,7 +107,7 @@ def telling(network: nn.Module, images: Tensor, ball: str) -> float:
     """A radius at which bounds are as wide as logits are large, or less."""
     epsilon = 0.03
     while True:
-        lower, upper = linear_bounds(network, images, epsilon, ball, intermediate="interval")  # type: ignore[arg-type]
+        lower, upper = linear_bounds(network, images, epsilon, ball, intermediate="interval")
         if float((upper - lower).max()) < 1:
             return epsilon
         epsilon /= 3
@@ -134,7 +134,7 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str)
         images = at.double() if double else at
         bounds = [interval_bounds(network, images, epsilon, ball)]
         for relaxation in ("adaptive", "same_slope"):
-            linear = linear_bounds(network, images, epsilon, ball, relaxation, intermediate="interval")  # type: ignore[arg-type]
+            linear = linear_bounds(network, images, epsilon, ball, relaxation, intermediate="interval")
             bounds.append(linear)
         with torch.enable_grad():
             for points in attacked(network, images, epsilon, ball, seed):

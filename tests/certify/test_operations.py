@@ -188,8 +188,8 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, ball: str) -> None:
         at = images(seed, 3)
         boxes = [interval_bounds(net, at, epsilon, ball)]
         for relaxation in ("adaptive", "same_slope"):
-            bounds = linear_bounds(net, at, epsilon, ball, relaxation=relaxation)  # type: ignore[arg-type]
-            both = linear_bounds(net, at, epsilon, ball, relaxation, intersect=True)  # type: ignore[arg-type]
+            bounds = linear_bounds(net, at, epsilon, ball, relaxation=relaxation)
+            both = linear_bounds(net, at, epsilon, ball, relaxation, intersect=True)
             assert (both[0] >= boxes[0][0]).all()
             assert (both[1] <= boxes[0][1]).all()
             boxes += [bounds, both]

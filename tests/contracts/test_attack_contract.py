@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers import part_of, rng
 from torch import Tensor, nn
 
 from evonas.attacks import ATTACKS, Attack
@@ -129,10 +130,6 @@ def case(trained: Case) -> Case:
     return Case(copy.deepcopy(trained.model), trained.images.clone(), trained.labels.clone())
 
 
-def seeded(seed: int = 0, device: str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
-
-
 def of_strength_zero(attack: Any) -> Any:
     names = {field.name for field in fields(attack)}
     (strength,) = names & {"epsilon", "threshold"}
@@ -173,12 +170,12 @@ def test_its_name_and_its_ball(name: str) -> None:
 @every_attack
 class TestAttack:
     def test_it_stays_in_its_ball_and_fools(self, attack: Any, case: Case) -> None:
-        attacked = attack(case.model, case.images, case.labels, seeded())
+        attacked = attack(case.model, case.images, case.labels, rng())
         assert_in_ball(attack, case.images, attacked)
         assert bool((case.model(attacked).argmax(dim=1) != case.labels)[:-1].any())
 
     def test_strength_zero_gives_a_copy_of_the_images(self, attack: Any, case: Case) -> None:
-        attacked = of_strength_zero(attack)(case.model, case.images, case.labels, seeded())
+        attacked = of_strength_zero(attack)(case.model, case.images, case.labels, rng())
         assert torch.equal(attacked, case.images)
         assert attacked.data_ptr() != case.images.data_ptr()
 
@@ -186,16 +183,16 @@ class TestAttack:
         """Parts in train mode, a parameter that is frozen, one with a gradient; also where the attack fails."""
         model = case.model
         model.train()
-        model[2].eval()
-        model[1].weight.requires_grad_(False)
-        model[2].weight.grad = torch.ones(8)
+        norm = part_of(model, "2", nn.BatchNorm2d).eval()
+        part_of(model, "1", nn.Conv2d).weight.requires_grad_(False)
+        norm.weight.grad = torch.ones(8)
         grads = [parameter.grad for parameter in model.parameters()]
         before = copy.deepcopy(model)
         places = [value.data_ptr() for value in model.state_dict(keep_vars=True).values()]
 
-        attack(model, case.images, case.labels, seeded())
+        attack(model, case.images, case.labels, rng())
         with pytest.raises(ConfigurationError):
-            attack(model, case.images, case.labels + 10, seeded())
+            attack(model, case.images, case.labels + 10, rng())
 
         state = model.state_dict(keep_vars=True)
         assert [value.data_ptr() for value in state.values()] == places
@@ -203,56 +200,56 @@ class TestAttack:
         assert [part.training for part in model.modules()] == [part.training for part in before.modules()]
         assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in before.parameters()]
         assert all(p.grad is grad for p, grad in zip(model.parameters(), grads, strict=True))
-        assert torch.equal(model[2].weight.grad, torch.ones(8))
+        assert torch.equal(norm.weight.grad, torch.ones(8))
         assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
 
     def test_its_seed_decides_alone(self, attack: Any, case: Case) -> None:
         """Not the model's mode (it has dropout), and no global generator, which it leaves alone, too."""
-        first = attack(case.model.eval(), case.images, case.labels, seeded())
+        first = attack(case.model.eval(), case.images, case.labels, rng())
         torch.manual_seed(1)
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 - the global one must not change
         states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-        again = attack(case.model.train(), case.images, case.labels, seeded())
+        again = attack(case.model.train(), case.images, case.labels, rng())
         assert torch.equal(again, first)
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
         assert all(map(np.array_equal, np.random.get_state(), states[2]))  # noqa: NPY002
-        assert_in_ball(attack, case.images, attack(case.model, case.images, case.labels, seeded(1)))
+        assert_in_ball(attack, case.images, attack(case.model, case.images, case.labels, rng(1)))
 
     def test_without_a_generator_it_draws_nothing(self, attack: Any, case: Case) -> None:
-        given = seeded()
+        given = rng()
         with_one = attack(case.model, case.images, case.labels, given)
-        if torch.equal(given.get_state(), seeded().get_state()):
+        if torch.equal(given.get_state(), rng().get_state()):
             assert torch.equal(attack(case.model, case.images, case.labels), with_one)
         else:
             with pytest.raises(ConfigurationError, match=r"^expected a torch\.Generator for .*, got None; pass"):
                 attack(case.model, case.images, case.labels)
 
     def test_one_image_and_none(self, attack: Any, case: Case) -> None:
-        one = attack(case.model, case.images[:1], case.labels[:1], seeded())
+        one = attack(case.model, case.images[:1], case.labels[:1], rng())
         assert_in_ball(attack, case.images[:1], one)
-        none = attack(case.model, case.images[:0], case.labels[:0], seeded())
+        none = attack(case.model, case.images[:0], case.labels[:0], rng())
         assert none.shape == (0, 3, 8, 8)
 
     def test_images_that_are_all_wrong_already(self, attack: Any, case: Case) -> None:
         wrong = (case.labels[:-1] + 1) % 10
-        assert_in_ball(attack, case.images[:-1], attack(case.model, case.images[:-1], wrong, seeded()))
+        assert_in_ball(attack, case.images[:-1], attack(case.model, case.images[:-1], wrong, rng()))
 
     @pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
     def test_wrong_input_is_one_clear_line(self, attack: Any, case: Case, wrong: Wrong) -> None:
         with pytest.raises(ConfigurationError, match=r"^expected .*, got ") as caught:
-            attack(case.model, *wrong(case.images, case.labels), seeded())
+            attack(case.model, *wrong(case.images, case.labels), rng())
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, attack: Any, case: Case, dtype: torch.dtype) -> None:
         model, images = case.model.to(dtype), case.images.to(dtype)
-        attacked = attack(model, images, case.labels, seeded())
+        attacked = attack(model, images, case.labels, rng())
         assert_in_ball(attack, images, attacked)
         assert {value.dtype for value in model.parameters()} == {dtype}
         assert bool((model(attacked).argmax(dim=1) != case.labels)[:-1].any())
-        assert torch.equal(of_strength_zero(attack)(model, images, case.labels, seeded()), images)
+        assert torch.equal(of_strength_zero(attack)(model, images, case.labels, rng()), images)
 
     def test_any_layout_is_read_and_none_is_written(self, attack: Any, case: Case) -> None:
         """Channels last, a view of a larger tensor, and one expanded from a single image; gradients asked for."""
@@ -264,18 +261,18 @@ class TestAttack:
         ]
         for images, labels in layouts:
             before = images.detach().clone(), labels.clone()
-            attacked = attack(case.model, images, labels, seeded())
+            attacked = attack(case.model, images, labels, rng())
             assert_in_ball(attack, images.detach(), attacked)
             assert torch.equal(images, before[0])
             assert torch.equal(labels, before[1])
             assert images.grad is None
 
     def test_the_callers_gradient_mode_does_not_matter(self, attack: Any, case: Case) -> None:
-        expected = attack(case.model, case.images, case.labels, seeded())
+        expected = attack(case.model, case.images, case.labels, rng())
         for mode in (torch.no_grad, torch.inference_mode):
             with mode():
                 images, labels = case.images.clone(), case.labels.clone()
-                attacked = attack(case.model, images, labels, seeded())
+                attacked = attack(case.model, images, labels, rng())
             assert torch.equal(attacked, expected)
 
     def test_it_is_a_value_that_travels(self, attack: Any) -> None:
@@ -290,17 +287,18 @@ class TestAttack:
     def test_cuda(self, attack: Any, case: Case) -> None:
         model, images, labels = case.model.cuda(), case.images.cuda(), case.labels.cuda()
         state = torch.cuda.get_rng_state()
-        attacked = attack(model, images, labels, seeded(device="cuda"))
+        attacked = attack(model, images, labels, rng(device="cuda"))
         assert_in_ball(attack, images, attacked)
         assert bool((model(attacked).argmax(dim=1) != labels)[:-1].any())
         assert torch.equal(torch.cuda.get_rng_state(), state)
-        assert torch.equal(of_strength_zero(attack)(model, images, labels, seeded(device="cuda")), images)
+        assert torch.equal(of_strength_zero(attack)(model, images, labels, rng(device="cuda")), images)
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 @pytest.mark.parametrize("strength", [-1, math.nan, math.inf])
 def test_a_strength_that_makes_no_sense(name: str, strength: float) -> None:
-    field = next(field.name for field in fields(ATTACKS[name]()) if field.name in ("epsilon", "threshold"))
+    attack: Any = ATTACKS[name]()
+    field = next(field.name for field in fields(attack) if field.name in ("epsilon", "threshold"))
     with pytest.raises(ConfigurationError, match=rf"^expected .*{field}.*, got ") as caught:
         ATTACKS[name](**{field: strength})
     assert "\n" not in str(caught.value)

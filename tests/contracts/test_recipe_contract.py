@@ -94,7 +94,7 @@ class TestLoss:
         network = built(kind).train()
         loss = RECIPES[name](network, *batch(), torch.Generator().manual_seed(0))
         assert (loss.shape, loss.dtype, bool(loss.isfinite())) == ((), torch.float32, True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         found = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert found
         assert all(bool(gradient.isfinite().all()) for gradient in found)

@@ -222,14 +222,14 @@ def test_values_outside_the_space_are_a_clear_error(space: Any, method: str, wro
 def test_operators_check_their_arguments(space: Any) -> None:
     rng = np.random.default_rng(0)
     good, bad = feasible(space, 1)[0], space.upper + 1
-    for call in (
-        lambda: space.crossover(good, bad, rng),
-        lambda: space.crossover(bad, good, rng),
-        lambda: space.mutate(bad, rng),
-        lambda: space.mutate(good[:-1], rng),
+    for operator, parents in (
+        (space.crossover, (good, bad)),
+        (space.crossover, (bad, good)),
+        (space.mutate, (bad,)),
+        (space.mutate, (good[:-1],)),
     ):
         with pytest.raises(ValueError, match=r"^expected"):
-            call()
+            operator(*parents, rng)
 
 
 def test_description_tells_networks_apart(space: Any) -> None:

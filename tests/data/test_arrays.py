@@ -17,7 +17,7 @@ from evonas.errors import DataError
 N, N_TEST = 80, 8
 
 
-def arrays(channels: int = 3) -> dict[str, np.ndarray]:
+def arrays(channels: int = 3) -> dict[str, Any]:
     """(N, 8, 8, C) uint8 images with every pixel value in them, two classes."""
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(N + N_TEST, 8, 8, channels), dtype=np.uint8)
@@ -26,7 +26,7 @@ def arrays(channels: int = 3) -> dict[str, np.ndarray]:
     return {"x_train": images[:N], "y_train": labels[:N], "x_test": images[N:], "y_test": labels[N:]}
 
 
-def stored(path: Path, contents: dict[str, np.ndarray]) -> str:
+def stored(path: Path, contents: dict[str, Any]) -> str:
     np.savez(path / "own.npz", **contents)
     return f"npz:{path / 'own.npz'}"
 
@@ -59,7 +59,7 @@ def items(convert: Callable[[np.ndarray], Any], channels: int = 3) -> tuple[Item
 @pytest.mark.parametrize("limits", [{}, {"train_limit": 20, "val_limit": 4}])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_arrays_are_split_as_an_npz_file_of_them(
-    channels: int, limits: dict[str, int], seed: int, tmp_path: Path
+    channels: int, limits: dict[str, Any], seed: int, tmp_path: Path
 ) -> None:
     own = arrays(channels)
     expected = load_data(stored(tmp_path, own), seed=seed, **limits)
@@ -93,7 +93,7 @@ def test_identity_is_what_runs_store() -> None:
 
 def test_lists_of_labels_and_tensors_will_do() -> None:
     own = arrays()
-    tensors = {key: torch.from_numpy(array) for key, array in own.items()}
+    tensors: dict[str, Any] = {key: torch.from_numpy(array) for key, array in own.items()}
     expected = Dataset.from_arrays(**own, name="own")
     assert Dataset.from_arrays(**tensors, name="own") == expected
     lists = {**own, "y_train": own["y_train"].tolist(), "y_test": own["y_test"].tolist()}

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from helpers import rng
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -12,10 +13,6 @@ from evonas.data import Augmentation, DeviceData, DevicePart, Part, batches, loa
 
 CPU = torch.device("cpu")
 UNCHANGED = Augmentation(padding=0)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random_part(n: int, size: int = 8) -> Part:
@@ -36,7 +33,7 @@ def crops(image: Tensor, padding: int, flip: bool) -> list[bytes]:
 def augmented(image: Tensor, n: int, augmentation: Augmentation, seed: int = 0) -> list[bytes]:
     """`n` augmented copies of a (C, H, W) image."""
     copies = image.permute(1, 2, 0).expand(n, -1, -1, -1).contiguous()
-    result = augmentation(copies, seeded(seed))
+    result = augmentation(copies, rng(seed))
     assert result.shape == copies.shape
     assert result.dtype == torch.uint8
     return [copy.tobytes() for copy in np.ascontiguousarray(result.permute(0, 3, 1, 2).numpy())]
@@ -47,7 +44,7 @@ def augmented(image: Tensor, n: int, augmentation: Augmentation, seed: int = 0) 
 def test_augmentation_draws_each_crop_and_flip_of_torchvision_equally_often(
     height: int, width: int, flip: bool, n_outcomes: int
 ) -> None:
-    image = torch.randint(1, 256, (3, height, width), generator=seeded(1), dtype=torch.uint8)
+    image = torch.randint(1, 256, (3, height, width), generator=rng(1), dtype=torch.uint8)
     possible = crops(image, padding=4, flip=flip)
     assert len(set(possible)) == len(possible) == n_outcomes
     counts = Counter(augmented(image, 100 * n_outcomes, Augmentation(flip=flip)))
@@ -60,7 +57,7 @@ def test_augmentation_draws_each_crop_and_flip_of_torchvision_equally_often(
 def test_those_are_the_outcomes_of_torchvisions_own_random_transforms() -> None:
     from torchvision import transforms
 
-    image = torch.randint(1, 256, (3, 8, 8), generator=seeded(1), dtype=torch.uint8)
+    image = torch.randint(1, 256, (3, 8, 8), generator=rng(1), dtype=torch.uint8)
     draw = transforms.Compose([transforms.RandomCrop(8, padding=4), transforms.RandomHorizontalFlip()])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -73,7 +70,7 @@ def test_images_of_a_batch_are_drawn_independently() -> None:
     """All 9 x 9 pairs of the row offsets of neighbours occur equally often."""
     n = 81 * 100 * 2
     image = torch.arange(1, 10, dtype=torch.uint8).view(9, 1, 1).expand(9, 9, 1)  # the row tells the offset
-    tops = Augmentation()(image.expand(n, -1, -1, -1), seeded(2))[:, 4].amax(dim=(1, 2))  # row 4 of the crop
+    tops = Augmentation()(image.expand(n, -1, -1, -1), rng(2))[:, 4].amax(dim=(1, 2))  # row 4 of the crop
     pairs = Counter(zip(tops[::2].tolist(), tops[1::2].tolist(), strict=True))
     assert len(pairs) == 81
     statistic = sum((count - 100) ** 2 / 100 for count in pairs.values())
@@ -83,7 +80,7 @@ def test_images_of_a_batch_are_drawn_independently() -> None:
 def test_full_size_images_are_exact_crops() -> None:
     part = random_part(24, size=32)
     images = torch.from_numpy(part.images)
-    result = Augmentation(flip=True)(images.permute(0, 2, 3, 1), seeded(3)).permute(0, 3, 1, 2).contiguous()
+    result = Augmentation(flip=True)(images.permute(0, 2, 3, 1), rng(3)).permute(0, 3, 1, 2).contiguous()
     for image, crop in zip(images, result, strict=True):
         assert crop.numpy().tobytes() in crops(image, padding=4, flip=True)
 
@@ -91,17 +88,17 @@ def test_full_size_images_are_exact_crops() -> None:
 def test_nothing_to_draw_changes_nothing() -> None:
     images = torch.from_numpy(random_part(5).images).permute(0, 2, 3, 1)
     before = images.clone()
-    assert torch.equal(UNCHANGED(images, seeded()), images)
-    Augmentation(flip=True)(images, seeded())
+    assert torch.equal(UNCHANGED(images, rng()), images)
+    Augmentation(flip=True)(images, rng())
     assert torch.equal(images, before)
 
 
 def test_the_generator_decides_alone() -> None:
     images = torch.from_numpy(random_part(20).images).permute(0, 2, 3, 1)
-    first = Augmentation(flip=True)(images, seeded(1))
+    first = Augmentation(flip=True)(images, rng(1))
     torch.rand(5)  # the global generator must not matter
-    assert torch.equal(Augmentation(flip=True)(images, seeded(1)), first)
-    assert not torch.equal(Augmentation(flip=True)(images, seeded(2)), first)
+    assert torch.equal(Augmentation(flip=True)(images, rng(1)), first)
+    assert not torch.equal(Augmentation(flip=True)(images, rng(2)), first)
 
 
 def test_a_part_on_a_device_holds_the_same_pixels() -> None:
@@ -121,7 +118,7 @@ def test_pixels_are_exactly_x_over_255() -> None:
     images = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
     placed = DevicePart(Part(images, np.zeros(1, dtype=np.int64)), CPU)
     expected = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255)).view(16, 16)
-    for batch, _ in (*batches(placed, 4), *training_batches(placed, 4, UNCHANGED, seeded())):
+    for batch, _ in (*batches(placed, 4), *training_batches(placed, 4, UNCHANGED, rng())):
         assert batch.dtype == torch.float32
         assert torch.equal(batch[0], expected.expand(3, -1, -1))
     assert np.array_equal(placed.images[0, :, :, 0].numpy(), images[0, 0])  # dividing left the stored bytes alone
@@ -141,7 +138,7 @@ def test_batches_are_all_images_in_order() -> None:
 def test_training_batches_hold_each_image_once(n: int, sizes: list[int]) -> None:
     """But for a last batch of one image, which batch statistics cannot use."""
     part = random_part(n)
-    found = list(training_batches(DevicePart(part, CPU), 4, UNCHANGED, seeded()))
+    found = list(training_batches(DevicePart(part, CPU), 4, UNCHANGED, rng()))
     assert [len(labels) for _, labels in found] == sizes
     labels = torch.cat([labels for _, labels in found])
     assert len(set(labels.tolist())) == sum(sizes)
@@ -152,7 +149,7 @@ def test_training_batches_hold_each_image_once(n: int, sizes: list[int]) -> None
 
 def test_the_left_out_image_is_another_one_each_epoch() -> None:
     placed = DevicePart(random_part(9), CPU)
-    generator = seeded()
+    generator = rng()
     seen = [
         {label for _, labels in training_batches(placed, 4, UNCHANGED, generator) for label in labels.tolist()}
         for _ in range(200)
@@ -167,15 +164,15 @@ def test_the_order_is_random_and_seeded() -> None:
     def order(generator: torch.Generator) -> list[int]:
         return [label for _, labels in training_batches(placed, 16, UNCHANGED, generator) for label in labels.tolist()]
 
-    generator = seeded(1)
+    generator = rng(1)
     first, second = order(generator), order(generator)
-    assert order(seeded(1)) == first
+    assert order(rng(1)) == first
     assert first != second != sorted(second)
 
 
 def test_training_batches_are_augmented() -> None:
     part = random_part(4)
-    (images, labels), *_ = training_batches(DevicePart(part, CPU), 4, Augmentation(flip=True), seeded(5))
+    (images, labels), *_ = training_batches(DevicePart(part, CPU), 4, Augmentation(flip=True), rng(5))
     for image, label in zip(images, labels.tolist(), strict=True):
         assert (image * 255).round().byte().numpy().tobytes() in crops(torch.from_numpy(part.images[label]), 4, True)
 

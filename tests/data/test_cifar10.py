@@ -37,7 +37,7 @@ def hashes_of(part: Part) -> Counter[bytes]:
 
 
 def counts(part: Part) -> list[int]:
-    return np.bincount(part.labels, minlength=10).tolist()
+    return [int(count) for count in np.bincount(part.labels, minlength=10)]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from helpers import rng
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -14,10 +15,6 @@ from evonas.networks.blocks import Normalize
 
 MEAN, DEVIATION = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 CPU = torch.device("cpu")
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def holes(height: int, width: int, length: int) -> set[bytes]:
@@ -47,7 +44,7 @@ def test_each_place_of_darts_square_is_drawn_equally_often(height: int, width: i
     assert len(possible) == height * width
     pixels = torch.full((100 * len(possible), 3, height, width), 0.75)  # the mean of no channel
     augmentation = Augmentation(padding=0, cutout=length, mean=MEAN)
-    counts = Counter(masks(augmentation.cut_out(pixels.clone(), seeded(1)), pixels))
+    counts = Counter(masks(augmentation.cut_out(pixels.clone(), rng(1)), pixels))
     assert set(counts) == possible
     statistic = sum((counts[mask] - 100) ** 2 / 100 for mask in possible)
     assert chi2.ppf(0.001, len(possible) - 1) < statistic < chi2.ppf(0.999, len(possible) - 1)
@@ -56,8 +53,8 @@ def test_each_place_of_darts_square_is_drawn_equally_often(height: int, width: i
 @pytest.mark.parametrize("mean", [MEAN, (0.1, 0.2, 0.3), (1 / 3, 2 / 3, 0.7)])
 def test_a_hole_is_exactly_zero_behind_the_first_layer(mean: tuple[float, ...]) -> None:
     """No 8-bit value is such a mean, so a hole in bytes would not be."""
-    pixels = torch.rand(20, 3, 32, 32, generator=seeded()).to(memory_format=torch.channels_last)
-    cut = Augmentation(cutout=16, mean=mean).cut_out(pixels.clone(), seeded(1))
+    pixels = torch.rand(20, 3, 32, 32, generator=rng()).to(memory_format=torch.channels_last)
+    cut = Augmentation(cutout=16, mean=mean).cut_out(pixels.clone(), rng(1))
     seen, clean = Normalize(mean, DEVIATION)(cut), Normalize(mean, DEVIATION)(pixels)
     hole = (cut != pixels).any(dim=1, keepdim=True).expand_as(cut)
     assert bool((seen[hole] == 0).all())
@@ -68,28 +65,28 @@ def test_a_hole_is_exactly_zero_behind_the_first_layer(mean: tuple[float, ...]) 
 
 def test_a_square_of_odd_length_has_its_length() -> None:
     pixels = torch.ones(200, 3, 12, 12)
-    cut = Augmentation(cutout=5, mean=(0.0, 0.0, 0.0)).cut_out(pixels, seeded())
+    cut = Augmentation(cutout=5, mean=(0.0, 0.0, 0.0)).cut_out(pixels, rng())
     assert int((cut == 0)[:, 0].sum(dim=(1, 2)).max()) == 25
 
 
 def test_a_square_that_covers_the_image_leaves_nothing_wherever_it_lies() -> None:
-    cut = Augmentation(cutout=16, mean=(0.0, 0.0, 0.0)).cut_out(torch.ones(50, 3, 8, 8), seeded())
+    cut = Augmentation(cutout=16, mean=(0.0, 0.0, 0.0)).cut_out(torch.ones(50, 3, 8, 8), rng())
     assert not cut.any()
 
 
 def test_without_cutout_nothing_is_drawn_and_nothing_changed() -> None:
-    pixels, generator = torch.rand(4, 3, 8, 8), seeded(3)
+    pixels, generator = torch.rand(4, 3, 8, 8), rng(3)
     before = generator.get_state()
     assert Augmentation(mean=MEAN).cut_out(pixels, generator) is pixels
     assert torch.equal(generator.get_state(), before)
 
 
 def test_batches_are_cut_after_cropping_each_image_with_its_own_hole() -> None:
-    rng = np.random.default_rng(0)
-    part = DevicePart(Part(rng.integers(256, size=(64, 3, 32, 32), dtype=np.uint8), np.arange(64)), CPU)
+    numbers = np.random.default_rng(0)
+    part = DevicePart(Part(numbers.integers(256, size=(64, 3, 32, 32), dtype=np.uint8), np.arange(64)), CPU)
     plain = Augmentation(flip=True)
-    ((whole, labels),) = training_batches(part, 64, plain, seeded(5))
-    ((cut, same),) = training_batches(part, 64, Augmentation(flip=True, cutout=16, mean=MEAN), seeded(5))
+    ((whole, labels),) = training_batches(part, 64, plain, rng(5))
+    ((cut, same),) = training_batches(part, 64, Augmentation(flip=True, cutout=16, mean=MEAN), rng(5))
     assert torch.equal(labels, same)
     hole = (cut == torch.tensor(MEAN).view(1, 3, 1, 1)).all(dim=1)  # (B, H, W)
     assert torch.equal(cut.permute(0, 2, 3, 1)[~hole], whole.permute(0, 2, 3, 1)[~hole])
@@ -102,10 +99,10 @@ def test_batches_are_cut_after_cropping_each_image_with_its_own_hole() -> None:
 
 def test_the_generator_decides_alone() -> None:
     pixels, augmentation = torch.rand(8, 3, 32, 32), Augmentation(cutout=16, mean=MEAN)
-    first = augmentation.cut_out(pixels, seeded(1))
+    first = augmentation.cut_out(pixels, rng(1))
     torch.rand(3)
-    assert torch.equal(augmentation.cut_out(pixels, seeded(1)), first)
-    assert not torch.equal(augmentation.cut_out(pixels, seeded(2)), first)
+    assert torch.equal(augmentation.cut_out(pixels, rng(1)), first)
+    assert not torch.equal(augmentation.cut_out(pixels, rng(2)), first)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def numbered(labels: list[int] | np.ndarray, size: int = 4) -> Part:
 
 
 def numbers(part: Part) -> list[int]:
-    return (part.images[:, 0, 0, 0].astype(int) * 256 + part.images[:, 0, 0, 1]).tolist()
+    return [int(high) * 256 + int(low) for high, low in part.images[:, 0, 0, :2]]
 
 
 def source(labels: list[int] | np.ndarray, sizes: PartSizes, test: Part | None = None) -> ImageSource:
@@ -226,8 +227,9 @@ def test_the_fingerprint_sees_every_field_that_matters() -> None:
         other_pixel, other_label = part.images.copy(), part.labels.copy()
         other_pixel[-1, -1, -1, -1] ^= 1
         other_label[-1] ^= 1
-        changed.add(replace(data, **{name: Part(other_pixel, part.labels)}).fingerprint)
-        changed.add(replace(data, **{name: Part(part.images, other_label)}).fingerprint)
+        for other in (Part(other_pixel, part.labels), Part(part.images, other_label)):
+            given: dict[str, Any] = {name: other}
+            changed.add(replace(data, **given).fingerprint)
     changed.add(replace(data, validation=data.adversarial, adversarial=data.validation).fingerprint)
     for setting in (
         {"name": "other"},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import rng
 from PIL import Image
 from torch import Tensor
 
@@ -26,10 +27,6 @@ TRAIN, TEST = 9, 2
 """Images of each class."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # fewer cores than workers
-
-
-def drawn(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def write(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
@@ -147,11 +144,11 @@ def test_transforms_are_darts() -> None:
 def test_an_epoch_holds_each_image_once_at_the_size_asked_for(original: Path) -> None:
     placed = part(original)
     assert len(placed) == 27
-    found = list(training_batches(placed, 13, Augmentation(padding=0), drawn()))
+    found = list(training_batches(placed, 13, Augmentation(padding=0), rng()))
     assert [tuple(images.shape) for images, _ in found] == [(13, 3, 16, 16)] * 2  # a last one of one image is left out
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in found)
     assert all(labels.dtype == torch.int64 for _, labels in found)
-    labels = torch.cat([labels for _, labels in training_batches(placed, 9, Augmentation(padding=0), drawn())])
+    labels = torch.cat([labels for _, labels in training_batches(placed, 9, Augmentation(padding=0), rng())])
     assert labels.bincount().tolist() == [9, 9, 9]
     assert labels.tolist() != sorted(labels.tolist())
 
@@ -162,28 +159,26 @@ def epoch(root: Path, workers: int, generator: torch.Generator) -> list[tuple[Te
 
 def test_batches_are_the_same_with_any_number_of_workers(original: Path) -> None:
     state = torch.default_generator.get_state()
-    epochs = [epoch(original, workers, drawn(3)) for workers in (0, 1, 2)]
+    epochs = [epoch(original, workers, rng(3)) for workers in (0, 1, 2)]
     for other in epochs[1:]:
         for (images, labels), (same, alike) in zip(epochs[0], other, strict=True):
             assert torch.equal(images, same)
             assert torch.equal(labels, alike)
     assert torch.equal(torch.default_generator.get_state(), state)
     torch.rand(3)
-    assert all(
-        torch.equal(one, two) for (one, _), (two, _) in zip(epochs[0], epoch(original, 0, drawn(3)), strict=True)
-    )
+    assert all(torch.equal(one, two) for (one, _), (two, _) in zip(epochs[0], epoch(original, 0, rng(3)), strict=True))
 
 
 def test_every_epoch_and_every_image_is_drawn_anew(tmp_path: Path) -> None:
     for number in range(8):
         write(tmp_path / "train" / "only" / f"{number}.png", 0)  # all of them alike
         write(tmp_path / "val" / "only" / f"{number}.png", 0)
-    placed, generator = part(tmp_path), drawn()
+    placed, generator = part(tmp_path), rng()
     views = [
         image.numpy().tobytes() for _ in range(3) for images, _ in placed.shuffled(4, generator) for image in images
     ]
     assert len(set(views)) == 24
-    other = next(placed.shuffled(4, drawn(1)))[0]
+    other = next(placed.shuffled(4, rng(1)))[0]
     assert other[0].numpy().tobytes() not in views
 
 
@@ -191,8 +186,8 @@ def test_cutout_comes_after_reading(original: Path) -> None:
     data = load_image_folder(original)
     train_part = FilePart(data.train, CPU, size=16)
     mean = torch.tensor(data.mean).view(3, 1, 1)
-    ((whole, _),) = training_batches(train_part, 30, Augmentation(padding=0), drawn(2))
-    ((cut, _),) = training_batches(train_part, 30, Augmentation(padding=0, cutout=6, mean=data.mean), drawn(2))
+    ((whole, _),) = training_batches(train_part, 30, Augmentation(padding=0), rng(2))
+    ((cut, _),) = training_batches(train_part, 30, Augmentation(padding=0, cutout=6, mean=data.mean), rng(2))
     hole = (cut == mean).all(dim=1, keepdim=True)
     assert hole.flatten(1).any(dim=1).all()
     assert torch.equal(torch.where(hole, mean, whole), cut)
@@ -200,8 +195,8 @@ def test_cutout_comes_after_reading(original: Path) -> None:
 
 def test_only_the_files_of_a_batch_are_read(root: Path) -> None:
     placed = part(root)
-    order = [label for _, labels in placed.shuffled(4, drawn()) for label in labels.tolist()]
-    read = placed.shuffled(4, drawn())
+    order = [label for _, labels in placed.shuffled(4, rng()) for label in labels.tolist()]
+    read = placed.shuffled(4, rng())
     first = next(read)
     for path in (root / "train").rglob("*.*"):
         path.write_bytes(b"no image any more")
@@ -241,6 +236,16 @@ def empty_class(root: Path) -> None:
         path.unlink()
 
 
+def no_classes(root: Path) -> None:
+    for name in CLASSES:
+        shutil.rmtree(root / "train" / name)
+
+
+def a_file(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").touch()
+
+
 def flat(root: Path) -> None:
     """As the archive of ImageNet's validation images unpacks."""
     for path in (root / "val").rglob("*.png"):
@@ -261,13 +266,13 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no val": (lambda root: shutil.rmtree(root / "val"), "expected a folder with images of each class .* at .*/val"),
     "an empty folder": (
-        lambda root: [shutil.rmtree(root / "train" / name) for name in CLASSES],
+        no_classes,
         "expected a folder with images of each class .* at .*/train, got another .*; name the folder that holds train/",
     ),
     "an empty class": (empty_class, "expected a folder with images of each class .* at .*/val, got another .*cat"),
     "no classes": (flat, "expected a folder with images of each class .* at .*/val, got another"),
     "a file": (
-        lambda root: (shutil.rmtree(root / "train"), (root / "train").touch()),
+        a_file,
         "expected a folder with images of each class .* at .*/train, got another",
     ),
     "a class less": (
@@ -322,9 +327,9 @@ def test_a_network_for_imagenet_trains_an_epoch_on_eight_images(tmp_path: Path) 
         )
         before = {name: value.clone() for name, value in network.named_parameters()}
         config = replace(IMAGENET_CELLS.training, epochs=1, batch_size=4, precision="fp32")
-        train(network, train_part, Augmentation(padding=0), config, IMAGENET_CELLS.recipe, drawn(1))
+        train(network, train_part, Augmentation(padding=0), config, IMAGENET_CELLS.recipe, rng(1))
         assert all(not torch.equal(value, before[name]) for name, value in network.named_parameters())
-        error = error_under(network, batches(validation_part, 2), None, drawn(), lambda done: None)
+        error = error_under(network, batches(validation_part, 2), None, rng(), lambda done: None)
         assert error in (0.0, 0.5, 1.0)
         return network.state_dict()
 

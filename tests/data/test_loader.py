@@ -57,6 +57,7 @@ def test_svhn_as_torchvision_stores_it(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(datasets.SVHN, "split_list", known)
     source = TORCHVISION_SETS["svhn"](tmp_path)
     for part, (images, labels) in ((source.train, made["train"]), (source.test, made["test"])):
+        assert part is not None
         assert np.array_equal(part.images, images.transpose(3, 2, 0, 1))
         assert np.array_equal(part.labels, labels)
     assert not source.flip

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def data() -> Dataset:
     return load_data("digits", train_limit=60, val_limit=50)
 
 
-def evaluator(data: Dataset, *objectives: object, **training: float) -> Evaluator:
+def evaluator(data: Dataset, *objectives: Any, **training: Any) -> Evaluator:
     config = TrainingConfig(**{"epochs": 1, "batch_size": 30, "precision": "fp32", **training})
     return Evaluator(TrainFromScratch(SPACE, data, config), objectives or (CleanError(), Macs()), threads=1)
 

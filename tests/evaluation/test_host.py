@@ -72,6 +72,10 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self.error = error
         self.data: Any = None
+        self.space: Any = None
+
+    def identity(self) -> dict[str, Any]:
+        return {}
 
     def start(self) -> Any:
         def prepare(genome: Any, seed: int, report: Any) -> Any:

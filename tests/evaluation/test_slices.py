@@ -150,8 +150,8 @@ def test_nothing_is_copied_for_a_candidate(prepare: SliceSupernet) -> None:
     first, second = (used(SPACE.upper, seed, ignore)[0].network for seed in (0, 1))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert one.data_ptr() == other.data_ptr()
-    for one, other in zip(first.buffers(), second.buffers(), strict=True):
-        assert one.data_ptr() != other.data_ptr()
+    for own, others in zip(first.buffers(), second.buffers(), strict=True):
+        assert own.data_ptr() != others.data_ptr()
 
 
 def test_an_evaluator_over_it_is_deterministic_and_travels(prepare: SliceSupernet) -> None:
@@ -206,7 +206,7 @@ def test_weights_compare_by_fingerprint(weights: SupernetWeights) -> None:
     moved = {("other" if key == name else key): array for key, array in weights.arrays.items()}
     assert SupernetWeights(moved) != weights
     assert SupernetWeights({**weights.arrays, name: first.reshape(-1)}) != weights
-    assert SupernetWeights(dict(reversed(weights.arrays.items()))) == weights
+    assert SupernetWeights(dict(reversed(list(weights.arrays.items())))) == weights
 
 
 def test_a_loaded_supernet_holds_the_weights_in_eval_mode(weights: SupernetWeights) -> None:

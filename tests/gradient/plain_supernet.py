@@ -1,9 +1,11 @@
 """Supernets as DARTS, PC-DARTS and P-DARTS write them: every edge on its own, layer by layer, `none` included."""
 
 import torch
+from helpers import part_of
 from torch import Tensor, nn
 
 from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
+from evonas.gradient.supernet_cells import MixedCell
 from evonas.networks.blocks import seeded
 from evonas.networks.darts_operations import PRIMITIVES, FactorizedReduce, ReluConvBN, operation
 
@@ -22,7 +24,9 @@ class MixedOperation(nn.ModuleDict):
 
     def forward(self, maps: Tensor, weights: Tensor) -> Tensor:
         first, others = maps.split([maps.shape[1] // self.partial, maps.shape[1] - maps.shape[1] // self.partial], 1)
-        mixed = sum(weight * part(first) for weight, part in zip(weights, self.values(), strict=True))
+        mixed = torch.zeros_like(first[..., :: self.stride, :: self.stride])
+        for weight, part in zip(weights, self.values(), strict=True):
+            mixed = mixed + weight * part(first)
         if self.partial == 1:
             return mixed
         others = nn.functional.max_pool2d(others, 2, 2) if self.stride == 2 else others
@@ -73,7 +77,7 @@ class PlainSupernet(nn.Module):
         plan, channels = supernet.plan, supernet.plan.channels
         self.normalize = supernet.normalize
         self.stem = nn.Sequential(
-            nn.Conv2d(supernet.stem[0].in_channels, 3 * channels, 3, padding=1, bias=False),
+            nn.Conv2d(part_of(supernet, "stem.0", nn.Conv2d).in_channels, 3 * channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(3 * channels),
         )
         before_last, last, after_reduction, self.cells = 3 * channels, 3 * channels, False, nn.ModuleList()
@@ -96,7 +100,7 @@ class PlainSupernet(nn.Module):
             there = name
             if "pool" in name:
                 _, cell, _, edge, pool, _, last = parts
-                source = supernet.cells[int(cell)].sources[int(edge)]
+                source = part_of(supernet, f"cells.{cell}", MixedCell).sources[int(edge)]
                 there = f"cells.{cell}.pool_norms.{source}.{pool}.{last}"
             found[name] = there
         return found
@@ -108,7 +112,8 @@ class PlainSupernet(nn.Module):
                 (mixture.reduce, mixture.reduce_edges) if cell.reduction else (mixture.normal, mixture.normal_edges)
             )
             before_last, last = last, cell(before_last, last, weights, edges)
-        return self.classifier(last.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        return logits
 
 
 def made(plan: SupernetPlan, seed: int = 0) -> DartsSupernet:
@@ -118,6 +123,8 @@ def made(plan: SupernetPlan, seed: int = 0) -> DartsSupernet:
     generator = torch.Generator().manual_seed(seed)
     for part in supernet.modules():
         if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
             nn.init.uniform_(part.running_mean, -0.5, 0.5, generator=generator)
             nn.init.uniform_(part.running_var, 0.5, 2.0, generator=generator)
     return supernet.double()

@@ -130,7 +130,7 @@ def problem(dtype: torch.dtype = torch.float64) -> Problem:
     made = Problem(network, architecture, optimiser, batches[0], batches[1])
     for _ in range(2):
         optimiser.zero_grad()
-        made.loss(batches[2]).backward()  # type: ignore[no-untyped-call]
+        made.loss(batches[2]).backward()
         optimiser.step()
     return made
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import same
 from torch import Tensor
 
 from evonas.data import Augmentation, DevicePart
@@ -99,9 +100,9 @@ def test_bounds_of_a_linear_network() -> None:
 def test_metrics_look_at_the_first_images_alone() -> None:
     changed = replace(BATCH, images=torch.cat([BATCH.images[:2], 1 - BATCH.images[2:]]), epsilon=0.01)
     clean = replace(BATCH, epsilon=0.01)
-    for images, same in ((2, True), (3, False)):
+    for images, unchanged in ((2, True), (3, False)):
         loss = BoundLoss(images=images)
-        assert torch.equal(loss(linear, UNIFORM, clean), loss(linear, UNIFORM, changed)) is same
+        assert torch.equal(loss(linear, UNIFORM, clean), loss(linear, UNIFORM, changed)) is unchanged
 
 
 def test_the_radius_follows_the_difference_within_its_range() -> None:
@@ -158,16 +159,6 @@ METHODS: dict[str, Callable[[], Method]] = {
     "bound, second order": lambda: tiny(dsrna(darts(2), BoundLoss(images=2, quantity="output"))),
     "perturbed": lambda: replace(tiny(darts()), perturbation=AlphaPerturbation()),
 }
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -284,10 +275,10 @@ def test_an_identity_names_what_is_new_and_nothing_else() -> None:
     "make",
     [
         lambda: JacobianLoss(gamma=-1),
-        lambda: JacobianLoss(norm="l1"),
+        lambda: JacobianLoss(norm="l1"),  # type: ignore[arg-type]
         lambda: BoundLoss(images=0),
-        lambda: BoundLoss(quantity="both"),
-        lambda: BoundLoss(relaxation="none"),
+        lambda: BoundLoss(quantity="both"),  # type: ignore[arg-type]
+        lambda: BoundLoss(relaxation="none"),  # type: ignore[arg-type]
         lambda: EpsilonSchedule(start=0.2),
         lambda: EpsilonSchedule(target=0),
         lambda: AlphaPerturbation(epsilon=0),

@@ -44,7 +44,7 @@ class Problem:
         slopes = torch.autograd.grad(self.loss(self.train), self.weights)
         with torch.no_grad():
             for weight, slope, moment in zip(self.weights, slopes, self.moments, strict=True):
-                weight -= RATE * (MOMENTUM * moment + slope + DECAY * weight)
+                weight.sub_(RATE * (MOMENTUM * moment + slope + DECAY * weight))
             found = float(self.loss(self.validation))
             for weight, value in zip(self.weights, before, strict=True):
                 weight.copy_(value)

@@ -1,5 +1,6 @@
 """Methods as the papers state them, schedules, and how several gradients become one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -106,7 +107,7 @@ def test_identities_are_plain_and_tell_methods_apart(name: str) -> None:
         lambda: BilevelConfig(search_lr_min=1.0),
         lambda: BilevelConfig(portion=1),
         lambda: BilevelConfig(alpha_betas=(0.5,)),
-        lambda: BilevelConfig(order=3),
+        lambda: BilevelConfig(order=3),  # type: ignore[arg-type]
         lambda: Stage(epochs=0),
         lambda: Stage(epochs=2, weights_only=3),
         lambda: Stage(keep=2),
@@ -116,6 +117,6 @@ def test_identities_are_plain_and_tell_methods_apart(name: str) -> None:
         lambda: FixedWeights((0.1,))(torch.ones(2, 3), torch.ones(2)),
     ],
 )
-def test_senseless_settings_are_refused(make: object) -> None:
+def test_senseless_settings_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(EvonasError):
-        make()  # type: ignore[operator]
+        make()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import same
 from torch import Tensor
 
 from evonas.data import Augmentation, DevicePart
@@ -74,16 +75,6 @@ METHODS = {
     "e2rnas v2 on pdarts": e2rnas_v2(tiny(pdarts(), begin_with="weights")),
     "e2rnas v2 on pcdarts": e2rnas_v2(tiny(pcdarts()), combine=FixedWeights()),
 }
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @pytest.mark.parametrize("name", METHODS)

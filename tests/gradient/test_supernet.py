@@ -136,7 +136,7 @@ def test_a_gradient_can_be_differentiated() -> None:
         names, weights = zip(*sorted(network.named_parameters()), strict=True)
         loss = nn.functional.cross_entropy(network(images, architecture()), labels)
         slopes = torch.autograd.grad(loss, [images, *weights], create_graph=True)
-        size = sum((slope**2).sum() for slope in slopes)
+        size = torch.stack([(slope**2).sum() for slope in slopes]).sum()
         chosen = [weight for name, weight in zip(names, weights, strict=True) if name.startswith("cells.1.edges")]
         return list(torch.autograd.grad(size, [*architecture.parameters(), *chosen]))
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from evonas.gradient.architecture import one_hot
 from evonas.gradient.supernet import DartsSupernet, SupernetPlan
-from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
+from evonas.gradient.supernet_cells import MixedCell
+from evonas.networks.darts import GENOTYPES, Cell, DartsNetwork, Genotype
 from evonas.networks.darts_operations import PRIMITIVES
 
 ALL = (2, 3, 4, 5)
@@ -50,16 +51,21 @@ def stand_alone(supernet: DartsSupernet, genotype: Genotype) -> DartsNetwork:
     """The genotype's own network with the supernet's weights; its normalisations' own weights stay 1 and 0."""
     plan = supernet.plan
     network = DartsNetwork(genotype, plan.channels, plan.layers, plan.n_classes).double()
-    pairs_of = [(network.stem, supernet.stem), (network.classifier, supernet.classifier)]
+    pairs_of: list[tuple[nn.Module, nn.Module]] = [
+        (network.stem, supernet.stem),
+        (network.classifier, supernet.classifier),
+    ]
     for cell, mixed in zip(network.cells, supernet.cells, strict=True):
+        assert isinstance(cell, Cell)
+        assert isinstance(mixed, MixedCell)
         pairs_of += [(cell.preprocess0, mixed.preprocess0), (cell.preprocess1, mixed.preprocess1)]
         for number, (name, state) in enumerate(genotype.reduce if mixed.reduction else genotype.normal):
-            part = mixed.edges[edge_of(2 + number // 2, state)][name]
+            part = mixed.get_submodule(f"edges.{edge_of(2 + number // 2, state)}.{name}")
             assert shape_of(cell.operations[number]) == shape_of(part)
             pairs_of.append((cell.operations[number], part))
             if "pool" in name:  # which a supernet normalises
                 norm = nn.BatchNorm2d(mixed.channels).double()
-                pairs_of.append((norm, mixed.pool_norms[state][name]))
+                pairs_of.append((norm, mixed.get_submodule(f"pool_norms.{state}.{name}")))
                 cell.operations[number] = nn.Sequential(part, norm)
     for own, theirs in pairs_of:
         missing, unexpected = own.load_state_dict(theirs.state_dict(), strict=False)

@@ -22,7 +22,7 @@ def both(
     """(values, gradient of maps, gradient of weight) of the fast convolution and of torch's."""
     padding, results = dilation * (weight.shape[-1] // 2), []
     for fast in (True, False):
-        inputs = [maps.clone(memory_format=memory_format).requires_grad_(), weight.clone().requires_grad_()]
+        inputs = maps.clone(memory_format=memory_format).requires_grad_(), weight.clone().requires_grad_()
         out = depthwise(*inputs, stride, padding, dilation, fast)
         slope = normal(*out.shape, seed=2, dtype=out.dtype)
         results.append([out.detach(), *torch.autograd.grad(out, inputs, slope)])
@@ -52,7 +52,7 @@ def test_depthwise_is_right_at_the_sizes_of_a_search(
     weight = normal(channels, 1, kernel, kernel, seed=1, dtype=dtype)
     found, _ = both(maps, weight, stride, dilation, torch.channels_last)
     slope = normal(*found[0].shape, seed=2, dtype=dtype)
-    inputs = [maps.double().requires_grad_(), weight.double().requires_grad_()]
+    inputs = maps.double().requires_grad_(), weight.double().requires_grad_()
     exact = functional.conv2d(*inputs, None, stride, dilation * (kernel // 2), dilation, channels)
     expected = [exact.detach(), *torch.autograd.grad(exact, inputs, slope.double())]
     bound = 4 * torch.finfo(dtype).eps + (8 * size * size) ** 0.5 * torch.finfo(torch.float32).eps
@@ -150,7 +150,8 @@ def test_gradients_of_a_sum_can_be_differentiated() -> None:
 def test_one_input_that_depends_on_another_counts_once() -> None:
     """Also where the gradient is differentiated."""
     layers = Layers()
-    found, expected = [], []
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
     for results, adds in ((found, add_up), (expected, by_hand)):
         first = layers.maps[2]
         second = first.tanh() * layers.scales[3]

@@ -353,7 +353,8 @@ def test_functional_transforms() -> None:
     images = torch.rand(3, 3, 8, 8, dtype=torch.float64)
 
     def of_one(image: Tensor) -> Tensor:
-        return torch.func.functional_call(network, dict(network.named_parameters()), image[None])[0]
+        logits: Tensor = torch.func.functional_call(network, dict(network.named_parameters()), image[None])
+        return logits[0]
 
     by_transform = torch.func.vmap(torch.func.jacrev(of_one))(images)  # (3, 4, 3, 8, 8)
     asking = images.clone().requires_grad_()

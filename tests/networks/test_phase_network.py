@@ -80,6 +80,7 @@ class Reference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.macs = 0
         for k, (graph, part) in enumerate(zip(self.graphs, self.parts, strict=True)):
+            assert isinstance(part, nn.ModuleDict)
             if k > 0:
                 x = functional.max_pool2d(x, 2, 2)
             known = {0: self.conv(part["first"], x) if "first" in part else x}
@@ -137,7 +138,7 @@ def test_equals_the_independent_decoder(phases: int, nodes: int, case: int) -> N
 
 
 def test_random_cases_reach_every_part_of_the_decoder() -> None:
-    seen = set()
+    seen: set[object] = set()
     for phases, nodes, case in CASES:
         space, genome, _ = drawn(phases, nodes, case)
         for bits in genome.reshape(phases, -1).tolist():

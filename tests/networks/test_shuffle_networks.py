@@ -266,7 +266,8 @@ def test_with_stride_2_both_branches_see_every_channel(number: int) -> None:
 @pytest.mark.parametrize("embedded", [True, False])
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_non_local_part_position_by_position(embedded: bool, batch_norm: bool) -> None:
-    part = randomised(NonLocal(6, 4, embedded, batch_norm)).double()
+    part = NonLocal(6, 4, embedded, batch_norm)
+    randomised(part).double()
     maps = torch.randn(1, 6, 3, 2, dtype=torch.float64)
 
     def pointwise(convolution: nn.Module, pixel: Tensor) -> Tensor:

@@ -136,8 +136,8 @@ def test_a_depth_that_is_none_is_refused(kind: type[nn.Module], depths: tuple[in
 
 def test_a_shortcut_drops_pixels_and_adds_zero_channels() -> None:
     """With a residual part that is 0: block 4 of ResNet-14 (16 -> 32 channels) halves the map, old channels between."""
-    block = next(part for part in ResNet(depth=14).body if getattr(part, "stride", 1) == 2).eval()
-    nn.init.zeros_(block.residual[-1].weight)
+    block = next(part for part in ResNet(depth=14).body.children() if getattr(part, "stride", 1) == 2).eval()
+    nn.init.zeros_(list(block.parameters())[-2])  # the scale of the last normalisation
     x = torch.rand(2, 16, 8, 8)
     out = block(x)
     assert out.shape == (2, 32, 4, 4)
@@ -147,7 +147,7 @@ def test_a_shortcut_drops_pixels_and_adds_zero_channels() -> None:
 
 
 def test_a_dense_layer_keeps_its_input() -> None:
-    layer = next(part for part in DenseNet(depth=10).body if hasattr(part, "new")).eval()
+    layer = next(part for part in DenseNet(depth=10).body.children() if hasattr(part, "new")).eval()
     x = torch.rand(2, 24, 8, 8)
     out = layer(x)
     assert out.shape == (2, 36, 8, 8)

@@ -111,7 +111,8 @@ class Odd(nn.Module):
     """An operation that nobody has bounds for."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(x)
+        found: Tensor = torch.special.bessel_j0(x)
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class Given:
     """Prepares this network, whatever the genome."""
 
     network: nn.Module
+    data: Any = None
+    space: Any = SPACE
+
+    def identity(self) -> dict[str, Any]:
+        return {}
 
     def start(self) -> Callable[[Genome, int, Report], tuple[Candidate, float]]:
         return lambda genome, seed, report: (candidate(self.network, 51, 204), 0.0)
@@ -158,6 +164,7 @@ def test_senseless_settings_are_refused(kind: Any, settings: dict[str, Any], sai
 
 @pytest.mark.parametrize("setting", ["norm", "relaxation", "intermediate"])
 def test_choices_that_nobody_knows_are_refused(setting: str) -> None:
+    wrong: dict[str, Any] = {setting: "other"}
     for kind in (CertifiedRadius, CertifiedAccuracy):
         with pytest.raises(UnknownNameError, match=f"unknown {setting} 'other'; known: "):
-            kind(**{setting: "other"})
+            kind(**wrong)

@@ -67,7 +67,8 @@ def test_its_column_says_what_was_measured() -> None:
 def test_what_is_not_finite_is_no_score() -> None:
     class Broken(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            return Squares()(images) * math.nan
+            squares: Tensor = Squares()(images)
+            return squares * math.nan
 
     with pytest.raises(DivergedError, match="not finite"):
         JacobianNorm()(candidate(Broken(), 1))

@@ -15,6 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies, as it is imported
     import foolbox
 
+from helpers import part_of
+
 from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import BIM, FGSM, PGD, Attack, DeepFool, PixelAttack
 from evonas.attacks.attack import frozen
@@ -144,8 +146,7 @@ def test_pgd_error_counts_the_last_iterates_of_foolbox(batch_size: int, nearest:
 def test_fgsm_error_by_hand(nearest: Candidate, digits: Dataset) -> None:
     """With linear logits the sign is that of sum_k p_k w_k - w_label."""
     images, labels = pixels(digits)
-    weight = nearest.network.weight.detach()
-    assert isinstance(weight, Tensor)
+    weight = part_of(nearest.network, "", Means).weight.detach()
     with torch.no_grad():
         p = nearest.network(images).softmax(dim=1)
         sign = (p @ weight - weight[labels]).sign().view_as(images)
@@ -321,7 +322,7 @@ def test_sets_are_told_apart_on_the_device_too(make_set: MakeSet) -> None:
     """Two sets in one process, as in two runs: each gives its own error, whichever was seen first."""
     data = load_data("digits")
     answers = candidate(Constant([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
-    three, five = (np.flatnonzero(data.adversarial.labels == label) for label in (3, 5))
+    three, five = (np.flatnonzero(data.adversarial.labels == label).tolist() for label in (3, 5))
     threes, fives = (AdversarialSetError(make_set(data, {"L0": chosen})) for chosen in (three, five))
     for _ in range(2):
         assert threes(answers)["adversarial_set_error"] == 0.0

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from evonas.networks.darts import GENOTYPES
 from evonas.networks.darts_operations import PRIMITIVES
@@ -60,7 +60,7 @@ class Page:
         figure = genotype_figure(cells, title)
         renderer = FigureCanvasAgg(figure).get_renderer()
         (axes,) = figure.axes
-        self.whole: Bbox = figure.bbox
+        self.whole: BboxBase = figure.bbox
         self.words: list[Text] = list(axes.texts)
         self.extents = [text.get_window_extent(renderer) for text in self.words]
         self.boxes = [each.get_window_extent(renderer) for each in axes.patches if isinstance(each, FancyBboxPatch)]
@@ -103,7 +103,8 @@ def densely(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def inside(points: npt.NDArray[np.float64], box: Bbox, margin: float) -> npt.NDArray[np.bool_]:
     low, high = np.array([box.x0, box.y0]) + margin, np.array([box.x1, box.y1]) - margin
-    return ((points > low) & (points < high)).all(axis=1)
+    within: npt.NDArray[np.bool_] = np.all((points > low) & (points < high), axis=1)
+    return within
 
 
 @cache
@@ -126,7 +127,7 @@ def test_every_operation_and_every_state_is_named(name: str) -> None:
     nodes = [str(node) for pairs in (cells.normal, cells.reduce) for node in range(len(pairs) // 2)]
     assert Counter(map(found.word, found.boxes)) == Counter(operation for operation, _, _ in edges(cells))
     assert Counter(map(found.word, found.states)) == Counter([*["$c_{k-2}$", "$c_{k-1}$", "$c_k$"] * 2, *nodes])
-    headings = [text.get_text() for text in found.words if text.get_weight() == "bold"]
+    headings = [text.get_text() for text in found.words if text.get_fontweight() == "bold"]
     assert headings == ["normal cell", "reduction cell"]
     assert found.words[0].get_text().replace("\n", " ") == f"{name} {TITLE}"
 

@@ -63,7 +63,7 @@ def panels(figure: Figure) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Label of each panel -> label of each of its lines -> points."""
     return {
         axes.get_ylabel(): {
-            str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
+            str(line.get_label()): [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
             for line in axes.lines
             if line.get_linestyle() == "-"
         }

@@ -229,9 +229,9 @@ def test_a_method_has_one_colour_and_its_place_in_the_legend() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["roco-nas: 2 of 3", "tam-nas: 1 of 2"]
     for axes in figure.axes:
         drawn = [
-            (tuple(points.get_facecolor()[0][:3]), len(points.get_offsets()))
+            (tuple(np.asarray(points.get_facecolor())[0, :3]), len(np.asarray(points.get_offsets())))
             for points in axes.collections
-            if len(points.get_offsets())
+            if len(np.asarray(points.get_offsets()))
         ]
         assert len({colour for colour, _ in drawn}) == 2
         assert sum(count for _, count in drawn) == 5

@@ -54,7 +54,11 @@ def test_a_line_for_each_search() -> None:
 
 
 def test_the_file_has_every_digit_and_no_deviation_of_one(tmp_path: Path) -> None:
-    named = [("a, b", {"x": 0.1, "params": 7}), ("a, b", {"x": 0.2 + 0.3}), ("c", {"params": 10**17})]
+    named: list[tuple[str, dict[str, Any]]] = [
+        ("a, b", {"x": 0.1, "params": 7}),
+        ("a, b", {"x": 0.2 + 0.3}),
+        ("c", {"params": 10**17}),
+    ]
     write_means(tmp_path / "repeats.csv", means_of_repeats(named, ["x", "params"]))
     assert (tmp_path / "repeats.csv").read_text().splitlines() == [
         "search,column,searches,mean,deviation",

@@ -38,7 +38,7 @@ def brute_ranks(F: Floats) -> list[int]:
 
 
 def test_front_of_a_few_points() -> None:
-    F = [[1, 5], [2, 3], [2, 4], [4, 1], [4, 1], [5, 5], [math.nan, 0], [0, math.inf], [-math.inf, -math.inf]]
+    F = np.array([[1, 5], [2, 3], [2, 4], [4, 1], [4, 1], [5, 5], [math.nan, 0], [0, math.inf], [-math.inf, -math.inf]])
     assert non_dominated(F).tolist() == [0, 1, 3, 4]
     assert ranks(F).tolist() == [0, 0, 1, 0, 0, 2, -1, -1, -1]
 
@@ -85,7 +85,7 @@ def test_hypervolume_by_hand() -> None:
 )
 def test_rows_not_better_than_the_reference_add_nothing(row: list[float]) -> None:
     assert hypervolume([row], [5, 5]) == 0.0
-    assert hypervolume([row, [2, 3]], [5, 5]) == hypervolume([[2, 3]], [5, 5]) == 6.0
+    assert hypervolume(np.array([row, [2, 3]]), [5, 5]) == hypervolume([[2, 3]], [5, 5]) == 6.0
 
 
 @given(Matrices)

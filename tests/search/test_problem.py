@@ -168,7 +168,8 @@ def test_pymoos_algorithms_run_with_stock_operators(name: str, tiny_space: Any, 
             raise RuntimeError("out of memory")
         if number % 9 == 6:
             return EvaluationResult(tuple(genome), {"clean_error": math.nan, "macs": -1.0})
-        return table(genome, seed)
+        found: EvaluationResult = table(genome, seed)
+        return found
 
     problem = NASProblem(tiny_space, evaluate)
     found = minimize(problem, ALGORITHMS[name](), ("n_gen", 8), seed=1)

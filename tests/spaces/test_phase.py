@@ -1,5 +1,7 @@
 """PhaseSpace: anchors, hand-derived costs, feasibility, NSGA-Net's list form, designs."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -144,7 +146,7 @@ def test_a_single_node_is_a_clear_error() -> None:
         ({"operators": "nsganet", "mutation_rate": -0.1}, "mutation rate >= 0, got -0.1"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, int], message: str) -> None:
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         PhaseSpace(**settings)
 
@@ -311,7 +313,7 @@ def test_counts_for_costs_are_those_of_the_graph(nodes: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"phases": 3.0}, {"nodes": 2.5}, {"channels": 16.0}, {"image_size": 2}])
-def test_a_space_is_made_of_whole_numbers_and_images_that_a_phase_fits_into(wrong: dict[str, float]) -> None:
+def test_a_space_is_made_of_whole_numbers_and_images_that_a_phase_fits_into(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="expected"):
         PhaseSpace(**wrong)
 
@@ -334,7 +336,8 @@ def test_random_genomes_have_no_more_phases_than_the_image_has_room_for() -> Non
 def test_normalisation_needs_a_mean_for_each_channel() -> None:
     with pytest.raises(ValueError, match="a mean for each of 3 channels, got 1"):
         SPACE.build(SPACE.designs()["chain"], normalization=((0.5,), (0.2,)))
-    network = SPACE.build(SPACE.designs()["chain"], normalization=(np.full(3, 0.5), np.full(3, 0.2)))
+    arrays: Any = (np.full(3, 0.5), np.full(3, 0.2))
+    network = SPACE.build(SPACE.designs()["chain"], normalization=arrays)
     assert network(torch.zeros(2, 3, 32, 32)).dtype == torch.float32
 
 

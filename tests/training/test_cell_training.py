@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import rng
 from torch import Tensor, nn
 
 from evonas.data import Augmentation, DevicePart, Part
@@ -16,10 +17,6 @@ from evonas.training import IMAGENET_CELLS, CellTraining, EpochRecipe, TrainingC
 from evonas.training.cells import EpochDropPath
 
 CPU = torch.device("cpu")
-
-
-def drawn(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 class TwoHeads(nn.Module):
@@ -43,7 +40,7 @@ def cells(auxiliary: bool = True) -> DartsNetwork:
 
 
 def batch(n: int = 4) -> tuple[Tensor, Tensor]:
-    return torch.rand(n, 3, 32, 32, generator=drawn(1)), torch.arange(n) % 10
+    return torch.rand(n, 3, 32, 32, generator=rng(1)), torch.arange(n) % 10
 
 
 @pytest.mark.parametrize(
@@ -58,14 +55,17 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor]:
     ],
 )
 def test_the_loss_by_hand(recipe: CellTraining, expected: float) -> None:
-    loss = recipe(TwoHeads(), torch.zeros(2, 3, 4, 4), torch.tensor([1, 1]), drawn())
+    loss = recipe(TwoHeads(), torch.zeros(2, 3, 4, 4), torch.tensor([1, 1]), rng())
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_anything_it_is_plain_training() -> None:
     images, labels = batch()
     recipe = CellTraining(auxiliary_weight=0.0, drop_path=0.0)
-    assert torch.equal(recipe(cells(False), images, labels, drawn()), standard(cells(False), images, labels, drawn()))
+    assert torch.equal(
+        recipe(cells(False), images, labels, rng()),
+        standard(cells(False), images, labels, rng()),
+    )
 
 
 def test_drop_path_grows_linearly_from_zero() -> None:
@@ -82,7 +82,7 @@ def test_drop_path_grows_linearly_from_zero() -> None:
 
 def test_drop_path_leaves_out_images_and_keeps_the_mean() -> None:
     maps = torch.ones(20_000, 1, 1, 2)
-    dropped = EpochDropPath(0.2, drawn())(maps)
+    dropped = EpochDropPath(0.2, rng())(maps)
     assert set(dropped.unique().tolist()) == {0.0, 1.25}
     assert torch.equal(dropped[..., 0], dropped[..., 1])  # an image is left out as a whole
     share = float((dropped[:, 0, 0, 0] == 0).float().mean())
@@ -93,10 +93,10 @@ def test_drop_path_is_the_networks_own_with_the_calls_generator() -> None:
     images, labels = batch(8)
     ours, reference, recipe = cells().train(), cells().train(), CellTraining(drop_path=0.8)
     recipe.begin_epoch(ours, 1, 2)
-    loss = recipe(ours, images, labels, drawn(3))
-    reference.drop_path = DropPath(0.4, drawn(3))
-    assert torch.equal(loss, CellTraining(drop_path=0.0)(reference, images, labels, drawn()))
-    assert not torch.equal(loss, CellTraining(drop_path=0.0)(cells().train(), images, labels, drawn()))
+    loss = recipe(ours, images, labels, rng(3))
+    reference.drop_path = DropPath(0.4, rng(3))
+    assert torch.equal(loss, CellTraining(drop_path=0.0)(reference, images, labels, rng()))
+    assert not torch.equal(loss, CellTraining(drop_path=0.0)(cells().train(), images, labels, rng()))
 
 
 def test_nothing_is_dropped_outside_of_the_recipe() -> None:
@@ -106,14 +106,14 @@ def test_nothing_is_dropped_outside_of_the_recipe() -> None:
     expected = cells().train()(images)
     assert torch.equal(network(images), expected)
     with pytest.raises(IndexError):
-        recipe(network, images, labels + 100, drawn())
+        recipe(network, images, labels + 100, rng())
     assert torch.equal(network(images), expected)  # also after a call that failed
     copy.deepcopy(network)  # a generator could not be copied everywhere
 
 
 def test_the_first_epoch_draws_nothing() -> None:
     images, labels = batch()
-    network, recipe, generator = cells().train(), CellTraining(), drawn(1)
+    network, recipe, generator = cells().train(), CellTraining(), rng(1)
     recipe.begin_epoch(network, 0, 10)
     before = generator.get_state()
     recipe(network, images, labels, generator)
@@ -121,12 +121,12 @@ def test_the_first_epoch_draws_nothing() -> None:
 
 
 def trained(seed: int, drop_path: float = 0.6) -> dict[str, Tensor]:
-    rng = np.random.default_rng(0)
-    part = DevicePart(Part(rng.integers(256, size=(12, 3, 32, 32), dtype=np.uint8), np.arange(12) % 10), CPU)
+    numbers = np.random.default_rng(0)
+    part = DevicePart(Part(numbers.integers(256, size=(12, 3, 32, 32), dtype=np.uint8), np.arange(12) % 10), CPU)
     network = cells()
     config = TrainingConfig(epochs=2, batch_size=6, precision="fp32")
     augmentation = Augmentation(cutout=8, mean=(0.5, 0.5, 0.5))
-    train(network, part, augmentation, config, CellTraining(drop_path=drop_path), drawn(seed))
+    train(network, part, augmentation, config, CellTraining(drop_path=drop_path), rng(seed))
     assert not network.training
     images, _ = batch()
     with torch.no_grad():
@@ -152,13 +152,13 @@ def test_the_loss_is_in_float32_under_autocast() -> None:
     recipe, network = CellTraining(), cells().train()
     recipe.begin_epoch(network, 1, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        assert recipe(network, images, labels, drawn()).dtype == torch.float32
+        assert recipe(network, images, labels, rng()).dtype == torch.float32
 
 
 def test_another_network_is_refused() -> None:
     network, (images, labels) = nn.Flatten(), batch()
     with pytest.raises(ConfigurationError) as raised:
-        CellTraining()(network, images, labels, drawn())
+        CellTraining()(network, images, labels, rng())
     assert str(raised.value) == (
         "expected a network of cells for recipe 'cells', got Flatten, which has no forward_auxiliary"
     )

@@ -120,7 +120,7 @@ def test_an_epoch_is_plain_sgd_on_the_drawn_network() -> None:
     network.train()
     for images, labels in training_batches(part(), 40, Augmentation(), drawn):
         optimiser.zero_grad()
-        standard(network, images, labels, drawn).backward()  # type: ignore[no-untyped-call]
+        standard(network, images, labels, drawn).backward()
         optimiser.step()
     inherited = training.supernet.network(SPACE.units(genome)).state_dict()
     for name, value in network.state_dict().items():

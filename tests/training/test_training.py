@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evonas.data import Augmentation, DevicePart, Part
 from evonas.errors import ConfigurationError, DivergedError
-from evonas.training import RECIPES, Training, TrainingConfig, resolve_precision, standard, train
+from evonas.training import RECIPES, Training, TrainingConfig, resolve_precision, standard, train, whole
 
 NO_AUGMENTATION = Augmentation(padding=0)
 
@@ -60,10 +60,11 @@ def test_defaults_are_the_papers() -> None:
 
 def test_one_step_is_sgd_with_clipped_gradients_by_hand() -> None:
     """A single full batch, one epoch: theta - lr * (clip(g) + wd * theta), since momentum's buffer starts at 0."""
-    part, network = tiny_part(), nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    layer = nn.Linear(48, 2)
+    part, network = tiny_part(), nn.Sequential(nn.Flatten(), layer)
     torch.manual_seed(0)
-    nn.init.normal_(network[1].weight)
-    weight, bias = network[1].weight.detach().clone(), network[1].bias.detach().clone()
+    nn.init.normal_(layer.weight)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     config = TrainingConfig(epochs=1, batch_size=8, lr=0.1, weight_decay=0.01, grad_clip=0.05, precision="fp32")
 
     images = part.images.permute(0, 3, 1, 2).flatten(1).double() / 255
@@ -77,7 +78,7 @@ def test_one_step_is_sgd_with_clipped_gradients_by_hand() -> None:
 
     run(network, part, config)
     # float32 sums of 8 terms, and torch's clipping divides by norm + 1e-6
-    torch.testing.assert_close(network[1].weight.detach().double(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def learning_rates(**schedule: object) -> float:
@@ -95,7 +96,8 @@ def learning_rates(**schedule: object) -> float:
             return self.value.expand(len(images))
 
     def slope(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        return network(images).mean()
+        loss: Tensor = network(images).mean()
+        return loss
 
     network = Slope()
     config = TrainingConfig(
@@ -178,14 +180,14 @@ def test_training_goes_on_from_an_epoch_bit_for_bit(schedule: dict[str, Any], do
     train(network, tiny_part(), Augmentation(padding=1), config, standard, drawn)
     expected = state(network)
 
-    whole, losses, files = begin(0), [], []
-    while whole.epoch < whole.epochs:
-        losses.append(whole.run_epoch())
+    undisturbed, losses, files = begin(0), [], []
+    while undisturbed.epoch < undisturbed.epochs:
+        losses.append(undisturbed.run_epoch())
         file = io.BytesIO()
-        torch.save(whole.state(), file)
+        torch.save(undisturbed.state(), file)
         files.append(file.getvalue())
-    assert whole.network.training  # `train` alone leaves eval mode
-    assert all(torch.equal(value, expected[name]) for name, value in state(whole.network).items())
+    assert undisturbed.network.training  # `train` alone leaves eval mode
+    assert all(torch.equal(value, expected[name]) for name, value in state(undisturbed.network).items())
 
     continued = begin(7)
     continued.restore(torch.load(io.BytesIO(files[done - 1]), weights_only=True))
@@ -209,6 +211,12 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
     training = Training(tiny_network(), tiny_part(6), NO_AUGMENTATION, config, recorded, drawn)
     assert training.run_epoch() == pytest.approx(sum(losses) / 2, rel=1e-6)
     assert len(losses) == 2
+
+
+def test_steps_of_an_epoch_are_told_as_steps_of_all_of_them() -> None:
+    told: list[tuple[int, int, str]] = []
+    whole(lambda done, total, message: told.append((done, total, message)), 2, 5)(3, 10, "loss 0.5")
+    assert told == [(23, 50, "epoch 3/5, loss 0.5")]
 
 
 def test_training_learns_and_leaves_eval_mode() -> None:
@@ -266,7 +274,7 @@ def test_progress_counts_steps() -> None:
         {"lr_decay": 0.97, "milestones": (2,)},
     ],
 )
-def test_a_senseless_setting_is_refused(wrong: dict[str, float]) -> None:
+def test_a_senseless_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="expected"):
         TrainingConfig(**wrong)
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import pytest
@@ -232,9 +233,9 @@ def test_it_climbs_about_as_high_as_the_attack_it_stands_for() -> None:
     assert yopo > 5 * noise
 
 
-SPLIT = {
+SPLIT: dict[str, Callable[[], nn.Module]] = {
     **NETWORKS,
-    **{name: lambda make=make: make(normalization=NORMALIZATION) for name, make in VICTIMS.items()},
+    **{name: partial(make, normalization=NORMALIZATION) for name, make in VICTIMS.items()},
     "supernet": lambda: SHUFFLE.supernet(normalization=NORMALIZATION).network(SHUFFLE.units(SHUFFLE.upper)),
 }
 
@@ -282,7 +283,7 @@ def test_bf16_gives_about_the_same_loss(recipe: TradesYopo | Trades) -> None:
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             loss = recipe(network("phases"), images, labels, torch.Generator().manual_seed(0))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert loss.dtype == torch.float32
         losses.append(float(loss.detach()))
     assert losses[1] == pytest.approx(losses[0], rel=0.05)  # bfloat16 keeps 8 bits

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
+from scipy.stats import kendalltau
 
 from evonas.report.output import write_csv, write_png
 from evonas.report.plots import panels
