@@ -136,7 +136,7 @@ class BegunRun:
             self.note(f"precision{f' of the {what}' if what else ''}: {begun}, as this run was started with")
             return "bf16" if begun == "bf16" else "fp32"
         precision, note = self.hardware.precision(asked, self.options.execution.gpus_per_task, depthwise)
-        self.note(f"{what}: {note}" if what and note else note)
+        self.note(note.replace("precision", f"precision of the {what}", 1) if what else note)
         return precision
 
     def needs_device_here(self, what: str) -> None:
