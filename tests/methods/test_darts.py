@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_cells import TINY, end_in_call, kill_and_continue, run, searched
+from tiny_cells import TINY, bare, end_in_call, kill_and_continue, run, searched
 from tiny_runs import contents, rows
 
 from evonas.cli import main
@@ -71,6 +71,7 @@ def test_files_that_are_lost_after_the_last_epoch_are_written_again(finished: Pa
 def test_stopped_in_the_search_it_goes_on_bit_for_bit(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bare(monkeypatch)
     with monkeypatch.context() as patch:
         end_in_call(patch, GradientSearch, "run_epoch", 2)
         with pytest.raises(Interrupted):

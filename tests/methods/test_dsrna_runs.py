@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_cells import TINY, end_in_call, kill_and_continue, run, searched
+from tiny_cells import TINY, bare, end_in_call, kill_and_continue, run, searched
 from tiny_runs import contents, rows
 
 from evonas.attacks import FGSM
@@ -47,7 +47,9 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         robustness=RobustnessOptions(robust_attacks=("fgsm", "pgd10"), radius_images=2),
         out=out,
     )
-    run(options)
+    with pytest.MonkeyPatch.context() as patch:
+        bare(patch)
+        run(options)
     return out
 
 
@@ -87,6 +89,7 @@ def test_the_seconds_of_both_metrics_are_told_before_a_search(tmp_path: Path, mo
 def test_stopped_in_the_search_it_goes_on_bit_for_bit(
     bounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bare(monkeypatch)
     with monkeypatch.context() as patch:
         end_in_call(patch, GradientSearch, "run_epoch", 2)
         with pytest.raises(Interrupted):
@@ -133,7 +136,10 @@ def test_repeats_and_baselines_are_searches_of_one_table(repeated: Path) -> None
     assert (found["searches"], means["pcdarts-adv", "clean_error"]["searches"]) == ("2", "2")
 
 
-def test_the_first_repeat_is_the_search_without_repeats(repeated: Path, tmp_path: Path) -> None:
+def test_the_first_repeat_is_the_search_without_repeats(
+    repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare(monkeypatch)
     run(replace(JACOBIAN, out=tmp_path))
     assert rows(tmp_path / "search.csv") == rows(repeated / "search-dsrna-jacobian-r1.csv")
 

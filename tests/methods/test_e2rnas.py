@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_cells import TINY, run, searched
+from tiny_cells import TINY, bare, run, searched
 from tiny_runs import rows
 
 from evonas.cli import main
@@ -35,7 +35,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("e2rnas") / "second"
-    run(replace(SECOND, out=out))
+    with pytest.MonkeyPatch.context() as patch:
+        bare(patch)
+        run(replace(SECOND, out=out))
     return out
 
 
@@ -63,8 +65,11 @@ def test_the_second_version_weights_five_objectives(second: Path) -> None:
     assert rows(second / "front.csv")[0]["method"] == "e2rnas-v2"
 
 
-def test_parameters_that_are_only_watched_are_counted_as_asked_for(tmp_path: Path) -> None:
+def test_parameters_that_are_only_watched_are_counted_as_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a supernet's scale they are a tenth of those of the network that is evaluated."""
+    bare(monkeypatch)
     levels = replace(FIRST.levels, search_epochs=1)
     costs: dict[str, Any] = {"cost_channels": 16, "cost_layers": 8, "cost_affine": False}
     run(replace(FIRST, count_params=False, levels=levels, out=tmp_path, **costs))

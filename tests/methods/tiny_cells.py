@@ -70,6 +70,15 @@ def run(options: CellOptions) -> str:
     return screen.getvalue()
 
 
+def bare(patch: pytest.MonkeyPatch) -> None:
+    """Draw nothing and time no metric, which takes longer than the rest of a tiny run."""
+    for name in ("cell_search.draw_genotype", "cell_search.plot_alpha", "cell_search.plot_search"):
+        patch.setattr(f"evonas.methods.{name}", lambda *arguments: None)
+    for name in ("plot_front", "plot_history"):
+        patch.setattr(f"evonas.runs.folder.{name}", lambda *arguments: None)
+    patch.setattr("evonas.methods.cell_search.metric_seconds", lambda plan: "")
+
+
 def searched(folder: Path, label: str = "") -> dict[str, Any]:
     """The state of a search that is kept in a run's folder."""
     content = torch.load(folder / f"search{label}.pt", weights_only=True)
