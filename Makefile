@@ -1,15 +1,28 @@
-.PHONY: run test check bench docs
+.PHONY: run quick check slow check-all test style bench docs
+
+PYTEST = python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadgroup
 
 run:
 	python experiments/roco_cifar10.py
 
-test:
-	python -m pytest
+quick: style  # a minute
+	$(PYTEST) -m "not slow and not training"
 
-check:
-	ruff check .
+check: style  # before a commit
 	mypy
-	python -m pytest
+	$(PYTEST) -m "not slow"
+
+slow:  # long proofs, fault injection, kills, fuzzing at full size
+	$(PYTEST) -m slow
+
+check-all: check slow
+
+test:
+	$(PYTEST)
+
+style:
+	ruff check .
+	ruff format --check .
 
 bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gpu_search.py a GPU
 	python benchmarks/training.py

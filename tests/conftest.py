@@ -27,6 +27,15 @@ settings.register_profile("evonas", deadline=None)  # a busy machine is no defec
 settings.load_profile("evonas")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--dist loadgroup`: a file runs in one process, and files that say they are of one group do so together."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """One thread of torch for every test, whatever the one before has set; torch is not imported for it."""
