@@ -1,7 +1,7 @@
 """Options of every run: frozen dataclasses in groups, one flat list of flags, one flat object in config.json."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
@@ -84,19 +84,20 @@ def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
     Nested objects, as version 0.1.0 wrote them, are read as well.
     """
-    made: Options = _made(kind, flat(values))
+    made: Options = _changed(kind(), flat(values))
     return made
 
 
-def _made(kind: Any, values: Mapping[str, Any]) -> Any:
-    hints, made = get_type_hints(kind), {}
-    shown = {option.name for option in options_of(kind)}
-    for each in fields(kind):
+def _changed(usual: Any, values: Mapping[str, Any]) -> Any:
+    """The same options with other values; groups keep what is usual where they stand."""
+    hints, changes = get_type_hints(type(usual)), {}
+    shown = {option.name for option in options_of(usual)}
+    for each in fields(usual):
         if is_dataclass(hints[each.name]):
-            made[each.name] = _made(hints[each.name], values)
+            changes[each.name] = _changed(getattr(usual, each.name), values)
         elif each.name in values and each.name in shown:
-            made[each.name] = _read(hints[each.name], values[each.name])
-    return kind(**made)
+            changes[each.name] = _read(hints[each.name], values[each.name])
+    return replace(usual, **changes)
 
 
 def _read(hint: Any, value: Any) -> Any:
