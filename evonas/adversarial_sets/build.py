@@ -19,7 +19,7 @@ from evonas.adversarial_sets.format import save_adversarial_set
 from evonas.adversarial_sets.plan import BuildPlan, BuildProgress, Effort
 from evonas.adversarial_sets.settings import TargetSettings
 from evonas.adversarial_sets.targets import build_target, correct, train_target
-from evonas.adversarial_sets.work import Work
+from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import DeviceData, DevicePart, batches
@@ -48,14 +48,14 @@ def build_adversarial_set(
 
     Raises:
         DataError: the data has no adversarial part, or no attack succeeded.
-        StorageError, RunInUseError, RunMismatchError: see `Work`.
+        StorageError, RunInUseError, RunMismatchError: see `BuildWork`.
         DivergedError: the loss of a target left the finite numbers.
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
     torch.set_num_threads(plan.threads)
     builder = _Builder(plan, report)  # raises before any work is done where the settings cannot succeed
-    with Work(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
+    with BuildWork(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
         the_set = builder.build(work)
         save_adversarial_set(path, the_set)
         work.remove()
@@ -78,7 +78,7 @@ class _CellPlan:
 class _Builder:
     """One building of a set: its data, the images that are attacked, and the predicted effort."""
 
-    work: Work
+    work: BuildWork
 
     def __init__(self, plan: BuildPlan, report: Callable[[BuildProgress], None]) -> None:
         self.plan, self.settings, self.report = plan, plan.settings, report
@@ -90,7 +90,7 @@ class _Builder:
         self.costs, self.paces = zip(*map(self.measured, self.settings.each_target()), strict=True)
         self.effort = Effort(self.parts())
 
-    def build(self, work: Work) -> AdversarialSet:
+    def build(self, work: BuildWork) -> AdversarialSet:
         self.work = work
         targets, cells, pieces = [], [], []
         for place, target in enumerate(self.settings.each_target()):

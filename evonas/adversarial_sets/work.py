@@ -15,12 +15,12 @@ from safetensors.numpy import load, save
 from evonas.errors import RunMismatchError
 from evonas.files import replace_file, seal, storage_errors, take_lock, unseal
 
-__all__ = ["Work"]
+__all__ = ["BuildWork"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Work:
+class BuildWork:
     """Finished parts by name: the arrays of each in a file, its facts in one sealed line of a ledger.
 
     A context manager; inside it no other process can build the same set. A part with a damaged line or file counts as

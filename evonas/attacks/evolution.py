@@ -20,7 +20,7 @@ __all__ = [
     "check_settings",
     "confidence",
     "eight_bit",
-    "evolve",
+    "evolve_images",
     "unchanged",
 ]
 
@@ -132,7 +132,9 @@ def unchanged(images: Tensor, labels: Tensor) -> EvolutionResult:
 
 
 @torch.no_grad()
-def evolve(model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, plan: EvolutionPlan) -> EvolutionResult:
+def evolve_images(
+    model: nn.Module, images: Tensor, pixels: Tensor, labels: Tensor, plan: EvolutionPlan
+) -> EvolutionResult:
     """Evolve every image that the model gets right until its best individual fools the model or the budget is spent.
 
     A fast copy of the model scores the individuals. The model itself checks every new best individual, so that

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.attacks.attack import check_inputs, needs_generator
 from evonas.attacks.de import DifferentialEvolution, de_population
-from evonas.attacks.evolution import EvolutionPlan, EvolutionResult, check_settings, eight_bit, evolve, unchanged
+from evonas.attacks.evolution import EvolutionPlan, EvolutionResult, check_settings, eight_bit, evolve_images, unchanged
 from evonas.attacks.inference import Precision
 from evonas.attacks.score_cache import KEY_BITS
 
@@ -73,7 +73,7 @@ class PixelAttack:
             precision=self.precision,
             key=encoding.key if self.threshold == 1 and encoding.has_keys else None,
         )
-        return evolve(model, images, pixels, labels, plan)
+        return evolve_images(model, images, pixels, labels, plan)
 
 
 @dataclass(frozen=True)

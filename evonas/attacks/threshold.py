@@ -15,7 +15,7 @@ from evonas.attacks.evolution import (
     Optimiser,
     check_settings,
     eight_bit,
-    evolve,
+    evolve_images,
     unchanged,
 )
 from evonas.attacks.inference import Precision
@@ -86,7 +86,7 @@ class ThresholdAttack:
             chunk=self.chunk,
             precision=self.precision,
         )
-        return evolve(model, images, pixels, labels, plan)
+        return evolve_images(model, images, pixels, labels, plan)
 
     def _start(self, pixels: Tensor, generator: torch.Generator) -> Optimiser:
         values = pixels.flatten(1)  # (B, D)

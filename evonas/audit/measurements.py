@@ -175,6 +175,7 @@ class MeanRadius:
         part = DevicePart(tested.validation, candidate.device)
         first = DevicePart.of(part.images[: self.images], part.labels[: self.images])
         key, done, found = arch_id(candidate.genome), 0, []
+        error_under(candidate.network, batches(first, self.batch_size))  # raises where logits are not finite
         drawn = torch.Generator().manual_seed(derive_seed(0, "radius targets"))
         for images, labels in batches(first, self.batch_size):
             report(Progress(key, done, len(first), "image", f"scoring {self.column}"))

@@ -190,6 +190,11 @@ def _train(
     def told(done: int, total: int, message: str) -> None:
         report(Progress(key, done, total, "step", message))
 
+    def on_begin(rows: list[Row]) -> None:
+        if rows:
+            note = f"continued after epoch {training.epoch}/{epochs}"
+            report(Progress(key, training.epoch, epochs, "epoch", note))
+
     def on_step(done: int, steps: int, message: str) -> None:
         whole(told, training.epoch, epochs)(done, steps, message)
 
@@ -200,4 +205,4 @@ def _train(
     def row(loss: float) -> Row:
         return {"epoch": training.epoch, "loss": loss}
 
-    return train_epochs(training, checkpoint, identity, "a training", row, on_step, on_epoch)
+    return train_epochs(training, checkpoint, identity, "a training", row, on_step, on_epoch, on_begin)

@@ -13,7 +13,7 @@ from evonas.data import FilePart, data_root, load_image_folder
 from evonas.errors import ConfigurationError
 from evonas.files import read_json, write_json
 from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
-from evonas.methods.imagenet_scores import Scores, attacked_files, score
+from evonas.methods.imagenet_scores import PartScores, attacked_files, score_parts
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
 from evonas.report import shown, write_rows
@@ -184,11 +184,11 @@ def _scored(
     checkpoint = load_checkpoint(run.path / "training.pt", run.identity, WHAT)
     assert checkpoint is not None
 
-    def keep(scores: Scores) -> None:
+    def keep(scores: PartScores) -> None:
         content = {name: checkpoint[name] for name in ("state", "rows")}
         save_checkpoint(run.path / "training.pt", run.identity, {**content, "scores": scores})
 
-    errors = score(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen)
+    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen)
     row = {
         "cells": cells.given,
         "channels": cells.plan.channels,

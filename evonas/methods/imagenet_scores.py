@@ -14,7 +14,7 @@ from evonas.objectives.scoring import OnBatch, error_under
 from evonas.runs import Screen
 from evonas.seeding import generator
 
-__all__ = ["ATTACK", "Scores", "attacked_files", "score", "top_errors"]
+__all__ = ["ATTACK", "PartScores", "attacked_files", "score_parts", "top_errors"]
 
 ATTACK = PGD(epsilon=2 / 255, step_size=5 / 255, steps=10)
 """E2RNAS's, begun at the clean image; its steps are longer than its radius."""
@@ -22,7 +22,7 @@ ATTACK = PGD(epsilon=2 / 255, step_size=5 / 255, steps=10)
 AT_ONCE = 100
 """Images of a batch."""
 
-Scores = dict[str, dict[str, float]]
+PartScores = dict[str, dict[str, float]]
 """Images and attack -> column -> error."""
 
 
@@ -46,13 +46,13 @@ def attacked_files(data: ImageFolderSet, limit: int | None, pgd: bool, seed: int
     return files.take(np.sort(order[np.argsort(rank, kind="stable")[:limit]]))
 
 
-def score(
+def score_parts(
     network: nn.Module,
     clean: FilePart,
     attacked: FilePart,
     seed: int,
-    scores: Scores,
-    keep: Callable[[Scores], None],
+    scores: PartScores,
+    keep: Callable[[PartScores], None],
     screen: Screen,
 ) -> dict[str, float]:
     """Errors of a network on clean images, and on attacked ones where there are any.

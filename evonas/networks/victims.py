@@ -10,7 +10,7 @@ from torch.nn import functional
 from evonas.errors import ConfigurationError, DataError
 from evonas.networks.blocks import Normalization, first_layer
 
-__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "check_victim", "scaled"]
+__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "check_victim", "scaled_channels"]
 
 MIN_CHANNELS = 4
 """Smallest number of channels of a layer in a narrow target network (LeNet's first has 6 at full width)."""
@@ -21,7 +21,7 @@ DEPTHS = {"DenseNet": (4, "6 n + 4, such as 10, 16, 22, 40 or 100"), "ResNet": (
 """Network with a choice of depths -> (layers outside its three stages, description of valid depths)."""
 
 
-def scaled(channels: int, width: float) -> int:
+def scaled_channels(channels: int, width: float) -> int:
     """`channels` times `width`, rounded, at least `MIN_CHANNELS`; unchanged at width 1."""
     return channels if width == 1 else max(MIN_CHANNELS, round(channels * width))
 
@@ -30,7 +30,7 @@ class _Victim(nn.Module):
     """Maps (B, in_channels, 32, 32) images in [0, 1] to (B, n_classes) logits.
 
     Args:
-        width: factor of the channels of every layer, see `scaled`.
+        width: factor of the channels of every layer, see `scaled_channels`.
         normalization: (mean, deviation) per channel become the first layer; None: the bare network.
     Raises:
         DataError: forward is called with images of another size.
@@ -71,7 +71,7 @@ class LeNet(_Victim):
         self, n_classes: int = 10, width: float = 1.0, normalization: Normalization = None, in_channels: int = 3
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
-        first, second, third, fourth = (scaled(channels, width) for channels in (6, 16, 120, 84))
+        first, second, third, fourth = (scaled_channels(channels, width) for channels in (6, 16, 120, 84))
         self.body = nn.Sequential(
             nn.Conv2d(in_channels, first, 5),
             nn.ReLU(inplace=True),
@@ -108,8 +108,8 @@ class VGG16(_Victim):
         channels = in_channels
         for base, count in self.STAGES:
             for _ in range(count):
-                layers += [nn.Conv2d(channels, scaled(base, width), 3, padding=1)]
-                channels = scaled(base, width)
+                layers += [nn.Conv2d(channels, scaled_channels(base, width), 3, padding=1)]
+                channels = scaled_channels(base, width)
                 layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
             layers += [nn.MaxPool2d(2)]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, n_classes))
@@ -159,7 +159,7 @@ class ResNet(_Victim):
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
         blocks = _blocks_of(depth, *DEPTHS["ResNet"])
-        stem, *stages = (scaled(channels, width) for channels in (16, 16, 32, 64))
+        stem, *stages = (scaled_channels(channels, width) for channels in (16, 16, 32, 64))
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, stem, 3, padding=1, bias=False),
             nn.BatchNorm2d(stem),
@@ -206,7 +206,7 @@ class DenseNet(_Victim):
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
         count = _blocks_of(depth, *DEPTHS["DenseNet"])
-        growth = scaled(self.GROWTH, width)
+        growth = scaled_channels(self.GROWTH, width)
         channels = 2 * growth
         layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)]
         for position in range(3):

@@ -31,12 +31,17 @@ def audit_networks(
         if pending:
             pace, shares = Pace(sum(network.macs for network in pending)), dict[str, float]()
 
+            def work(shares: Mapping[str, float]) -> float:
+                return sum(network.macs * shares.get(network.arch_id, 0.0) for network in pending)
+
             def watch(event: object) -> None:
                 if isinstance(event, Progress):
+                    share = event.done / event.total
+                    if event.unit == "epoch" and event.key not in shares:  # an earlier process got so far
+                        pace.before += work({event.key: share})
                     if event.unit != "image":  # of its training, which takes most of the time
-                        shares[event.key] = event.done / event.total
-                    done = sum(network.macs * shares.get(network.arch_id, 0.0) for network in pending)
-                    run.screen.show(f"{event.key} {event.note}, {pace.words(done)}")
+                        shares[event.key] = share
+                    run.screen.show(f"{event.key} {event.note}, {pace.words(work(shares))}")
 
             def told(network: AuditNetwork, record: Mapping[str, Any]) -> None:
                 shares[network.arch_id] = 1.0

@@ -61,10 +61,13 @@ class OneShotConfig:
     sampling: Literal["epochs", "batches"] = "epochs"
     """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS)."""
     supernet_batch_size: int = 512
+    """Images of a step."""
     supernet_lr: float = 0.1
     """Initial learning rate of each phase."""
     supernet_momentum: float = 0.9
+    """Momentum of SGD."""
     supernet_weight_decay: float = 5e-4
+    """L2 penalty of the weights."""
     block_milestones: tuple[int, ...] = (200, 400, 450)
     """Epochs of the first phase after which the learning rate falls to a tenth."""
     joint_milestones: tuple[int, ...] = (100, 200, 300)
@@ -231,7 +234,7 @@ class OneShotTraining:
             with torch.autocast(device.type, torch.bfloat16, enabled=config.supernet_precision == "bf16"):
                 loss = self.recipe(network, images, labels, rng)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             total += loss.detach()
             count += 1

@@ -22,7 +22,7 @@ from evonas.adversarial_sets import (
     load_adversarial_set,
 )
 from evonas.adversarial_sets.targets import build_target, correct
-from evonas.adversarial_sets.work import Work
+from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData, DevicePart, Part, load_data
@@ -88,7 +88,7 @@ class Built:
         self.progress.append(progress)
         self.parts = sorted((self.path.parent / "set.parts").iterdir())
         if progress.stage == "training" and progress.finished:
-            with pytest.raises(RunInUseError), Work(self.path.parent / "set.parts", self.plan.identity):
+            with pytest.raises(RunInUseError), BuildWork(self.path.parent / "set.parts", self.plan.identity):
                 pass
 
 
@@ -104,7 +104,7 @@ def networks(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[
     interrupted(digits, path, PARTS)
     found = {}
     data = DeviceData(digits, torch.device("cpu"))
-    with Work(path.parent / "set.parts", plan(digits).identity) as work:
+    with BuildWork(path.parent / "set.parts", plan(digits).identity) as work:
         for target in TINY.each_target():
             kept = work.get(f"target-{target.name}")
             assert kept is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from evonas.adversarial_sets.work import Work
+from evonas.adversarial_sets.work import BuildWork
 from evonas.errors import RunInUseError, RunMismatchError, StorageError
 
 IDENTITY = {"seed": 0, "settings": {"thresholds": (1, 3)}, "train": "aa"}
@@ -19,7 +19,7 @@ TWO = {"images": np.zeros((0, 6), dtype=np.uint8), "scale": np.array(2.5)}
 
 
 def filled(folder: Path) -> Path:
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         work.put("one", {"tried": 4, "seconds": 0.5}, ONE)
         work.put("two", {"tried": 0}, TWO)
     return folder
@@ -37,12 +37,12 @@ def same(found: Any, facts: dict[str, Any], arrays: dict[str, Any]) -> bool:
 
 def test_what_was_put_is_there_again(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "set.parts"
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         assert work.get("one") is None
         work.put("one", {"tried": 4, "seconds": 0.5}, ONE)
         assert same(work.get("one"), {"tried": 4, "seconds": 0.5}, ONE)
     filled(tmp_path / "again")
-    with Work(tmp_path / "again", IDENTITY) as work:
+    with BuildWork(tmp_path / "again", IDENTITY) as work:
         assert same(work.get("one"), {"tried": 4, "seconds": 0.5}, ONE)
         assert same(work.get("two"), {"tried": 0}, TWO)
         assert work.get("three") is None
@@ -50,15 +50,15 @@ def test_what_was_put_is_there_again(tmp_path: Path) -> None:
 
 def test_arrays_in_any_layout_are_kept_as_they_are_indexed(tmp_path: Path) -> None:
     turned = np.arange(24, dtype=np.int64).reshape(2, 3, 4).transpose(2, 0, 1)
-    with Work(tmp_path / "w", IDENTITY) as work:
+    with BuildWork(tmp_path / "w", IDENTITY) as work:
         work.put("turned", {}, {"turned": turned})
         assert same(work.get("turned"), {}, {"turned": turned})
 
 
 def test_the_last_of_two_counts(tmp_path: Path) -> None:
-    with Work(filled(tmp_path / "w"), IDENTITY) as work:
+    with BuildWork(filled(tmp_path / "w"), IDENTITY) as work:
         work.put("one", {"tried": 9}, TWO)
-    with Work(tmp_path / "w", IDENTITY) as work:
+    with BuildWork(tmp_path / "w", IDENTITY) as work:
         assert same(work.get("one"), {"tried": 9}, TWO)
 
 
@@ -85,13 +85,13 @@ def test_a_torn_last_line_costs_its_part_alone(damage: Damage, tmp_path: Path) -
     folder = filled(tmp_path / "w")
     *lines, last = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "ledger.jsonl").write_bytes(b"".join(lines) + damage(last))
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         assert same(work.get("one"), {"tried": 4, "seconds": 0.5}, ONE)
         assert work.get("two") is None
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         work.put("two", {"tried": 0}, TWO)
         work.put("three", {"tried": 1}, ONE)
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         for name, facts, arrays in (("two", {"tried": 0}, TWO), ("three", {"tried": 1}, ONE)):
             assert same(work.get(name), facts, arrays)
         assert same(work.get("one"), {"tried": 4, "seconds": 0.5}, ONE)
@@ -101,7 +101,7 @@ def test_a_damaged_line_in_the_middle_costs_its_part_alone(tmp_path: Path) -> No
     folder = filled(tmp_path / "w")
     text = (folder / "ledger.jsonl").read_bytes()
     (folder / "ledger.jsonl").write_bytes(text.replace(b'"tried":4', b'"tried":5'))
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         assert work.get("one") is None
         assert same(work.get("two"), {"tried": 0}, TWO)
 
@@ -121,7 +121,7 @@ def test_a_damaged_file_is_a_part_that_is_not_there(damage: Damage, tmp_path: Pa
     folder = filled(tmp_path / "w")
     file = folder / "one.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         assert work.get("one") is None
         assert same(work.get("two"), {"tried": 0}, TWO)
         work.put("one", {"tried": 4}, ONE)
@@ -132,7 +132,7 @@ def test_a_file_that_is_gone_or_belongs_to_another_part(tmp_path: Path) -> None:
     folder = filled(tmp_path / "w")
     (folder / "one.safetensors").write_bytes((folder / "two.safetensors").read_bytes())
     (folder / "two.safetensors").unlink()
-    with Work(folder, IDENTITY) as work:
+    with BuildWork(folder, IDENTITY) as work:
         assert work.get("one") is None
         assert work.get("two") is None
 
@@ -145,12 +145,12 @@ def test_without_its_first_line_nothing_is_known_of_any_part(damage: Damage, tmp
     folder = filled(tmp_path / "w")
     (folder / "ledger.jsonl").write_bytes(damage((folder / "ledger.jsonl").read_bytes()))
     other = {**IDENTITY, "seed": 7}
-    with Work(folder, other) as work:
+    with BuildWork(folder, other) as work:
         assert work.get("one") is None
         work.put("one", {"tried": 1}, TWO)
-    with Work(folder, other) as work:
+    with BuildWork(folder, other) as work:
         assert same(work.get("one"), {"tried": 1}, TWO)
-    with pytest.raises(RunMismatchError), Work(folder, IDENTITY):
+    with pytest.raises(RunMismatchError), BuildWork(folder, IDENTITY):
         pass
 
 
@@ -165,40 +165,41 @@ def test_without_its_first_line_nothing_is_known_of_any_part(damage: Damage, tmp
 def test_another_set_is_refused_and_nothing_is_changed(change: dict[str, Any], named: str, tmp_path: Path) -> None:
     folder = filled(tmp_path / "w")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(RunMismatchError) as refused, Work(folder, {**IDENTITY, **change}):
+    with pytest.raises(RunMismatchError) as refused, BuildWork(folder, {**IDENTITY, **change}):
         pass
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    with Work(folder, IDENTITY) as work:  # the lock was given back
+    with BuildWork(folder, IDENTITY) as work:  # the lock was given back
         assert work.get("one") is not None
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with Work(tmp_path / "w", IDENTITY) as first:
-        with pytest.raises(RunInUseError, match="being written by another process"), Work(tmp_path / "w", IDENTITY):
+    with BuildWork(tmp_path / "w", IDENTITY) as first:
+        second = BuildWork(tmp_path / "w", IDENTITY)
+        with pytest.raises(RunInUseError, match="being written by another process"), second:
             pass
         first.put("one", {}, ONE)
-    with Work(tmp_path / "w", IDENTITY) as second:
+    with BuildWork(tmp_path / "w", IDENTITY) as second:
         assert second.get("one") is not None
 
 
 def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Work(tmp_path / "w", IDENTITY):
+    with pytest.raises(ZeroDivisionError), BuildWork(tmp_path / "w", IDENTITY):
         raise ZeroDivisionError
-    with Work(tmp_path / "w", IDENTITY):
+    with BuildWork(tmp_path / "w", IDENTITY):
         pass
 
 
 def test_a_complete_set_leaves_nothing(tmp_path: Path) -> None:
-    with Work(filled(tmp_path / "w"), IDENTITY) as work:
+    with BuildWork(filled(tmp_path / "w"), IDENTITY) as work:
         work.remove()
     assert not (tmp_path / "w").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StorageError, match="could not open") as refused, Work(tmp_path / "file", IDENTITY):
+    with pytest.raises(StorageError, match="could not open") as refused, BuildWork(tmp_path / "file", IDENTITY):
         pass
     assert "\n" not in str(refused.value)
     assert (tmp_path / "file").read_text() == "mine"

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from evonas.attacks.bf16_relu import FastReLU, with_fast_relu
 from evonas.attacks.cma_es import SeparableCMA
 from evonas.attacks.de import DifferentialEvolution, de_population
-from evonas.attacks.evolution import EvolutionPlan, EvolutionResult, Optimiser, confidence, eight_bit, evolve, unchanged
+from evonas.attacks.evolution import (
+    EvolutionPlan,
+    EvolutionResult,
+    Optimiser,
+    confidence,
+    eight_bit,
+    evolve_images,
+    unchanged,
+)
 from evonas.attacks.score_cache import ScoreCache
 from evonas.errors import ConfigurationError, DivergedError
 
@@ -337,7 +345,7 @@ def steps_plan(rounds: int, chunk: int = 4) -> EvolutionPlan:
 
 
 def attack(model: nn.Module, images: Tensor, plan: EvolutionPlan) -> EvolutionResult:
-    return evolve(model, images, eight_bit(images), torch.ones(len(images), dtype=torch.int64), plan)
+    return evolve_images(model, images, eight_bit(images), torch.ones(len(images), dtype=torch.int64), plan)
 
 
 class TestEvolve:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evonas.costs import count_macs, count_params
 from evonas.data import Augmentation, DeviceData, load_data
 from evonas.errors import ConfigurationError, DataError
-from evonas.networks.victims import MIN_CHANNELS, VICTIMS, DenseNet, ResNet, scaled
+from evonas.networks.victims import MIN_CHANNELS, VICTIMS, DenseNet, ResNet, scaled_channels
 from evonas.training import TrainingConfig, standard, train
 
 NORMALIZATION = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -87,10 +87,10 @@ def test_densenet_follows_from_its_growth(depth: int, width: float, growth: int)
 
 
 def test_width() -> None:
-    assert [scaled(c, 0.25) for c in (6, 12, 16, 17, 64)] == [4, 4, 4, 4, 16]
-    assert [scaled(c, 0.3) for c in (16, 64)] == [5, 19]  # 4.8 and 19.2
-    assert [scaled(c, 2.0) for c in (3, 6)] == [6, 12]
-    assert scaled(3, 1.0) == 3
+    assert [scaled_channels(c, 0.25) for c in (6, 12, 16, 17, 64)] == [4, 4, 4, 4, 16]
+    assert [scaled_channels(c, 0.3) for c in (16, 64)] == [5, 19]  # 4.8 and 19.2
+    assert [scaled_channels(c, 2.0) for c in (3, 6)] == [6, 12]
+    assert scaled_channels(3, 1.0) == 3
 
 
 @pytest.mark.parametrize("name", sorted(VICTIMS))
@@ -193,6 +193,7 @@ class TestUse:
         other.load_state_dict(network.state_dict())
         assert torch.equal(other(images()), network(images()))
 
+    @pytest.mark.training
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_it_trains(self, name: str, precision: str) -> None:
         """Eight passes over 100 images of two easily told digits: at least nine of ten of them are right."""
