@@ -1,5 +1,6 @@
 """What tests of several rooms call."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -28,3 +29,37 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b)
+
+
+def randomised(network: Part, seed: int = 0) -> Part:
+    """In eval mode, with weights and statistics such that no part is idle and signals keep their size."""
+    generator = rng(seed)
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(part.weight, generator=generator)
+            if part.bias is not None:
+                nn.init.normal_(part.bias, std=0.3, generator=generator)
+        elif isinstance(part, nn.BatchNorm2d):
+            for value, low, high in (
+                (part.weight, 0.5, 1.5),
+                (part.bias, -0.5, 0.5),
+                (part.running_mean, -0.5, 0.5),
+                (part.running_var, 0.5, 2.0),
+            ):
+                assert isinstance(value, Tensor)
+                nn.init.uniform_(value, low, high, generator=generator)
+    return network.eval()
+
+
+class Trap:
+    """Says so when it is unpickled."""
+
+    sprung = False
+
+    @classmethod
+    def spring(cls) -> "Trap":
+        cls.sprung = True
+        return cls()
+
+    def __reduce__(self) -> tuple[Callable[[], "Trap"], tuple[()]]:
+        return Trap.spring, ()

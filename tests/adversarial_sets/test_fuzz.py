@@ -17,6 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers import Trap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_format import arrays_of, card_text, smallest_set, tiny_set, written
@@ -296,20 +297,6 @@ def test_headers_that_lie(kind: str, whole: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(data)
     with peak_below(16 * 2**20):
         assert refusal(tmp_path / "a.safetensors") is not None
-
-
-class Trap:
-    """Says so when it is unpickled."""
-
-    sprung = False
-
-    @classmethod
-    def spring(cls) -> "Trap":
-        cls.sprung = True
-        return cls()
-
-    def __reduce__(self) -> tuple[Callable[[], "Trap"], tuple[()]]:
-        return Trap.spring, ()
 
 
 def npz() -> bytes:

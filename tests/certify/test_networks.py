@@ -114,6 +114,12 @@ def telling(network: nn.Module, images: Tensor, ball: str) -> float:
 
 
 CASES = [*((name, seed) for name in SPACES for seed in range(2)), ("supernet", 0), ("partial", 1), ("signs", 2)]
+QUICK = {
+    *((name, 0, "linf") for name in SPACES),
+    ("phase", 1, "l2"),
+    ("darts", 0, "l2"),
+    ("signs", 2, "linf"),
+}
 
 
 def network_of(name: str, seed: int) -> nn.Module:
@@ -122,8 +128,14 @@ def network_of(name: str, seed: int) -> nn.Module:
     return supernet(seed, partial=2 if name == "partial" else 1, signs=name == "signs")[0]
 
 
-@pytest.mark.parametrize(("name", "seed"), CASES)
-@pytest.mark.parametrize("ball", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("name", "seed", "ball"),
+    [
+        pytest.param(name, seed, ball, marks=[] if (name, seed, ball) in QUICK else pytest.mark.slow)
+        for ball in ("linf", "l2")
+        for name, seed in CASES
+    ],
+)
 @torch.no_grad()
 def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str) -> None:
     single = network_of(name, seed)
@@ -143,7 +155,7 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str)
                     assert outside(out, each) <= (1e-12 if double else 1e-5)
 
 
-@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), ("signs", 0.002)])
+@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), pytest.param("signs", 0.002, marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) -> None:
     network = network_of(name, 2).double()
@@ -164,7 +176,7 @@ def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) 
 @torch.no_grad()
 def test_single_precision_against_double() -> None:
     network = found("phase", 1)
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(0))
     for kind in (interval_bounds, linear_bounds):
         single = kind(network, images, 0.01)
         double = kind(copy.deepcopy(network).double(), images.double(), 0.01)

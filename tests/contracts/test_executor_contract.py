@@ -25,6 +25,8 @@ from evonas.executors import (
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.types import Activity, EvaluationResult, Genome, Note, Progress
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 MAKERS: dict[str, Callable[[], Executor]] = {**EXECUTORS, "ray resident": lambda: RayExecutor(cpus=2, resident=True)}
 
 JOBS = [Job(f"job {number}", {"number": number, "pixels": bytes([number]) * 300_000}) for number in range(7)]

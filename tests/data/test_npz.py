@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from helpers import Trap
 
 from evonas.data import load_data
 from evonas.data.npz import load_npz
@@ -120,20 +121,6 @@ def test_anything_else_is_one_clear_line(arrays: Arrays, message: str, tmp_path:
         load_data(f"npz:{path}")
     assert "own.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-class Trap:
-    """Says so when it is unpickled."""
-
-    sprung = False
-
-    @classmethod
-    def spring(cls) -> "Trap":
-        cls.sprung = True
-        return cls()
-
-    def __reduce__(self) -> tuple[Callable[[], "Trap"], tuple[()]]:
-        return Trap.spring, ()
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_statistics_are_measured_on_as_many_images_as_asked(prepare: SliceSupern
 
 
 def test_no_candidate_depends_on_what_was_scored_before(prepare: SliceSupernet) -> None:
-    genomes = SPACE.sample(6, np.random.default_rng(1))
+    genomes = SPACE.sample(3, np.random.default_rng(1))
     used = prepare.start()
     for genome in genomes:
         used(genome, 0, ignore)
@@ -135,7 +135,7 @@ def test_the_weights_stay_as_they_are_whatever_is_scored(prepare: SliceSupernet,
     held = {block: used(genome, 0, ignore)[0].network for block, genome in widest.items()}
     before = {block: state(network) for block, network in held.items()}
     with torch.no_grad():
-        for genome in SPACE.sample(20, np.random.default_rng(2)):
+        for genome in SPACE.sample(6, np.random.default_rng(2)):
             candidate, _ = used(genome, 5, ignore)
             candidate.network(torch.rand(2, 3, 32, 32))
     fresh = load_supernet(SPACE, weights, 10, CPU)

@@ -51,26 +51,6 @@ def settled(network: DartsNetwork) -> DartsNetwork:
     return network.eval()
 
 
-PUBLISHED = [
-    ("DARTS_V2", 36, 10, 3_349_342),
-    ("DARTS_V2", 28, 10, 2_060_502),
-    ("DARTS_V2", 20, 10, 1_082_830),
-    ("DARTS_V2", 12, 10, 416_326),
-    ("PDARTS", 36, 10, 3_433_798),
-    ("PC_DARTS_cifar", 36, 10, 3_634_678),
-    ("DARTS_V2", 36, 100, 3_401_272),
-    ("DARTS_V2", 34, 100, 3_047_010),
-    ("DARTS_V2", 27, 100, 1_960_246),
-    ("DARTS_V2", 19, 100, 1_009_950),
-]
-"""E2RNAS (first version), Tables 1 and 2."""
-
-
-@pytest.mark.parametrize(("name", "channels", "n_classes", "params"), PUBLISHED)
-def test_published_parameters(name: str, channels: int, n_classes: int, params: int) -> None:
-    assert count_params(DartsNetwork(GENOTYPES[name], channels, n_classes=n_classes)) == params
-
-
 @pytest.mark.parametrize(
     ("name", "millions"), [("DARTS_V2", "528.36"), ("PDARTS", "532.17"), ("PC_DARTS_cifar", "556.67")]
 )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import randomised
 from torch import Tensor, nn
 
 from evonas.attacks import inference_copy
@@ -25,26 +26,6 @@ SMALL = ShufflePlan(stem=4, stages=((8, 2), (16, 2), (32, 2)), head=(24, 40))
 FIRST, SECOND, THIRD = (Place(c, c, 1, r) for c, r in ((48, 2), (96, 4), (192, 8)))
 """Stride 1 in the paper's three stages: maps of 16, 8 and 4."""
 HALVING = Place(24, 48, 2, 2)
-
-
-def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """In eval mode, with weights and statistics such that no part is idle and signals keep their size."""
-    generator = torch.Generator().manual_seed(seed)
-    for part in network.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(part.weight, generator=generator)
-            if part.bias is not None:
-                nn.init.normal_(part.bias, std=0.3, generator=generator)
-        elif isinstance(part, nn.BatchNorm2d):
-            for value, low, high in (
-                (part.weight, 0.5, 1.5),
-                (part.bias, -0.5, 0.5),
-                (part.running_mean, -0.5, 0.5),
-                (part.running_var, 0.5, 2.0),
-            ):
-                assert isinstance(value, Tensor)
-                nn.init.uniform_(value, low, high, generator=generator)
-    return network.eval()
 
 
 def small_units(*numbers: int) -> list[Unit]:
@@ -266,8 +247,7 @@ def test_with_stride_2_both_branches_see_every_channel(number: int) -> None:
 @pytest.mark.parametrize("embedded", [True, False])
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_a_non_local_part_position_by_position(embedded: bool, batch_norm: bool) -> None:
-    part = NonLocal(6, 4, embedded, batch_norm)
-    randomised(part).double()
+    part = randomised(NonLocal(6, 4, embedded, batch_norm)).double()
     maps = torch.randn(1, 6, 3, 2, dtype=torch.float64)
 
     def pointwise(convolution: nn.Module, pixel: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from helpers import randomised
 from torch import Tensor, nn
 
 from evonas.networks.shuffle import BLOCKS, ShuffleBlock, ShuffleNetwork, Unit
@@ -19,26 +20,6 @@ pytestmark = pytest.mark.usefixtures("torch_seed")
 SMALL = ShuffleSpace(width=1 / 6, depth=0.1)
 """A stem of 4 channels and 6 places."""
 FULL = ShuffleSpace()
-
-
-def randomised(network: ShuffleSupernet) -> ShuffleSupernet:
-    """In eval mode, with weights and statistics such that no part is idle and signals keep their size."""
-    generator = torch.Generator().manual_seed(0)
-    for part in network.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(part.weight, generator=generator)
-            if part.bias is not None:
-                nn.init.normal_(part.bias, std=0.3, generator=generator)
-        elif isinstance(part, nn.BatchNorm2d):
-            for value, low, high in (
-                (part.weight, 0.5, 1.5),
-                (part.bias, -0.5, 0.5),
-                (part.running_mean, -0.5, 0.5),
-                (part.running_var, 0.5, 2.0),
-            ):
-                assert isinstance(value, Tensor)
-                nn.init.uniform_(value, low, high, generator=generator)
-    return network.eval()
 
 
 @cache
@@ -83,8 +64,13 @@ def stand_alone(space: ShuffleSpace, genome: npt.NDArray[np.int64], weights: dic
 
 @pytest.mark.parametrize(
     ("space", "genomes", "size"),
-    [(SMALL, 200, 16), (ShuffleSpace(width=1 / 6, depth=0.1, intermediate=2), 10, 16), (FULL, 4, 32)],
-    ids=["small", "2S", "full"],
+    [
+        (SMALL, 30, 16),
+        pytest.param(SMALL, 200, 16, marks=pytest.mark.slow),
+        (ShuffleSpace(width=1 / 6, depth=0.1, intermediate=2), 10, 16),
+        (FULL, 4, 32),
+    ],
+    ids=["small", "small, 200", "2S", "full"],
 )
 def test_logits_are_those_of_a_network_that_holds_copies(space: ShuffleSpace, genomes: int, size: int) -> None:
     weights = shared(space).state_dict()

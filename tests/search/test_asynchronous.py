@@ -12,6 +12,7 @@ import pytest
 import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import same, some_fail
 
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.executors import Job, MakeWork, Outcome, Work, run_work
@@ -108,33 +109,6 @@ def proposals(jobs: Sequence[Job], lines: Iterable[Entry]) -> list[int]:
     """Numbers of the proposals, as these lines have them."""
     numbers = {entry.key: entry.proposal for entry in lines}
     return [numbers[job.key] for job in jobs]
-
-
-def some_fail(table: Any) -> Any:
-    """The table, but a third of the networks fails."""
-
-    def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-        kind = int(genome @ [1, 2, 3, 5]) % 9
-        if kind == 0:
-            raise RuntimeError("out of memory")
-        if kind == 3:
-            return EvaluationResult.failure(genome, seed, "took too long")
-        if kind == 6:
-            return EvaluationResult(tuple(genome), {"clean_error": math.nan, "macs": 0})
-        result: EvaluationResult = table(genome, seed)
-        return result
-
-    return evaluate
-
-
-def same(a: list[SearchState], b: list[SearchState]) -> bool:
-    return len(a) == len(b) and all(
-        x.generation == y.generation
-        and np.array_equal(x.genomes, y.genomes)
-        and np.array_equal(x.objectives, y.objectives, equal_nan=True)
-        and np.array_equal(x.rank, y.rank)
-        for x, y in zip(a, b, strict=True)
-    )
 
 
 def run(

@@ -5,7 +5,6 @@ at. Shared memory is known by what those processes have open or mapped.
 """
 
 import contextlib
-import csv
 import itertools
 import json
 import os
@@ -20,10 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from searches import rows
 from sleepy_search import CONFIG, Sleepy, logged, search
 
 from evonas.executors import LocalExecutor
 from evonas.search import read_journal
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 SCRIPT = Path(__file__).with_name("sleepy_search.py")
 SECONDS = 0.15
@@ -201,11 +203,6 @@ def _wait_for(driver: Driver, wanted: int, process: "subprocess.Popen[str]") -> 
 
 def _recorded(out: Path) -> list[str]:
     return [entry.key for entry in read_journal(out / "journal.jsonl")[1]]
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return [{name: value for name, value in row.items() if name != "train_seconds"} for row in csv.DictReader(file)]
 
 
 def test_it_was_stopped_as_planned(told: Told) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import same, some_fail
 
 from evonas.errors import ConfigurationError, UnknownNameError
 from evonas.executors import Job, Outcome
@@ -55,37 +56,10 @@ class Counted:
         return result
 
 
-def same(a: list[SearchState], b: list[SearchState]) -> bool:
-    return len(a) == len(b) and all(
-        x.generation == y.generation
-        and np.array_equal(x.genomes, y.genomes)
-        and np.array_equal(x.objectives, y.objectives, equal_nan=True)
-        and np.array_equal(x.rank, y.rank)
-        for x, y in zip(a, b, strict=True)
-    )
-
-
 def untimed(path: Path) -> list[dict[str, Any]]:
     """Lines of a journal but what depends on the clock."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return [{name: v for name, v in record.items() if name not in ("seconds", "checksum")} for record in records]
-
-
-def some_fail(table: Any) -> Any:
-    """The table, but a third of the networks fails: raised, said, not finite."""
-
-    def evaluate(genome: Genome, seed: int) -> EvaluationResult:
-        kind = int(genome @ [1, 2, 3, 5]) % 9
-        if kind == 0:
-            raise RuntimeError("out of memory")
-        if kind == 3:
-            return EvaluationResult.failure(genome, seed, "took too long")
-        if kind == 6:
-            return EvaluationResult(tuple(genome), {"clean_error": math.nan, "macs": 0})
-        result: EvaluationResult = table(genome, seed)
-        return result
-
-    return evaluate
 
 
 def front_rows(state: SearchState) -> set[tuple[float, ...]]:

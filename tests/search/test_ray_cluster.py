@@ -1,7 +1,6 @@
 """A search on a real Ray cluster of three nodes, one of which goes away in mid-generation while another one joins."""
 
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -13,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from searches import rows
 from sleepy_search import CONFIG, Sleepy, logged, search
 
 from evonas.executors import LocalExecutor
 from evonas.search import read_journal
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 SCRIPT = Path(__file__).with_name("cluster_search.py")
 
@@ -54,11 +56,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, said
     return Searched(out, json.loads(next(line for line in said.splitlines() if line.startswith('{"cut_short"'))))
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return [{name: value for name, value in row.items() if name != "train_seconds"} for row in csv.DictReader(file)]
 
 
 def test_the_front_is_the_local_executors_in_every_field_but_timings(searched: Searched, tmp_path: Path) -> None:

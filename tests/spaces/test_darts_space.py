@@ -42,8 +42,10 @@ TINY = DartsSpace(channels=4, layers=3, image_size=16)
         ("DARTS_V2", 19, 100, 1_009_950),
     ],
 )
-def test_published_parameters_by_lookup(name: str, channels: int, n_classes: int, params: int) -> None:
+def test_published_parameters(name: str, channels: int, n_classes: int, params: int) -> None:
+    """E2RNAS (first version), Tables 1 and 2."""
     genome = FULL.from_genotype(GENOTYPES[name])
+    assert count_params(FULL.build(genome, n_classes, channels)) == params
     assert FULL.cost(genome, n_classes, channels).params == params
     assert FULL.cost(FULL.canonical(genome), n_classes, channels).params == params
 
@@ -93,14 +95,14 @@ def test_a_genotype_of_another_space_is_refused() -> None:
 
 
 # (space, classes, channels of the image)
-BUILT: list[tuple[DartsSpace, int, int]] = [
+BUILT = [
     (DartsSpace(channels=4, layers=3, image_size=8), 10, 3),
     (DartsSpace(channels=5, layers=8, image_size=16), 3, 1),
     (DartsSpace(channels=12, layers=4, nodes=3), 10, 3),
     (DartsSpace(channels=3, layers=7, nodes=1), 2, 3),
-    (DartsSpace(channels=2, layers=20, nodes=5, image_size=12), 100, 3),
+    pytest.param(DartsSpace(channels=2, layers=20, nodes=5, image_size=12), 100, 3, marks=pytest.mark.slow),
     (DartsSpace(channels=16, layers=5), 10, 3),
-    (DartsSpace(channels=4, layers=14, stem="imagenet", image_size=64), 1000, 3),
+    pytest.param(DartsSpace(channels=4, layers=14, stem="imagenet", image_size=64), 1000, 3, marks=pytest.mark.slow),
     (DartsSpace(channels=6, layers=3, nodes=2, stem="imagenet", image_size=32), 5, 1),
 ]
 

@@ -57,7 +57,9 @@ def canonical_connections(nodes: int) -> list[bytes]:
     return [space.canonical(np.append(bits, 0)).tobytes() for bits in all_connections(nodes)]
 
 
-@pytest.mark.parametrize(("nodes", "classes"), [(2, 2), (3, 6), (4, 31), (5, 302), (6, 5984)])
+@pytest.mark.parametrize(
+    ("nodes", "classes"), [(2, 2), (3, 6), (4, 31), (5, 302), pytest.param(6, 5984, marks=pytest.mark.slow)]
+)
 def test_classes_are_those_of_brute_force(nodes: int, classes: int) -> None:
     # 1, 2, 6, 31, 302, 5984: acyclic directed graphs of n unlabelled nodes (OEIS A003087), the empty one included
     canonical = canonical_connections(nodes)
