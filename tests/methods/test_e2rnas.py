@@ -13,8 +13,9 @@ from evonas.cli import main
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.gradient import ExpectedCost
 from evonas.methods import e2rnas
+from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
-from evonas.runs import DataOptions
+from evonas.runs import DataOptions, Run
 
 FIRST = E2rnasOptions(version=1, **TINY)
 SECOND = replace(
@@ -63,6 +64,17 @@ def test_the_second_version_weights_five_objectives(second: Path) -> None:
     assert sum(weights.values()) == pytest.approx(1)
     assert {"loss", "params_loss"} < weights.keys()
     assert rows(second / "front.csv")[0]["method"] == "e2rnas-v2"
+
+
+def test_a_run_goes_on_with_the_other_images_that_it_began_with(second: Path) -> None:
+    auto = replace(SECOND, data=replace(SECOND.data, ood_data="auto"), out=second)
+    with Run.open("e2rnas-v2", auto) as begun:
+        _, candidates, _ = compose(begun, auto)
+        (search,) = plan_searches(begun, auto, candidates.data)
+        assert search.ood_data is not None
+        assert search.ood_data.name == "noise"
+        assert "out-of-distribution images: noise, as this run was started with" in begun.notes
+        assert begun.ood_data(candidates.data) is search.ood_data  # those of AUPR after the search
 
 
 def test_parameters_that_are_only_watched_are_counted_as_asked_for(
