@@ -107,7 +107,7 @@ def find_cells(run: Run, plan: CellSearch) -> FoundCells:
     torch.set_num_threads(run.threads)
     search, cost = begin(plan), _counted(plan.method, plan.data.image_size)
     begun = (run.path / f"{plan.file('search')}.pt").exists()
-    if not begun:
+    if not begun and plan.repeat in (None, 1):
         run.screen.say(metric_seconds(plan))
 
     def row(values: dict[str, float]) -> Row:
@@ -194,8 +194,11 @@ def metric_seconds(plan: CellSearch) -> str:
         except torch.OutOfMemoryError:
             words.append(f"{labels[name]}: no room")
         else:
-            words.append(f"{labels[name]} {seconds - alone:.3g} s a step")
-    return f"{', '.join(words)}; of {images} images, beside {alone:.3g} s of the validation loss (each measured once)"
+            words.append(f"{labels[name]} {seconds - alone:.3g} s")
+    return (
+        f"a step of the architecture: validation loss {alone:.3g} s, besides {', '.join(words)} "
+        f"({images} images, each measured once)"
+    )
 
 
 def _seconds_of(levels: Levels, upper: tuple[LevelLoss, ...], below: Batch, above: Batch) -> float:

@@ -1,10 +1,11 @@
 """DARTS, PC-DARTS and P-DARTS: cells found by descent of the validation loss."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from rich.console import Console
 
+from evonas.errors import choose
 from evonas.gradient import METHODS, Method
 from evonas.methods.cells import QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
@@ -17,13 +18,13 @@ __all__ = ["OPTIONS", "PRESETS", "DartsOptions", "compose", "run"]
 class DartsOptions(CellOptions):
     """DARTS, PC-DARTS or P-DARTS finds cells by descent of the validation loss."""
 
-    method: Literal["darts", "pcdarts", "pdarts"] = "darts"
-    """Supernet and schedule."""
+    method: str = "darts"
+    """Supernet and schedule: darts, pcdarts, pdarts, or another of `evonas.gradient.METHODS`."""
 
     short: ClassVar[tuple[str, ...]] = ("method", *CellOptions.common)
 
     def methods(self, image_size: int) -> dict[str, Method]:
-        return {"": self.levels.applied(METHODS[self.method]())}
+        return {"": self.levels.applied(choose(METHODS, self.method, "gradient method")())}
 
 
 OPTIONS = DartsOptions

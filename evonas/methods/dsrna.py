@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from rich.console import Console
 
-from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.errors import ConfigurationError, UnknownNameError, choose
 from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
 from evonas.gradient.robustness import Norm
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
@@ -67,7 +67,7 @@ class DsrnaOptions(CellOptions):
 
     metric: Literal["bound", "jacobian"] = "bound"
     """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
-    base: Literal["darts", "pcdarts", "pdarts"] = "pcdarts"
+    base: str = "pcdarts"
     """Supernet and stages that it is built on."""
     gamma: float = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
@@ -97,7 +97,9 @@ class DsrnaOptions(CellOptions):
     def methods(self, image_size: int) -> dict[str, Method]:
         bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
         jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
-        own = self.levels.applied(dsrna(METHODS[self.base](), bound if self.metric == "bound" else jacobian))
+        own = self.levels.applied(
+            dsrna(choose(METHODS, self.base, "gradient method")(), bound if self.metric == "bound" else jacobian)
+        )
         others = {name: self._baseline(name) for name in self.baselines}
         return {own.name if others else "": own, **others}
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from rich.console import Console
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, choose
 from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
 from evonas.gradient.method import Combine
 from evonas.gradient.mgda import Normalisation
@@ -24,7 +24,7 @@ class E2rnasOptions(CellOptions):
 
     version: Literal[1, 2] = 2
     """1: adversarial training below, two objectives above. 2: OoD training below, five objectives above."""
-    base: Literal["darts", "pcdarts", "pdarts"] = "darts"
+    base: str = "darts"
     """Supernet and schedule that it is built on (version 2, Table IV)."""
     L: Annotated[float | None, Needs("count_params")] = None
     """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
@@ -73,7 +73,7 @@ class E2rnasOptions(CellOptions):
         return {label: self._method(limit, image_size) for label, limit in limits.items()}
 
     def _method(self, limit: float, image_size: int) -> Method:
-        base = METHODS[self.base]()
+        base = choose(METHODS, self.base, "gradient method")()
         if self.base == "darts":
             base = replace(base, config=replace(base.config, order=2))  # Eq. 9
         base = self.levels.applied(replace(base, config=replace(base.config, begin_with="weights")))

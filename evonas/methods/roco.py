@@ -143,7 +143,10 @@ class RocoOptions(RunOptions):
         self.make_space(32)
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
-        choose(RECIPES, self.recipe, "recipe")
+        if hasattr(choose(RECIPES, self.recipe, "recipe"), "auxiliary_weight"):
+            raise ConfigurationError(
+                f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts --retrain"
+            )
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
