@@ -1,5 +1,6 @@
 """The guides to parts of one's own: their scripts, plugins and lines of tables run as they stand there."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -15,10 +16,11 @@ import pytest
 import torch
 
 import evonas
+from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import main
 from evonas.errors import UnknownNameError
 from evonas.methods import METHODS, roco
-from evonas.runs import parse, plugins
+from evonas.runs import parse, plugins, run_search
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "docs" / "how-to"
@@ -202,6 +204,45 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= 40
     unused = subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "evonas"], cwd=tmp_path, capture_output=True)
     assert unused.returncode == 0, unused.stdout
+
+
+@pytest.mark.training
+def test_scripts_of_the_quickstart_run(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_set: AdversarialSet
+) -> None:
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    (attacked,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    titled = blocks("../quickstart")
+    save_adversarial_set(workshop / "set.safetensors", digits_set)
+    tiny = [*TINY.split(), "--channels", "2", "--data", "digits", "--objectives", "clean_error,macs"]
+    retraining = "--retrain --top 1 --retrain-epochs 1 --retrain-channels 2 --suite fgsm --test-limit 50"
+    given = ["--adversarial-set", "set.safetensors", "--out", "runs/roco-digits-quick-seed0"]
+    assert main(["roco", *tiny, *retraining.split(), *given]) == 0
+    for code in (titled["use_a_network.py"], attacked, titled["search.py"]):
+        exec(compile(code, "quickstart", "exec"), {"__name__": "__main__"})
+    assert "white-box error" in capsys.readouterr().out
+    assert (workshop / "runs" / "from-a-script" / "front.csv").exists()
+    monkeypatch.setitem(roco.PRESETS, "quick", parse(roco.PRESETS, tiny))
+    exec(compile(titled["paper.py"], "paper.py", "exec"), {"__name__": "__main__"})
+    assert (workshop / "runs" / "as-the-paper" / "front.csv").exists()
+
+
+def test_script_of_the_readme_is_a_call_that_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    calls: list[inspect.BoundArguments] = []
+
+    class Found:
+        front = None
+        load = staticmethod(str)
+
+    def called(*arguments: Any, **named: Any) -> Found:
+        calls.append(inspect.signature(run_search).bind(*arguments, **named))
+        return Found()
+
+    monkeypatch.setattr(evonas, "run_search", called, raising=False)
+    exec(compile(code, "readme", "exec"), {})
+    ((space, data),) = [(each.arguments["space"], each.arguments["data"]) for each in calls]
+    assert (space.n_genes, data.name) == (14, "digits")
 
 
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
