@@ -182,44 +182,15 @@ def digits_set() -> AdversarialSet:
 
 
 def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
-    from evonas.adversarial_sets import AdversarialSet, AttackCell, Card, CardData, Piece, Target, assemble
+    from cards import card, target
+
+    from evonas.adversarial_sets import AdversarialSet, CardData, Piece, assemble
 
     clean, labels = data.adversarial.images, data.adversarial.labels
     changed = clean ^ np.uint8(1)
-    pieces = [
+    pieces = tuple(
         Piece(target=0, attack=name, threshold=1, images=changed[index], labels=labels[index], sources=index)
         for name, index in ((name, np.array(chosen, dtype=np.int64)) for name, chosen in parts.items())
-    ]
-    contents = assemble(pieces, clean)
-    cells = tuple(
-        AttackCell(
-            target="LeNet",
-            attack=each.attack,
-            threshold=1,
-            algorithm="de",
-            population=8,
-            generations=2,
-            tried=len(clean),
-            successful=len(each.labels),
-            epsilon_used=1 / 255,
-            epsilon_mean=1 / 255,
-            evaluations=20,
-            seconds=0.5,
-        )
-        for each in pieces
-    )
-    target = Target(
-        name="LeNet",
-        width=1.0,
-        params=10,
-        macs=100,
-        epochs=1,
-        lr=0.1,
-        batch_size=8,
-        recipe="SGD",
-        train_images=len(data.train),
-        clean_accuracy=0.5,
-        adversarial_part_accuracy=1.0,
     )
     about = CardData(
         name=data.name,
@@ -233,19 +204,5 @@ def _made(data: Dataset, parts: Mapping[str, Sequence[int]]) -> AdversarialSet:
         adversarial_fingerprint=data.adversarial.fingerprint,
         split_seed=0,
     )
-    counts: dict[str, Any] = {**contents.counts()}
-    card = Card(
-        name="by-hand",
-        data=about,
-        preset="quick",
-        seed=0,
-        device="cpu",
-        precision="fp32",
-        threads=1,
-        targets=(target,),
-        cells=cells,
-        versions={"torch": "2.6"},
-        created_by="evonas",
-        **counts,
-    )
-    return AdversarialSet(*contents, card=card)
+    contents, lenet = assemble(pieces, clean), target("LeNet", width=1.0, train_images=len(data.train))
+    return AdversarialSet(*contents, card=card(contents, about, (lenet,), pieces, "by-hand"))

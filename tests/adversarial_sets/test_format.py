@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from cards import card, target
 
-from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
+from evonas.adversarial_sets.card import Card, CardData
 from evonas.adversarial_sets.contents import RECORD_COLUMNS, AdversarialSet, Contents, Piece, assemble, image_digests
 from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
 from evonas.errors import DataError, StorageError, UnknownNameError
@@ -43,40 +44,7 @@ PIECES = (
 """The second target's Linf part finds one image that the first one's L0 part has."""
 
 
-def card_of(contents: Contents, pieces: tuple[Piece, ...] = PIECES, **changes: Any) -> Card:
-    targets = tuple(
-        Target(
-            name=name,
-            width=0.25,
-            params=10,
-            macs=100,
-            epochs=1,
-            lr=0.1,
-            batch_size=8,
-            recipe="SGD",
-            train_images=20,
-            clean_accuracy=0.5,
-            adversarial_part_accuracy=1.0,
-        )
-        for name in ("LeNet", "ResNet")
-    )
-    cells = tuple(
-        AttackCell(
-            target=targets[each.target].name,
-            attack=each.attack,
-            threshold=each.threshold,
-            algorithm="de",
-            population=8,
-            generations=2,
-            tried=6,
-            successful=len(each.labels),
-            epsilon_used=1 / 255,
-            epsilon_mean=1 / 255,
-            evaluations=20,
-            seconds=0.5,
-        )
-        for each in pieces
-    )
+def card_of(contents: Contents, pieces: tuple[Piece, ...] = PIECES) -> Card:
     data = CardData(
         name="digits",
         n_classes=3,
@@ -89,21 +57,7 @@ def card_of(contents: Contents, pieces: tuple[Piece, ...] = PIECES, **changes: A
         adversarial_fingerprint="bb",
         split_seed=1,
     )
-    values = {
-        "name": "tiny",
-        "data": data,
-        "preset": "quick",
-        "seed": 0,
-        "device": "cpu",
-        "precision": "fp32",
-        "threads": 1,
-        "targets": targets,
-        "cells": cells,
-        "versions": {"torch": "2.6"},
-        "created_by": "evonas 0.1.0",
-        **contents.counts(),
-    }
-    return Card(**{**values, **changes})
+    return card(contents, data, (target("LeNet"), target("ResNet")), pieces, "tiny")
 
 
 def tiny_set() -> AdversarialSet:
