@@ -132,11 +132,12 @@ class CellRetrainOptions:
         """From the clean image; the last iterate counts."""
         return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
 
-    def measured(self, aupr: OodPrecision) -> Measured:
-        """Clean error, error under PGD, AUPR, the papers' FLOPs."""
-        pgd = Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))
-        ood = Measurement("ood_aupr", "AUPR", aupr, maximize=True)
-        return Measured(measurements=(CLEAN, pgd, ood, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
+    def measured(self, ood_data: Dataset | None, seed: int) -> Measured:
+        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
+        parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
+        if ood_data is not None:
+            parts.append(Measurement("ood_aupr", "AUPR", OodPrecision(ood_data, seed), maximize=True))
+        return Measured(measurements=(*parts, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
 
 
 @dataclass(frozen=True, kw_only=True)
