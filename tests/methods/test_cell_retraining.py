@@ -228,6 +228,8 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 from test_cell_retraining import *
 from evonas.training import checkpoints
+
+pytestmark = pytest.mark.training
 out, save = Path({out!r}), checkpoints.save_checkpoint
 def slow(path, identity, content):
     save(path, identity, content)

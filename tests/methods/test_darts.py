@@ -21,6 +21,8 @@ from evonas.runs import ExecutionOptions, Run
 from evonas.runs.interrupt import Interrupted
 from evonas.spaces import DartsSpace
 
+pytestmark = pytest.mark.training
+
 DARTS = DartsOptions(**TINY)
 
 

@@ -20,6 +20,8 @@ from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.dsrna import PRESETS, BoundOptions, DsrnaOptions
 from evonas.runs.interrupt import Interrupted
 
+pytestmark = pytest.mark.training
+
 BOUND = DsrnaOptions(metric_images=2, **TINY)
 JACOBIAN = replace(BOUND, metric="jacobian", levels=replace(BOUND.levels, search_epochs=1))
 LABELS = ["dsrna-jacobian-r1", "dsrna-jacobian-r2", "pcdarts-adv-r1", "pcdarts-adv-r2"]

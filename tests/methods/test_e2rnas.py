@@ -17,6 +17,8 @@ from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
 from evonas.runs import DataOptions, Run
 
+pytestmark = pytest.mark.training
+
 FIRST = E2rnasOptions(version=1, **TINY)
 SECOND = replace(
     FIRST,
