@@ -33,6 +33,8 @@ from evonas.runs.interrupt import Interrupted
 from evonas.search import Entry, Journal, read_journal
 from evonas.types import EvaluationResult, Genome
 
+pytestmark = pytest.mark.training
+
 WIDE = replace(SPACE, channels=4)
 DESIGNS = {name: SPACE.canonical(genome) for name, genome in SPACE.designs().items()}
 """By MACs: pair, chain, residual, dense."""

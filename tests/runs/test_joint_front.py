@@ -172,17 +172,3 @@ def test_every_joint_front_that_is_shown_can_be_called() -> None:
     assert found
     for words in found:
         assert tyro.cli(Front, args=shlex.split(words.split("#")[0])).runs
-
-
-def test_tam_nas_is_started_beside_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["tam", "--help"])
-    assert ended.value.code == 0
-    assert "--supernet-recipe" in capsys.readouterr().out
-    assert main(["tam", "--population", "1"]) == 2
-    assert "population >= 2" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "front" in said
-    assert "tam --help" in said

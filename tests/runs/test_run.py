@@ -1,21 +1,26 @@
 """A run in its folder: files, identity, resuming, growing, refusing, damage. The run is a tiny one of RoCo-NAS."""
 
+import io
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, journal, rows, run
+from rich.console import Console
+from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, journal, rows, run, run_roco
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
 from evonas.runs import DataOptions, Run, RunFolder
+from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("no_pictures")]
 
 WILD = replace(
     ROCO,
@@ -73,6 +78,34 @@ def test_a_run_that_grows_is_the_longer_run_bit_for_bit(roco_run: Path, tmp_path
     assert journal(tmp_path / "run") == journal(roco_run)
     for name in ("front.csv", "population.csv", "history.csv"):
         assert rows(tmp_path / "run" / name) == rows(roco_run / name)
+
+
+class CtrlC(io.StringIO):
+    """A screen whose so many-th line on an evaluation brings Ctrl-C."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        self.line -= text.startswith("  ")
+        if self.line == 0:
+            self.line = -1
+            os.kill(os.getpid(), signal.SIGINT)
+        return written
+
+
+@pytest.mark.parametrize("finished", [1, 5])
+def test_after_ctrl_c_the_same_command_goes_on(finished: int, roco_run: Path, tmp_path: Path) -> None:
+    """Whole lines are in the journal, and what they say is not evaluated again."""
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run_roco(replace(ROCO, out=out), Console(file=CtrlC(finished), width=200))
+    assert journal(out) == journal(roco_run)[: 1 + finished]
+    assert f"continuing: {finished} evaluations" in run(replace(ROCO, out=out))
+    assert journal(out) == journal(roco_run)
+    assert rows(out / "front.csv") == rows(roco_run / "front.csv")
 
 
 def test_a_run_does_not_shrink(roco_run: Path) -> None:

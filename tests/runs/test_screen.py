@@ -191,6 +191,7 @@ def test_work_of_an_executor_in_words(activity: Activity, words: str) -> None:
     assert working(activity) == words
 
 
+@pytest.mark.training
 @pytest.mark.usefixtures("no_pictures")
 def test_the_lines_of_a_run(tmp_path: Path) -> None:
     """In order; numbers of seconds and values are left out."""
