@@ -6,9 +6,10 @@ DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 
 from evonas.attacks import FGSM, PGD
@@ -33,6 +34,7 @@ from evonas.methods.cell_search import FoundCells
 from evonas.networks.darts import GENOTYPES, Genotype
 from evonas.objectives.attack_error import described
 from evonas.report import (
+    TextTable,
     cell_table,
     folded,
     means_of_repeats,
@@ -275,8 +277,19 @@ def measure_cells(
     columns = [each.column for each in measured.measurements]
     named = [(name, row) for name, row in zip(names, rows, strict=True) if row["status"] == "ok"]
     means = means_of_repeats(named, columns)
-    data = prepare.data.name
-    table = measured_table(
+    tables = [_robust_table(robust, means, rows, prepare.data.name), *reported_tables(prepare.data.name)]
+    out = run.path / "robust"
+    out.mkdir(exist_ok=True)
+    write_retrained(out, rows, tables)
+    write_means(out / "repeats.csv", means)
+    run.screen.tables([part for each in tables for part in folded(each, run.screen.console.width, 1)])
+    run.screen.say(f"written to {out}: retrained.csv, repeats.csv, tables.md")
+
+
+def _robust_table(
+    robust: RobustnessOptions, means: pd.DataFrame, rows: Sequence[dict[str, Any]], data: str
+) -> TextTable:
+    return measured_table(
         means,
         rows,
         {each.column: (each.label, each.note) for each in robust.attacks},
@@ -286,13 +299,6 @@ def measure_cells(
         targets=robust.radius_targets,
         intermediate=robust.radius_intermediate,
     )
-    tables = [table, *reported_tables(data)]
-    out = run.path / "robust"
-    out.mkdir(exist_ok=True)
-    write_retrained(out, rows, tables)
-    write_means(out / "repeats.csv", means)
-    run.screen.tables([part for each in tables for part in folded(each, run.screen.console.width, 1)])
-    run.screen.say(f"written to {out}: retrained.csv, repeats.csv, tables.md")
 
 
 def _networks(

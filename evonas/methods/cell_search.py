@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_c
 from evonas.runs import Run
 from evonas.training.checkpoints import Row
 
-__all__ = ["CellSearch", "FoundCells", "compact", "find_cells", "metric_seconds"]
+__all__ = ["CellSearch", "FoundCells", "compact", "find_cells"]
 
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
@@ -105,36 +106,19 @@ def find_cells(run: Run, plan: CellSearch) -> FoundCells:
         EvonasError: see `Run.train_epochs`.
     """
     torch.set_num_threads(run.threads)
-    search, cost = begin(plan), _counted(plan.method, plan.data.image_size)
+    search, cost = _begin(plan), _counted(plan.method, plan.data.image_size)
     begun = (run.path / f"{plan.file('search')}.pt").exists()
     if not begun and plan.repeat in (None, 1):
-        run.screen.say(metric_seconds(plan))
-
-    def row(values: dict[str, float]) -> Row:
-        probabilities = search.history[-1].double()
-        normal, reduce = (_entropy(cell) for cell in probabilities)
-        return {
-            "epoch": search.epoch,
-            "stage": plan.method.place(search.epoch - 1)[0] + 1,
-            **values,
-            "entropy_normal": normal,
-            "entropy_reduce": reduce,
-            "expected_params": float(cost.expected(probabilities)),
-            "genotype": compact(search.genotype),
-        }
-
-    def write(rows: list[Row]) -> None:
-        write_search_csv(run.path / f"{plan.file('search')}.csv", rows)
-
+        run.screen.say(_metric_seconds(plan))
     rows = run.train_epochs(
         plan.file("search"),
         search,
         plan.identity(),
         "a search by gradient",
         _opening(plan, search),
-        row,
+        partial(_row, search, cost),
         _described,
-        write,
+        partial(write_search_csv, run.path / f"{plan.file('search')}.csv"),
     )
     complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
     if not run.reading and not (begun and complete):
@@ -142,7 +126,7 @@ def find_cells(run: Run, plan: CellSearch) -> FoundCells:
     return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
 
 
-def begin(plan: CellSearch) -> GradientSearch:
+def _begin(plan: CellSearch) -> GradientSearch:
     """The search before its first epoch."""
     device = torch.device(plan.device)
     below, above = halves(DevicePart(plan.data.train, device), plan.method.config.portion)
@@ -171,7 +155,7 @@ def compact(genotype: Genotype) -> str:
     return "; ".join(cells)
 
 
-def metric_seconds(plan: CellSearch) -> str:
+def _metric_seconds(plan: CellSearch) -> str:
     """A line with the seconds of each robustness metric on the first batch (DSRNA, 4.3.1); empty without a metric.
 
     The metric that is searched with keeps its settings; the other one has its own defaults and as many images.
@@ -180,8 +164,7 @@ def metric_seconds(plan: CellSearch) -> str:
     own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss)), None)
     if own is None:
         return ""
-    torch.set_num_threads(plan.threads)
-    search = begin(plan)
+    search = _begin(plan)
     images = own.images or plan.method.config.search_batch_size
     metrics = {name: own if name == own.name else replace(each, images=own.images) for name, each in METRICS.items()}
     below, above = next(search.batches())
@@ -223,6 +206,21 @@ def _counted(method: Method, image_size: int) -> ExpectedCost:
     """N-hat as the method counts it; at the scale of DARTS's evaluation where it does not."""
     found = [loss for loss in method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"]
     return found[0] if found else method.counted or ExpectedCost(nodes=method.nodes, image_size=image_size)
+
+
+def _row(search: GradientSearch, cost: ExpectedCost, values: Mapping[str, float]) -> Row:
+    """An epoch that has just ended, of which the search itself gave `values`."""
+    probabilities = search.history[-1].double()
+    normal, reduce = (_entropy(cell) for cell in probabilities)
+    return {
+        "epoch": search.epoch,
+        "stage": search.method.place(search.epoch - 1)[0] + 1,
+        **values,
+        "entropy_normal": normal,
+        "entropy_reduce": reduce,
+        "expected_params": float(cost.expected(probabilities)),
+        "genotype": compact(search.genotype),
+    }
 
 
 def _entropy(probabilities: torch.Tensor) -> float:

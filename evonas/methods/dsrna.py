@@ -68,7 +68,7 @@ class DsrnaOptions(CellOptions):
     metric: Literal["bound", "jacobian"] = "bound"
     """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
     base: str = "pcdarts"
-    """Supernet and stages that it is built on."""
+    """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
     gamma: float = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
     norm: Norm = "linf"

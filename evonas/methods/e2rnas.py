@@ -25,7 +25,7 @@ class E2rnasOptions(CellOptions):
     version: Literal[1, 2] = 2
     """1: adversarial training below, two objectives above. 2: OoD training below, five objectives above."""
     base: str = "darts"
-    """Supernet and schedule that it is built on (version 2, Table IV)."""
+    """Supernet and schedule that it is built on: darts, pcdarts or pdarts (version 2, Table IV)."""
     L: Annotated[float | None, Needs("count_params")] = None
     """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
     F: Annotated[float, SECOND] = 425.0

@@ -76,7 +76,7 @@ def bare(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"evonas.methods.{name}", lambda *arguments: None)
     for name in ("plot_front", "plot_history"):
         patch.setattr(f"evonas.runs.folder.{name}", lambda *arguments: None)
-    patch.setattr("evonas.methods.cell_search.metric_seconds", lambda plan: "")
+    patch.setattr("evonas.methods.cell_search._metric_seconds", lambda plan: "")
 
 
 def searched(folder: Path, label: str = "") -> dict[str, Any]:
