@@ -145,7 +145,7 @@ class RocoOptions(RunOptions):
             choose(OBJECTIVES, name, "objective")
         if hasattr(choose(RECIPES, self.recipe, "recipe"), "auxiliary_weight"):
             raise ConfigurationError(
-                f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts --retrain"
+                f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts"
             )
 
     def make_space(self, image_size: int) -> Any:
