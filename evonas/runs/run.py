@@ -17,6 +17,7 @@ from evonas.audit import (
     Measured,
     lightest,
     measurements,
+    require_libraries,
 )
 from evonas.data import Dataset
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
@@ -320,6 +321,17 @@ class Run(BegunRun):
             Interrupted: a signal came; the same command continues with the epoch that was begun.
         """
         return audit_networks(self, networks, measured, opening, folder)
+
+    def check_audit(self, data: Dataset, options: AuditOptions) -> None:
+        """Raise, before anything is searched, what would stop `audit_front`.
+
+        Raises:
+            UnknownNameError, ConfigurationError: an unknown measurement, or one whose library is missing.
+            DataError: fewer test images asked for than there are classes.
+        """
+        measured = Measured(measurements=measurements(options.audit), test_limit=options.audit_images)
+        require_libraries(measured.measurements, "audit")
+        measured.test_part(data, self.seed)
 
     def audit_front(self, found: Result, options: AuditOptions) -> pd.DataFrame:
         """Train networks of the front to the end and measure them, or continue with that; audit.csv in the folder.

@@ -63,6 +63,8 @@ def run_search(
         named = [part for part in objectives if isinstance(part, str)]
         made = iter(run.make_objectives(named, data, precision=candidates.precision))
         parts = [next(made) if isinstance(part, str) else part for part in objectives]
+        if audit is not None:
+            run.check_audit(data, audit)
         config = replace(search or EvolutionConfig(), objectives=tuple(part.name for part in parts), seed=seed)
         found = run.search(space, candidates, parts, config)
         if audit is not None:
