@@ -67,6 +67,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return images.clone(), labels.clone()
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("name", "kind"), TRAINABLE)
 class TestTraining:
     def test_an_epoch_gives_finite_weights_that_follow_from_the_seed(self, name: str, kind: str) -> None:

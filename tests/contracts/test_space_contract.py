@@ -136,7 +136,7 @@ def test_canonical_is_idempotent_and_costs_the_same(space: Any) -> None:
 
 
 def test_cost_is_that_of_the_built_network(space: Any) -> None:
-    for genome in feasible(space, 5):
+    for genome in feasible(space, 3):
         for candidate in (genome, space.canonical(genome)):
             network = space.build(candidate)
             cost = space.cost(candidate)
