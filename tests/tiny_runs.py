@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from evonas.methods.roco import RocoOptions
@@ -14,6 +16,7 @@ from evonas.runs import DataOptions, ExecutionOptions
 from evonas.search import EvolutionConfig
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
+from evonas.types import Genome
 
 HERE = ExecutionOptions(device="cpu", threads=1, executor="local")
 FLAGS = ("--data", "digits", "--device", "cpu", "--threads", "1", "--executor", "local", "--precision", "fp32")
@@ -44,6 +47,11 @@ def rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         timings = ("train_seconds", "seconds")
         return [{name: value for name, value in row.items() if name not in timings} for row in csv.DictReader(file)]
+
+
+def genome_of(row: Mapping[str, str]) -> Genome:
+    """The genome of a row."""
+    return np.array(row["genome"].split(), dtype=np.int64)
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:

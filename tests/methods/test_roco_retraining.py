@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_runs import ROCO, SPACE, contents, rows
+from tiny_runs import ROCO, SPACE, contents, genome_of, rows
 from torch import nn
 
 from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
@@ -123,7 +123,7 @@ class Retraining:
             _, candidates, objectives = compose(run, options)
             candidates = replace(candidates, training=replace(candidates.training, **(training or {})))
             check_retraining(run, options.after, candidates)
-            found = Result(run.folder, stored_searched(run.stored), lambda: Evaluator(candidates, objectives))
+            found = Result(run.folder, stored_searched(run.stored), lambda: Evaluator(candidates, objectives, 1))
             retrain_front(run, options, candidates, found)
         return screen.getvalue()
 
@@ -223,7 +223,7 @@ class TestOneRun:
         found = table(retrained[0])
         assert designs_of(found) == [("RoCo-NAS", "pair"), ("RoCo-NAS", "chain")]
         for row in found:
-            network = WIDE.build([int(gene) for gene in row["genome"].split()])
+            network = WIDE.build(genome_of(row))
             assert int(row["params"]) == sum(p.numel() for p in network.parameters())
             assert (row["channels"], row["epochs"], row["status"]) == ("4", "2", "ok")
 
@@ -237,7 +237,7 @@ class TestOneRun:
         assert len(part) == 40
         for row in table(folder):
             (path,) = (folder / "retrained").glob(f"{row['arch_id']}-*.safetensors")
-            network = WIDE.build([int(gene) for gene in row["genome"].split()], normalization=data.normalization)
+            network = WIDE.build(genome_of(row), normalization=data.normalization)
             network.load_state_dict(load_file(path))
             on_part, on_set = (wrong(network.eval(), each.images, each.labels) for each in (part, digits_set))
             assert float(row["clean_error"]) == on_part.mean()

@@ -17,7 +17,7 @@ from evonas.search import Entry, Journal
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
 from evonas.types import EvaluationResult
 
-SPACES = {"roco-nas": PhaseSpace(phases=2, nodes=3), "tam-nas": ShuffleSpace(), "darts": DartsSpace()}
+SPACES: dict[str, Any] = {"roco-nas": PhaseSpace(phases=2, nodes=3), "tam-nas": ShuffleSpace(), "darts": DartsSpace()}
 PGD = {"about": "white-box: PGD, linf 8/255, 10 steps", "threat": "white-box", "epsilon": 8 / 255}
 
 Rows = Sequence[dict[str, float] | None]

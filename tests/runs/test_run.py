@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, journal, rows, run, run_roco
+from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, journal, rows, run
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
+from evonas.methods.roco import run as run_roco
 from evonas.runs import DataOptions, Run, RunFolder
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
@@ -50,7 +51,7 @@ def test_a_run_leaves_its_files(roco_run: Path) -> None:
 
 def test_every_row_has_the_costs_of_its_network(roco_run: Path) -> None:
     for row in rows(roco_run / "population.csv"):
-        network = SPACE.build([int(gene) for gene in row["genome"].split()])
+        network = SPACE.build(genome_of(row))
         assert int(row["params"]) == sum(p.numel() for p in network.parameters())
 
 
