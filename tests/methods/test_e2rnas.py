@@ -134,7 +134,8 @@ def test_presets_are_what_the_papers_state() -> None:
 def test_L_is_the_versions_own_unless_it_is_given() -> None:
     def limits(**given: Any) -> list[float]:
         methods = replace(PRESETS["paper"], **given).methods(32).values()
-        return [loss.limit for method in methods for loss in method.upper if getattr(loss, "kind", "") == "params"]
+        costs = [loss for method in methods for loss in method.upper if isinstance(loss, ExpectedCost)]
+        return [cost.limit for cost in costs if cost.kind == "params"]
 
     assert (limits(version=1), limits(version=2), limits(L=3.5)) == ([1.0], [2.5], [3.5])
     assert limits(version=1, sweep_L=(0.5, 2.0)) == [0.5, 2.0]
