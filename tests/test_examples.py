@@ -57,7 +57,7 @@ def commands(path: Path, program: str) -> list[list[str]]:
     text = re.sub(r"\\+\n|\n(?=--)", " ", text)
     for name, value in re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE):
         text = text.replace(f"${name} ", f"{value} ")
-    calls = re.findall(rf"(?:^|python ){re.escape(program)}(?![\w.-])(.*)", text, re.MULTILINE)
+    calls = re.findall(rf"(?:^|python (?:/\S*/)?){re.escape(program)}(?![\w./-])(.*)", text, re.MULTILINE)
     return [shlex.split(re.split(r" [&#|>]|`", call)[0]) for call in calls]
 
 
