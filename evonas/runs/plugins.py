@@ -82,16 +82,23 @@ def _content(path: Path) -> str:
 
 def _executed(path: Path) -> Any:
     """The module, under the name of its file, so that workers that are handed its parts can import it, too."""
-    if "." in path.stem or path.stem in sys.modules or importlib.util.find_spec(path.stem) is not None:
+    if "." in path.stem or path.stem in sys.modules or _is_another(path):
         raise ConfigurationError(
             f"expected a plugin with a name of its own, {path.stem} is a module already or has a dot; rename it"
         )
     sys.path.append(str(path.parent))
+    importlib.invalidate_caches()  # the file may be newer than this process
     try:
         return importlib.import_module(path.stem)
     except Exception as error:
         _forget(path)
         raise ConfigurationError(f"{path} cannot be executed: {type(error).__name__}: {error}") from error
+
+
+def _is_another(path: Path) -> bool:
+    """Whether another file has the module's name."""
+    found = importlib.util.find_spec(path.stem)
+    return found is not None and (found.origin is None or Path(found.origin).resolve() != path)
 
 
 def _tables(module: Any, path: Path) -> dict[str, dict[str, Any]]:
