@@ -6,10 +6,9 @@ DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 
 from evonas.attacks import FGSM, PGD
@@ -34,7 +33,6 @@ from evonas.methods.cell_search import FoundCells
 from evonas.networks.darts import GENOTYPES, Genotype
 from evonas.objectives.attack_error import described
 from evonas.report import (
-    TextTable,
     cell_table,
     folded,
     means_of_repeats,
@@ -270,26 +268,15 @@ def measure_cells(
         groups: of each of the found cells, the name that its repeats have in common.
     """
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
-    names = [*groups, *options.published]
-    networks = _networks(run, options, prepare, cells)
     measured = Measured(measurements=(CLEAN, *robust.attacks, *robust.radii), test_limit=options.test_limit)
-    _, rows = run.audit(networks, measured, "measuring the robustness of these networks", "retrained")
-    columns = [each.column for each in measured.measurements]
-    named = [(name, row) for name, row in zip(names, rows, strict=True) if row["status"] == "ok"]
-    means = means_of_repeats(named, columns)
-    tables = [_robust_table(robust, means, rows, prepare.data.name), *reported_tables(prepare.data.name)]
-    out = run.path / "robust"
-    out.mkdir(exist_ok=True)
-    write_retrained(out, rows, tables)
-    write_means(out / "repeats.csv", means)
-    run.screen.tables([part for each in tables for part in folded(each, run.screen.console.width, 1)])
-    run.screen.say(f"written to {out}: retrained.csv, repeats.csv, tables.md")
-
-
-def _robust_table(
-    robust: RobustnessOptions, means: pd.DataFrame, rows: Sequence[dict[str, Any]], data: str
-) -> TextTable:
-    return measured_table(
+    networks, opening = _networks(run, options, prepare, cells), "measuring the robustness of these networks"
+    _, rows = run.audit(networks, measured, opening, "retrained")
+    named = zip([*groups, *options.published], rows, strict=True)
+    means = means_of_repeats(
+        [(name, row) for name, row in named if row["status"] == "ok"], [each.column for each in measured.measurements]
+    )
+    data = prepare.data.name
+    table = measured_table(
         means,
         rows,
         {each.column: (each.label, each.note) for each in robust.attacks},
@@ -299,6 +286,13 @@ def _robust_table(
         targets=robust.radius_targets,
         intermediate=robust.radius_intermediate,
     )
+    tables = [table, *reported_tables(data)]
+    out = run.path / "robust"
+    out.mkdir(exist_ok=True)
+    write_retrained(out, rows, tables)
+    write_means(out / "repeats.csv", means)
+    run.screen.tables([part for each in tables for part in folded(each, run.screen.console.width, 1)])
+    run.screen.say(f"written to {out}: retrained.csv, repeats.csv, tables.md")
 
 
 def _networks(
