@@ -32,7 +32,8 @@ for name in METHODS:
     else:
         reached.append(name)
 words = "roco --data digits --train-limit 40 --val-limit 20 --phases 1 --nodes 2 --channels 2 --epochs 1"
-words += " --batch-size 20 --population 2 --generations 0 --objectives clean_error,macs --device cpu --threads 1 --out run"
+words += " --batch-size 20 --population 2 --generations 0 --objectives clean_error,macs --device cpu --threads 1"
+words += " --out run"
 codes = [main(words.split()), main(["show", "run"]), main(["verify", "run", "--retrain", "best"])]
 json.dump({"reached": reached, "codes": codes}, open("found.json", "w"))
 """

@@ -60,7 +60,7 @@ def test_a_module_has_options_presets_and_run(name: str) -> None:
     assert list(module.PRESETS) == ["quick", "paper"]
     for preset, options in module.PRESETS.items():
         assert type(options) is module.OPTIONS
-        assert options.preset == preset
+        assert as_json(options)["preset"] == preset
     assert callable(module.run)
     assert {"OPTIONS", "PRESETS", "run"} <= {*module.__all__}
     assert (module.__doc__ or "").endswith((".", ".\n", ")"))
