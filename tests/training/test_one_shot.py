@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import same
 
 from evonas.data import Augmentation, Part
 from evonas.data.batches import DevicePart
@@ -159,8 +160,7 @@ def test_going_on_is_the_same_to_the_last_bit(sampling: Any) -> None:
     second.restore(state)
     assert second.epoch == 2
     assert again + [second.run_epoch() for _ in range(2)] == losses
-    for name, value in whole.supernet.state_dict().items():
-        assert torch.equal(second.supernet.state_dict()[name], value), name
+    assert same(second.supernet.state_dict(), whole.supernet.state_dict())
 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
