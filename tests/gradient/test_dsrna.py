@@ -161,7 +161,13 @@ METHODS: dict[str, Callable[[], Method]] = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+FURTHER = ("jacobian, second order", "jacobian on pdarts", "bound, second order")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in FURTHER else name for name in METHODS]
+)
 def test_continued_it_is_the_same_bit_for_bit(name: str) -> None:
     method = METHODS[name]()
     whole = searching(method)
@@ -176,6 +182,7 @@ def test_continued_it_is_the_same_bit_for_bit(name: str) -> None:
     assert searching(method, seed=1).run_epoch() != first
 
 
+@pytest.mark.training
 def test_columns_tell_the_loss_and_the_metric_apart() -> None:
     row = searching(METHODS["bound"]()).run_epoch()
     assert row["upper_bound+loss"] == pytest.approx(row["upper_loss"] + row["upper_bound"], rel=1e-5)
@@ -186,8 +193,13 @@ def test_columns_tell_the_loss_and_the_metric_apart() -> None:
     assert row["upper_jacobian"] == pytest.approx(0.01 * row["jacobian_norm"], rel=1e-5)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
-    "metric", [JacobianLoss(gamma=1e3, images=4), BoundLoss(gamma=1e3, images=4)], ids=["jacobian", "bound"]
+    "metric",
+    [
+        pytest.param(JacobianLoss(gamma=1e3, images=4), id="jacobian"),
+        pytest.param(BoundLoss(gamma=1e3, images=4), id="bound", marks=pytest.mark.slow),
+    ],
 )
 def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: JacobianLoss | BoundLoss) -> None:
     """Eight steps of alpha alone, on one batch at one radius: -gamma R falls."""
@@ -251,6 +263,7 @@ def test_the_radius_of_alpha_grows_over_the_epochs() -> None:
     assert AlphaPerturbation(epsilon=0.01).radius(0, 50) == 0.01
 
 
+@pytest.mark.training
 def test_perturbing_alpha_changes_the_weights_and_not_the_step_of_alpha() -> None:
     plain, perturbed = (searching(method) for method in (tiny(darts()), METHODS["perturbed"]()))
     batches = next(plain.batches())

@@ -85,7 +85,7 @@ def test_exact_is_the_derivative_of_the_unrolled_loss(name: str) -> None:
         hessian="exact",
     ).gradients[0]
     direct = direct_gradient([validation_loss], problem.weights, problem.alphas).gradients[0]
-    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(1))[:12].tolist()
+    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(1))[:6].tolist()
     differences = torch.tensor([problem.difference(number) for number in chosen], dtype=torch.float64)
     assert float((found[chosen] - differences).abs().max()) < ALLOWED
     assert float((found - direct)[chosen].abs().median()) > 100 * ALLOWED  # the step matters here

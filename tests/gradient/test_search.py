@@ -77,7 +77,13 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+FURTHER = ("darts, exact", "e2rnas v1", "e2rnas v2 on pdarts", "e2rnas v2 on pcdarts")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in FURTHER else name for name in METHODS]
+)
 def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
     whole, rows = searching(METHODS[name]), []
     for _ in range(METHODS[name].epochs):
@@ -94,6 +100,7 @@ def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
     assert searching(METHODS[name], seed=1).run_epoch() != rows[0]
 
 
+@pytest.mark.training
 def test_rows_of_a_search() -> None:
     method = METHODS["e2rnas v2"]
     rows = run(searching(method))
@@ -164,6 +171,7 @@ def path(method: Method) -> Tensor:
     return torch.stack(search.history)
 
 
+@pytest.mark.training
 def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
     """E2RNAS v1: the path of the validation loss alone, bit for bit; above the limit it is another one."""
     base = tiny(darts(2), begin_with="weights")
@@ -172,7 +180,8 @@ def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
     assert not torch.equal(path(e2rnas_v1(base, limit=0.0)), alone)
 
 
-@pytest.mark.parametrize("limit", [0.0, 100.0])
+@pytest.mark.training
+@pytest.mark.parametrize("limit", [0.0, pytest.param(100.0, marks=pytest.mark.slow)])
 def test_expected_parameters_move_toward_their_limit(limit: float) -> None:
     """E2RNAS v2, from both sides; and v1 from above."""
     base = tiny(darts(2), begin_with="weights")

@@ -147,6 +147,7 @@ def test_momentum_of_shared_weights_is_kept_from_one_network_to_the_next() -> No
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-7)  # a difference of near numbers in float32
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("sampling", ["epochs", "batches"])
 def test_going_on_is_the_same_to_the_last_bit(sampling: Any) -> None:
     config = replace(SHORT, sampling=sampling)
