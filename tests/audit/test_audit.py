@@ -29,6 +29,8 @@ from evonas.objectives import Candidate
 from evonas.training import Training
 from evonas.types import Genome, Progress, Report, arch_id
 
+pytestmark = pytest.mark.training
+
 PAIR = PHASE_SPACE.canonical(PHASE_SPACE.designs()["pair"])
 CHAINS, PAIRS = AuditNetwork("first", CHAIN, PHASES), AuditNetwork("first", PAIR, PHASES)
 MEASURED = Measured(measurements=(CLEAN, *MEASUREMENTS["fgsm2"]), test_limit=10)

@@ -43,6 +43,8 @@ from evonas.spaces import HandmadeSpace
 from evonas.training import TradesYopo, standard, train
 from evonas.types import Progress, arch_id
 
+pytestmark = pytest.mark.training
+
 CPU = torch.device("cpu")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -81,7 +83,6 @@ def test_weights_are_those_of_the_plain_loop_with_these_seeds(kind: str) -> None
     drawn = torch.Generator().manual_seed(derive_seed(seed, "training"))
     cutout = 8 if kind == "cells" else 0
     augmentation = Augmentation(flip=training.data.flip, cutout=cutout, mean=training.data.mean)
-    torch.set_num_threads(1)
     train(network, DevicePart(training.data.train, CPU), augmentation, training.training, training.recipe, drawn)
     expected = network.state_dict()
     assert sum(name.startswith("auxiliary") for name in expected) == (14 if kind == "cells" else 0)

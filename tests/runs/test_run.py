@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, journal, rows, run
@@ -170,6 +171,20 @@ def test_choices_made_at_the_start_stay(roco_run: Path) -> None:
         assert reopened.train_from_scratch(SPACE, data, auto).precision == "fp32"
         assert "data: digits, as this run was started with" in reopened.notes
         assert "precision: fp32, as this run was started with" in reopened.notes
+
+
+def test_images_of_ones_own_are_found_however_often_they_are_not_named(tmp_path: Path) -> None:
+    file, labels = tmp_path / "mine.npz", np.arange(60) % 3
+    images = np.random.default_rng(0).integers(256, size=(60, 32, 32), dtype=np.uint8)
+    np.savez(file, x_train=images, y_train=labels, x_test=images[:9], y_test=labels[:9])
+    search = replace(ROCO.search, population=2, generations=0)
+    options = replace(ROCO, data=DataOptions(data=f"npz:{file}"), search=search, out=tmp_path / "run")
+    run(options)
+    before = journal(tmp_path / "run")
+    for _ in range(2):
+        run(replace(options, data=DataOptions()))
+        assert config(tmp_path / "run")["settings"]["data"] == f"npz:{file}"
+        assert journal(tmp_path / "run") == before
 
 
 def test_auto_says_which_data_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from evonas.adversarial_sets import (
     load_adversarial_set,
     save_adversarial_set,
 )
-from evonas.adversarial_sets.work import Work
+from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError
 from evonas.runs import Screen
@@ -197,7 +197,7 @@ def test_sets_of_other_classes_or_another_size_are_refused(make_set: MakeSet, di
 
 def test_two_processes_do_not_build_one_set(digits: Dataset, tmp_path: Path) -> None:
     one = plan(digits)
-    with Work(tmp_path / "mine.parts", one.identity), pytest.raises(RunInUseError, match="wait for it"):
+    with BuildWork(tmp_path / "mine.parts", one.identity), pytest.raises(RunInUseError, match="wait for it"):
         find_or_build(one, tmp_path / "mine", screen())
     with pytest.raises(RunMismatchError, match="--out"):
         find_or_build(plan(digits, seed=1), tmp_path / "mine", screen())

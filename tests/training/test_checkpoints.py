@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers import Trap, same
+from torch import nn
 
 from evonas.data import Augmentation, DevicePart, Part
 from evonas.errors import DivergedError, RunMismatchError, StorageError
@@ -30,6 +31,8 @@ from evonas.training import (
     train_epochs,
 )
 from evonas.training.checkpoints import Row, save_checkpoint
+
+pytestmark = pytest.mark.training
 
 CPU = torch.device("cpu")
 SPACE = ShuffleSpace(width=1 / 6, depth=0.1)
@@ -97,16 +100,6 @@ def plain(result: Any) -> Row:
 def timeless(rows: list[Row]) -> list[Row]:
     assert all(row["seconds"] >= 0 for row in rows)
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @dataclass(frozen=True)
@@ -234,14 +227,10 @@ def test_a_file_that_is_no_checkpoint_is_not_trained_over(tmp_path: Path) -> Non
 
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return Path.touch, (tmp_path / "owned",)
-
-    torch.save({"identity": Evil()}, tmp_path / "checkpoint.pt")
+    torch.save({"identity": Trap()}, tmp_path / "checkpoint.pt")
     with pytest.raises(StorageError, match="expected a training of evonas"):
         load_checkpoint(tmp_path / "checkpoint.pt", IDENTITY, "a training")
-    assert not (tmp_path / "owned").exists()
+    assert not Trap.sprung
 
 
 @pytest.fixture
