@@ -71,9 +71,8 @@ def test_what_was_finished_is_found(kind: str, run: Runner, tmp_path: Path) -> N
     """The same command computes nothing, whatever rounds how; a searched folder is shown, exported and verified."""
     put(kind, "finished", tmp_path)
     put(kind, "finished", tmp_path / "expected")
-    kept = {
-        path: path.read_bytes() for ending in ("jsonl", "pt", "safetensors") for path in tmp_path.rglob(f"*.{ending}")
-    }
+    recorded = [path for path in (tmp_path / kind).rglob("*") if path.suffix in (".jsonl", ".pt", ".safetensors")]
+    kept = {path: path.read_bytes() for path in recorded}
     *_, last = KINDS[kind]["stages"].values()
     succeed(run, last, tmp_path)
     for path, content_before in kept.items():
