@@ -211,7 +211,7 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_jobs_of_the_guide_that_are_no_genomes(guide: Path) -> None:
-    command = [sys.executable, guide / "squares.py"]
+    command = [sys.executable, str(guide / "squares.py")]
     child = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert child.stdout.splitlines() == ["number 1 1", "number 2 ValueError: two is not allowed", "number 3 9"]
 
@@ -228,7 +228,7 @@ def test_supervised_executor_of_the_guide_works(guide: Path, tiny_space: Any) ->
     )
     config = EvolutionConfig(population=3, generations=1, objectives=("macs",))
     first = [np.array(genes) for genes in ((0, 0, 0, 1), (0, 0, 1, 0))]
-    journal, said = Journal(), []
+    journal, said = Journal(), list[object]()
     executor = import_module("fresh_process").FreshProcessExecutor(timeout=1.5)
     evaluate = import_module("deadly").evaluate
     list(evolve(tiny_space, evaluate, config, executor, journal, first=first, report=said.append))

@@ -85,7 +85,7 @@ def execute(script: Path) -> dict[str, Any]:
 
 def untimed(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
-    return table[[name for name in table if not name.endswith("seconds")]]
+    return table[[name for name in table if not str(name).endswith("seconds")]]
 
 
 SCRIPTS = [
@@ -186,9 +186,9 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
     """A copy of the package gets the files and the lines as the guides say; the contract tests run over them."""
     for folder in ("evonas", "tests/contracts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (ROOT / "pyproject.toml", *sorted((ROOT / "tests").glob("*.py"))):
-        if not file.name.startswith("test_"):  # what the contracts share
-            shutil.copy(file, tmp_path / file.relative_to(ROOT))
+    for shared in (ROOT / "pyproject.toml", *sorted((ROOT / "tests").glob("*.py"))):
+        if not shared.name.startswith("test_"):
+            shutil.copy(shared, tmp_path / shared.relative_to(ROOT))
     for guide, name in (("search-space", "chain"), ("objective", "worst_class_error"), ("training-recipe", "smoothed")):
         ((file, diff),) = blocks(guide, "diff").items()
         (tmp_path / file).write_text(applied((tmp_path / file).read_text(), diff))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_trainings import (
+    CELL_RECIPE,
     CELL_SPACE,
     CELLS,
     CHAIN,
@@ -195,8 +197,8 @@ def test_steps_are_told_of_the_whole_training(monkeypatch: pytest.MonkeyPatch) -
     [
         {"cutout": 0},
         {"cutout": None},
-        {"recipe": replace(CELLS.recipe, drop_path=0.0)},
-        {"recipe": replace(CELLS.recipe, auxiliary_weight=0.0)},
+        {"recipe": replace(CELL_RECIPE, drop_path=0.0)},
+        {"recipe": replace(CELL_RECIPE, auxiliary_weight=0.0)},
         {"training": replace(CELLS.training, lr=0.05)},
     ],
     ids=str,
@@ -221,9 +223,9 @@ def test_fine_tuning_starts_from_the_supernets_slices() -> None:
     expected = dict(supernet.network(SLICE_SPACE.units(SLICE)).named_parameters())
     tuned = tensors(replace(KINDS["finetune"], training=still).train(SLICE, ignore)[0])
     fresh = tensors(replace(SCRATCH, training=still).train(SLICE, ignore)[0])
-    near = {"rtol": 0, "atol": 1e-20}  # weights that are 0 move by the gradient times 1e-30
-    assert all(torch.allclose(tuned[name], value, **near) for name, value in expected.items())
-    assert sum(not torch.allclose(fresh[name], value, **near) for name, value in expected.items()) > len(expected) / 3
+    near = partial(torch.allclose, rtol=0, atol=1e-20)  # weights that are 0 move by the gradient times 1e-30
+    assert all(near(tuned[name], value) for name, value in expected.items())
+    assert sum(not near(fresh[name], value) for name, value in expected.items()) > len(expected) / 3
 
 
 def test_fine_tuning_leaves_the_supernet_as_it_was() -> None:
@@ -262,9 +264,9 @@ CHANGES: dict[str, tuple[FinalTraining, dict[str, dict[str, Any]]]] = {
             "threads": {"threads": 2},
             "device": {"device": "cuda"},
             "training": {"training": replace(CELLS.training, epochs=3)},
-            "drop path": {"recipe": replace(CELLS.recipe, drop_path=0.2)},
-            "auxiliary": {"recipe": replace(CELLS.recipe, auxiliary_weight=0.0)},
-            "smoothing": {"recipe": replace(CELLS.recipe, label_smoothing=0.1)},
+            "drop path": {"recipe": replace(CELL_RECIPE, drop_path=0.2)},
+            "auxiliary": {"recipe": replace(CELL_RECIPE, auxiliary_weight=0.0)},
+            "smoothing": {"recipe": replace(CELL_RECIPE, label_smoothing=0.1)},
             "channels": {"space": replace(CELL_SPACE, channels=5)},
             "layers": {"space": replace(CELL_SPACE, layers=4)},
             "data": {"data": MORE},
@@ -314,7 +316,7 @@ def test_digests_are_those_of_version_0_1_0() -> None:
     """What that version has trained is found again: the records go by these."""
     assert PHASES.digest == "d4b9b8a2b7aff8a6"
     assert CELLS.digest == "69354964662784a9"
-    assert replace(CELLS, recipe=replace(CELLS.recipe, auxiliary_weight=0.0, drop_path=0.2), cutout=0).digest == (
+    assert replace(CELLS, recipe=replace(CELL_RECIPE, auxiliary_weight=0.0, drop_path=0.2), cutout=0).digest == (
         "4f891e33d8e0fc73"
     )
     assert SCRATCH.digest == "7631c033af83366c"

@@ -362,10 +362,11 @@ class Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+        linear = nn.Linear(3 * 8 * 8, 2)
+        self.body = nn.Sequential(nn.Flatten(), linear)
         with torch.no_grad():
-            self.body[1].weight.copy_(torch.stack([torch.zeros(192), torch.ones(192)]))
-            self.body[1].bias.copy_(torch.tensor([0.0, -96.0]))
+            linear.weight.copy_(torch.stack([torch.zeros(192), torch.ones(192)]))
+            linear.bias.copy_(torch.tensor([0.0, -96.0]))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images)

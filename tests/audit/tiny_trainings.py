@@ -38,11 +38,12 @@ PHASES = FinalTraining(
     training=TrainingConfig(epochs=1, batch_size=30, lr=0.1, precision="fp32"),
     seed=3,
 )
+CELL_RECIPE = CellTraining(drop_path=0.3)
 CELLS = FinalTraining(
     space=CELL_SPACE,
     data=DIGITS,
     training=TrainingConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32"),
-    recipe=CellTraining(drop_path=0.3),
+    recipe=CELL_RECIPE,
     cutout=8,
     seed=3,
 )
@@ -83,7 +84,9 @@ def able() -> bytes:
     part = load_data("digits", train_limit=200).train
     images = torch.from_numpy(part.images).float() / 255
     recalibrate(network, [images])
-    classifier, network.classifier = network.classifier, torch.nn.Identity()
+    classifier = network.classifier
+    assert isinstance(classifier, torch.nn.Linear)
+    network.classifier = torch.nn.Identity()
     with torch.no_grad():
         read = functional.pad(network.eval()(images), (0, 1), value=1.0)  # (N, features + 1)
         answers = functional.one_hot(torch.from_numpy(part.labels)).float()

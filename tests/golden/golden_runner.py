@@ -123,7 +123,7 @@ def _serve() -> None:
     from matplotlib.figure import Figure
 
     answers = sys.stdout
-    Figure.savefig = _draw
+    setattr(Figure, "savefig", _draw)  # noqa: B010
     for line in sys.stdin:
         words = json.loads(line)
         answer = {"rounding": _rounding()} if words is None else _run(words)
