@@ -28,6 +28,8 @@ from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData, DevicePart, Part, load_data
 from evonas.errors import DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
 
+pytestmark = pytest.mark.training
+
 TINY = SetSettings(
     targets=("LeNet", "ResNet"),
     widths=(0.5, 0.25),

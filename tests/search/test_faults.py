@@ -113,7 +113,10 @@ def faults(undisturbed: Found) -> dict[tuple[int, ...], str]:
     return dict(zip(genomes, FAULTS, strict=False))
 
 
-@pytest.fixture(scope="module", params=sorted(MAKERS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if "ray" in name else ()) for name in sorted(MAKERS)],
+)
 def disturbed(request: pytest.FixtureRequest, faults: dict[tuple[int, ...], str]) -> tuple[str, Found]:
     if "ray" in request.param:
         request.getfixturevalue("ray_here")
