@@ -60,7 +60,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, digits_set: AdversarialSet
 
 def write_run(options: RocoOptions, out: Path, column: str, errors: dict[str, float]) -> None:
     """A run whose journal says that these designs were found with these errors."""
-    search = replace(options.search, objectives=("macs", column))
+    search = replace(options.search, objectives=(column, "macs"))
     run_roco(replace(options, out=out, search=search, after=RetrainOptions()), Console(file=io.StringIO()))
     identity, _ = read_journal(out / "journal.jsonl")
     (out / "journal.jsonl").unlink()
@@ -116,7 +116,7 @@ class Retraining:
     ) -> str:
         """Arguments: fields of the candidates' training and of RetrainOptions that differ."""
         screen = screen or io.StringIO()
-        search = replace(self.options.search, objectives=("macs", "pgd_error"))
+        search = replace(self.options.search, objectives=("pgd_error", "macs"))
         options = replace(self.options, out=self.folder, search=search, retry_failed=retry_failed)
         options = replace(options, after=replace(self.options.after, **after))
         with Run.open("roco-nas", options, console=Console(file=screen, width=200)) as run:
