@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import Evaluator
 from evonas.methods import method_of
 from evonas.runs import ExecutionOptions, Result, Run, RunFolder
@@ -50,10 +50,13 @@ def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:
     here = ExecutionOptions(device=identity["device"], threads=identity["threads"], executor="local")
     options = replace(options, out=folder.path, plugin=tuple(plugin), execution=here)
     with Run.open(identity["method"], options, reading=True) as run:
-        _, prepare, objectives = module.compose(run, options)
-        if run.identity["data"] != identity["data"]:
+        try:
+            _, prepare, objectives = module.compose(run, options)
+        except RunMismatchError as error:
+            if run.identity.get("data") in (None, identity["data"]):
+                raise
             raise ConfigurationError(
                 f"expected the data that {folder.path} was searched on ({identity['data']['fingerprint']}), "
                 f"got {run.identity['data']['fingerprint']}; set EVONAS_DATA to the root that holds it"
-            )
+            ) from error
     return Evaluator(prepare, objectives, identity["threads"])

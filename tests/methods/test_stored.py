@@ -12,7 +12,7 @@ from tiny_runs import EVALUATIONS, ROCO, config, contents, journal, rows, run
 
 import evonas
 from evonas.data import load_data
-from evonas.errors import ConfigurationError, EvonasError, StorageError, UnknownNameError
+from evonas.errors import ConfigurationError, StorageError, UnknownNameError
 from evonas.methods import METHODS, method_module, method_of
 from evonas.methods.roco import OPTIONS
 from evonas.runs import RunFolder
@@ -89,8 +89,9 @@ class TestOpenRun:
 
         found = evonas.open_run(changed(copied_run, change))
         assert len(found.front)
-        with pytest.raises(EvonasError, match="fingerprint"):
+        with pytest.raises(ConfigurationError, match="set EVONAS_DATA to the root that holds it") as refused:
             found.load()
+        assert config(copied_run)["identity"]["data"]["fingerprint"] in str(refused.value)
 
     def test_a_run_under_another_executor_is_opened_here(self, copied_run: Path) -> None:
         def change(content: dict[str, Any]) -> None:
