@@ -40,9 +40,10 @@ from evonas.executors import ignore
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import DartsNetwork
 from evonas.networks.handmade import HANDMADE
+from evonas.parts import as_plain
 from evonas.seeding import derive_seed
-from evonas.spaces import HandmadeSpace
-from evonas.training import TradesYopo, standard, train
+from evonas.spaces import SPACES, HandmadeSpace
+from evonas.training import RECIPES, TradesYopo, TrainingConfig, standard, train
 from evonas.types import Progress, arch_id
 
 pytestmark = pytest.mark.training
@@ -323,6 +324,44 @@ def test_digests_are_those_of_version_0_1_0() -> None:
     assert replace(SCRATCH, mode="finetune", inherited=OTHER).digest == "5b9457f959a606c2"
     assert KINDS["hand-made"].digest == "1371e4a97fd88f53"
     assert replace(KINDS["hand-made"], device="cuda", threads=2).digest == "ed4ac4f00a0a25ef"
+
+
+CASES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "identities.json").read_text())
+TRAININGS = [(case, name) for case in CASES for name in CASES[case].get("trainings", ())]
+
+
+def of_version_0_1_0(settings: dict[str, Any], identity: dict[str, Any]) -> FinalTraining:
+    """The training that a stored identity describes."""
+    space, config, recipe = dict(identity["space"]), dict(identity["training"]), identity["recipe"]
+    name = space.pop("name")
+    if config["grad_clip"] is None:
+        config["grad_clip"] = float("inf")
+    if "milestones" in config:
+        config["milestones"] = tuple(config["milestones"])
+    made: Any = RECIPES[recipe if isinstance(recipe, str) else recipe["name"]]
+    if not isinstance(recipe, str):
+        made = replace(made, **{field: value for field, value in recipe.items() if field != "name"})
+    inherited = SupernetWeights({}) if identity.get("supernet") else None
+    return FinalTraining(
+        space=SPACES[name](**space) if name in SPACES else HandmadeSpace(name, **space),
+        data=load_data("digits", train_limit=settings["train_limit"], val_limit=settings["val_limit"]),
+        training=TrainingConfig(**config),
+        recipe=made,
+        cutout=identity.get("cutout"),
+        mode="" if "supernet" not in identity else "scratch" if inherited is None else "finetune",
+        inherited=inherited,
+        seed=identity["seed"],
+        device=identity["device"],
+        threads=identity["threads"],
+    )
+
+
+@pytest.mark.parametrize(("case", "name"), TRAININGS)
+def test_presets_train_under_the_digests_of_version_0_1_0(case: str, name: str) -> None:
+    expected = CASES[case]["trainings"][name]
+    training = of_version_0_1_0(CASES[case]["settings"], expected["identity"])
+    assert as_plain(training.identity()) == expected["identity"]
+    assert training.digest == expected["digest"]
 
 
 @dataclass(frozen=True)
