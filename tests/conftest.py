@@ -27,6 +27,7 @@ settings.register_profile("evonas", deadline=None)  # a busy machine is no defec
 settings.load_profile("evonas")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """`--dist loadgroup`: a file runs in one process, and files that say they are of one group do so together."""
     if not config.pluginmanager.hasplugin("xdist"):
@@ -37,24 +38,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread of torch for every test, whatever the one before has set; torch is not imported for it."""
-    _set_one_thread()
+def torch_as_at_the_start() -> Iterator[None]:
+    """One thread and seed 0 for every test, whatever the one before has left; torch is not imported for it."""
+    _restart_torch()
     yield
-    _set_one_thread()
+    _restart_torch()
 
 
-def _set_one_thread() -> None:
+def _restart_torch() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-@pytest.fixture
-def torch_seed() -> None:
-    """Torch's global generator, seeded anew."""
-    import torch
-
-    torch.manual_seed(0)
+        sys.modules["torch"].manual_seed(0)
 
 
 @dataclass(frozen=True)

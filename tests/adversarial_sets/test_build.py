@@ -57,12 +57,9 @@ class Stop(Exception):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_units() -> Iterator[None]:
-    """And the threads of the process are put back, which a build sets."""
-    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evonas.adversarial_sets.build.UNIT", UNIT)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

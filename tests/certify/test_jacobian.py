@@ -17,8 +17,6 @@ from evonas.errors import ConfigurationError, DataError
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.spaces import PhaseSpace, ShuffleSpace
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 ROWS = [[3.0, -4.0], [0.0, 0.0], [1.0, 2.0]]
 """||.||_1: 7, 0, 3; squares: 25, 0, 5."""
 

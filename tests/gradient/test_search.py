@@ -77,7 +77,7 @@ METHODS = {
 }
 
 
-FURTHER = ("darts, exact", "e2rnas v1", "e2rnas v2 on pdarts", "e2rnas v2 on pcdarts")
+FURTHER = ("darts, exact", "e2rnas v1", "e2rnas v2", "e2rnas v2 on pdarts")
 
 
 @pytest.mark.training
@@ -171,6 +171,7 @@ def path(method: Method) -> Tensor:
     return torch.stack(search.history)
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
     """E2RNAS v1: the path of the validation loss alone, bit for bit; above the limit it is another one."""

@@ -14,8 +14,6 @@ from evonas.costs import count_macs, count_params
 from evonas.networks.darts import GENOTYPES, Cell, CellPlace, DartsNetwork, DropPath, Genotype, cell_places
 from evonas.networks.darts_operations import FactorizedReduce, ReluConvBN
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 THREE_NODES = Genotype(
     normal=(
         ("dil_conv_3x3", 1),

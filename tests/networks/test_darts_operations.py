@@ -15,8 +15,6 @@ from evonas.networks.darts_operations import (
     operation,
 )
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 
 def plain(part: nn.Module) -> nn.Module:
     """All convolution weights 1, and batch normalisation that changes nothing."""

@@ -20,8 +20,6 @@ from evonas.networks.shuffle import (
 )
 from evonas.spaces.shuffle_costs import unit_cost
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 SMALL = ShufflePlan(stem=4, stages=((8, 2), (16, 2), (32, 2)), head=(24, 40))
 FIRST, SECOND, THIRD = (Place(c, c, 1, r) for c, r in ((48, 2), (96, 4), (192, 8)))
 """Stride 1 in the paper's three stages: maps of 16, 8 and 4."""

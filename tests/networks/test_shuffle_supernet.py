@@ -15,8 +15,6 @@ from evonas.networks.shuffle import BLOCKS, ShuffleBlock, ShuffleNetwork, Unit
 from evonas.networks.shuffle_supernet import ShuffleSupernet, share_weights
 from evonas.spaces import ShuffleSpace
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 SMALL = ShuffleSpace(width=1 / 6, depth=0.1)
 """A stem of 4 channels and 6 places."""
 FULL = ShuffleSpace()
@@ -65,7 +63,7 @@ def stand_alone(space: ShuffleSpace, genome: npt.NDArray[np.int64], weights: dic
 @pytest.mark.parametrize(
     ("space", "genomes", "size"),
     [
-        (SMALL, 30, 16),
+        (SMALL, 12, 16),
         pytest.param(SMALL, 200, 16, marks=pytest.mark.slow),
         (ShuffleSpace(width=1 / 6, depth=0.1, intermediate=2), 10, 16),
         (FULL, 4, 32),

@@ -132,7 +132,10 @@ class Given:
 
 @pytest.mark.parametrize("objective", [CertifiedRadius(), CertifiedAccuracy()])
 def test_a_network_without_bounds_is_a_failed_result_of_one_line(objective: Any) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2), Odd()).eval()
+    layer = nn.Linear(48, 2)
+    nn.init.zeros_(layer.weight)
+    layer.bias.data = torch.tensor([0.0, 1.0])  # J0(1) < J0(0): both images are of class 0, and so they are certified
+    network = nn.Sequential(nn.Flatten(), layer, Odd()).eval()
     evaluate = Evaluator(Given(network), (objective,), torch.get_num_threads()).make_evaluate(lambda event: None)
     result = evaluate(GENOME, 0)
     assert (result.status, result.objectives) == ("failed", {})

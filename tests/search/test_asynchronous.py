@@ -223,8 +223,14 @@ def test_configuration_seed_and_order_are_all_that_matters(
     assert set(found["d"][:6]) != set(found["a"][:6])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(
+    ("slots", "algorithm"),
+    [
+        pytest.param(slots, name, marks=() if (slots == 3) == (name == "nsga3") else pytest.mark.slow)
+        for slots in (1, 3)
+        for name in ALGORITHMS
+    ],
+)
 def test_it_finds_the_front(slots: int, algorithm: str, tiny_space: Any, table: Any) -> None:
     """36 of the 47 networks: more of the 7 on the true front than 3 standard errors above a random 36; then all."""
     values = np.array([[*table(genome, 0).objectives.values()][:2] for genome in tiny_space.networks()])
@@ -284,7 +290,7 @@ Lives = st.lists(st.tuples(st.integers(1, 7), Orders, st.integers(0, 8), st.bool
 
 
 @given(Lives, st.integers(0, 99), st.sampled_from(sorted(ALGORITHMS)))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_killed_again_and_again_with_any_number_of_slots(
     tiny_space: Any, table: Any, tmp_path_factory: Any, lives: list[Any], seed: int, algorithm: str
 ) -> None:
@@ -380,7 +386,7 @@ def test_generations_may_grow(algorithm: str, tiny_space: Any, table: Any, tmp_p
 
 
 @given(st.integers(1, 5), Orders, st.integers(0, 30), st.integers(0, 20))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_failures_are_tried_again_under_their_number(
     tiny_space: Any, table: Any, tmp_path_factory: Any, slots: int, order: list[int], seed: int, stop: int
 ) -> None:

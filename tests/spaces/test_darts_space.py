@@ -19,8 +19,6 @@ from evonas.search import EvolutionConfig, LocalExecutor, evolve, non_dominated
 from evonas.spaces import DartsSpace
 from evonas.types import EvaluationResult, arch_id
 
-pytestmark = pytest.mark.usefixtures("torch_seed")
-
 Genome = npt.NDArray[np.int64]
 
 FULL = DartsSpace()
