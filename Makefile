@@ -1,6 +1,6 @@
 .PHONY: run quick check slow check-all test style bench docs
 
-PYTEST = python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadgroup
+PYTEST = python -m pytest -n $${PYTEST_WORKERS:-2}
 
 run:
 	python experiments/roco_cifar10.py

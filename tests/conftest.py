@@ -27,14 +27,28 @@ settings.register_profile("evonas", deadline=None)  # a busy machine is no defec
 settings.load_profile("evonas")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--dist loadgroup`: a file runs in one process, and files that say they are of one group do so together."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+RAY_FILES = {
+    "tests/contracts/test_executor_contract.py",
+    "tests/executors/test_resident.py",
+    "tests/search/test_driver_killed.py",
+    "tests/search/test_faults.py",
+    "tests/search/test_ray_cluster.py",
+    "tests/test_doctor.py",
+}
+"""These start Ray, which counts the processors of the whole machine."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file runs in one process, so that its fixtures are made once; files that start Ray run one after the other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "ray" if file in RAY_FILES else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,6 @@ from evonas.executors import LocalExecutor
 from evonas.runs import guarded, parse
 from evonas.types import Activity
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 def findings(examination: Examination) -> dict[str, Finding]:
     return {finding.about: finding for finding in examine(examination)}

@@ -151,6 +151,7 @@ def test_networks_of_a_supernet_see_images_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cells", "finetune"])
+@pytest.mark.slow
 def test_after_every_epoch_it_continues_bit_for_bit(kind: str, tmp_path: Path) -> None:
     """Stopped by what watches it, twice; the checkpoint is removed by whoever has kept the weights."""
     training = replace(KINDS[kind], training=replace(KINDS[kind].training, epochs=2))

@@ -25,8 +25,6 @@ from evonas.executors import (
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.types import Activity, EvaluationResult, Genome, Note, Progress
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 MAKERS: dict[str, Callable[[], Executor]] = {**EXECUTORS, "ray resident": lambda: RayExecutor(cpus=2, resident=True)}
 
 JOBS = [Job(f"job {number}", {"number": number, "pixels": bytes([number]) * 300_000}) for number in range(7)]
@@ -89,7 +87,7 @@ def careless(genome: Genome, seed: int) -> Any:
     return EvaluationResult((9,), {"macs": seed % 97}, seed=-1, seconds=0.5) if first else None
 
 
-@pytest.fixture(params=sorted(MAKERS))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if "ray" in name else ()) for name in sorted(MAKERS)])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     if "ray" in request.param:
         request.getfixturevalue("ray_here")

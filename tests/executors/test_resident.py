@@ -7,8 +7,6 @@ import pytest
 
 from evonas.executors import Job, Outcome, RayExecutor, ray_tasks, run_jobs
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 def echo(report: Any) -> Callable[[int], int]:
     return same

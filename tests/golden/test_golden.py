@@ -22,6 +22,14 @@ from evonas.training import load_checkpoint, stored_identity
 CASES: dict[str, Any] = json.loads((FIXTURES / "cases.json").read_text())
 KINDS: dict[str, Any] = CASES["kinds"]
 SEARCHED = [kind for kind, about in KINDS.items() if about["searched"]]
+SOONER = {
+    ("roco", "search"),
+    ("tam", "search"),
+    ("darts", "journal"),
+    ("e2rnas-1", "journal"),
+    ("dsrna-bound", "search"),
+}
+"""What `make check` continues, too."""
 IDENTITIES: dict[str, Any] = json.loads((FIXTURES.parent / "identities.json").read_text())
 
 TIMES = {"seconds", "train_seconds", "search_seconds", "checksum"}
@@ -50,7 +58,14 @@ def otherwise(run: Runner) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("kind", "state"), [(kind, state) for kind in KINDS for state in KINDS[kind]["states"]])
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        pytest.param(kind, state, marks=() if (kind, state) in SOONER else pytest.mark.slow)
+        for kind in KINDS
+        for state in KINDS[kind]["states"]
+    ],
+)
 def test_what_was_killed_goes_on(kind: str, state: str, run: Runner, otherwise: str, tmp_path: Path) -> None:
     stage = KINDS[kind]["states"][state]["stage"]
     put(kind, state, tmp_path)

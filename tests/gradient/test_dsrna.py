@@ -168,6 +168,7 @@ FURTHER = ("jacobian, second order", "jacobian on pdarts", "bound, second order"
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in FURTHER else name for name in METHODS]
 )
+@pytest.mark.slow
 def test_continued_it_is_the_same_bit_for_bit(name: str) -> None:
     method = METHODS[name]()
     whole = searching(method)
@@ -201,6 +202,7 @@ def test_columns_tell_the_loss_and_the_metric_apart() -> None:
         pytest.param(BoundLoss(gamma=1e3, images=4), id="bound", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: JacobianLoss | BoundLoss) -> None:
     """Eight steps of alpha alone, on one batch at one radius: -gamma R falls."""
     search = searching(tiny(dsrna(darts(), metric), alpha_lr=0.05))

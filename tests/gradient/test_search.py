@@ -183,6 +183,7 @@ def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
 
 @pytest.mark.training
 @pytest.mark.parametrize("limit", [0.0, pytest.param(100.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_expected_parameters_move_toward_their_limit(limit: float) -> None:
     """E2RNAS v2, from both sides; and v1 from above."""
     base = tiny(darts(2), begin_with="weights")

@@ -192,6 +192,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_stopped_in_a_training_it_goes_on_with_its_epoch_bit_for_bit(
     longer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

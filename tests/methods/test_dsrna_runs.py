@@ -88,6 +88,7 @@ def test_the_seconds_of_both_metrics_are_told_before_a_search(tmp_path: Path, mo
     assert "2 images" in line
 
 
+@pytest.mark.slow
 def test_stopped_in_the_search_it_goes_on_bit_for_bit(
     bounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_another_radius_is_another_search(bounded: Path) -> None:
         run(other)
 
 
+@pytest.mark.slow
 def test_repeats_and_baselines_are_searches_of_one_table(repeated: Path) -> None:
     assert {path.name for path in repeated.glob("search-*.pt")} == {f"search-{label}.pt" for label in LABELS}
     sweep = rows(repeated / "sweep.csv")
@@ -138,6 +140,7 @@ def test_repeats_and_baselines_are_searches_of_one_table(repeated: Path) -> None
     assert (found["searches"], means["pcdarts-adv", "clean_error"]["searches"]) == ("2", "2")
 
 
+@pytest.mark.slow
 def test_the_first_repeat_is_the_search_without_repeats(
     repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +149,7 @@ def test_the_first_repeat_is_the_search_without_repeats(
     assert rows(tmp_path / "search.csv") == rows(repeated / "search-dsrna-jacobian-r1.csv")
 
 
+@pytest.mark.slow
 def test_networks_that_were_trained_again_are_measured(repeated: Path) -> None:
     found = rows(repeated / "robust" / "retrained.csv")
     assert [row["configuration"] for row in found] == [label.replace("-r", " r") for label in LABELS]

@@ -44,6 +44,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_table(swept: Path) -> None:
     """L = 0 presses on the parameters, L = 9 is never reached, so that the validation loss alone counts."""
     assert {path.name for path in swept.glob("search*.csv")} == {"search-L0.csv", "search-L9.csv"}

@@ -151,6 +151,7 @@ def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Pa
     assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
 
 
+@pytest.mark.slow
 def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path, tmp_path: Path) -> None:
     script = "import sys; from evonas.methods import imagenet as m; from evonas.runs import command; "
     script += "sys.exit(command(m.run, m.PRESETS))"

@@ -135,6 +135,7 @@ def test_the_same_command_again_does_nothing(finished: Path, monkeypatch: pytest
     assert contents(finished) == before
 
 
+@pytest.mark.slow
 def test_what_is_left_on_auto_is_taken_from_a_supernet_in_training(finished: Path, tmp_path: Path) -> None:
     only_supernet(finished, tmp_path)
     auto = replace(TINY, out=tmp_path, execution=ExecutionOptions())
@@ -240,6 +241,7 @@ STOPS: dict[str, tuple[type, str, int]] = {
 """Stage -> the call in which SIGTERM comes."""
 
 
+@pytest.mark.slow
 def test_stopped_in_every_stage_it_continues_bit_for_bit(
     finished: Path, tmp_path: Path, nothing_is_drawn: None
 ) -> None:
@@ -346,6 +348,7 @@ def test_killed_in_every_stage_and_continued(tmp_path: Path) -> None:
         assert rows(killed / name) == rows(whole / name), name
 
 
+@pytest.mark.slow
 def test_a_search_without_an_attack_has_no_statistics_of_layers(tmp_path: Path, nothing_is_drawn: None) -> None:
     plain = replace(TINY, out=tmp_path / "run", search=replace(TINY.search, objectives=("clean_error", "params")))
     assert "no statistics of layers" in run(plain)

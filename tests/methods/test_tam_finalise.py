@@ -109,6 +109,7 @@ def page(folder: Path) -> str:
     return (folder / "finalised" / "tables.md").read_text()
 
 
+@pytest.mark.slow
 def test_everything_at_once(folder: Path, draws_nothing: pytest.MonkeyPatch) -> None:
     draws_nothing.undo()
     options = replace(AFTER, finalise="both", finalise_top=1, lego=True, handmade=("ShuffleNetV2", "ResNet-18"))
@@ -174,6 +175,7 @@ def test_the_rank_agreement_is_of_inherited_and_final_errors(folder: Path, monke
     assert "| scratch | PGD, linf 8/255, 2 steps, any iterate | P2 8/255 | 4 | -1.000 | 0.0833 |" in page(folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_continues_bit_for_bit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

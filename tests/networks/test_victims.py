@@ -195,6 +195,7 @@ class TestUse:
 
     @pytest.mark.training
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    @pytest.mark.slow
     def test_it_trains(self, name: str, precision: str) -> None:
         """Eight passes over 100 images of two easily told digits: at least nine of ten of them are right."""
         dataset = load_data("digits")

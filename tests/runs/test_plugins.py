@@ -117,6 +117,7 @@ class TestARun:
         assert call("roco", *WORDS, *FLAGS, *moved.named, "--out", str(moved.folder)) == 0
         assert journal(moved.folder) == journal(given.folder)
 
+    @pytest.mark.slow
     def test_workers_in_other_processes_have_it(self, given: Given, tmp_path: Path) -> None:
         flags = [word for word in FLAGS if word not in ("--executor", "local")]
         workers = ("--executor", "process", "--workers", "2")

@@ -99,6 +99,7 @@ class CtrlC(io.StringIO):
 
 
 @pytest.mark.parametrize("finished", [1, 5])
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on(finished: int, roco_run: Path, tmp_path: Path) -> None:
     """Whole lines are in the journal, and what they say is not evaluated again."""
     out = tmp_path / "run"

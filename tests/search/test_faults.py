@@ -16,8 +16,6 @@ from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayExecut
 from evonas.search import EvolutionConfig, Journal, evolve, non_dominated
 from evonas.types import EvaluationResult, Genome, Note, arch_id
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 SPACE = TinySpace()
 CONFIG = EvolutionConfig(population=10, generations=2, objectives=("clean_error", "macs"), seed=4)
 TIMEOUT = 2.0

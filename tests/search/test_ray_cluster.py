@@ -18,7 +18,7 @@ from sleepy_search import CONFIG, Sleepy, logged, search
 from evonas.executors import LocalExecutor
 from evonas.search import read_journal
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("cluster_search.py")
 

@@ -126,6 +126,7 @@ def stop(rows: list[Row]) -> None:
 
 
 @every_kind
+@pytest.mark.slow
 def test_stopped_after_every_epoch_it_ends_as_if_undisturbed(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for epoch in range(1, EPOCHS[kind] + 1):

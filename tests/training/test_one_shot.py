@@ -148,6 +148,7 @@ def test_momentum_of_shared_weights_is_kept_from_one_network_to_the_next() -> No
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_going_on_is_the_same_to_the_last_bit() -> None:
     """With a network a batch; with a network an epoch, the tests of checkpoints say so."""
     config = replace(SHORT, sampling="batches")
