@@ -3,7 +3,7 @@
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,6 @@ from evonas.methods.stored import open_run
 from evonas.report import (
     JointFront,
     JointRun,
-    Searched,
     front,
     joint_front,
     plot_images,
@@ -29,9 +28,10 @@ from evonas.report import (
     write_joint,
 )
 from evonas.runs import Result, RunFolder, command, guarded
-from evonas.runs.command_line import one_line
+from evonas.runs.command_line import one_line, refuse_unknown
 from evonas.runs.folder import stored_searched
-from evonas.runs.plugins import load_plugins, refuse_without_plugins
+from evonas.runs.needs import flag
+from evonas.runs.plugins import load_plugins
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
@@ -50,7 +50,8 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        folder, searched = _opened(self.run, self.plugin)
+        opened = open_run(self.run, self.plugin)
+        folder, searched = opened.folder, opened.searched
         table = front(population_table(folder.entries(), searched))
         names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
         title = f"{searched.method} on {searched.data}: {len(table)} on the front"
@@ -78,8 +79,11 @@ class Front:
     """Folder for front.csv, population.csv and front.png; none of the runs."""
     any_data: bool = False
     """Take runs on different data, too; errors then do not compare."""
+    plugin: tuple[str, ...] = ()
+    """Python files that runs were begun with."""
 
     def __call__(self) -> None:
+        load_plugins(self.plugin)
         out = None if self.out is None else self.out.resolve()
         paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
         if out is not None and (RunFolder(out).config.exists() or RunFolder(out).journal.exists()):
@@ -106,7 +110,8 @@ class Export:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        folder, searched = _opened(self.run, self.plugin)
+        opened = open_run(self.run, self.plugin)
+        folder, searched = opened.folder, opened.searched
         with folder.locked():
             entries = folder.entries()
             folder.export(entries, searched)
@@ -162,7 +167,7 @@ class Doctor(Examination):
         run_doctor(self)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, type[Any]] = {
     "doctor": Doctor,
     "export": Export,
     "front": Front,
@@ -188,24 +193,17 @@ def _parse(words: list[str]) -> Callable[[], None]:
         near = difflib.get_close_matches(words[0], names, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
         raise ConfigurationError(f"unknown command {words[0]!r}; {hint}")
+    if words and words[0] in COMMANDS:
+        refuse_unknown(words[1:], ["help", *(flag(each.name) for each in fields(COMMANDS[words[0]]))], all_by="--help")
     with one_line():
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            {**COMMANDS},
             prog="evonas",
             description="Look at a run, several, a set or the machine and check it; to start one: evonas "
             f"{', '.join(f'{name} --help' for name in METHODS)}.",
             args=words,
         )
     return chosen
-
-
-def _opened(path: Path, plugin: Sequence[str]) -> tuple[RunFolder, Searched]:
-    """A run, and what its tables need; its data are not loaded."""
-    folder = RunFolder(path)
-    config = folder.open_stored()
-    refuse_without_plugins(config, plugin)
-    load_plugins(plugin)
-    return folder, stored_searched(config)
 
 
 def _joint_run(path: Path, name: str) -> JointRun:

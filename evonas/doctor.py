@@ -98,7 +98,7 @@ def examine(examination: Examination) -> Iterator[Finding]:
 
 
 def _checked(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What is found; whatever is raised is a broken finding of one line, because no defect of a machine is ours."""
+    """The findings; an exception is a broken one of one line, because no defect of a machine is ours."""
     try:
         yield from look()
     except Exception as error:
@@ -167,7 +167,7 @@ def _executors(examination: Examination, gpus: dict[Name, float]) -> Iterator[Fi
 
 
 def _evaluated(examination: Examination, name: Name, device: str, first: dict[str, float]) -> Iterator[Finding]:
-    """How long the executor takes, and whether it finds on the CPU what is in `first`, which the first one fills."""
+    """Seconds of the executor, and whether its values are those in `first`, which the first executor fills."""
     began = time.monotonic()
     values = _evaluate(examination, name, device)
     text = f"ok, {time.monotonic() - began:.1f} s with its start"

@@ -3,6 +3,7 @@
 A command prints that line and exits with 2. Any other exception is a defect and shows its traceback.
 """
 
+import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -68,5 +69,7 @@ def choose(table: Mapping[str, T], name: str, kind: str) -> T:
         kind: description of the table's entries, for the message.
     """
     if name not in table:
-        raise UnknownNameError(f"unknown {kind} {name!r}; known: {', '.join(sorted(table))}")
+        near = difflib.get_close_matches(name, table, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UnknownNameError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(table))}")
     return table[name]

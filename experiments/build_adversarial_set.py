@@ -4,13 +4,27 @@
     python experiments/build_adversarial_set.py --preset paper --data cifar10  # RoCo-NAS's Table I
     python experiments/build_adversarial_set.py --help
 
-The same command goes on with a building that was stopped, however it was stopped.
+The same command goes on with a building that was stopped, however it was stopped. `evonas build-set` gives the same
+set.
 """
 
 import sys
 
-from evonas.methods.adversarial_set import PRESETS, run
-from evonas.runs import command
+from evonas.adversarial_sets import AdversarialSet
+from evonas.methods.adversarial_set import PRESETS, BuildOptions, make_plan, set_file, show_set
+from evonas.runs import Screen, command
+from evonas.runs.interrupt import interruptible
+from evonas.runs.sets import find_or_build
+
+
+def main(options: BuildOptions) -> AdversarialSet:
+    with interruptible() as interruption:
+        screen = Screen(check=interruption.check)
+        plan = make_plan(options, screen)
+        found, where = find_or_build(plan, set_file(options, plan), screen)  # trains the targets and attacks them
+        show_set(found, where, screen)
+    return found
+
 
 if __name__ == "__main__":
-    sys.exit(command(run, PRESETS))
+    sys.exit(command(main, PRESETS))

@@ -6,13 +6,38 @@
     python experiments/imagenet_cells.py --help
 
 The images are in ROOT/imagenet/train/CLASS/ and ROOT/imagenet/val/CLASS/. The same command continues a run that was
-stopped, however it was stopped.
+stopped, however it was stopped. `evonas imagenet` gives the same run.
 """
 
 import sys
+from typing import Any
 
-from evonas.methods.imagenet import PRESETS, run
-from evonas.runs import command
+from evonas.methods.imagenet import (
+    PRESETS,
+    ImagenetOptions,
+    begin_folder,
+    image_reader,
+    load_images,
+    resolved_plan,
+    score_cells,
+    train_cells,
+)
+from evonas.methods.imagenet_cells import ImagenetCells, cells_label, read_cells
+from evonas.methods.imagenet_scores import attacked_files
+from evonas.runs import Run, command
+
+
+def main(options: ImagenetOptions) -> dict[str, Any]:
+    genotype = read_cells(options.cells)
+    with Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells)) as run:
+        data = load_images(options)
+        attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)
+        read = image_reader(run, options)
+        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
+        begin_folder(run, options, cells)
+        network = train_cells(run, cells, read(data.train))
+        return score_cells(run, cells, network, read(data.test), read(attacked))
+
 
 if __name__ == "__main__":
-    sys.exit(command(run, PRESETS))
+    sys.exit(command(main, PRESETS))

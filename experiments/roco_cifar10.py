@@ -12,7 +12,7 @@ The same command continues a run that was stopped, however it was stopped. `evon
 import sys
 from dataclasses import replace
 
-from evonas.methods.roco import PRESETS, RocoOptions, check_retraining, first_population, retrain_front
+from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front
 from evonas.runs import Result, Run, command
 from evonas.training import RECIPES
 
@@ -22,7 +22,7 @@ def main(options: RocoOptions) -> Result:
         data = run.load_data()
         space = options.make_space(data.image_size)
         candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
-        check_retraining(run, options.after, candidates)
+        the_set = prepare_retraining(run, options, candidates)
         first = first_population(run, options, space)
         objectives = run.make_objectives(
             options.search.objectives,
@@ -34,7 +34,7 @@ def main(options: RocoOptions) -> Result:
         )
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
-            retrain_front(run, options, candidates, found)
+            retrain_front(run, options, candidates, found, the_set)
     return found
 
 

@@ -11,13 +11,27 @@ The same command continues a run that was stopped, however it was stopped. `evon
 import sys
 from dataclasses import replace
 
-from evonas.methods.tam import PRESETS, TamOptions, after_search, compose
+from evonas.methods.tam import (
+    PRESETS,
+    TamOptions,
+    after_search,
+    slice_supernet,
+    supernet_precision,
+    train_supernet,
+    use_search,
+)
 from evonas.runs import Result, Run, command
 
 
 def main(options: TamOptions) -> Result:
     with Run.open("tam-nas", options, "tam") as run:
-        space, candidates, objectives = compose(run, options)  # the supernet is trained here
+        precision = supernet_precision(run, options)
+        data = run.load_data()
+        space = options.space(data.image_size)
+        objectives = run.make_objectives(options.search.objectives, data, options.attacks, options.certify, precision)
+        use_search(run, options, space, data, objectives)  # refuses early what could not be searched
+        supernet = train_supernet(run, options, space, data, precision)
+        candidates = slice_supernet(run, options, space, data, supernet)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed))
         after_search(run, options, candidates, found)
     return found

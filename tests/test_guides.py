@@ -208,6 +208,7 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_scripts_of_the_quickstart_run(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_set: AdversarialSet
 ) -> None:

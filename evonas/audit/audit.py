@@ -14,7 +14,7 @@ from evonas.errors import ConfigurationError, DivergedError, EvonasError, Storag
 from evonas.executors import Executor, Job
 from evonas.parts import digest
 from evonas.seeding import generator
-from evonas.types import Genome, Report, Watch, arch_id
+from evonas.types import Genome, Progress, Report, Watch, arch_id
 
 __all__ = ["Audit", "AuditNetwork", "Measured"]
 
@@ -36,6 +36,11 @@ class AuditNetwork:
     @cached_property
     def arch_id(self) -> str:
         return arch_id(self.genome) if self.genome.size else self.name
+
+    @property
+    def label(self) -> str:
+        """What the screen calls it: unique among the networks that an audit trains."""
+        return f"{self.arch_id} of {self.configuration}"
 
     @cached_property
     def macs(self) -> int:
@@ -121,6 +126,10 @@ class Audit:
     def pending(self) -> list[AuditNetwork]:
         """Networks that are not finished, each once, in order."""
         return [network for network in self._distinct if self._to_train(network) or self._to_measure(network)]
+
+    def untrained(self) -> list[AuditNetwork]:
+        """Those of the pending ones that await their training."""
+        return [network for network in self._distinct if self._to_train(network)]
 
     def run(
         self, executor: Executor, watch: Watch, say: Say, told: Callable[[AuditNetwork, Mapping[str, Any]], None]
@@ -258,18 +267,22 @@ class _Worker:
 
         def work(step: Step) -> dict[str, Any]:
             network = self.networks[step.network]
+
+            def report_of(progress: Progress) -> None:
+                report(replace(progress, key=network.label))
+
             training, genome = network.training, network.genome
             try:
                 if step.measurement is None:
                     checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
-                    weights, seconds = training.train(genome, report, checkpoint)
+                    weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
                 images = training.data.fingerprint, training.seed
                 if images not in tested:
                     tested[images] = self.measured.tested(training.data, training.seed)
                 measure = self.measured.measurements[step.measurement].measure
                 candidate = training.candidate(genome, step.weights)
-                return {"values": measure(candidate, tested[images], self.measured.batch_size, report)}
+                return {"values": measure(candidate, tested[images], self.measured.batch_size, report_of)}
             except DivergedError as error:
                 return {"failure": str(error)}
             except EvonasError as error:  # a disk that is full is no fault of the network

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from evonas.adversarial_sets import AdversarialSet
-from evonas.attacks import BIM, FGSM, PGD, Attack, AutoAttack, CarliniWagnerL2, DeepFool
+from evonas.attacks import ATTACKS, BIM, FGSM, PGD, Attack, AutoAttack, CarliniWagnerL2, DeepFool
 from evonas.certify import certified_radius, random_targets
 from evonas.certify.linear import Intermediate
 from evonas.data import Dataset, DeviceData, DevicePart, batches
@@ -34,6 +34,7 @@ __all__ = [
     "Measurement",
     "OodPrecision",
     "PaperFlops",
+    "errors_under",
     "measurements",
     "pgd_grid",
     "require_libraries",
@@ -282,8 +283,27 @@ MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
 
 
 def measurements(names: Sequence[str]) -> tuple[Measurement, ...]:
-    """The measurements called so, in order. UnknownNameError where there is none."""
-    return tuple(each for name in names for each in choose(MEASUREMENTS, name, "measurement"))
+    """The measurements called so, in order; an attack of `ATTACKS` is one with its defaults.
+
+    Raises:
+        UnknownNameError: neither has the name.
+    """
+    known = {name: (_error(f"{name}_error", name, make()),) for name, make in ATTACKS.items()} | MEASUREMENTS
+    return tuple(each for name in names for each in choose(known, name, "measurement"))
+
+
+def errors_under(names: Sequence[str], option: str) -> tuple[Measurement, ...]:
+    """`measurements`, where a table takes shares of images only.
+
+    Raises:
+        ConfigurationError: one is a radius or a number.
+        UnknownNameError: see `measurements`.
+    """
+    found = measurements(names)
+    for each in found:
+        if each.unit != "share":
+            raise ConfigurationError(f"expected errors under attacks with --{option}, {each.label} is in {each.unit}")
+    return found
 
 
 def with_attack(measurement: Measurement, attack: Attack) -> Measurement:

@@ -79,7 +79,7 @@ class PlainHost:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Everything a worker is given. It travels to other processes, so all of it can be pickled."""
+    """Everything that a worker needs. It travels to other processes, so all of it can be pickled."""
 
     make_work: MakeWork
     host: Host

@@ -37,8 +37,18 @@ class MethodModule(Protocol):
 
 
 def method_module(name: str) -> Any:
-    """The module of a method. UnknownNameError where there is none."""
-    return import_module(choose(METHODS, name, "method"))
+    """The module of a method.
+
+    Raises:
+        UnknownNameError: there is none.
+        ConfigurationError: it needs the optional room `evonas.gradient`, which is missing.
+    """
+    try:
+        return import_module(choose(METHODS, name, "method"))
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("evonas.gradient"):
+            raise
+        raise ConfigurationError(f"expected the room evonas.gradient for {name}, it is missing here") from error
 
 
 def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
@@ -48,20 +58,24 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
         ConfigurationError: no method began it, but a script of its own.
     """
     begun_by = config.get("options")
-    settings = flat(config["settings"]).keys()
+    settings, missing = flat(config["settings"]).keys(), list[str]()
     for name, path in METHODS.items():
         if begun_by not in (path, None):
             continue
         try:
             module = method_module(name)
-        except ModuleNotFoundError as error:
-            if not str(error.name).startswith("evonas.gradient"):  # that room is optional
-                raise
+        except ConfigurationError:  # an optional room is missing
+            missing.append(name)
             continue
         ours = {option.name for option in options_of(module.OPTIONS)} | {*getattr(module.OPTIONS, "renamed", ())}
         if hasattr(module, "compose") and (begun_by or settings <= ours):  # version 0.1.0 did not say which method
             return module, from_json(module.OPTIONS, config["settings"])
+    if missing:
+        raise ConfigurationError(
+            f"expected the room evonas.gradient for {', '.join(missing)}, it is missing here, and "
+            f"{config['identity']['method']!r} is none of the other methods"
+        )
     raise ConfigurationError(
-        f"expected a run of {', '.join(METHODS)}, got {config['identity']['method']!r} of a script; "
+        f"expected a run of a method, got {config['identity']['method']!r} of a script; "
         "use the result that the script gets"
     )

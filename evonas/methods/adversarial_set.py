@@ -16,7 +16,7 @@ from evonas.runs.interrupt import interruptible
 from evonas.runs.sets import find_or_build, set_path
 from evonas.training import resolve_precision
 
-__all__ = ["OPTIONS", "PRESETS", "BuildOptions", "run"]
+__all__ = ["OPTIONS", "PRESETS", "BuildOptions", "make_plan", "run", "set_file", "show_set"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +71,46 @@ def run(options: BuildOptions, console: Console | None = None) -> AdversarialSet
     """
     with interruptible() as interruption:
         screen = Screen(console, interruption.check)
-        device = resolve_device(options.device)
-        precision, note = resolve_precision(options.precision, torch.device(device))
-        data = load_data(options.data, options.data_root, options.seed, options.train_limit)
-        for line in (data.chosen_because, note):
-            screen.say(line)
-        plan = BuildPlan(
-            data=data,
-            split_seed=options.seed,
-            settings=options.settings,
-            preset=options.preset,
-            seed=options.seed,
-            device=device,
-            precision=precision,
-            threads=resolve_threads(options.threads),
-        )
-        found, where = find_or_build(plan, (options.out or set_path(plan)).expanduser(), screen)
-        screen.say(card_markdown(found.card, found.fingerprint))
-        screen.say(f"adversarial set: {found.card.name}, {len(found)} images, {where}")
+        plan = make_plan(options, screen)
+        found, where = find_or_build(plan, set_file(options, plan), screen)
+        show_set(found, where, screen)
     return found
+
+
+def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
+    """Load the data and resolve every `auto`; lines on the screen say what was chosen, and why.
+
+    Raises:
+        ConfigurationError: no such device, data or precision.
+        DataError: the data cannot be had.
+    """
+    device = resolve_device(options.device)
+    precision, note = resolve_precision(options.precision, torch.device(device))
+    data = load_data(options.data, options.data_root, options.seed, options.train_limit)
+    for line in (data.chosen_because, note):
+        screen.say(line)
+    return BuildPlan(
+        data=data,
+        split_seed=options.seed,
+        settings=options.settings,
+        preset=options.preset,
+        seed=options.seed,
+        device=device,
+        precision=precision,
+        threads=resolve_threads(options.threads),
+    )
+
+
+def set_file(options: BuildOptions, plan: BuildPlan) -> Path:
+    """File of the set: the one that was asked for, else the one that the plan names."""
+    return (options.out or set_path(plan)).expanduser()
+
+
+def show_set(found: AdversarialSet, where: str, screen: Screen) -> None:
+    """Print the set's card, and a line that says where the set is.
+
+    Args:
+        where: words of `find_or_build`.
+    """
+    screen.say(card_markdown(found.card, found.fingerprint))
+    screen.say(f"adversarial set: {found.card.name}, {len(found)} images, {where}")

@@ -6,7 +6,7 @@ DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from evonas.audit import (
     Measured,
     Measurement,
     OodPrecision,
+    errors_under,
     require_libraries,
     with_attack,
 )
@@ -41,7 +42,7 @@ from evonas.report import (
     write_means,
     write_retrained,
 )
-from evonas.runs import Run
+from evonas.runs import Needs, Run
 from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import width_for
 from evonas.training import CellTraining, TrainingConfig, resolve_precision
@@ -145,14 +146,14 @@ class RobustnessOptions:
     """Attacks and certificates of the networks that were trained again (DSRNA, 4.3.1)."""
 
     robust_attacks: tuple[str, ...] = ("fgsm", "pgd10", "pgd20", "pgd100", "cw")
-    """fgsm, pgd10, pgd20 and pgd100 (epsilon 8/255), and cw (needs foolbox)."""
-    fgsm_epsilon: float = 2 / 255
+    """DSRNA's fgsm, pgd10, pgd20, pgd100 (epsilon 8/255) and cw (needs foolbox), or any other of --suite in roco."""
+    fgsm_epsilon: Annotated[float, Needs("robust_attacks", ("fgsm",))] = 2 / 255
     """Radius of FGSM; the paper says `0.01 (2/255)`."""
     radius_images: int = 100
     """Test images that mean certified radii are over, the first ones; 0: no radii."""
-    radius_intermediate: Intermediate = "interval"
+    radius_intermediate: Annotated[Intermediate, Needs("radius_images")] = "interval"
     """Bounds before each ReLU there: interval, or linear (tighter, and far slower the deeper the network)."""
-    radius_targets: Literal["random", "all"] = "random"
+    radius_targets: Annotated[Literal["random", "all"], Needs("radius_images")] = "random"
     """Classes that an image must not be taken for: one drawn for it (Tables 5 and 6, after CNN-Cert), or all."""
 
     def __post_init__(self) -> None:
@@ -166,8 +167,8 @@ class RobustnessOptions:
 
     @property
     def attacks(self) -> tuple[Measurement, ...]:
-        names = {"fgsm": "fgsm2", "pgd10": "pgd10", "pgd20": "pgd20", "pgd100": "pgd100", "cw": "cw60"}
-        found = (MEASUREMENTS[choose(names, name, "attack on cells")][0] for name in self.robust_attacks)
+        dsrna = {"fgsm": "fgsm2", "cw": "cw60"}
+        found = errors_under([dsrna.get(name, name) for name in self.robust_attacks], "robust-attacks")
         fgsm = FGSM(epsilon=self.fgsm_epsilon)
         return tuple(with_attack(each, fgsm) if each.column == "fgsm_error" else each for each in found)
 

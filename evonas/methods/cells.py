@@ -232,7 +232,7 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
     run.use(others=None if ood_data is None else {"name": ood_data.name, "fingerprint": ood_data.fingerprint})
     cells = {search.full_label: search.identity() for search in plan_searches(run, options, data)}
     run.use(cells=cells)
-    prepare = run.train_from_scratch(space, data, options.training, depthwise=True)
+    prepare = run.train_from_scratch(space, data, options.training)
     objectives = run.make_objectives(options.objectives, data, options.attacks, options.certify, ood_data=ood_data)
     return space, prepare, objectives
 
@@ -263,7 +263,7 @@ def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
     methods = options.methods(data.image_size).values()
     if not (any(method.needs_ood for method in methods) or OodAupr.name in options.objectives):
         return None
-    return run.ood_data(data, run.begun("others", "name"))
+    return run.ood_data(data)
 
 
 def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Method]) -> str:

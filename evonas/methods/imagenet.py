@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from evonas.costs import count_macs, count_params
-from evonas.data import FilePart, data_root, load_image_folder
+from evonas.data import FilePart, ImageFolderSet, data_root, load_image_folder
 from evonas.errors import ConfigurationError
 from evonas.files import read_json, write_json
 from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
@@ -25,7 +25,18 @@ from evonas.spaces.darts_costs import paper_flops
 from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, TrainingConfig, load_checkpoint
 from evonas.training.checkpoints import Row, save_checkpoint
 
-__all__ = ["OPTIONS", "PRESETS", "ImagenetOptions", "run"]
+__all__ = [
+    "OPTIONS",
+    "PRESETS",
+    "ImagenetOptions",
+    "begin_folder",
+    "image_reader",
+    "load_images",
+    "resolved_plan",
+    "run",
+    "score_cells",
+    "train_cells",
+]
 
 METHOD, WHAT = "imagenet-cells", "a training of cells"
 
@@ -47,9 +58,9 @@ class ImagenetOptions:
     """Seed of everything random."""
     network: CellPreset = IMAGENET_CELLS
     test_limit: int | None = None
-    """Size of a class-balanced subset of val/ to attack by PGD; without it, and without --pgd, none is attacked."""
+    """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
-    """Attack images of val/, all of them unless --test-limit is given."""
+    """Attack all images of val/ by PGD; without it and --test-limit none is attacked."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: int | None = None
@@ -70,6 +81,8 @@ class ImagenetOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigurationError(f"expected {name} >= {least}, got {value}")
+        if self.pgd and self.test_limit is not None:
+            raise ConfigurationError("expected --pgd (all images) or --test-limit (a subset), got both")
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
         if self.network.layers < 2:  # the auxiliary head needs maps that are halved twice
             raise ConfigurationError(f"expected layers >= 2, got {self.network.layers}")
@@ -107,38 +120,45 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
     """
     genotype = read_cells(options.cells)
     with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
-        data = load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+        data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
-        part = partial(FilePart, device=torch.device(run.device), workers=_workers(run, options), size=SIZE)
-        cells = ImagenetCells(options.cells, genotype, _resolved(run, options.network), data, options.seed)
-        run.use(**cells.identity())
-        _write_config(run, options)
-        network = _trained(run, cells, part(data.train))
-        return _scored(run, cells, network, part(data.test), part(attacked))
+        read = image_reader(run, options)
+        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
+        begin_folder(run, options, cells)
+        network = train_cells(run, cells, read(data.train))
+        return score_cells(run, cells, network, read(data.test), read(attacked))
 
 
-def _resolved(run: Run, plan: CellPreset) -> CellPreset:
+def load_images(options: ImagenetOptions) -> ImageFolderSet:
+    """The files below imagenet/; train/ is whole, nothing is held out. DataError where they are not there."""
+    return load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+
+
+def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:
+    """Constructor of a `FilePart` from files: uint8 batches of 224x224 on the run's device, decoded by workers."""
+    device, workers = torch.device(run.device), options.workers
+    if workers is None:
+        workers = min(resolve_threads(None), 16) if device.type == "cuda" else 0
+    run.note(f"device: {run.device}, threads: {run.threads}, processes that decode images: {workers}")
+    return partial(FilePart, device=device, workers=workers, size=SIZE)
+
+
+def resolved_plan(run: Run, plan: CellPreset) -> CellPreset:
     """The plan with a resolved precision: the one that the run in the folder was begun with, where there is one."""
     begun = run.checkpoint.get("training", {}).get("precision")
     precision = run.precision(plan.training.precision, begun, depthwise=True)
     return replace(plan, training=replace(plan.training, precision=precision))
 
 
-def _workers(run: Run, options: ImagenetOptions) -> int:
-    """Processes that decode images."""
-    workers = options.workers
-    if workers is None:
-        workers = min(resolve_threads(None), 16) if torch.device(run.device).type == "cuda" else 0
-    run.note(f"device: {run.device}, threads: {run.threads}, processes that decode images: {workers}")
-    return workers
+def begin_folder(run: Run, options: ImagenetOptions, cells: ImagenetCells) -> None:
+    """Make the cells a piece of the run's identity and write config.json.
 
-
-def _write_config(run: Run, options: ImagenetOptions) -> None:
-    """Write config.json; a run that is continued keeps the versions that it began with.
+    A run that is continued keeps the versions that it began with.
 
     Raises:
         RunMismatchError: the folder holds another run.
     """
+    run.use(**cells.identity())
     path, now = run.folder.config, versions()
     stored = read_json(path) if path.exists() else {}
     if stored:
@@ -150,8 +170,15 @@ def _write_config(run: Run, options: ImagenetOptions) -> None:
     write_json(path, {**content, **({"continued_with": now} if begun != now else {})})
 
 
-def _trained(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
-    """The network after the last epoch, in eval mode, without its auxiliary head; its weights are in the folder."""
+def train_cells(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
+    """Train the cells, or continue with that: training.pt, training.csv and weights.safetensors.
+
+    Returns:
+        the network after the last epoch, in eval mode, on the device of the images, without its auxiliary head.
+    Raises:
+        EvonasError: a full disk, training diverges.
+        Interrupted: a signal came.
+    """
     network, training = cells.network(), cells.training(part)
 
     def row(loss: float) -> Row:
@@ -177,10 +204,17 @@ def _trained(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
     return network.to(part.device).to(memory_format=torch.channels_last).eval()
 
 
-def _scored(
+def score_cells(
     run: Run, cells: ImagenetCells, network: DartsNetwork, clean: FilePart, attacked: FilePart
 ) -> dict[str, Any]:
-    """Write results.csv; what was scored before is taken from the checkpoint, which keeps what is scored now."""
+    """Score the network of `train_cells` and write results.csv; what training.pt holds is not scored again.
+
+    Args:
+        clean: images for top-1 and top-5 error.
+        attacked: images for PGD error; may be empty.
+    Returns:
+        the row of results.csv; errors are shares in [0, 1].
+    """
     checkpoint = load_checkpoint(run.path / "training.pt", run.identity, WHAT)
     assert checkpoint is not None
 

@@ -15,6 +15,7 @@ from evonas.audit import (
     AuditNetwork,
     Measured,
     Measurement,
+    errors_under,
     lightest,
     measurements,
     require_libraries,
@@ -34,7 +35,7 @@ from evonas.runs import (
 )
 from evonas.runs.auditing import training_to_the_end
 from evonas.runs.execution import resolve_device
-from evonas.runs.folder import first_genomes, stored_searched
+from evonas.runs.folder import first_genomes, stored_searched, stored_space
 from evonas.search import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import RECIPES, TrainingConfig
@@ -46,9 +47,9 @@ __all__ = [
     "PRESETS",
     "RetrainOptions",
     "RocoOptions",
-    "check_retraining",
     "compose",
     "first_population",
+    "prepare_retraining",
     "retrain_front",
     "run",
 ]
@@ -88,7 +89,7 @@ class RetrainOptions:
             raise ConfigurationError(f"expected test_limit >= 1, got {self.test_limit}")
         if len(set(self.suite)) < len(self.suite):
             raise ConfigurationError(f"expected every part of the suite once, got {','.join(self.suite)}")
-        measurements(self.suite)
+        errors_under(self.suite, "suite")
 
     def measured(self, adversarial_set: AdversarialSet | None = None) -> Measured:
         """The clean error, the error on the set where there is one, the suite's errors."""
@@ -156,7 +157,10 @@ class RocoOptions(RunOptions):
         return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
 
     def unused(self) -> dict[str, str]:
-        return {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
+        found = {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
+        if not hasattr(SPACES[self.space], "channels"):
+            found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
+        return found
 
 
 OPTIONS = RocoOptions
@@ -182,12 +186,12 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
     """
     with Run.open(METHOD, options, "roco", console=console) as run:
         space, candidates = _candidates(run, options)
-        check_retraining(run, options.after, candidates)
+        the_set = prepare_retraining(run, options, candidates)
         first = first_population(run, options, space)
         objectives = _objectives(run, options, candidates)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
-            retrain_front(run, options, candidates, found)
+            retrain_front(run, options, candidates, found, the_set)
     return found
 
 
@@ -214,23 +218,28 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
     )
 
 
-def check_retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> None:
-    """Raise, before anything is searched or trained, what would stop `retrain_front` where it is asked for.
+def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
+    """The set that `retrain_front` measures on, where that is asked for; raises first what would stop it later.
 
     Raises:
         ConfigurationError: a library or a device is missing; `against` is no run, or one of other data or space.
         DataError: fewer test images asked for than there are classes.
+        EvonasError: see `Run.adversarial_set`.
     """
-    if not options.retrain:
-        return
-    require_libraries(options.measured().measurements, "--suite")
+    after = options.after
+    if not after.retrain:
+        return None
+    require_libraries(after.measured().measurements, "--suite")
     resolve_device(run.device)
-    options.measured().test_part(candidates.data, run.seed)
-    if options.against is not None:
-        _front(*_against(run, options.against, candidates))
+    after.measured().test_part(candidates.data, run.seed)
+    if after.against is not None:
+        _front(*_against(run, after.against, candidates))
+    return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
 
 
-def retrain_front(run: Run, options: RocoOptions, candidates: TrainFromScratch, found: Result) -> None:
+def retrain_front(
+    run: Run, options: RocoOptions, candidates: TrainFromScratch, found: Result, the_set: AdversarialSet | None
+) -> None:
     """Train and score the lightest networks of the front, and of another run's, or continue with that.
 
     In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md, figure2.png to
@@ -238,7 +247,6 @@ def retrain_front(run: Run, options: RocoOptions, candidates: TrainFromScratch, 
     """
     after = options.after
     networks = list(_networks(run, after, candidates, found))
-    the_set = run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
     folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")
     attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
@@ -253,7 +261,7 @@ def retrain_front(run: Run, options: RocoOptions, candidates: TrainFromScratch, 
 def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:
     """Canonical genomes that the first population is to hold. A run keeps those it was created with."""
     begun = run.stored.get("settings", {})
-    if options.init_from and begun.get("init_from") == options.init_from and begun["designs"] == [*options.designs]:
+    if options.init_from and begun.get("init_from") == options.init_from and begun.get("designs") == [*options.designs]:
         return tuple(tuple(map(int, genome.split())) for genome in run.begun("search", "first"))
     designs = space.designs() if hasattr(space, "designs") else {}
     given = [choose(designs, name, "design").tolist() for name in options.designs if designs]
@@ -274,8 +282,9 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
     sources = [(run.folder, found.searched, base)]
     if options.against is not None:
         other, searched = _against(run, options.against, candidates)
-        stored = {name: value for name, value in other.stored()["identity"]["space"].items() if name != "name"}
-        space = _at_width(SPACES[candidates.space.name](**stored), options.retrain_channels)
+        space = stored_space(other.stored()["identity"]["space"])
+        assert space is not None  # of the name of this run's
+        space = _at_width(space, options.retrain_channels)
         sources.append((other, searched, replace(base, space=space)))
     names = _names([(source.path, searched) for source, searched, _ in sources])
     for name, (source, searched, way) in zip(names, sources, strict=True):
@@ -327,7 +336,8 @@ def _names(sources: list[tuple[Path, Searched]]) -> list[str]:
 def _opening(networks: list[AuditNetwork], options: RetrainOptions) -> str:
     fronts = dict.fromkeys(network.configuration for network in networks)
     found = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in fronts)
+    width = f"{options.retrain_channels} channels, " if hasattr(networks[0].training.space, "channels") else ""
     return (
-        f"training the lightest networks of the front again ({found}): {options.retrain_channels} channels, "
+        f"training the lightest networks of the front again ({found}): {width}"
         f"{options.retrain_epochs} epochs, batches of {options.retrain_batch_size}"
     )

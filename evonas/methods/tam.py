@@ -3,6 +3,7 @@
 Xie et al., 2021.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, cast
 
@@ -30,7 +31,20 @@ from evonas.training.one_shot import check_windows, draw_architecture
 from evonas.training.yopo import yopo_step
 from evonas.types import arch_id
 
-__all__ = ["OBJECTIVES_OF_TAM", "OPTIONS", "PRESETS", "YOPO_LOOPS", "TamOptions", "after_search", "compose", "run"]
+__all__ = [
+    "OBJECTIVES_OF_TAM",
+    "OPTIONS",
+    "PRESETS",
+    "YOPO_LOOPS",
+    "TamOptions",
+    "after_search",
+    "compose",
+    "run",
+    "slice_supernet",
+    "supernet_precision",
+    "train_supernet",
+    "use_search",
+]
 
 METHOD = "tam-nas"
 OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
@@ -209,35 +223,65 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
 
     The supernet is trained, or its training is continued, where it is not there.
     """
-    begun = run.begun("supernet") or run.checkpoint
-    precision = run.precision(
-        options.supernet.supernet_precision, begun.get("training", {}).get("supernet_precision"), depthwise=True
-    )
+    precision = supernet_precision(run, options)
     data = run.load_data()
     space = options.space(data.image_size)
-    if options.after.finalise and not run.reading:  # before a supernet is trained for it
-        check_scores(options.search.objectives, options.after, data, run.seed)
     objectives = run.make_objectives(options.search.objectives, data, options.attacks, options.certify, precision)
+    use_search(run, options, space, data, objectives)
+    weights = train_supernet(run, options, space, data, precision)
+    return space, slice_supernet(run, options, space, data, weights), objectives
+
+
+def supernet_precision(run: Run, options: TamOptions) -> Precision:
+    """Precision of the supernet's training: the one that it was begun with in the folder, where there is one."""
+    begun = run.begun("supernet") or run.checkpoint
+    return run.precision(
+        options.supernet.supernet_precision, begun.get("training", {}).get("supernet_precision"), depthwise=True
+    )
+
+
+def use_search(
+    run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, objectives: Sequence[Objective]
+) -> None:
+    """Make the search a piece of the run's identity, and check what follows it, before a supernet is trained.
+
+    Raises:
+        ConfigurationError: an objective that is not measured; or see `check_scores`.
+        DataError: fewer test images asked for than there are classes.
+        RunMismatchError: the folder holds another run.
+    """
+    if options.after.finalise and not run.reading:
+        check_scores(options.search.objectives, options.after, data, run.seed)
     run.use_search(space, data.n_classes, objectives, replace(options.search, seed=options.seed))
     run.use(recalibration=[options.recalibration_batches, options.recalibration_batch_size])
-    prepare = SliceSupernet(
+
+
+def slice_supernet(
+    run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, weights: SupernetWeights
+) -> SliceSupernet:
+    """Preparation of candidates: slices of the supernet, their batch statistics measured anew on train images."""
+    return SliceSupernet(
         space=space,
         data=data,
-        weights=trained_supernet(run, options, space, data, precision),
+        weights=weights,
         device=run.device,
         seed=run.seed,
         recalibration_batches=options.recalibration_batches,
         recalibration_batch_size=options.recalibration_batch_size,
     )
-    return space, prepare, objectives
 
 
-def trained_supernet(
+def train_supernet(
     run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, precision: Precision
 ) -> SupernetWeights:
-    """The supernet's weights: trained in the run's folder, continued there, or found there.
+    """Train the supernet in the run's folder, continue with that, or find its weights there.
 
     Beside the checkpoint supernet.pt: supernet.csv, one row an epoch.
+
+    Raises:
+        ConfigurationError: a window holds no network, or this process has no GPU.
+        RunMismatchError: supernet.pt is of another training.
+        Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
     config, recipe = replace(options.supernet, supernet_precision=precision), options.recipe()
     described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
@@ -288,7 +332,7 @@ def trained_supernet(
 
 
 def supernet_note(options: TamOptions) -> str:
-    """Which supernet the networks come from: the first column of Tables II to V."""
+    """The supernet that networks come from: the first column of Tables II to V."""
     width = "2S" if options.intermediate == 2 else "S"
     if options.supernet_recipe == "standard":
         return f"Supernet: {width}, trained on clean images."

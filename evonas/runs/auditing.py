@@ -29,10 +29,11 @@ def audit_networks(
             path = records.path
             run.screen.say(f"{path} has {records.damaged} damaged line(s); what they recorded is done again")
         if pending:
-            pace, shares = Pace(sum(network.macs for network in pending)), dict[str, float]()
+            macs = {network.label: network.macs for network in audit.untrained()}
+            pace, shares = Pace(sum(macs.values())), dict[str, float]()
 
             def work(shares: Mapping[str, float]) -> float:
-                return sum(network.macs * shares.get(network.arch_id, 0.0) for network in pending)
+                return sum(cost * shares.get(label, 0.0) for label, cost in macs.items())
 
             def watch(event: object) -> None:
                 if isinstance(event, Progress):
@@ -44,8 +45,8 @@ def audit_networks(
                     run.screen.show(f"{event.key} {event.note}, {pace.words(work(shares))}")
 
             def told(network: AuditNetwork, record: Mapping[str, Any]) -> None:
-                shares[network.arch_id] = 1.0
-                run.screen.say(f"  {network.arch_id} of {network.configuration}: {_outcome(record)}")
+                shares[network.label] = 1.0
+                run.screen.say(f"  {network.label}: {_outcome(record)}")
 
             with run.screen:
                 audit.run(run.executor(deadline=False), watch, run.screen.say, told)

@@ -71,20 +71,23 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
     if {"--help", "-h", "--help-all"} & {*argv}:
         print(help_text(program, preset, "--help-all" in argv))
         sys.exit(0)
-    load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     names = [flag(option.name) for option in options_of(preset)]
     refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)], getattr(preset, "renamed", {}))
+    load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     with one_line():
         options = tyro.cli(type(preset), default=preset, args=list(argv), config=(tyro.conf.OmitArgPrefixes,))
     refuse_unused(options, preset)
     return options
 
 
-def refuse_unknown(argv: Sequence[str], names: Iterable[str], renamed: Mapping[str, str] | None = None) -> None:
+def refuse_unknown(
+    argv: Sequence[str], names: Iterable[str], renamed: Mapping[str, str] | None = None, all_by: str = "--help-all"
+) -> None:
     """ConfigurationError for the first flag that is not among these names, with the nearest one that is.
 
     Args:
         renamed: name in an earlier version -> name now.
+        all_by: flag that lists all of them.
     """
     known = [f"--{name}" for name in names]
     for word in argv:
@@ -92,7 +95,7 @@ def refuse_unknown(argv: Sequence[str], names: Iterable[str], renamed: Mapping[s
         if word.startswith("--") and given not in known and word != "--":
             now = (renamed or {}).get(given.removeprefix("--"))
             near = [f"--{now}"] if now else difflib.get_close_matches(given, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "--help-all lists all options"
+            hint = f"did you mean {near[0]}?" if near else f"{all_by} lists all options"
             raise ConfigurationError(f"unknown option {given}; {hint}")
 
 

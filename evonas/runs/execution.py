@@ -59,6 +59,8 @@ class ExecutionOptions:
             raise ConfigurationError(f"expected gpus-per-task in (0, 1], got {self.gpus_per_task:g}")
         if self.timeout is not None and not self.timeout > 0:
             raise ConfigurationError(f"expected a timeout of more than 0 seconds, got {self.timeout:g}")
+        if self.device == "cpu" and self.gpus_per_task != 1.0:
+            raise ConfigurationError("expected --gpus-per-task with a GPU, got it with --device cpu; leave it out")
         refuse_unused(self)
         if self.workers is not None and self.gpus_per_task != 1.0:
             raise ConfigurationError("expected --workers or --gpus-per-task, got both; each follows from the other")

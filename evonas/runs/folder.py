@@ -3,11 +3,12 @@
 import contextlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evonas._version import __version__
 from evonas.errors import ConfigurationError, StorageError
 from evonas.files import read_json, storage_errors, sweep, take_lock, write_json
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
@@ -15,7 +16,7 @@ from evonas.search import Entry, read_journal
 from evonas.spaces import SPACES
 from evonas.training import stored_identity
 
-__all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "versions"]
+__all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "stored_space", "versions"]
 
 EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
 LOCK = "run.lock"
@@ -122,15 +123,21 @@ class RunFolder:
         plot_history(self.path / "history.png", rows, searched)
 
 
+def stored_space(identity: Mapping[str, Any]) -> Any:
+    """The space of a stored run; None where no table has it, such as one of a script."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity.items()}
+    kind: Any = SPACES.get(str(given.pop("name")))
+    known = {each.name for each in fields(kind)} if is_dataclass(kind) else set()
+    return kind(**given) if given.keys() <= known else None
+
+
 def stored_searched(config: Mapping[str, Any]) -> Searched:
     """Description of a search for tables, from config.json: no data set is loaded.
 
     Of a space that is in no table, such as one of a script, failed rows have no costs.
     """
     identity = config["identity"]
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity["space"].items()}
-    kind = SPACES.get(str(given.pop("name")))
-    space = None if kind is None else kind(**given)
+    space = stored_space(identity["space"])
     n_classes = identity["data"]["n_classes"]
     objectives = tuple(identity["search"]["objectives"])
     return Searched(
@@ -160,7 +167,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            found[name] = __version__ if name == "evonas" else metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,10 +55,11 @@ class Run(BegunRun):
     collected in `identity` while they are used, and another run is refused as soon as one of them differs.
     """
 
-    def ood_data(self, data: Dataset, begun: str | None = None) -> Dataset:
+    def ood_data(self, data: Dataset) -> Dataset:
         """Images of none of the data's classes, chosen as the run was begun or by what is there; loaded once."""
         if self._ood_data is None:
             asked, root = self.options.data.ood_data, self.options.data.data_root
+            begun = self.begun("others", "name") or self.begun("objectives", OodAupr.name, "ood", "name")
             if asked == "auto" and begun:
                 name, note = begun, f"out-of-distribution images: {begun}, as this run was started with"
             else:
@@ -68,21 +70,23 @@ class Run(BegunRun):
 
     _ood_data: Dataset | None = None
 
+    @cached_property
+    def _sets(self) -> dict[object, AdversarialSet]:
+        return {}
+
     def train_from_scratch(
         self,
         space: SearchSpace,
         data: Dataset,
         training: TrainingConfig,
         recipe: Recipe = standard,
-        depthwise: bool = False,
     ) -> TrainFromScratch:
         """Training of every candidate from new weights, its precision resolved.
 
-        Args:
-            depthwise: whether the networks have depthwise convolutions.
         Raises:
             RunMismatchError: the run in the folder was begun with another space or training.
         """
+        depthwise = getattr(space, "depthwise", False)
         precision = self.precision(training.precision, self.begun("training", "precision"), depthwise)
         prepare = TrainFromScratch(space, data, replace(training, precision=precision), self.device, recipe)
         self.use(space={"name": space.name, **part_identity(space)}, **prepare.identity())
@@ -126,7 +130,7 @@ class Run(BegunRun):
         settings: SetSettings | None = None,
         precision: Precision = "fp32",
     ) -> AdversarialSet:
-        """The set in the file `asked`, or the preset's set of these images, built where it is missing.
+        """The set in the file `asked`, or the preset's set of these images, built where it is missing; read once.
 
         Raises:
             ConfigurationError: it does not fit the data.
@@ -134,6 +138,9 @@ class Run(BegunRun):
         """
         if asked == "auto":  # a run goes on with the set that it began with
             asked = self.stored.get("settings", {}).get("adversarial_set", "auto")
+        key = (data.fingerprint, asked, settings, precision)
+        if key in self._sets:
+            return self._sets[key]
         if asked == "auto":
             plan = BuildPlan(
                 data=data,
@@ -152,6 +159,7 @@ class Run(BegunRun):
         self.note(f"adversarial set: {found.card.name}, {len(found)} images, {where}")
         for warning in found.card.warnings:
             self.note(warning)
+        self._sets[key] = found
         return found
 
     def train_epochs(

@@ -49,6 +49,8 @@ class DartsSpace:
     """Height and width of the images."""
 
     name: ClassVar[str] = "darts"
+    depthwise: ClassVar[bool] = True
+    """Most of its convolutions are depthwise, for which bf16 is slower on a CPU."""
     search_only: ClassVar[tuple[str, ...]] = ("crossover_kind", "crossover_rate", "mutation_rate")
     """Fields that change the search, and no network."""
 

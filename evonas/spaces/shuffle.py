@@ -50,6 +50,8 @@ class ShuffleSpace:
     """Height and width of the images."""
 
     name: ClassVar[str] = "shuffle"
+    depthwise: ClassVar[bool] = True
+    """Most of its convolutions are depthwise, for which bf16 is slower on a CPU."""
     search_only: ClassVar[tuple[str, ...]] = ("window", "crossover_kind", "crossover_rate", "mutation_rate")
     """Fields that change the search, and no network."""
 

@@ -98,7 +98,7 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], content: Mapping[st
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any], what: str) -> dict[str, Any] | None:
-    """What was saved last, on the CPU; None where there is no file.
+    """The last saved state, on the CPU; None where there is no file.
 
     Raises:
         RunMismatchError: it has another identity.

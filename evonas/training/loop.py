@@ -28,7 +28,7 @@ class EpochRecipe(Protocol):
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor: ...
     def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Called before the first batch of every epoch, counted from 0, of so many."""
+        """Called before the first batch of every epoch, counted from 0."""
         ...
 
 

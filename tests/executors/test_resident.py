@@ -23,6 +23,7 @@ class Holder:
         return True
 
 
+@pytest.mark.slow
 def test_jobs_that_wait_for_an_actor_without_a_place_go_to_another(
     ray_here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

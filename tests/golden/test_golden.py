@@ -81,7 +81,9 @@ def test_what_was_killed_goes_on(kind: str, state: str, run: Runner, otherwise: 
     compare(tmp_path / kind, tmp_path / "expected" / kind, later)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "dsrna-jacobian" else ()) for kind in KINDS]
+)
 def test_what_was_finished_is_found(kind: str, run: Runner, tmp_path: Path) -> None:
     """The same command computes nothing, whatever rounds how; a searched folder is shown, exported and verified."""
     put(kind, "finished", tmp_path)

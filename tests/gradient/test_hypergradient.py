@@ -64,6 +64,7 @@ class Problem:
 
 
 @pytest.mark.parametrize("name", PLANS)
+@pytest.mark.slow
 def test_exact_is_the_derivative_of_the_unrolled_loss(name: str) -> None:
     problem = Problem(PLANS[name])
 

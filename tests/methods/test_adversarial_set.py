@@ -129,7 +129,10 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
         (["--thresholds", "1.5"], "invalid literal for int()"),
         (["--widths", "wide"], "could not convert string to float: 'wide'"),
         (["--thresholds", ""], "expected thresholds as one or more different values"),
-        (["--targets", "LeNet,AlexNet"], "unknown target network 'AlexNet'; known: DenseNet, LeNet, ResNet, VGG-16"),
+        (
+            ["--targets", "LeNet,AlexNet"],
+            "unknown target network 'AlexNet'; did you mean LeNet? known: DenseNet, LeNet, ResNet, VGG-16",
+        ),
         (["--widths", "1,1"], "expected one value of widths, or 4, one per target, got 2"),
         (["--targets", "LeNet", "--widths", "1", "--depths", "10", "--target-epochs", "1"], "depth"),
         (["--attack-population", "3"], "expected"),

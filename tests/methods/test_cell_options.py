@@ -114,7 +114,7 @@ def test_every_preset_can_be_parsed(method: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"published": ("DARTS_V3",)}, "unknown published cells 'DARTS_V3'; known"),
+        ({"published": ("DARTS_V3",)}, r"unknown published cells 'DARTS_V3'; did you mean DARTS_V[12]\? known"),
         ({"published": ("PDARTS", "PDARTS")}, "every one of --published once"),
         ({"retrain_channels": 36, "retrain_params": 2.0}, "got both: 36 and 2.0"),
         ({"retrain_channels": 0}, "retrain_channels >= 1, got 0"),

@@ -224,7 +224,7 @@ def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"robust_attacks": ("pgd30",)}, "unknown attack on cells 'pgd30'"),
+        ({"robust_attacks": ("pgd30",)}, "unknown measurement 'pgd30'"),
         ({"robust_attacks": ("fgsm", "fgsm")}, "every one of --robust-attacks once"),
         ({"radius_images": -1}, "expected radius_images >= 0"),
         ({"fgsm_epsilon": 0.0}, "fgsm_epsilon"),

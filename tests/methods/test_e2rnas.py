@@ -96,6 +96,7 @@ def test_parameters_that_are_only_watched_are_counted_as_asked_for(
     assert "weight_params_loss" not in row
 
 
+@pytest.mark.slow
 def test_one_front_over_methods(swept: Path, second: Path, tmp_path: Path) -> None:
     words = ["front", str(swept), str(second), "--objectives", "clean_error,params", "--out", str(tmp_path / "joint")]
     assert main(words) == 0

@@ -24,7 +24,7 @@ from evonas.audit import AuditRecords, FinalTraining
 from evonas.data import load_data
 from evonas.errors import ConfigurationError, EvonasError, RunInUseError, UnknownNameError
 from evonas.evaluation import Evaluator
-from evonas.methods.roco import RetrainOptions, RocoOptions, check_retraining, compose, retrain_front
+from evonas.methods.roco import RetrainOptions, RocoOptions, compose, prepare_retraining, retrain_front
 from evonas.methods.roco import run as run_roco
 from evonas.report import FIGURES
 from evonas.runs import Result, Run
@@ -122,9 +122,9 @@ class Retraining:
         with Run.open("roco-nas", options, console=Console(file=screen, width=200)) as run:
             _, candidates, objectives = compose(run, options)
             candidates = replace(candidates, training=replace(candidates.training, **(training or {})))
-            check_retraining(run, options.after, candidates)
+            the_set = prepare_retraining(run, options, candidates)
             found = Result(run.folder, stored_searched(run.stored), lambda: Evaluator(candidates, objectives, 1))
-            retrain_front(run, options, candidates, found)
+            retrain_front(run, options, candidates, found, the_set)
         return screen.getvalue()
 
 

@@ -159,7 +159,7 @@ def plain(hint: Any) -> Any:
 def meeting(need: Needs, option: Option) -> dict[str, Any]:
     """A value with which the need is met."""
     if need.values and isinstance(option.value, tuple):
-        return {need.option: ["clean_error", need.values[0]]}
+        return {need.option: [*{**dict.fromkeys(option.value[:1]), need.values[0]: None}]}
     return {need.option: need.values[0] if need.values else option.value or another(option)}
 
 
