@@ -22,6 +22,7 @@ def findings(examination: Examination) -> dict[str, Finding]:
     return {finding.about: finding for finding in examine(examination)}
 
 
+@pytest.mark.slow
 def test_every_executor_gives_the_same_values(ray_here: Any, tmp_path: Path) -> None:
     """Trained for two steps in this process, in another one, and in a worker of Ray."""
     found = findings(Examination(out=tmp_path, data_root=tmp_path))

@@ -33,7 +33,8 @@ def _batch_norm(call: Call) -> tuple[Any, ...]:
     if given.get("training") or mean is None:
         raise call.unsupported("batch statistics; use eval mode and running statistics")
     shape = (value.shape[1], *(1,) * (value.ndim - 2))
-    weight, bias, epsilon = given["weight"], given["bias"], given["eps"]
+    weight, bias = given["weight"], given["bias"]
+    epsilon = next(given[name] for name in ("eps", "epsilon") if name in given)  # cuDNN and MIOpen spell it out
 
     def scale() -> Tensor:
         plain: Tensor = (variance + epsilon).rsqrt()

@@ -1,10 +1,10 @@
 """Care of a worker for its machine: memory of devices, and the versions of the driver."""
 
 from dataclasses import dataclass
-from importlib import metadata
 
 import torch
 
+from evonas._version import version_of
 from evonas.errors import ConfigurationError
 
 __all__ = ["TorchHost", "out_of_memory"]
@@ -40,7 +40,7 @@ class TorchHost:
     def prepare(self, place: int, share: float) -> None:
         """ConfigurationError if versions differ, or there is no device."""
         for package, expected in self.versions:
-            found = metadata.version(package)
+            found = version_of(package)
             if found != expected:
                 raise ConfigurationError(f"expected {package} {expected}, as the driver has, got {found} on a worker")
         device = torch.device(self.device)

@@ -4,11 +4,10 @@ import contextlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evonas._version import __version__
+from evonas._version import version_of
 from evonas.errors import ConfigurationError, StorageError
 from evonas.files import read_json, storage_errors, sweep, take_lock, write_json
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
@@ -164,10 +163,4 @@ def first_genomes(source: str) -> list[list[int]]:
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
     packages = ("evonas", "torch", "torchvision", "pymoo", "numpy")
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = __version__ if name == "evonas" else metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), **{name: version_of(name) for name in packages}}

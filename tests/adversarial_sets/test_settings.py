@@ -117,7 +117,10 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"targets": ("AlexNet",)}, "unknown target network 'AlexNet'; known: DenseNet, LeNet, ResNet, VGG-16"),
+        (
+            {"targets": ("AlexNet",)},
+            "unknown target network 'AlexNet'; did you mean LeNet? known: DenseNet, LeNet, ResNet, VGG-16",
+        ),
         ({"set_attacks": ("L0", "L2")}, "unknown attack of a set 'L2'; known: L0, Linf"),
     ],
 )

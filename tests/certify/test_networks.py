@@ -118,7 +118,6 @@ QUICK = {
     *((name, 0, "linf") for name in SPACES),
     ("phase", 1, "l2"),
     ("darts", 0, "l2"),
-    ("signs", 2, "linf"),
 }
 
 

@@ -33,7 +33,12 @@ def darts_network() -> nn.Module:
 
 
 BUILD: dict[str, Callable[[], nn.Module]] = {"darts": darts_network, "phase": phase_network}
-TRAINABLE = [(name, kind) for name in sorted(RECIPES) for kind in BUILD if (name, kind) != ("cells", "phase")]
+TRAINABLE = [
+    pytest.param(name, kind, marks=pytest.mark.slow if kind == "darts" and name.startswith("trades") else ())
+    for name in sorted(RECIPES)
+    for kind in BUILD
+    if (name, kind) != ("cells", "phase")
+]
 """The recipe of cells asks for drop-path and an auxiliary head, which networks of phases do not have."""
 
 

@@ -181,7 +181,7 @@ def test_a_senseless_network_is_refused(settings: dict[str, Any], message: str) 
 
 
 def test_an_unknown_stem_is_refused() -> None:
-    with pytest.raises(KeyError, match="unknown stem 'image_net'; known: cifar, imagenet"):
+    with pytest.raises(KeyError, match=r"unknown stem 'image_net'; did you mean imagenet\? known: cifar, imagenet"):
         small(stem="image_net")
 
 

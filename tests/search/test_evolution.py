@@ -82,7 +82,11 @@ def test_the_papers_size() -> None:
         ({"generations": -1}, ConfigurationError, "got 40 and -1"),
         ({"objectives": ()}, ConfigurationError, "at least one"),
         ({"objectives": ("macs", "macs")}, ConfigurationError, "different objectives"),
-        ({"algorithm": "nsga9"}, UnknownNameError, "unknown algorithm 'nsga9'; known: nsga2, nsga3"),
+        (
+            {"algorithm": "nsga9"},
+            UnknownNameError,
+            r"unknown algorithm 'nsga9'; did you mean nsga3\? known: nsga2, nsga3",
+        ),
     ],
 )
 def test_a_configuration_is_checked(settings: Any, error: type[Exception], message: str) -> None:

@@ -305,7 +305,9 @@ def test_a_senseless_setting_is_refused(setting: str, value: object, message: st
 
 
 def test_an_unknown_crossover_is_refused() -> None:
-    with pytest.raises(KeyError, match="unknown crossover 'two_point'; known: one_point, uniform"):
+    with pytest.raises(
+        KeyError, match=r"unknown crossover 'two_point'; did you mean one_point\? known: one_point, uniform"
+    ):
         ShuffleSpace(crossover_kind="two_point")
 
 
