@@ -287,9 +287,21 @@ def measurements(names: Sequence[str]) -> tuple[Measurement, ...]:
 
     Raises:
         UnknownNameError: neither has the name.
+        ConfigurationError: an attack has no defaults.
     """
-    known = {name: (_error(f"{name}_error", name, make()),) for name, make in ATTACKS.items()} | MEASUREMENTS
-    return tuple(each for name in names for each in choose(known, name, "measurement"))
+    known = dict.fromkeys(ATTACKS, ()) | MEASUREMENTS
+    return tuple(each for name in names for each in choose(known, name, "measurement") or (_under(name),))
+
+
+def _under(name: str) -> Measurement:
+    """The error under an attack of `ATTACKS` with its defaults. ConfigurationError where it has none."""
+    try:
+        attack = ATTACKS[name]()
+    except Exception as error:  # it may be a user's own
+        raise ConfigurationError(
+            f"expected an attack that is made without arguments, {name}: {type(error).__name__}: {error}"
+        ) from error
+    return _error(f"{name}_error", name, attack)
 
 
 def errors_under(names: Sequence[str], option: str) -> tuple[Measurement, ...]:

@@ -122,8 +122,9 @@ def read_genomes(path: Path) -> list[list[int]]:
             rows = table[table["status"] != "failed"] if "status" in table else table
             return [[int(gene) for gene in genome.split()] for genome in rows["genome"]]
         except (ValueError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())
             raise StorageError(
-                f"expected a table with a column 'genome' of integers in {path}, got something else ({error}); "
+                f"expected a table with a column 'genome' of integers in {path}, got something else ({reason}); "
                 "name a run folder, its front.csv or its population.csv"
             ) from error
 

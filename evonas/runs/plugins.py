@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _executed(path: Path) -> Any:
     importlib.invalidate_caches()  # the file may be newer than this process
     try:
         return importlib.import_module(path.stem)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _forget(path)
         raise ConfigurationError(f"{path} cannot be executed: {type(error).__name__}: {error}") from error
 
@@ -108,6 +109,14 @@ def _tables(module: Any, path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigurationError(f"expected a table of {', '.join(TABLES)} in {path}, such as SPACES = {{...}}")
     tables = {name: getattr(importlib.import_module(TABLES[name]), name) for name in joined}
     for name, table in tables.items():
+        for each, value in getattr(module, name).items():
+            if not isinstance(each, str) or not each or "," in each:
+                raise ConfigurationError(f"expected names without commas in {name} of {path}, got {each!r}")
+            if not (isinstance(value, tuple) if name == "MEASUREMENTS" else callable(value)):
+                expected = "a tuple of measurements" if name == "MEASUREMENTS" else "a class or a function"
+                raise ConfigurationError(f"expected {expected} as {name}[{each!r}] of {path}, got {value!r}")
+            if name == "SPACES" and not is_dataclass(value):
+                raise ConfigurationError(f"expected a dataclass as SPACES[{each!r}] of {path}, got {value!r}")
         taken = [each for each in getattr(module, name) if each in table]
         if taken:
             raise ConfigurationError(

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from evonas.data import Dataset
+from evonas.errors import ConfigurationError
 from evonas.objectives import Objective
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.options import AuditOptions, RunOptions
@@ -55,6 +57,9 @@ def run_search(
     Raises:
         EvonasError: see `Run`.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ConfigurationError(f"expected an integer as seed, got {seed!r}")
+    seed = int(seed)
     options = RunOptions(seed=seed, execution=execution or ExecutionOptions(), out=Path(out), retry_failed=retry_failed)
     with Run.open("search", options, label=data.name, console=console) as run:
         run.use(data=data.identity())

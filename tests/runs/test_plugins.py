@@ -15,11 +15,13 @@ import torch
 from tiny_runs import FLAGS, config, contents, journal, rows
 
 import evonas
+from evonas.audit import measurements
 from evonas.cli import main
 from evonas.errors import ConfigurationError
 from evonas.runs import plugins
 from evonas.runs.plugins import load_plugins, plugin_identity
 from evonas.spaces import SPACES
+from evonas.training import RECIPES
 
 NUMBERS = itertools.count()
 WORDS = (
@@ -227,7 +229,11 @@ class TestFiles:
         ("text", "said"),
         [
             ("RECIPES = {'standard': print}", "expected names of its own in RECIPES of .*, standard is in use"),
-            ("SPACES = {'mine': 1}\nOBJECTIVES = {'macs': 1}", "in OBJECTIVES of .*, macs is in use"),
+            ("RECIPES = {'mine': print}\nOBJECTIVES = {'macs': print}", "in OBJECTIVES of .*, macs is in use"),
+            ("SPACES = {'mine': print}", "expected a dataclass as SPACES\\['mine'\\]"),
+            ("OBJECTIVES = {'mine': None}", "expected a class or a function as OBJECTIVES\\['mine'\\] of .*, got None"),
+            ("RECIPES = {'a,b': print}", "expected names without commas in RECIPES of .*, got 'a,b'"),
+            ("raise SystemExit('bye')", "cannot be executed: SystemExit: bye"),
             ("SPACE = {}", "expected a table of SPACES, OBJECTIVES, RECIPES, ATTACKS, MEASUREMENTS in "),
             ("1 / 0", "cannot be executed: ZeroDivisionError: division by zero"),
             ("import no_such_module", "cannot be executed: ModuleNotFoundError"),
@@ -240,12 +246,12 @@ class TestFiles:
             paths = list(sys.path)
             with pytest.raises(ConfigurationError, match=said):
                 load_plugins([str(file)])
-            assert "mine" not in SPACES
+            assert "mine" not in {*SPACES, *RECIPES}
             assert file.stem not in sys.modules
             assert sys.path == paths
-            file.write_text("SPACES = {'mine': 1}\n")  # mended, it joins in the same process
+            file.write_text("RECIPES = {'mine': print}\n")  # mended, it joins in the same process
             load_plugins([str(file)])
-            assert SPACES["mine"] == 1
+            assert RECIPES["mine"] is print  # type: ignore[comparison-overlap]
 
     def test_one_beside_the_script_that_names_it(self, tmp_path: Path) -> None:
         """Python has the script's folder among its paths already."""
@@ -263,3 +269,12 @@ class TestFiles:
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with process(), pytest.raises(ConfigurationError, match=r"expected a Python file with --plugin, got .*nothing"):
             load_plugins([str(tmp_path / "nothing.py")])
+
+
+def test_an_attack_without_defaults_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    text = "def broken():\n    raise RuntimeError('no epsilon')\n\nATTACKS = {'broken': broken}"
+    with process():
+        load_plugins([str(new_plugin(tmp_path, text))])
+        assert [each.column for each in measurements(["pgd"])] == ["pgd_error"]
+        with pytest.raises(ConfigurationError, match="made without arguments, broken: RuntimeError: no epsilon"):
+            measurements(["broken"])
