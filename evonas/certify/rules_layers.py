@@ -34,7 +34,7 @@ def _batch_norm(call: Call) -> tuple[Any, ...]:
         raise call.unsupported("batch statistics; use eval mode and running statistics")
     shape = (value.shape[1], *(1,) * (value.ndim - 2))
     weight, bias = given["weight"], given["bias"]
-    epsilon = next(given[name] for name in ("eps", "epsilon") if name in given)  # cuDNN and MIOpen spell it out
+    epsilon = next(given[name] for name in ("eps", "epsilon") if name in given)  # cuDNN spells it out
 
     def scale() -> Tensor:
         plain: Tensor = (variance + epsilon).rsqrt()

@@ -109,20 +109,28 @@ def _tables(module: Any, path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigurationError(f"expected a table of {', '.join(TABLES)} in {path}, such as SPACES = {{...}}")
     tables = {name: getattr(importlib.import_module(TABLES[name]), name) for name in joined}
     for name, table in tables.items():
-        for each, value in getattr(module, name).items():
-            if not isinstance(each, str) or not each or "," in each:
-                raise ConfigurationError(f"expected names without commas in {name} of {path}, got {each!r}")
-            if not (isinstance(value, tuple) if name == "MEASUREMENTS" else callable(value)):
-                expected = "a tuple of measurements" if name == "MEASUREMENTS" else "a class or a function"
-                raise ConfigurationError(f"expected {expected} as {name}[{each!r}] of {path}, got {value!r}")
-            if name == "SPACES" and not is_dataclass(value):
-                raise ConfigurationError(f"expected a dataclass as SPACES[{each!r}] of {path}, got {value!r}")
+        _check_entries(name, getattr(module, name), path)
         taken = [each for each in getattr(module, name) if each in table]
         if taken:
             raise ConfigurationError(
                 f"expected names of its own in {name} of {path}, {', '.join(taken)} is in use; rename it"
             )
     return tables
+
+
+def _check_entries(table: str, entries: Mapping[Any, Any], path: Path) -> None:
+    """ConfigurationError where a name cannot be given on a command line, or a value is no part of this kind."""
+    for name, value in entries.items():
+        if not isinstance(name, str) or not name or "," in name:
+            raise ConfigurationError(f"expected names without commas in {table} of {path}, got {name!r}")
+        if table == "MEASUREMENTS":
+            fits, expected = isinstance(value, tuple), "a tuple of measurements"
+        elif table == "SPACES":
+            fits, expected = is_dataclass(value), "a dataclass"
+        else:
+            fits, expected = callable(value), "a class or a function"
+        if not fits:
+            raise ConfigurationError(f"expected {expected} as {table}[{name!r}] of {path}, got {value!r}")
 
 
 def _forget(path: Path) -> None:
