@@ -6,7 +6,7 @@ run:
 	python experiments/roco_cifar10.py
 
 quick: style  # a minute
-	$(PYTEST) -m "not slow and not training"
+	$(PYTEST) -m "not slow and not lengthy"
 
 check: style  # before a commit
 	mypy

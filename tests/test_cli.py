@@ -12,7 +12,7 @@ from evonas.files import seal
 from evonas.methods import METHODS
 from evonas.runs import RunFolder
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 
 def test_show_prints_the_front_and_what_was_measured(

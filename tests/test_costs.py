@@ -190,6 +190,7 @@ def test_the_gradient_of_the_expectation_is_the_table() -> None:
     assert probability.grad.tolist() == COSTS
 
 
+@pytest.mark.lengthy
 @settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 6).flatmap(

@@ -79,6 +79,7 @@ def loaded(name: str) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("path", WITH_COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_that_is_shown_can_be_called(path: Path) -> None:
     for name, words in shown(path):
@@ -112,6 +113,7 @@ def test_a_cluster_that_grows_is_told_device_and_threads(name: str) -> None:
     assert settings.out is not None
 
 
+@pytest.mark.lengthy
 def test_ray_accepts_its_cluster_file() -> None:
     util = pytest.importorskip("ray.autoscaler._private.util")
     config = loaded("ray-cluster.yaml")
@@ -210,12 +212,14 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.lengthy
 def test_jobs_of_the_guide_that_are_no_genomes(guide: Path) -> None:
     command = [sys.executable, str(guide / "squares.py")]
     child = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert child.stdout.splitlines() == ["number 1 1", "number 2 ValueError: two is not allowed", "number 3 9"]
 
 
+@pytest.mark.lengthy
 def test_supervised_executor_of_the_guide_works(guide: Path, tiny_space: Any) -> None:
     """What one network does to its process is one failure; deadlines hold."""
     (guide / "deadly.py").write_text(

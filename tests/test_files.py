@@ -116,17 +116,20 @@ def test_sealed_line_is_json_with_a_checksum() -> None:
     assert record == unseal(line) == {"line": 1, "error": 0.5}
 
 
+@pytest.mark.lengthy
 @given(Records)
 def test_unseal_gives_what_was_sealed(record: dict[str, Any]) -> None:
     assert unseal(seal(record)) == record
 
 
+@pytest.mark.lengthy
 @given(Records, st.data())
 def test_a_torn_line_is_found_out(record: dict[str, Any], data: st.DataObject) -> None:
     line = seal(record)
     assert unseal(line[: data.draw(st.integers(0, len(line) - 1))]) is None
 
 
+@pytest.mark.lengthy
 @given(Records, st.data())
 def test_an_altered_byte_is_found_out(record: dict[str, Any], data: st.DataObject) -> None:
     line = bytearray(seal(record))

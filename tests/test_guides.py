@@ -97,7 +97,7 @@ SCRIPTS = [
 ]
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("guide", "script", "run", "audited"), SCRIPTS, ids=[each[0] for each in SCRIPTS])
 def test_script_of_a_guide_gets_all_that_a_run_has_and_goes_on(
     guide: str, script: str, run: str, audited: list[str], workshop: Path, capsys: pytest.CaptureFixture[str]
@@ -127,7 +127,7 @@ def test_script_of_a_guide_gets_all_that_a_run_has_and_goes_on(
     assert tables["front.csv"]["arch_id"][0] in capsys.readouterr().out
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("guide", "plugin"),
     [
@@ -158,7 +158,7 @@ def test_measurement_of_the_guide_has_a_name_on_the_command_line(workshop: Path)
     assert columns == ["clean_error", "pgd_error", "restarted_error"]
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 def test_method_of_the_guide_is_a_command(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +207,7 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
     assert unused.returncode == 0, unused.stdout
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.slow
 def test_scripts_of_the_quickstart_run(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_set: AdversarialSet

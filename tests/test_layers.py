@@ -155,6 +155,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("module", "path"), modules().items(), ids=modules())
 def test_imports_keep_to_the_table(module: str, path: Path) -> None:
     assert room_of(module) in MAY_IMPORT, f"{module} is in no room of the table"
@@ -246,6 +247,7 @@ def test_what_the_table_allows_is_left_alone(module: str, source: str) -> None:
     assert violations(list(imports_of(source, module)), module) == []
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("names", "absent"),
     [

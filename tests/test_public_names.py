@@ -119,6 +119,7 @@ def test_phase_space() -> None:
     assert isinstance(space.build(genome), torch.nn.Module)
 
 
+@pytest.mark.lengthy
 def test_costs() -> None:
     assert first(count_params, 1)[0][1] is REQUIRED
     layer = torch.nn.Linear(3, 2)

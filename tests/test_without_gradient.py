@@ -40,7 +40,7 @@ json.dump({"reached": reached, "codes": codes}, open("found.json", "w"))
 """
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.slow
 def test_a_search_runs_without_it(tmp_path: Path) -> None:
     shutil.copytree(Path(evonas.__file__).parent, tmp_path / "evonas", ignore=shutil.ignore_patterns("gradient"))

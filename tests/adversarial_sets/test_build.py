@@ -28,7 +28,7 @@ from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData, DevicePart, Part, load_data
 from evonas.errors import DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 TINY = SetSettings(
     targets=("LeNet", "ResNet"),
@@ -280,6 +280,7 @@ def test_the_order_of_targets_changes_no_image(built: Built, digits: Dataset, tm
     assert np.array_equal(found.images[found.records[:, 0]], built.the_set.images[rows[:, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 3, 14, PARTS])
 def test_an_interrupted_build_goes_on_to_the_same_set(
     after: int, built: Built, digits: Dataset, tmp_path: Path

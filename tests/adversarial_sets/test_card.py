@@ -351,6 +351,7 @@ def refusal(value: Any) -> str | None:
     return None
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("other", "fitting"),
     [

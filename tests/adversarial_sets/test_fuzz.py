@@ -86,6 +86,7 @@ def flipping(path: Path, step: int) -> Iterator[int]:
             os.pwrite(file.fileno(), data[place : place + 1], place)
 
 
+@pytest.mark.lengthy
 def test_every_single_bit_of_a_file_alone_counts(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "alone.safetensors"
     path.write_bytes(whole)
@@ -93,6 +94,7 @@ def test_every_single_bit_of_a_file_alone_counts(whole: bytes, tmp_path: Path) -
     assert refusal(path) is None
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("of_file", "of_card"), [(101, 17), pytest.param(17, 3, marks=pytest.mark.slow)])
 def test_flipped_bits_beside_the_card(of_file: int, of_card: int, saved: Path, whole: bytes, tmp_path: Path) -> None:
     """At full size every 17th bit of the file and every third of the card; no flip turns white space into other."""
@@ -132,6 +134,7 @@ def test_appended_and_prepended_bytes(extra: bytes | str, whole: bytes, tmp_path
         assert refusal_of(added + whole, tmp_path / "a.safetensors")
 
 
+@pytest.mark.lengthy
 @settings(max_examples=200)
 @given(st.data())
 def test_any_edits(saved: Path, whole: bytes, data: st.DataObject) -> None:
@@ -159,6 +162,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.lengthy
 @settings(max_examples=200)
 @given(st.data())
 def test_cards_with_any_values_and_a_valid_hash(saved: Path, data: st.DataObject) -> None:
@@ -180,6 +184,7 @@ def test_cards_with_any_values_and_a_valid_hash(saved: Path, data: st.DataObject
         assert card_text(load_adversarial_set(path).card) == text
 
 
+@pytest.mark.lengthy
 @settings(max_examples=200)
 @given(st.data())
 def test_any_integers_with_a_valid_hash(saved: Path, data: st.DataObject) -> None:

@@ -52,6 +52,7 @@ def test_the_quick_preset_attacks_the_same_cells_with_less() -> None:
         assert getattr(quick, field) < getattr(paper, field)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", SET_PRESETS)
 def test_every_target_of_a_preset_can_be_built(name: str, digits: Dataset) -> None:
     data = DeviceData(digits, torch.device("cpu"))

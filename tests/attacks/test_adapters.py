@@ -131,6 +131,7 @@ class TestDeepFool:
 class TestCarliniWagner:
     ATTACK = CarliniWagnerL2(steps=200, binary_search_steps=5, initial_const=0.1)
 
+    @pytest.mark.lengthy
     def test_it_finds_nearly_the_shortest_change_of_a_linear_model(self) -> None:
         """No change that fools is shorter than the distance; at a step of 0.01 the search ends within a tenth of it."""
         model, images, labels = case(3)
@@ -141,6 +142,7 @@ class TestCarliniWagner:
         assert (got >= shortest * (1 - 1e-4)).all()
         assert (got <= shortest * 1.1 + 0.005).all()
 
+    @pytest.mark.lengthy
     def test_confidence_goes_further(self) -> None:
         model, images, labels = case(3)
         attacked = CarliniWagnerL2(steps=100, binary_search_steps=6, initial_const=0.1, confidence=0.5)(
@@ -185,6 +187,7 @@ class TestAutoAttack:
         assert fooled.tolist() == (exact < epsilon).tolist()
         assert torch.equal(attacked[~fooled], images[~fooled])
 
+    @pytest.mark.lengthy
     def test_each_attack_alone_fools_a_linear_model(self) -> None:
         model, images, labels = case(5, n=3)
         epsilon = 3 * float(distances(model, images, labels, 1.0).max())
@@ -248,6 +251,7 @@ class TestAutoAttack:
         assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize(
     "attack",
@@ -306,6 +310,7 @@ class TestWhatTheyShare:
         with pytest.raises(ConfigurationError, match="at least 2 classes, got 1"):
             attack(model, images, labels, rng())
 
+    @pytest.mark.lengthy
     def test_weights_in_channels_last(self, attack: Any) -> None:
         """Gradients then come in that layout, too, which the libraries do not expect."""
         torch.manual_seed(0)

@@ -123,6 +123,7 @@ class TestSeparableCMA:
         assert round(float(optimiser._weights[0]), 3) == 0.456
         assert round(optimiser._mass, 2) == 3.17
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("condition", [1.0, 1e6])
     def test_it_solves_a_sphere_and_an_ill_conditioned_ellipsoid(self, condition: float) -> None:
         """Without an adapted covariance 5,200 evaluations leave the ellipsoid near its start of 3e5."""
@@ -161,6 +162,7 @@ class TestSeparableCMA:
         grown = math.exp(0.3 / 4)
         assert torch.allclose(optimiser._sigma, 0.5 * torch.tensor([[grown], [1 / grown]], dtype=torch.float64))
 
+    @pytest.mark.lengthy
     def test_it_finds_the_corner_that_a_linear_function_prefers(self) -> None:
         """Half of the corner's value of 2,450; 10,000 samples around the start give 2%, 0.25 * sqrt(3072) * 3.9."""
         slope = torch.randn(2, 1, 3072, generator=rng(1))
@@ -400,6 +402,7 @@ class TestEvolve:
         assert not result.attacked.any()
 
 
+@pytest.mark.lengthy
 def test_cma_stays_finite_where_the_optimum_is_a_corner_of_the_box() -> None:
     """A linear score: every gene does best at its lower bound, for ever."""
     slope = torch.rand(4, 20, generator=torch.Generator().manual_seed(1)) + 0.1

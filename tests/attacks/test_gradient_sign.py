@@ -187,6 +187,7 @@ def by_foolbox(attack: Any, model: nn.Module, images: Tensor, criterion: Any, ep
     return found
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("ours", "theirs"), ATTACKS, ids=IDS)
 def test_the_last_iterate_is_that_of_foolbox(ours: Any, theirs: Any, digits: Digits) -> None:
     model, images, labels = digits
@@ -213,6 +214,7 @@ def test_targeted_attacks_are_those_of_foolbox(ours: Any, theirs: Any, digits: D
     assert float(after) > float(before) + 0.05
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("ours", "norm"),
     [(PGD(epsilon=0.1, step_size=0.03, steps=7), "Linf"), (PGD(epsilon=0.8, step_size=0.3, steps=7, norm="l2"), "L2")],
@@ -282,6 +284,7 @@ def by_cross_entropy(logits: Tensor, label: Tensor, clean: Tensor) -> Tensor:
     return logits.exp().sum().log() - logits[label]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize(("name", "loss"), [("margin", by_margin), ("cross_entropy", by_cross_entropy)])
@@ -329,6 +332,7 @@ def test_losses_by_hand() -> None:
 # Laws.
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_result_does_not_depend_on_the_rest_of_the_batch(norm: Any, stop: bool, digits: Digits) -> None:
@@ -372,6 +376,7 @@ def test_restarts_of_a_targeted_attack_hit_more_often(digits: Digits) -> None:
     assert bool((after < before).any())
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("attack", [FGSM, BIM, PGD])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_epsilon_zero_gives_the_clean_images_themselves(attack: Any, norm: Any, digits: Digits) -> None:
@@ -446,6 +451,7 @@ def test_starts_keep_to_the_range_of_pixels_and_follow_the_generator(digits: Dig
 # Precisions.
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_half_precision_stays_in_the_ball(dtype: torch.dtype, norm: Any, digits: Digits) -> None:
@@ -467,6 +473,7 @@ def test_half_precision_stays_in_the_ball(dtype: torch.dtype, norm: Any, digits:
         assert float(change.abs().max()) > 0.03
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_images_that_were_stopped_are_fooled(dtype: torch.dtype, digits: Digits) -> None:
     """The image that is given back is the one that the model was asked about: the last iterate fools no more of them.
@@ -541,6 +548,7 @@ def test_bfloat16_gradients_find_the_same_error_to_half_a_point(digits: Digits) 
     assert abs(wrong["fp32"] - wrong["bf16"]) <= 5
 
 
+@pytest.mark.lengthy
 def test_what_bfloat16_calls_fooled_by_a_low_margin_is_asked_again() -> None:
     """Images that float32 gets right and bfloat16 wrong: without the second look each would be left as it is."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 48, bias=False), nn.Linear(48, 2)).eval()

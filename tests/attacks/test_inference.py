@@ -189,6 +189,7 @@ def images() -> Tensor:
     return torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients_are_the_same_and_the_original_stays(name: str) -> None:
     """Up to 1e-5 of the largest: folding multiplies weights by scales in float32."""

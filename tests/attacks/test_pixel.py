@@ -100,6 +100,7 @@ class TestPixelAttack:
         assert result.evaluations[0] == 0
         assert torch.equal(result.images[0], grey(1)[0])
 
+    @pytest.mark.lengthy
     @settings(max_examples=20, deadline=None)
     @given(threshold=st.integers(1, 6), seed=st.integers(0, 2**31), limit=st.floats(100, 300))
     def test_few_pixels_change_and_all_values_are_8_bit(self, threshold: int, seed: int, limit: float) -> None:

@@ -29,7 +29,7 @@ from evonas.objectives import Candidate
 from evonas.training import Training
 from evonas.types import Genome, Progress, Report, arch_id
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 PAIR = PHASE_SPACE.canonical(PHASE_SPACE.designs()["pair"])
 CHAINS, PAIRS = AuditNetwork("first", CHAIN, PHASES), AuditNetwork("first", PAIR, PHASES)

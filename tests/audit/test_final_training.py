@@ -46,7 +46,7 @@ from evonas.spaces import SPACES, HandmadeSpace
 from evonas.training import RECIPES, TradesYopo, TrainingConfig, standard, train
 from evonas.types import Progress, arch_id
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 CPU = torch.device("cpu")
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -204,6 +204,7 @@ def test_a_limit_takes_as_many_images_of_each_class() -> None:
         replace(measured, test_limit=9).test_part(DIGITS, seed=3)
 
 
+@pytest.mark.lengthy
 def test_columns_come_in_their_order_and_attacks_do_not_help() -> None:
     told: list[Progress] = []
     measured = Measured(measurements=(CLEAN, *measurements(("fgsm", "pgd"))), test_limit=40, batch_size=25)
@@ -225,6 +226,7 @@ NOT_FINITE = {
 }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", NOT_FINITE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_that_is_broken_has_no_score(kind: str, name: str) -> None:
@@ -233,6 +235,7 @@ def test_a_network_that_is_broken_has_no_score(kind: str, name: str) -> None:
         measure(measured, KINDS[kind], GENOMES[kind], broken(trained(kind)))
 
 
+@pytest.mark.slow
 def test_the_adapted_attacks_only_add_errors() -> None:
     pytest.importorskip("foolbox")
     measured = Measured(measurements=(CLEAN, *measurements(("cw", "deepfool"))), test_limit=20, batch_size=8)
@@ -243,6 +246,7 @@ def test_the_adapted_attacks_only_add_errors() -> None:
     assert other == values  # what an image's result is does not depend on its batch
 
 
+@pytest.mark.lengthy
 def test_the_grid_is_pgd_from_the_clean_image_whose_last_iterate_counts() -> None:
     """On random weights with batch statistics of the images, which answer differently to different images."""
     network = seeded(lambda: SLICE_SPACE.build(SLICE), 8)
@@ -284,6 +288,7 @@ def attacked(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tenso
     return images + delta
 
 
+@pytest.mark.lengthy
 def test_cells_are_scored_on_test_images_alone(ood_data: Dataset) -> None:
     """Counted again by hand: errors, the papers' PGD, sklearn's average precision over all the images."""
     from sklearn.metrics import average_precision_score
@@ -312,6 +317,7 @@ def test_cells_are_scored_on_test_images_alone(ood_data: Dataset) -> None:
     assert (told[0].done, told[-1].done, told[-1].note) == (0, 50, "scoring ood_aupr")
 
 
+@pytest.mark.lengthy
 def test_the_step_of_cells_attack_is_asked() -> None:
     long = CellRetrainOptions(test_steps=3, test_limit=50).measured(None, 3)
     short = CellRetrainOptions(test_steps=3, test_limit=50, test_step_size=0.5 / 255).measured(None, 3)
@@ -325,6 +331,7 @@ def test_the_last_iterate_counts_from_the_clean_image() -> None:
     assert attack == PGD(epsilon=2 / 255, step_size=5 / 255, steps=10, random_start=False, stop_when_fooled=False)
 
 
+@pytest.mark.lengthy
 def test_nothing_but_test_images_counts(ood_data: Dataset) -> None:
     options = CellRetrainOptions(test_steps=1, test_limit=30)
     blank = Part(np.zeros_like(DIGITS.validation.images), DIGITS.validation.labels)
@@ -373,6 +380,7 @@ class Linear(nn.Module):
         return logits
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("targets", ["random", "all"])
 def test_radii_are_distances_to_the_boundary(targets: str) -> None:
     """Grey g is 127.5 - g away in L-inf, and sqrt(192) times that in L2; the class of the first image is wrong: 0."""
@@ -392,6 +400,7 @@ def test_radii_are_distances_to_the_boundary(targets: str) -> None:
     assert mean("linf", 2) == pytest.approx(distances[:2].mean(), rel=1e-3)
 
 
+@pytest.mark.lengthy
 def test_one_target_is_drawn_for_each_image_and_is_the_same_for_every_network() -> None:
     tested = Measured(measurements=(), test_limit=10).tested(DIGITS, 3)
     candidate = CELLS.candidate(DARTS, able())

@@ -106,6 +106,7 @@ def test_it_is_the_mean_over_images_of_rows_that_differ() -> None:
     assert number(squared_jacobian_norm(linear(), torch.rand(4, 2, dtype=torch.float64))) == 30.0
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("build", NETWORKS)
 def test_both_are_those_of_the_whole_jacobian(build: Callable[[], nn.Module]) -> None:
     network, points = settled(build()).eval(), images()
@@ -120,6 +121,7 @@ def test_both_are_those_of_the_whole_jacobian(build: Callable[[], nn.Module]) ->
     assert number(squared_jacobian_norm(network, points)) == pytest.approx(expected, rel=precision)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("build", NETWORKS)
 def test_a_network_in_train_mode_is_left_exactly_as_it_was(build: Callable[[], nn.Module]) -> None:
     network = settled(build())
@@ -152,6 +154,7 @@ def as_function_of(network: nn.Module, name: str, measure: Callable[..., Tensor]
     return lambda weight: measure(lambda x: functional_call(network, {name: weight}, (x,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q", [1.0, 1.5, 2.0, math.inf])
 def test_gradients_of_the_bound_by_weights_are_right(q: float) -> None:
     network, points = settled(plain()).eval(), images(2)
@@ -160,6 +163,7 @@ def test_gradients_of_the_bound_by_weights_are_right(q: float) -> None:
         assert torch.autograd.gradcheck(measured, network.get_parameter(name).detach().requires_grad_())
 
 
+@pytest.mark.lengthy
 def test_gradients_of_the_squared_norm_by_weights_are_right() -> None:
     network, points = settled(plain()).eval(), images(2)
     for projections in (None, 2):
@@ -172,6 +176,7 @@ def test_gradients_of_the_squared_norm_by_weights_are_right() -> None:
             assert torch.autograd.gradcheck(as_function_of(network, name, measure), weight)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("build", NETWORKS)
 def test_all_weights_of_our_networks_get_the_right_gradient(build: Callable[[], nn.Module]) -> None:
     """Along one direction in the space of all weights, by central differences; all are finite."""
@@ -244,6 +249,7 @@ def test_images_are_only_looked_at() -> None:
     assert torch.equal(points, images())
 
 
+@pytest.mark.lengthy
 def test_channels_last_images_give_the_same() -> None:
     """Also the gradients, which PyTorch's batch normalisation gets wrong there under some conditions."""
     network, points = settled(darts()).eval(), images()

@@ -127,6 +127,7 @@ def network_of(name: str, seed: int) -> nn.Module:
     return supernet(seed, partial=2 if name == "partial" else 1, signs=name == "signs")[0]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("name", "seed", "ball"),
     [
@@ -154,6 +155,7 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str)
                     assert outside(out, each) <= (1e-12 if double else 1e-5)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), pytest.param("signs", 0.002, marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) -> None:
@@ -172,6 +174,7 @@ def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) 
             assert outside(network(points).detach(), whole) <= 1e-12
 
 
+@pytest.mark.lengthy
 @torch.no_grad()
 def test_single_precision_against_double() -> None:
     network = found("phase", 1)
@@ -184,6 +187,7 @@ def test_single_precision_against_double() -> None:
             assert float((one - two).abs().max()) <= 1e-5 * (1 + scale)
 
 
+@pytest.mark.lengthy
 def test_bounds_differentiate_in_weights_and_architecture() -> None:
     network, architecture = supernet(0)
     network.double()
@@ -207,6 +211,7 @@ def test_bounds_differentiate_in_weights_and_architecture() -> None:
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
+@pytest.mark.lengthy
 def test_memory_of_gradients_is_that_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of a long computation are done again for their gradient, within the network, too."""
     calls = []
@@ -219,6 +224,7 @@ def test_memory_of_gradients_is_that_of_a_step(monkeypatch: pytest.MonkeyPatch) 
     assert len(calls) > 10
 
 
+@pytest.mark.slow
 def test_gradients_of_chunked_bounds_are_those_of_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     network = found("phase", 0).double()
     images = torch.rand(1, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -232,6 +238,7 @@ def test_gradients_of_chunked_bounds_are_those_of_whole_ones(monkeypatch: pytest
         torch.testing.assert_close(whole, chunked, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["phase", "darts", "partial", "signs"])
 def test_slopes_at_a_point_are_the_jacobian(name: str) -> None:
     network = network_of(name, 1).double()
@@ -254,6 +261,7 @@ def test_slopes_of_other_functions_are_refused() -> None:
         piecewise_jacobian(nn.Sequential(nn.Flatten(), nn.Softmax(dim=1)), torch.rand(1, 3, 2, 2))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [*VICTIMS, *HANDMADE])
 @torch.no_grad()
 def test_every_network_that_is_not_searched_has_bounds(name: str) -> None:

@@ -168,6 +168,7 @@ def test_affine_operations_are_computed_and_transposed(name: str) -> None:
     torch.testing.assert_close(values[number], net(at), atol=1e-12, rtol=0)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", AFFINE)
 @pytest.mark.parametrize("ball", ["linf", "l2"])
 def test_linear_bounds_of_affine_networks_are_exact(name: str, ball: str) -> None:
@@ -179,6 +180,7 @@ def test_linear_bounds_of_affine_networks_are_exact(name: str, ball: str) -> Non
     torch.testing.assert_close(upper, net(at) + reach, atol=1e-11, rtol=0)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", AFFINE | BENT)
 @pytest.mark.parametrize("ball", ["linf", "l2"])
 def test_no_point_of_the_ball_leaves_the_bounds(name: str, ball: str) -> None:

@@ -169,16 +169,19 @@ def test_its_name_and_its_ball(name: str) -> None:
 
 @every_attack
 class TestAttack:
+    @pytest.mark.lengthy
     def test_it_stays_in_its_ball_and_fools(self, attack: Any, case: Case) -> None:
         attacked = attack(case.model, case.images, case.labels, rng())
         assert_in_ball(attack, case.images, attacked)
         assert bool((case.model(attacked).argmax(dim=1) != case.labels)[:-1].any())
 
+    @pytest.mark.lengthy
     def test_strength_zero_gives_a_copy_of_the_images(self, attack: Any, case: Case) -> None:
         attacked = of_strength_zero(attack)(case.model, case.images, case.labels, rng())
         assert torch.equal(attacked, case.images)
         assert attacked.data_ptr() != case.images.data_ptr()
 
+    @pytest.mark.lengthy
     def test_the_model_is_left_as_it_was(self, attack: Any, case: Case) -> None:
         """Parts in train mode, a parameter that is frozen, one with a gradient; also where the attack fails."""
         model = case.model
@@ -203,6 +206,7 @@ class TestAttack:
         assert torch.equal(norm.weight.grad, torch.ones(8))
         assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
 
+    @pytest.mark.lengthy
     def test_its_seed_decides_alone(self, attack: Any, case: Case) -> None:
         """Not the model's mode (it has dropout), and no global generator, which it leaves alone, too."""
         first = attack(case.model.eval(), case.images, case.labels, rng())
@@ -217,6 +221,7 @@ class TestAttack:
         assert all(map(np.array_equal, np.random.get_state(), states[2]))  # noqa: NPY002
         assert_in_ball(attack, case.images, attack(case.model, case.images, case.labels, rng(1)))
 
+    @pytest.mark.lengthy
     def test_without_a_generator_it_draws_nothing(self, attack: Any, case: Case) -> None:
         given = rng()
         with_one = attack(case.model, case.images, case.labels, given)
@@ -226,12 +231,15 @@ class TestAttack:
             with pytest.raises(ConfigurationError, match=r"^expected a torch\.Generator for .*, got None; pass"):
                 attack(case.model, case.images, case.labels)
 
+    @pytest.mark.lengthy
     def test_one_image_and_none(self, attack: Any, case: Case) -> None:
         one = attack(case.model, case.images[:1], case.labels[:1], rng())
         assert_in_ball(attack, case.images[:1], one)
         none = attack(case.model, case.images[:0], case.labels[:0], rng())
         assert none.shape == (0, 3, 8, 8)
 
+    @pytest.mark.lengthy
+    @pytest.mark.lengthy
     def test_images_that_are_all_wrong_already(self, attack: Any, case: Case) -> None:
         wrong = (case.labels[:-1] + 1) % 10
         assert_in_ball(attack, case.images[:-1], attack(case.model, case.images[:-1], wrong, rng()))
@@ -242,6 +250,7 @@ class TestAttack:
             attack(case.model, *wrong(case.images, case.labels), rng())
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, attack: Any, case: Case, dtype: torch.dtype) -> None:
         model, images = case.model.to(dtype), case.images.to(dtype)
@@ -251,6 +260,7 @@ class TestAttack:
         assert bool((model(attacked).argmax(dim=1) != case.labels)[:-1].any())
         assert torch.equal(of_strength_zero(attack)(model, images, case.labels, rng()), images)
 
+    @pytest.mark.lengthy
     def test_any_layout_is_read_and_none_is_written(self, attack: Any, case: Case) -> None:
         """Channels last, a view of a larger tensor, and one expanded from a single image; gradients asked for."""
         wide = torch.cat([case.images, case.images], dim=3)
@@ -267,6 +277,7 @@ class TestAttack:
             assert torch.equal(labels, before[1])
             assert images.grad is None
 
+    @pytest.mark.lengthy
     def test_the_callers_gradient_mode_does_not_matter(self, attack: Any, case: Case) -> None:
         expected = attack(case.model, case.images, case.labels, rng())
         for mode in (torch.no_grad, torch.inference_mode):

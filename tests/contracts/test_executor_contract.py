@@ -106,17 +106,20 @@ def run(executor: Executor, make_work: MakeWork, report: Any = ignore) -> dict[s
     return {job.key: outcome for job, outcome in finished}
 
 
+@pytest.mark.lengthy
 def test_every_job_comes_back_once_with_its_own_value(executor: Executor) -> None:
     assert run(executor, make_negative) == {job.key: Outcome(negative(job.payload)) for job in JOBS}
     assert executor.slots >= 1
 
 
+@pytest.mark.lengthy
 def test_a_list_of_jobs_is_run_and_may_be_followed_by_another(executor: Executor) -> None:
     for jobs in (JOBS[:3], JOBS[3:]):
         finished = list(run_jobs(executor, make_negative, jobs))
         assert {job.key: outcome.value for job, outcome in finished} == {job.key: negative(job.payload) for job in jobs}
 
 
+@pytest.mark.lengthy
 def test_without_a_job_nothing_is_waited_for(executor: Executor) -> None:
     executor.start(make_negative, ignore)
     with pytest.raises(LookupError):
@@ -127,6 +130,7 @@ def test_without_a_job_nothing_is_waited_for(executor: Executor) -> None:
         executor.next_finished()
 
 
+@pytest.mark.lengthy
 def test_jobs_may_be_submitted_while_others_run(executor: Executor) -> None:
     executor.start(make_negative, ignore)
     executor.submit(JOBS[0])
@@ -138,6 +142,7 @@ def test_jobs_may_be_submitted_while_others_run(executor: Executor) -> None:
     assert sorted(job.key for job in seen) == [job.key for job in JOBS]
 
 
+@pytest.mark.lengthy
 def test_a_job_that_raises_has_failed(executor: Executor) -> None:
     outcomes = run(executor, make_odd_fails)
     for number, job in enumerate(JOBS):
@@ -145,6 +150,7 @@ def test_a_job_that_raises_has_failed(executor: Executor) -> None:
         assert outcomes[job.key] == (failed if number % 2 else Outcome(300_000))
 
 
+@pytest.mark.lengthy
 def test_a_value_that_cannot_travel_is_a_failure_if_it_must(executor: Executor) -> None:
     outcomes = run(executor, make_stuck)
     other = outcomes.pop("job 2")
@@ -155,6 +161,7 @@ def test_a_value_that_cannot_travel_is_a_failure_if_it_must(executor: Executor) 
     assert other.ok or "generator" in other.failure
 
 
+@pytest.mark.lengthy
 def test_every_worker_is_set_up_once(executor: Executor, tmp_path: Path) -> None:
     workers = {outcome.value for outcome in run(executor, Counting(tmp_path)).values()}
     executor.close()
@@ -164,6 +171,7 @@ def test_every_worker_is_set_up_once(executor: Executor, tmp_path: Path) -> None
     assert len(workers) == len(tokens)
 
 
+@pytest.mark.lengthy
 def test_progress_arrives(executor: Executor, tmp_path: Path) -> None:
     """Some of it: it may be dropped, and it may be late. The load of the executor is reported beside it."""
     told: list[Any] = []
@@ -178,6 +186,7 @@ def test_progress_arrives(executor: Executor, tmp_path: Path) -> None:
     assert all(event.running + event.waiting <= len(JOBS) and event.retries == 0 for event in others)
 
 
+@pytest.mark.lengthy
 def test_finished_jobs_may_be_counted_at_any_time(executor: Executor) -> None:
     executor.count(cached=True, ok=True)
     told: list[Any] = []
@@ -189,6 +198,7 @@ def test_finished_jobs_may_be_counted_at_any_time(executor: Executor) -> None:
     assert not any(isinstance(event, Note) for event in told)
 
 
+@pytest.mark.lengthy
 def test_closing_twice_and_with_jobs_left_is_allowed(executor: Executor) -> None:
     executor.start(make_negative, ignore)
     for job in JOBS:
@@ -200,6 +210,7 @@ def test_closing_twice_and_with_jobs_left_is_allowed(executor: Executor) -> None
         executor.next_finished()
 
 
+@pytest.mark.lengthy
 def test_free_says_how_many_jobs_are_worth_submitting(executor: Executor) -> None:
     executor.start(make_negative, ignore)
     assert executor.free >= executor.slots >= 1
@@ -216,6 +227,7 @@ def test_closing_before_a_start_is_allowed(executor: Executor) -> None:
     executor.close()
 
 
+@pytest.mark.lengthy
 def test_genomes_are_scored_the_same_whatever_runs_them(executor: Executor, tiny_space: Any) -> None:
     """Genome and seed of a result are those of its job, whatever the evaluator says."""
     genomes = list(tiny_space.networks())[::3]
@@ -231,6 +243,7 @@ def test_genomes_are_scored_the_same_whatever_runs_them(executor: Executor, tiny
     }
 
 
+@pytest.mark.lengthy
 def test_a_search_finds_the_same_whatever_runs_it(executor: Executor, tiny_space: Any, table: Any) -> None:
     config = EvolutionConfig(population=6, generations=3, seed=2)
     local = list(evolve(tiny_space, table, config, LocalExecutor()))

@@ -134,6 +134,7 @@ def first(name: str, number: int, entry: Measurement, tested: Dataset, called: d
 
 @pytest.mark.parametrize(("name", "number"), list(table()))
 class TestMeasurement:
+    @pytest.mark.lengthy
     def test_it_gives_finite_values_in_the_range_of_its_unit(
         self, entry: Measurement, tested: Dataset, first: First
     ) -> None:
@@ -146,6 +147,7 @@ class TestMeasurement:
         if entry.column.endswith("_error") and entry.column != "adversarial_set_error":
             assert values[entry.column] * len(tested.validation) % 1 == pytest.approx(0, abs=1e-9)
 
+    @pytest.mark.lengthy
     def test_it_repeats_itself_and_leaves_the_network_as_it_was(
         self, entry: Measurement, candidate: Candidate, tested: Dataset, first: First
     ) -> None:
@@ -158,6 +160,7 @@ class TestMeasurement:
         assert all(p.grad is None and p.requires_grad for p in candidate.network.parameters())
         assert not [part for part in candidate.network.modules() if "forward" in vars(part)]
 
+    @pytest.mark.lengthy
     def test_a_network_whose_logits_are_not_finite_has_no_value(
         self, entry: Measurement, candidate: Candidate, tested: Dataset
     ) -> None:
@@ -189,11 +192,13 @@ class TestMeasurement:
         units = {"certified_radius": "pixels", "paper_flops": "count"}
         assert entry.unit == next((unit for kind, unit in units.items() if entry.column.startswith(kind)), "share")
 
+    @pytest.mark.lengthy
     def test_what_is_told_is_how_far_it_is(self, entry: Measurement, first: First) -> None:
         assert all(0 <= each.done <= each.total and each.unit == "image" for each in first.told)
         assert all(each.key == arch_id(CELLS) and "scoring " in each.note for each in first.told)
         assert bool(first.told) == (entry.unit != "count")
 
+    @pytest.mark.lengthy
     def test_a_library_that_it_needs_is_named(
         self, entry: Measurement, candidate: Candidate, tested: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:

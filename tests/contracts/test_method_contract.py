@@ -67,6 +67,7 @@ def test_a_module_has_options_presets_and_run(name: str) -> None:
     assert module.__name__ == METHODS[name]
 
 
+@pytest.mark.lengthy
 def test_defaults_parse_and_are_the_first_preset(name: str) -> None:
     module = method_module(name)
     assert parse(module.PRESETS, []) == module.PRESETS["quick"]
@@ -96,7 +97,7 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return found
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 class TestARun:
     def test_it_leaves_its_files(self, begun: Begun) -> None:
         names = {path.name for path in begun.folder.iterdir()}

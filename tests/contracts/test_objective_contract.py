@@ -47,6 +47,7 @@ class TestObjective:
     def test_its_name_is_its_first_column(self, name: str, objective: Objective) -> None:
         assert objective.name == name == objective.columns(SPACE, 10)[0].name
 
+    @pytest.mark.lengthy
     def test_it_gives_exactly_its_columns_with_finite_plain_numbers(
         self, objective: Objective, candidate: Candidate
     ) -> None:
@@ -54,12 +55,14 @@ class TestObjective:
         assert list(values) == [column.name for column in objective.columns(SPACE, 10)]
         assert all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
 
+    @pytest.mark.lengthy
     def test_its_reference_is_no_better_than_what_it_gives(self, objective: Objective, candidate: Candidate) -> None:
         values = objective(candidate)
         for column in objective.columns(SPACE, 10):
             sign = -1 if column.maximize else 1
             assert sign * values[column.name] <= sign * column.reference
 
+    @pytest.mark.lengthy
     def test_it_repeats_itself_and_leaves_the_network_as_it_was(
         self, objective: Objective, candidate: Candidate
     ) -> None:
@@ -93,11 +96,13 @@ class TestObjective:
             assert "\n" not in column.about
             assert len(column.about) <= 60
 
+    @pytest.mark.lengthy
     def test_it_draws_from_its_own_generator_alone(self, objective: Objective, candidate: Candidate) -> None:
         before = torch.get_rng_state()
         objective(candidate)
         assert torch.equal(torch.get_rng_state(), before)
 
+    @pytest.mark.lengthy
     def test_its_values_fit_a_result(self, objective: Objective, candidate: Candidate) -> None:
         values = objective(candidate)
         assert EvaluationResult(tuple(np.array(candidate.genome)), values).objectives == values

@@ -72,7 +72,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return images.clone(), labels.clone()
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("name", "kind"), TRAINABLE)
 class TestTraining:
     def test_an_epoch_gives_finite_weights_that_follow_from_the_seed(self, name: str, kind: str) -> None:
@@ -96,6 +96,7 @@ class TestTraining:
 
 @pytest.mark.parametrize(("name", "kind"), TRAINABLE)
 class TestLoss:
+    @pytest.mark.lengthy
     def test_it_is_one_finite_number_in_float32_with_a_gradient(self, name: str, kind: str) -> None:
         network = built(kind).train()
         loss = RECIPES[name](network, *batch(), torch.Generator().manual_seed(0))
@@ -105,12 +106,14 @@ class TestLoss:
         assert found
         assert all(bool(gradient.isfinite().all()) for gradient in found)
 
+    @pytest.mark.lengthy
     def test_the_network_stays_in_train_mode_without_gradients(self, name: str, kind: str) -> None:
         network = built(kind).train()
         RECIPES[name](network, *batch(), torch.Generator().manual_seed(0))
         assert all(part.training for part in network.modules())
         assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 
+    @pytest.mark.lengthy
     def test_images_and_labels_are_left_alone(self, name: str, kind: str) -> None:
         images, labels = batch()
         RECIPES[name](built(kind).train(), images, labels, torch.Generator().manual_seed(0))

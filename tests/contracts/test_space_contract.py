@@ -135,6 +135,7 @@ def test_canonical_is_idempotent_and_costs_the_same(space: Any) -> None:
         assert space.cost(canonical) == space.cost(genome)
 
 
+@pytest.mark.lengthy
 def test_cost_is_that_of_the_built_network(space: Any) -> None:
     for genome in feasible(space, 3):
         for candidate in (genome, space.canonical(genome)):
@@ -145,6 +146,7 @@ def test_cost_is_that_of_the_built_network(space: Any) -> None:
             assert cost == (count_params(network), count_macs(network, (3, 32, 32)))
 
 
+@pytest.mark.lengthy
 def test_cost_follows_the_number_of_classes(space: Any) -> None:
     genome = feasible(space, 1)[0]
     network = space.build(genome, n_classes=100)
@@ -160,6 +162,7 @@ def test_max_cost_bounds_every_cost(space: Any) -> None:
         assert cost.macs <= most.macs
 
 
+@pytest.mark.lengthy
 def test_networks_map_images_to_logits(space: Any) -> None:
     torch.manual_seed(0)
     for genome in feasible(space, 2):
@@ -171,6 +174,7 @@ def test_networks_map_images_to_logits(space: Any) -> None:
         assert torch.isfinite(logits).all()
 
 
+@pytest.mark.lengthy
 def test_a_batch_is_scored_image_by_image(space: Any) -> None:
     torch.manual_seed(0)
     network = space.build(feasible(space, 1)[0]).double().eval()
@@ -181,6 +185,7 @@ def test_a_batch_is_scored_image_by_image(space: Any) -> None:
         torch.testing.assert_close(network(images), alone, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.lengthy
 def test_normalization_is_the_first_layer(space: Any) -> None:
     mean, deviation = (0.25, 0.5, 0.125), (0.5, 0.25, 2.0)
     genome = feasible(space, 1)[0]
@@ -196,6 +201,7 @@ def test_normalization_is_the_first_layer(space: Any) -> None:
         assert not torch.equal(normalizing(images), bare(images))
 
 
+@pytest.mark.lengthy
 def test_every_weight_is_used(space: Any) -> None:
     """No dead weights: each parameter of a training pass has a gradient."""
     network = space.build(feasible(space, 1)[0])

@@ -39,6 +39,7 @@ def augmented(image: Tensor, n: int, augmentation: Augmentation, seed: int = 0) 
     return [copy.tobytes() for copy in np.ascontiguousarray(result.permute(0, 3, 1, 2).numpy())]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 9)])
 @pytest.mark.parametrize(("flip", "n_outcomes"), [(True, 162), (False, 81)])
 def test_augmentation_draws_each_crop_and_flip_of_torchvision_equally_often(

@@ -50,6 +50,7 @@ def mnist() -> Dataset:
     return load_data("mnist", ROOT)
 
 
+@pytest.mark.lengthy
 @needs("cifar-10-batches-py")
 def test_cifar10_has_the_sizes_and_the_balance_of_the_specification(cifar10: Dataset) -> None:
     assert [len(getattr(cifar10, name)) for name in PARTS] == [42_500, 5_000, 2_500, 10_000]
@@ -61,6 +62,7 @@ def test_cifar10_has_the_sizes_and_the_balance_of_the_specification(cifar10: Dat
     assert cifar10.deviation == (0.24703233, 0.24348505, 0.26158768)
 
 
+@pytest.mark.lengthy
 @needs("cifar-10-batches-py")
 def test_cifar10_parts_are_torchvisions_images_each_once(cifar10: Dataset) -> None:
     train, test = original("CIFAR10", train=True), original("CIFAR10", train=False)
@@ -74,6 +76,7 @@ def test_cifar10_parts_are_torchvisions_images_each_once(cifar10: Dataset) -> No
     assert cifar10.test.labels[0] == label
 
 
+@pytest.mark.lengthy
 @needs("cifar-10-batches-py")
 def test_first_training_image_of_cifar10_is_in_exactly_one_part(cifar10: Dataset) -> None:
     image, label = original("CIFAR10", train=True)[0]
@@ -86,6 +89,7 @@ def test_first_training_image_of_cifar10_is_in_exactly_one_part(cifar10: Dataset
     assert found == [label] == [6]
 
 
+@pytest.mark.lengthy
 @needs("cifar-10-batches-py")
 def test_auto_finds_cifar10(cifar10: Dataset) -> None:
     small = load_data("auto", ROOT, train_limit=1000, val_limit=200)
@@ -97,6 +101,7 @@ def test_auto_finds_cifar10(cifar10: Dataset) -> None:
     assert np.array_equal(small.adversarial.labels, cifar10.adversarial.labels)
 
 
+@pytest.mark.lengthy
 @needs("MNIST/raw")
 def test_mnist_has_the_sizes_and_the_balance_of_the_specification(mnist: Dataset) -> None:
     assert [len(getattr(mnist, name)) for name in PARTS] == [52_500, 5_000, 2_500, 10_000]
@@ -105,6 +110,7 @@ def test_mnist_has_the_sizes_and_the_balance_of_the_specification(mnist: Dataset
     assert mnist.flip is False
 
 
+@pytest.mark.lengthy
 @needs("MNIST/raw")
 def test_mnist_is_padded_and_repeated(mnist: Dataset) -> None:
     test = original("MNIST", train=False)
@@ -118,6 +124,7 @@ def test_mnist_is_padded_and_repeated(mnist: Dataset) -> None:
     np.testing.assert_allclose(mnist.mean, [pixels.mean(dtype=np.float64)] * 3, rtol=0, atol=6e-7)
 
 
+@pytest.mark.lengthy
 @needs("MNIST/raw")
 def test_mnist_parts_are_its_images_each_once(mnist: Dataset) -> None:
     train = original("MNIST", train=True)

@@ -157,6 +157,7 @@ def epoch(root: Path, workers: int, generator: torch.Generator) -> list[tuple[Te
     return list(part(root, workers).shuffled(6, generator))
 
 
+@pytest.mark.lengthy
 def test_batches_are_the_same_with_any_number_of_workers(original: Path) -> None:
     state = torch.default_generator.get_state()
     epochs = [epoch(original, workers, rng(3)) for workers in (0, 1, 2)]
@@ -301,6 +302,7 @@ def test_a_negative_number_of_images_is_refused(original: Path) -> None:
         load_image_folder(original, validation_per_class=-1)
 
 
+@pytest.mark.lengthy
 def test_a_network_for_imagenet_trains_an_epoch_on_eight_images(tmp_path: Path) -> None:
     """The preset's loss and schedule, at 224x224, through the one training loop."""
     for name in ("bee", "cat"):

@@ -94,6 +94,7 @@ def without(*keys: str) -> Arrays:
     return {key: array for key, array in colour_arrays().items() if key not in keys}
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -158,6 +159,7 @@ def damage(path: Path, kind: str) -> None:
                 file.writestr(f"{key}.npy", "no array")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "kind",
     ["cut short", "altered", "empty", "text", "folder", "a single array", "members that are no arrays"],

@@ -16,7 +16,7 @@ from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
 from evonas.types import Progress, arch_id
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
 CHAIN = SPACE.designs()["chain"]

@@ -84,6 +84,7 @@ def test_statistics_are_plain_means_over_batches_by_hand() -> None:
     assert all(value.grad is None for value in network.parameters())
 
 
+@pytest.mark.lengthy
 def test_a_candidate_is_the_slice_with_statistics_of_the_train_part(
     prepare: SliceSupernet, weights: SupernetWeights, data: Dataset
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_candidate_is_the_slice_with_statistics_of_the_train_part(
         assert torch.equal(value, wanted), name
 
 
+@pytest.mark.lengthy
 def test_statistics_are_measured_on_as_many_images_as_asked(prepare: SliceSupernet) -> None:
     genome = SPACE.upper
     for batches, size, seen in ((1, 10, 1), (3, 20, 3), (200, 20, 4)):  # 70 images are four batches of 20
@@ -117,6 +119,7 @@ def test_statistics_are_measured_on_as_many_images_as_asked(prepare: SliceSupern
         assert {int(norm.num_batches_tracked) for norm in norms if norm.num_batches_tracked is not None} == {seen}
 
 
+@pytest.mark.lengthy
 def test_no_candidate_depends_on_what_was_scored_before(prepare: SliceSupernet) -> None:
     genomes = SPACE.sample(3, np.random.default_rng(1))
     used = prepare.start()
@@ -128,6 +131,7 @@ def test_no_candidate_depends_on_what_was_scored_before(prepare: SliceSupernet) 
         assert equal(state(again), state(alone))
 
 
+@pytest.mark.slow
 def test_the_weights_stay_as_they_are_whatever_is_scored(prepare: SliceSupernet, weights: SupernetWeights) -> None:
     """A candidate's weights are views of the supernet's: what changed there would change here."""
     used = prepare.start()
@@ -145,6 +149,7 @@ def test_the_weights_stay_as_they_are_whatever_is_scored(prepare: SliceSupernet,
         assert all(torch.equal(value, own[name]) for name, value in network.named_parameters())
 
 
+@pytest.mark.lengthy
 def test_nothing_is_copied_for_a_candidate(prepare: SliceSupernet) -> None:
     used = prepare.start()
     first, second = (used(SPACE.upper, seed, ignore)[0].network for seed in (0, 1))
@@ -154,6 +159,7 @@ def test_nothing_is_copied_for_a_candidate(prepare: SliceSupernet) -> None:
         assert own.data_ptr() != others.data_ptr()
 
 
+@pytest.mark.lengthy
 def test_an_evaluator_over_it_is_deterministic_and_travels(prepare: SliceSupernet) -> None:
     genomes = SPACE.sample(4, np.random.default_rng(3))
     evaluator = Evaluator(prepare, (CleanError(),), threads=1)
@@ -171,6 +177,7 @@ def test_an_evaluator_over_it_is_deterministic_and_travels(prepare: SliceSuperne
         assert there(genome, 7).objectives == result.objectives
 
 
+@pytest.mark.lengthy
 def test_a_pickled_copy_is_equal(prepare: SliceSupernet, weights: SupernetWeights) -> None:
     copy = pickle.loads(pickle.dumps(prepare))
     assert copy.weights == weights
@@ -178,6 +185,7 @@ def test_a_pickled_copy_is_equal(prepare: SliceSupernet, weights: SupernetWeight
     assert (copy.recalibration_batches, copy.recalibration_batch_size, copy.seed) == (3, 20, 0)
 
 
+@pytest.mark.lengthy
 def test_the_seed_orders_the_images_for_all_candidates(prepare: SliceSupernet) -> None:
     def network(given: SliceSupernet, seed: int) -> dict[str, Tensor]:
         return state(given.start()(SPACE.upper, seed, ignore)[0].network)
@@ -186,12 +194,14 @@ def test_the_seed_orders_the_images_for_all_candidates(prepare: SliceSupernet) -
     assert not equal(network(prepare, 0), network(replace(prepare, seed=1), 0))
 
 
+@pytest.mark.lengthy
 def test_progress_names_the_genome(prepare: SliceSupernet) -> None:
     told: list[Progress] = []
     prepare.start()(SPACE.upper, 0, told.append)
     assert [progress.key for progress in told] == [arch_id(SPACE.upper)]
 
 
+@pytest.mark.lengthy
 def test_weights_compare_by_fingerprint(weights: SupernetWeights) -> None:
     supernet = load_supernet(SPACE, weights, 10, CPU)
     same = SupernetWeights.of(supernet)
@@ -209,6 +219,7 @@ def test_weights_compare_by_fingerprint(weights: SupernetWeights) -> None:
     assert SupernetWeights(dict(reversed(list(weights.arrays.items())))) == weights
 
 
+@pytest.mark.lengthy
 def test_a_loaded_supernet_holds_the_weights_in_eval_mode(weights: SupernetWeights) -> None:
     supernet = load_supernet(SPACE, weights, 10, CPU)
     assert not any(part.training for part in supernet.modules())
@@ -219,6 +230,7 @@ def test_a_loaded_supernet_holds_the_weights_in_eval_mode(weights: SupernetWeigh
     assert SupernetWeights.of(load_supernet(SPACE, weights, 10, CPU)) == weights
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("space", [ShuffleSpace(width=1 / 3, depth=0.1), ShuffleSpace(width=1 / 6, depth=0.3)])
 def test_weights_of_another_space_are_refused_in_one_line(space: ShuffleSpace, weights: SupernetWeights) -> None:
     with pytest.raises(ConfigurationError) as raised:

@@ -58,6 +58,7 @@ def otherwise(run: Runner) -> str:
     return ""
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("kind", "state"),
     [
@@ -81,6 +82,7 @@ def test_what_was_killed_goes_on(kind: str, state: str, run: Runner, otherwise: 
     compare(tmp_path / kind, tmp_path / "expected" / kind, later)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "dsrna-jacobian" else ()) for kind in KINDS]
 )
@@ -111,6 +113,7 @@ def test_what_was_finished_is_found(kind: str, run: Runner, tmp_path: Path) -> N
     compare(tmp_path / kind, tmp_path / "expected" / kind)
 
 
+@pytest.mark.lengthy
 def test_one_front_over_all(run: Runner, tmp_path: Path) -> None:
     for kind in SEARCHED:
         restore(kind, "finished", tmp_path)
@@ -120,6 +123,7 @@ def test_one_front_over_all(run: Runner, tmp_path: Path) -> None:
     compare(tmp_path / "joint", FIXTURES / "joint" / "finished")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_identities_are_the_same(name: str, run: Runner, tmp_path: Path) -> None:
     """A folder with another seed is refused before anything is computed, and the seed is all that differs."""
@@ -139,6 +143,7 @@ def test_identities_are_the_same(name: str, run: Runner, tmp_path: Path) -> None
     assert answer.err.count(" there, ") == 1
 
 
+@pytest.mark.lengthy
 def test_digests_follow_from_identities() -> None:
     """Records of finished trainings and scores are keyed by these."""
     trainings = [each for case in IDENTITIES.values() for each in case.get("trainings", {}).values()]

@@ -95,6 +95,7 @@ def draws(rng: random.Random, n: int, grid: float, equal: bool) -> list[float]:
     return [grid * rng.randint(-2, 2) if equal else rng.gauss(0, grid) for _ in range(n)]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("trials", [150, pytest.param(700, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("with_beta", [False, True])
 def test_against_the_rule_written_out(with_beta: bool, trials: int) -> None:

@@ -164,7 +164,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 FURTHER = ("jacobian, second order", "jacobian on pdarts", "bound, second order")
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in FURTHER else name for name in METHODS]
 )
@@ -183,7 +183,7 @@ def test_continued_it_is_the_same_bit_for_bit(name: str) -> None:
     assert searching(method, seed=1).run_epoch() != first
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 def test_columns_tell_the_loss_and_the_metric_apart() -> None:
     row = searching(METHODS["bound"]()).run_epoch()
     assert row["upper_bound+loss"] == pytest.approx(row["upper_loss"] + row["upper_bound"], rel=1e-5)
@@ -194,7 +194,7 @@ def test_columns_tell_the_loss_and_the_metric_apart() -> None:
     assert row["upper_jacobian"] == pytest.approx(0.01 * row["jacobian_norm"], rel=1e-5)
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "metric",
     [
@@ -221,6 +221,7 @@ def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: Ja
     assert values[-1] < values[0] - 0.01 * abs(values[0])
 
 
+@pytest.mark.lengthy
 def test_the_gradient_of_the_bound_is_that_of_differences() -> None:
     """In its own direction; with slopes that do not jump the bound is continuous in alpha, with kinks."""
     search = searching(tiny(dsrna(darts(), BoundLoss(gamma=1.0, images=4, relaxation="same_slope"))))
@@ -265,7 +266,7 @@ def test_the_radius_of_alpha_grows_over_the_epochs() -> None:
     assert AlphaPerturbation(epsilon=0.01).radius(0, 50) == 0.01
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 def test_perturbing_alpha_changes_the_weights_and_not_the_step_of_alpha() -> None:
     plain, perturbed = (searching(method) for method in (tiny(darts()), METHODS["perturbed"]()))
     batches = next(plain.batches())

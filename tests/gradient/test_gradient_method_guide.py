@@ -15,6 +15,7 @@ from evonas.gradient import GradientSearch, SearchData, halves
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "gradient-method.md"
 
 
+@pytest.mark.lengthy
 def test_the_method_of_the_guide_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = {}
     for name, code in re.findall(

@@ -72,6 +72,7 @@ def test_weights_are_solved_on_the_normalised_gradients() -> None:
     assert applied.tolist() == pytest.approx([16 / 17 / 40, 1 / 17 / 0.1])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("how", NORMALISATIONS)
 def test_weights_applied_to_what_they_were_solved_on_descend_on_every_loss(how: str) -> None:
     generator = torch.Generator().manual_seed(0)

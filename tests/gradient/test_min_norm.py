@@ -105,6 +105,7 @@ def integers(rng: np.random.Generator, m: int, d: int, kind: str) -> npt.NDArray
     return rows
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["any", "flat", "on a line", "repeated", "on a face", "of many lengths"])
 def test_integers_against_every_face(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
@@ -161,6 +162,7 @@ def assert_of_any_scale(drawn: Sequence[tuple[Sequence[float], int]], scale: int
     assert_optimal(torch.tensor(rows, dtype=torch.float64) * 10.0**scale, allowed=1e-9, exhaustive=exhaustive)
 
 
+@pytest.mark.lengthy
 @given(rows_of(4), st.integers(-150, 150))
 @example([([1.0, 0.0], 0), ([1.0, 0.0], -12), ([-1.0, 1.0], -12)], 150)
 @example([([1.0, 1.0], 0), ([1.0, 1.0], -7), ([-1.0, -1.0], -12)], -150)
@@ -168,11 +170,13 @@ def test_any_scale_against_every_face(drawn: Sequence[tuple[Sequence[float], int
     assert_of_any_scale(drawn, scale, exhaustive=True)
 
 
+@pytest.mark.lengthy
 @given(rows_of(12), st.integers(-150, 150))
 def test_any_scale_and_number_by_its_certificate(drawn: Sequence[tuple[Sequence[float], int]], scale: int) -> None:
     assert_of_any_scale(drawn, scale, exhaustive=False)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("distance", [1e-3, 1e-8, 1e-12, 1e-15, 1e-16])
 def test_nearly_equal_and_nearly_opposite_gradients(distance: float) -> None:
     rng = np.random.default_rng(3)

@@ -77,13 +77,8 @@ METHODS = {
 }
 
 
-FURTHER = ("darts, exact", "e2rnas v1", "e2rnas v2", "e2rnas v2 on pdarts")
-
-
-@pytest.mark.training
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in FURTHER else name for name in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
     whole, rows = searching(METHODS[name]), []
     for _ in range(METHODS[name].epochs):
@@ -100,7 +95,7 @@ def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
     assert searching(METHODS[name], seed=1).run_epoch() != rows[0]
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 def test_rows_of_a_search() -> None:
     method = METHODS["e2rnas v2"]
     rows = run(searching(method))
@@ -116,6 +111,7 @@ def test_rows_of_a_search() -> None:
         assert sum(row[f"weight_{name}"] for name in names) == pytest.approx(1)
 
 
+@pytest.mark.lengthy
 def test_epochs_of_weights_alone_leave_the_architecture_alone() -> None:
     search = searching(METHODS["pcdarts"])
     before = [parameter.clone() for parameter in search.levels.architecture.parameters()]
@@ -126,6 +122,7 @@ def test_epochs_of_weights_alone_leave_the_architecture_alone() -> None:
     assert not any(map(torch.equal, before, search.levels.architecture.parameters()))
 
 
+@pytest.mark.lengthy
 def test_stages_keep_the_strongest_operations() -> None:
     method = METHODS["pdarts"]
     search = searching(method)
@@ -172,7 +169,6 @@ def path(method: Method) -> Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.training
 def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
     """E2RNAS v1: the path of the validation loss alone, bit for bit; above the limit it is another one."""
     base = tiny(darts(2), begin_with="weights")
@@ -181,7 +177,7 @@ def test_below_its_limit_the_count_of_parameters_changes_nothing() -> None:
     assert not torch.equal(path(e2rnas_v1(base, limit=0.0)), alone)
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.parametrize("limit", [0.0, pytest.param(100.0, marks=pytest.mark.slow)])
 @pytest.mark.slow
 def test_expected_parameters_move_toward_their_limit(limit: float) -> None:
@@ -207,6 +203,7 @@ def test_halves_are_cut_by_index() -> None:
     assert torch.equal(torch.cat([below.images, above.images]), images(10, 0).images)
 
 
+@pytest.mark.lengthy
 def test_running_statistics_are_those_of_the_training_alone() -> None:
     """The architecture's step and attacks leave no trace in them."""
     search = searching(e2rnas_v2(tiny(darts(2))))

@@ -45,6 +45,7 @@ def gradients(
     return logits.detach(), list(found)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("size", [16, 12])
 @pytest.mark.parametrize("name", PLANS)
 def test_logits_and_all_gradients_are_those_of_a_plain_supernet(name: str, size: int) -> None:
@@ -73,6 +74,7 @@ def test_logits_and_all_gradients_are_those_of_a_plain_supernet(name: str, size:
     assert all(float(each.norm()) > 0 for each in expected_gradients[: 1 + len(alphas)])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["darts", "pcdarts"])
 def test_weights_of_any_sign_and_size_are_taken(name: str) -> None:
     """Bounds multiply by whatever a mixture holds."""
@@ -90,6 +92,7 @@ def test_weights_of_any_sign_and_size_are_taken(name: str) -> None:
         assert distance(one, other) < CLOSE
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["darts", "pcdarts", "pdarts"])
 def test_eval_mode_is_that_of_a_plain_supernet_and_changes_nothing(name: str) -> None:
     plan = PLANS[name]
@@ -107,6 +110,7 @@ def test_eval_mode_is_that_of_a_plain_supernet_and_changes_nothing(name: str) ->
     assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["darts", "pcdarts", "pdarts"])
 def test_statistics_are_those_of_a_plain_supernet(name: str) -> None:
     plan = PLANS[name]
@@ -125,6 +129,7 @@ def test_statistics_are_those_of_a_plain_supernet(name: str) -> None:
     assert counted == sum(isinstance(part, nn.BatchNorm2d) for part in plain.modules())
 
 
+@pytest.mark.lengthy
 def test_a_gradient_can_be_differentiated() -> None:
     """Exact Hessian products, and penalties on Jacobians, need it."""
     plan = SupernetPlan(channels=4, layers=3, nodes=2)
@@ -156,6 +161,7 @@ def test_none_takes_its_share_and_gives_nothing() -> None:
     assert not any("none" in name for name, _ in supernet.named_modules())
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("plan", "params"),
     [
@@ -180,6 +186,7 @@ def test_normalisation_is_the_first_layer() -> None:
     assert distance(normalised(images, mixture), supernet(by_hand, mixture)) < CLOSE
 
 
+@pytest.mark.lengthy
 def test_the_state_comes_back() -> None:
     plan = PLANS["pcdarts"]
     supernet, architecture = made(plan), drawn(plan)
@@ -193,6 +200,7 @@ def test_the_state_comes_back() -> None:
     assert all(type(value) is Tensor for value in supernet.state_dict().values())
 
 
+@pytest.mark.lengthy
 def test_the_layout_of_images_and_weights_changes_nothing() -> None:
     plan = PLANS["darts"]
     supernet, mixture = made(plan).float(), drawn(plan).float()()

@@ -82,6 +82,7 @@ def shape_of(part: nn.Module) -> list[tuple[str, object]]:
     ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "name", [*PUBLISHED, *(pytest.param(f"random {n}", marks=pytest.mark.slow if n > 4 else ()) for n in range(20))]
 )

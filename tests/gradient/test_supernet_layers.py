@@ -29,6 +29,7 @@ def both(
     return results[0], results[1]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(16, 16), (8, 24), (7, 10), (4, 4), (3, 3), (2, 2)], ids=str)
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), KINDS)
@@ -40,6 +41,7 @@ def test_depthwise_is_torchs(
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("channels", "size"), [(16, 32), (4, 32), (32, 16), (64, 8)])
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), KINDS)
@@ -61,6 +63,7 @@ def test_depthwise_is_right_at_the_sizes_of_a_search(
         assert float((one.double() - other).norm() / other.norm()) < bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 5])
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), KINDS)
 def test_gradients_of_depthwise_can_be_differentiated(kernel: int, stride: int, dilation: int, size: int) -> None:
@@ -140,6 +143,7 @@ def test_gradients_of_a_sum_are_what_is_asked_for() -> None:
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.lengthy
 def test_gradients_of_a_sum_can_be_differentiated() -> None:
     shape = (2, 2, 3, 2)
     layers = Layers(shape)

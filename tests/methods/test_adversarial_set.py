@@ -54,6 +54,7 @@ def built(folder: Path) -> tuple[AdversarialSet, str]:
     return build()
 
 
+@pytest.mark.lengthy
 def test_a_build_tells_every_target_and_threshold_and_prints_its_card(
     folder: Path, built: tuple[AdversarialSet, str]
 ) -> None:

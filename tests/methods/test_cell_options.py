@@ -72,6 +72,7 @@ def test_a_precision_that_there_is_not_is_refused() -> None:
         LevelOptions(search_precision="fp8")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -105,6 +106,7 @@ def test_other_images_are_of_use_to_some(words: list[str]) -> None:
     assert parse(e2rnas.PRESETS, ["--ood-data", "noise"]).data.ood_data == "noise"  # version 2 trains on them
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("method", [darts, dsrna, e2rnas])
 def test_every_preset_can_be_parsed(method: Any) -> None:
     for name, preset in method.PRESETS.items():

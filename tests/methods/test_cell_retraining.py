@@ -111,6 +111,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return found
 
 
+@pytest.mark.lengthy
 def test_every_network_has_its_row_and_its_weights(whole: Path) -> None:
     found = table(whole)
     assert [row["configuration"] for row in found] == ["e2rnas-v1 L0.5", "e2rnas-v1 L1", "DARTS_V2"]
@@ -126,6 +127,7 @@ def test_every_network_has_its_row_and_its_weights(whole: Path) -> None:
     assert len(weights(whole)) == 3
 
 
+@pytest.mark.lengthy
 def test_the_table_says_what_its_numbers_are_of(whole: Path) -> None:
     page = (whole / "retrained" / "tables.md").read_text()
     head = "| Architecture | Test error % | Params M | FLOPs M | MACs M | PGD acc. % | AUPR % | Search CPU days |"
@@ -145,6 +147,8 @@ def test_the_table_says_what_its_numbers_are_of(whole: Path) -> None:
         assert text in page
 
 
+@pytest.mark.lengthy
+@pytest.mark.lengthy
 def test_the_table_holds_what_the_network_has(whole: Path) -> None:
     """Everything again, by hand."""
     by_hand = FinalTraining(
@@ -166,6 +170,7 @@ def test_the_table_holds_what_the_network_has(whole: Path) -> None:
             assert float(row[column]) == value
 
 
+@pytest.mark.lengthy
 def test_stopped_between_networks_it_goes_on_bit_for_bit(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[tuple[str, int]]
 ) -> None:
@@ -230,7 +235,7 @@ sys.path[:0] = {paths!r}
 from test_cell_retraining import *
 from evonas.training import checkpoints
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 out, save = Path({out!r}), checkpoints.save_checkpoint
 def slow(path, identity, content):
     save(path, identity, content)
@@ -263,6 +268,7 @@ def test_a_process_that_is_killed_has_lost_no_epoch(
     assert weights(tmp_path) == weights(longer)
 
 
+@pytest.mark.lengthy
 def test_the_estimate_leaves_out_what_was_done_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one network's three epochs two are done before: only the third one took this process's time."""
     only = FOUND[:1]
@@ -285,6 +291,7 @@ def test_the_estimate_leaves_out_what_was_done_before(tmp_path: Path, monkeypatc
     assert seen[-1][1] == macs
 
 
+@pytest.mark.lengthy
 def test_a_checkpoint_that_is_damaged_is_refused(whole: Path, tmp_path: Path) -> None:
     (name,) = (name for name in weights(whole) if name.startswith(arch_id(FIRST)))
     path = tmp_path / "retrained" / name.replace(".safetensors", ".training.pt")
@@ -297,6 +304,7 @@ def test_a_checkpoint_that_is_damaged_is_refused(whole: Path, tmp_path: Path) ->
     assert table(tmp_path) == table(whole)[:1]
 
 
+@pytest.mark.lengthy
 def test_what_is_asked_for_later_does_not_train_the_others_again(
     copied: Path, whole: Path, trained: list[tuple[str, int]]
 ) -> None:
@@ -315,6 +323,7 @@ def test_what_is_asked_for_later_does_not_train_the_others_again(
     assert len(trained) == 3
 
 
+@pytest.mark.lengthy
 def test_cells_that_two_searches_found_are_trained_once(tmp_path: Path, trained: list[tuple[str, int]]) -> None:
     again = FoundCells("e2rnas-v1 L2", FOUND[0].genotype, 1.0)
     retrain(tmp_path, found=[FOUND[0], again])
@@ -325,6 +334,7 @@ def test_cells_that_two_searches_found_are_trained_once(tmp_path: Path, trained:
     assert first == second
 
 
+@pytest.mark.lengthy
 def test_a_network_that_diverges_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = FinalTraining.train
 

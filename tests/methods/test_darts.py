@@ -21,7 +21,7 @@ from evonas.runs import ExecutionOptions, Run
 from evonas.runs.interrupt import Interrupted
 from evonas.spaces import DartsSpace
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 DARTS = DartsOptions(**TINY)
 

@@ -20,7 +20,7 @@ from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.dsrna import PRESETS, BoundOptions, DsrnaOptions
 from evonas.runs.interrupt import Interrupted
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 BOUND = DsrnaOptions(metric_images=2, **TINY)
 JACOBIAN = replace(BOUND, metric="jacobian", levels=replace(BOUND.levels, search_epochs=1))
@@ -55,6 +55,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_what_a_search_with_a_bound_logs(bounded: Path) -> None:
     found = rows(bounded / "search.csv")
     for name in ("upper_loss", "upper_bound", "certified_bound", "certified_difference", "epsilon"):

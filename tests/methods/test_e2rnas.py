@@ -17,7 +17,7 @@ from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
 from evonas.runs import DataOptions, Run
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 FIRST = E2rnasOptions(version=1, **TINY)
 SECOND = replace(

@@ -111,6 +111,7 @@ def test_presets_are_what_the_papers_state() -> None:
     assert (quick.channels, quick.recipe) == (16, recipe)
 
 
+@pytest.mark.lengthy
 def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert [row["epoch"] for row in rows(finished / "training.csv")] == ["1", "2", "3"]
     (row,) = rows(finished / "results.csv")
@@ -138,6 +139,7 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert "torch" in config["versions"]
 
 
+@pytest.mark.lengthy
 def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Path) -> None:
     kept = {name: (finished / name).read_bytes() for name in ("training.pt", "training.csv", "results.csv")}
     for name in ("training.csv", "results.csv"):
@@ -175,6 +177,7 @@ def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path
     assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("known", [["clean"], ["clean", "pgd"], []])
 def test_a_trained_folder_of_version_0_1_0_is_only_scored_further(
     known: list[str], finished: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,6 +207,7 @@ def test_a_trained_folder_of_version_0_1_0_is_only_scored_further(
     assert "scoring" not in run(replace(TINY, data_root=root, out=tmp_path))  # now it is kept
 
 
+@pytest.mark.lengthy
 def test_a_folder_keeps_the_versions_and_the_precision_that_it_began_with(
     finished: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +221,7 @@ def test_a_folder_keeps_the_versions_and_the_precision_that_it_began_with(
     assert (config["versions"], config["continued_with"]) == (begun["versions"], {"torch": "99"})
 
 
+@pytest.mark.lengthy
 def test_another_run_in_the_same_folder_is_refused_with_the_difference(
     finished: Path, root: Path, tmp_path: Path
 ) -> None:

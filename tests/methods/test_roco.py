@@ -21,7 +21,7 @@ from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("no_pictures")]
+pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
 MakeSet = Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]
 SCRIPT = Path(__file__).parents[2] / "experiments" / "roco_cifar10.py"

@@ -33,7 +33,7 @@ from evonas.runs.interrupt import Interrupted
 from evonas.search import Entry, Journal, read_journal
 from evonas.types import EvaluationResult, Genome
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 WIDE = replace(SPACE, channels=4)
 DESIGNS = {name: SPACE.canonical(genome) for name, genome in SPACE.designs().items()}

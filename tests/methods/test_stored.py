@@ -18,7 +18,7 @@ from evonas.methods.roco import OPTIONS
 from evonas.runs import RunFolder
 from evonas.runs.needs import options_of
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("no_pictures")]
+pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:

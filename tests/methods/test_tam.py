@@ -34,7 +34,7 @@ from evonas.runs.options import as_json, from_json
 from evonas.search import EvolutionConfig
 from evonas.training import OneShotConfig, OneShotTraining, Trades, TradesYopo, standard
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 TINY = TamOptions(
     data=DataOptions(data="digits", train_limit=60, val_limit=30),

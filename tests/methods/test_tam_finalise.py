@@ -30,7 +30,7 @@ from evonas.search import Entry, Journal
 from evonas.spaces import HandmadeSpace, ShuffleSpace
 from evonas.types import EvaluationResult, Genome, Report, arch_id
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 SPACE = ShuffleSpace(width=1 / 6, depth=0.1)
 DATA = load_data("digits", train_limit=40, val_limit=20)

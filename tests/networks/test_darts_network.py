@@ -49,6 +49,7 @@ def settled(network: DartsNetwork) -> DartsNetwork:
     return network.eval()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("name", "millions"), [("DARTS_V2", "528.36"), ("PDARTS", "532.17"), ("PC_DARTS_cifar", "556.67")]
 )
@@ -56,6 +57,7 @@ def test_published_macs(name: str, millions: str) -> None:
     assert f"{count_macs(DartsNetwork(GENOTYPES[name])) / 1e6:.2f}" == millions
 
 
+@pytest.mark.lengthy
 def test_the_auxiliary_head_adds_its_parameters() -> None:
     with_head = DartsNetwork(GENOTYPES["DARTS_V2"], auxiliary=True)
     assert count_params(with_head) == 3_349_342 + 476_426
@@ -341,6 +343,7 @@ def test_functional_transforms() -> None:
     torch.testing.assert_close(by_transform, torch.stack(by_hand, dim=1), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.lengthy
 def test_a_fast_copy_gives_the_same_logits() -> None:
     """Its normalisations are folded, but for those behind two convolutions side by side."""
     network = settled(small(GENOTYPES["PC_DARTS_cifar"], layers=6)).float()

@@ -99,6 +99,7 @@ def test_the_first_convolution_is_the_first_layer(name: str) -> None:
         assert not torch.equal(rest(first(1 - images())), network(images()))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", PARAMS)
 def test_trades_yopo_gives_every_weight_a_gradient(name: str) -> None:
     network = narrow(name)

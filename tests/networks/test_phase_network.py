@@ -111,6 +111,7 @@ def drawn(phases: int, nodes: int, case: int) -> tuple[PhaseSpace, npt.NDArray[n
     return space, genome, int(rng.integers(2, 12))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("phases", "nodes", "case"), CASES)
 def test_equals_the_independent_decoder(phases: int, nodes: int, case: int) -> None:
     space, genome, n_classes = drawn(phases, nodes, case)

@@ -212,6 +212,7 @@ def test_squeeze_and_excitation_by_hand() -> None:
     torch.testing.assert_close(squeeze(maps), expected)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("number", [0, 4, 7, 16, 18, 21])
 def test_even_channels_pass_and_odd_ones_go_through_the_branch(number: int) -> None:
     block = randomised(ShuffleBlock(Place(12, 12, 1, 1), Unit(BLOCKS[number], 5)))
@@ -306,6 +307,7 @@ def test_a_network_maps_images_of_any_size_to_logits(size: int) -> None:
     assert network(torch.rand(3, 1, size, size)).shape == (3, 7)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("numbers", [(0, 6, 1, 9, 2, 12), (3, 15, 4, 18, 5, 19), (0, 20, 3, 21, 1, 11)])
 @pytest.mark.parametrize("normalization", [None, ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))])
 def test_the_fast_copy_gives_the_same_logits_without_a_normalisation_left(

@@ -60,11 +60,12 @@ def stand_alone(space: ShuffleSpace, genome: npt.NDArray[np.int64], weights: dic
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "genomes", "size"),
     [
         (SMALL, 12, 16),
-        pytest.param(SMALL, 200, 16, marks=pytest.mark.slow),
+        (SMALL, 200, 16),
         (ShuffleSpace(width=1 / 6, depth=0.1, intermediate=2), 10, 16),
         (FULL, 4, 32),
     ],
@@ -84,6 +85,7 @@ def test_logits_are_those_of_a_network_that_holds_copies(space: ShuffleSpace, ge
     assert all(float(logits.std(dim=0).max()) > 1e-3 for logits in found)  # and see their images
 
 
+@pytest.mark.slow
 def test_every_choice_of_every_place_at_every_ratio() -> None:
     """Each parameter and buffer of a block is the first entries of the widest one's; at ratio 2.0 it is the whole."""
     space, whole = SMALL, shared(SMALL)
@@ -106,6 +108,7 @@ def test_every_choice_of_every_place_at_every_ratio() -> None:
                 assert ratio < 9 or value.shape == kept[name].shape
 
 
+@pytest.mark.lengthy
 def test_nothing_is_copied() -> None:
     whole = supernet()
     genome = SMALL.sample(1, np.random.default_rng(1))[0]
@@ -114,6 +117,7 @@ def test_nothing_is_copied() -> None:
         assert value.data_ptr() == kept[source_name(SMALL, genome, name)].data_ptr()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("own_statistics", [False, True])
 def test_training_changes_exactly_the_slices_that_are_used(own_statistics: bool) -> None:
     whole = supernet().train()
@@ -145,6 +149,7 @@ def test_training_changes_exactly_the_slices_that_are_used(own_statistics: bool)
             assert not torch.equal(after[name][part], old[part]), name
 
 
+@pytest.mark.lengthy
 def test_statistics_of_its_own_are_reset_and_leave_the_supernet_alone() -> None:
     whole = supernet()
     before = state(whole)
@@ -162,12 +167,14 @@ def test_statistics_of_its_own_are_reset_and_leave_the_supernet_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in whole.state_dict().items())
 
 
+@pytest.mark.lengthy
 def test_networks_take_the_mode_of_their_supernet() -> None:
     whole, units = supernet(), SMALL.units(SMALL.upper)
     assert not any(part.training for part in whole.eval().network(units).modules())
     assert all(part.training for part in whole.train().network(units).modules())
 
 
+@pytest.mark.lengthy
 def test_normalisation_comes_first_in_every_network() -> None:
     mean, deviation = (0.25, 0.5, 0.125), (0.5, 0.25, 2.0)
     bare = supernet()
@@ -185,6 +192,7 @@ def test_classes_and_channels_of_images() -> None:
     assert whole.network(SMALL.units(SMALL.upper))(torch.rand(2, 1, 32, 32)).shape == (2, 4)
 
 
+@pytest.mark.lengthy
 def test_what_a_supernet_has_no_weights_for_is_a_clear_error() -> None:
     whole, units = supernet(), SMALL.units(SMALL.upper)
     wide = [*units[:-1], Unit(units[-1].kind, units[-1].mid + 1)]

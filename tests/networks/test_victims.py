@@ -40,6 +40,7 @@ def test_the_names_are_those_of_table_one() -> None:
     assert sorted(VICTIMS) == ["DenseNet", "LeNet", "ResNet", "VGG-16"]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("name", "settings", "params"),
     [
@@ -93,6 +94,7 @@ def test_width() -> None:
     assert scaled_channels(3, 1.0) == 3
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", sorted(VICTIMS))
 def test_every_width_gives_logits_and_no_layer_below_the_least_channels(name: str) -> None:
     for width in (0.01, 0.25, 0.3):
@@ -111,6 +113,7 @@ def test_normalisation_is_the_first_layer(name: str) -> None:
     assert torch.equal(normalised(images()), bare((images() - mean) / deviation))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", sorted(VICTIMS))
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (2, 3, 64, 64), (2, 3, 32, 30), (3, 32, 32)])
 def test_other_sizes_are_refused_in_one_line(name: str, shape: tuple[int, ...]) -> None:
@@ -167,6 +170,7 @@ class TestUse:
         x = images().contiguous(memory_format=torch.channels_last)
         assert torch.allclose(network.to(memory_format=torch.channels_last)(x), expected, rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, name: str, dtype: torch.dtype) -> None:
         """bf16 keeps 8 bits: after every layer's rounding the logits are right to some percent of the largest."""
@@ -184,6 +188,7 @@ class TestUse:
         whole = network(images(3))
         assert torch.allclose(network(images(3)[1:2]), whole[1:2], rtol=1e-4, atol=1e-4)  # other kernels, other order
 
+    @pytest.mark.lengthy
     def test_it_is_a_value_that_travels(self, name: str) -> None:
         network = used(small(name))
         for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
@@ -193,7 +198,7 @@ class TestUse:
         other.load_state_dict(network.state_dict())
         assert torch.equal(other(images()), network(images()))
 
-    @pytest.mark.training
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     @pytest.mark.slow
     def test_it_trains(self, name: str, precision: str) -> None:

@@ -72,6 +72,7 @@ def test_perturbed_pixels_stay_in_their_range() -> None:
     assert CertifiedAccuracy(epsilon=0.5)(one) == {"certified_accuracy": 1.0}
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("space", [SPACE, ShuffleSpace(1 / 3, 0.1, window=None), DartsSpace(4, 3)])
 def test_networks_of_every_space_have_bounds(space: Any) -> None:
     """Far enough on one side, every network is proven right; on the other it is wrong."""

@@ -45,6 +45,7 @@ def test_the_mean_over_the_first_images(batch_size: int) -> None:
     assert JacobianNorm(images=2, batch_size=batch_size)(one)["jacobian_norm"] == pytest.approx(4 * 0.2 / 2, rel=1e-6)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("space", [SPACE, ShuffleSpace(1 / 3, 0.1, window=None), DartsSpace(4, 3)])
 def test_every_space_has_networks_with_one(space: Any) -> None:
     torch.manual_seed(0)

@@ -121,6 +121,7 @@ def edges(cells: Cells) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", CELLS)
 def test_every_operation_and_every_state_is_named(name: str) -> None:
     cells, found = CELLS[name], page(name)
@@ -132,6 +133,7 @@ def test_every_operation_and_every_state_is_named(name: str) -> None:
     assert found.words[0].get_text().replace("\n", " ") == f"{name} {TITLE}"
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", CELLS)
 def test_nothing_lies_on_anything_else(name: str) -> None:
     found = page(name)
@@ -144,6 +146,8 @@ def test_nothing_lies_on_anything_else(name: str) -> None:
         assert found.whole.y0 <= box.y0 < box.y1 <= found.whole.y1
 
 
+@pytest.mark.lengthy
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", CELLS)
 def test_every_edge_of_the_genotype_is_a_line(name: str) -> None:
     """An edge begins on a state's line, passes through its operation alone and ends on top of its node.
@@ -183,6 +187,7 @@ def test_states_that_form_the_output_lead_to_it(name: str) -> None:
     assert sorted(leading) == sorted(expected)
 
 
+@pytest.mark.lengthy
 def test_the_same_genotype_is_the_same_file(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         draw_genotype(tmp_path / name, GENOTYPES["PDARTS"], "PDARTS")
@@ -193,6 +198,7 @@ def test_the_same_genotype_is_the_same_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "other.png"]
 
 
+@pytest.mark.lengthy
 def test_the_file_is_a_picture_to_look_at(tmp_path: Path) -> None:
     from matplotlib.image import imread
 

@@ -122,6 +122,7 @@ def test_a_stage_begins_at_a_dashed_line() -> None:
         ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("rows", [[], ROWS[:1], [{"epoch": 1, "train_loss": None}]])
 def test_little_or_nothing_logged_is_a_picture_too(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     plot_search(tmp_path / "search.png", rows, "DARTS")
@@ -139,6 +140,7 @@ def test_operations_are_darts() -> None:
     assert OPERATIONS == PRIMITIVES
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("nodes", [1, 3, 4])
 def test_every_edge_has_a_panel_with_a_line_for_each_operation(nodes: int) -> None:
     edges = nodes * (nodes + 3) // 2
@@ -159,6 +161,7 @@ def test_every_edge_has_a_panel_with_a_line_for_each_operation(nodes: int) -> No
     assert [text.get_text() for text in legend.get_texts()][:2] == ["none", "max pool 3×3"]
 
 
+@pytest.mark.lengthy
 def test_a_line_ends_where_its_operation_was_dropped() -> None:
     history = softmaxed(3, 14)
     for each in history[1:]:
@@ -169,6 +172,7 @@ def test_a_line_ends_where_its_operation_was_dropped() -> None:
     assert history[1][1, 5, 3] == 0  # the caller's numbers stay
 
 
+@pytest.mark.lengthy
 def test_no_panel_lies_on_another() -> None:
     figure = alpha_figure(softmaxed(2, 14))
     boxes = [axes.get_position() for axes in figure.axes]
@@ -184,6 +188,7 @@ def test_another_shape_is_refused(history: list[npt.NDArray[np.float32]]) -> Non
         alpha_figure(history)
 
 
+@pytest.mark.lengthy
 def test_the_file_of_alpha_is_a_picture(tmp_path: Path) -> None:
     plot_alpha(tmp_path / "alpha.png", softmaxed(1, 5), "DARTS")
     assert [path.name for path in tmp_path.iterdir()] == ["alpha.png"]

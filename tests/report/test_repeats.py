@@ -39,6 +39,7 @@ def test_searches_and_columns_keep_their_order() -> None:
     assert [row[:3] for row in found] == [("z", "x", 1), ("z", "y", 2), ("a", "x", 1), ("a", "y", 1)]
 
 
+@pytest.mark.lengthy
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100), min_size=2))
 def test_means_are_exactly_rounded(values: list[float]) -> None:
     ((_, _, n, mean, deviation),) = rows_of(*(("a", {"x": value}) for value in values), columns=["x"])

@@ -111,6 +111,7 @@ def test_a_failed_row_has_its_costs_but_no_errors_and_no_rank(tmp_path: Path) ->
     assert (row["params"], row["macs"]) == ("7", "72")
 
 
+@pytest.mark.lengthy
 def test_without_a_cost_function_unknown_costs_stay_empty(tmp_path: Path) -> None:
     """As for a space of the user's own: what was measured is there, the failed row has empty cells."""
     searched = replace(SEARCHED, cost=None)
@@ -161,6 +162,7 @@ def test_another_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
         read_genomes(tmp_path / "absent.csv")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("entries", "objectives"),
     [

@@ -173,6 +173,7 @@ def test_files(tmp_path: Path) -> None:
     assert retrained_table(rows)["arch_id"].tolist() == [each["arch_id"] for each in found]
 
 
+@pytest.mark.lengthy
 def test_figures_are_pictures_and_old_ones_do_not_stay(tmp_path: Path) -> None:
     rows = [*ROBUST, failed("RoCo-NAS", "0", 5_000_000), *BASE]
     written = write_figures(tmp_path, rows, ATTACKS, "cifar10")

@@ -177,6 +177,7 @@ def test_files(tmp_path: Path) -> None:
     assert lines[:5] == ["layer,kind,choice,count", "0,block,4,2", "0,block,1,2", "0,block,0,1", "0,ratio,1.8,5"]
 
 
+@pytest.mark.lengthy
 def test_the_picture_is_one(tmp_path: Path) -> None:
     plot_layers(tmp_path / "layer_statistics.png", COUNTS, 5, "digits")
     content = (tmp_path / "layer_statistics.png").read_bytes()

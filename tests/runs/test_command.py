@@ -43,6 +43,7 @@ class TestPresets:
         assert parse(PRESETS, ["--preset", "paper", "--preset", "quick"]) == PRESETS["quick"]
         assert parse(PRESETS, ["--preset=quick", "--preset=paper"]) == PRESETS["paper"]
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("name", METHODS)
     def test_every_method_has_flags_for_its_presets(self, name: str) -> None:
         presets = method_module(name).PRESETS
@@ -69,6 +70,7 @@ class TestFlags:
         assert parse(PRESETS, ["--async"]).search.asynchronous
         assert not parse(PRESETS, ["--async", "--no-async"]).search.asynchronous
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("name", ["roco", "tam", "darts"])
     def test_certificates_have_flags_in_every_method(self, name: str) -> None:
         words = "--objectives clean_error,pgd_error,certified_radius,jacobian_norm --certified-norm l2 --jacobian-q 2"
@@ -177,6 +179,7 @@ class TestUnknownWords:
             assert name in said
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -263,6 +266,7 @@ class TestExitCodes:
         assert "the same command" in error
         assert error.count("\n") == 1
 
+    @pytest.mark.slow
     def test_a_reader_that_went_away_is_no_traceback(self) -> None:
         """As `evonas show RUN | head -1` does."""
         printing = "lambda: [print(i, flush=True) for i in range(99999)]"

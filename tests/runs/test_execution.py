@@ -128,6 +128,7 @@ def test_ray_chooses_the_gpu_itself() -> None:
         resolve_hardware(ExecutionOptions(executor="ray", device="cuda:1", threads=1), {})
 
 
+@pytest.mark.lengthy
 def test_nothing_listens_at_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have connected this process
     with pytest.raises(ExecutionError, match=r"expected a Ray cluster at 127\.0\.0\.1:9, nothing answers there"):

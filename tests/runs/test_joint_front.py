@@ -101,6 +101,7 @@ def test_runs_of_all_methods_end_in_one_table(
     assert said.endswith(f"front: {out / 'front.csv'}, picture: {out / 'front.png'}\n")
 
 
+@pytest.mark.lengthy
 def test_again_into_the_same_folder_among_the_runs(three: list[str], tmp_path: Path) -> None:
     """As `evonas front runs/* --out runs/joint` does."""
     out = tmp_path / "runs" / "joint"

@@ -180,6 +180,7 @@ def cases() -> Iterator[Any]:
                 yield pytest.param(name, option, need, id=f"{name}-{option.name}-{number}")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("name", "option", "need"), list(cases()))
 def test_an_option_is_refused_without_what_it_needs_and_accepted_with_it(
     name: str, option: Option, need: Needs

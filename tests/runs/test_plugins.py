@@ -95,7 +95,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return found
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 class TestARun:
     def test_its_parts_are_found_by_their_names(self, given: Given) -> None:
         identity = config(given.folder)["identity"]
@@ -157,7 +157,7 @@ class TestARun:
 COMMANDS = [("show",), ("export",), ("verify",), ("roco", *FLAGS, "--out")]
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 class TestRefusing:
     @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
     def test_nothing_that_a_folder_names_runs_unless_it_is_named(

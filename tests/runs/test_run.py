@@ -22,7 +22,7 @@ from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("no_pictures")]
+pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
 WILD = replace(
     ROCO,

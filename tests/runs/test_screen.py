@@ -54,6 +54,7 @@ class TestASearch:
                 wait_for("hypervolume 1.5", text)
         return text.getvalue(), found
 
+    @pytest.mark.lengthy
     @pytest.mark.parametrize("terminal", [True, False])
     def test_counts_best_and_notes_are_shown(self, terminal: bool) -> None:
         said, found = self.shown(terminal)
@@ -69,6 +70,7 @@ class TestASearch:
         assert f"  {OK.entry.key} clean_error 25.0%, macs 2M (1:01)" in said.splitlines()
         assert CACHED.entry.key not in said
 
+    @pytest.mark.lengthy
     def test_a_terminal_shows_the_evaluation_that_runs_and_a_bar(self) -> None:
         text, screen = on(terminal=True)
         with screen:
@@ -143,6 +145,7 @@ class TestScreen:
             screen.say("done")
         assert capsys.readouterr().out == f"\r{'working':<110}\rdone\n"
 
+    @pytest.mark.lengthy
     def test_the_part_that_stays_in_place_ends_with_its_stage(self) -> None:
         text, screen = on(terminal=True)
         with screen:
@@ -191,7 +194,7 @@ def test_work_of_an_executor_in_words(activity: Activity, words: str) -> None:
     assert working(activity) == words
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.usefixtures("no_pictures")
 def test_the_lines_of_a_run(tmp_path: Path) -> None:
     """In order; numbers of seconds and values are left out."""

@@ -24,7 +24,7 @@ from evonas.runs import AuditOptions, Result, RunFolder
 from evonas.search import EvolutionConfig
 from evonas.training import Training, TrainingConfig
 
-pytestmark = [pytest.mark.training, pytest.mark.usefixtures("no_pictures")]
+pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
 SEARCH = EvolutionConfig(population=4, generations=1)
 TRAINING = TrainingConfig(epochs=4, batch_size=10, lr=0.05, precision="fp32")

@@ -89,6 +89,7 @@ def built(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.lengthy
 def test_other_settings_make_another_file(built: Path, digits: Dataset) -> None:
     assert set_path(plan(digits)) == Path(f"adversarial_sets/{load_adversarial_set(built).card.name}.safetensors")
     others = [plan(digits, seed=1), plan(digits, preset="paper"), plan(digits, settings=replace(TINY, thresholds=(3,)))]

@@ -161,6 +161,7 @@ def test_states_come_after_every_population_of_results(algorithm: str, tiny_spac
     assert counts == [5, 10, 15, 20]
 
 
+@pytest.mark.lengthy
 @given(st.integers(1, 9), Orders, st.integers(0, 99), st.sampled_from(sorted(ALGORITHMS)))
 @settings(max_examples=30)
 def test_every_network_is_new_and_feasible_and_a_failure_keeps_no_good_one_out(
@@ -223,6 +224,7 @@ def test_configuration_seed_and_order_are_all_that_matters(
     assert set(found["d"][:6]) != set(found["a"][:6])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("slots", "algorithm"),
     [
@@ -264,6 +266,7 @@ def test_maximised_objectives(tiny_space: Any, table: Any) -> None:
 # Killed and continued
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(st.integers(1, 6), Orders, st.integers(0, 99))
 @settings(max_examples=8)
@@ -289,6 +292,7 @@ def test_every_prefix_of_the_journal_goes_on_to_the_same_lines(
 Lives = st.lists(st.tuples(st.integers(1, 7), Orders, st.integers(0, 8), st.booleans()), max_size=6)
 
 
+@pytest.mark.lengthy
 @given(Lives, st.integers(0, 99), st.sampled_from(sorted(ALGORITHMS)))
 @settings(max_examples=20)
 def test_killed_again_and_again_with_any_number_of_slots(
@@ -385,6 +389,7 @@ def test_generations_may_grow(algorithm: str, tiny_space: Any, table: Any, tmp_p
 # Tried again
 
 
+@pytest.mark.lengthy
 @given(st.integers(1, 5), Orders, st.integers(0, 30), st.integers(0, 20))
 @settings(max_examples=15)
 def test_failures_are_tried_again_under_their_number(
@@ -506,6 +511,7 @@ def narrow(tiny_space: Any, allowed: int) -> Any:
     return Narrow()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("slots", [1, 3])
 def test_infeasible_children_are_told_at_once_and_never_evaluated(
@@ -541,6 +547,7 @@ def test_infeasible_children_are_not_born_to_feasible_parents(tiny_space: Any, t
     assert all(space.violation(genome) <= 0 for state in states for genome in state.genomes)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("population", [4, 7, 20])
 def test_a_space_that_runs_dry_was_seen_whole(population: int, slots: int, tiny_space: Any, table: Any) -> None:

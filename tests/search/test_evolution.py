@@ -192,6 +192,7 @@ def test_given_genomes_beyond_the_population_can_still_be_found(tiny_space: Any,
     assert len(evaluate.calls) == 28
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("population", [4, 5, 7])
 def test_a_space_that_runs_dry_was_seen_whole(population: int, tiny_space: Any, table: Any) -> None:
     """Where mutation can give any genome, 100 rounds of mating leave none out: no network is lost on the way."""
@@ -305,6 +306,7 @@ def test_maximised_objectives(tiny_space: Any, table: Any) -> None:
 # Replay
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_interrupted_anywhere_it_continues_as_if_undisturbed(
     algorithm: str, tiny_space: Any, table: Any, tmp_path: Path
@@ -415,6 +417,7 @@ def bad_results() -> Iterator[Any]:
     yield pytest.param(Unreadable(), id="raises-unreadable")
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("bad", list(bad_results()))
 def test_a_bad_evaluation_never_ends_a_search(bad: Any, tiny_space: Any, table: Any, tmp_path: Path) -> None:
     """Half of the networks give it. It is on disk as failed, on no front, and the search goes its whole length."""
@@ -470,6 +473,7 @@ Fates = st.lists(
 )
 
 
+@pytest.mark.lengthy
 @settings(max_examples=60)
 @given(Fates, st.integers(0, 99), st.sampled_from(sorted(ALGORITHMS)), st.booleans())
 def test_no_failed_infeasible_or_non_finite_result_is_on_a_front(

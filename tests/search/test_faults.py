@@ -16,6 +16,8 @@ from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayExecut
 from evonas.search import EvolutionConfig, Journal, evolve, non_dominated
 from evonas.types import EvaluationResult, Genome, Note, arch_id
 
+pytestmark = pytest.mark.slow
+
 SPACE = TinySpace()
 CONFIG = EvolutionConfig(population=10, generations=2, objectives=("clean_error", "macs"), seed=4)
 TIMEOUT = 2.0
@@ -111,10 +113,7 @@ def faults(undisturbed: Found) -> dict[tuple[int, ...], str]:
     return dict(zip(genomes, FAULTS, strict=False))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow if "ray" in name else ()) for name in sorted(MAKERS)],
-)
+@pytest.fixture(scope="module", params=sorted(MAKERS))
 def disturbed(request: pytest.FixtureRequest, faults: dict[tuple[int, ...], str]) -> tuple[str, Found]:
     if "ray" in request.param:
         request.getfixturevalue("ray_here")

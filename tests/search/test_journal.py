@@ -107,6 +107,7 @@ def test_reopening_gives_the_same_entries(path: Path) -> None:
     assert read_journal(path) == (IDENTITY, ENTRIES)
 
 
+@pytest.mark.lengthy
 @given(
     st.lists(
         st.builds(
@@ -357,6 +358,7 @@ def test_a_damaged_journal_of_another_run_is_not_lost(path: Path) -> None:
     assert read_journal(path)[1] == ENTRIES
 
 
+@pytest.mark.lengthy
 def test_a_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from evonas.search import Journal, read_journal\n"
@@ -382,6 +384,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(path: Path) -> None
     Journal(path, IDENTITY).close()  # a killed process leaves no lock behind
 
 
+@pytest.mark.lengthy
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     code = (
@@ -410,6 +413,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     assert len(read_journal(path)[1]) == int(number) + 1
 
 
+@pytest.mark.lengthy
 def test_a_disk_full_from_the_start_is_said(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     code = (

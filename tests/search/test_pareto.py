@@ -57,6 +57,7 @@ def test_nothing_finite_gives_no_front(empty: npt.ArrayLike) -> None:
     assert hypervolume(empty, [5.0, 5.0]) == 0.0
 
 
+@pytest.mark.lengthy
 @given(Matrices)
 @example(np.zeros((5, 3)))
 def test_front_and_ranks_equal_brute_force(F: Floats) -> None:
@@ -65,6 +66,7 @@ def test_front_and_ranks_equal_brute_force(F: Floats) -> None:
     assert non_dominated(F).tolist() == [i for i, rank in enumerate(expected) if rank == 0]
 
 
+@pytest.mark.lengthy
 @given(hnp.arrays(np.float64, (6, 2), elements=st.floats(-1e300, 1e300)))
 def test_nearly_equal_numbers_are_not_taken_for_equal(F: Floats) -> None:
     assert ranks(F).tolist() == brute_ranks(F)

@@ -34,6 +34,7 @@ class LastFirst(LocalExecutor):
         return super().next_finished()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("make", [LocalExecutor, LastFirst, partial(ProcessExecutor, 1)])
 def test_the_journal_is_that_of_a_search_without_offspring(
     make: Callable[[], Executor], genomes: list[Genome], tiny_space: Any, tmp_path: Path

@@ -30,6 +30,7 @@ def test_expected_parameters_of_all_edges(channels: int, layers: int, affine: bo
     assert [f"{count / 1e6:.3f}" for count in found] == expected
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("channels", "layers", "affine", "nodes", "size", "stem"),
     [(4, 3, True, 4, 8, "cifar"), (6, 8, False, 2, 16, "cifar"), (2, 5, True, 3, 32, "imagenet")],
@@ -95,6 +96,7 @@ def test_images_that_cannot_be_halved_are_refused(stem: str, size: int, multiple
         operation_costs(4, 3, image_size=size, stem=stem)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("name", "millions", "flops"),
     [("DARTS_V2", 539, 539_086_464), ("PDARTS", 543, 542_597_760), ("PC_DARTS_cifar", 568, 567_785_088)],

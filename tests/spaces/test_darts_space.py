@@ -25,6 +25,7 @@ FULL = DartsSpace()
 TINY = DartsSpace(channels=4, layers=3, image_size=16)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("name", "channels", "n_classes", "params"),
     [
@@ -105,6 +106,7 @@ BUILT = [
 ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("space", "n_classes", "in_channels"), BUILT)
 def test_looked_up_costs_are_those_of_built_networks(space: DartsSpace, n_classes: int, in_channels: int) -> None:
     size = space.image_size
@@ -337,6 +339,7 @@ def score(genome: Genome, seed: int) -> EvaluationResult:
     return EvaluationResult(tuple(genome.tolist()), values, seed=seed)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["node", "cell"])
 def test_evolution_over_cells(kind: str) -> None:
     space = DartsSpace(channels=4, layers=3, image_size=16, crossover_kind=kind)

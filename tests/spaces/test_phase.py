@@ -35,6 +35,7 @@ ONLY_RESIDUAL = "0 00 000 0000 00000 1"
 FULL = "1 11 111 1111 11111 1"
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("channels", "cost"),
     [(16, Cost(336_986, 40_927_040)), (32, Cost(1_342_634, 162_929_280))],
@@ -200,6 +201,7 @@ def test_max_cost_is_the_largest_of_all_genomes(n_phases: int, nodes: int) -> No
     assert space.max_cost() == (params, macs)
 
 
+@pytest.mark.lengthy
 def test_max_cost_is_the_largest_of_all_phases_of_six_nodes() -> None:
     space = PhaseSpace(phases=1)
     genomes = (np.arange(1 << 16)[:, None] >> np.arange(16)) & 1

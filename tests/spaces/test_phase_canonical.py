@@ -68,6 +68,7 @@ def test_classes_are_those_of_brute_force(nodes: int, classes: int) -> None:
     assert len(set(zip(canonical, truth, strict=True))) == classes  # a bijection: equal exactly where isomorphic
 
 
+@pytest.mark.lengthy
 def test_published_counts_of_six_nodes() -> None:
     space = PhaseSpace(phases=1, nodes=6)
     connections = all_connections(6)
@@ -141,6 +142,7 @@ def phase_and_relabelling(draw: st.DrawFn) -> tuple[int, Genome, Genome]:
     )
 
 
+@pytest.mark.lengthy
 @settings(max_examples=150, deadline=None)
 @given(phase_and_relabelling())
 def test_relabelled_phases_have_one_canonical_genome_and_one_cost(case: tuple[int, Genome, Genome]) -> None:

@@ -94,6 +94,7 @@ SPACES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.plan.stem}x{space.n_places}@{space.image_size}")
 def test_looked_up_costs_are_those_of_built_networks(space: ShuffleSpace) -> None:
     size = space.image_size
@@ -114,6 +115,7 @@ def test_costs_at_another_width() -> None:
         SMALL.build(genome, channels=6)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "number", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow), 4, pytest.param(5, marks=pytest.mark.slow)]
 )
@@ -130,6 +132,7 @@ def test_every_block_and_ratio_at_every_place(number: int) -> None:
         assert SMALL.cost(genome) == (base.params - first.params + params, base.macs - first.macs + macs)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("space", [FULL, SMALL, ShuffleSpace(width=0.5, intermediate=2)], ids=repr)
 def test_the_range_of_parameters_is_met_by_genomes_and_left_by_none(space: ShuffleSpace) -> None:
     smallest = []
@@ -319,6 +322,7 @@ def test_a_description_names_block_ratio_and_channels() -> None:
     )
 
 
+@pytest.mark.lengthy
 def test_the_table_of_blocks_on_the_papers_page() -> None:
     """Every number there is that of the space: 22 blocks in three stages, and 6 where each stage begins."""
     rows = re.findall(r"^\| (\d+) `([^`]+)` \|((?: [\d,]+ \|){10})$", PAGE.read_text(), re.MULTILINE)

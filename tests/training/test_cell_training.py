@@ -134,7 +134,7 @@ def trained(seed: int, drop_path: float = 0.6) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 def test_a_network_of_cells_trains_the_same_way_twice() -> None:
     state = torch.default_generator.get_state()
     first, again, other, without = trained(0), trained(0), trained(1), trained(0, drop_path=0.0)

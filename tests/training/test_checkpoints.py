@@ -32,7 +32,7 @@ from evonas.training import (
 )
 from evonas.training.checkpoints import Row, save_checkpoint
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.lengthy
 
 CPU = torch.device("cpu")
 SPACE = ShuffleSpace(width=1 / 6, depth=0.1)
@@ -142,6 +142,7 @@ def test_stopped_after_every_epoch_it_ends_as_if_undisturbed(kind: str, tmp_path
     assert same(last.state(), whole(kind).state)
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_checkpoint_changes_nothing_and_ends_with_the_state(kind: str, tmp_path: Path) -> None:
     training, told = BEGIN[kind](1), []

@@ -96,12 +96,14 @@ def test_an_architecture_is_kept_for_its_epochs() -> None:
     assert len({tuple(draw_architecture(SPACE, each, 0, 600, step).tolist()) for step in range(30)}) > 25
 
 
+@pytest.mark.lengthy
 def test_a_window_that_holds_nothing_is_said_so() -> None:
     nothing = replace(SHORT, joint_window=(5e6, 6e6))
     with pytest.raises(ConfigurationError, match=r"found none of 100000 random ones between .*; widen --joint-window"):
         draw_architecture(SPACE, nothing, 0, 3)
 
 
+@pytest.mark.lengthy
 def test_an_epoch_is_plain_sgd_on_the_drawn_network() -> None:
     """Against torch's own optimiser on a stand-alone copy: the same weights, to the last bit."""
     config = replace(SHORT, supernet_batch_size=40, supernet_weight_decay=1e-2)
@@ -134,6 +136,7 @@ def test_an_epoch_is_plain_sgd_on_the_drawn_network() -> None:
                 assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.lengthy
 def test_momentum_of_shared_weights_is_kept_from_one_network_to_the_next() -> None:
     training = begin(replace(SHORT, supernet_batch_size=40))
     training.run_epoch()
@@ -147,7 +150,7 @@ def test_momentum_of_shared_weights_is_kept_from_one_network_to_the_next() -> No
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-7)  # a difference of near numbers in float32
 
 
-@pytest.mark.training
+@pytest.mark.lengthy
 @pytest.mark.slow
 def test_going_on_is_the_same_to_the_last_bit() -> None:
     """With a network a batch; with a network an epoch, the tests of checkpoints say so."""
@@ -165,6 +168,7 @@ def test_going_on_is_the_same_to_the_last_bit() -> None:
     assert same(second.supernet.state_dict(), whole.supernet.state_dict())
 
 
+@pytest.mark.lengthy
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(DivergedError, match="the loss of epoch 1 is nan; try a lower --supernet-lr"):
         begin(recipe=lambda network, images, labels, drawn: network(images).sum() * float("nan")).run_epoch()

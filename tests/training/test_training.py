@@ -166,6 +166,7 @@ def test_the_same_seed_trains_the_same_network_bit_for_bit(precision: str) -> No
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("schedule", [{}, {"lr_decay": 0.5}, {"milestones": (1, 3)}])
 @pytest.mark.parametrize("done", [1, 3, 4])
 def test_training_goes_on_from_an_epoch_bit_for_bit(schedule: dict[str, Any], done: int) -> None:
@@ -237,6 +238,7 @@ def test_a_loss_that_leaves_the_finite_numbers_ends_the_training() -> None:
         run(tiny_network(), tiny_part(), config)
 
 
+@pytest.mark.lengthy
 def test_progress_counts_steps() -> None:
     told: list[tuple[int, int, str]] = []
 

@@ -90,6 +90,7 @@ def step_by_step(
     return eta.detach()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_perturbation_is_that_of_every_step_taken(name: str, dtype: torch.dtype) -> None:
@@ -105,6 +106,7 @@ def test_the_perturbation_is_that_of_every_step_taken(name: str, dtype: torch.dt
         assert float(expected.abs().max()) > 0.9 * min(epsilon, 0.007 * m * n)  # it goes somewhere
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("epsilon", [1e-3, 8 / 255, 0.3, 1.0])
 def test_any_radius_gives_images_within_it(epsilon: float) -> None:
     """Wherever it starts; steps that are longer than the radius, too."""
@@ -168,6 +170,7 @@ def test_the_attack_leaves_the_network_as_it_was() -> None:
     assert not any(part._forward_hooks for part in model.modules())
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["phases", "shuffle"])
 @pytest.mark.parametrize(("m", "n", "balance"), [(1, 1, 1.0), (3, 2, 0.25)])
 def test_loss_gradients_and_statistics_by_hand(name: str, m: int, n: int, balance: float) -> None:
@@ -240,6 +243,7 @@ SPLIT: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", SPLIT)
 def test_first_layer_and_rest_are_the_network(name: str) -> None:
     """For images other than those that `rest` runs on, too; and the first layer is affine."""
@@ -276,6 +280,7 @@ def test_a_network_that_reads_its_images_elsewhere_is_a_clear_error() -> None:
             rest(first_layer(some_images()))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("recipe", [TradesYopo(m=2, n=2), Trades(steps=2)], ids=lambda recipe: recipe.name)
 def test_bf16_gives_about_the_same_loss(recipe: TradesYopo | Trades) -> None:
     images, labels = some_images(8), torch.arange(8)
