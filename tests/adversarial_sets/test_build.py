@@ -266,6 +266,7 @@ def test_the_same_plan_gives_the_same_set(built: Built, digits: Dataset, tmp_pat
     assert (tmp_path / "again.safetensors").exists()  # the ending is added where it is not given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"settings": replace(TINY, thresholds=(5, 20))}])
 def test_another_plan_gives_another_set(changes: Any, built: Built, digits: Dataset, tmp_path: Path) -> None:
     assert build_adversarial_set(plan(digits, **changes), tmp_path / "other") != built.the_set

@@ -86,7 +86,7 @@ def flipping(path: Path, step: int) -> Iterator[int]:
             os.pwrite(file.fileno(), data[place : place + 1], place)
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_every_single_bit_of_a_file_alone_counts(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "alone.safetensors"
     path.write_bytes(whole)

@@ -78,6 +78,7 @@ def initial(kind: str, seed: int) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @every_kind
 def test_weights_are_those_of_the_plain_loop_with_these_seeds(kind: str) -> None:
     training = KINDS[kind]
@@ -103,6 +104,7 @@ def test_a_search_trains_a_network_of_this_width_alike() -> None:
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.slow
 @every_kind
 def test_it_repeats_itself_bit_for_bit_and_another_seed_does_not(kind: str) -> None:
     expected = trained(kind)

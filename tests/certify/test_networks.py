@@ -155,8 +155,8 @@ def test_no_point_of_the_ball_leaves_the_bounds(name: str, seed: int, ball: str)
                     assert outside(out, each) <= (1e-12 if double else 1e-5)
 
 
-@pytest.mark.lengthy
-@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), pytest.param("signs", 0.002, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "epsilon"), [("phase", 0.004), ("signs", 0.002)])
 @torch.no_grad()
 def test_bounds_of_every_layer_are_sound_and_tighter(name: str, epsilon: float) -> None:
     network = network_of(name, 2).double()

@@ -119,7 +119,7 @@ def test_statistics_are_measured_on_as_many_images_as_asked(prepare: SliceSupern
         assert {int(norm.num_batches_tracked) for norm in norms if norm.num_batches_tracked is not None} == {seen}
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_no_candidate_depends_on_what_was_scored_before(prepare: SliceSupernet) -> None:
     genomes = SPACE.sample(3, np.random.default_rng(1))
     used = prepare.start()
@@ -159,7 +159,7 @@ def test_nothing_is_copied_for_a_candidate(prepare: SliceSupernet) -> None:
         assert own.data_ptr() != others.data_ptr()
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_an_evaluator_over_it_is_deterministic_and_travels(prepare: SliceSupernet) -> None:
     genomes = SPACE.sample(4, np.random.default_rng(3))
     evaluator = Evaluator(prepare, (CleanError(),), threads=1)
@@ -185,7 +185,7 @@ def test_a_pickled_copy_is_equal(prepare: SliceSupernet, weights: SupernetWeight
     assert (copy.recalibration_batches, copy.recalibration_batch_size, copy.seed) == (3, 20, 0)
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_the_seed_orders_the_images_for_all_candidates(prepare: SliceSupernet) -> None:
     def network(given: SliceSupernet, seed: int) -> dict[str, Tensor]:
         return state(given.start()(SPACE.upper, seed, ignore)[0].network)

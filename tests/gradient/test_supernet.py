@@ -45,7 +45,7 @@ def gradients(
     return logits.detach(), list(found)
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 12])
 @pytest.mark.parametrize("name", PLANS)
 def test_logits_and_all_gradients_are_those_of_a_plain_supernet(name: str, size: int) -> None:
@@ -92,7 +92,7 @@ def test_weights_of_any_sign_and_size_are_taken(name: str) -> None:
         assert distance(one, other) < CLOSE
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darts", "pcdarts", "pdarts"])
 def test_eval_mode_is_that_of_a_plain_supernet_and_changes_nothing(name: str) -> None:
     plan = PLANS[name]
@@ -110,7 +110,7 @@ def test_eval_mode_is_that_of_a_plain_supernet_and_changes_nothing(name: str) ->
     assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darts", "pcdarts", "pdarts"])
 def test_statistics_are_those_of_a_plain_supernet(name: str) -> None:
     plan = PLANS[name]

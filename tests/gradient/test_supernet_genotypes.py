@@ -82,10 +82,8 @@ def shape_of(part: nn.Module) -> list[tuple[str, object]]:
     ]
 
 
-@pytest.mark.lengthy
-@pytest.mark.parametrize(
-    "name", [*PUBLISHED, *(pytest.param(f"random {n}", marks=pytest.mark.slow if n > 4 else ()) for n in range(20))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*PUBLISHED, *(f"random {n}" for n in range(20))])
 def test_a_genotypes_path_is_its_own_network(name: str) -> None:
     """Cell by cell and operation by operation of one structure, and with copied weights of the same logits."""
     genotype, supernet = CHOSEN[name], deepcopy(shared())

@@ -77,6 +77,7 @@ def test_a_finished_run_measures_nothing_and_verifies(
     assert "all counts are equal" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_seconds_of_both_metrics_are_told_before_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DSRNA, 4.3.1. Two images are what the metric is taken on."""
     monkeypatch.setattr(GradientSearch, "run_epoch", lambda *arguments: pytest.fail("nothing else is wanted"))

@@ -355,6 +355,7 @@ class TestContinuing:
 
 
 class TestTwoRuns:
+    @pytest.mark.slow
     def test_both_fronts_stand_side_by_side(
         self, retrain: Retraining, runs: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

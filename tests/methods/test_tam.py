@@ -217,6 +217,7 @@ def test_a_supernet_of_another_training_is_refused(finished: Path, tmp_path: Pat
     assert (tmp_path / "supernet.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_verify_counts_and_scores_again(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(finished), "--retrain", "best"]) == 0
     said = capsys.readouterr().out

@@ -210,6 +210,7 @@ def test_a_run_that_is_stopped_continues_bit_for_bit(
     assert len(trained) == 5
 
 
+@pytest.mark.slow
 def test_what_is_added_later_does_not_train_or_score_the_others_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_what_is_added_later_does_not_train_or_score_the_others_again(
     )
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges_is_left_out_and_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = FinalTraining.train
 
@@ -259,6 +261,7 @@ def test_a_network_that_diverges_is_left_out_and_said(folder: Path, monkeypatch:
     assert [row["status"] for row in finalised(folder)] == ["ok"] * 3
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges_in_one_score_is_left_out_and_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -547,7 +547,7 @@ def test_infeasible_children_are_not_born_to_feasible_parents(tiny_space: Any, t
     assert all(space.violation(genome) <= 0 for state in states for genome in state.genomes)
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("population", [4, 7, 20])
 def test_a_space_that_runs_dry_was_seen_whole(population: int, slots: int, tiny_space: Any, table: Any) -> None:

@@ -106,7 +106,7 @@ BUILT = [
 ]
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize(("space", "n_classes", "in_channels"), BUILT)
 def test_looked_up_costs_are_those_of_built_networks(space: DartsSpace, n_classes: int, in_channels: int) -> None:
     size = space.image_size

@@ -115,10 +115,8 @@ def test_costs_at_another_width() -> None:
         SMALL.build(genome, channels=6)
 
 
-@pytest.mark.lengthy
-@pytest.mark.parametrize(
-    "number", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow), 4, pytest.param(5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
 def test_every_block_and_ratio_at_every_place(number: int) -> None:
     place, last = SMALL.plan.places[number], SMALL.upper[number]
     before = 32 // place.reduction * place.stride

@@ -96,7 +96,7 @@ def test_an_architecture_is_kept_for_its_epochs() -> None:
     assert len({tuple(draw_architecture(SPACE, each, 0, 600, step).tolist()) for step in range(30)}) > 25
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_a_window_that_holds_nothing_is_said_so() -> None:
     nothing = replace(SHORT, joint_window=(5e6, 6e6))
     with pytest.raises(ConfigurationError, match=r"found none of 100000 random ones between .*; widen --joint-window"):
