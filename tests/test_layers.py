@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "devices", "_version"}
 ALL = {
     "networks",
     "data",
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeding": set(),
     "files": set(),
     "parts": set(),
+    "devices": set(),
     "networks": set(),
     "data": set(),
     "attacks": set(),
@@ -76,7 +77,7 @@ LIVES_IN = {
 }
 """Packages that only some rooms may import."""
 
-WITHOUT_TORCH = SHARED | {"executors", "search"}
+WITHOUT_TORCH = SHARED - {"devices"} | {"executors", "search"}
 
 
 class Import(NamedTuple):
@@ -251,7 +252,7 @@ def test_what_the_table_allows_is_left_alone(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("names", "absent"),
     [
-        (tuple(f"evonas.{room}" for room in sorted(SHARED)), {"torch", "pymoo", "pandas", "ray"}),
+        (tuple(f"evonas.{room}" for room in sorted(SHARED - {"devices"})), {"torch", "pymoo", "pandas", "ray"}),
         (("evonas.executors",), {"torch", "pymoo", "pandas", "ray", "evonas.search"}),
         (("evonas.search",), {"torch", "ray", "torchvision", "pandas", "matplotlib", "evonas.spaces", "evonas.data"}),
         (("evonas.spaces", "evonas.evaluation", "evonas.objectives"), {"torchvision", "pymoo", "pandas", "ray"}),

@@ -23,6 +23,7 @@ from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import DeviceData, DevicePart, batches
+from evonas.devices import seconds
 from evonas.errors import DataError
 from evonas.seeding import derive_seed, generator
 from evonas.types import Cost
@@ -113,9 +114,9 @@ class _Builder:
         images, _ = next(batches(self.adversarial, UNIT))
         with torch.no_grad():
             network.eval()(images)
-            started = time.monotonic()
+            started = seconds(self.data.device)
             network(images)
-        return cost, (time.monotonic() - started) / len(images)
+        return cost, (seconds(self.data.device) - started) / len(images)
 
     def cells(self, place: int, target: TargetSettings) -> list[_CellPlan]:
         return [

@@ -10,6 +10,7 @@ from evonas.audit.measurements import Measurement
 from evonas.audit.records import AuditRecords
 from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError, EvonasError, StorageError
 from evonas.executors import Executor, Job
 from evonas.parts import digest
@@ -265,6 +266,7 @@ class _Worker:
     def make_work(self, report: Report) -> Callable[[Step], dict[str, Any]]:
         tested: dict[tuple[str, int], Dataset] = {}
 
+        @float32()
         def work(step: Step) -> dict[str, Any]:
             network = self.networks[step.network]
 

@@ -10,6 +10,7 @@ from evonas.certify.ball import Ball
 from evonas.certify.linear import Bounded, Intermediate, RelaxationName
 from evonas.certify.recording import Model, in_eval_mode, record
 from evonas.certify.rules import RULES
+from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@float32()
 def margin_bounds(
     model: Model,
     images: Tensor,
@@ -58,6 +60,7 @@ class BoundsAndMargins(NamedTuple):
     """(B, K - 1)"""
 
 
+@float32()
 def bounds_and_margins(
     model: Model,
     images: Tensor,
@@ -76,6 +79,7 @@ def bounds_and_margins(
     return BoundsAndMargins(lower, -upper, margins)
 
 
+@float32()
 def certified_radius(
     model: Model,
     images: Tensor,
@@ -132,6 +136,7 @@ def certified_radius(
         return torch.where(right, held.exp(), 0.0).to(images.dtype)
 
 
+@float32()
 def certified_accuracy(
     model: Model,
     images: Tensor,

@@ -11,10 +11,12 @@ from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph
 from evonas.certify.recording import Model, record
 from evonas.certify.rules import RULES
+from evonas.devices import float32
 
 __all__ = ["exact_nodes", "interval_bounds", "propagate", "without_nan"]
 
 
+@float32()
 def interval_bounds(
     model: Model,
     images: Tensor,

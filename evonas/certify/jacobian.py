@@ -10,11 +10,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from evonas.certify.recording import in_eval_mode
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DataError
 
 __all__ = ["jacobian_norm_bound", "squared_jacobian_norm"]
 
 
+@float32()
 def jacobian_norm_bound(model: Callable[[Tensor], Tensor], images: Tensor, q: float) -> Tensor:
     """Mean over images of (1/K) sum_k ||J_k||_q, J_k the gradient of logit k: DSRNA's Eq. 15 without its -delta.
 
@@ -44,6 +46,7 @@ def jacobian_norm_bound(model: Callable[[Tensor], Tensor], images: Tensor, q: fl
     return torch.stack(norms).mean()
 
 
+@float32()
 def squared_jacobian_norm(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

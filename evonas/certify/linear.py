@@ -18,6 +18,7 @@ from evonas.certify.intervals import exact_nodes, propagate, without_nan
 from evonas.certify.joint import MaxPool
 from evonas.certify.recording import Model, record
 from evonas.certify.rules import RULES
+from evonas.devices import float32
 from evonas.errors import choose
 
 __all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
@@ -31,6 +32,7 @@ MAX_VALUES = 2**22
 """Limit on the values of one node that one step holds, over functions and images."""
 
 
+@float32()
 def linear_bounds(
     model: Model,
     images: Tensor,

@@ -9,11 +9,13 @@ from evonas.certify.linear import Bounded
 from evonas.certify.lines import ReLU
 from evonas.certify.recording import Model, record
 from evonas.certify.rules import RULES
+from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
 __all__ = ["piecewise_jacobian"]
 
 
+@float32()
 def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
     """(B, K, C, H, W) derivatives of logits by pixels, for networks of affine operations, ReLUs and max pooling.
 

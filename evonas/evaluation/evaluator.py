@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evonas.devices import float32
 from evonas.evaluation.host import out_of_memory
 from evonas.evaluation.prepare import Prepare
 from evonas.objectives import Objective
@@ -36,6 +37,7 @@ class Evaluator:
         torch.set_num_threads(self.threads)
         prepare = self.prepare.start()
 
+        @float32()
         def evaluate(genome: Genome, seed: int) -> EvaluationResult:
             try:
                 candidate, seconds = prepare(genome, seed, report)

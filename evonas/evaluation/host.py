@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from evonas._version import version_of
+from evonas.devices import settle
 from evonas.errors import ConfigurationError
 
 __all__ = ["TorchHost", "out_of_memory"]
@@ -27,7 +28,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class TorchHost:
-    """Caps the device memory of a worker, gives it back after every attempt, and refuses other versions.
+    """Settles a worker's device, caps its memory, gives it back after every attempt, and refuses other versions.
 
     Args:
         device: device of the evaluations. `cuda` without a number spreads workers over the devices their process sees.
@@ -48,9 +49,8 @@ class TorchHost:
             return
         if not torch.cuda.is_available():
             raise ConfigurationError("expected a CUDA device in the worker, torch sees none there")
-        if device.index is None:
-            torch.cuda.set_device(place % torch.cuda.device_count())
-        torch.cuda.set_per_process_memory_fraction(share, device.index)
+        settle(device if device.index is not None else torch.device("cuda", place % torch.cuda.device_count()))
+        torch.cuda.set_per_process_memory_fraction(share)
 
     def release(self) -> None:
         if torch.device(self.device).type == "cuda" and torch.cuda.is_available():

@@ -1,7 +1,6 @@
 """Weights of candidates: trained from scratch."""
 
 import inspect
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from evonas.data import Dataset, DeviceData
+from evonas.devices import seconds
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CostedSpace
 from evonas.parts import part_identity, part_name
@@ -97,7 +97,7 @@ class TrainFromScratch:
         precision, _ = resolve_precision(self.training.precision, device)
 
         def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
-            started = time.monotonic()
+            started = seconds(device)
             network = seeded_build(self.space, genome, data, derive_seed(seed, "weights"))
             key = arch_id(genome)
 
@@ -121,7 +121,7 @@ class TrainFromScratch:
                 self.space.cost(genome, data.n_classes),
                 torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
             )
-            return candidate, time.monotonic() - started
+            return candidate, seconds(device) - started
 
         return prepare
 

@@ -1,7 +1,6 @@
 """Candidates that inherit their weights from a supernet: sliced, never copied, with statistics of their own."""
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.data import Dataset, DeviceData, DevicePart, batches
+from evonas.devices import seconds
 from evonas.errors import ConfigurationError
 from evonas.evaluation.prepare import BuildingSpace, PrepareCandidate
 from evonas.networks.shuffle_supernet import ShuffleSupernet
@@ -124,7 +124,7 @@ class SliceSupernet:
         part = DevicePart.of(data.train.images[chosen], data.train.labels[chosen])
 
         def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
-            started = time.monotonic()
+            started = seconds(device)
             report(Progress(arch_id(genome), 0, 1, "step", "measuring batch statistics"))
             network = supernet.network(self.space.units(genome), own_statistics=True)
             images = (images for images, _ in batches(part, self.recalibration_batch_size))
@@ -137,7 +137,7 @@ class SliceSupernet:
                 self.space.cost(genome, data.n_classes),
                 torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
             )
-            return candidate, time.monotonic() - started
+            return candidate, seconds(device) - started
 
         return prepare
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.gradient.architecture import Architecture, Operations, SupernetPlan
 from evonas.gradient.derive import derive_genotype
@@ -103,6 +104,7 @@ class GradientSearch:
         """(2, edges, 8) probabilities of the operations at each edge, differentiable in the architecture."""
         return self.levels.architecture.probabilities()
 
+    @float32()
     def run_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         """Train both levels for one epoch.
 

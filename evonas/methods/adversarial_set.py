@@ -96,7 +96,7 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
         preset=options.preset,
         seed=options.seed,
         device=device,
-        precision=precision,
+        precision="bf16" if precision == "bf16" else "fp32",
         threads=resolve_threads(options.threads),
     )
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from evonas.data import Augmentation, Dataset, DevicePart
+from evonas.devices import seconds
 from evonas.files import write_json
 from evonas.gradient import (
     METRICS,
@@ -194,12 +194,9 @@ def _seconds_of(levels: Levels, upper: tuple[LevelLoss, ...], below: Batch, abov
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda device: None)
-    wait(device)
-    started = time.perf_counter()
+    started = seconds(device)
     work()
-    wait(device)
-    return time.perf_counter() - started
+    return seconds(device) - started
 
 
 def _counted(method: Method, image_size: int) -> ExpectedCost:

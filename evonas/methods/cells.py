@@ -24,7 +24,6 @@ from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOp
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
-from evonas.training.precision import PRECISIONS
 from evonas.types import arch_id
 
 __all__ = [
@@ -39,6 +38,9 @@ __all__ = [
     "plan_searches",
     "run",
 ]
+
+SEARCH_PRECISIONS = ("auto", "bf16", "fp32")
+"""tf32 is none: a search differences, certifies and compares gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +77,9 @@ class LevelOptions:
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
 
     def __post_init__(self) -> None:
-        if self.search_precision not in PRECISIONS:
-            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
+        if self.search_precision not in SEARCH_PRECISIONS:
+            wanted = ", ".join(SEARCH_PRECISIONS)
+            raise ConfigurationError(f"expected a precision of the search of {wanted}, got {self.search_precision!r}")
 
     def applied(self, method: Method) -> Method:
         """The method with what was given."""

@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from rich.console import Console
 
-from evonas.attacks.inference import Precision
 from evonas.costs import count_params
 from evonas.data import Dataset, DeviceData
 from evonas.errors import ConfigurationError, choose
@@ -25,7 +24,7 @@ from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOp
 from evonas.search import EvolutionConfig
 from evonas.seeding import derive_seed
 from evonas.spaces import ShuffleSpace
-from evonas.training import OneShotConfig, OneShotTraining, Recipe, Trades, TradesYopo, standard
+from evonas.training import OneShotConfig, OneShotTraining, Recipe, Trades, TradesYopo, TrainingPrecision, standard
 from evonas.training.checkpoints import Row
 from evonas.training.one_shot import check_windows, draw_architecture
 from evonas.training.yopo import yopo_step
@@ -232,7 +231,7 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
     return space, slice_supernet(run, options, space, data, weights), objectives
 
 
-def supernet_precision(run: Run, options: TamOptions) -> Precision:
+def supernet_precision(run: Run, options: TamOptions) -> TrainingPrecision:
     """Precision of the supernet's training: the one that it was begun with in the folder, where there is one."""
     begun = run.begun("supernet") or run.checkpoint
     return run.precision(
@@ -272,7 +271,7 @@ def slice_supernet(
 
 
 def train_supernet(
-    run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, precision: Precision
+    run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, precision: TrainingPrecision
 ) -> SupernetWeights:
     """Train the supernet in the run's folder, continue with that, or find its weights there.
 

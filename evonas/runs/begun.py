@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 
-from evonas.attacks.inference import Precision
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.errors import ConfigurationError
 from evonas.executors import Executor
@@ -20,6 +19,7 @@ from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
 from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.screen import Screen
+from evonas.training import PRECISIONS, TrainingPrecision
 
 __all__ = ["BegunRun"]
 
@@ -124,7 +124,7 @@ class BegunRun:
         if begun:  # before hours are spent on a run that is then refused; the journal compares all of it
             refuse_another_run(self.folder.journal, {name: _there(begun, name, plain[name]) for name in plain}, plain)
 
-    def precision(self, asked: str, begun: Any, depthwise: bool = False, what: str = "") -> Precision:
+    def precision(self, asked: str, begun: Any, depthwise: bool = False, what: str = "") -> TrainingPrecision:
         """A resolved precision.
 
         Args:
@@ -134,7 +134,8 @@ class BegunRun:
         """
         if asked == "auto" and begun:
             self.note(f"precision{f' of the {what}' if what else ''}: {begun}, as this run was started with")
-            return "bf16" if begun == "bf16" else "fp32"
+            same: TrainingPrecision = begun if begun in PRECISIONS else "fp32"
+            return same
         precision, note = self.hardware.precision(asked, self.options.execution.gpus_per_task, depthwise)
         self.note(note.replace("precision", f"precision of the {what}", 1) if what else note)
         return precision

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from evonas.devices import settle
 from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
 from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import gpu_slots
 from evonas.runs.folder import versions
 from evonas.runs.needs import Needs, refuse_unused
-from evonas.training import resolve_precision
+from evonas.training import TrainingPrecision, resolve_precision
 
 __all__ = [
     "ExecutionOptions",
@@ -91,15 +92,17 @@ class Hardware:
         remote = self.connection is not None and self.device == "cuda" and not torch.cuda.is_available()
         return "cpu" if remote else self.device
 
-    def precision(self, asked: str, gpus: float, depthwise: bool = False) -> tuple[Literal["fp32", "bf16"], str]:
+    def precision(self, asked: str, gpus: float, depthwise: bool = False) -> tuple[TrainingPrecision, str]:
         """See `resolve_precision`; a worker says what its device can where this machine has none."""
         if self.here == self.device or asked != "auto" or self.connection is None:
             return resolve_precision(asked, torch.device(self.device), depthwise)
-        return self.connection.ask(partial(resolve_precision, asked, torch.device(self.device)), self.threads, gpus)
+        return self.connection.ask(
+            partial(resolve_precision, asked, torch.device(self.device), depthwise), self.threads, gpus
+        )
 
 
 def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
-    """Every `auto` resolved: as the run's identity says, where it has one, else by what is there."""
+    """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device."""
     executor, because = _executor(settings)
     connection = RayConnection(settings.ray_address) if executor == "ray" else None
     asked = identity.get("device", "auto") if settings.device == "auto" else settings.device
@@ -111,6 +114,7 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) ->
         device = asked
     else:
         raise ConfigurationError(f"expected --device auto, cpu or cuda with Ray, which chooses the GPU, got {asked!r}")
+    settle("cpu" if connection is not None and not torch.cuda.is_available() else device)  # before this process uses it
     threads = settings.threads or identity.get("threads")
     workers = _workers(settings, device, threads) if executor == "process" else 1
     if threads is None and connection is not None:

@@ -5,7 +5,7 @@ from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_i
 from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
 from evonas.training.loop import EpochRecipe, Recipe, Training, TrainingConfig, train, whole
 from evonas.training.one_shot import OneShotConfig, OneShotTraining, draw_architecture
-from evonas.training.precision import PRECISIONS, resolve_precision
+from evonas.training.precision import PRECISIONS, TrainingPrecision, resolve_precision
 from evonas.training.standard import standard
 from evonas.training.trades import Trades
 from evonas.training.yopo import TradesYopo
@@ -26,6 +26,7 @@ __all__ = [
     "TradesYopo",
     "Training",
     "TrainingConfig",
+    "TrainingPrecision",
     "draw_architecture",
     "fast_adversarial_images",
     "load_checkpoint",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.data import Augmentation, ImagePart, training_batches
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.training.precision import PRECISIONS
 
@@ -57,7 +58,7 @@ class TrainingConfig:
     grad_clip: float = 5.0
     """Largest L2 norm of the gradient; inf: no limit."""
     precision: str = "auto"
-    """auto, fp32 or bf16 (autocast with channels_last). auto takes bf16 where the hardware has it."""
+    """auto, fp32, bf16 (autocast with channels_last) or tf32 (CUDA). auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "grad_clip"):
@@ -91,7 +92,7 @@ class Training:
 
     Args:
         network: on the device of `part`; trained in place.
-        config: with a resolved precision, `fp32` or `bf16`.
+        config: with a resolved precision: `fp32`, `bf16` or `tf32`.
         generator: of order and augmentation, on the device of `part`.
     """
 
@@ -131,6 +132,10 @@ class Training:
         Raises:
             DivergedError: the loss left the finite numbers.
         """
+        with float32(tf32=self.config.precision == "tf32"):
+            return self._run_epoch(on_step)
+
+    def _run_epoch(self, on_step: OnStep | None) -> float:
         config, device = self.config, self.part.device
         self.network.train()
         if isinstance(self.recipe, EpochRecipe):

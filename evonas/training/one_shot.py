@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
@@ -221,6 +222,10 @@ class OneShotTraining:
         Raises:
             DivergedError: the loss or a weight is not finite.
         """
+        with float32(tf32=self.config.supernet_precision == "tf32"):
+            return self._run_epoch(on_step)
+
+    def _run_epoch(self, on_step: OnStep | None) -> float:
         config, device = self.config, self.part.labels.device
         rng = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
         steps = math.ceil(len(self.part) / config.supernet_batch_size)

@@ -1,4 +1,4 @@
-"""Arithmetic of training: fp32 or bf16."""
+"""Arithmetic of training: fp32, bf16 or tf32."""
 
 from typing import Literal
 
@@ -6,18 +6,18 @@ import torch
 
 from evonas.errors import ConfigurationError
 
-__all__ = ["PRECISIONS", "resolve_precision"]
+__all__ = ["PRECISIONS", "TrainingPrecision", "resolve_precision"]
 
-PRECISIONS = ("auto", "bf16", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32", "tf32")
+TrainingPrecision = Literal["fp32", "bf16", "tf32"]
 
 
-def resolve_precision(
-    precision: str, device: torch.device, depthwise: bool = False
-) -> tuple[Literal["fp32", "bf16"], str]:
-    """`fp32` or `bf16`, resolved from a setting, and the reason in one line.
+def resolve_precision(precision: str, device: torch.device, depthwise: bool = False) -> tuple[TrainingPrecision, str]:
+    """`fp32`, `bf16` or `tf32`, resolved from a setting, and the reason in one line.
 
-    bf16 is autocast over fp32 weights with channels_last tensors. `auto` selects it on hardware with bf16 instructions:
-    CUDA devices that report them, CPUs with AVX-512 BF16 or AMX.
+    fp32 is IEEE's on every device. tf32 is fp32 whose matrix products and convolutions round their inputs to 10 bits,
+    on CUDA alone. bf16 is autocast over fp32 weights with channels_last tensors. `auto` selects bf16 on hardware with
+    bf16 instructions: CUDA devices that report them, CPUs with AVX-512 BF16 or AMX.
 
     Args:
         precision: one of PRECISIONS.
@@ -27,6 +27,10 @@ def resolve_precision(
         raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision == "bf16":
         return "bf16", "precision: bf16, as asked"
+    if precision == "tf32":
+        if device.type != "cuda":
+            raise ConfigurationError(f"expected precision tf32 on a CUDA device, got device {device}; take fp32")
+        return "tf32", "precision: tf32 in training, as asked; fp32 in all else"
     if precision == "fp32":
         return "fp32", "precision: fp32, as asked"
     if depthwise and device.type == "cpu":

@@ -1,0 +1,101 @@
+"""Everything that CUDA devices do otherwise than CPUs, decided in one place: arithmetic, order of additions, time."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+__all__ = ["float32", "seconds", "settle"]
+
+
+def settle(device: torch.device | str) -> None:
+    """Prepare this process for repeatable work on a device; call it before the first operation there.
+
+    On CUDA, `cuda:N` becomes the current device; float32 means IEEE's for convolutions, too, which cuDNN computes in
+    TF32 otherwise; torch selects deterministic algorithms where it has them, and warns where it has none. A CPU is left
+    as it is.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    _set_float32(tf32=False)
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def float32(tf32: bool = False) -> Iterator[None]:
+    """Arithmetic of float32 inside the block or the decorated function, whatever this process has chosen: IEEE's.
+
+    Args:
+        tf32: matrix products and convolutions on CUDA round their inputs to 10 bits, as training may.
+    """
+    before = [(switch, switch.value()) for switch in _switches()]
+    _set_float32(tf32)
+    try:
+        yield
+    finally:
+        for switch, value in before:
+            if value is not None:
+                switch.set(value)
+
+
+def seconds(device: torch.device | str) -> float:
+    """A clock in seconds, read once the device has done all that it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Switch:
+    """A setting of float32's arithmetic."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+    ieee: Any
+    tf32: Any
+
+    def value(self) -> Any:
+        """None where torch cannot say, because its older and newer settings differ."""
+        try:
+            return self.get()
+        except RuntimeError:
+            return None
+
+
+def _switches() -> list[_Switch]:
+    """Every setting of this version of torch.
+
+    Since torch 2.9 an operator has a setting of its own; the older ones are kept equal, because torch refuses to read
+    them where they differ.
+    """
+    torches: Any = torch.backends
+    switches = [
+        _Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest", "high"),
+        _attribute(torches.cudnn, "allow_tf32", False, True),
+    ]
+    if hasattr(torches.cudnn, "conv"):
+        for place in (torches.cuda.matmul, torches.cudnn.conv, torches.cudnn.rnn):
+            switches.append(_attribute(place, "fp32_precision", "ieee", "tf32"))
+        for place in (torches.mkldnn.matmul, torches.mkldnn.conv):
+            switches.append(_attribute(place, "fp32_precision", "ieee", "ieee"))
+    return switches
+
+
+def _attribute(place: Any, name: str, ieee: Any, tf32: Any) -> _Switch:
+    return _Switch(partial(getattr, place, name), partial(setattr, place, name), ieee, tf32)
+
+
+def _set_float32(tf32: bool) -> None:
+    for switch in _switches():
+        switch.set(switch.tf32 if tf32 else switch.ieee)
