@@ -1,8 +1,8 @@
 """TRADES-YOPO: most attack steps run through the first layer only (Zhang et al., 2019, You Only Propagate Once)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ def trades_yopo_perturbation(
     With p = -d KL(probabilities || softmax(rest(first_layer(x + eta)))) / d first_layer(x + eta), each of the n steps
     lowers H(eta) = <first_layer(clamp(x + eta, 0, 1)), p>: eta -= step * sign(dH / d eta), then eta is clipped to the
     ball and x + eta to [0, 1]. The first layer is linear, so dH / d eta is the same for all n steps except at clamped
-    pixels: one backward pass through the first layer serves all of them. Computes no gradients of weights.
+    pixels: one backward pass through the first layer serves all of them. The derivative of clamping is 1 on the closed
+    interval [0, 1], where saturated pixels start, and 0 outside. Computes no gradients of weights.
 
     Args:
         first_layer: affine, such as a convolution.
@@ -57,17 +58,10 @@ def trades_yopo_perturbation(
             (gradient,) = torch.autograd.grad(maps, pixels, -slope)
         descent = step * gradient.sign()
         for _ in range(n):
-            eta = eta - descent * _clamp_gradient(images + eta)
+            moved = images + eta
+            eta = eta - descent * ((moved >= 0) & (moved <= 1))  # the gradient of clamping, at the bounds as well
             eta = (images + eta.clamp(-epsilon, epsilon)).clamp(0, 1) - images
     return eta
-
-
-def _clamp_gradient(pixels: Tensor) -> Tensor:
-    """Gradient of clamping to [0, 1]: 1 inside, 0 outside; at the bounds as this version of torch has it."""
-    with torch.enable_grad():
-        leaf = pixels.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(leaf.clamp(0, 1).sum(), leaf)
-    return gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +82,10 @@ class TradesYopo:
 
     def __post_init__(self) -> None:
         check_radius(self.epsilon, self.step, self.balance, {"m": self.m, "n": self.n})
+
+    def identity(self) -> dict[str, Any]:
+        """Its settings; until version 0.1.0, saturated pixels stood still with some versions of torch."""
+        return {**asdict(self), "clamp": "closed"}
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32; leaves the network in train mode."""
