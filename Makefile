@@ -1,4 +1,4 @@
-.PHONY: run quick check slow check-all test style bench docs
+.PHONY: run quick check slow check-all oldest test style bench docs
 
 PYTEST = python -m pytest -n $${PYTEST_WORKERS:-2}
 
@@ -16,6 +16,11 @@ slow:  # long proofs, fault injection, kills, fuzzing at full size
 	$(PYTEST) -m slow
 
 check-all: check slow
+
+oldest:  # the quick tests with the oldest versions that setup.cfg allows, in an environment of their own
+	python -m venv .oldest
+	.oldest/bin/pip install -e ".[test]" -c tests/oldest.txt
+	.oldest/bin/python -m pytest -n $${PYTEST_WORKERS:-2} -m "not slow and not lengthy"
 
 test:
 	$(PYTEST)
