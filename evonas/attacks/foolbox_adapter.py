@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks.attack import check_inputs, check_logits, frozen, toward
+from evonas.attacks.attack import (
+    check_differentiable,
+    check_inputs,
+    check_logits,
+    frozen,
+    laid_out_as,
+    logits_of,
+    toward,
+)
 from evonas.errors import ConfigurationError
 
 __all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_epsilon", "into_ball", "library", "radius_of"]
@@ -68,7 +76,7 @@ class Float32Model(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.wrapped[0](images.to(self.dtype)).float()
+        return logits_of(self.wrapped[0], images.to(self.dtype)).float()
 
 
 def as_foolbox_model(model: Float32Model, device: torch.device) -> Any:
@@ -100,8 +108,6 @@ def adapted(
         with torch.no_grad():
             logits = wrapper(clean)
         check_logits(logits, labels)
-        if logits.shape[1] < 2:
-            raise ConfigurationError("expected a model of at least 2 classes, got 1")
         right = torch.nonzero(logits.argmax(dim=1) == labels).squeeze(1)
         result = clean.clone()
         if len(right):
