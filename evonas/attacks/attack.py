@@ -27,9 +27,9 @@ class Attack(Protocol):
     """A frozen value that changes images until a model gets them wrong: `attack(model, images, labels)`.
 
     `model` maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has
-    the shape, dtype, device and layout of `images` and lies in [0, 1] and in the ball of `radius` around them. The model's
-    weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks that
-    draw random numbers.
+    the shape, dtype, device and layout of `images` and lies in [0, 1] and in the ball of `radius` around them. The
+    model's weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks
+    that draw random numbers.
     """
 
     name: ClassVar[str]
@@ -101,7 +101,7 @@ def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """ConfigurationError unless logits are (B, K), K >= 2, with labels below K; DivergedError unless they are finite."""
+    """ConfigurationError unless logits are (B, K >= 2) and labels below K; DivergedError unless they are finite."""
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ConfigurationError(f"expected ({len(labels)}, K) logits from the model, got {tuple(logits.shape)}")
     if logits.shape[1] < 2:

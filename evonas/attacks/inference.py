@@ -22,6 +22,9 @@ CALLS = 100
 """A copy is held against its model on the first call, and on every 100th after it."""
 IMAGES = 8
 """Number of images of a call on which it is held against its model."""
+TF32 = 2**-10
+"""Machine epsilon of TF32, in which CUDA devices may compute float32 convolutions."""
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 def check_precision(precision: str) -> None:
@@ -70,62 +73,64 @@ class _Inference(nn.Module):
         self.original = (model,)  # a tuple, so that its parameters and its mode are none of this module's
         self.precision = precision
         self.calls = 0
-        self.network = None
         try:
             self.network = _copied(model)
+        except OUT_OF_MEMORY:
+            raise
         except Exception as error:  # whatever a stranger's module raises when it is copied
             self._give_up(f"cannot be made ({_first_line(error)})")
 
     def forward(self, images: Tensor) -> Tensor:
         if self.network is not None and self.calls % CALLS == 0:
-            self._hold_against_the_model(images[:IMAGES].detach())
+            why_not = _difference(self.network, *self.original, images[:IMAGES].detach(), self.precision)
+            if why_not:
+                self._give_up(why_not)
         self.calls += 1
-        return self._exact(images) if self.network is None else self._fast(self.network, images, self.precision)
-
-    def _fast(self, network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: Tensor = network(images)
-        return logits.float()
-
-    def _exact(self, images: Tensor) -> Tensor:
-        (model,) = self.original
-        with frozen(model):
-            return logits_of(model, images.to(_type_of(model))).float()
-
-    @torch.no_grad()
-    def _hold_against_the_model(self, images: Tensor) -> None:
-        """Give the copy up where it computes other logits than the model."""
-        exact = self._exact(images)
-        largest = float(exact.abs().max())
-        for precision in ("fp32", "bf16") if self.precision == "bf16" else ("fp32",):
-            try:
-                apart = float((self._fast(self.network, images, precision) - exact).abs().max())
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # the copy computes in float32, and some of its layers are replaced
-                return self._give_up(f"fails ({_first_line(error)})")
-            if not apart <= self._rounding(precision, images.device) * largest:  # NaN is neither
-                return self._give_up(f"computes logits that are {apart:.2g} off in {precision}, the largest is {largest:.2g}")
-
-    def _rounding(self, precision: Precision, device: torch.device) -> float:
-        """Difference of two correct computations, relative to the largest logit: half of the digits."""
-        (model,) = self.original
-        epsilons = [torch.finfo(torch.bfloat16 if precision == "bf16" else torch.float32).eps]
-        epsilons.append(torch.finfo(_type_of(model)).eps)
-        if device.type == "cuda":
-            epsilons.append(2**-10)  # TF32
-        return math.sqrt(max(epsilons))
+        return _exact(*self.original, images) if self.network is None else _fast(self.network, images, self.precision)
 
     def _give_up(self, why: str) -> None:
         self.network = None
         (model,) = self.original
-        warnings.warn(
-            f"the fast copy of {type(model).__name__} {why}; the model itself is used, which is slower", stacklevel=2
-        )
+        warnings.warn(f"the fast copy of {type(model).__name__} {why}; the model itself is used, slowly", stacklevel=2)
+
+
+def _fast(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = network(images)
+    return logits.float()
+
+
+def _exact(model: nn.Module, images: Tensor) -> Tensor:
+    with frozen(model):
+        return logits_of(model, images.to(_type_of(model))).float()
+
+
+@torch.no_grad()
+def _difference(network: nn.Module, model: nn.Module, images: Tensor, precision: Precision) -> str:
+    """In which way the copy is another network than the model; empty where it is not."""
+    exact = _exact(model, images)
+    largest = float(exact.abs().max())
+    each: Precision
+    for each in ("fp32", "bf16") if precision == "bf16" else ("fp32",):
+        try:
+            apart = float((_fast(network, images, each) - exact).abs().max())
+        except OUT_OF_MEMORY:
+            raise
+        except Exception as error:  # the copy computes in float32, and some of its layers are replaced
+            return f"fails ({_first_line(error)})"
+        types = (_type_of(model), torch.bfloat16 if each == "bf16" else torch.float32)
+        epsilons = [torch.finfo(dtype).eps for dtype in types]
+        if images.device.type == "cuda":
+            epsilons.append(TF32)
+        if not apart <= math.sqrt(max(epsilons)) * largest:  # NaN is neither
+            return f"is {apart:.2g} off in {each} where the largest logit is {largest:.2g}"
+    return ""
 
 
 def _copied(model: nn.Module) -> nn.Module:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError("parts of it are compiled by torch.jit")
     network = copy.deepcopy(model).float().eval().requires_grad_(False)
     linear = [module for module in network.modules() if type(module) is nn.Linear]
     if linear:
