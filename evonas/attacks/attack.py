@@ -1,7 +1,7 @@
 """The interface of attacks, their input checks, and a context that leaves a model unchanged."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 import torch
@@ -9,16 +9,27 @@ from torch import Tensor, nn
 
 from evonas.errors import ConfigurationError, DivergedError
 
-__all__ = ["Attack", "check_inputs", "check_logits", "frozen", "margins", "needs_generator", "toward"]
+__all__ = [
+    "Attack",
+    "check_differentiable",
+    "check_inputs",
+    "check_logits",
+    "frozen",
+    "laid_out_as",
+    "logits_of",
+    "margins",
+    "needs_generator",
+    "toward",
+]
 
 
 class Attack(Protocol):
     """A frozen value that changes images until a model gets them wrong: `attack(model, images, labels)`.
 
     `model` maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has
-    the shape, dtype and device of `images` and lies in [0, 1] and in the ball of `radius` around them. The model's
-    weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks that
-    draw random numbers.
+    the shape, dtype, device and layout of `images` and lies in [0, 1] and in the ball of `radius` around them. The
+    model's weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks
+    that draw random numbers.
     """
 
     name: ClassVar[str]
@@ -63,14 +74,52 @@ def check_inputs(images: Tensor, labels: Tensor) -> None:
         raise ConfigurationError(f"expected labels >= 0, got {int(labels.min())}")
 
 
+def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The tensor that a model answers with; every attack calls its model here.
+
+    Raises:
+        ConfigurationError: the model answers with something else, or cannot take images of this type.
+    """
+    try:
+        logits = model(images)
+    except RuntimeError:
+        weights = model.parameters() if isinstance(model, nn.Module) else ()
+        types = {_name(each.dtype) for each in weights if each.is_floating_point()}
+        if not types or _name(images.dtype) in types:
+            raise
+        wanted = " or ".join(sorted(types))
+        raise ConfigurationError(
+            f"expected images of the model's type {wanted}, got {_name(images.dtype)}; "
+            f"pass images.to(torch.{min(types)})"
+        ) from None
+    if not isinstance(logits, Tensor):
+        raise ConfigurationError(
+            f"expected a tensor of (B, K) logits from the model, got {_described(logits)}; "
+            "wrap it in a module that returns its logits alone"
+        )
+    return logits
+
+
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """ConfigurationError unless logits are (B, K) and every label is below K; DivergedError unless they are finite."""
+    """ConfigurationError unless logits are (B, K >= 2) and labels below K; DivergedError unless they are finite."""
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ConfigurationError(f"expected ({len(labels)}, K) logits from the model, got {tuple(logits.shape)}")
+    if logits.shape[1] < 2:
+        raise ConfigurationError(
+            f"expected a model of at least 2 classes, got {logits.shape[1]}; give a single logit z as the two [0, z]"
+        )
     if len(labels) and int(labels.max()) >= logits.shape[1]:
         raise ConfigurationError(f"expected labels below the {logits.shape[1]} classes, got {int(labels.max())}")
     if not bool(logits.isfinite().all()):
         raise DivergedError("the network's logits are not finite")
+
+
+def check_differentiable(logits: Tensor) -> None:
+    """ConfigurationError unless logits depend on something that requires gradients, for attacks along gradients."""
+    if not logits.requires_grad:
+        raise ConfigurationError(
+            "expected logits that are differentiable by the images, got constant ones; does the model detach them?"
+        )
 
 
 def needs_generator(generator: torch.Generator | None, what: str) -> torch.Generator:
@@ -125,7 +174,16 @@ def toward(clean: Tensor, changed: Tensor) -> Tensor:
     return (rounded.contiguous().view(torch.int16) + step.to(torch.int16)).view(clean.dtype)
 
 
+def laid_out_as(images: Tensor, changed: Tensor) -> Tensor:
+    """`changed` with the strides of `images`, so that channels_last images come back as such."""
+    return changed if changed.stride() == images.stride() else torch.empty_like(images).copy_(changed)
+
+
 def _described(value: object) -> str:
     if isinstance(value, Tensor):
-        return f"a {tuple(value.shape)} tensor of {str(value.dtype).removeprefix('torch.')}"
+        return f"a {tuple(value.shape)} tensor of {_name(value.dtype)}"
     return type(value).__name__
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -83,7 +83,8 @@ class AutoAttack:
                 attacked: Tensor = ensemble.run_standard_evaluation(images, labels, batch_size=self.batch_size)[0]
             return attacked
 
-        return adapted(found, model, images, labels, self.norm, self.epsilon)
+        by_gradients = set(self.attacks_to_run) != {"square"}
+        return adapted(found, model, images, labels, self.norm, self.epsilon, by_gradients)
 
     def _check_fit(self, images: Tensor, n_classes: int) -> None:
         names = ", ".join(self.attacks_to_run)

@@ -112,7 +112,8 @@ class SeparableCMA:
     def _adapt_sigma(self, scores: Tensor) -> None:
         """Update the step size from (B, NP - 1) scores, the first two of the points ahead of the mean and behind it."""
         ahead, behind = ((scores < scores[:, i, None]).sum(dim=1, keepdim=True) for i in (0, 1))  # ranks
-        self._trend = (1 - TREND_RATE) * self._trend + TREND_RATE * (behind - ahead) / (scores.shape[1] - 1)
+        gained = (behind - ahead).to(self._trend.dtype)
+        self._trend = (1 - TREND_RATE) * self._trend + TREND_RATE * gained / (scores.shape[1] - 1)
         self._sigma = self._sigma * torch.exp(self._trend / math.sqrt(self.mean.shape[1]))
 
     def _clipped(self, points: Tensor, slack: float) -> Tensor:

@@ -80,7 +80,7 @@ class DifferentialEvolution:
         return self._population[torch.arange(len(chosen), device=chosen.device)[:, None], chosen]
 
     def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device, dtype=torch.float32)
 
     def _below(self, limit: int, *shape: int) -> Tensor:
         return torch.randint(limit, shape, generator=self.generator, device=self.generator.device)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks.attack import check_logits, frozen
+from evonas.attacks.attack import check_logits, frozen, logits_of
 from evonas.attacks.bf16_relu import with_fast_relu
 from evonas.attacks.inference import Precision, check_precision, inference_copy
 from evonas.attacks.score_cache import KEY_BITS, ScoreCache
@@ -151,7 +151,7 @@ def evolve_images(
         return result
     with frozen(model):
         for part in torch.split(torch.arange(len(images), device=images.device), plan.chunk):
-            logits = model(images[part])
+            logits = logits_of(model, images[part])
             check_logits(logits, labels[part])
             result.attacked[part] = logits.argmax(dim=1) == labels[part]
         if not bool(result.attacked.any()):
@@ -171,7 +171,7 @@ def _evolve_together(
 ) -> None:
     """Fill in `result` for the images `rows`."""
     optimiser = plan.start(scorer.pixels)
-    best = torch.full(rows.shape, torch.inf, device=rows.device)
+    best = torch.full_like(rows, torch.inf, dtype=torch.float32)
     for _ in range(plan.rounds):
         individuals = optimiser.ask()
         scores = scorer(individuals)

@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks.attack import check_inputs, check_logits, frozen, toward
+from evonas.attacks.attack import (
+    check_differentiable,
+    check_inputs,
+    check_logits,
+    frozen,
+    laid_out_as,
+    logits_of,
+    toward,
+)
 from evonas.errors import ConfigurationError
 
 __all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_epsilon", "into_ball", "library", "radius_of"]
@@ -63,12 +71,25 @@ class Float32Model(nn.Module):
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
+        self.default = torch.get_default_dtype()
         self.wrapped: tuple[Callable[[Tensor], Tensor]] = (model,)
         self.dtype = dtype
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.wrapped[0](images.to(self.dtype)).float()
+        with _default_type(self.default):
+            return logits_of(self.wrapped[0], images.to(self.dtype)).float()
+
+
+@contextlib.contextmanager
+def _default_type(dtype: torch.dtype) -> Iterator[None]:
+    """Context with another type for tensors that are made without one, which libraries expect to be float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def as_foolbox_model(model: Float32Model, device: torch.device) -> Any:
@@ -77,7 +98,13 @@ def as_foolbox_model(model: Float32Model, device: torch.device) -> Any:
 
 
 def adapted(
-    attack: LibraryAttack, model: nn.Module, images: Tensor, labels: Tensor, norm: str, epsilon: float | None
+    attack: LibraryAttack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    norm: str,
+    epsilon: float | None,
+    needs_gradients: bool = True,
 ) -> Tensor:
     """(B, C, H, W) images after a library's attack, in the ball and in [0, 1], in the dtype of `images`.
 
@@ -87,8 +114,10 @@ def adapted(
 
     Args:
         norm, epsilon: the ball (l2 or linf); None: no bound; 0: the model is not called.
+        needs_gradients: whether the attack needs logits that are differentiable by the images.
     Raises:
-        ConfigurationError: `check_inputs` refuses the arguments, or the model has no logit for a label.
+        ConfigurationError: `check_inputs` refuses the arguments, `check_logits` the model's answer, or the logits are
+            not differentiable.
     """
     check_inputs(images, labels)
     if epsilon == 0 or not len(images):
@@ -100,14 +129,16 @@ def adapted(
         with torch.no_grad():
             logits = wrapper(clean)
         check_logits(logits, labels)
-        if logits.shape[1] < 2:
-            raise ConfigurationError("expected a model of at least 2 classes, got 1")
+        if needs_gradients:
+            check_differentiable(wrapper(clean[:1].clone().requires_grad_()))
         right = torch.nonzero(logits.argmax(dim=1) == labels).squeeze(1)
         result = clean.clone()
         if len(right):
-            found = attack(wrapper, clean[right], labels[right]).detach()
+            with _default_type(torch.float32):
+                found = attack(wrapper, clean[right], labels[right]).detach()
             result[right] = into_ball(clean[right], found, norm, radius_of(epsilon))
-        return torch.where(result == clean, images, _rounded(images, result, norm, radius_of(epsilon)))
+        attacked = torch.where(result == clean, images, _rounded(images, result, norm, radius_of(epsilon)))
+        return laid_out_as(images, attacked)
 
 
 def _rounded(images: Tensor, result: Tensor, norm: str, radius: float) -> Tensor:

@@ -2,12 +2,23 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks.attack import check_inputs, check_logits, frozen, margins, needs_generator, toward
+from evonas.attacks.attack import (
+    check_differentiable,
+    check_inputs,
+    check_logits,
+    frozen,
+    laid_out_as,
+    logits_of,
+    margins,
+    needs_generator,
+    toward,
+)
 from evonas.attacks.inference import Precision, check_precision, inference_copy
 from evonas.attacks.losses import LOSSES
 from evonas.errors import ConfigurationError, choose
@@ -89,7 +100,7 @@ class GradientAttack:
             run = _Run(self, model, images, labels, size, steps)
             for _ in range(self.restarts):
                 run.once(generator)
-            return toward(images, run.found)
+            return laid_out_as(images, toward(images, run.found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +157,11 @@ class _Run:
         self.clean = images.detach().clone().to(torch.promote_types(images.dtype, torch.float32))
         self.labels = labels.clone()
         self.found = self.candidates = self.clean
-        self.worst = torch.full((len(images),), -math.inf, device=images.device)  # (B,) loss of `found`
+        self.worst = torch.full_like(labels, -math.inf, dtype=torch.float32)  # (B,) loss of `found`
         self.fooled = torch.zeros_like(self.labels, dtype=torch.bool)  # (B,) whether `found` fools the model
         with torch.no_grad():
+            if self.fast is not None:
+                check_logits(self.exact(self.clean[:1]), self.labels[:1])
             self.clean_logits = self.logits(self.clean) if attack.stop_when_fooled or attack.loss == "kl" else None
         if self.clean_logits is not None:
             check_logits(self.clean_logits, self.labels)
@@ -168,6 +181,7 @@ class _Run:
             logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
                 check_logits(logits, self.labels)
+            check_differentiable(logits)
             losses = self.losses(logits, pending)
             (gradient,) = torch.autograd.grad(losses.sum(), shown)
             x = self.step(x, gradient, self.clean[pending])
@@ -188,7 +202,7 @@ class _Run:
         return toward(self.clean[rows].to(self.dtype), x).to(x.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
-        return self.exact(x) if self.fast is None else torch.as_tensor(self.fast(x.float()))
+        return self.exact(x) if self.fast is None else logits_of(self.fast, x.float())
 
     def losses(self, logits: Tensor, rows: Tensor) -> Tensor:
         """(n,) loss of the images `rows`."""
@@ -197,19 +211,20 @@ class _Run:
 
     def exact(self, x: Tensor) -> Tensor:
         """Logits of the model itself, called in the dtype of the caller's images."""
-        logits: Tensor = self.model(x.to(self.dtype))
-        return logits
+        return logits_of(self.model, x.to(self.dtype))
 
     def drawn(self, generator: torch.Generator) -> Tensor:
         """A random start for every image of the batch, fooled or not, so that draws do not depend on successes."""
         attack, clean = self.attack, self.clean
+        normal = partial(torch.randn, generator=generator, device=clean.device, dtype=torch.float32)
+        uniform = partial(torch.rand, generator=generator, device=clean.device, dtype=torch.float32)
         if attack.start_deviation:
-            noise = torch.randn(clean.shape, generator=generator, device=clean.device) * attack.start_deviation
+            noise = normal(clean.shape) * attack.start_deviation
         elif attack.norm == "linf":
-            noise = (torch.rand(clean.shape, generator=generator, device=clean.device) * 2 - 1) * attack.epsilon
+            noise = (uniform(clean.shape) * 2 - 1) * attack.epsilon
         elif attack.norm == "l2":  # uniform in the ball
-            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-            length = torch.rand(len(clean), generator=generator, device=clean.device) ** (1 / clean[0].numel())
+            noise = normal(clean.shape)
+            length = uniform(len(clean)) ** (1 / clean[0].numel())
             noise = _unit(noise) * (length * attack.epsilon).view(-1, 1, 1, 1)
         return self.project(clean + noise, clean)
 

@@ -21,7 +21,7 @@ class ScoreCache:
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._keys = torch.full((images, 2**SLOT_BITS), -1, dtype=torch.int64, device=device)
-        self._scores = torch.zeros((images, 2**SLOT_BITS), device=device)
+        self._scores = torch.zeros((images, 2**SLOT_BITS), dtype=torch.float32, device=device)
 
     def get(self, owner: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) image indices and keys -> (n,) scores and a (n,) mask of the valid ones."""

@@ -372,11 +372,17 @@ class TestEvolve:
         assert max(model.batches) == 10
 
     def test_the_model_itself_decides_what_succeeded(self) -> None:
-        """A copy that calls everything fooled makes no success."""
+        """A copy that calls everything fooled, but for its first batch, makes no success."""
+
+        class Turning(Brightness):
+            def forward(self, images: Tensor) -> Tensor:
+                logits = super().forward(images)
+                self.limit = -1
+                return logits
 
         class Deceived(Brightness):
             def __deepcopy__(self, memo: object) -> "Brightness":
-                return Brightness(-1)
+                return Turning(self.limit)
 
         result = attack(Deceived(99), torch.zeros(2, 1, 2, 2), steps_plan(rounds=3))
         assert result.attacked.all()

@@ -1,14 +1,21 @@
 """The fast copy of a network: the same logits and gradients, what is folded, and the original as it was."""
 
 import copy
+import functools
+import gc
+import types
+import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evonas.attacks import inference_copy
+from evonas.attacks.inference import CALLS
 from evonas.errors import ConfigurationError
 from evonas.networks.blocks import Normalize
 from evonas.networks.victims import VICTIMS
@@ -280,6 +287,260 @@ def test_a_hook_on_a_convolution_still_runs() -> None:
     nn.init.constant_(shifted.get_buffer("running_mean"), 0.5)
     convolution.register_forward_hook(lambda module, inputs, output: output * 2)
     torch.testing.assert_close(inference_copy(network)(images()), network(images()), rtol=0, atol=1e-5)
+
+
+def halved(module: nn.Module, images: Tensor) -> Tensor:
+    """A forward for one network alone: that of its class, on darker images."""
+    logits: Tensor = type(module).forward(module, images / 2)
+    return logits
+
+
+def with_pre_hook(network: nn.Module) -> None:
+    network.register_forward_pre_hook(lambda module, inputs: (inputs[0] / 2,))
+
+
+def with_hook(network: nn.Module) -> None:
+    network.register_forward_hook(lambda module, inputs, logits: logits * torch.arange(logits.shape[1]))
+
+
+def with_own_forward(network: nn.Module) -> None:
+    network.forward = types.MethodType(halved, network)
+
+
+def with_partial_forward(network: nn.Module) -> None:
+    network.forward = functools.partial(halved, network)
+
+
+def with_a_layers_own_forward(network: nn.Module) -> None:
+    for layer in network.modules():
+        if type(layer) in (nn.Conv2d, nn.BatchNorm2d):
+            layer.forward = types.MethodType(halved, layer)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "change", [with_pre_hook, with_hook, with_own_forward, with_partial_forward, with_a_layers_own_forward]
+)
+def test_what_was_done_to_one_network_is_copied(change: Callable[[nn.Module], None], precision: Any) -> None:
+    """In bf16, to 4 * 2^-8 as above; each change moves the logits by more than that, and no warning comes."""
+    network = built("plain").eval()
+    before = network(images()).detach()
+    change(network)
+    expected = network(images()).detach()
+    largest = float(expected.abs().max())
+    tolerance = 1e-5 if precision == "fp32" else 4 * 2**-8
+    assert float((before - expected).abs().max()) > 2 * tolerance * largest
+    fast = inference_copy(network, precision)(images())
+    torch.testing.assert_close(fast, expected, rtol=0, atol=tolerance * largest)
+
+
+class Making(nn.Module):
+    """Makes constants in its forward, and asks for its mode; what it is multiplied with is no part of it."""
+
+    factor = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = built("plain")
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.linspace(0, 1, 5) * torch.tensor(Making.factor)
+        logits: Tensor = functional.dropout(self.body(x), training=self.training) + made
+        return logits
+
+
+def test_constants_that_forward_makes_are_made_in_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Making().eval()
+    fast = inference_copy(network)
+    for factor in (1.0, 3.0):
+        monkeypatch.setattr(Making, "factor", factor)
+        torch.testing.assert_close(fast(images()), network(images()), rtol=0, atol=1e-5)
+
+
+class Dropping(nn.Module):
+    """Dropout that also happens in eval mode, or noise."""
+
+    def __init__(self, noise: bool) -> None:
+        super().__init__()
+        self.body, self.noise = built("plain"), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(x)
+        return logits + torch.randn(5) if self.noise else functional.dropout(logits)
+
+
+class Reading(nn.Module):
+    """Reads a weight of its convolution, beyond running it: folding would change that, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.last = nn.Conv2d(3, 4, 3), norm(4), nn.Linear(4, 5)
+        nn.init.constant_(self.norm.weight, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.convolution(x)).relu().mean(dim=(2, 3))
+        logits: Tensor = self.last(x) + self.convolution.weight.abs().sum()
+        return logits
+
+
+class Named(nn.Module):
+    """Asks its normalisation for an attribute that nothing else has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.last = nn.Conv2d(3, 4, 3), norm(4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.convolution(x)).mean(dim=(2, 3))
+        logits: Tensor = self.last(x.view(-1, self.norm.num_features))
+        return logits
+
+
+class Cancelling(nn.Module):
+    """A difference of large sums, of which bfloat16 keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        difference: Tensor = self.convolution(x + 100) - self.convolution(torch.full_like(x, 100))
+        return difference.mean(dim=(2, 3))
+
+
+def normed(how: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    network = built("plain").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the old functions
+        for layer in list(network.modules()):
+            if isinstance(layer, nn.Conv2d):
+                how(layer)
+    network(images())
+    return network
+
+
+def asked_twice(network: nn.Module, precision: Any) -> tuple[nn.Module, list[Tensor]]:
+    fast = inference_copy(network, precision)
+    return fast, [fast(images()), fast(images())]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda: normed(nn.utils.weight_norm), "cannot be made"),
+        (lambda: normed(nn.utils.spectral_norm), "cannot be made"),
+        (lambda: torch.jit.script(built("plain").eval()), "cannot be made"),
+        (lambda: torch.jit.trace(built("plain").eval(), images()), "cannot be made"),
+        (Reading, r"is .* off in fp32 where"),
+        (Named, "fails"),
+    ],
+    ids=["weight_norm", "spectral_norm", "scripted", "traced", "reading", "named"],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_a_copy_the_model_itself_is_used_and_one_line_says_so(
+    build: Callable[[], nn.Module], why: str, precision: Any
+) -> None:
+    network = build().train()
+    modes = [module.training for module in network.modules()]
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    with pytest.warns(UserWarning, match=rf"^the fast copy of \w+ {why}.*; the model itself is used") as said:
+        fast, logits = asked_twice(network, precision)
+    assert len(said) == 1
+    assert "\n" not in str(said[0].message)
+    assert [module.training for module in network.modules()] == modes
+    assert [parameter.requires_grad for parameter in network.parameters()] == flags
+    assert not list(fast.parameters())
+    expected = network.eval()(images())
+    for each in logits:
+        assert torch.equal(each, expected)
+        assert not each.requires_grad
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_network_that_draws_is_used_itself(noise: bool) -> None:
+    network = Dropping(noise).eval()
+    fast = inference_copy(network)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with pytest.warns(UserWarning, match=r"is .* off in fp32 where"):
+            fast(images())
+        torch.manual_seed(1)
+        logits = fast(images())
+        torch.manual_seed(1)
+        assert torch.equal(logits, network(images()))
+
+
+def test_bfloat16_that_loses_more_than_half_of_its_digits_is_not_used() -> None:
+    network = Cancelling().eval()
+    inference_copy(network)(images())
+    with pytest.warns(UserWarning, match="off in bf16 where"):
+        assert torch.equal(inference_copy(network, "bf16")(images()), network(images()))
+
+
+class Scaled(nn.Module):
+    """Its copy has larger logits, from a given call on."""
+
+    def __init__(self, scale: float, of_the_copy: float, calls: int = 0) -> None:
+        super().__init__()
+        self.scale, self.of_the_copy, self.calls = scale, of_the_copy, calls
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls -= 1
+        return x.mean(dim=(2, 3)) * (self.of_the_copy if self.calls < 0 else self.scale)
+
+    def __deepcopy__(self, memo: object) -> "Scaled":
+        return Scaled(self.scale, self.of_the_copy, self.calls)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_half_of_the_digits_must_agree(size: float, precision: Any) -> None:
+    """The square root of 2^-23 is 3.45e-4, whatever the size of the logits."""
+    model = Scaled(size, size * (1 + 3e-4), calls=1)
+    copied = inference_copy(model, precision)
+    model.calls = 10**6
+    copied(images())
+
+    model = Scaled(size, size * (1 + 4e-4), calls=1)
+    copied = inference_copy(model, precision)
+    model.calls = 10**6
+    with pytest.warns(UserWarning, match=r"off in fp32"):
+        assert torch.equal(copied(images()), model(images()))
+
+
+def test_it_is_held_against_the_model_again() -> None:
+    """A copy that goes wrong after the first call is found out at the stated call."""
+    model = Scaled(1.0, 2.0, calls=10)
+    fast = inference_copy(model)
+    model.calls = 10**6
+    for _ in range(CALLS):
+        wrong = fast(images())
+    torch.testing.assert_close(wrong, 2 * model(images()), rtol=0, atol=1e-6)
+    with pytest.warns(UserWarning, match="off in fp32"):
+        assert torch.equal(fast(images()), model(images()))
+
+
+@pytest.mark.filterwarnings("ignore:the fast copy of")
+@pytest.mark.parametrize(
+    "build",
+    [lambda: built("plain"), phase, Deciding, Reading, lambda: normed(nn.utils.weight_norm)],
+    ids=["plain", "phase", "deciding", "reading", "weight_norm"],
+)
+def test_copy_and_model_are_freed_at_once(build: Callable[[], nn.Module]) -> None:
+    """They are no part of a reference cycle, which would keep them until the collector runs."""
+    network = build()
+    fast = inference_copy(network)
+    fast(images())
+    gc.collect()
+    gc.disable()
+    try:
+        alive = [weakref.ref(each) for each in (*network.parameters(), *fast.parameters(), *fast.modules())]
+        assert len(alive) > len(list(network.parameters()))
+        del network, fast
+        assert [each() for each in alive if each() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_an_unknown_precision() -> None:

@@ -84,6 +84,31 @@ WRONG: list[Wrong] = [
 ]
 
 
+ANSWERS: dict[str, Callable[[Tensor], Any]] = {
+    "a tuple": lambda logits: (logits, logits),
+    "a list": lambda logits: [logits],
+    "a dictionary": lambda logits: {"logits": logits},
+    "nothing": lambda logits: None,
+    "an array": lambda logits: logits.detach().numpy(),
+    "one dimension": lambda logits: logits.argmax(dim=1).float(),
+    "three dimensions": lambda logits: logits[..., None],
+    "a row too few": lambda logits: logits[1:],
+    "one logit": lambda logits: logits[:, :1],
+}
+"""What models answer with that do not return (B, K) logits, K >= 2."""
+
+
+class Answering(nn.Module):
+    """A model that does something to its logits before it returns them."""
+
+    def __init__(self, model: nn.Module, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.model, self.answer = model, answer
+
+    def forward(self, images: Tensor) -> Any:
+        return self.answer(self.model(images))
+
+
 class Case(NamedTuple):
     """A trained model and real 8-bit images; it gets all but the last right."""
 
@@ -250,6 +275,68 @@ class TestAttack:
             attack(case.model, *wrong(case.images, case.labels), rng())
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+    def test_another_answer_than_logits_is_one_clear_line(
+        self, attack: Any, case: Case, answer: Callable[[Tensor], Any]
+    ) -> None:
+        """The labels are 0, which a model of one logit gets right whatever happens."""
+        with pytest.raises(ConfigurationError, match=r"^expected .*, got ") as caught:
+            attack(Answering(case.model, answer), case.images, torch.zeros_like(case.labels), rng())
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.lengthy
+    def test_detached_logits_are_attacked_as_others_or_one_clear_line(self, attack: Any, case: Case) -> None:
+        """The attacks by evolution need no gradients."""
+        detached = Answering(case.model, Tensor.detach)
+        if attack.name in ("pixel", "threshold"):
+            attacked = attack(detached, case.images, case.labels, rng())
+            assert torch.equal(attacked, attack(case.model, case.images, case.labels, rng()))
+        else:
+            with pytest.raises(
+                ConfigurationError, match=r"^expected logits that are differentiable by the images, got "
+            ):
+                attack(detached, case.images, case.labels, rng())
+
+    def test_images_of_another_type_than_the_model_are_one_clear_line(self, attack: Any, case: Case) -> None:
+        with pytest.raises(ConfigurationError, match=r"^expected images of .* float32, got float64; pass images\.to\("):
+            attack(case.model, case.images.double(), case.labels, rng())
+
+    @pytest.mark.lengthy
+    def test_double_precision(self, attack: Any, case: Case) -> None:
+        model, images = case.model.double(), case.images.double()
+        attacked = attack(model, images, case.labels, rng())
+        assert_in_ball(attack, images, attacked)
+        assert bool((model(attacked).argmax(dim=1) != case.labels)[:-1].any())
+
+    @pytest.mark.lengthy
+    def test_the_default_type_does_not_matter(self, attack: Any, case: Case) -> None:
+        expected = attack(case.model, case.images, case.labels, rng())
+        torch.set_default_dtype(torch.float64)
+        try:
+            attacked = attack(case.model, case.images, case.labels, rng())
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(attacked, expected)
+
+    @pytest.mark.lengthy
+    def test_a_hook_on_the_model_is_part_of_it(self, attack: Any, case: Case) -> None:
+        """It moves every logit to the next class."""
+        hooked = copy.deepcopy(case.model)
+        hooked.register_forward_hook(lambda model, inputs, logits: logits.roll(1, dims=1))
+        labels = (case.labels + 1) % 10
+        rolled = Answering(case.model, lambda logits: logits.roll(1, dims=1))
+        attacked = attack(hooked, case.images, labels, rng())
+        assert torch.equal(attacked, attack(rolled, case.images, labels, rng()))
+        assert bool((hooked(attacked).argmax(dim=1) != labels)[:-1].any())
+
+    @pytest.mark.lengthy
+    @pytest.mark.filterwarnings("ignore:the fast copy of", "ignore:.*weight_norm.* is deprecated")
+    def test_a_model_that_cannot_be_copied(self, attack: Any, case: Case) -> None:
+        nn.utils.weight_norm(part_of(case.model, "7", nn.Linear))
+        attacked = attack(case.model, case.images, case.labels, rng())
+        assert_in_ball(attack, case.images, attacked)
+        assert bool((case.model(attacked).argmax(dim=1) != case.labels)[:-1].any())
+
     @pytest.mark.lengthy
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision(self, attack: Any, case: Case, dtype: torch.dtype) -> None:
@@ -273,6 +360,7 @@ class TestAttack:
             before = images.detach().clone(), labels.clone()
             attacked = attack(case.model, images, labels, rng())
             assert_in_ball(attack, images.detach(), attacked)
+            assert attacked.stride() == torch.empty_like(images).stride()
             assert torch.equal(images, before[0])
             assert torch.equal(labels, before[1])
             assert images.grad is None
