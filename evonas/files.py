@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +70,7 @@ def decoding(expected: str, remedy: str, kind: type[EvonasError] = DataError) ->
 
 
 def read_regular(
-    path: Path, limit: int = 2**32, look: Callable[[IO[bytes], int], object] = lambda file, size: None
+    path: Path, limit: float = math.inf, look: Callable[[IO[bytes], int], object] = lambda file, size: None
 ) -> bytes:
     """The bytes of a file. OSError for a folder, a pipe, a device, and for more than `limit` bytes.
 
