@@ -16,6 +16,7 @@ from evonas.errors import DataError, EvonasError, RunInUseError, StorageError
 
 __all__ = [
     "decoding",
+    "open_regular",
     "read_json",
     "read_regular",
     "replace_file",
@@ -69,23 +70,20 @@ def decoding(expected: str, remedy: str, kind: type[EvonasError] = DataError) ->
         raise kind("".join(letter if letter.isprintable() else "?" for letter in line)) from error
 
 
-def read_regular(
-    path: Path, limit: float = math.inf, look: Callable[[IO[bytes], int], object] = lambda file, size: None
-) -> bytes:
-    """The bytes of a file. OSError for a folder, a pipe, a device, and for more than `limit` bytes.
-
-    Args:
-        look: gets the open file and its size in bytes, and may refuse it by its first bytes.
-    """
+def open_regular(path: Path, limit: float = math.inf) -> IO[bytes]:
+    """A file open for reading. OSError for a folder, a pipe, a device, and for more than `limit` bytes."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
     if status.st_size > limit:
         raise OSError(errno.EINVAL, f"it has {status.st_size} bytes, the limit is {limit}")
-    with open(path, "rb") as file:
-        look(file, status.st_size)
-        file.seek(0)
-        return file.read(status.st_size)
+    return open(path, "rb")
+
+
+def read_regular(path: Path, limit: float = math.inf) -> bytes:
+    """The bytes of a file; see `open_regular`."""
+    with open_regular(path, limit) as file:
+        return file.read()
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

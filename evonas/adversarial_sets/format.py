@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import IO, Any, Never
 
@@ -13,7 +14,7 @@ from evonas.adversarial_sets.card import Card
 from evonas.adversarial_sets.card_page import card_markdown
 from evonas.adversarial_sets.contents import TENSORS, AdversarialSet, Contents, stored_bytes
 from evonas.errors import DataError
-from evonas.files import decoding, read_regular, replace_file, storage_errors
+from evonas.files import decoding, open_regular, read_regular, replace_file, storage_errors
 
 __all__ = ["LARGEST_FILE", "load_adversarial_set", "save_adversarial_set"]
 
@@ -60,7 +61,10 @@ def load_adversarial_set(path: str | Path) -> AdversarialSet:
     file, card, _ = _files(path)
     with decoding(f"expected an adversarial set in {file}", _REMEDY):
         try:
-            data = read_regular(file, LARGEST_FILE, _read_header)
+            with open_regular(file, LARGEST_FILE) as opened:
+                _read_header(opened, os.fstat(opened.fileno()).st_size)
+                opened.seek(0)
+                data = opened.read()
         except FileNotFoundError as error:
             raise DataError("there is no such file") from error
         the_set = _parsed(data)
