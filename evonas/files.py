@@ -5,14 +5,31 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from evonas.errors import RunInUseError, StorageError
+from evonas.errors import DataError, EvonasError, RunInUseError, StorageError
 
-__all__ = ["read_json", "replace_file", "seal", "storage_errors", "sweep", "take_lock", "unseal", "write_json"]
+__all__ = [
+    "decoding",
+    "open_regular",
+    "read_json",
+    "read_regular",
+    "replace_file",
+    "seal",
+    "storage_errors",
+    "sweep",
+    "take_lock",
+    "unseal",
+    "write_json",
+]
+
+_LARGEST_JSON = 2**26
+"""Limit in bytes on a file of JSON; fits every configuration and genotype."""
 
 
 @contextlib.contextmanager
@@ -27,11 +44,46 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.EROFS: "choose a folder that can be written",
             errno.EACCES: "choose a folder that can be written",
             errno.EFBIG: "raise the limit on file sizes",
+            errno.ENAMETOOLONG: "choose a shorter name",
         }.get(error.errno or 0, "fix the cause")
         raise StorageError(
             f"could not {doing}: {error.strerror or error}; {remedy} and run the same command again "
             "(everything recorded so far is kept)"
         ) from error
+
+
+@contextlib.contextmanager
+def decoding(expected: str, remedy: str, kind: type[EvonasError] = DataError) -> Iterator[None]:
+    """Context that turns whatever is raised over a damaged or foreign file into an error of one printable line.
+
+    Decoders raise nearly everything: zlib.error, RuntimeError, NotImplementedError, TokenError, MemoryError, ...
+
+    Args:
+        expected: and where, such as `expected an adversarial set in PATH`.
+        kind: error that is raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        line = " ".join(f"{expected}: {cause[:500]}; {remedy}".split())
+        raise kind("".join(letter if letter.isprintable() else "?" for letter in line)) from error
+
+
+def open_regular(path: Path, limit: float = math.inf) -> IO[bytes]:
+    """A file open for reading. OSError for a folder, a pipe, a device, and for more than `limit` bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if status.st_size > limit:
+        raise OSError(errno.EINVAL, f"it has {status.st_size} bytes, the limit is {limit}")
+    return open(path, "rb")
+
+
+def read_regular(path: Path, limit: float = math.inf) -> bytes:
+    """The bytes of a file; see `open_regular`."""
+    with open_regular(path, limit) as file:
+        return file.read()
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -72,11 +124,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. StorageError if the file cannot be read or holds something else."""
     with storage_errors(f"read {path}"):
-        text = path.read_bytes()
-    try:
+        text = read_regular(path, _LARGEST_JSON)
+    with decoding(f"expected JSON in {path}, got something else", "restore or remove it", StorageError):
         value = json.loads(text)
-    except ValueError as error:
-        raise StorageError(f"expected JSON in {path}, got something else ({error}); restore or remove it") from error
     if not isinstance(value, dict):
         raise StorageError(f"expected a JSON object in {path}, got {type(value).__name__}; restore or remove it")
     return value

@@ -4,8 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
-import stat
-from collections.abc import Callable, Iterator
+import os
 from pathlib import Path
 from typing import IO, Any, Never
 
@@ -15,7 +14,7 @@ from evonas.adversarial_sets.card import Card
 from evonas.adversarial_sets.card_page import card_markdown
 from evonas.adversarial_sets.contents import TENSORS, AdversarialSet, Contents, stored_bytes
 from evonas.errors import DataError
-from evonas.files import replace_file, storage_errors
+from evonas.files import decoding, open_regular, read_regular, replace_file, storage_errors
 
 __all__ = ["LARGEST_FILE", "load_adversarial_set", "save_adversarial_set"]
 
@@ -60,45 +59,24 @@ def load_adversarial_set(path: str | Path) -> AdversarialSet:
         DataError: the file is missing, damaged or not an adversarial set.
     """
     file, card, _ = _files(path)
-    with _explained(f"expected an adversarial set in {file}", _REMEDY):
+    with decoding(f"expected an adversarial set in {file}", _REMEDY):
         try:
-            data = _read(file, LARGEST_FILE, _read_header)
+            with open_regular(file, LARGEST_FILE) as opened:
+                _read_header(opened, os.fstat(opened.fileno()).st_size)
+                opened.seek(0)
+                data = opened.read()
         except FileNotFoundError as error:
             raise DataError("there is no such file") from error
         the_set = _parsed(data)
     remedy = "copy both again, or remove the card: the file is whole"
-    with _explained(f"expected {card} to describe {file.name}", remedy), contextlib.suppress(FileNotFoundError):
-        _check_card(_read(card, _LARGEST_HEADER), hashlib.sha256(data).hexdigest(), the_set.card)
+    with decoding(f"expected {card} to describe {file.name}", remedy), contextlib.suppress(FileNotFoundError):
+        _check_card(read_regular(card, _LARGEST_HEADER), hashlib.sha256(data).hexdigest(), the_set.card)
     return the_set
 
 
 def _files(path: str | Path) -> tuple[Path, Path, Path]:
     stem = str(path).removesuffix(".safetensors")
     return Path(f"{stem}.safetensors"), Path(f"{stem}.json"), Path(f"{stem}.md")
-
-
-@contextlib.contextmanager
-def _explained(expected: str, remedy: str) -> Iterator[None]:
-    """Context that turns every error of reading a foreign file into a DataError of one printable line."""
-    try:
-        yield
-    except (DataError, OSError, ValueError, OverflowError, RecursionError) as error:
-        cause = error.strerror if isinstance(error, OSError) else str(error)
-        line = " ".join(f"{expected}: {cause}; {remedy}".split())
-        raise DataError("".join(letter if letter.isprintable() else "?" for letter in line)) from error
-
-
-def _read(path: Path, limit: int, look: Callable[[IO[bytes], int], object] = lambda file, size: None) -> bytes:
-    """The bytes of a regular file; `look` may refuse it by its first bytes."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError("it is not a regular file")
-    if status.st_size > limit:
-        raise DataError(f"it has {status.st_size} bytes, the limit is {limit}")
-    with open(path, "rb") as file:
-        look(file, status.st_size)
-        file.seek(0)
-        return file.read(status.st_size)
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[bytes, dict[str, str]]:
@@ -128,10 +106,7 @@ def _read_header(file: IO[bytes], size: int) -> tuple[bytes, dict[str, str]]:
 
 def _parsed(data: bytes) -> AdversarialSet:
     head, metadata = _read_header(io.BytesIO(data), len(data))
-    try:
-        contents = Contents(**safetensors.numpy.load(data))
-    except safetensors.SafetensorError as error:
-        raise DataError(str(error)) from error
+    contents = Contents(**safetensors.numpy.load(data))
     if _content_hash(metadata["card"], contents) != metadata["sha256"]:
         raise DataError("it is damaged: the SHA-256 of its contents is not the one stored in it")
     the_set = AdversarialSet(*contents, card=Card.from_json(_json(metadata["card"])))
@@ -160,12 +135,9 @@ def _json(text: bytes | str) -> Any:
     def constant(name: str) -> Never:
         raise ValueError(f"{name} is not a number")
 
-    try:
-        return json.loads(
-            text.decode() if isinstance(text, bytes) else text, object_pairs_hook=once, parse_constant=constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"expected JSON, got something else ({error})") from error
+    return json.loads(
+        text.decode() if isinstance(text, bytes) else text, object_pairs_hook=once, parse_constant=constant
+    )
 
 
 def _head(the_set: AdversarialSet) -> bytes:

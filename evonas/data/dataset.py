@@ -33,6 +33,8 @@ class Dataset:
     flip: bool
     chosen_because: str = ""
     """One line where `auto` chose the data set; never part of a run's identity."""
+    converted: str = ""
+    """One line where images or labels were taken as others than they are: the fingerprint is of what they became."""
 
     @classmethod
     def from_arrays(
@@ -50,9 +52,10 @@ class Dataset:
         """Your own images, copied and split exactly as an npz file of the same arrays.
 
         Args:
-            x_train, x_test: square uint8 images, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); grey ones are
-                repeated to three channels.
-            y_train, y_test: (N,) integer labels 0..K-1, at least 4 training images of each.
+            x_train, x_test: square uint8 images, or floats in [0, 1] or numbers in [0, 255], which are rounded to 8
+                bits; (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); grey ones are repeated to three channels.
+            y_train, y_test: (N,) integer labels 0..K-1, or 1..K, or one-hot rows; at least 4 training images of each
+                of two or more classes.
             name: part of a run's identity, with the fingerprint.
             seed: seed of the split and of the limits.
             train_limit, val_limit: sizes of class-balanced subsets of these parts; None: all.
@@ -146,11 +149,13 @@ def split(source: ImageSource, rng: np.random.Generator) -> Dataset:
             f"expected at least 4 training images of each class in {source.name}, "
             f"got a label {labels.max()} among {len(labels)} images"
         )
+    if n_classes < 2:
+        raise DataError(f"expected at least 2 classes in {source.name}, all {len(labels)} training labels are 0")
     counts = np.bincount(labels, minlength=n_classes)
     if counts.min() < 4:
         raise DataError(
             f"expected at least 4 training images of each class in {source.name}, "
-            f"got {counts.min()} of class {counts.argmin()}"
+            f"got {counts.min()} of class {counts.argmin()}; number the classes 0 to K-1 and leave out rare ones"
         )
     wanted = (source.sizes.validation, source.sizes.adversarial, source.sizes.test)
     shares = [equal_shares(counts // 4, size) for size in wanted]  # no part takes more than a quarter of a class
@@ -174,6 +179,7 @@ def split(source: ImageSource, rng: np.random.Generator) -> Dataset:
         mean=mean,
         deviation=deviation,
         flip=source.flip,
+        converted=source.converted,
     )
 
 

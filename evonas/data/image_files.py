@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from evonas.data.batches import epoch_order
 from evonas.errors import DataError
+from evonas.files import decoding, open_regular
 from evonas.seeding import derive_seed
 
 __all__ = ["FileImages", "FilePart", "scoring_transform", "torchvision_module", "training_transform"]
@@ -134,14 +135,12 @@ class _Decoded(TorchDataset[Any]):
         self.seed = seed
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
-        from PIL import Image
-
         path = self.files.path(index)
         try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # PIL raises all of these
-            return f"expected an image in {path}, which cannot be read ({' '.join(str(error).split())})"
+            with decoding(f"expected an image in {path}", "replace or remove it"), open_regular(path) as file:
+                image = _read_rgb(file)
+        except DataError as error:
+            return str(error)
         state = torch.default_generator.get_state()
         try:
             torch.default_generator.manual_seed(derive_seed(self.seed, index))  # torchvision's transforms draw from it
@@ -149,6 +148,25 @@ class _Decoded(TorchDataset[Any]):
         finally:
             torch.default_generator.set_state(state)
         return torch.from_numpy(pixels), int(self.files.labels[index])
+
+
+def _read_rgb(file: IO[bytes]) -> Any:
+    """A PIL image of 8 bits a channel; 16 bits are scaled, where PIL itself would cut them off.
+
+    Raises:
+        DataError: pixels of 32 bits, or floats, whose range nothing says.
+    """
+    from PIL import Image
+
+    with Image.open(file) as opened:
+        of_16_bits = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM"))
+        if not of_16_bits:
+            if opened.mode[0] in "IF":
+                kind = "floats" if opened.mode == "F" else "integers of 32 bits"
+                raise DataError(f"its pixels are {kind}, of no known range; save it with 8 or 16 bits")
+            return opened.convert("RGB")
+        levels = np.rint(np.asarray(opened).astype(np.float64) / 257)
+    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
 def _collated(samples: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:

@@ -86,6 +86,8 @@ class ImageSource:
     """Whether a mirrored image still shows its class."""
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
+    converted: str = ""
+    """One line where images or labels were taken as others than they are."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
     device = resolve_device(options.device)
     precision, note = resolve_precision(options.precision, torch.device(device))
     data = load_data(options.data, options.data_root, options.seed, options.train_limit)
-    for line in (data.chosen_because, note):
+    for line in (data.chosen_because, data.converted, note):
         screen.say(line)
     return BuildPlan(
         data=data,

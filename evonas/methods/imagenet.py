@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evonas.costs import count_macs, count_params
 from evonas.data import FilePart, ImageFolderSet, data_root, load_image_folder
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, DataError
 from evonas.files import read_json, write_json
 from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
 from evonas.methods.imagenet_scores import PartScores, attacked_files, score_parts
@@ -130,8 +130,11 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
 
 
 def load_images(options: ImagenetOptions) -> ImageFolderSet:
-    """The files below imagenet/; train/ is whole, nothing is held out. DataError where they are not there."""
-    return load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+    """The files below imagenet/; train/ is whole, nothing is held out. DataError where they are none of two classes."""
+    data = load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+    if data.n_classes < 2:
+        raise DataError(f"expected at least 2 class folders in {data.train.folder}, got {data.classes[0]!r} alone")
+    return data
 
 
 def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:

@@ -153,6 +153,7 @@ class BegunRun:
         given = options or self.options.data
         data = load_data(self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit)
         self.use(data=data.identity())
+        self.note(data.converted)
         self.note(self.hardware.note)
         return data
 

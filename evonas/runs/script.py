@@ -63,6 +63,7 @@ def run_search(
     options = RunOptions(seed=seed, execution=execution or ExecutionOptions(), out=Path(out), retry_failed=retry_failed)
     with Run.open("search", options, label=data.name, console=console) as run:
         run.use(data=data.identity())
+        run.note(data.converted)
         run.note(run.hardware.note)
         candidates = run.train_from_scratch(space, data, training or TrainingConfig(), recipe)
         named = [part for part in objectives if isinstance(part, str)]

@@ -3,6 +3,8 @@
 Resuming is replaying here, too. A proposal follows from configuration, seed, its number, and the results known before
 it; every line of the journal says how many genomes had been proposed when it was recorded. So the recorded lines, in
 their order, breed every proposal again at its moment. Proposals without a line were running when the search stopped.
+Behind a lost line proposals cannot be bred again at their moment: the replay ends there, and later results are recorded
+anew when their genomes are proposed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +42,14 @@ def evolve_asynchronously(
             job = search.next_job()
             if job is None:
                 break
+            known = journal.spare.pop(job.key, None)
+            if known is not None and answers(known, search.config.objectives, search.config.seed, retry_failed):
+                entry = search.entry(job, Outcome(known.result))
+                journal.append(entry)
+                report(Finished(entry, True))
+                search.tell(entry)
+                yield from search.new_states()
+                continue
             executor.submit(job)
             running += 1
         yield from search.new_states()

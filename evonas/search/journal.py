@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
-from evonas.files import seal, storage_errors, take_lock, unseal
+from evonas.files import read_regular, replace_file, seal, storage_errors, take_lock, unseal
 from evonas.parts import refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
@@ -45,9 +45,10 @@ class Entry:
 class Journal:
     """Evaluations on disk, and in memory by the key of their canonical genome.
 
-    Opening takes a lock, so that a second process is refused; reads the whole lines; cuts off torn or altered ones and
-    keeps a copy of the damaged file beside it. Every line carries a digest of the identity, so that a damaged first
-    line can be written again. Of several lines with one key the last one counts.
+    Opening takes a lock, so that a second process is refused, and keeps every whole line of this run, wherever it
+    stands. Where others are torn or altered, or lines were moved, doubled or given other ends, the file is written
+    again and a copy of the damaged one stays beside it. Every line carries a digest of the identity, so that a damaged
+    first line can be written again. Of several lines with one key the last one counts.
 
     Args:
         path: file of the journal; None keeps it in memory.
@@ -68,10 +69,13 @@ class Journal:
         self.entries: dict[str, Entry] = {}
         self.lines: list[Entry] = []
         """Every recorded entry, in this order, including those that a later line of the same key replaced."""
+        self.spare: dict[str, Entry] = {}
+        """Whole entries behind a lost line of an asynchronous search: their moment is unknown, their results are not.
+        They are out of the file, and recorded again when their genome is proposed."""
         self._sync = sync
         self._file: BinaryIO | None = None
         self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
-        self._run = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:8]
+        self._run = _run_of(self._identity)
         if self.path is not None:
             try:
                 self._open(self.path)
@@ -116,50 +120,42 @@ class Journal:
         with storage_errors(f"read {path}"):
             self._file.seek(0)
             content = self._file.read()
-        contents = _parse(content)
+        contents = _parse(content, self._run)
         start = b'{"format":"' + FORMAT.encode() + b'"'
-        if contents.identity is None and not contents.entries and content[: len(start)] != start[: len(content)]:
+        if contents.identity is None and not contents.runs and content[: len(start)] != start[: len(content)]:
             raise StorageError(
                 f"expected a journal of evonas in {path}, got another file; move it or name another folder"
             )
-        self._check_identity(path, contents)
-        if contents.good < len(content) or contents.identity is None:
-            self._mend(path, content, contents)
-        self.lines = contents.entries
-        self.entries = {entry.key: entry for entry in contents.entries}
-
-    def _check_identity(self, path: Path, contents: "_Contents") -> None:
         if contents.identity is not None:
             refuse_another_run(path, contents.identity, self._identity)
-        elif contents.entries and contents.run != self._run:
+        elif contents.runs and self._run not in contents.runs:
             raise RunMismatchError(
                 f"{path} belongs to another run: its first line is damaged, and its other lines are of another "
                 "configuration; give the same settings, or name another folder"
             )
+        whole = seal({"format": FORMAT, "identity": contents.identity or self._identity}) + contents.content
+        if whole != content:
+            self._mend(path, content, whole, contents)
+        self.lines, self.spare = contents.entries, contents.spare
+        self.entries = {entry.key: entry for entry in contents.entries}
 
-    def _mend(self, path: Path, content: bytes, contents: "_Contents") -> None:
-        """Keep a copy of the damaged file; cut off torn lines; write a damaged first line again."""
+    def _mend(self, path: Path, content: bytes, whole: bytes, contents: "_Contents") -> None:
+        """Keep a copy of the damaged file, and write the whole lines; those before the first damage stay untouched."""
         assert self._file is not None
+        alike = len(os.path.commonprefix([content, whole]))
+        line = whole[:alike].count(b"\n") + 1
         if content:
             copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
             copy = next(candidate for candidate in copies if not candidate.exists())
-            whole_lines = content[: contents.good].count(b"\n")
-            lost = content[contents.good :].count(b"\n") + (not content.endswith(b"\n"))
-            what = f"after line {whole_lines}: {lost} torn or altered line(s) were cut off"
-            if contents.identity is None:
-                what = f"in its first line, which is written again; {len(contents.entries)} evaluations are kept"
-            with storage_errors(f"mend {path}"):
-                copy.write_bytes(content)
-            self.damage = f"{path} was damaged {what}; the damaged file is kept as {copy.name}"
+            replace_file(copy, lambda file: file.write(content))
+            kept = len({entry.key for entry in contents.entries} | contents.spare.keys())
+            self.damage = (
+                f"{path} was damaged at line {line}: {contents.lost} torn or altered line(s) "
+                f"left out, {kept} evaluations kept; the damaged file is kept as {copy.name}"
+            )
         with storage_errors(f"write {path}"):
-            if contents.identity is None:
-                whole = seal({"format": FORMAT, "identity": self._identity})
-                kept = content[contents.start : contents.good]
-                self._file.truncate(0)
-                self._put(whole + kept)
-            else:
-                self._file.truncate(contents.good)
-                os.fsync(self._file.fileno())
+            self._file.truncate(alike)
+            self._put(whole[alike:])
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._file is not None:
@@ -185,17 +181,17 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
-    """Identity and entries of a journal, without its lock and without changing it: its good prefix.
+    """Identity and entries of a journal, without its lock and without changing it: its whole lines.
 
     Raises:
         StorageError: there is none, or it is no journal.
     """
     with storage_errors(f"read {path}"):
-        content = path.read_bytes()
+        content = read_regular(path)
     contents = _parse(content)
     if contents.identity is None:
         raise StorageError(f"expected a journal of evonas in {path}, got another file or a damaged first line")
-    return contents.identity, list({entry.key: entry for entry in contents.entries}.values())
+    return contents.identity, list({**{entry.key: entry for entry in contents.entries}, **contents.spare}.values())
 
 
 class _Contents(NamedTuple):
@@ -203,36 +199,57 @@ class _Contents(NamedTuple):
 
     identity: dict[str, Any] | None
     """None if the first line is not whole."""
-    run: str
-    """Digest of the identity, carried by all entries."""
+    runs: set[str]
+    """Digests of the identities of all whole lines."""
     entries: list[Entry]
-    start: int
-    """Offset of the first entry, in bytes."""
-    good: int
-    """End of the last whole line, in bytes."""
+    """Those of this run, in the order in which they were recorded."""
+    spare: dict[str, Entry]
+    """See `Journal.spare`."""
+    content: bytes
+    """The entries as lines, numbered anew."""
+    lost: int
+    """Lines that are not whole, blank ones apart."""
 
 
-def _parse(content: bytes) -> _Contents:
-    first, *lines = content.splitlines(keepends=True) or [b""]
-    identity, run, good = _identity_of(first), "", len(first)
-    entries: list[Entry] = []
-    for number, line in enumerate(lines, start=1):
-        record = unseal(line)
+def _parse(content: bytes, run: str = "") -> _Contents:
+    """The whole lines of a journal in their order, whatever ends them.
+
+    Args:
+        run: digest of the identity, for a file that has lost its own.
+    """
+    lines = content.splitlines()
+    records = [unseal(line + b"\n") for line in lines]
+    identity = next((found for found in map(_identity_of, records) if found is not None), None)
+    run = run if identity is None else _run_of(identity)
+    runs: set[str] = set()
+    found: dict[tuple[int, str], tuple[Entry, dict[str, Any]]] = {}
+    for record in filter(None, records):
         try:
-            if record is None or record["line"] != number or (entries and record["run"] != run):
-                break
-            run = record["run"]
-            entries.append(_to_entry(record))
+            entry = _to_entry(record)
+            runs.add(str(record["run"]))
+            if record["run"] == run:
+                found[int(record["line"]), entry.key] = entry, record
         except (KeyError, TypeError, ValueError):
-            break
-        good += len(line)
-    if identity is None and not entries:
-        good = 0
-    return _Contents(identity, run, entries, len(first), good)
+            continue
+    entries: list[Entry] = []
+    spare: dict[str, Entry] = {}
+    whole: list[bytes] = []
+    for (number, key), (entry, record) in sorted(found.items(), key=lambda item: item[0][0]):
+        if entry.proposed is not None and (spare or number != len(entries) + 1):
+            spare[key] = entry
+        else:
+            entries.append(entry)
+            whole.append(seal({**record, "line": len(entries)}))
+    lost = sum(record is None and bool(line.strip()) for line, record in zip(lines, records, strict=True))
+    return _Contents(identity, runs, entries, spare, b"".join(whole), lost)
 
 
-def _identity_of(line: bytes) -> dict[str, Any] | None:
-    record = unseal(line)
+def _run_of(identity: Mapping[str, Any]) -> str:
+    """Digest of an identity, carried by all lines."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _identity_of(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if record is None or record.get("format") != FORMAT or not isinstance(record.get("identity"), dict):
         return None
     return dict(record["identity"])

@@ -1,8 +1,10 @@
-"""Training that survives its process: a checkpoint an epoch, with its identity, replaced whole, read without pickle."""
+"""Training that survives its process: a checkpoint an epoch, checksummed, replaced whole, read without pickle."""
 
+import hashlib
 import io
 import json
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +12,14 @@ from typing import Any, Protocol
 import torch
 
 from evonas.errors import StorageError
-from evonas.files import replace_file, storage_errors
+from evonas.files import decoding, read_regular, replace_file, storage_errors
 from evonas.parts import as_plain, refuse_another_run
 from evonas.training.loop import OnStep
 
 __all__ = ["EpochTraining", "Row", "load_checkpoint", "save_checkpoint", "stored_identity", "train_epochs"]
+
+FORMAT = b"evonas-checkpoint-1 "
+"""First bytes of a file; the SHA-256 of what torch wrote follows, 64 hexadecimal digits and a line end, then that."""
 
 Row = dict[str, Any]
 """Plain values of a finished epoch, `seconds` among them."""
@@ -94,7 +99,8 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], content: Mapping[st
     """Replace the file by tensors and plain values, and what they follow from."""
     kept = io.BytesIO()  # torch, writing a file, hides that the disk is full
     torch.save({"identity": json.dumps(identity), **content}, kept)
-    replace_file(path, lambda file: file.write(kept.getbuffer()))
+    head = FORMAT + hashlib.sha256(kept.getbuffer()).hexdigest().encode() + b"\n"
+    replace_file(path, lambda file: file.writelines([head, kept.getbuffer()]))
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any], what: str) -> dict[str, Any] | None:
@@ -117,17 +123,32 @@ def stored_identity(path: Path, what: str) -> dict[str, Any]:
 
 
 def _read(path: Path, what: str) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        with storage_errors(f"read {path}"):
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with storage_errors(f"read {path}"):
+        try:
+            data = read_regular(path)
+        except FileNotFoundError:
+            return None
+    remedy = f"copy it there again, or move it away: {what} is then begun again"
+    with decoding(f"expected {what} of evonas in {path}", remedy, StorageError):
+        content: dict[str, Any] = torch.load(_checked(data), map_location="cpu", weights_only=True)
         json.loads(content["identity"])
         return _renamed(content)
-    except StorageError:
-        raise
-    except Exception as error:  # torch says many things about a file that is not its own
-        raise StorageError(f"expected {what} of evonas in {path}, got another or a damaged file; move it") from error
+
+
+def _checked(data: bytes) -> io.BytesIO:
+    """What torch wrote; an error where a bit of it has changed. Version 0.1.0 has the checksums of a zip file alone."""
+    if data.startswith(FORMAT):
+        end = len(FORMAT) + 65
+        if hashlib.sha256(memoryview(data)[end:]).hexdigest().encode() + b"\n" != data[len(FORMAT) : end]:
+            raise ValueError("it is damaged: the SHA-256 of its contents is not the one stored in it")
+        return io.BytesIO(data[end:])
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("its records are compressed, which evonas never does")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"it is damaged: the checksum of {damaged} is not the one stored in it")
+    return io.BytesIO(data)
 
 
 def _renamed(content: dict[str, Any]) -> dict[str, Any]:

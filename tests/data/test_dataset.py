@@ -248,6 +248,7 @@ def test_the_fingerprint_sees_every_field_that_matters() -> None:
         "deviation",
         "flip",
         "chosen_because",
+        "converted",
     }
     assert replace(data, chosen_because="it was there") == data  # why it was chosen is no part of what it is
 

@@ -220,6 +220,26 @@ def test_every_kind_of_image_becomes_rgb(mode: str, root: Path) -> None:
         assert bool((images == 200).all())
 
 
+LEVELS = np.array([0, 100, 257, 51_400, 65_535], dtype=np.uint16)
+"""Of 65,535; the nearest 8-bit ones are 0, 0, 1, 200 and 255."""
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_images_of_16_bits_are_scaled(suffix: str, root: Path) -> None:
+    for name, level in zip("abcde", LEVELS, strict=True):
+        Image.fromarray(np.full((20, 20), level)).save(root / "val" / "bee" / f"a{name}.{suffix}")
+    (images, _), *_ = FilePart(load_image_folder(root).test, CPU, size=8).ordered(5)
+    assert [image.unique().tolist() for image in images] == [[0], [0], [1], [200], [255]]
+
+
+@pytest.mark.parametrize(("kind", "words"), [(np.int32, "integers of 32 bits"), (np.float32, "floats")])
+def test_images_of_unknown_range_are_one_clear_line(kind: type, words: str, root: Path) -> None:
+    path = root / "val" / "bee" / "a.tiff"
+    Image.fromarray(np.full((20, 20), 0.5).astype(kind)).save(path)
+    with pytest.raises(DataError, match=rf"in {path}: its pixels are {words}, of no known range; save it with 8 or 16"):
+        list(FilePart(load_image_folder(root).test, CPU, size=8).ordered(4))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("content", [b"", b"no image", "truncated"])
 def test_a_broken_image_is_one_clear_line(workers: int, content: bytes | str, root: Path) -> None:
@@ -228,7 +248,8 @@ def test_a_broken_image_is_one_clear_line(workers: int, content: bytes | str, ro
     files = load_image_folder(root).test
     with pytest.raises(DataError) as raised:
         list(FilePart(files, CPU, workers, size=8).ordered(4))
-    assert str(raised.value).startswith(f"expected an image in {path}, which cannot be read (")
+    assert str(raised.value).startswith(f"expected an image in {path}: ")
+    assert str(raised.value).endswith("; replace or remove it")
     assert "\n" not in str(raised.value)
 
 

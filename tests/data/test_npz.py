@@ -1,10 +1,12 @@
 """A user's own images: every accepted layout, and one clear line for everything else."""
 
 import gc
+import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_BZIP2, ZIP_LZMA, ZipFile
 
 import numpy as np
 import pytest
@@ -98,17 +100,24 @@ def without(*keys: str) -> Arrays:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (without("y_test"), r"arrays x_train, y_train, x_test, y_test in .*, missing y_test$"),
-        (without("x_train", "x_test"), r"missing x_train, x_test$"),
-        (with_("x_train", lambda x: x / 255), r"expected uint8 images .* train, got float64 \(80, 8, 8, 3\)"),
-        (with_("x_train", lambda x: x.astype(np.int64)), r"expected uint8 images .*got int64"),
+        (without("y_test"), r"in .*own.npz: it lacks y_test; write it with np.savez"),
+        (without("x_train", "x_test"), r"it lacks x_train, x_test;"),
+        (with_("x_train", lambda x: x / 255), r"expected uint8 images .* got float64 and uint8 from 0 to 255; scale"),
+        (with_("x_train", lambda x: x.astype(np.int64)), r"expected uint8 images .*got int64 and uint8"),
+        (with_("x_train", lambda x: x[:, :0, :0]), r"expected uint8 images .*got uint8 \(80, 0, 0, 3\)"),
+        (with_("x_train", lambda x: x > 9), r"expected uint8 images .*got bool"),
         (with_("x_test", lambda x: x.reshape(8, -1)), r"expected uint8 images .* test, got uint8 \(8, 192\)"),
         (with_("x_train", lambda x: x[:0]), r"expected uint8 images .*got uint8 \(0, 8, 8, 3\)"),
         (with_("x_train", lambda x: x[:, :6]), r"expected square images .*got \(3, 6, 8\)"),
         (with_("x_train", lambda x: x.repeat(2, axis=3)), r"with 1 or 3 channels"),
         (with_("x_test", lambda x: x[:, :6, :6]), r"images of one size .*got \(3, 8, 8\) and \(3, 6, 6\)"),
-        (with_("y_train", lambda y: y[:-1]), r"expected 80 integer labels >= 0 .* train, got int64 of shape \(79,\)"),
-        (with_("y_train", lambda y: y[:, None]), r"expected 80 integer labels .*shape \(80, 1\)"),
+        (with_("y_train", lambda y: y[:-1]), r"expected 80 integer labels >= 0 .* train, .* got int64 of shape \(79,\)"),
+        (with_("y_train", lambda y: y[:, None, None]), r"expected 80 integer labels .*shape \(80, 1, 1\)"),
+        (with_("y_train", lambda y: np.eye(2)[y] * 2), r"or one-hot rows, got float64 of shape \(80, 2\); number"),
+        (with_("y_train", lambda y: np.eye(2)[y] - 0.5), r"or one-hot rows, got float64 of shape \(80, 2\)"),
+        (with_("y_train", lambda y: y.astype(str)), r"expected 80 integer labels .*got <U"),
+        (with_("y_train", lambda y: y + 7), r"got 0 of class 0; number the classes 0 to K-1"),
+        (with_("y_train", lambda y: y * 0), r"at least 2 classes in npz:own.npz, all 80 training labels are 0"),
         (with_("y_train", lambda y: y.astype(float)), r"expected 80 integer labels .*float64"),
         (with_("y_test", lambda y: y - 1), r"expected 8 integer labels >= 0 in .* test"),
         (with_("y_test", lambda y: y + 1), r"expected test labels 0 to 1 in npz:own.npz"),
@@ -124,6 +133,120 @@ def test_anything_else_is_one_clear_line(arrays: Arrays, message: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+def both(key: str, change: Callable[[np.ndarray], Any], **others: Any) -> Arrays:
+    """The arrays with KEY_train and KEY_test changed."""
+    arrays = colour_arrays()
+    return {**arrays, **{f"{key}_{part}": change(arrays[f"{key}_{part}"]) for part in ("train", "test")}, **others}
+
+
+CONVERTED: dict[str, tuple[Arrays, str]] = {
+    "floats in [0, 1]": (
+        both("x", lambda x: (x / 255).astype(np.float32)),
+        "float32 images in [0, 1] taken times 255, as 8 bits",
+    ),
+    "floats in [0, 255]": (both("x", lambda x: x.astype(np.float64)), "float64 images in [0, 255] taken as 8 bits"),
+    "int64": (both("x", lambda x: x.astype(np.int64)), "int64 images in [0, 255] taken as 8 bits"),
+    "labels 1 to K": (both("y", lambda y: y + 1), "labels 1 to 2 taken as 0 to 1"),
+    "one-hot": (both("y", lambda y: np.eye(2)[y]), "one-hot labels taken as numbers of their columns"),
+    "one-hot, bool": (both("y", lambda y: np.eye(2)[y] > 0), "one-hot labels taken as numbers of their columns"),
+    "a column": (both("y", lambda y: y[:, None]), ""),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_other_scales_and_labels_are_taken_and_said(kind: str, tmp_path: Path) -> None:
+    arrays, note = CONVERTED[kind]
+    found, plain = load_data(str(saved(tmp_path, arrays))), load_data(str(saved(tmp_path, colour_arrays())))
+    assert found == plain
+    assert (found.converted, plain.converted) == (f"data: {note}" if note else "", "")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x / 127.5 - 1, lambda x: x * 257.0, lambda x: x * np.nan, lambda x: (x > 9).astype(int)]
+)
+def test_images_on_another_scale_are_one_clear_line(change: Callable[[np.ndarray], Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"numbers in \[0, 255\], got \w+ from .* to .*; scale them, without norm"):
+        load_npz(saved(tmp_path, both("x", change)))
+
+
+def test_grey_images_of_28_pixels_are_taken(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.random((88, 28, 28))
+    data = load_data(str(saved(tmp_path, {**colour_arrays(), "x_train": images[:80], "x_test": images[80:]})))
+    assert (data.image_size, data.test.images.shape) == (28, (8, 3, 28, 28))
+    assert np.array_equal(data.test.images[:, 0], np.rint(images[80:] * 255))
+
+
+def header(shape: str, kind: str = "|u1") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HEADERS = {
+    "11 TiB": header("(1000000, 3, 2000, 2000)"),
+    "an overflow": header("(4294967296, 4294967296)"),
+    "less than there is": header("(1,)"),
+    "negative": header("(-1, 3, 8, 8)"),
+    "words": header("'abc'"),
+    "floats": header("(1.5,)"),
+    "torn": header("(80, 8"),
+    "open": header("(80, 8, 8, 3), 'x': '"),
+    "unbalanced": b"\x93NUMPY\x01\x00\x05\x00{'a'(",
+    "longer than the file": b"\x93NUMPY\x01\x00\xff\xff{",
+    "version 3": b"\x93NUMPY\x03\x00" + header("(1,)")[8:],
+    "objects": header("(8,)", "|O"),
+    "a type of 2 GB": header("(80,)", "|V2000000000"),
+    "nested": header("(" * 300 + ")" * 300),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_headers_that_lie_are_one_clear_line_in_bounded_memory(kind: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, without("x_train"))
+    with ZipFile(path, "a") as file:
+        file.writestr("x_train.npy", HEADERS[kind] + bytes(500))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="expected an npz file of plain arrays in .*own.npz: ") as caught:
+            load_npz(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_promises_more_than_it_holds_is_refused_unread(tmp_path: Path) -> None:
+    """Sizes in the directory, not in the array's header."""
+    path = saved(tmp_path, without("x_train"))
+    content = header("(1000000, 3, 2000, 2000)") + bytes(500)
+    with ZipFile(path, "a") as file:
+        file.writestr("x_train.npy", content)
+        file.getinfo("x_train.npy").file_size = 12_000_000_000_000 + len(content) - 500
+    with pytest.raises(DataError, match="x_train promises 120000000000.. bytes, more than the file can hold"):
+        load_npz(path)
+
+
+@pytest.mark.parametrize("method", [ZIP_LZMA, ZIP_BZIP2])
+def test_compression_that_numpy_never_writes(method: int, tmp_path: Path) -> None:
+    path = saved(tmp_path, without("x_train"))
+    with ZipFile(path, "a", method) as file:
+        file.writestr("x_train.npy", header("(500,)") + bytes(500))
+    with pytest.raises(DataError, match="x_train is compressed in a way that NumPy never writes"):
+        load_npz(path)
+
+
+def test_encrypted_and_unknown_compression(tmp_path: Path) -> None:
+    whole = saved(tmp_path, colour_arrays()).read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for place, value, message in ((8, 1, "encrypted"), (10, 99, "in a way that NumPy never writes")):
+        altered = bytearray(whole)
+        altered[directory + place] = value
+        altered[place - 2] = value
+        (tmp_path / "own.npz").write_bytes(altered)
+        with pytest.raises(DataError, match=message):
+            load_npz(tmp_path / "own.npz")
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     labels = np.empty(80, dtype=object)
     labels[:] = Trap()
@@ -134,7 +257,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no file .*nowhere\.npz; --data npz:PATH names your own images"):
+    with pytest.raises(DataError, match=r"expected an npz file of plain arrays in .*nowhere\.npz: there is no such file; write"):
         load_data(f"npz:{tmp_path / 'nowhere.npz'}")
 
 
@@ -150,6 +273,8 @@ def damage(path: Path, kind: str) -> None:
         path.write_text("x_train,y_train\n")
     elif kind == "folder":
         path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # opening it would wait for a writer
     elif kind == "a single array":
         with path.open("wb") as file:
             np.save(file, np.zeros(3))
@@ -162,7 +287,7 @@ def damage(path: Path, kind: str) -> None:
 @pytest.mark.lengthy
 @pytest.mark.parametrize(
     "kind",
-    ["cut short", "altered", "empty", "text", "folder", "a single array", "members that are no arrays"],
+    ["cut short", "altered", "empty", "text", "folder", "pipe", "a single array", "members that are no arrays"],
 )
 def test_files_that_are_no_npz(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "damaged.npz"

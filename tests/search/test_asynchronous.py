@@ -638,3 +638,21 @@ def test_the_command_line_and_the_identity() -> None:
     assert tyro.cli(EvolutionConfig, args=[]) == EvolutionConfig()
     assert "asynchronous" not in EvolutionConfig().identity()
     assert EvolutionConfig(asynchronous=True).identity() == EvolutionConfig().identity() | {"asynchronous": True}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("lost", [1, 5, 8, 11])
+def test_a_line_lost_in_the_middle_is_evaluated_again_and_nothing_else(
+    algorithm: str, lost: int, tiny_space: Any, table: Any, tmp_path: Path
+) -> None:
+    """With one slot the order is the same, so the file is, too."""
+    config = replace(CONFIG, algorithm=algorithm)
+    path = tmp_path / "journal.jsonl"
+    states = run(tiny_space, some_fail(table), Scripted(1, first_come), path, config)
+    whole, line = path.read_bytes(), all_lines(path)[lost - 1]
+    content = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join([*content[:lost], b"?" + content[lost][1:], *content[lost + 1 :]]))
+    executor = Scripted(1, first_come)
+    assert same(run(tiny_space, some_fail(table), executor, path, config), states)
+    assert genomes(executor.submitted) == [line.result.genome]
+    assert path.read_bytes() == whole

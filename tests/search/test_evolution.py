@@ -522,3 +522,37 @@ def test_no_failed_infeasible_or_non_finite_result_is_on_a_front(
     for entry in journal:
         assert entry.result.ok == good(np.array(entry.result.genome))
         assert entry.result.ok or entry.result.reason or fate(np.array(entry.result.genome))[2] == "failed"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_lines_lost_anywhere_in_the_journal_are_evaluated_again_and_nothing_else(
+    algorithm: str, tiny_space: Any, table: Any, tmp_path: Path
+) -> None:
+    """Blank, flipped, swapped and doubled lines at once, with the line ends of another system."""
+    config = EvolutionConfig(population=4, generations=3, algorithm=algorithm)
+    path, evaluated = tmp_path / "journal.jsonl", list[tuple[int, ...]]()
+
+    def evaluate(genome: Genome, seed: int) -> EvaluationResult:
+        evaluated.append(tuple(genome.tolist()))
+        result: EvaluationResult = table(genome, seed)
+        return result
+
+    def search() -> tuple[list[SearchState], list[Entry]]:
+        with Journal(path, {"seed": 0}, sync=False) as journal:
+            states = list(evolve(tiny_space, evaluate, config, journal=journal))
+            return states, sorted(journal, key=lambda entry: entry.proposal)
+
+    states, entries = search()
+    lines = path.read_bytes().splitlines()
+    for first in (1, 6, 11):
+        damaged = list(lines)
+        damaged[first] = b""
+        damaged[first + 1] = damaged[first + 1].replace(b'"ok"', b'"Ok"')
+        damaged[first + 2], damaged[first + 3] = damaged[first + 3], damaged[first + 2]
+        damaged.insert(first + 4, damaged[first + 4])
+        path.write_bytes(b"\r\n".join([*damaged, b""]))
+        evaluated.clear()
+        again, found = search()
+        assert same(again, states)
+        assert found == entries
+        assert evaluated == [entry.result.genome for entry in entries[first - 1 : first + 1]]

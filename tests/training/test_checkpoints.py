@@ -219,13 +219,50 @@ def test_a_file_that_is_no_checkpoint_is_not_trained_over(tmp_path: Path) -> Non
     foreign = path.read_bytes()
     for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this one", foreign, foreign[:-20]):
         path.write_bytes(content)
-        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; move it"):
+        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; copy it there again, or move it away"):
             train_epochs(network(1), path, IDENTITY, "a supernet")
         assert path.read_bytes() == content
     path.unlink()
     path.mkdir()
-    with pytest.raises(StorageError, match=r"could not read .*: Is a directory"):
+    with pytest.raises(StorageError, match=r"could not read .*: it is not a regular file"):
         load_checkpoint(path, IDENTITY, "a supernet")
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, IDENTITY, {"state": {"weights": torch.arange(40.0)}, "rows": [{"loss": 0.5}]})
+    whole, wrong = path.read_bytes(), []
+    for place in range(len(whole)):
+        path.write_bytes(flipped(whole, place))
+        try:
+            load_checkpoint(path, IDENTITY, "a supernet")
+        except StorageError as error:
+            assert str(error).startswith(f"expected a supernet of evonas in {path}: ")
+            assert "\n" not in str(error)
+        else:
+            wrong.append(place)
+    assert wrong == []
+    path.write_bytes(flipped(whole, len(whole) // 2))
+    with pytest.raises(StorageError, match="it is damaged: the SHA-256 .* a supernet is then begun again"):
+        train_epochs(network(1), path, IDENTITY, "a supernet")
+    assert path.read_bytes() == flipped(whole, len(whole) // 2)
+
+
+def test_a_flipped_weight_is_found_in_a_checkpoint_of_version_0_1_0(tmp_path: Path) -> None:
+    """It has no checksum of its own, but those of a zip file."""
+    path, weights = tmp_path / "checkpoint.pt", torch.arange(40.0)
+    torch.save({"identity": json.dumps(IDENTITY), "training": {"weights": weights, "loss": 1.0, "epoch": 1}}, path)
+    whole = path.read_bytes()
+    start = whole.index(weights.numpy().tobytes())
+    assert load_checkpoint(path, IDENTITY, "a training") is not None
+    for place in range(start, start + 160, 7):
+        path.write_bytes(flipped(whole, place))
+        with pytest.raises(StorageError, match="it is damaged: the checksum of .*data/0 is not the one"):
+            load_checkpoint(path, IDENTITY, "a training")
 
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
