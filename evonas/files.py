@@ -10,9 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from evonas.errors import RunInUseError, StorageError
+from evonas.errors import ConfigurationError, RunInUseError, StorageError
 
-__all__ = ["read_json", "replace_file", "seal", "storage_errors", "sweep", "take_lock", "unseal", "write_json"]
+__all__ = [
+    "expanded",
+    "read_json",
+    "replace_file",
+    "seal",
+    "storage_errors",
+    "sweep",
+    "take_lock",
+    "unseal",
+    "write_json",
+]
 
 
 @contextlib.contextmanager
@@ -32,6 +42,15 @@ def storage_errors(doing: str) -> Iterator[None]:
             f"could not {doing}: {error.strerror or error}; {remedy} and run the same command again "
             "(everything recorded so far is kept)"
         ) from error
+
+
+def expanded(path: Path | str) -> Path:
+    """A path as a user gives it, `~` and `~user` replaced by their home; ConfigurationError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        name = Path(path).parts[0]
+        raise ConfigurationError(f"expected a path, got {path}: {name} has no home; write the folder out") from error
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "_version"}
 ALL = {
     "networks",
     "data",
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeding": set(),
     "files": set(),
     "parts": set(),
+    "ranges": set(),
     "networks": set(),
     "data": set(),
     "attacks": set(),

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
 from evonas.files import seal, storage_errors, take_lock, unseal
-from evonas.parts import refuse_another_run
+from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
 __all__ = ["Entry", "Journal", "read_journal"]
@@ -70,7 +70,7 @@ class Journal:
         """Every recorded entry, in this order, including those that a later line of the same key replaced."""
         self._sync = sync
         self._file: BinaryIO | None = None
-        self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
+        self._identity = as_plain(identity or {})
         self._run = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:8]
         if self.path is not None:
             try:
