@@ -19,7 +19,6 @@ __all__ = [
     "MILLIONS",
     "PARAMS",
     "PENALTY",
-    "POPULATION",
     "RADIUS",
     "RATE",
     "SHARE",
@@ -60,7 +59,7 @@ class Range:
         if high <= 1:
             wanted = f"in {'(' if self._open_below else '['}{low:g}, {high:g}{')' if self._open_above else ']'}"
         elif self._reached(value):
-            wanted = f"{'<' if self._open_above else '<='} {high:,.0f}"
+            wanted = f"{'<' if self._open_above else '<='} {f'{high:,}' if isinstance(high, int) else f'{high:g}'}"
         else:
             wanted = f"{'>' if self._open_below else '>='} {low:g}"
         scale = ""
@@ -83,7 +82,7 @@ class Range:
 ANY = Range()
 """Every number, such as a seed."""
 
-# Beyond these numbers memory, or the arithmetic of 32 bits, is used up long before.
+# Memory is used up long before these numbers.
 COUNT = Range(least=1, most=10**6)
 """Epochs, steps, generations."""
 IMAGES = Range(least=1, most=10**9)
@@ -92,9 +91,8 @@ BATCH = Range(least=2, most=2**16)
 """Images of a training step: batch statistics need two."""
 CHANNELS = Range(least=1, most=4096)
 LAYERS = Range(least=1, most=1000)
-POPULATION = Range(least=2, most=10**5)
-RATE = Range(above=0, most=1000)
-"""Learning rates."""
+RATE = Range(above=0, most=1e30)
+"""Learning rates, within the arithmetic of 32 bits."""
 PENALTY = Range(least=0, most=1000)
 """Penalties of weights, and weights of losses."""
 SHARE = Range(least=0, most=1)

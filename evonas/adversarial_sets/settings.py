@@ -11,7 +11,7 @@ from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.attacks.inference import Precision
 from evonas.errors import ConfigurationError, choose
 from evonas.networks.victims import VICTIMS, check_victim
-from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, POPULATION, RATE, Range, check_ranges
+from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RATE, Range, check_ranges
 from evonas.training import TrainingConfig
 
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
@@ -55,7 +55,7 @@ class SetSettings:
     """Thresholds th of the attacks (Table I)."""
     attacked_images: Annotated[int | None, IMAGES] = 1000
     """Images of the adversarial part, balanced over classes, on which every target is attacked."""
-    attack_population: Annotated[int, POPULATION] = 400
+    attack_population: Annotated[int, Range(least=5, most=10**5)] = 400
     """Individuals per generation (Kotyan and Vargas)."""
     attack_generations: Annotated[int, COUNT] = 100
     """Maximum number of generations of an attack."""

@@ -76,7 +76,6 @@ class LevelOptions:
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
         if self.search_precision not in PRECISIONS:
             raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
 
@@ -118,9 +117,6 @@ class NetworkOptions:
     eval_layers: Annotated[int, LAYERS] = 20
     """Its cells."""
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class CellOptions(RunOptions):
@@ -147,7 +143,8 @@ class CellOptions(RunOptions):
     renamed: ClassVar[Mapping[str, str]] = {"against": "published"}
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        for part in (self, self.levels, self.cells):
+            check_ranges(part)
         for name in self.objectives:
             choose(OBJECTIVES, name, "objective")
         if AdversarialSetError.name in self.objectives:

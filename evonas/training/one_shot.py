@@ -87,7 +87,7 @@ class OneShotConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.epochs == 0:
-            raise ConfigurationError("expected block_epochs or joint_epochs > 0, got 0 and 0")
+            raise ConfigurationError("expected block_epochs and joint_epochs >= 0 and one of them > 0, got 0 and 0")
         for name in ("block_window", "joint_window"):
             window = getattr(self, name)
             if len(window) != 2 or not window[0] < window[1]:
@@ -95,7 +95,7 @@ class OneShotConfig:
         for name in ("block_milestones", "joint_milestones"):
             milestones = getattr(self, name)
             if list(milestones) != sorted({*milestones}):
-                raise ConfigurationError(f"expected ascending {name}, got {milestones}")
+                raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
         if self.sampling not in ("epochs", "batches"):
             raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
         if self.supernet_precision not in PRECISIONS:
