@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from evonas.errors import DataError, EvonasError, RunInUseError, StorageError
+from evonas.errors import ConfigurationError, DataError, EvonasError, RunInUseError, StorageError
 
 __all__ = [
     "decoding",
+    "expanded",
     "open_regular",
     "read_json",
     "read_regular",
@@ -84,6 +85,15 @@ def read_regular(path: Path, limit: float = math.inf) -> bytes:
     """The bytes of a file; see `open_regular`."""
     with open_regular(path, limit) as file:
         return file.read()
+
+
+def expanded(path: Path | str) -> Path:
+    """A path as a user gives it, `~` and `~user` replaced by their home; ConfigurationError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        name = Path(path).parts[0]
+        raise ConfigurationError(f"expected a path, got {path}: {name} has no home; write the folder out") from error
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -62,8 +62,8 @@ def _plain(value: Any) -> Any:
 
 
 def as_plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as it comes back from a JSON file: tuples are lists, keys are text."""
-    return dict(json.loads(json.dumps(identity)))
+    """An identity as it comes back from a JSON file: tuples are lists, keys are text, infinity is "Infinity"."""
+    return dict(json.loads(json.dumps(identity), parse_constant=str))
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "devices", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "devices", "_version"}
 ALL = {
     "networks",
     "data",
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "parts": set(),
     "devices": set(),
+    "ranges": set(),
     "networks": set(),
     "data": set(),
     "attacks": set(),

@@ -14,7 +14,7 @@ from evonas.adversarial_sets.card import Card
 from evonas.adversarial_sets.card_page import card_markdown
 from evonas.adversarial_sets.contents import TENSORS, AdversarialSet, Contents, stored_bytes
 from evonas.errors import DataError
-from evonas.files import decoding, open_regular, read_regular, replace_file, storage_errors
+from evonas.files import decoding, expanded, open_regular, read_regular, replace_file, storage_errors
 
 __all__ = ["LARGEST_FILE", "load_adversarial_set", "save_adversarial_set"]
 
@@ -75,7 +75,7 @@ def load_adversarial_set(path: str | Path) -> AdversarialSet:
 
 
 def _files(path: str | Path) -> tuple[Path, Path, Path]:
-    stem = str(path).removesuffix(".safetensors")
+    stem = str(expanded(path)).removesuffix(".safetensors")
     return Path(f"{stem}.safetensors"), Path(f"{stem}.json"), Path(f"{stem}.md")
 
 

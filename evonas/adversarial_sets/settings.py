@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.attacks.inference import Precision
 from evonas.errors import ConfigurationError, choose
 from evonas.networks.victims import VICTIMS, check_victim
+from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RATE, Range, check_ranges
 from evonas.training import TrainingConfig
 
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
@@ -36,32 +37,33 @@ class SetSettings:
 
     targets: tuple[str, ...] = tuple(VICTIMS)
     """Target networks (RoCo-NAS, Table I)."""
-    widths: tuple[float, ...] = (1.0,)
+    widths: Annotated[tuple[float, ...], Range(above=0, most=64)] = (1.0,)
     """Factor of the channels of each target; a single number applies to all."""
-    depths: tuple[int, ...] = (0,)
+    depths: Annotated[tuple[int, ...], Range(least=0, most=10**4)] = (0,)
     """Layers of each ResNet (6 n + 2) and DenseNet (6 n + 4); 0: as published, and for networks with only one depth."""
-    target_epochs: tuple[int, ...] = (100,)
+    target_epochs: Annotated[tuple[int, ...], COUNT] = (100,)
     """Training epochs of each target; a single number applies to all."""
-    target_lr: float = 0.05
+    target_lr: Annotated[float, RATE] = 0.05
     """Initial learning rate of the targets; cosine decay to 0."""
-    target_batch_size: int = 128
+    target_batch_size: Annotated[int, BATCH] = 128
     """Images of a step of the targets' training."""
-    target_weight_decay: float = 5e-4
+    target_weight_decay: Annotated[float, PENALTY] = 5e-4
     """L2 penalty of the targets' weights."""
     set_attacks: tuple[str, ...] = ATTACK_NAMES
     """L0: at most th pixels change. Linf: every value changes by at most th/255."""
-    thresholds: tuple[int, ...] = (1, 3, 5, 10)
+    thresholds: Annotated[tuple[int, ...], COUNT] = (1, 3, 5, 10)
     """Thresholds th of the attacks (Table I)."""
-    attacked_images: int | None = 1000
+    attacked_images: Annotated[int | None, IMAGES] = 1000
     """Images of the adversarial part, balanced over classes, on which every target is attacked."""
-    attack_population: int = 400
+    attack_population: Annotated[int, Range(least=5, most=10**5)] = 400
     """Individuals per generation (Kotyan and Vargas)."""
-    attack_generations: int = 100
+    attack_generations: Annotated[int, COUNT] = 100
     """Maximum number of generations of an attack."""
     linf_algorithm: Literal["cma", "de"] = "cma"
     """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for name in self.targets:
             choose(VICTIMS, name, "target network")
         for name in self.set_attacks:
@@ -76,15 +78,9 @@ class SetSettings:
                 raise ConfigurationError(
                     f"expected one value of {field}, or {len(self.targets)}, one per target, got {len(values)}"
                 )
-        least = {"thresholds": 1, "target_epochs": 1, "depths": 0}
-        for field, limit in least.items():
-            if min(getattr(self, field)) < limit:
-                raise ConfigurationError(f"expected {field} >= {limit}, got {min(getattr(self, field))}")
         most = min(LARGEST_THRESHOLDS[name] for name in self.set_attacks)
         if max(self.thresholds) > most:
             raise ConfigurationError(f"expected thresholds <= {most}, got {max(self.thresholds)}")
-        if self.attacked_images is not None and self.attacked_images < 1:
-            raise ConfigurationError(f"expected attacked_images >= 1, got {self.attacked_images}")
         for target in self.each_target():
             self.training_of(target)
             check_victim(target.name, target.width, target.depth)

@@ -1,7 +1,6 @@
 """AutoAttack, computed by its authors' package."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from evonas.attacks.attack import needs_generator
 from evonas.attacks.foolbox_adapter import Float32Model, adapted, library
 from evonas.errors import ConfigurationError
+from evonas.ranges import check_radius
 
 __all__ = ["AutoAttack"]
 
@@ -47,10 +47,9 @@ class AutoAttack:
     batch_size: int = 250
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon < math.inf:
-            raise ConfigurationError(f"expected epsilon >= 0, got {self.epsilon}")
         if self.norm not in ("linf", "l2"):
             raise ConfigurationError(f"expected norm linf or l2, got {self.norm!r}")
+        check_radius(self.epsilon, self.norm)
         if self.version not in VERSIONS:
             raise ConfigurationError(f"expected a version of {', '.join(sorted(VERSIONS))}, got {self.version!r}")
         available = VERSIONS[self.version]

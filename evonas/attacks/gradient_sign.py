@@ -22,6 +22,7 @@ from evonas.attacks.attack import (
 from evonas.attacks.inference import Precision, check_precision, inference_copy
 from evonas.attacks.losses import LOSSES
 from evonas.errors import ConfigurationError, choose
+from evonas.ranges import check_radius
 
 __all__ = ["BIM", "FGSM", "PGD", "GradientAttack"]
 
@@ -58,10 +59,10 @@ class GradientAttack:
         check_precision(self.precision)
         if self.norm not in ("linf", "l2"):
             raise ConfigurationError(f"expected norm linf or l2, got {self.norm!r}")
-        if not (0 <= self.epsilon < math.inf and self.start_deviation >= 0 and self.restarts >= 1):
+        check_radius(self.epsilon, self.norm)
+        if not (self.start_deviation >= 0 and self.restarts >= 1):
             raise ConfigurationError(
-                "expected epsilon >= 0, start_deviation >= 0 and restarts >= 1, "
-                f"got {self.epsilon}, {self.start_deviation} and {self.restarts}"
+                f"expected start_deviation >= 0 and restarts >= 1, got {self.start_deviation} and {self.restarts}"
             )
         if self.random_start and self.start_deviation:
             raise ConfigurationError("expected random_start or start_deviation, got both")

@@ -16,6 +16,7 @@ import numpy as np
 
 from evonas.data.image_files import FileImages, torchvision_module
 from evonas.errors import DataError
+from evonas.files import expanded
 from evonas.seeding import generator
 
 __all__ = ["ImageFolderSet", "load_image_folder"]
@@ -80,7 +81,7 @@ def load_image_folder(
     """
     if validation_per_class < 0:
         raise DataError(f"expected validation_per_class >= 0, got {validation_per_class}")
-    (classes, train), (test_classes, test) = (_scanned(root.expanduser() / part) for part in ("train", "val"))
+    (classes, train), (test_classes, test) = (_scanned(expanded(root) / part) for part in ("train", "val"))
     if classes != test_classes:
         differences = [_only(classes, test_classes, "train"), _only(test_classes, classes, "val")]
         got = " and ".join(filter(None, differences))

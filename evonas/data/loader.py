@@ -10,6 +10,7 @@ from evonas.data.npz import load_npz
 from evonas.data.source import DataSetEntry
 from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import choose
+from evonas.files import expanded
 
 __all__ = ["DATA_SETS", "data_root", "load_data", "resolve_data"]
 
@@ -19,7 +20,7 @@ DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
 
 def data_root(root: Path | str | None = None) -> Path:
     """`root`, else the environment variable EVONAS_DATA, else ./data."""
-    return Path(root or os.environ.get("EVONAS_DATA") or "data").expanduser()
+    return expanded(root or os.environ.get("EVONAS_DATA") or "data")
 
 
 def resolve_data(name: str = "auto", root: Path | str | None = None) -> tuple[str, str]:
@@ -55,7 +56,7 @@ def load_data(
     """
     resolved, because = resolve_data(name, root)
     if resolved.startswith("npz:") or resolved.endswith(".npz"):
-        source = load_npz(Path(resolved.removeprefix("npz:")).expanduser())
+        source = load_npz(expanded(resolved.removeprefix("npz:")))
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
         source = choose(names, resolved, "data set")(data_root(root))

@@ -12,6 +12,7 @@ from torch.nn import functional
 from evonas.costs import CostTable
 from evonas.errors import ConfigurationError
 from evonas.gradient.forward import Forward
+from evonas.ranges import check_radius
 from evonas.spaces.darts_costs import operation_costs
 from evonas.training.fgsm_rs import fast_adversarial_images
 
@@ -105,8 +106,9 @@ class AdversarialLoss:
     attacks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1 or not (self.step is None or self.step > 0):
-            raise ConfigurationError(f"expected epsilon in [0, 1] and a step > 0, got {self.epsilon} and {self.step}")
+        check_radius(self.epsilon)
+        if not (self.step is None or self.step > 0):
+            raise ConfigurationError(f"expected a step > 0, got {self.step}")
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         step = 1.25 * self.epsilon if self.step is None else self.step

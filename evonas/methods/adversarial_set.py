@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, card_markdown
 from evonas.data import load_data
-from evonas.errors import ConfigurationError
+from evonas.files import expanded
+from evonas.ranges import ANY, IMAGES, THREADS, check_ranges
 from evonas.runs import Screen
 from evonas.runs.execution import resolve_device, resolve_threads
 from evonas.runs.interrupt import interruptible
@@ -29,16 +30,16 @@ class BuildOptions:
     """auto (CIFAR-10 where it is, else digits), digits, cifar10, cifar100, svhn, mnist, fashion_mnist or npz:PATH."""
     data_root: Path | None = None
     """Folder of the data sets, where missing ones are downloaded to; else the variable EVONAS_DATA, else ./data."""
-    train_limit: int | None = None
+    train_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset to train the targets on."""
-    seed: int = 0
+    seed: Annotated[int, ANY] = 0
     """Seed of everything random, and of the data's parts: a search uses the set with the same seed or --split-seed."""
     settings: SetSettings = field(default_factory=SetSettings)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training and of the attacks' search; a success is always confirmed in fp32."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    threads: int | None = None
+    threads: Annotated[int | None, THREADS] = None
     """CPU threads; unless given, as many as this process may use."""
     out: Path | None = None
     """The set's file; adversarial_sets/DATA-PRESET-DIGITS.safetensors by default, DIGITS standing for everything that
@@ -51,8 +52,7 @@ class BuildOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError(f"expected threads >= 1, got {self.threads}")
+        check_ranges(self)
 
 
 OPTIONS = BuildOptions
@@ -103,7 +103,7 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
 
 def set_file(options: BuildOptions, plan: BuildPlan) -> Path:
     """File of the set: the one that was asked for, else the one that the plan names."""
-    return (options.out or set_path(plan)).expanduser()
+    return expanded(options.out or set_path(plan))
 
 
 def show_set(found: AdversarialSet, where: str, screen: Screen) -> None:

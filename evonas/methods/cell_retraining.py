@@ -3,7 +3,6 @@
 DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -33,6 +32,7 @@ from evonas.evaluation import TrainFromScratch
 from evonas.methods.cell_search import FoundCells
 from evonas.networks.darts import GENOTYPES, Genotype
 from evonas.objectives.attack_error import described
+from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, LAYERS, PENALTY, RATE, STEP, Range, check_ranges
 from evonas.report import (
     cell_table,
     folded,
@@ -59,35 +59,35 @@ class CellRetrainOptions:
 
     retrain: bool = False
     """After the search, train the cells in a large network and score it on test images."""
-    retrain_channels: int | None = None
+    retrain_channels: Annotated[int | None, CHANNELS] = None
     """Channels of a node of its first cell; by default those of the scored network."""
-    retrain_params: float | None = None
+    retrain_params: Annotated[float | None, Range(above=0, most=10**6)] = None
     """Instead: the width whose network comes nearest to this many million parameters (E2RNAS's C46 ... C12)."""
-    retrain_layers: int | None = None
+    retrain_layers: Annotated[int | None, LAYERS] = None
     """Its cells; by default those of the scored network."""
-    retrain_epochs: int = 600
+    retrain_epochs: Annotated[int, COUNT] = 600
     """Passes over the train part."""
-    retrain_batch_size: int = 96
+    retrain_batch_size: Annotated[int, BATCH] = 96
     """Images of a step."""
-    retrain_lr: float = 0.025
+    retrain_lr: Annotated[float, RATE] = 0.025
     """Initial learning rate; cosine decay."""
-    retrain_weight_decay: float = 3e-4
+    retrain_weight_decay: Annotated[float, PENALTY] = 3e-4
     """L2 penalty of the weights."""
-    auxiliary: float = 0.4
+    auxiliary: Annotated[float, PENALTY] = 0.4
     """Weight of the auxiliary head's loss; 0: no such head."""
-    drop_path: float = 0.2
+    drop_path: Annotated[float, Range(least=0, below=1)] = 0.2
     """Chance of an edge to be left out; it grows to this over the epochs."""
-    cutout: int = 16
+    cutout: Annotated[int, Range(least=0, most=10**4)] = 16
     """Side of the square that is cut out of training images, in pixels; 0: none."""
     retrain_precision: str = "auto"
     """auto, fp32 or bf16."""
-    test_epsilon: float = 2 / 255
+    test_epsilon: Annotated[float, STEP] = 2 / 255
     """Radius of the PGD that it is scored under (E2RNAS)."""
-    test_steps: int = 10
+    test_steps: Annotated[int, COUNT] = 10
     """Steps of that PGD."""
-    test_step_size: float = 5 / 255
+    test_step_size: Annotated[float, STEP] = 5 / 255
     """Length of its steps: the papers' literal 2.5 epsilon, longer than the radius."""
-    test_limit: int | None = None
+    test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
     published: tuple[str, ...] = ()
     """Published cells trained and scored beside: DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image."""
@@ -98,17 +98,7 @@ class CellRetrainOptions:
                 f"expected --retrain-channels or --retrain-params, got both: {self.retrain_channels} and "
                 f"{self.retrain_params}"
             )
-        for name in ("retrain_channels", "retrain_layers", "retrain_epochs", "retrain_batch_size", "test_limit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
-        for name in ("retrain_params", "retrain_lr", "test_epsilon", "test_step_size", "test_steps"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
-        if not self.auxiliary >= 0 or not 0 <= self.drop_path < 1 or self.cutout < 0:
-            raise ConfigurationError(
-                f"expected auxiliary >= 0, drop_path in [0, 1) and cutout >= 0, got {self.auxiliary}, "
-                f"{self.drop_path} and {self.cutout}"
-            )
+        check_ranges(self)
         self.training(self.retrain_precision)  # it checks the others
         for name in self.published:
             choose(GENOTYPES, name, "published cells")
@@ -147,9 +137,9 @@ class RobustnessOptions:
 
     robust_attacks: tuple[str, ...] = ("fgsm", "pgd10", "pgd20", "pgd100", "cw")
     """DSRNA's fgsm, pgd10, pgd20, pgd100 (epsilon 8/255) and cw (needs foolbox), or any other of --suite in roco."""
-    fgsm_epsilon: Annotated[float, Needs("robust_attacks", ("fgsm",))] = 2 / 255
+    fgsm_epsilon: Annotated[float, STEP, Needs("robust_attacks", ("fgsm",))] = 2 / 255
     """Radius of FGSM; the paper says `0.01 (2/255)`."""
-    radius_images: int = 100
+    radius_images: Annotated[int, Range(least=0, most=10**9)] = 100
     """Test images that mean certified radii are over, the first ones; 0: no radii."""
     radius_intermediate: Annotated[Intermediate, Needs("radius_images")] = "interval"
     """Bounds before each ReLU there: interval, or linear (tighter, and far slower the deeper the network)."""
@@ -157,11 +147,8 @@ class RobustnessOptions:
     """Classes that an image must not be taken for: one drawn for it (Tables 5 and 6, after CNN-Cert), or all."""
 
     def __post_init__(self) -> None:
-        if self.radius_images < 0:
-            raise ConfigurationError(f"expected radius_images >= 0, got {self.radius_images}")
+        check_ranges(self)
         _ = self.attacks, self.radii  # refuses what they cannot be made from
-        if not 0 < self.fgsm_epsilon <= 1:
-            raise ConfigurationError(f"expected fgsm_epsilon in (0, 1], got {self.fgsm_epsilon}")
         if len(set(self.robust_attacks)) < len(self.robust_attacks):
             raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
 

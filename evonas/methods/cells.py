@@ -19,6 +19,7 @@ from evonas.methods.cell_retraining import (
 )
 from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
+from evonas.ranges import BATCH, CHANNELS, COUNT, LAYERS, RATE, Range, check_ranges
 from evonas.report import means_of_repeats, means_text, write_means, write_rows
 from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.seeding import derive_seed
@@ -47,19 +48,19 @@ SEARCH_PRECISIONS = ("auto", "bf16", "fp32")
 class LevelOptions:
     """Schedule of the search; what is not given is the method's own."""
 
-    search_epochs: int | None = None
+    search_epochs: Annotated[int | None, COUNT] = None
     """Epochs of every stage of the supernet."""
-    weights_only: int | None = None
+    weights_only: Annotated[int | None, Range(least=0, most=10**6)] = None
     """First epochs of every stage, which leave the architecture alone."""
-    search_channels: int | None = None
+    search_channels: Annotated[int | None, CHANNELS] = None
     """Channels of the supernet's first cell."""
-    search_layers: int | None = None
+    search_layers: Annotated[int | None, LAYERS] = None
     """Cells of the first stage's supernet; further stages are deeper in proportion."""
-    search_batch_size: int | None = None
+    search_batch_size: Annotated[int | None, BATCH] = None
     """Images of a step, at each level."""
-    search_lr: float | None = None
+    search_lr: Annotated[float | None, RATE] = None
     """Initial learning rate of the supernet's weights in a stage; cosine decay."""
-    alpha_lr: float | None = None
+    alpha_lr: Annotated[float | None, RATE] = None
     """Learning rate of the architecture, by Adam."""
     order: Literal[1, 2] | None = None
     """2: the architecture's gradient goes through one step of the weights."""
@@ -67,11 +68,11 @@ class LevelOptions:
     """Second order by a central difference, or by differentiating twice."""
     begin_with: Literal["alpha", "weights"] | None = None
     """First level that an iteration descends."""
-    portion: float | None = None
+    portion: Annotated[float | None, Range(above=0, below=1)] = None
     """Share of the train part that weights are trained on; the architecture is trained on the rest."""
-    nodes: int | None = None
+    nodes: Annotated[int | None, Range(least=1, most=6)] = None
     """Intermediate nodes of a cell."""
-    perturb_alpha: float | None = None
+    perturb_alpha: Annotated[float | None, Range(above=0, most=1)] = None
     """L-inf radius around softmaxed alpha within which weights are trained at the worst one (SDARTS-ADV: 0.3)."""
     search_precision: str = "auto"
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
@@ -114,9 +115,9 @@ def perturbed(method: Method, epsilon: float) -> Method:
 class NetworkOptions:
     """The network that found cells are scored in, on the validation part; every method's rows compare by it."""
 
-    eval_channels: int = 36
+    eval_channels: Annotated[int, CHANNELS] = 36
     """Channels of a node of its first cell."""
-    eval_layers: int = 20
+    eval_layers: Annotated[int, LAYERS] = 20
     """Its cells."""
 
 
@@ -124,7 +125,7 @@ class NetworkOptions:
 class CellOptions(RunOptions):
     """Options of every search of cells by gradient."""
 
-    repeats: int = 1
+    repeats: Annotated[int, COUNT] = 1
     """Searches, each with a seed of its own that follows from `seed`; means and deviations are written."""
     levels: LevelOptions = field(default_factory=LevelOptions)
     objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
@@ -145,8 +146,8 @@ class CellOptions(RunOptions):
     renamed: ClassVar[Mapping[str, str]] = {"against": "published"}
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigurationError(f"expected repeats >= 1, got {self.repeats}")
+        for part in (self, self.levels, self.cells):
+            check_ranges(part)
         for name in self.objectives:
             choose(OBJECTIVES, name, "objective")
         if AdversarialSetError.name in self.objectives:

@@ -11,6 +11,7 @@ from evonas.gradient.robustness import Norm
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.cells import QUICK, CellOptions, compose, perturbed
 from evonas.methods.cells import run as run_cells
+from evonas.ranges import IMAGES, MILLIONS, RADIUS, STEP, Range, check_ranges
 from evonas.runs import Needs, Result
 
 __all__ = ["OPTIONS", "PRESETS", "BoundOptions", "DsrnaOptions", "compose", "run"]
@@ -31,16 +32,19 @@ class BoundOptions:
     """Lower side of a ReLU."""
     intermediate: Literal["interval", "linear"] = "interval"
     """Bounds before each ReLU: by intervals (fast), or by linear bounds of their own."""
-    epsilon_start: float = EpsilonSchedule.start
+    epsilon_start: Annotated[float, STEP] = EpsilonSchedule.start
     """Initial radius, pixels in [0, 1] (4.2.2)."""
-    epsilon_step: float = EpsilonSchedule.step
+    epsilon_step: Annotated[float, RADIUS] = EpsilonSchedule.step
     """Change of the radius after each step of the architecture."""
-    epsilon_target: float = EpsilonSchedule.target
+    epsilon_target: Annotated[float, Range(above=0, most=10**6)] = EpsilonSchedule.target
     """It falls where upper and lower bounds of logits are at least this far apart in the mean, else it rises."""
-    epsilon_min: float = EpsilonSchedule.minimum
+    epsilon_min: Annotated[float, STEP] = EpsilonSchedule.minimum
     """Smallest radius."""
-    epsilon_max: float = EpsilonSchedule.maximum
+    epsilon_max: Annotated[float, STEP] = EpsilonSchedule.maximum
     """Largest radius."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def loss(self, gamma: float, norm: Norm, images: int | None) -> BoundLoss:
         schedule = EpsilonSchedule(
@@ -69,11 +73,11 @@ class DsrnaOptions(CellOptions):
     """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
     base: str = "pcdarts"
     """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
-    gamma: float = 0.01
+    gamma: Annotated[float, MILLIONS] = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
     norm: Norm = "linf"
     """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""
-    metric_images: int | None = None
+    metric_images: Annotated[int | None, IMAGES] = None
     """Images of a batch that the metric is taken on, the first ones; all by default."""
     bound: Annotated[BoundOptions, Needs("metric", ("bound",))] = field(default_factory=BoundOptions)
     baselines: tuple[str, ...] = ()

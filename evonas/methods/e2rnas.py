@@ -11,6 +11,7 @@ from evonas.gradient.method import Combine
 from evonas.gradient.mgda import Normalisation
 from evonas.methods.cells import QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
+from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
 from evonas.runs import Needs, Result
 
 __all__ = ["OPTIONS", "PRESETS", "E2rnasOptions", "compose", "run"]
@@ -26,13 +27,13 @@ class E2rnasOptions(CellOptions):
     """1: adversarial training below, two objectives above. 2: OoD training below, five objectives above."""
     base: str = "darts"
     """Supernet and schedule that it is built on: darts, pcdarts or pdarts (version 2, Table IV)."""
-    L: Annotated[float | None, Needs("count_params")] = None
+    L: Annotated[float | None, MILLIONS, Needs("count_params")] = None
     """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
-    F: Annotated[float, SECOND] = 425.0
+    F: Annotated[float, MILLIONS, SECOND] = 425.0
     """Millions of FLOPs (425 for S1, 586 for S2)."""
-    sweep_L: Annotated[tuple[float, ...], Needs("count_params")] = ()
+    sweep_L: Annotated[tuple[float, ...], MILLIONS, Needs("count_params")] = ()
     """One search for each of these L (version 1, Fig. 4), all in one table."""
-    search_epsilon: float = 2 / 255
+    search_epsilon: Annotated[float, RADIUS] = 2 / 255
     """Radius of the adversarial losses, pixels in [0, 1]."""
     adversarial_below: bool | None = None
     """Adversarial training of weights: on in version 1 (Table 3: w/o adv), off in version 2 (Table VI: AT in LL)."""
@@ -48,9 +49,9 @@ class E2rnasOptions(CellOptions):
     """Solver of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
     weights_on: Annotated[Literal["raw", "normalised"], BY_MGDA] = "raw"
     """Gradients that MGDA's weights multiply; with normalised ones alone a step is sure to descend."""
-    cost_channels: int = 36
+    cost_channels: Annotated[int, CHANNELS] = 36
     """Width of the network whose parameters and FLOPs are expected."""
-    cost_layers: int = 20
+    cost_layers: Annotated[int, LAYERS] = 20
     """Its cells."""
     cost_affine: bool = True
     """Count its batch normalisation."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from rich.console import Console
@@ -16,6 +16,7 @@ from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read
 from evonas.methods.imagenet_scores import PartScores, attacked_files, score_parts
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
+from evonas.ranges import ANY, IMAGES, THREADS, Range, check_ranges
 from evonas.report import shown, write_rows
 from evonas.runs import ExecutionOptions, Run, RunOptions
 from evonas.runs.execution import resolve_threads
@@ -54,18 +55,18 @@ class ImagenetOptions:
     """DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image, or the genotype.json of a search."""
     data_root: Path | None = None
     """Folder that holds imagenet/train and imagenet/val; else the variable EVONAS_DATA, else ./data."""
-    seed: int = 0
+    seed: Annotated[int, ANY] = 0
     """Seed of everything random."""
     network: CellPreset = IMAGENET_CELLS
-    test_limit: int | None = None
+    test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
     """Attack all images of val/ by PGD; without it and --test-limit none is attacked."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    threads: int | None = None
+    threads: Annotated[int | None, THREADS] = None
     """CPU threads; unless given, as many as there are processors."""
-    workers: int | None = None
+    workers: Annotated[int | None, Range(least=0, most=1024)] = None
     """Processes that decode images, and change no result; unless given, a GPU has one for each processor, up to 16.
     They need about 40 MB each in /dev/shm."""
     out: Path | None = None
@@ -77,10 +78,7 @@ class ImagenetOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, least in (("test_limit", 1), ("threads", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigurationError(f"expected {name} >= {least}, got {value}")
+        check_ranges(self)
         if self.pgd and self.test_limit is not None:
             raise ConfigurationError("expected --pgd (all images) or --test-limit (a subset), got both")
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evonas.data import Augmentation, FilePart, ImageFolderSet
 from evonas.errors import ConfigurationError, StorageError
-from evonas.files import read_json, replace_file
+from evonas.files import expanded, read_json, replace_file
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.report import shown
@@ -35,7 +35,7 @@ def read_cells(given: str) -> Genotype:
     if given in GENOTYPES:
         return GENOTYPES[given]
     try:
-        values = read_json(Path(given).expanduser())
+        values = read_json(expanded(given))
         names = [field.name for field in fields(Genotype)]
         if set(values) != set(names):
             raise ConfigurationError(f"expected {', '.join(names)} in it, got {', '.join(values) or 'nothing'}")
@@ -53,7 +53,7 @@ def cells_label(given: str) -> str:
     """Part of a run folder's name: that of the cells, or the search's folder and what the file has after `genotype`."""
     if given in GENOTYPES:
         return given
-    path = Path(given).expanduser().absolute()
+    path = expanded(given).absolute()
     return f"{path.parent.name}{path.stem.removeprefix('genotype')}"
 
 

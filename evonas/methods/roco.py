@@ -22,7 +22,9 @@ from evonas.audit import (
 )
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import TrainFromScratch
+from evonas.files import expanded
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
+from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
 from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
 from evonas.runs import (
     AttackOptions,
@@ -66,15 +68,15 @@ class RetrainOptions:
 
     retrain: bool = False
     """After the search, train the lightest networks of the front again and print the paper's tables for them."""
-    top: int = 5
+    top: Annotated[int, COUNT] = 5
     """Networks of the front to train: the lightest, by MACs at the width that they are trained again with (IV-C)."""
-    retrain_channels: int = 32
+    retrain_channels: Annotated[int, CHANNELS] = 32
     """Their width of the first block (IV-A)."""
-    retrain_epochs: int = 120
+    retrain_epochs: Annotated[int, COUNT] = 120
     """Passes over the train part (IV-A)."""
-    retrain_batch_size: int = 128
+    retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
-    test_limit: int | None = None
+    test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
     suite: tuple[str, ...] = ("pgd", "fgsm", "bim", "cw", "deepfool")
     """Measurements of these networks; cw and deepfool need pip install 'evonas[audit]'."""
@@ -82,11 +84,7 @@ class RetrainOptions:
     """Folder of another run, such as a Baseline-NAS one: its front is trained, scored and shown beside."""
 
     def __post_init__(self) -> None:
-        for name in ("top", "retrain_channels", "retrain_epochs", "retrain_batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
-        if self.test_limit is not None and self.test_limit < 1:
-            raise ConfigurationError(f"expected test_limit >= 1, got {self.test_limit}")
+        check_ranges(self)
         if len(set(self.suite)) < len(self.suite):
             raise ConfigurationError(f"expected every part of the suite once, got {','.join(self.suite)}")
         errors_under(self.suite, "suite")
@@ -109,15 +107,15 @@ class RocoOptions(RunOptions):
     """File of a set, or auto: the preset's set of these images, built where it is not there yet."""
     space: str = PhaseSpace.name
     """Search space: phase, darts, shuffle (with their defaults), or a plugin's."""
-    phases: Annotated[int, OF_PHASES] = 3
+    phases: Annotated[int, Range(least=1, most=16), OF_PHASES] = 3
     """Computational blocks of a network (Table II)."""
-    nodes: Annotated[int, OF_PHASES] = 6
+    nodes: Annotated[int, Range(least=2, most=8), OF_PHASES] = 6
     """Maximum computational units of a block (Table II)."""
-    channels: Annotated[int, OF_PHASES] = 16
+    channels: Annotated[int, CHANNELS, OF_PHASES] = 16
     """Width of the first block; doubles from block to block."""
     operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
-    mutation_rate: Annotated[float | None, Needs("operators", ("nsganet",))] = None
+    mutation_rate: Annotated[float | None, MILLIONS, Needs("operators", ("nsganet",))] = None
     """Expected bit flips of a child; 0.157 by default."""
     designs: Annotated[tuple[str, ...], OF_PHASES] = ()
     """Hand-crafted genomes for the first population: chain, residual, dense, pair (the smallest network there is)."""
@@ -141,6 +139,7 @@ class RocoOptions(RunOptions):
     )
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         self.make_space(32)
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
@@ -299,7 +298,7 @@ def _at_width(space: Any, channels: int) -> Any:
 
 def _against(run: Run, against: str, candidates: TrainFromScratch) -> tuple[RunFolder, Searched]:
     """The other run, and what its tables need. ConfigurationError where the two cannot be compared."""
-    other = RunFolder(Path(against).expanduser())
+    other = RunFolder(expanded(against))
     config = other.open_stored()
     if other.path.resolve() == run.path.resolve():
         raise ConfigurationError(f"expected another run with --against, got this one, {against}")

@@ -8,6 +8,7 @@ from torch import nn
 
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import Evaluator
+from evonas.files import expanded
 from evonas.methods import method_of
 from evonas.runs import ExecutionOptions, Result, Run, RunFolder
 from evonas.runs.folder import stored_searched
@@ -26,7 +27,7 @@ def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
     Raises:
         ConfigurationError: there is no run, or it was begun by a script or with other plugins.
     """
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(expanded(path))
     config = folder.open_stored()
     refuse_without_plugins(config, plugin)
     load_plugins(plugin)

@@ -19,6 +19,7 @@ from evonas.networks.blocks import seeded
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
 from evonas.parts import as_plain, part_identity
+from evonas.ranges import COUNT, PARAMS, RADIUS, SHARE, STEP, Range, check_ranges
 from evonas.report import shown, write_rows
 from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
 from evonas.search import EvolutionConfig
@@ -62,34 +63,34 @@ ATTACKED = Needs("supernet_recipe", ("trades_yopo", "trades"))
 class TamOptions(RunOptions):
     """TAM-NAS trains one supernet against an attack, and searches the tiny robust networks in it."""
 
-    width: float = 1.0
+    width: Annotated[float, Range(above=0, most=8)] = 1.0
     """Factor on the channels of Table I."""
-    depth: float = 1.0
+    depth: Annotated[float, Range(above=0, most=8)] = 1.0
     """Factor on the blocks of stride 1 in each stage; at least one stays."""
-    intermediate: int = 1
+    intermediate: Annotated[int, Range(least=1, most=2)] = 1
     """2 doubles the channels inside every block: the supernet 2S."""
-    window: tuple[float, float] | None = (1.61e6, 2.37e6)
+    window: Annotated[tuple[float, float] | None, PARAMS] = (1.61e6, 2.37e6)
     """Parameters of feasible networks, with 10 classes and the full plan; scales with width and depth. None: any."""
     crossover_kind: str = "uniform"
     """uniform (gene by gene) or one_point."""
-    crossover_rate: float = 0.9
+    crossover_rate: Annotated[float, SHARE] = 0.9
     """Chance of two parents to be crossed."""
-    mutation_rate: float = 0.1
+    mutation_rate: Annotated[float, SHARE] = 0.1
     """Chance of every gene to be drawn anew (III-E2)."""
     supernet_recipe: Literal["trades_yopo", "trades", "standard"] = "trades_yopo"
     """Loss of the supernet's training."""
-    supernet_epsilon: Annotated[float, ATTACKED] = 8 / 255
+    supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
-    supernet_steps: Annotated[int, ATTACKED] = 10
+    supernet_steps: Annotated[int, COUNT, ATTACKED] = 10
     """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3)."""
-    supernet_step: Annotated[float | None, ATTACKED] = None
+    supernet_step: Annotated[float | None, STEP, ATTACKED] = None
     """Length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
-    supernet_balance: Annotated[float, ATTACKED] = 1.0
+    supernet_balance: Annotated[float, Range(above=0, most=1000), ATTACKED] = 1.0
     """lambda of Eq. 3."""
     supernet: OneShotConfig = field(default_factory=OneShotConfig)
-    recalibration_batches: int = 200
+    recalibration_batches: Annotated[int, COUNT] = 200
     """Batches of train images that each candidate's batch statistics are measured on."""
-    recalibration_batch_size: int = 128
+    recalibration_batch_size: Annotated[int, COUNT] = 128
     """Images of such a batch."""
     search: EvolutionConfig = field(
         default_factory=lambda: EvolutionConfig(population=50, objectives=OBJECTIVES_OF_TAM, tournament=10)
@@ -110,6 +111,7 @@ class TamOptions(RunOptions):
     )
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         self.space(32)
         self.recipe()
         for name in self.search.objectives:
@@ -118,9 +120,6 @@ class TamOptions(RunOptions):
             raise ConfigurationError(
                 f"expected objectives without a set for TAM-NAS, got {AdversarialSetError.name}; see roco_cifar10.py"
             )
-        for name in ("recalibration_batches", "recalibration_batch_size"):
-            if getattr(self, name) < 1:  # before a supernet is trained
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
 
     def unused(self) -> dict[str, str]:
         return {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}

@@ -27,6 +27,7 @@ from evonas.evaluation import SliceSupernet
 from evonas.networks.handmade import HANDMADE
 from evonas.objectives import CleanError, PGDError
 from evonas.objectives.attack_error import described
+from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.report import (
     TextTable,
     agreement_table,
@@ -59,58 +60,54 @@ class FinaliseOptions:
 
     finalise: Literal["", "scratch", "finetune", "both"] = ""
     """After the search, train the front's networks from scratch, with the supernet's weights, or both ways."""
-    finalise_top: int | None = None
+    finalise_top: Annotated[int | None, COUNT] = None
     """Networks of the front to train: the best by the sum of their ranks by clean and by PGD error; all by default."""
-    finalise_epochs: int = 100
+    finalise_epochs: Annotated[int, COUNT] = 100
     """Passes over the train part."""
-    finalise_batch_size: int = 512
+    finalise_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
-    finalise_lr: float = 0.1
+    finalise_lr: Annotated[float, RATE] = 0.1
     """Initial learning rate."""
-    finalise_milestones: tuple[int, ...] = (20, 40, 80)
+    finalise_milestones: Annotated[tuple[int, ...], COUNT] = (20, 40, 80)
     """Epochs after which the learning rate falls to a tenth."""
-    finalise_weight_decay: float = 5e-3
+    finalise_weight_decay: Annotated[float, PENALTY] = 5e-3
     """L2 penalty of the weights."""
     finalise_precision: str = "auto"
     """auto, fp32 or bf16; auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
-    finalise_m: int = 5
+    finalise_m: Annotated[int, COUNT] = 5
     """TRADES-YOPO: passes through the whole network."""
-    finalise_n: int = 3
+    finalise_n: Annotated[int, COUNT] = 3
     """TRADES-YOPO: steps in the first layer after each of them."""
-    finalise_epsilon: float = 8 / 255
+    finalise_epsilon: Annotated[float, RADIUS] = 8 / 255
     """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]."""
-    finalise_step: float | None = None
+    finalise_step: Annotated[float | None, STEP] = None
     """TRADES-YOPO: length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
-    test_epsilons: tuple[int, ...] = (2, 4, 6, 8)
+    test_epsilons: Annotated[tuple[int, ...], Range(least=1, most=255)] = (2, 4, 6, 8)
     """Radii of the PGD that networks are scored under, in 255ths of the pixel range (Tables II to V)."""
-    test_steps: tuple[int, ...] = (10, 30, 50)
+    test_steps: Annotated[tuple[int, ...], COUNT] = (10, 30, 50)
     """Steps of that PGD; every radius is tried with each."""
-    test_step_size: float = 2 / 255
+    test_step_size: Annotated[float, STEP] = 2 / 255
     """Length of its steps."""
-    test_limit: int | None = None
+    test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
     handmade: tuple[str, ...] = ()
     """Hand-made networks under the same recipe, with Table X's columns: ResNet-18, ShuffleNetV2, MobileNetV3."""
-    handmade_width: Annotated[float, HANDMADE_ONLY] = 1.0
+    handmade_width: Annotated[float, Range(above=0, most=64), HANDMADE_ONLY] = 1.0
     """Factor on their channels, for quick runs."""
-    handmade_steps: Annotated[tuple[int, ...], HANDMADE_ONLY] = (20, 100)
+    handmade_steps: Annotated[tuple[int, ...], COUNT, HANDMADE_ONLY] = (20, 100)
     """Steps of Table X's PGD with a radius of 8/255; with the last, 2/255 is tried, too."""
     lego: bool = False
     """Train the network of the layers' most frequent blocks and ratios, too (IV-E3: Lego-Net)."""
-    layers_top: int = 10
+    layers_top: Annotated[int, COUNT] = 10
     """Networks that the statistics of layers are over: the best of the front (Figures 8 and 9)."""
 
     def __post_init__(self) -> None:
-        for name in ("finalise_top", "layers_top", "test_limit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        check_ranges(self)
         for name in ("test_epsilons", "test_steps", "handmade", "handmade_steps"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ConfigurationError(f"expected every one of {name} once, got {getattr(self, name)}")
-            if name != "handmade" and min(getattr(self, name), default=0) < 1:
-                raise ConfigurationError(f"expected {name} >= 1 and at least one, got {getattr(self, name)}")
-        if not 0 < self.test_step_size < math.inf:
-            raise ConfigurationError(f"expected test_step_size > 0, got {self.test_step_size}")
+            if name != "handmade" and not getattr(self, name):
+                raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
         self.recipe()
         for name in self.handmade:

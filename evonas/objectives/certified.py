@@ -15,6 +15,7 @@ from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives.attack_error import described_radius
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 from evonas.objectives.scoring import first_images
+from evonas.ranges import check_radius
 
 __all__ = ["Certified", "CertifiedAccuracy", "CertifiedRadius", "Norm"]
 
@@ -134,8 +135,7 @@ class CertifiedAccuracy(Certified):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.epsilon < math.inf:
-            raise ConfigurationError(f"expected a finite epsilon >= 0, got {self.epsilon}")
+        check_radius(self.epsilon, self.norm)
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         about = f"certified in {self.norm} {described_radius(self.epsilon)}, {self.intermediate} bounds"

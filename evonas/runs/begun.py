@@ -12,6 +12,7 @@ from rich.console import Console
 from evonas.data import Dataset, load_data, resolve_data
 from evonas.errors import ConfigurationError
 from evonas.executors import Executor
+from evonas.files import expanded
 from evonas.parts import as_plain, refuse_another_run
 from evonas.runs.execution import Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
@@ -73,7 +74,7 @@ class BegunRun:
         load_plugins(options.plugin)
         data, because = ("", "") if label else _data_name(options)
         run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
-        folder = RunFolder((options.out or Path("runs") / run_name).expanduser())
+        folder = RunFolder(expanded(options.out or Path("runs") / run_name))
         with interruptible() as interruption, contextlib.nullcontext() if reading else folder.locked():
             run = cls(method, options, folder, Screen(console, interruption.check), reading)
             run._data_name = data
@@ -186,7 +187,7 @@ class BegunRun:
 def _data_name(options: RunOptions) -> tuple[str, str]:
     """The data set's name, and a line where it was chosen for the user: by the run in --out, or by what is there."""
     if options.data.data == "auto" and options.out is not None:
-        stored = RunFolder(options.out.expanduser()).stored()
+        stored = RunFolder(expanded(options.out)).stored()
         if stored:
             given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
             name = found if given == "auto" else given  # a file of one's own has its path there

@@ -8,16 +8,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NoReturn, TypeVar, get_args, get_origin
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
-import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from evonas.errors import ConfigurationError, EvonasError
-from evonas.runs.help import MANY, help_text
+from evonas.files import expanded
+from evonas.runs.help import MANY, WORDS, help_text
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
+from evonas.runs.options import changed
 from evonas.runs.plugins import load_plugins
+from evonas.runs.words import read_words
 
 __all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
 
@@ -74,8 +77,7 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
     names = [flag(option.name) for option in options_of(preset)]
     refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)], getattr(preset, "renamed", {}))
     load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
-    with one_line():
-        options = tyro.cli(type(preset), default=preset, args=list(argv), config=(tyro.conf.OmitArgPrefixes,))
+    options: Options = changed(preset, read_words(argv, preset))
     refuse_unused(options, preset)
     return options
 
@@ -101,9 +103,10 @@ def refuse_unknown(
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Within, tyro reads a tuple from one word with commas, and its refusal is a ConfigurationError of one line."""
+    """Within, tyro reads names from one word with commas, expands paths, and refuses in one line."""
     message, registry = io.StringIO(), ConstructorRegistry()
     registry.primitive_rule(_comma_separated)
+    registry.primitive_rule(_path)
     try:
         with registry, contextlib.redirect_stderr(message):
             yield
@@ -143,15 +146,25 @@ def _last(argv: Sequence[str], name: str) -> str:
 
 
 def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """A tuple of words or numbers is one word with commas."""
-    kinds = get_args(info.type)
-    if get_origin(info.type) is not tuple or kinds not in ((str, ...), (int, ...), (float, ...)):
+    """Names are one word with commas."""
+    if info.type != tuple[str, ...]:
         return None
-    kind = kinds[0]
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar=MANY[kind],
-        instance_from_str=lambda words: tuple(kind(word) for word in words[0].split(",") if word),
-        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, kind) for each in value),
-        str_from_instance=lambda value: [",".join(map(str, value))],
+        metavar=MANY[str],
+        instance_from_str=lambda words: tuple(word for word in words[0].split(",") if word),
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, str) for each in value),
+        str_from_instance=lambda value: [",".join(value)],
+    )
+
+
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=WORDS[Path],
+        instance_from_str=lambda words: expanded(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
     )

@@ -14,6 +14,7 @@ from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
 from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import gpu_slots
+from evonas.ranges import THREADS, Range, check_ranges
 from evonas.runs.folder import versions
 from evonas.runs.needs import Needs, refuse_unused
 from evonas.training import TrainingPrecision, resolve_precision
@@ -37,29 +38,23 @@ class ExecutionOptions:
 
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    threads: int | None = None
+    threads: Annotated[int | None, THREADS] = None
     """CPU threads of one evaluation; by default the processors of a machine divided by its evaluations at once."""
     executor: Literal["auto", "local", "process", "ray"] = "auto"
     """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
     this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process with --workers or --timeout,
     else local."""
-    workers: Annotated[int | None, Needs("executor", ("process", "auto"))] = None
+    workers: Annotated[int | None, THREADS, Needs("executor", ("process", "auto"))] = None
     """Processes of the executor process; by default as many as cores or GPUs have room for."""
-    gpus_per_task: Annotated[float, Needs("executor", ("process", "ray", "auto"))] = 1.0
+    gpus_per_task: Annotated[float, Range(above=0, most=1), Needs("executor", ("process", "ray", "auto"))] = 1.0
     """GPUs of one evaluation, a fraction to share one: 0.25 runs four at once, each with a quarter of its memory."""
     ray_address: Annotated[str | None, Needs("executor", ("ray", "auto"))] = None
     """Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started on this machine."""
-    timeout: Annotated[float | None, Needs("executor", ("process", "ray", "auto"))] = None
+    timeout: Annotated[float | None, Range(above=0, most=10**9), Needs("executor", ("process", "ray", "auto"))] = None
     """Seconds that an evaluation may take from its beginning; then its process is killed and it is failed."""
 
     def __post_init__(self) -> None:
-        for name, value in (("threads", self.threads), ("workers", self.workers)):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {value}")
-        if not 0 < self.gpus_per_task <= 1:
-            raise ConfigurationError(f"expected gpus-per-task in (0, 1], got {self.gpus_per_task:g}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ConfigurationError(f"expected a timeout of more than 0 seconds, got {self.timeout:g}")
+        check_ranges(self)
         if self.device == "cpu" and self.gpus_per_task != 1.0:
             raise ConfigurationError("expected --gpus-per-task with a GPU, got it with --device cpu; leave it out")
         refuse_unused(self)

@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas._version import version_of
 from evonas.errors import ConfigurationError, StorageError
-from evonas.files import read_json, storage_errors, sweep, take_lock, write_json
+from evonas.files import expanded, read_json, storage_errors, sweep, take_lock, write_json
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
 from evonas.search import Entry, read_journal
 from evonas.spaces import SPACES
@@ -153,7 +153,7 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
 
 def first_genomes(source: str) -> list[list[int]]:
     """Genomes of a run folder's population.csv or of a table, best first. ConfigurationError where there are none."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     genomes = read_genomes(path / "population.csv" if path.is_dir() else path)
     if not genomes:
         raise ConfigurationError(f"expected genomes to start from in {source}, got none with status ok")

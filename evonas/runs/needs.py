@@ -63,7 +63,7 @@ def options_of(given: Any) -> Iterator[Option]:
 
 def _leaves(given: Any, needs: tuple[Needs, ...]) -> Iterator[Option]:
     kind = given if isinstance(given, type) else type(given)
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     for each in fields(kind):
         hint = hints[each.name]
         extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
@@ -77,6 +77,11 @@ def _leaves(given: Any, needs: tuple[Needs, ...]) -> Iterator[Option]:
         else:
             value = None if given is kind else getattr(given, each.name)
             yield Option(each.name, value, hint, kind, own)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def flag(name: str) -> str:

@@ -21,6 +21,7 @@ from evonas.objectives import (
     PGDError,
 )
 from evonas.objectives.certified import Norm
+from evonas.ranges import COUNT, IMAGES, RADIUS, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 
 __all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
@@ -36,18 +37,19 @@ CERTIFIED = Needs("objectives", (CertifiedRadius.name, CertifiedAccuracy.name))
 class AttackOptions:
     """Attacks of the objectives pgd_error and fgsm_error; epsilon and steps on the [0, 1] scale."""
 
-    attack_epsilon: Annotated[float, ATTACKED] = 8 / 255
+    attack_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of the L-inf ball (TAM-NAS)."""
-    attack_steps: Annotated[int, PGD_ONLY] = 10
+    attack_steps: Annotated[int, COUNT, PGD_ONLY] = 10
     """Steps of PGD (TAM-NAS)."""
-    attack_step_size: Annotated[float, PGD_ONLY] = 2 / 255
+    attack_step_size: Annotated[float, STEP, PGD_ONLY] = 2 / 255
     """Length of a step of PGD."""
     stop_when_fooled: Annotated[bool, PGD_ONLY] = True
     """PGD counts an image as wrong where any iterate is, the clean one included; else where the last iterate is."""
-    attack_images: Annotated[int | None, ATTACKED] = None
+    attack_images: Annotated[int | None, IMAGES, ATTACKED] = None
     """Validation images that are attacked, the first ones; all by default."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         self.objectives("fp32")
 
     def objectives(self, precision: Precision) -> dict[str, Objective]:
@@ -70,15 +72,15 @@ class AttackOptions:
 class CertifyOptions:
     """Images, balls and bounds of the objectives jacobian_norm, certified_radius and certified_accuracy."""
 
-    jacobian_q: Annotated[float, JACOBIAN] = 1.0
+    jacobian_q: Annotated[float, Range(least=1, most=100), JACOBIAN] = 1.0
     """Norm of jacobian_norm: 1 for the l-inf ball, 2 for the l2 ball (DSRNA, Eq. 15)."""
-    jacobian_images: Annotated[int, JACOBIAN] = 64
+    jacobian_images: Annotated[int, IMAGES, JACOBIAN] = 64
     """Validation images of jacobian_norm, the first ones."""
     certified_norm: Annotated[Norm, CERTIFIED] = "linf"
     """Ball that is certified."""
-    certified_epsilon: Annotated[float, ACCURACY] = 1 / 255
+    certified_epsilon: Annotated[float, RADIUS, ACCURACY] = 1 / 255
     """Radius of certified_accuracy, on the [0, 1] scale."""
-    certified_images: Annotated[int, CERTIFIED] = 16
+    certified_images: Annotated[int, IMAGES, CERTIFIED] = 16
     """Validation images that are certified, the first ones."""
     certified_intermediate: Annotated[Intermediate, CERTIFIED] = "interval"
     """Bounds before each ReLU: interval (fast) or linear (tight, and slower the deeper the network)."""
@@ -86,6 +88,7 @@ class CertifyOptions:
     """Lower side of a ReLU: adaptive (slope 0 or 1), or same_slope, that of its upper side."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         self.objectives()
 
     def objectives(self) -> dict[str, Objective]:

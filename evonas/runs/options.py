@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
-from evonas.errors import ConfigurationError
+from evonas.files import expanded
+from evonas.parts import as_plain
+from evonas.ranges import ANY, COUNT, IMAGES, check_ranges
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import options_of
 
-__all__ = ["AuditOptions", "DataOptions", "RunOptions", "as_json", "flat", "from_json"]
+__all__ = ["AuditOptions", "DataOptions", "RunOptions", "as_json", "changed", "flat", "from_json"]
 
 Options = TypeVar("Options")
 
@@ -24,12 +27,15 @@ class DataOptions:
     """Folder of the data sets, where missing ones are downloaded to; else the variable EVONAS_DATA, else ./data."""
     ood_data: str = "auto"
     """Out-of-distribution images: a data set's name, noise, or auto (SVHN where it is, else what is there)."""
-    train_limit: int | None = None
+    train_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset to train on."""
-    val_limit: int | None = None
+    val_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset to rank on."""
-    split_seed: int | None = None
+    split_seed: Annotated[int | None, ANY] = None
     """Seed of the data's parts, the run's own by default; runs that share it can share an adversarial set."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class RunOptions:
     preset: Literal["quick", "paper"] = "quick"
     """quick: minutes on two cores. paper: the paper's own settings, work for a GPU."""
     data: DataOptions = field(default_factory=DataOptions)
-    seed: int = 0
+    seed: Annotated[int, ANY] = 0
     """Seed of everything random."""
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
     out: Path | None = None
@@ -54,6 +60,9 @@ class RunOptions:
     renamed: ClassVar[Mapping[str, str]] = {}
     """Flag of version 0.1.0 -> what it is called now."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
@@ -61,22 +70,20 @@ class AuditOptions:
 
     audit: tuple[str, ...] = ("clean", "pgd20")
     """Measurements, names of `evonas.audit.MEASUREMENTS`."""
-    audit_top: int | None = None
+    audit_top: Annotated[int | None, COUNT] = None
     """Networks of the front, the lightest; all by default."""
-    audit_epochs: int | None = None
+    audit_epochs: Annotated[int | None, COUNT] = None
     """Passes over the train part; those of the search by default."""
-    audit_images: int | None = None
+    audit_images: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images; all by default."""
 
     def __post_init__(self) -> None:
-        for name in ("audit_top", "audit_epochs", "audit_images"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        check_ranges(self)
 
 
 def as_json(options: Any) -> dict[str, Any]:
     """Options as one flat object of plain values; paths that another folder would miss are absolute."""
-    return {option.name: _plain(option.value) for option in options_of(options)}
+    return as_plain({option.name: _plain(option.value) for option in options_of(options)})
 
 
 def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:
@@ -84,25 +91,32 @@ def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
     Nested objects, as version 0.1.0 wrote them, are read as well.
     """
-    made: Options = _changed(kind(), flat(values))
+    made: Options = changed(kind(), flat(values))
     return made
 
 
-def _changed(usual: Any, values: Mapping[str, Any]) -> Any:
+def changed(usual: Any, values: Mapping[str, Any]) -> Any:
     """The same options with other values; groups keep what is usual where they stand."""
-    hints, changes = get_type_hints(type(usual)), {}
+    hints, changes = _hints(usual.__class__), dict[str, Any]()
     shown = {option.name for option in options_of(usual)}
     for each in fields(usual):
         if is_dataclass(hints[each.name]):
-            changes[each.name] = _changed(getattr(usual, each.name), values)
+            changes[each.name] = changed(getattr(usual, each.name), values)
         elif each.name in values and each.name in shown:
             changes[each.name] = _read(hints[each.name], values[each.name])
     return replace(usual, **changes)
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _read(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(_read(None, each) for each in value)
+        return tuple(value)
+    if isinstance(value, str) and float in (hint, *get_args(hint)):
+        return float(value)  # infinity, see `as_plain`
     return Path(value) if value is not None and hint == Path | None else value
 
 
@@ -116,5 +130,5 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value.expanduser().absolute())
+        return str(expanded(value).absolute())
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

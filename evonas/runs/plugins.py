@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.errors import ConfigurationError
+from evonas.files import expanded
 
 __all__ = ["TABLES", "load_plugins", "plugin_identity", "refuse_without_plugins"]
 
@@ -33,7 +34,7 @@ def load_plugins(files: Iterable[str]) -> None:
         ConfigurationError: a file is missing, cannot be executed, has no table, or takes a name that is in use.
     """
     for given in files:
-        path = Path(given).expanduser().resolve()
+        path = expanded(given).resolve()
         content = _content(path)
         if _loaded.get(path, content) != content:
             raise ConfigurationError(f"{path} has changed since this process loaded it; begin a new process")
@@ -52,7 +53,7 @@ def load_plugins(files: Iterable[str]) -> None:
 
 def plugin_identity(files: Iterable[str]) -> dict[str, str]:
     """File name -> SHA-256 of its content, 16 hexadecimal digits: part of the identity of a run that uses it."""
-    return {Path(given).name: _content(Path(given).expanduser().resolve()) for given in files}
+    return {Path(given).name: _content(expanded(given).resolve()) for given in files}
 
 
 def refuse_without_plugins(stored: Mapping[str, Any], files: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
 from evonas.files import read_regular, replace_file, seal, storage_errors, take_lock, unseal
-from evonas.parts import refuse_another_run
+from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
 __all__ = ["Entry", "Journal", "read_journal"]
@@ -74,7 +74,7 @@ class Journal:
         They are out of the file, and recorded again when their genome is proposed."""
         self._sync = sync
         self._file: BinaryIO | None = None
-        self._identity: dict[str, Any] = json.loads(json.dumps(identity or {}))  # as it comes back from the file
+        self._identity = as_plain(identity or {})  # as it comes back from the file
         self._run = _run_of(self._identity)
         if self.path is not None:
             try:

@@ -13,6 +13,7 @@ from pymoo.core.problem import Problem
 
 from evonas.errors import ConfigurationError, choose
 from evonas.executors import Job
+from evonas.ranges import Range, check_ranges
 from evonas.search.evaluations import Predict, check_objectives, evaluation_job
 from evonas.search.operators import ALGORITHMS, make_algorithm
 from evonas.search.pareto import ranks
@@ -30,15 +31,15 @@ Genomes = npt.NDArray[np.int64]
 class EvolutionConfig:
     """The evolutionary search; the defaults are RoCo-NAS's (Table II)."""
 
-    population: int = 40
+    population: Annotated[int, Range(least=1, most=10**5)] = 40
     """Survivors of a generation (RoCo-NAS, Table II)."""
-    generations: int = 20
+    generations: Annotated[int, Range(least=0, most=10**6)] = 20
     """Offspring generations after the first population: population x (generations + 1) evaluations."""
     objectives: tuple[str, ...] = ("clean_error", "macs")
     """Searched columns, in order."""
     algorithm: str = "nsga2"
     """nsga2 or nsga3."""
-    tournament: int = 2
+    tournament: Annotated[int, Range(least=2, most=10**5)] = 2
     """Individuals that compete to be a parent (10 in TAM-NAS)."""
     seed: Annotated[int, tyro.conf.Suppress] = 0
     """Seed of everything random."""
@@ -46,14 +47,9 @@ class EvolutionConfig:
     """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.population, int) and isinstance(self.generations, int)
-        smallest = 2 if self.generations else 1  # a population of one cannot breed
-        if not whole or self.population < smallest or self.generations < 0:
-            raise ConfigurationError(
-                f"expected a population >= 2 and generations >= 0, got {self.population} and {self.generations}"
-            )
-        if not isinstance(self.tournament, int) or self.tournament < 2:
-            raise ConfigurationError(f"expected a tournament of at least 2, got {self.tournament}")
+        check_ranges(self)
+        if self.generations and self.population < 2:  # one cannot breed
+            raise ConfigurationError(f"expected population >= 2 with generations, got {self.population}")
         check_objectives(self.objectives)
         choose(ALGORITHMS, self.algorithm, "algorithm")
 

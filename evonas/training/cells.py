@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, cast
+from typing import Annotated, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.ranges import CHANNELS, LAYERS, PENALTY, Range, check_ranges
 from evonas.training.loop import TrainingConfig
 
 __all__ = ["IMAGENET_CELLS", "CellNetwork", "CellPreset", "CellTraining", "EpochDropPath"]
@@ -56,22 +57,17 @@ class CellTraining:
     `begin_epoch` sets the probability of drop-path; without that call there is none.
     """
 
-    auxiliary_weight: float = 0.4
+    auxiliary_weight: Annotated[float, PENALTY] = 0.4
     """Weight of the auxiliary head's loss; at 0 the network needs no such head."""
-    drop_path: float = 0.2
+    drop_path: Annotated[float, Range(least=0, below=1)] = 0.2
     """Probability of drop-path after the last epoch, approached on a line from 0; 0.3 in PC-DARTS."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0
     """Share of each label spread over all classes; 0.1 on ImageNet."""
 
     name: ClassVar[str] = "cells"
 
     def __post_init__(self) -> None:
-        if not self.auxiliary_weight >= 0:
-            raise ConfigurationError(f"expected auxiliary_weight >= 0, got {self.auxiliary_weight}")
-        if not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
-            raise ConfigurationError(
-                f"expected drop_path and label_smoothing in [0, 1), got {self.drop_path} and {self.label_smoothing}"
-            )
+        check_ranges(self)
 
     def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
         if self.drop_path:
@@ -110,12 +106,15 @@ def _checked(network: nn.Module, name: str) -> CellNetwork:
 class CellPreset:
     """Width, depth and training of a network of cells."""
 
-    channels: int
+    channels: Annotated[int, CHANNELS]
     """Channels of a node of its first cell."""
-    layers: int
+    layers: Annotated[int, LAYERS]
     """Its cells."""
     training: TrainingConfig
     recipe: CellTraining = field(default_factory=CellTraining)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 IMAGENET_CELLS = CellPreset(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.ranges import check_radius
 
 __all__ = ["FastAdversarial", "fast_adversarial_images", "untouched"]
 
@@ -93,8 +94,9 @@ class FastAdversarial:
     name: ClassVar[str] = "fast_adversarial"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1 or not (self.step is None or self.step > 0):
-            raise ConfigurationError(f"expected epsilon in [0, 1] and a step > 0, got {self.epsilon} and {self.step}")
+        check_radius(self.epsilon)
+        if not (self.step is None or self.step > 0):
+            raise ConfigurationError(f"expected a step > 0, got {self.step}")
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32."""

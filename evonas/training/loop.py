@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evonas.data import Augmentation, ImagePart, training_batches
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
+from evonas.ranges import BATCH, COUNT, PENALTY, RATE, Range, check_ranges
 from evonas.training.precision import PRECISIONS
 
 __all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
@@ -41,41 +42,31 @@ OnStep = Callable[[int, int, str], None]
 class TrainingConfig:
     """Training of a candidate; the defaults are the paper's (RoCo-NAS, IV-A; NSGA-Net's search)."""
 
-    epochs: int = 25
+    epochs: Annotated[int, COUNT] = 25
     """Passes over the train part (RoCo-NAS, Table II)."""
-    batch_size: int = 128
+    batch_size: Annotated[int, BATCH] = 128
     """Images of a step."""
-    lr: float = 0.025
+    lr: Annotated[float, RATE] = 0.025
     """Initial learning rate; cosine decay, epoch by epoch, unless --milestones or --lr-decay is given."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Range(least=0, below=1)] = 0.9
     """Momentum of SGD."""
-    weight_decay: float = 3e-4
+    weight_decay: Annotated[float, PENALTY] = 3e-4
     """L2 penalty of the weights."""
-    milestones: tuple[int, ...] = ()
+    milestones: Annotated[tuple[int, ...], COUNT] = ()
     """Epochs after which the learning rate falls to a tenth, instead of the cosine (TAM-NAS, IV-A)."""
-    lr_decay: float = 1.0
+    lr_decay: Annotated[float, Range(above=0, most=1)] = 1.0
     """Factor on the learning rate after every epoch, instead of the cosine (DARTS on ImageNet: 0.97); 1: none."""
-    grad_clip: float = 5.0
+    grad_clip: Annotated[float, Range(above=0)] = 5.0
     """Largest L2 norm of the gradient; inf: no limit."""
     precision: str = "auto"
     """auto, fp32, bf16 (autocast with channels_last) or tf32 (CUDA). auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "grad_clip"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
-        if self.batch_size < 2:  # batches of one image are left out, since batch statistics need two
-            raise ConfigurationError(f"expected batch_size >= 2, got {self.batch_size}")
-        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
-            raise ConfigurationError(
-                f"expected 0 <= momentum < 1 and weight_decay >= 0, got {self.momentum} and {self.weight_decay}"
-            )
-        if list(self.milestones) != sorted({each for each in self.milestones if each > 0}):
-            raise ConfigurationError(f"expected ascending milestones > 0, got {self.milestones}")
-        if not 0 < self.lr_decay <= 1 or (self.lr_decay < 1 and self.milestones):
-            raise ConfigurationError(
-                f"expected lr_decay in (0, 1], and 1 with milestones, got {self.lr_decay} and {self.milestones}"
-            )
+        check_ranges(self)
+        if list(self.milestones) != sorted({*self.milestones}):
+            raise ConfigurationError(f"expected ascending milestones, got {self.milestones}")
+        if self.lr_decay < 1 and self.milestones:
+            raise ConfigurationError(f"expected lr_decay 1 with milestones, got {self.lr_decay} and {self.milestones}")
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}")
 

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evonas.data import Augmentation, DevicePart, training_batches
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
+from evonas.ranges import BATCH, COUNT, PARAMS, PENALTY, RATE, Range, check_ranges
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
 from evonas.training.precision import PRECISIONS
@@ -53,61 +54,48 @@ class Supernet(Protocol):
 class OneShotConfig:
     """Settings of the training of a supernet; the defaults are those of TAM-NAS (III-C and IV-A)."""
 
-    block_epochs: int = 500
+    block_epochs: Annotated[int, Range(least=0, most=10**6)] = 500
     """Epochs of the first phase: random blocks, all ratios the largest."""
-    joint_epochs: int = 500
+    joint_epochs: Annotated[int, Range(least=0, most=10**6)] = 500
     """Epochs of the second phase: random blocks and ratios."""
-    resample_epochs: int = 20
+    resample_epochs: Annotated[int, COUNT] = 20
     """Epochs of training for each random architecture."""
     sampling: Literal["epochs", "batches"] = "epochs"
     """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS)."""
-    supernet_batch_size: int = 512
+    supernet_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
-    supernet_lr: float = 0.1
+    supernet_lr: Annotated[float, RATE] = 0.1
     """Initial learning rate of each phase."""
-    supernet_momentum: float = 0.9
+    supernet_momentum: Annotated[float, Range(least=0, below=1)] = 0.9
     """Momentum of SGD."""
-    supernet_weight_decay: float = 5e-4
+    supernet_weight_decay: Annotated[float, PENALTY] = 5e-4
     """L2 penalty of the weights."""
-    block_milestones: tuple[int, ...] = (200, 400, 450)
+    block_milestones: Annotated[tuple[int, ...], COUNT] = (200, 400, 450)
     """Epochs of the first phase after which the learning rate falls to a tenth."""
-    joint_milestones: tuple[int, ...] = (100, 200, 300)
+    joint_milestones: Annotated[tuple[int, ...], COUNT] = (100, 200, 300)
     """The same for the second phase, counted from its start: 600, 700 and 800 in the paper."""
-    block_window: tuple[float, float] = (1.823e6, 2.375e6)
+    block_window: Annotated[tuple[float, float], PARAMS] = (1.823e6, 2.375e6)
     """Smallest and largest number of parameters in the first phase, for the full space; scaled for smaller ones."""
-    joint_window: tuple[float, float] = (1.61e6, 2.37e6)
+    joint_window: Annotated[tuple[float, float], PARAMS] = (1.61e6, 2.37e6)
     """The same for the second phase."""
-    first_ratios: int = 2
+    first_ratios: Annotated[int, COUNT] = 2
     """Number of ratios at the start of the second phase, from the largest: 2.0 and 1.8; later one more at a time."""
-    first_ratio_epochs: int = 40
+    first_ratio_epochs: Annotated[int, COUNT] = 40
     """Epochs until the next ratio; each further one comes after `resample_epochs`."""
     supernet_precision: str = "auto"
     """auto, fp32 or bf16."""
 
     def __post_init__(self) -> None:
-        counts = ("resample_epochs", "supernet_batch_size", "first_ratios", "first_ratio_epochs", "supernet_lr")
-        for name in counts:
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"expected {name} > 0, got {getattr(self, name)}")
-        if self.supernet_batch_size < 2:  # training skips batches of one image, since batch statistics need two
-            raise ConfigurationError(f"expected supernet_batch_size >= 2, got {self.supernet_batch_size}")
-        if not 0 <= self.supernet_momentum < 1 or not 0 <= self.supernet_weight_decay < math.inf:
-            raise ConfigurationError(
-                f"expected supernet_momentum in [0, 1) and supernet_weight_decay >= 0, got {self.supernet_momentum} "
-                f"and {self.supernet_weight_decay}"
-            )
-        if self.block_epochs < 0 or self.joint_epochs < 0 or self.epochs == 0:
-            raise ConfigurationError(
-                f"expected block_epochs and joint_epochs >= 0 and one of them > 0, got {self.block_epochs} and "
-                f"{self.joint_epochs}"
-            )
+        check_ranges(self)
+        if self.epochs == 0:
+            raise ConfigurationError("expected block_epochs and joint_epochs >= 0 and one of them > 0, got 0 and 0")
         for name in ("block_window", "joint_window"):
             window = getattr(self, name)
-            if len(window) != 2 or not 0 <= window[0] < window[1] < math.inf:
+            if len(window) != 2 or not window[0] < window[1]:
                 raise ConfigurationError(f"expected a {name} of (smallest, largest) number of parameters, got {window}")
         for name in ("block_milestones", "joint_milestones"):
             milestones = getattr(self, name)
-            if list(milestones) != sorted({epoch for epoch in milestones if epoch > 0}):
+            if list(milestones) != sorted({*milestones}):
                 raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
         if self.sampling not in ("epochs", "batches"):
             raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.ranges import RADIUS
 from evonas.training.attacking import attacking
 
 __all__ = ["Trades", "divergence", "trades_loss"]
@@ -75,10 +76,9 @@ def start(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def check_radius(epsilon: float, step: float, balance: float, counts: dict[str, int]) -> None:
     """ConfigurationError unless the settings of a recipe's attack are in range."""
-    if not 0 <= epsilon <= 1 or not step > 0 or not balance > 0:
-        raise ConfigurationError(
-            f"expected epsilon in [0, 1], step > 0 and balance > 0, got {epsilon}, {step} and {balance}"
-        )
+    RADIUS.check("epsilon", epsilon)
+    if not step > 0 or not balance > 0:
+        raise ConfigurationError(f"expected step > 0 and balance > 0, got {step} and {balance}")
     for name, value in counts.items():
         if value < 1:
             raise ConfigurationError(f"expected {name} >= 1, got {value}")

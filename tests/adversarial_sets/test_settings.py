@@ -100,11 +100,11 @@ def test_each_target_may_have_its_own_values() -> None:
         ({"attack_population": 4}, "population >= 5"),  # differential evolution needs five
         ({"attack_generations": 0}, "generations >= 1"),
         ({"attacked_images": 0}, "expected attacked_images >= 1, got 0"),
-        ({"widths": (0.0,)}, "width > 0"),
+        ({"widths": (0.0,)}, "widths > 0"),
         ({"depths": (0, 0, 9, 0)}, "expected a depth of 6 n + 2"),
         ({"depths": (10,)}, "expected depth 0 for LeNet, which has only one, got 10"),
-        ({"target_lr": 0.0}, "expected lr > 0, got 0.0"),
-        ({"target_batch_size": 0}, "expected batch_size > 0, got 0"),
+        ({"target_lr": 0.0}, "expected target_lr > 0, got 0.0"),
+        ({"target_batch_size": 0}, "expected target_batch_size >= 2, got 0"),
         ({"target_weight_decay": -1.0}, "weight_decay >= 0"),
     ],
 )

@@ -588,7 +588,7 @@ def test_bfloat16_gradients_of_float64_images(stop: bool, digits: Digits) -> Non
         (PGD, {"step_size": 0.0}, "step_size > 0"),
         (BIM, {"step_size": math.inf}, "step_size > 0"),
         (PGD, {"step_size": math.nan}, "step_size > 0"),
-        (FGSM, {"epsilon": -0.1}, "epsilon >= 0"),
+        (FGSM, {"epsilon": -0.1}, "epsilon in [0, 1]"),
         (FGSM, {"norm": "l1"}, "expected norm linf or l2, got 'l1'"),
         (FGSM, {"precision": "fp16"}, "expected precision fp32 or bf16, got 'fp16'"),
         (PGD, {"restarts": 0, "random_start": True}, "restarts >= 1"),

@@ -417,7 +417,7 @@ def test_other_recipes_of_the_supernet() -> None:
         ({"window": (3.0, 2.0)}, "expected a window of parameters"),
         ({"crossover_kind": "two"}, "unknown crossover 'two'; known: one_point, uniform"),
         ({"recalibration_batches": 0}, "expected recalibration_batches >= 1, got 0"),
-        ({"supernet_epsilon": -1.0}, r"expected epsilon in \[0, 1\]"),
+        ({"supernet_epsilon": -1.0}, r"expected supernet_epsilon in \[0, 1\]"),
         ({"search": EvolutionConfig(objectives=("clean_error", "adversarial_set_error"))}, "objectives without a set"),
     ],
 )

@@ -157,8 +157,8 @@ def test_logits_that_are_not_finite_are_no_score(objective: Any) -> None:
         (CertifiedRadius, {"steps": 0}, "expected a finite start > 0 and steps >= 1"),
         (CertifiedRadius, {"images": 0}, "expected batch_size and images >= 1, got 32 and 0"),
         (CertifiedAccuracy, {"batch_size": 0}, "expected batch_size and images >= 1"),
-        (CertifiedAccuracy, {"epsilon": -0.1}, "expected a finite epsilon >= 0, got -0.1"),
-        (CertifiedAccuracy, {"epsilon": float("nan")}, "expected a finite epsilon >= 0"),
+        (CertifiedAccuracy, {"epsilon": -0.1}, r"expected epsilon in \[0, 1\], got -0.1"),
+        (CertifiedAccuracy, {"epsilon": float("nan")}, r"expected epsilon in \[0, 1\], got nan"),
     ],
 )
 def test_senseless_settings_are_refused(kind: Any, settings: dict[str, Any], said: str) -> None:

@@ -255,10 +255,10 @@ def test_the_loss_is_in_float32_under_autocast() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epsilon": -0.1}, "expected epsilon in [0, 1] and a step > 0, got -0.1 and None"),
-        ({"epsilon": 2.0}, "expected epsilon in [0, 1] and a step > 0, got 2.0 and None"),
-        ({"epsilon": float("nan")}, "expected epsilon in [0, 1] and a step > 0, got nan and None"),
-        ({"epsilon": 0.1, "step": 0.0}, "expected epsilon in [0, 1] and a step > 0, got 0.1 and 0.0"),
+        ({"epsilon": -0.1}, "expected epsilon in [0, 1], got -0.1"),
+        ({"epsilon": 2.0}, "expected epsilon in [0, 1], got 2.0: it is on the [0, 1] scale; 2/255?"),
+        ({"epsilon": float("nan")}, "expected epsilon in [0, 1], got nan"),
+        ({"epsilon": 0.1, "step": 0.0}, "expected a step > 0, got 0.0"),
     ],
 )
 def test_a_senseless_setting_is_refused(wrong: dict[str, float], message: str) -> None:

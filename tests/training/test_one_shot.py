@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"resample_epochs": 0}, "expected resample_epochs > 0, got 0"),
+        ({"resample_epochs": 0}, "expected resample_epochs >= 1, got 0"),
         ({"supernet_lr": 0.0}, "expected supernet_lr > 0"),
         ({"block_epochs": 0, "joint_epochs": 0}, "one of them > 0, got 0 and 0"),
         ({"block_window": (2.0, 1.0)}, r"expected a block_window of \(smallest, largest\) number of parameters"),
