@@ -1,6 +1,7 @@
 """From a name on the command line to a data set with its four parts."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def load_data(
     seed: int = 0,
     train_limit: int | None = None,
     val_limit: int | None = None,
+    say: Callable[[str], object] = print,
 ) -> Dataset:
     """A data set in four disjoint, class-balanced parts, the same for the same seed.
 
@@ -49,6 +51,7 @@ def load_data(
             set was chosen and why.
         root: folder of the data sets, also for downloads; None: see `data_root`.
         train_limit, val_limit: sizes of class-balanced subsets of these parts; None: all.
+        say: called with a line where another process is downloading, and this one waits.
     Raises:
         DataError: its files are missing or damaged and cannot be downloaded.
         UnknownNameError: there is no such data set.
@@ -58,5 +61,5 @@ def load_data(
         source = load_npz(Path(resolved.removeprefix("npz:")).expanduser())
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
-        source = choose(names, resolved, "data set")(data_root(root))
+        source = choose(names, resolved, "data set")(data_root(root), say)
     return replace(Dataset.from_source(source, seed, train_limit, val_limit), chosen_because=because)

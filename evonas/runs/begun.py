@@ -150,7 +150,9 @@ class BegunRun:
     def load_data(self, options: DataOptions | None = None) -> Dataset:
         """The images of the run, in its four parts."""
         given = options or self.options.data
-        data = load_data(self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit)
+        data = load_data(
+            self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit, self.screen.say
+        )
         self.use(data=data.identity())
         self.note(self.hardware.note)
         return data

@@ -13,8 +13,36 @@ from typing import Any
 import pytest
 
 FULL = Path("/dev/full")
-SIZE = "--population 4 --generations 1 --train-limit 60 --val-limit 50 --channels 2 --phases 2 --nodes 3".split()
-HOW = "--epochs 1 --batch-size 20 --threads 1 --device cpu --precision fp32 --objectives clean_error,macs".split()
+SIZE = [
+    "--population",
+    "4",
+    "--generations",
+    "1",
+    "--train-limit",
+    "60",
+    "--val-limit",
+    "50",
+    "--channels",
+    "2",
+    "--phases",
+    "2",
+    "--nodes",
+    "3",
+]
+HOW = [
+    "--epochs",
+    "1",
+    "--batch-size",
+    "20",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--precision",
+    "fp32",
+    "--objectives",
+    "clean_error,macs",
+]
 EVALUATIONS = 8
 LOST = "standard output cannot be written any more"
 
