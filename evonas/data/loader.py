@@ -12,7 +12,7 @@ from evonas.data.source import DataSetEntry
 from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import choose
 
-__all__ = ["DATA_SETS", "data_root", "load_data", "resolve_data"]
+__all__ = ["DATA_SETS", "data_root", "load_data", "own_file", "resolve_data"]
 
 DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
 """Name -> how it is read and where its files lie, in the order in which `--ood-data auto` looks for them."""
@@ -21,6 +21,11 @@ DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
 def data_root(root: Path | str | None = None) -> Path:
     """`root`, else the environment variable EVONAS_DATA, else ./data."""
     return Path(root or os.environ.get("EVONAS_DATA") or "data").expanduser()
+
+
+def own_file(name: str) -> Path | None:
+    """The file of a user's own images that a name such as `npz:PATH` stands for; None for a data set of the table."""
+    return Path(name.removeprefix("npz:")).expanduser() if name.startswith("npz:") or name.endswith(".npz") else None
 
 
 def resolve_data(name: str = "auto", root: Path | str | None = None) -> tuple[str, str]:
@@ -57,8 +62,9 @@ def load_data(
         UnknownNameError: there is no such data set.
     """
     resolved, because = resolve_data(name, root)
-    if resolved.startswith("npz:") or resolved.endswith(".npz"):
-        source = load_npz(Path(resolved.removeprefix("npz:")).expanduser())
+    own = own_file(resolved)
+    if own is not None:
+        source = load_npz(own)
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
         source = choose(names, resolved, "data set")(data_root(root), say)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that is closed: the first ends the run after the line being written, the second ends it at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first ends the run after the line being written, the second at once."""
 
 import contextlib
 import signal
@@ -35,7 +35,8 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Within, SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one kills the process as the system does.
 
-    SIGHUP does so unless it is ignored, as below `nohup`, and only once: kernel and shell both send it. Outside the main thread signals are left to whoever handles them there.
+    SIGHUP does so unless it is ignored, as below `nohup`, and only once: kernel and shell both send it.
+    Outside the main thread signals are left to whoever handles them there.
     """
     interruption = Interruption()
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
+from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import options_of
@@ -76,7 +77,13 @@ class AuditOptions:
 
 def as_json(options: Any) -> dict[str, Any]:
     """Options as one flat object of plain values; paths that another folder would miss are absolute."""
-    return {option.name: _plain(option.value) for option in options_of(options)}
+    found = {option.name: _plain(option.value) for option in options_of(options)}
+    own = own_file(str(found.get("data")))
+    if own is not None:
+        found["data"] = f"npz:{_plain(own)}"
+    if found.get("adversarial_set", "auto") != "auto":
+        found["adversarial_set"] = _plain(Path(found["adversarial_set"]))
+    return found
 
 
 def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:

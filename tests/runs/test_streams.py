@@ -13,36 +13,10 @@ from typing import Any
 import pytest
 
 FULL = Path("/dev/full")
-SIZE = [
-    "--population",
-    "4",
-    "--generations",
-    "1",
-    "--train-limit",
-    "60",
-    "--val-limit",
-    "50",
-    "--channels",
-    "2",
-    "--phases",
-    "2",
-    "--nodes",
-    "3",
-]
-HOW = [
-    "--epochs",
-    "1",
-    "--batch-size",
-    "20",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-    "--precision",
-    "fp32",
-    "--objectives",
-    "clean_error,macs",
-]
+SETTINGS = (
+    "--data digits --train-limit 60 --val-limit 50 --channels 2 --phases 2 --nodes 3 --population 4 --generations 1 "
+    "--objectives clean_error,macs --epochs 1 --batch-size 20 --threads 1 --device cpu --precision fp32"
+)
 EVALUATIONS = 8
 LOST = "standard output cannot be written any more"
 
@@ -52,7 +26,7 @@ def command(*words: str) -> list[str]:
 
 
 def search(out: Path, *more: str) -> list[str]:
-    return command("roco", "--data", "digits", *SIZE, *HOW, "--out", str(out), *more)
+    return command("roco", *SETTINGS.split(), "--out", str(out), *more)
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
