@@ -20,6 +20,8 @@ from evonas.methods.stored import open_run
 from evonas.report import (
     JointFront,
     JointRun,
+    TextTable,
+    folded,
     front,
     joint_front,
     plot_images,
@@ -27,7 +29,7 @@ from evonas.report import (
     shown,
     write_joint,
 )
-from evonas.runs import Result, RunFolder, command, guarded
+from evonas.runs import Result, RunFolder, Screen, command, guarded
 from evonas.runs.command_line import one_line, refuse_unknown
 from evonas.runs.folder import stored_searched
 from evonas.runs.needs import flag
@@ -54,17 +56,18 @@ class Show:
         folder, searched = opened.folder, opened.searched
         table = front(population_table(folder.entries(), searched))
         names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
-        title = f"{searched.method} on {searched.data}: {len(table)} on the front"
-        printed = Table(title=title)
-        printed.add_column("arch_id", no_wrap=True, min_width=16)
-        for name in (*names, "generation"):
-            printed.add_column(name.replace("_", " "), overflow="fold")
-        for _, row in table.iterrows():
-            printed.add_row(row["arch_id"], *(shown(name, row[name]) for name in names), str(row["generation"]))
-        Console().print(printed)
-        for name in names:
-            if searched.about.get(name):
-                print(f"{name}: {searched.about[name]}")
+        lines = tuple(
+            (str(row["arch_id"]), *(shown(name, row[name]) for name in names), str(row["generation"]))
+            for _, row in table.iterrows()
+        )
+        printed = TextTable(
+            f"{searched.method} on {searched.data}: {len(table)} on the front",
+            ("arch_id", *(name.replace("_", " ") for name in names), "generation"),
+            lines,
+            tuple(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
+        )
+        screen = Screen(Console())
+        screen.tables(folded(printed, screen.console.width, 1))
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,13 @@ class Verify:
     """Folder of the run."""
     retrain: tuple[str, ...] = ()
     """arch_ids to evaluate again; `best` is the first row of front.csv. On the CPU they give equal values."""
+    data: str = ""
+    """npz:PATH, where the file of the run's images is now; its content is compared."""
     plugin: tuple[str, ...] = ()
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        result = open_run(self.run, self.plugin)
+        result = open_run(self.run, self.plugin, self.data)
         wrong = _recount(result) + sum(_evaluate_again(result, name) for name in self.retrain)
         if wrong:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")

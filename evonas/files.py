@@ -26,6 +26,7 @@ __all__ = [
     "sweep",
     "take_lock",
     "unseal",
+    "waited_lock",
     "write_json",
 ]
 
@@ -175,6 +176,39 @@ def take_lock(file: IO[Any], path: Path) -> None:
         raise StorageError(
             f"could not lock {path}: {error.strerror or error}; choose a folder on a file system that has locks"
         ) from error
+
+
+@contextlib.contextmanager
+def waited_lock(path: Path, waits: Callable[[], object]) -> Iterator[None]:
+    """Within, this process alone holds the lock of a file, which is there only meanwhile.
+
+    Args:
+        waits: called once where another process holds it, before this one waits.
+    Raises:
+        StorageError: the folder cannot be written, or its file system does not support locks.
+    """
+    with storage_errors(f"lock {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with storage_errors(f"lock {path}"):
+            lock = open(path, "ab")  # noqa: SIM115
+        with lock:
+            try:
+                take_lock(lock, path)
+            except RunInUseError:
+                waits()
+                waits = _nothing
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock.fileno()).st_nlink:  # else who held it has removed it, and another one may be new
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                return
+
+
+def _nothing() -> None: ...
 
 
 def _compact(record: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from evonas.data import Dataset
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; other counts round differently
+CACHE = tempfile.TemporaryDirectory(prefix="evonas-tests-")
+os.environ["EVONAS_CACHE"] = CACHE.name
 settings.register_profile("evonas", deadline=None)  # a busy machine is no defect
 settings.load_profile("evonas")
 

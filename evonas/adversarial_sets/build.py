@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.contents import AdversarialSet, Piece, assemble
 from evonas.adversarial_sets.format import save_adversarial_set
-from evonas.adversarial_sets.plan import BuildPlan, BuildProgress, Effort
+from evonas.adversarial_sets.plan import THREADS, BuildPlan, BuildProgress, Effort
 from evonas.adversarial_sets.settings import TargetSettings
 from evonas.adversarial_sets.targets import build_target, correct, train_target
 from evonas.adversarial_sets.work import BuildWork
@@ -45,7 +45,8 @@ def build_adversarial_set(
 ) -> AdversarialSet:
     """Build the set and write it to PATH.safetensors with its card.
 
-    Until the set is complete, finished parts are kept in the folder PATH.parts; a later call continues from them.
+    Until the set is complete, finished parts are kept in the folder PATH.parts; a later call continues from them. All
+    arithmetic on the CPU is done by one thread, whatever the number of this process.
 
     Raises:
         DataError: the data has no adversarial part, or no attack succeeded.
@@ -54,12 +55,16 @@ def build_adversarial_set(
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
-    torch.set_num_threads(plan.threads)
-    builder = _Builder(plan, report)  # raises before any work is done where the settings cannot succeed
-    with BuildWork(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
-        the_set = builder.build(work)
-        save_adversarial_set(path, the_set)
-        work.remove()
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        builder = _Builder(plan, report)  # raises before any work is done where the settings cannot succeed
+        with BuildWork(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
+            the_set = builder.build(work)
+            save_adversarial_set(path, the_set)
+            work.remove()
+    finally:
+        torch.set_num_threads(before)
     return the_set
 
 
@@ -263,7 +268,7 @@ class _Builder:
             seed=plan.seed,
             device=torch.device(plan.device).type,
             precision=plan.precision,
-            threads=plan.threads,
+            threads=THREADS,
             targets=targets,
             cells=cells,
             **counts,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -12,10 +13,15 @@ from evonas.attacks.inference import Precision
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError
 
-__all__ = ["BuildPlan", "BuildProgress", "Effort"]
+__all__ = ["THREADS", "BuildPlan", "BuildProgress", "Effort"]
 
 ALGORITHMS = 2
 """Version of targets and attacks, part of a set's name; increased when equal settings begin to give other images."""
+
+THREADS = 1
+"""CPU threads of all arithmetic: another number rounds differently, and a set is to be the same on every machine."""
+MOST_THREADS = 256
+"""Largest number by which a set of version 0.1.0 is found again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,6 @@ class BuildPlan:
     device: str
     precision: Precision
     """Precision of the targets' training and of the attacks' search: fp32 or bf16."""
-    threads: int
 
     def __post_init__(self) -> None:
         if min(self.seed, self.split_seed) < 0:
@@ -48,14 +53,24 @@ class BuildPlan:
             "seed": self.seed,
             "device": torch.device(self.device).type,
             "precision": self.precision,
-            "threads": self.threads,
+            "threads": THREADS,
             "algorithms": ALGORITHMS,
         }
 
     @property
     def name(self) -> str:
         """Data, preset, and 12 digits of a hash of the identity."""
-        digest = hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()[:12]
+        return self._named(self.identity)
+
+    @property
+    def earlier_names(self) -> Iterator[str]:
+        """Names of sets of these settings by version 0.1.0, which computed them with any number of threads."""
+        identity = self.identity
+        for threads in range(2, MOST_THREADS + 1):
+            yield self._named({**identity, "threads": threads})
+
+    def _named(self, identity: dict[str, Any]) -> str:
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         return f"{self.data.name}-{self.preset}-{digest}"
 
 

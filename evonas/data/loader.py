@@ -1,6 +1,7 @@
 """From a name on the command line to a data set with its four parts."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import choose
 from evonas.files import expanded
 
-__all__ = ["DATA_SETS", "data_root", "load_data", "resolve_data"]
+__all__ = ["DATA_SETS", "data_root", "load_data", "own_file", "resolve_data"]
 
 DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
 """Name -> how it is read and where its files lie, in the order in which `--ood-data auto` looks for them."""
@@ -21,6 +22,11 @@ DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
 def data_root(root: Path | str | None = None) -> Path:
     """`root`, else the environment variable EVONAS_DATA, else ./data."""
     return expanded(root or os.environ.get("EVONAS_DATA") or "data")
+
+
+def own_file(name: str) -> Path | None:
+    """The file of a user's own images that a name such as `npz:PATH` stands for; None for a data set of the table."""
+    return expanded(name.removeprefix("npz:")) if name.startswith("npz:") or name.endswith(".npz") else None
 
 
 def resolve_data(name: str = "auto", root: Path | str | None = None) -> tuple[str, str]:
@@ -42,6 +48,7 @@ def load_data(
     seed: int = 0,
     train_limit: int | None = None,
     val_limit: int | None = None,
+    say: Callable[[str], object] = print,
 ) -> Dataset:
     """A data set in four disjoint, class-balanced parts, the same for the same seed.
 
@@ -50,14 +57,16 @@ def load_data(
             set was chosen and why.
         root: folder of the data sets, also for downloads; None: see `data_root`.
         train_limit, val_limit: sizes of class-balanced subsets of these parts; None: all.
+        say: called with a line where another process is downloading, and this one waits.
     Raises:
         DataError: its files are missing or damaged and cannot be downloaded.
         UnknownNameError: there is no such data set.
     """
     resolved, because = resolve_data(name, root)
-    if resolved.startswith("npz:") or resolved.endswith(".npz"):
-        source = load_npz(expanded(resolved.removeprefix("npz:")))
+    own = own_file(resolved)
+    if own is not None:
+        source = load_npz(own)
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
-        source = choose(names, resolved, "data set")(data_root(root))
+        source = choose(names, resolved, "data set")(data_root(root), say)
     return replace(Dataset.from_source(source, seed, train_limit, val_limit), chosen_because=because)

@@ -1,5 +1,6 @@
 """Images that show none of the classes: another data set with disjoint labels, or noise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,17 +48,24 @@ def resolve_ood_data(name: str, data_name: str, root: Path | str | None = None) 
     return NOISE, f"out-of-distribution images: smooth noise, because no other data set is below {folder}"
 
 
-def load_ood_data(name: str, data: Dataset, root: Path | str | None = None, seed: int = 0) -> Dataset:
+def load_ood_data(
+    name: str,
+    data: Dataset,
+    root: Path | str | None = None,
+    seed: int = 0,
+    say: Callable[[str], object] = print,
+) -> Dataset:
     """Images that are out of distribution for `data`, of the same size, split in four parts of their own.
 
     Args:
         name: as `resolve_ood_data` returns it. The number of noise images follows from `data`.
         seed: seed of the split and of noise.
+        say: as of `load_data`.
     Raises:
         ConfigurationError: images of another size.
         DataError: the files are missing and cannot be downloaded.
     """
-    ood_data = _noise(data, seed) if name == NOISE else load_data(name, root, seed)
+    ood_data = _noise(data, seed) if name == NOISE else load_data(name, root, seed, say=say)
     if ood_data.image_size != data.image_size:
         raise ConfigurationError(
             f"expected out-of-distribution images of {data.image_size} pixels, as those of {data.name}, "

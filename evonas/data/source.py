@@ -1,5 +1,6 @@
 """Images as their authors publish them, before they are split, and the table entry that reads them."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from evonas.errors import DataError
+from evonas.errors import DataError, StorageError
+from evonas.files import waited_lock
 
 __all__ = ["DataSetEntry", "ImageSource", "Images", "Labels", "Part", "PartSizes", "draw", "equal_shares"]
+
+DOWNLOADING = ".downloading.lock"
+"""File below a data root, while something is downloaded there."""
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -99,8 +104,21 @@ class DataSetEntry:
     files: tuple[str, ...] = ()
     """Paths below the data root; empty where the images are embedded in a package."""
 
-    def __call__(self, root: Path) -> ImageSource:
-        return self.load(root)
+    def __call__(self, root: Path, say: Callable[[str], object] = print) -> ImageSource:
+        """The images below `root`; only one process at a time downloads there.
+
+        Args:
+            say: called with a line where this one waits for another.
+        """
+        lock = root / DOWNLOADING
+        if not self.files or (self.found(root) and not lock.exists()):
+            return self.load(root)
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(StorageError):  # where nothing can be written, `load` says what is missing
+                held.enter_context(
+                    waited_lock(lock, lambda: say(f"data: another process is downloading below {root}; waiting for it"))
+                )
+            return self.load(root)
 
     def found(self, root: Path) -> bool:
         """Whether all of its files lie below `root`; False for a data set without files."""

@@ -10,9 +10,9 @@ from rich.console import Console
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, card_markdown
 from evonas.data import load_data
 from evonas.files import expanded
-from evonas.ranges import ANY, IMAGES, THREADS, check_ranges
+from evonas.ranges import ANY, IMAGES, check_ranges
 from evonas.runs import Screen
-from evonas.runs.execution import resolve_device, resolve_threads
+from evonas.runs.execution import resolve_device
 from evonas.runs.interrupt import interruptible
 from evonas.runs.sets import find_or_build, set_path
 from evonas.training import resolve_precision
@@ -39,16 +39,14 @@ class BuildOptions:
     """Precision of training and of the attacks' search; a success is always confirmed in fp32."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-    threads: Annotated[int | None, THREADS] = None
-    """CPU threads; unless given, as many as this process may use."""
     out: Path | None = None
-    """The set's file; adversarial_sets/DATA-PRESET-DIGITS.safetensors by default, DIGITS standing for everything that
-    decides the set."""
+    """The set's file; by default adversarial_sets/DATA-PRESET-DIGITS.safetensors below the variable EVONAS_CACHE, else
+    below ~/.cache/evonas, DIGITS standing for everything that decides the set."""
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "seed", "out", "targets", "widths", "target_epochs"),
         *("set_attacks", "thresholds", "attacked_images", "attack_population", "attack_generations"),
-        *("precision", "device", "threads"),
+        *("precision", "device"),
     )
 
     def __post_init__(self) -> None:
@@ -86,7 +84,7 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
     """
     device = resolve_device(options.device)
     precision, note = resolve_precision(options.precision, torch.device(device))
-    data = load_data(options.data, options.data_root, options.seed, options.train_limit)
+    data = load_data(options.data, options.data_root, options.seed, options.train_limit, say=screen.say)
     for line in (data.chosen_because, data.converted, note):
         screen.say(line)
     return BuildPlan(
@@ -97,7 +95,6 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
         seed=options.seed,
         device=device,
         precision="bf16" if precision == "bf16" else "fp32",
-        threads=resolve_threads(options.threads),
     )
 
 

@@ -17,13 +17,14 @@ from evonas.runs.plugins import load_plugins, refuse_without_plugins
 __all__ = ["load_network", "open_run"]
 
 
-def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
+def open_run(path: Path | str, plugin: Sequence[str] = (), data: str = "") -> Result:
     """The result of the run in a folder; nothing in it is changed, and nothing is trained.
 
     Its data and supernet are loaded when a network is asked for.
 
     Args:
         plugin: files that the run was begun with; nothing that a folder names is executed unless it is named here.
+        data: `npz:PATH`, where a file of your own images is now; where the run says by default.
     Raises:
         ConfigurationError: there is no run, or it was begun by a script or with other plugins.
     """
@@ -31,25 +32,27 @@ def open_run(path: Path | str, plugin: Sequence[str] = ()) -> Result:
     config = folder.open_stored()
     refuse_without_plugins(config, plugin)
     load_plugins(plugin)
-    return Result(folder, stored_searched(config), lambda: _evaluator(folder, plugin))
+    return Result(folder, stored_searched(config), lambda: _evaluator(folder, plugin, data))
 
 
-def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] = ()) -> nn.Module:
+def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] = (), data: str = "") -> nn.Module:
     """A network of the run in a folder, in eval mode, from images in [0, 1] to logits; see `Result.load`.
 
     Args:
         arch_id: of a row with status ok; `best`: the first row of the front.
     """
-    return open_run(path, plugin).load(arch_id)
+    return open_run(path, plugin, data).load(arch_id)
 
 
-def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:
+def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator:
     """Evaluator of a run's networks."""
     config = folder.open_stored()
     module, options = method_of(config)
     identity = config["identity"]
     here = ExecutionOptions(device=identity["device"], threads=identity["threads"], executor="local")
     options = replace(options, out=folder.path, plugin=tuple(plugin), execution=here)
+    if data:
+        options = replace(options, data=replace(options.data, data=data))
     with Run.open(identity["method"], options, reading=True) as run:
         try:
             _, prepare, objectives = module.compose(run, options)
@@ -58,6 +61,7 @@ def _evaluator(folder: RunFolder, plugin: Sequence[str]) -> Evaluator:
                 raise
             raise ConfigurationError(
                 f"expected the data that {folder.path} was searched on ({identity['data']['fingerprint']}), "
-                f"got {run.identity['data']['fingerprint']}; set EVONAS_DATA to the root that holds it"
+                f"got {run.identity['data']['fingerprint']}; set EVONAS_DATA to the root that holds it, "
+                "or say with --data npz:PATH where your own images are now"
             ) from error
     return Evaluator(prepare, objectives, identity["threads"])

@@ -77,8 +77,9 @@ def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, 
 def plot_history(path: Path, history: Sequence[HistoryRow], searched: Searched) -> None:
     """Draw the hypervolume over evaluations into a PNG file, one point a generation."""
     figure, (axes,) = panels(1, (6.0, 4.5))
-    axes.plot([row.evaluations for row in history], [row.hypervolume for row in history], "o-", color=BLUE)
-    axes.set(xlabel="evaluations", ylabel="hypervolume (larger is better)")
+    shares = [row.hypervolume / searched.box for row in history]
+    axes.plot([row.evaluations for row in history], shares, "o-", color=BLUE)
+    axes.set(xlabel="evaluations", ylabel="hypervolume, share of its box (larger is better)")
     axes.grid(alpha=0.3)
     figure.suptitle(f"{searched.method} on {searched.data}")
     write_png(path, figure)

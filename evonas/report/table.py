@@ -47,6 +47,16 @@ class Searched:
     cost: Callable[[Genome], Cost] | None = None
     """Parameters and MACs of a genome, for rows without measured ones, such as failed ones; None: empty cells."""
 
+    @property
+    def box(self) -> float:
+        """Hypervolume between the reference point and the best values: 0 of what is minimised, 1 of what is maximised.
+
+        1 where a side of that has no length: then hypervolumes stay as they are.
+        """
+        named = zip(self.objectives, self.reference, strict=True)
+        sides = [1 - worst if name in self.maximize else worst for name, worst in named]
+        return math.prod(sides) if min(sides, default=0) > 0 else 1.0
+
 
 @dataclass(frozen=True)
 class HistoryRow:

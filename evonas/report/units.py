@@ -1,4 +1,4 @@
-"""Percent and millions, for people; everything else in the engine keeps natural values."""
+"""Percent, thousands and millions, for people; everything else in the engine keeps natural values."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,8 +15,10 @@ def _unit(name: str) -> tuple[float, str]:
 
 
 def shown(name: str, value: float) -> str:
-    """A value of a column with its unit: `12.4%`, `40.93M`."""
+    """A value of a column with its unit: `12.4%`, `40.93M`, `1.506k`, `470`."""
     factor, unit = _unit(name)
+    if unit == "M" and abs(value) < 1e6:
+        factor, unit = (1e-3, "k") if abs(value) >= 1e3 else (1.0, "")
     scaled = value * factor
     return f"{scaled:.1f}{unit}" if unit == "%" else f"{scaled:.4g}{unit}"
 

@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 
-from evonas.data import Dataset, load_data, resolve_data
+from evonas.data import Dataset, data_root, load_data, resolve_data
+from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError
 from evonas.executors import Executor
 from evonas.files import expanded
@@ -150,13 +151,43 @@ class BegunRun:
             )
 
     def load_data(self, options: DataOptions | None = None) -> Dataset:
-        """The images of the run, in its four parts."""
+        """The images of the run, in its four parts.
+
+        Images of a user's own are known by their content: they keep the name that the run was begun with. Where their
+        file is gone, one with the same images is looked for in this folder, the data root, and those above the run.
+        """
         given = options or self.options.data
-        data = load_data(self._data_name, given.data_root, self.split_seed, given.train_limit, given.val_limit)
+        own, begun = own_file(self._data_name), self.begun("data")
+        if own is None or begun is None:
+            data = self._load(self._data_name, given)
+        else:
+            data = self._own_again(own, begun, given)
         self.use(data=data.identity())
         self.note(data.converted)
         self.note(self.hardware.note)
         return data
+
+    def _own_again(self, own: Path, begun: Mapping[str, Any], given: DataOptions) -> Dataset:
+        """The images that the run was begun with, or others, which it then refuses."""
+        folders = (Path(), data_root(given.data_root), *self.path.absolute().parents)
+        there = {(folder / name).absolute(): None for name in (own, own.name) for folder in folders}
+        found: Dataset | None = None
+        for path in filter(Path.is_file, there):
+            data = self._load(f"npz:{path}", given)
+            if own_file(begun["name"]):
+                data = replace(data, name=begun["name"])
+            if data.fingerprint == begun["fingerprint"]:
+                if path != own.absolute():
+                    self.note(f"data: {path} has the images of {own}")
+                return data
+            found = found or data
+            if path == own.absolute():
+                break
+        return found or self._load(self._data_name, given)
+
+    def _load(self, name: str, given: DataOptions) -> Dataset:
+        limits = given.train_limit, given.val_limit
+        return load_data(name, given.data_root, self.split_seed, *limits, self.screen.say)
 
     @property
     def split_seed(self) -> int:
@@ -197,8 +228,8 @@ def _data_name(options: RunOptions) -> tuple[str, str]:
 
 def _short(data: str) -> str:
     """Data set as folder names have it: the stem of a file of the user's own."""
-    own = data.startswith("npz:") or data.endswith(".npz")
-    return f"npz-{Path(data.removeprefix('npz:')).stem}" if own else data
+    own = own_file(data)
+    return data if own is None else f"npz-{own.stem}"
 
 
 def _there(begun: Mapping[str, Any], name: str, given: Any) -> Any:

@@ -20,6 +20,7 @@ from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.options import changed
 from evonas.runs.plugins import load_plugins
+from evonas.runs.streams import LOST, drop, tell
 from evonas.runs.words import read_words
 
 __all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
@@ -47,17 +48,24 @@ def guarded(run: Callable[[], object]) -> int:
     """The exit code of `run`; an error that a user can mend is one line on standard error."""
     try:
         run()
+        sys.stdout.flush()
     except EvonasError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
     except Interrupted as interrupted:
-        print("stopped: everything finished is kept; the same command goes on from there", file=sys.stderr)
+        tell("stopped: everything finished is kept; the same command goes on from there")
         return interrupted.exit_code
     except BrokenPipeError:  # whoever read what is printed has gone, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        drop(sys.stdout)
         return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in LOST:
+            raise
+        drop(sys.stdout)
+        tell(f"error: could not write to standard output: {error.strerror}; make room, or send the output elsewhere")
+        return 2
     except KeyboardInterrupt:
-        print("stopped before anything was evaluated; the same command starts again", file=sys.stderr)
+        tell("stopped before anything was evaluated; the same command starts again")
         return 130
     return 0
 

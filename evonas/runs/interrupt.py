@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the run after the line being written, the second ends it at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first ends the run after the line being written, the second at once."""
 
 import contextlib
 import signal
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 __all__ = ["Interrupted", "Interruption", "interruptible"]
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,22 +33,25 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within, SIGINT and SIGTERM raise Interrupted once; a second one kills the process as the system does.
+    """Within, SIGINT, SIGTERM and SIGHUP raise Interrupted once; a second one kills the process as the system does.
 
+    SIGHUP does so unless it is ignored, as below `nohup`, and only once: kernel and shell both send it.
     Outside the main thread signals are left to whoever handles them there.
     """
     interruption = Interruption()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in ENDING:
             signal.signal(name, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         interruption.signal_number = number
         interruption.check()
 
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield interruption
         return
-    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    before = {name: signal.signal(name, handle) for name in (*ENDING, *([signal.SIGHUP] if hangs_up else []))}
     try:
         yield interruption
     except KeyboardInterrupt:

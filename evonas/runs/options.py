@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
+from evonas.data.loader import own_file
 from evonas.files import expanded
 from evonas.parts import as_plain
 from evonas.ranges import ANY, COUNT, IMAGES, check_ranges
@@ -83,7 +84,13 @@ class AuditOptions:
 
 def as_json(options: Any) -> dict[str, Any]:
     """Options as one flat object of plain values; paths that another folder would miss are absolute."""
-    return as_plain({option.name: _plain(option.value) for option in options_of(options)})
+    found = {option.name: _plain(option.value) for option in options_of(options)}
+    own = own_file(str(found.get("data")))
+    if own is not None:
+        found["data"] = f"npz:{_plain(own)}"
+    if found.get("adversarial_set", "auto") != "auto":
+        found["adversarial_set"] = _plain(Path(found["adversarial_set"]))
+    return as_plain(found)
 
 
 def from_json(kind: type[Options], values: Mapping[str, Any]) -> Options:

@@ -119,7 +119,7 @@ class Recorder:
     def end_generation(self, generation: int) -> None:
         """The survivors of a generation are known."""
         rows = history(self.reached, self.searched)
-        self.screen.end_generation(generation, rows[-1].hypervolume if rows else None)
+        self.screen.end_generation(generation, rows[-1].hypervolume / self.searched.box if rows else None)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
             self.export()
 

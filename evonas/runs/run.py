@@ -65,7 +65,7 @@ class Run(BegunRun):
             else:
                 name, note = resolve_ood_data(asked, data.name, root)
             self.note(note)
-            self._ood_data = load_ood_data(name, data, root, self.seed)
+            self._ood_data = load_ood_data(name, data, root, self.seed, self.screen.say)
         return self._ood_data
 
     _ood_data: Dataset | None = None
@@ -150,9 +150,9 @@ class Run(BegunRun):
                 seed=self.split_seed,
                 device=self.hardware.here,
                 precision=precision,
-                threads=self.threads,
             )
-            found, where = find_or_build(plan, set_path(plan), self.screen, build=not self.reading)
+            begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set", "fingerprint")
+            found, where = find_or_build(plan, set_path(plan, begun), self.screen, build=not self.reading)
         else:
             found, where = load_adversarial_set(asked), f"found at {asked}"
         check_set(found, data)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.report import TextTable, duration
+from evonas.runs.streams import LastingOutput
 from evonas.types import Activity
 
 __all__ = ["PLAIN_SECONDS", "Pace", "Screen", "working"]
@@ -25,14 +26,15 @@ PLAIN_SECONDS = 20.0
 class Screen:
     """One console for all stages of a run; entered around whatever has a part that stays in place.
 
-    Outside a terminal that part is a line now and then; in a notebook one line that is written over.
+    Outside a terminal that part is a line now and then; in a notebook one line that is written over. A run outlives its
+    screen: see `LastingOutput`.
 
     Args:
         check: called whenever something is shown; raises Interrupted where a signal has come.
     """
 
     def __init__(self, console: Console | None = None, check: Callable[[], None] = lambda: None) -> None:
-        self.console = console or Console()
+        self.console = console or Console(file=cast(IO[str], LastingOutput()))
         self.check = check
         self._live: Live | None = None
         self._lines: tuple[str, ...] = ()

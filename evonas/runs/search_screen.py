@@ -59,7 +59,11 @@ class SearchScreen:
         self._show(inside_first=isinstance(event, Progress))
 
     def end_generation(self, generation: int, hypervolume: float | None) -> None:
-        """The survivors of a generation are known."""
+        """The survivors of a generation are known.
+
+        Args:
+            hypervolume: as a share of its box, see `Searched.box`.
+        """
         self.generation, self.hypervolume = generation, hypervolume
         if not self.screen.console.is_terminal:
             self.screen.say(self.line())
@@ -73,7 +77,7 @@ class SearchScreen:
         if self.best is not None:
             parts.append(f"best {self.watched} {shown(self.watched, self.best)}")
         if self.hypervolume is not None:
-            parts.append(f"hypervolume {self.hypervolume:.4g}")
+            parts.append(f"hypervolume {self.hypervolume:.4g} of its box")
         parts.append(f"{duration(self.elapsed)} elapsed")
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")

@@ -1,5 +1,6 @@
 """Adversarial sets of a run: found, checked against its data, or built."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,43 @@ from evonas.adversarial_sets import (
 )
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError
+from evonas.files import waited_lock
 from evonas.report import duration
 from evonas.runs.screen import Pace, Screen
 
-__all__ = ["SETS", "check_set", "find_or_build", "set_path"]
+__all__ = ["check_set", "find_or_build", "set_path"]
 
 SETS = Path("adversarial_sets")
-"""Folder of sets that were built without a name."""
+"""Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
 
 
-def set_path(plan: BuildPlan) -> Path:
-    """File of a set that was built without a name."""
-    return SETS / f"{plan.name}.safetensors"
+def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
+    """File of a set that was built without a name: in the cache, or where version 0.1.0 has left it.
+
+    Args:
+        wanted: fingerprint of the one to take where there are several, such as one by each number of threads.
+    """
+    usual = _cache() / SETS / f"{plan.name}.safetensors"
+    earlier = (SETS / f"{name}.safetensors" for name in (plan.name, *plan.earlier_names))
+    there = [path for path in (usual, *earlier) if path.is_file()]
+    if wanted and len(there) > 1:
+        there = [path for path in there if load_adversarial_set(path).fingerprint == wanted] or there
+    return (there or [usual])[0]
+
+
+def _cache() -> Path:
+    """Folder named by EVONAS_CACHE, else ~/.cache/evonas."""
+    named = os.environ.get("EVONAS_CACHE") or "~/.cache/evonas"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"expected a home folder for the cache {named}, there is none; set EVONAS_CACHE to a folder"
+        ) from error
 
 
 def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = True) -> tuple[AdversarialSet, str]:
-    """The set at `path`, or a new one there, and a few words on where it comes from.
+    """The set at `path`, or a new one there, and a few words on where it comes from; one process builds, others wait.
 
     Args:
         build: build it where it is missing; else that is a DataError.
@@ -39,19 +61,30 @@ def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = Tru
     """
     path = path.with_name(f"{path.name.removesuffix('.safetensors')}.safetensors")
     if path.exists() or not build:
-        found = load_adversarial_set(path)
-        if found.card.name != plan.name:
-            raise ConfigurationError(
-                f"expected the set {plan.name} in {path}, got {found.card.name}, which other settings gave; "
-                "name another file with --out, or move that one"
-            )
-        return found, f"found at {path}"
-    targets = ", ".join(plan.settings.targets)
-    screen.say(f"adversarial set: none at {path} yet, building it: {targets}")
-    pace = Pace(1.0)
-    with screen:
-        built = build_adversarial_set(plan, path, lambda progress: _show(progress, screen, pace))
-    return built, f"built in {duration(pace.elapsed)}, at {path}"
+        return _found(plan, path)
+
+    def waits() -> None:
+        screen.say(f"adversarial set: another process is building {path}; waiting for it")
+
+    with waited_lock(path.with_suffix(".lock"), waits):
+        if path.exists():
+            return _found(plan, path)
+        targets = ", ".join(plan.settings.targets)
+        screen.say(f"adversarial set: none at {path} yet, building it: {targets}")
+        pace = Pace(1.0)
+        with screen:
+            built = build_adversarial_set(plan, path, lambda progress: _show(progress, screen, pace))
+        return built, f"built in {duration(pace.elapsed)}, at {path}"
+
+
+def _found(plan: BuildPlan, path: Path) -> tuple[AdversarialSet, str]:
+    found = load_adversarial_set(path)
+    if found.card.name not in (plan.name, *plan.earlier_names):
+        raise ConfigurationError(
+            f"expected the set {plan.name} in {path}, got {found.card.name}, which other settings gave; "
+            "name another file with --out, or move that one"
+        )
+    return found, f"found at {path}"
 
 
 def check_set(found: AdversarialSet, data: Dataset) -> None:

@@ -30,7 +30,6 @@ def plan(**changes: Any) -> BuildPlan:
         "seed": 0,
         "device": "cpu",
         "precision": "fp32",
-        "threads": 1,
     }
     return BuildPlan(**{**given, **changes})
 
@@ -206,7 +205,6 @@ def test_everything_that_decides_a_set_is_in_its_identity(digits: Dataset) -> No
     changes: list[dict[str, Any]] = [
         {"seed": 1},
         {"precision": "bf16"},
-        {"threads": 2},
         {"device": "cuda:1"},
         {"data": other},
         {"data": load_data("digits", train_limit=50, val_limit=20)},

@@ -1,6 +1,8 @@
 """From a name to a data set, and what a user reads who cannot have it."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import scipy.io
 from evonas.data import DATA_SETS, data_root, load_data, resolve_data
 from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import DataError, EvonasError, UnknownNameError
+from evonas.files import waited_lock
 
 DOWNLOADED = sorted(set(DATA_SETS) - {"digits"})
 
@@ -61,6 +64,42 @@ def test_svhn_as_torchvision_stores_it(tmp_path: Path, monkeypatch: pytest.Monke
         assert np.array_equal(part.images, images.transpose(3, 2, 0, 1))
         assert np.array_equal(part.labels, labels)
     assert not source.flip
+
+
+DOWNLOADS = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from evonas.data.source import DataSetEntry, ImageSource, Part, PartSizes
+
+def load(root):
+    if not (root / "images").exists():
+        (root / "begun").open("x").close()  # FileExistsError where another process downloads
+        time.sleep(1)
+        (root / "images").touch()
+        print("downloaded", flush=True)
+    part = Part(np.zeros((8, 3, 4, 4), np.uint8), np.zeros(8, np.int64))
+    return ImageSource("some", part, part, PartSizes(1, 1), flip=False)
+
+print(len(DataSetEntry(load, ("images",))(Path(sys.argv[1])).train))
+"""
+
+
+@pytest.mark.slow
+def test_of_processes_that_begin_together_one_downloads_and_the_others_wait(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with waited_lock(root / ".downloading.lock", lambda: pytest.fail("nobody is there yet")):
+        command = [sys.executable, "-c", DOWNLOADS, str(root)]
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+        ]
+        for each in processes:
+            assert each.stdout is not None
+            line = f"data: another process is downloading below {root}; waiting for it\n"
+            assert each.stdout.readline() == line
+    said = [each.communicate(timeout=120) for each in processes]
+    assert sorted(said) == [("8\n", ""), ("8\n", ""), ("downloaded\n8\n", "")]
+    assert sorted(path.name for path in root.iterdir()) == ["begun", "images"]
 
 
 def test_auto_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

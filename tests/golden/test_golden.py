@@ -171,6 +171,9 @@ def words(command: list[str], root: Path) -> list[str]:
         if flag in given and not used:
             at = given.index(flag)
             del given[at : at + 2]
+    if given[0] == "build-set":  # one thread computes every set
+        at = given.index("--threads")
+        del given[at : at + 2]
     return [word.replace("@FIXTURES@", str(root)) for word in given]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, SetSettings, card_markdown, load_adversarial_set
@@ -23,24 +22,16 @@ TINY = SetSettings(
     attack_population=10,
     attack_generations=2,
 )
-BUILD = BuildOptions(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32", threads=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> Iterator[None]:
-    """A build sets the threads of its process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+BUILD = BuildOptions(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder, below which sets without a name are kept."""
-    folder = tmp_path_factory.mktemp("here")
+    """The folder in which sets without a name are kept."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
+        patch.setenv("EVONAS_CACHE", str(folder))
+        yield folder / "adversarial_sets"
 
 
 def build() -> tuple[AdversarialSet, str]:
@@ -59,12 +50,12 @@ def test_a_build_tells_every_target_and_threshold_and_prints_its_card(
     folder: Path, built: tuple[AdversarialSet, str]
 ) -> None:
     the_set, text = built
-    (file,) = (folder / "adversarial_sets").glob("*.safetensors")
+    (file,) = folder.glob("*.safetensors")
     assert file.name == f"{the_set.card.name}.safetensors"
     assert file.name.startswith("digits-quick-")
     assert load_adversarial_set(file) == the_set
     lines = text.splitlines()
-    assert f"adversarial set: none at adversarial_sets/{file.name} yet, building it: LeNet" in lines
+    assert f"adversarial set: none at {file} yet, building it: LeNet" in lines
     cells = {cell.attack: cell for cell in the_set.card.cells}
     for wanted in (
         f"  LeNet: trained, clean accuracy {the_set.card.targets[0].clean_accuracy:.1%}; ",
@@ -74,7 +65,7 @@ def test_a_build_tells_every_target_and_threshold_and_prints_its_card(
     ):
         assert sum(line.startswith(wanted) for line in lines) == 1, wanted
     assert any(" elapsed, about " in line for line in lines)
-    assert lines[-1].endswith(f", at adversarial_sets/{file.name}")
+    assert lines[-1].endswith(f", at {file}")
     assert card_markdown(the_set.card, the_set.fingerprint) in text
     assert f"> **Warning:** {the_set.card.warnings[0]}." in lines
 
@@ -85,12 +76,15 @@ def test_a_path_is_printed_as_it_is() -> None:
     assert screen.getvalue() == "found at sets/:key:/[red]/mine.safetensors\n"
 
 
-def test_the_second_time_it_is_found(built: tuple[AdversarialSet, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_time_it_is_found_from_any_folder(
+    folder: Path, built: tuple[AdversarialSet, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("evonas.runs.sets.build_adversarial_set", lambda *arguments: pytest.fail("it was built"))
     the_set, text = build()
     assert the_set == built[0]
     assert card_markdown(the_set.card, the_set.fingerprint) in text
-    assert text.endswith(f", {len(the_set)} images, found at adversarial_sets/{the_set.card.name}.safetensors\n")
+    assert text.endswith(f", {len(the_set)} images, found at {folder}/{the_set.card.name}.safetensors\n")
     assert "building" not in text
 
 
@@ -139,7 +133,7 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
         (["--attack-population", "3"], "expected"),
         (["--attacked-images", "3"], "at least one image a class"),
         (["--device", "tpu9"], "expected a device"),
-        (["--threads", "0"], "expected threads >= 1, got 0"),
+        (["--threads", "1"], "unknown option --threads"),
         (["--data", "npz:/no/such/file.npz"], "there is no file"),
         (["--train-limit", "3"], "at least one image a class"),
     ],
@@ -148,7 +142,7 @@ def test_what_a_user_can_cause_is_one_line_and_exit_code_2(
     words: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained"))
-    small = ["--data", "digits", "--train-limit", "50", "--device", "cpu", "--threads", "1"]
+    small = ["--data", "digits", "--train-limit", "50", "--device", "cpu"]
     assert command(run, PRESETS, [*small, *words]) == 2
     text = capsys.readouterr().err
     assert text.startswith("error: ")

@@ -175,6 +175,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, digits_set: AdversarialSet) 
 def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where sets without a name are kept, with a quick preset that is quicker still."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path))
     monkeypatch.setitem(SET_PRESETS, "quick", QUICK_SET)
     return tmp_path / "adversarial_sets"
 

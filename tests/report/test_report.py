@@ -191,6 +191,8 @@ def test_pictures_are_png_of_a_size_to_look_at(
 def test_values_are_shown_as_people_read_them() -> None:
     assert shown("clean_error", 0.1234) == "12.3%"
     assert shown("macs", 40_927_040) == "40.93M"
-    assert shown("params", 336_986) == "0.337M"
+    assert shown("params", 336_986) == "337k"
+    assert [shown("params", value) for value in (1506, 1000, 999, 470, 0)] == ["1.506k", "1k", "999", "470", "0"]
+    assert shown("macs", 1_000_000) == "1M"
     assert shown("certified_radius", 0.0123456) == "0.01235"
     assert [duration(s) for s in (0, 59.6, 187, 7389)] == ["0:00", "1:00", "3:07", "2:03:09"]

@@ -1,6 +1,7 @@
 """A run in its folder: files, identity, resuming, growing, refusing, damage. The run is a tiny one of RoCo-NAS."""
 
 import io
+import json
 import os
 import signal
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, journal, rows, run
 
+import evonas
 from evonas.cli import main
 from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, StorageError
 from evonas.evaluation import TrainFromScratch
@@ -175,10 +178,15 @@ def test_choices_made_at_the_start_stay(roco_run: Path) -> None:
         assert "precision: fp32, as this run was started with" in reopened.notes
 
 
-def test_images_of_ones_own_are_found_however_often_they_are_not_named(tmp_path: Path) -> None:
-    file, labels = tmp_path / "mine.npz", np.arange(60) % 3
-    images = np.random.default_rng(0).integers(256, size=(60, 32, 32), dtype=np.uint8)
+def save_images(file: Path, seed: int = 0) -> None:
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(seed).integers(256, size=(60, 32, 32), dtype=np.uint8)
     np.savez(file, x_train=images, y_train=labels, x_test=images[:9], y_test=labels[:9])
+
+
+def test_images_of_ones_own_are_found_however_often_they_are_not_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.npz"
+    save_images(file)
     search = replace(ROCO.search, population=2, generations=0)
     options = replace(ROCO, data=DataOptions(data=f"npz:{file}"), search=search, out=tmp_path / "run")
     run(options)
@@ -187,6 +195,62 @@ def test_images_of_ones_own_are_found_however_often_they_are_not_named(tmp_path:
         run(replace(options, data=DataOptions()))
         assert config(tmp_path / "run")["settings"]["data"] == f"npz:{file}"
         assert journal(tmp_path / "run") == before
+
+
+def test_images_of_ones_own_are_known_by_their_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Begun by a relative path, verified and continued from elsewhere, moved, named otherwise, replaced by others."""
+    home, away, there = tmp_path / "home", tmp_path / "away", tmp_path / "there"
+    for folder in (home, away, there):
+        folder.mkdir()
+    save_images(home / "mine.npz")
+    monkeypatch.chdir(home)
+    search = replace(ROCO.search, population=2, generations=0)
+    options = replace(ROCO, data=DataOptions(data="npz:mine.npz"), search=search, out=home / "runs" / "one")
+    out = str(home / "runs" / "one")
+    run(options)
+    assert config(home / "runs" / "one")["settings"]["data"] == f"npz:{home}/mine.npz"
+    before = contents(home / "runs" / "one")
+
+    monkeypatch.chdir(away)
+    assert main(["verify", out, "--retrain", "best"]) == 0
+    (home / "mine.npz").rename(there / "renamed.npz")
+    assert main(["verify", out]) == 2
+    assert "--data npz:PATH" in capsys.readouterr().err
+    assert main(["verify", out, "--data", f"npz:{there}/renamed.npz", "--retrain", "best"]) == 0
+    assert evonas.load_network(out, data=f"npz:{there}/renamed.npz")(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert contents(home / "runs" / "one") == before
+    run(replace(options, data=DataOptions(data=f"npz:{there}/renamed.npz")))
+    after = contents(home / "runs" / "one")
+    assert [after[name] for name in ("journal.jsonl", "front.csv")] == [
+        before[name] for name in ("journal.jsonl", "front.csv")
+    ]
+    assert config(home / "runs" / "one")["settings"]["data"] == f"npz:{there}/renamed.npz"
+
+    (there / "renamed.npz").rename(away / "renamed.npz")  # the folder where the command runs
+    assert main(["verify", out]) == 0
+    assert "all counts are equal" in capsys.readouterr().out
+    save_images(there / "renamed.npz", seed=1)
+    assert main(["verify", out]) == 2
+    assert "expected the data that" in capsys.readouterr().err
+    with pytest.raises(RunMismatchError, match=r"data\.fingerprint"):
+        run(replace(options, data=DataOptions(data=f"npz:{there}/renamed.npz")))
+
+
+def test_a_relative_path_of_an_earlier_version_is_found_from_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home" / "sub").mkdir(parents=True)
+    save_images(tmp_path / "home" / "sub" / "mine.npz")
+    out = tmp_path / "home" / "runs" / "one"
+    data = DataOptions(data=f"npz:{tmp_path}/home/sub/mine.npz")
+    run(replace(ROCO, data=data, search=replace(ROCO.search, population=2, generations=0), out=out))
+    content = config(out)
+    content["settings"]["data"] = "npz:sub/mine.npz"
+    (out / "config.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    assert main(["verify", str(out)]) == 0
 
 
 def test_auto_says_which_data_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

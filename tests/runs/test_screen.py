@@ -49,9 +49,9 @@ class TestASearch:
             screen.say("a line that stays")
             for event in (OK, CACHED, FAILED, Note("something to know")):
                 found.see(event)
-            found.end_generation(1, 1.5)
+            found.end_generation(1, 0.37654)
             if terminal:
-                wait_for("hypervolume 1.5", text)
+                wait_for("hypervolume 0.3765 of its box", text)
         return text.getvalue(), found
 
     @pytest.mark.lengthy
@@ -61,7 +61,7 @@ class TestASearch:
         assert (found.done, found.cached, found.failed, found.fresh, found.best) == (3, 1, 1, 2, 0.25)
         for text in ("a line that stays", "something to know", "boom", "generation 1/1, 3/4 done, 1 cached, 1 failed"):
             assert text in said
-        assert "best clean_error 25.0%, hypervolume 1.5" in said
+        assert "best clean_error 25.0%, hypervolume 0.3765 of its box" in said
         assert "left" in said
 
     def test_plain_lines_hold_no_escape_codes_and_a_line_an_evaluation(self) -> None:

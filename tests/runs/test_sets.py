@@ -1,15 +1,19 @@
 """Sets of a run: built once, found again, refused where they do not fit."""
 
+import hashlib
 import io
+import json
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from evonas.adversarial_sets import (
@@ -22,6 +26,7 @@ from evonas.adversarial_sets import (
 from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError
+from evonas.files import waited_lock
 from evonas.runs import Screen
 from evonas.runs.interrupt import Interrupted, interruptible
 from evonas.runs.sets import check_set, find_or_build, set_path
@@ -39,14 +44,6 @@ TINY = SetSettings(
 )
 
 MakeSet = Callable[[Dataset, Mapping[str, Sequence[int]]], AdversarialSet]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> Iterator[None]:
-    """A build sets the threads of its process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -67,7 +64,6 @@ def plan(data: Dataset, **changes: Any) -> BuildPlan:
         "seed": 0,
         "device": "cpu",
         "precision": "fp32",
-        "threads": 1,
     }
     return BuildPlan(data=data, **{**given, **changes})
 
@@ -91,9 +87,47 @@ def built(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.lengthy
 def test_other_settings_make_another_file(built: Path, digits: Dataset) -> None:
-    assert set_path(plan(digits)) == Path(f"adversarial_sets/{load_adversarial_set(built).card.name}.safetensors")
+    cache = Path(os.environ["EVONAS_CACHE"])
+    assert set_path(plan(digits)) == cache / f"adversarial_sets/{load_adversarial_set(built).card.name}.safetensors"
     others = [plan(digits, seed=1), plan(digits, preset="paper"), plan(digits, settings=replace(TINY, thresholds=(3,)))]
     assert len({set_path(each) for each in others} | {set_path(plan(digits))}) == 4
+
+
+def test_sets_without_a_name_lie_in_one_cache_wherever_the_command_runs(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = f"adversarial_sets/{plan(digits).name}.safetensors"
+    monkeypatch.delenv("EVONAS_CACHE")
+    monkeypatch.chdir(tmp_path)
+    assert set_path(plan(digits)) == tmp_path / "home/.cache/evonas" / name
+    monkeypatch.setenv("EVONAS_CACHE", "~/elsewhere")
+    assert set_path(plan(digits)) == tmp_path / "home/elsewhere" / name
+    monkeypatch.setenv("EVONAS_CACHE", "~nobody-of-this-name/sets")
+    with pytest.raises(ConfigurationError, match="set EVONAS_CACHE to a folder"):
+        set_path(plan(digits))
+
+
+def test_sets_of_an_earlier_version_are_found_below_the_current_folder(
+    built: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_building: None
+) -> None:
+    """It named the folder so, and its sets after the number of threads that had computed them, too."""
+    by_one = load_adversarial_set(built)
+    four = list(plan(digits).earlier_names)[2]
+    by_four = replace(by_one, labels=(by_one.labels + 1) % 10, card=replace(by_one.card, name=four, threads=4))
+    identity = {**plan(digits).identity, "threads": 4}
+    assert four == f"digits-quick-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    save_adversarial_set(f"adversarial_sets/{four}", by_four)
+    path = set_path(plan(digits))
+    assert find_or_build(plan(digits), path, screen()) == (by_four, f"found at adversarial_sets/{four}.safetensors")
+    save_adversarial_set(f"adversarial_sets/{by_one.card.name}", by_one)
+    assert load_adversarial_set(set_path(plan(digits))) == by_one  # what is computed now
+    for each in (by_one, by_four):  # a run goes on with its own
+        assert load_adversarial_set(set_path(plan(digits), each.fingerprint)) == each
+    save_adversarial_set(tmp_path / "cache" / "adversarial_sets" / by_one.card.name, by_one)
+    assert set_path(plan(digits)).is_relative_to(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("ending", ["", ".safetensors"])
@@ -194,6 +228,40 @@ def test_sets_of_other_classes_or_another_size_are_refused(make_set: MakeSet, di
     }
     with pytest.raises(ConfigurationError, match="by-hand has 10 and 16x16"):
         check_set(make_set(replace(digits, **half), {"L0": [0]}), digits)
+
+
+BUILDING = """
+import sys
+from pathlib import Path
+from evonas.files import waited_lock
+from evonas.runs import Screen
+from evonas.runs.sets import find_or_build
+from test_sets import plan
+from evonas.data import load_data
+found, where = find_or_build(plan(load_data("digits", train_limit=100)), Path(sys.argv[1]), Screen())
+print(found.fingerprint, where.split()[0])
+"""
+
+
+@pytest.mark.slow
+def test_of_three_processes_that_begin_together_one_builds_and_two_wait(tmp_path: Path, built: Path) -> None:
+    path = tmp_path / "set.safetensors"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", BUILDING, str(path)]
+    with waited_lock(tmp_path / "set.lock", lambda: pytest.fail("nobody is there yet")):
+        processes = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        for each in processes:  # all of them are there before the first one builds
+            assert each.stdout is not None
+            assert each.stdout.readline() == (f"adversarial set: another process is building {path}; waiting for it\n")
+    said = [each.communicate(timeout=300) for each in processes]
+    assert [(each.returncode, err) for each, (_, err) in zip(processes, said, strict=True)] == [(0, "")] * 3
+    last = sorted(out.splitlines()[-1] for out, _ in said)
+    fingerprint = load_adversarial_set(built).fingerprint
+    assert last == [f"{fingerprint} built", *[f"{fingerprint} found"] * 2]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["set.json", "set.md", "set.safetensors"]
 
 
 def test_two_processes_do_not_build_one_set(digits: Dataset, tmp_path: Path) -> None:
