@@ -12,7 +12,7 @@ The same command continues a run that was stopped, however it was stopped. `evon
 import sys
 from dataclasses import replace
 
-from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front
+from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front, white_box
 from evonas.runs import Result, Run, command
 from evonas.training import RECIPES
 
@@ -24,7 +24,7 @@ def main(options: RocoOptions) -> Result:
         candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
         the_set = prepare_retraining(run, options, candidates)
         first = first_population(run, options, space)
-        objectives = run.make_objectives(
+        searched = run.make_objectives(
             options.search.objectives,
             data,
             options.attacks,
@@ -32,6 +32,7 @@ def main(options: RocoOptions) -> Result:
             candidates.precision,
             options.adversarial_set,
         )
+        objectives = (*searched, *white_box(run, options, candidates))
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)
         if options.after.retrain:
             retrain_front(run, options, candidates, found, the_set)

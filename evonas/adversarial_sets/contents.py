@@ -113,6 +113,13 @@ class AdversarialSet:
         """(N,) whether an image belongs to the part `attack`, L0 or Linf; it may belong to both."""
         return self.contents.mask(attack)
 
+    def image_sources(self) -> Integers:
+        """(N,) row of `sources` of the clean image that each image was made from, the first one of several."""
+        index = np.searchsorted(self.source_index, self.records[:, 4])
+        found = np.empty(len(self), dtype=np.int64)
+        found[self.records[::-1, 0]] = index[::-1]  # of equal rows the last assignment stands: the first record
+        return found
+
     def count_clean_twins(self, images: Images) -> int:
         """Number of these (N, 3, H, W) uint8 images that equal the clean image of an adversarial one, bit for bit."""
         clean = {digest.tobytes() for digest in self.sources}

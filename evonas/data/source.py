@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images and their classes.
+    """Images and their classes; compares by fingerprint.
 
     images: (N, 3, H, W) uint8; labels: (N,) int64.
     """
@@ -42,6 +42,12 @@ class Part:
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()[:32]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Part":
         """The images at these indices, in their order."""

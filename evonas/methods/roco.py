@@ -23,7 +23,7 @@ from evonas.audit import (
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import TrainFromScratch
 from evonas.files import expanded
-from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
+from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, PGDError
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
 from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
 from evonas.runs import (
@@ -54,6 +54,7 @@ __all__ = [
     "prepare_retraining",
     "retrain_front",
     "run",
+    "white_box",
 ]
 
 METHOD = "roco-nas"
@@ -126,6 +127,8 @@ class RocoOptions(RunOptions):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackOptions = field(default_factory=AttackOptions)
+    white_box_images: int = 0
+    """Validation images on which PGD attacks each network, as the column pgd_error beside what is searched; 0: none."""
     certify: CertifyOptions = field(default_factory=CertifyOptions)
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
@@ -133,7 +136,7 @@ class RocoOptions(RunOptions):
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("attack_epsilon", "attack_steps", "attack_images", "retrain", "top", "retrain_channels"),
+        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "top", "retrain_channels"),
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
         *("gpus_per_task", "ray_address", "timeout"),
     )
@@ -159,6 +162,8 @@ class RocoOptions(RunOptions):
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
+        if PGDError.name in self.search.objectives:
+            found["white_box_images"] = f"--objectives without {PGDError.name}; --attack-images is its number"
         return found
 
 
@@ -170,6 +175,7 @@ PRESETS = {
         designs=("pair",),
         training=TrainingConfig(epochs=2, batch_size=32, lr=0.05),
         search=EvolutionConfig(population=8, generations=3, objectives=OBJECTIVES_OF_ROCO),
+        white_box_images=100,
     ),
     "paper": RocoOptions(preset="paper"),
 }
@@ -207,7 +213,7 @@ def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
 
 
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
-    return run.make_objectives(
+    searched = run.make_objectives(
         options.search.objectives,
         candidates.data,
         options.attacks,
@@ -215,6 +221,21 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
         candidates.precision,
         options.adversarial_set,
     )
+    return (*searched, *white_box(run, options, candidates))
+
+
+def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
+    """PGD on a few images, measured and not searched; nothing where it is searched or not asked for.
+
+    A run that was begun by a version without it goes on without it.
+    """
+    if not options.white_box_images or PGDError.name in options.search.objectives:
+        return ()
+    if run.stored and "white_box_images" not in run.stored["settings"]:
+        run.note(f"{PGDError.name} is not measured beside the objectives: this run was begun without it")
+        return ()
+    attacks = replace(options.attacks, attack_images=options.white_box_images)
+    return run.make_objectives((PGDError.name,), candidates.data, attacks, precision=candidates.precision)
 
 
 def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evonas.report.output import write_png
-from evonas.report.table import HistoryRow, Searched
+from evonas.report.table import HistoryRow, Searched, rank_correlation
 from evonas.report.units import axis_scale, axis_text
 
 __all__ = ["front_figure", "panels", "plot_front", "plot_history", "plot_images", "values_of"]
@@ -46,16 +46,26 @@ def plot_front(path: Path, table: pd.DataFrame, searched: Searched) -> None:
 
 
 def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
-    """One panel for every pair of objectives: evaluated networks grey, the front blue.
+    """One panel for every pair of objectives, and one for every error beside them: evaluated grey, the front blue.
+
+    An error that is measured and not searched stands over the last searched one. Where both axes of a panel are errors,
+    its title says how alike they rank the evaluated networks.
 
     Args:
         table: a population table.
     """
     evaluated = table[table["status"] == "ok"]
+    errors = [name for name in searched.objectives if name.endswith("_error")]
+    beside = [name for name in searched.columns if name.endswith("_error") and name not in searched.objectives]
     pairs = list(combinations(searched.objectives, 2)) or [(searched.objectives[0],) * 2]
-    figure, every = panels(len(pairs), (6.0, 4.5))
+    pairs += [(name, errors[-1]) for name in beside if errors]
+    figure, every = panels(len(pairs), (6.0, 4.5), across=2 if len(pairs) == 4 else 3)
     for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
-        _panel(axes, evaluated, horizontal, vertical, joined=len(searched.objectives) == 2 and not searched.maximize)
+        joined = len(searched.objectives) == 2 and not searched.maximize and vertical not in beside
+        _panel(axes, evaluated, horizontal, vertical, joined)
+        if vertical != horizontal and {vertical, horizontal} <= {*errors, *beside}:
+            correlation = rank_correlation(evaluated[vertical].tolist(), evaluated[horizontal].tolist())
+            axes.set_title("" if correlation is None else f"rank correlation {correlation:.2f}", fontsize=10)
         axes.set(xlabel=axis_text(horizontal, searched.about), ylabel=axis_text(vertical, searched.about))
     found = evaluated[evaluated["rank"] == 0]
     figure.suptitle(f"{searched.method} on {searched.data}: {len(found)} on the front of {len(evaluated)} evaluated")

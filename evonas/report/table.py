@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import spearmanr
 
 from evonas.errors import StorageError
 from evonas.files import storage_errors
 from evonas.report.output import write_csv
+from evonas.report.text_table import TextTable
+from evonas.report.units import shown
 from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
 
@@ -21,12 +24,17 @@ __all__ = [
     "HistoryRow",
     "Searched",
     "front",
+    "front_text",
     "history",
     "objective_values",
     "population_table",
+    "rank_correlation",
+    "rank_correlations",
     "read_genomes",
     "write_tables",
 ]
+
+CLEAN = "clean_error"
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class HistoryRow:
     """Hypervolume of all evaluations so far, against the run's reference point; larger is better."""
     seconds: float
     """Training time, summed over evaluations."""
+    rank_correlation: Mapping[str, float | None] = field(default_factory=dict)
+    """Error column -> how alike it and clean_error rank all evaluations so far; see `rank_correlations`."""
 
 
 def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFrame:
@@ -104,8 +114,33 @@ def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
         best = best[non_dominated(best)]
         before = rows[-1] if rows else HistoryRow(0, 0, 0.0, 0.0)
         seconds = round(before.seconds + sum(entry.result.seconds for entry in new), 3)
-        rows.append(HistoryRow(generation, before.evaluations + len(new), hypervolume(best, reference), seconds))
+        evaluations, volume = before.evaluations + len(new), hypervolume(best, reference)
+        correlation = rank_correlations(found[:evaluations], searched)
+        rows.append(HistoryRow(generation, evaluations, volume, seconds, correlation))
     return rows
+
+
+def rank_correlations(entries: Iterable[Entry], searched: Searched) -> dict[str, float | None]:
+    """Error column -> Spearman's rank correlation with clean_error, in [-1, 1], over the evaluations with status ok.
+
+    An error that ranks networks as clean_error does (near 1) says little that clean_error does not. None as in
+    `rank_correlation`; empty where clean_error, or another error, is not measured.
+    """
+    measured = dict.fromkeys((*searched.objectives, *searched.columns))
+    others = [name for name in measured if name.endswith("_error") and name != CLEAN and CLEAN in measured]
+    values = [entry.result.objectives for entry in entries if entry.result.ok]
+    found: dict[str, float | None] = {}
+    for name in others:
+        both = [(each[CLEAN], each[name]) for each in values if {CLEAN, name} <= each.keys()]
+        found[name] = rank_correlation([clean for clean, _ in both], [error for _, error in both])
+    return found
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation in [-1, 1]; None for fewer than three pairs, or where one of them is constant."""
+    if len(first) < 3 or min(map(len, map(set, (first, second)))) < 2:
+        return None
+    return float(spearmanr(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)).statistic)
 
 
 def front(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,11 +148,41 @@ def front(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["rank"] == 0]
 
 
+def front_text(table: pd.DataFrame, searched: Searched, most: int = 20) -> TextTable:
+    """Rows of a front for people: what was measured, with units; at most so many rows, the first ones.
+
+    Args:
+        table: a front.
+    """
+    names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
+    rows = table.head(most).to_dict("records")
+    lines = tuple((row["arch_id"], *(shown(name, row[name]) for name in names)) for row in rows)
+    left = len(table) - len(lines)
+    return TextTable(
+        f"{searched.method} on {searched.data}: {len(table)} on the front",
+        ("arch_id", *(name.replace("_", " ") for name in names)),
+        lines,
+        (
+            *((f"{left} more in front.csv",) if left else ()),
+            *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
+        ),
+    )
+
+
 def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) -> None:
     """Write population.csv, front.csv and history.csv, each whole or not at all."""
     write_csv(folder / "population.csv", table)
     write_csv(folder / "front.csv", front(table))
-    write_csv(folder / "history.csv", pd.DataFrame(rows, columns=[field.name for field in fields(HistoryRow)]))
+    write_csv(folder / "history.csv", history_table(rows))
+
+
+def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:
+    """A row for each generation; a column rank_correlation_ERROR for each error beside clean_error."""
+    totals = [each.name for each in fields(HistoryRow) if each.name != "rank_correlation"]
+    table = pd.DataFrame([[getattr(row, name) for name in totals] for row in rows], columns=totals)
+    for name in rows[-1].rank_correlation if rows else ():
+        table[f"rank_correlation_{name}"] = [row.rank_correlation[name] for row in rows]
+    return table
 
 
 def read_genomes(path: Path) -> list[list[int]]:

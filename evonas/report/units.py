@@ -9,7 +9,7 @@ def _unit(name: str) -> tuple[float, str]:
     """(factor, unit) of a column."""
     if name in ("params", "macs", "flops", "paper_flops"):
         return 1e-6, "M"
-    if name.endswith(("error", "error_L0", "error_Linf", "aupr")):
+    if name.endswith(("error", "error_L0", "error_Linf", "error_clean", "aupr")):
         return 100.0, "%"
     return 1.0, ""
 

@@ -100,13 +100,13 @@ class RunFolder:
         return read_journal(self.journal)[1]
 
     def write_config(self, config: Mapping[str, Any]) -> str:
-        """Write config.json; a run that is continued keeps the notes and versions that it began with.
+        """Write config.json; a run that is continued keeps its results, and the notes and versions it began with.
 
         Returns:
             One line where it is continued with other versions, which may round differently; else nothing.
         """
         begun, now = self.stored(), versions()
-        kept: dict[str, Any] = {name: begun[name] for name in ("notes", "versions") if name in begun}
+        kept: dict[str, Any] = {name: begun[name] for name in ("notes", "versions", "results") if name in begun}
         write_json(self.config, {**config, "versions": now, **kept})
         before = kept.get("versions", now)
         changed = [f"{name} {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name)]
@@ -115,9 +115,12 @@ class RunFolder:
         return f"begun with {'; '.join(changed)}: what is evaluated from here on may round differently"
 
     def export(self, entries: Sequence[Entry], searched: Searched) -> None:
-        """Write front.csv, population.csv, history.csv and the pictures, each whole or not at all."""
+        """Write tables, pictures and the results in config.json, each whole or not at all."""
         table, rows = population_table(entries, searched), history(entries, searched)
         write_tables(self.path, table, rows)
+        if rows and rows[-1].rank_correlation:
+            found = {"rank_correlation_with_clean_error": rows[-1].rank_correlation}
+            write_json(self.config, {**read_json(self.config), "results": found})
         plot_front(self.path / "front.png", table, searched)
         plot_history(self.path / "history.png", rows, searched)
 

@@ -8,6 +8,7 @@ from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import FGSM, PGD
 from evonas.attacks.inference import Precision
 from evonas.certify.linear import Intermediate, RelaxationName
+from evonas.data import Part
 from evonas.errors import ConfigurationError, choose
 from evonas.objectives import (
     OBJECTIVES,
@@ -113,6 +114,7 @@ def make_objectives(
     precision: Precision = "fp32",
     adversarial_set: AdversarialSet | None = None,
     ood: OodAupr | None = None,
+    clean_sources: Part | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
@@ -121,13 +123,15 @@ def make_objectives(
         precision: of the attacks' gradients; errors are always counted in float32.
         adversarial_set: for `adversarial_set_error`.
         ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
+        clean_sources: the set's clean images, for the error before the attack; None: without that column.
     """
-    ready = {
+    ready: dict[str, Objective] = {
         **(attacks or AttackOptions()).objectives(precision),
         **(certify or CertifyOptions()).objectives(),
-        **({} if adversarial_set is None else {AdversarialSetError.name: AdversarialSetError(adversarial_set)}),
         **({} if ood is None else {OodAupr.name: ood}),
     }
+    if adversarial_set is not None:
+        ready[AdversarialSetError.name] = AdversarialSetError(adversarial_set, clean_sources=clean_sources)
     for name, what in ((AdversarialSetError.name, "an adversarial set"), (OodAupr.name, "images of another data set")):
         if name in names and name not in ready:
             raise ConfigurationError(f"expected {what} for {name}, got none")

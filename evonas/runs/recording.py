@@ -5,17 +5,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
+
 from evonas.evaluation import Evaluator
 from evonas.executors import Executor
-from evonas.objectives import Column
-from evonas.report import Searched, history, objective_values, shown
+from evonas.objectives import AdversarialSetError, Column
+from evonas.report import (
+    Searched,
+    folded,
+    front,
+    front_text,
+    history,
+    population_table,
+    rank_correlations,
+    shown,
+)
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
-from evonas.runs.search_screen import SearchScreen
-from evonas.search import Entry, Event, Finished, Journal, non_dominated
+from evonas.runs.search_screen import SearchScreen, ranked
+from evonas.search import Entry, Event, Finished, Journal
 from evonas.types import Genome
 
 __all__ = ["Recorder", "Searching"]
+
+ALIKE = 0.9
+"""Rank correlation from which on two errors are said to rank networks alike."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,7 @@ class Recorder:
     def end_generation(self, generation: int) -> None:
         """The survivors of a generation are known."""
         rows = history(self.reached, self.searched)
-        self.screen.end_generation(generation, rows[-1].hypervolume / self.searched.box if rows else None)
+        self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
             self.export()
 
@@ -132,12 +146,32 @@ class Recorder:
     def conclude(self) -> None:
         """Say what was reached, and where it is."""
         screen, say = self.screen, self.screen.screen.say
-        front = len(non_dominated(objective_values(self.journal, self.searched)))
+        table = population_table(self.journal, self.searched)
+        found = front(table)
+        if len(found):
+            screen.screen.tables(folded(front_text(found, self.searched), screen.screen.console.width, 1))
+        for line in self.lessons(table):
+            say(line)
         say(
             f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
-            f"{front} networks on the front"
+            f"{len(found)} networks on the front"
         )
         if screen.done and screen.failed == screen.done:
             last = self.reached[-1].result.reason
             say(f"every evaluation failed, so the front is empty; the last one: {last}")
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+
+    def lessons(self, table: pd.DataFrame) -> Iterator[str]:
+        """Lines on what its errors say of the networks in a population table, besides the clean error."""
+        correlations = rank_correlations(self.journal, self.searched)
+        if correlations:
+            yield f"rank correlation with clean_error over all networks: {ranked(correlations)}"
+        alike = [name for name, found in correlations.items() if found is not None and found >= ALIKE]
+        if alike:
+            yield f"{' and '.join(alike)}: the networks rank as by clean_error, so this says little of its own"
+        attacked, clean = AdversarialSetError.name, AdversarialSetError.clean_name
+        if clean in table:
+            added = (table[attacked] - table[clean]).dropna().astype(float)
+            if len(added):
+                low, middle, high = (f"{100 * share:+.1f}%" for share in added.quantile([0, 0.5, 1]))
+                yield f"{attacked} less {clean}, which is the attack's share: {low} to {high}, median {middle}"

@@ -20,7 +20,7 @@ from evonas.audit import (
     measurements,
     require_libraries,
 )
-from evonas.data import Dataset
+from evonas.data import Dataset, Part
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
@@ -35,7 +35,7 @@ from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
-from evonas.runs.sets import check_set, find_or_build, set_path
+from evonas.runs.sets import check_set, clean_sources, find_or_build, set_path
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
@@ -116,12 +116,23 @@ class Run(BegunRun):
         if begun is not None and not {*names} <= begun.keys():  # before a set is built for it
             refuse_another_run(self.folder.journal, {"objectives": [*begun]}, {"objectives": [*names]})
         arithmetic: Precision = "bf16" if precision == "bf16" else "fp32"
-        the_set, ood = None, None
+        the_set, clean, ood = None, None, None
         if AdversarialSetError.name in names:
             the_set = self.adversarial_set(data, adversarial_set, precision=arithmetic)
+            clean = self._clean_sources(the_set, data)
         if OodAupr.name in names:
             ood = OodAupr.of(ood_data or self.ood_data(data), data, seed=self.seed)
-        return make_objectives(names, attacks, certify, arithmetic, the_set, ood)
+        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean)
+
+    def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
+        """The set's clean images, where the data has them and a run in the folder was begun with them."""
+        begun = self.begun("objectives", AdversarialSetError.name)
+        if begun is not None and "clean_sources" not in begun:
+            return None
+        found = clean_sources(the_set, data)
+        if found is None:
+            self.note(f"{AdversarialSetError.clean_name} is not measured: {the_set.card.name} is of another split")
+        return found
 
     def adversarial_set(
         self,

@@ -1,13 +1,14 @@
 """The screen of a search: a line for every finished evaluation and generation, and the running ones."""
 
 import time
+from collections.abc import Mapping
 
-from evonas.report import duration, shown
+from evonas.report import HistoryRow, duration, shown
 from evonas.runs.screen import Screen, working
 from evonas.search import Event, Finished
 from evonas.types import Activity, Note, Progress
 
-__all__ = ["SearchScreen", "describe"]
+__all__ = ["SearchScreen", "describe", "ranked"]
 
 
 class SearchScreen:
@@ -25,6 +26,8 @@ class SearchScreen:
         self.done = self.cached = self.failed = self.generation = 0
         self.best: float | None = None
         self.hypervolume: float | None = None
+        self.rank_correlation: Mapping[str, float | None] = {}
+        """Error column -> rank correlation with clean_error."""
         self.started = self._last = time.monotonic()
         self._seconds: list[float] = []
         """Between results of this process."""
@@ -58,13 +61,15 @@ class SearchScreen:
             self._inside = f"{event.key} {event.note or f'{event.unit} {event.done}/{event.total}'}"
         self._show(inside_first=isinstance(event, Progress))
 
-    def end_generation(self, generation: int, hypervolume: float | None) -> None:
-        """The survivors of a generation are known.
+    def end_generation(self, generation: int, reached: HistoryRow | None, box: float) -> None:
+        """The survivors of a generation are known, and what was reached by then.
 
         Args:
-            hypervolume: as a share of its box, see `Searched.box`.
+            box: hypervolume of the reference box, see `Searched.box`.
         """
-        self.generation, self.hypervolume = generation, hypervolume
+        self.generation = generation
+        if reached is not None:
+            self.hypervolume, self.rank_correlation = reached.hypervolume / box, reached.rank_correlation
         if not self.screen.console.is_terminal:
             self.screen.say(self.line())
         self._show()
@@ -78,6 +83,8 @@ class SearchScreen:
             parts.append(f"best {self.watched} {shown(self.watched, self.best)}")
         if self.hypervolume is not None:
             parts.append(f"hypervolume {self.hypervolume:.4g} of its box")
+        if self.rank_correlation:
+            parts.append(f"rank correlation with clean_error: {ranked(self.rank_correlation)}")
         parts.append(f"{duration(self.elapsed)} elapsed")
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")
@@ -119,6 +126,11 @@ class SearchScreen:
             self._estimated, left = True, self.seconds_left or 0
             total = duration(self.elapsed + left)
             self.screen.say(f"about {total} in all, {duration(left)} of it left, by the first {self.fresh} evaluations")
+
+
+def ranked(correlations: Mapping[str, float | None]) -> str:
+    """Rank correlations in a few words: `pgd_error 0.87`."""
+    return ", ".join(f"{name} {'unknown' if r is None else f'{r:.2f}'}" for name, r in correlations.items())
 
 
 def describe(event: Finished) -> str:

@@ -13,13 +13,13 @@ from evonas.adversarial_sets import (
     image_digests,
     load_adversarial_set,
 )
-from evonas.data import Dataset
+from evonas.data import Dataset, Part
 from evonas.errors import ConfigurationError
 from evonas.files import waited_lock
 from evonas.report import duration
 from evonas.runs.screen import Pace, Screen
 
-__all__ = ["check_set", "find_or_build", "set_path"]
+__all__ = ["check_set", "clean_sources", "find_or_build", "set_path"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -100,10 +100,7 @@ def check_set(found: AdversarialSet, data: Dataset) -> None:
             f"expected a set of {data.n_classes} classes and {data.image_size}x{data.image_size} images for "
             f"{data.name}, {found.card.name} has {card.n_classes} and {card.image_size}x{card.image_size}"
         )
-    adversarial = data.adversarial
-    if card.adversarial_fingerprint == adversarial.fingerprint and np.array_equal(
-        found.sources, image_digests(adversarial.images[found.source_index])
-    ):
+    if clean_sources(found, data) is not None:
         return
     twins = found.count_clean_twins(data.train.images) + found.count_clean_twins(data.validation.images)
     if twins:
@@ -112,6 +109,15 @@ def check_set(found: AdversarialSet, data: Dataset) -> None:
             f"ones behind {found.card.name}; it was made with split seed {card.split_seed}: "
             f"give --split-seed {card.split_seed}"
         )
+
+
+def clean_sources(found: AdversarialSet, data: Dataset) -> Part | None:
+    """The clean images behind a set, in the order of its `sources`; None where it was made from another part."""
+    adversarial = data.adversarial
+    if found.card.data.adversarial_fingerprint != adversarial.fingerprint:
+        return None
+    clean = adversarial.take(found.source_index)
+    return clean if np.array_equal(found.sources, image_digests(clean.images)) else None
 
 
 def _show(progress: BuildProgress, screen: Screen, pace: Pace) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from tiny_runs import ROCO, run
 
-from evonas.report import TextTable
+from evonas.report import HistoryRow, TextTable
 from evonas.runs import Screen
 from evonas.runs.screen import Pace, working
 from evonas.runs.search_screen import SearchScreen, describe
@@ -49,7 +49,7 @@ class TestASearch:
             screen.say("a line that stays")
             for event in (OK, CACHED, FAILED, Note("something to know")):
                 found.see(event)
-            found.end_generation(1, 0.37654)
+            found.end_generation(1, HistoryRow(1, 3, 1.5, 61.0, {"pgd_error": 0.875, "fgsm_error": None}), 4.0)
             if terminal:
                 wait_for("hypervolume 0.3765 of its box", text)
         return text.getvalue(), found
@@ -61,7 +61,8 @@ class TestASearch:
         assert (found.done, found.cached, found.failed, found.fresh, found.best) == (3, 1, 1, 2, 0.25)
         for text in ("a line that stays", "something to know", "boom", "generation 1/1, 3/4 done, 1 cached, 1 failed"):
             assert text in said
-        assert "best clean_error 25.0%, hypervolume 0.3765 of its box" in said
+        assert "best clean_error 25.0%, hypervolume 0.375 of its box, " in said
+        assert "rank correlation with clean_error: pgd_error 0.88, fgsm_error unknown" in said
         assert "left" in said
 
     def test_plain_lines_hold_no_escape_codes_and_a_line_an_evaluation(self) -> None:

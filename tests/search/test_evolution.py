@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -147,6 +150,41 @@ def test_the_seed_reaches_the_mating(algorithm: str, tiny_space: Any, table: Any
     assert calls[0] == calls[1]
     assert calls[0][:6] == calls[2][:6]
     assert calls[0][6:] != calls[2][6:]
+
+
+@pytest.mark.slow
+def test_ties_of_violations_are_drawn_from_the_seed_alone(tmp_path: Path) -> None:
+    """Much or everything fails or is infeasible: five processes that hash differently write the same bytes."""
+    script = Path(__file__).with_name("failing_search.py")
+    found = []
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        environment = os.environ | {"PYTHONHASHSEED": str(number)}
+        subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True)
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert len(found[0]) == 8 * len(ALGORITHMS)
+    assert all(len(journal.splitlines()) > 30 for journal in found[0].values())
+    assert found[1:] == found[:1] * 4
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_where_everything_fails_the_seed_decides(algorithm: str, asynchronous: bool, tiny_space: Any) -> None:
+    def fail(genome: Genome, seed: int) -> EvaluationResult:
+        raise RuntimeError("it always fails")
+
+    first = list(tiny_space.networks())[:6]
+    config = EvolutionConfig(population=6, generations=2, algorithm=algorithm, asynchronous=asynchronous)
+    born = []
+    for seed in (1, 1, 2):
+        journal = Journal()
+        states = list(evolve(tiny_space, fail, replace(config, seed=seed), journal=journal, first=first))
+        assert all((state.rank > 0).all() for state in states)
+        born.append([entry.result.genome for entry in journal])
+    assert born[0] == born[1]
+    assert born[0][:6] == born[2][:6]
+    assert born[0] != born[2]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
