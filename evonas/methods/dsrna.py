@@ -71,6 +71,8 @@ class DsrnaOptions(CellOptions):
     """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
     gamma: float = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
+    metric_share: float | None = None
+    """Instead of gamma: constant share of the metric's gradient in each step, such as 0.5, however long it is."""
     norm: Norm = "linf"
     """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""
     metric_images: int | None = None
@@ -81,7 +83,7 @@ class DsrnaOptions(CellOptions):
     robustness: Annotated[RobustnessOptions, Needs("retrain")] = field(default_factory=RobustnessOptions)
 
     short: ClassVar[tuple[str, ...]] = (
-        *("metric", "base", "gamma", "norm", "metric_images", "baselines", "radius_images"),
+        *("metric", "base", "gamma", "metric_share", "norm", "metric_images", "baselines", "radius_images"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
     )
 
@@ -94,11 +96,20 @@ class DsrnaOptions(CellOptions):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
         super().__post_init__()
 
+    def unused(self) -> dict[str, str]:
+        """Without --metric-share nothing more than other searches by gradient."""
+        balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
+        return super().unused() | balanced
+
     def methods(self, image_size: int) -> dict[str, Method]:
         bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
         jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
         own = self.levels.applied(
-            dsrna(choose(METHODS, self.base, "gradient method")(), bound if self.metric == "bound" else jacobian)
+            dsrna(
+                choose(METHODS, self.base, "gradient method")(),
+                bound if self.metric == "bound" else jacobian,
+                self.metric_share,
+            )
         )
         others = {name: self._baseline(name) for name in self.baselines}
         return {own.name if others else "": own, **others}
