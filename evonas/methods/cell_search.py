@@ -31,6 +31,7 @@ from evonas.gradient.losses import Batch, LevelLoss
 from evonas.networks.darts import Genotype
 from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
 from evonas.runs import Run
+from evonas.spaces.darts_costs import fixed_cost
 from evonas.training.checkpoints import Row
 
 __all__ = ["CellSearch", "FoundCells", "compact", "find_cells"]
@@ -290,11 +291,23 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
     plot_search(folder / f"{plan.file('search')}.png", rows)
 
 
+def _limit(plan: CellSearch) -> str:
+    """L, and the parameters that N-hat leaves out; empty where the method has no L."""
+    cost = next((loss for loss in plan.method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"), None)
+    if cost is None:
+        return ""
+    fixed = fixed_cost(cost.channels, cost.layers, cost.nodes, cost.image_size, plan.data.n_classes, 3).params
+    return (
+        f"; L = {cost.limit:g}M of N-hat, the operations of all edges; besides, every network has {fixed / 1e6:.6f}M "
+        "in stem, inputs of cells and classifier"
+    )
+
+
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
     weights = sum(weight.numel() for weight in search.levels.weights)
     steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (
         f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
-        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
+        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}{_limit(plan)}"
     )

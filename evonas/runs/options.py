@@ -24,12 +24,18 @@ class DataOptions:
     """Folder of the data sets, where missing ones are downloaded to; else the variable EVONAS_DATA, else ./data."""
     ood_data: str = "auto"
     """Out-of-distribution images: a data set's name, noise, or auto (SVHN where it is, else what is there)."""
+    ood_ratio: tuple[int, int] = (1, 5)
+    """AUPR: out-of-distribution images to own ones, `1 5` where guessing gives 1/6."""
     train_limit: int | None = None
     """Size of a class-balanced subset to train on."""
     val_limit: int | None = None
     """Size of a class-balanced subset to rank on."""
     split_seed: int | None = None
     """Seed of the data's parts, the run's own by default; runs that share it can share an adversarial set."""
+
+    def __post_init__(self) -> None:
+        if len(self.ood_ratio) != 2 or min(self.ood_ratio) < 1:
+            raise ConfigurationError(f"expected an ood_ratio of two numbers >= 1, got {self.ood_ratio}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,7 @@ class Run(BegunRun):
         if AdversarialSetError.name in names:
             the_set = self.adversarial_set(data, adversarial_set, precision=arithmetic)
         if OodAupr.name in names:
-            ood = OodAupr.of(ood_data or self.ood_data(data), data, seed=self.seed)
+            ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
         return make_objectives(names, attacks, certify, arithmetic, the_set, ood)
 
     def adversarial_set(
