@@ -120,9 +120,7 @@ class Levels:
             means.add_shares(first.parts, self.upper_gradients(below, above, first.parts).gradients)
             self._generator.set_state(drawn)
 
-    def upper_gradients(
-        self, below: Batch, above: Batch, losses: Sequence[LevelLoss] | None = None
-    ) -> UpperGradients:
+    def upper_gradients(self, below: Batch, above: Batch, losses: Sequence[LevelLoss] | None = None) -> UpperGradients:
         """Values and gradients of the upper losses in the order of the method; changes nothing.
 
         Args:

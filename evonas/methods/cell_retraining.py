@@ -196,9 +196,7 @@ class RobustnessOptions:
         require_libraries(self.attacks, "--robust-attacks")
 
 
-def check_networks(
-    options: CellRetrainOptions, space: DartsSpace, data: Dataset, precision: OodPrecision
-) -> None:
+def check_networks(options: CellRetrainOptions, space: DartsSpace, data: Dataset, precision: OodPrecision) -> None:
     """Raise, before anything is searched, what would stop `retrain_cells`.
 
     Args:

@@ -309,5 +309,6 @@ def _opening(plan: CellSearch, search: GradientSearch) -> str:
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (
         f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
-        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}{_limit(plan)}"
+        f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
+        f"{_limit(plan)}"
     )

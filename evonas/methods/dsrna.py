@@ -97,7 +97,6 @@ class DsrnaOptions(CellOptions):
         super().__post_init__()
 
     def unused(self) -> dict[str, str]:
-        """Without --metric-share nothing more than other searches by gradient."""
         balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
         return super().unused() | balanced
 

@@ -105,7 +105,8 @@ class E2rnasOptions(CellOptions):
 
 OPTIONS = E2rnasOptions
 PRESETS = {"quick": E2rnasOptions(**QUICK), "paper": E2rnasOptions(**PAPER)}
-"""`paper` is every default, on CIFAR-10: the papers' schedules, and rows of 25 epochs at the width and depth of their evaluation."""
+"""`paper` is every default, on CIFAR-10: the papers' schedules, MGDA's weights on the gradients that they were found
+for (problem (1) and Eq. 10), and rows of 25 epochs at the width and depth of the papers' evaluation."""
 
 
 def run(options: E2rnasOptions, console: Console | None = None) -> Result:

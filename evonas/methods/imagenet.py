@@ -3,21 +3,22 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from rich.console import Console
 
 from evonas.costs import count_macs, count_params
 from evonas.data import FilePart, ImageFolderSet, data_root, load_image_folder
+from evonas.data.out_of_distribution import load_small_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError
 from evonas.files import read_json, write_json
 from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
-from evonas.methods.imagenet_scores import PartScores, attacked_files, score_parts
+from evonas.methods.imagenet_scores import OodFiles, PartScores, attacked_files, ood_files, score_parts
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
 from evonas.report import shown, write_rows
-from evonas.runs import ExecutionOptions, Run, RunOptions
+from evonas.runs import ExecutionOptions, Needs, Run, RunOptions
 from evonas.runs.execution import resolve_threads
 from evonas.runs.folder import versions
 from evonas.runs.options import as_json
@@ -32,6 +33,7 @@ __all__ = [
     "begin_folder",
     "image_reader",
     "load_images",
+    "load_ood",
     "resolved_plan",
     "run",
     "score_cells",
@@ -61,6 +63,11 @@ class ImagenetOptions:
     """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
     """Attack all images of val/ by PGD; without it and --test-limit none is attacked."""
+    ood_data: str = ""
+    """Out-of-distribution images for AUPR, enlarged: svhn (the paper's), another data set's name, noise, or auto (svhn
+    where it is, else what is there); empty: no AUPR."""
+    ood_ratio: Annotated[tuple[int, int], Needs("ood_data")] = (1, 5)
+    """Those images to images of val/, `1 5` where guessing gives 1/6."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: int | None = None
@@ -73,7 +80,7 @@ class ImagenetOptions:
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
-        *("precision", "test_limit", "pgd", "device", "threads", "workers"),
+        *("precision", "test_limit", "pgd", "ood_data", "device", "threads", "workers"),
     )
 
     def __post_init__(self) -> None:
@@ -81,6 +88,8 @@ class ImagenetOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigurationError(f"expected {name} >= {least}, got {value}")
+        if len(self.ood_ratio) != 2 or min(self.ood_ratio) < 1:
+            raise ConfigurationError(f"expected an ood_ratio of two numbers >= 1, got {self.ood_ratio}")
         if self.pgd and self.test_limit is not None:
             raise ConfigurationError("expected --pgd (all images) or --test-limit (a subset), got both")
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
@@ -104,7 +113,7 @@ PRESETS = {
             recipe=CellTraining(drop_path=0.0, label_smoothing=0.1),
         )
     ),
-    "paper": ImagenetOptions(preset="paper"),
+    "paper": ImagenetOptions(preset="paper", ood_data="auto"),
 }
 
 
@@ -122,16 +131,31 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
     with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
+        ood = load_ood(run, options, data)
         read = image_reader(run, options)
         cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
-        return score_cells(run, cells, network, read(data.test), read(attacked))
+        return score_cells(run, cells, network, read(data.test), read(attacked), ood and (ood, read(ood.own)))
 
 
 def load_images(options: ImagenetOptions) -> ImageFolderSet:
     """The files below imagenet/; train/ is whole, nothing is held out. DataError where they are not there."""
     return load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
+
+
+def load_ood(run: Run, options: ImagenetOptions, data: ImageFolderSet) -> OodFiles | None:
+    """Images that AUPR is measured with; None where it is not.
+
+    Raises:
+        DataError: too few of them, or of val/.
+        UnknownNameError: there is no such data set.
+    """
+    if not options.ood_data:
+        return None
+    name, note = resolve_ood_data(options.ood_data, data.name, options.data_root)
+    run.note(note)
+    return ood_files(data, load_small_ood_data(name, options.data_root, options.seed), options.ood_ratio, options.seed)
 
 
 def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:
@@ -205,13 +229,19 @@ def train_cells(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
 
 
 def score_cells(
-    run: Run, cells: ImagenetCells, network: DartsNetwork, clean: FilePart, attacked: FilePart
+    run: Run,
+    cells: ImagenetCells,
+    network: DartsNetwork,
+    clean: FilePart,
+    attacked: FilePart,
+    ood: tuple[OodFiles, FilePart] | None = None,
 ) -> dict[str, Any]:
     """Score the network of `train_cells` and write results.csv; what training.pt holds is not scored again.
 
     Args:
         clean: images for top-1 and top-5 error.
         attacked: images for PGD error; may be empty.
+        ood: images for AUPR; None: none.
     Returns:
         the row of results.csv; errors are shares in [0, 1].
     """
@@ -222,7 +252,7 @@ def score_cells(
         content = {name: checkpoint[name] for name in ("state", "rows")}
         save_checkpoint(run.path / "training.pt", run.identity, {**content, "scores": scores})
 
-    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen)
+    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen, ood)
     row = {
         "cells": cells.given,
         "channels": cells.plan.channels,

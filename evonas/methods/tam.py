@@ -164,7 +164,6 @@ class TamOptions(RunOptions):
         m, n = YOPO_LOOPS[self.supernet_steps]
         return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
 
-
     @property
     def finalising(self) -> FinaliseOptions:
         """What comes after the search, with the supernet's m and n where it is to have them."""
@@ -212,9 +211,7 @@ PRESETS = {
             test_limit=200,
         ),
     ),
-    "paper": TamOptions(
-        preset="paper", data=DataOptions(data="cifar10"), after=FinaliseOptions(finalise="scratch")
-    ),
+    "paper": TamOptions(preset="paper", data=DataOptions(data="cifar10"), after=FinaliseOptions(finalise="scratch")),
 }
 """`paper` is every default, on CIFAR-10: III-C and IV-A."""
 

@@ -214,7 +214,11 @@ def succeed(run: Runner, command: list[str], root: Path) -> Answer:
 def compare(found: Path, expected: Path, skipped: Collection[str] = ()) -> None:
     """The same files with the same contents, but for those in the folders `skipped`."""
     names = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (found, expected)]
-    own = {"rows.jsonl", "run.lock", "untrained.csv"}  # audits record each measurement now; the tables have what they found
+    own = {
+        "rows.jsonl",
+        "run.lock",
+        "untrained.csv",
+    }  # audits record each measurement now; the tables have what they found
     names = [{name for name in some if name.parts[0] not in skipped and name.name not in own} for some in names]
     assert names[0] == names[1]
     for name in sorted(names[0]):

@@ -144,7 +144,9 @@ def test_F_in_millions_is_nearly_all_of_the_step_only_where_weights_are_applied_
     """The authors' mode; with weights applied to the gradients that they were found for, no objective is drowned."""
     base = tiny(darts(), begin_with="weights")
     raw = Mgda(normalisation="l2", solver="frank_wolfe", applied_to="raw")
-    (authors, *_), (default, *_) = (run(searching(method)) for method in (e2rnas_v2(base, combine=raw), e2rnas_v2(base)))
+    (authors, *_), (default, *_) = (
+        run(searching(method)) for method in (e2rnas_v2(base, combine=raw), e2rnas_v2(base))
+    )
     costs = ("share_params_loss", "share_flops_loss")
     others = ("share_loss", "share_ood_loss", "share_adversarial_loss")
     assert sum(authors[name] for name in costs) > 0.95

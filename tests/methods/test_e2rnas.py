@@ -93,7 +93,14 @@ def test_one_objective_that_makes_all_of_an_epochs_steps_is_warned_of(below: flo
 
 def plan_of(method: Method) -> CellSearch:
     return CellSearch(
-        label="", method=method, data=None, ood_data=None, seed=0, device="cpu", threads=1, precision="fp32"  # type: ignore[arg-type]
+        label="",
+        method=method,
+        data=None,  # type: ignore[arg-type]
+        ood_data=None,
+        seed=0,
+        device="cpu",
+        threads=1,
+        precision="fp32",
     )
 
 

@@ -118,7 +118,9 @@ def test_what_a_run_leaves(finished: Path) -> None:
         assert row["method"] == "tam-nas"
     epochs = rows(finished / "supernet.csv")
     assert [(row["epoch"], row["phase"]) for row in epochs] == [("1", "blocks"), ("2", "joint")]
-    untrained = {(int(row["layer"]), int(row["block"])): row["ratios"].split() for row in rows(finished / "untrained.csv")}
+    untrained = {
+        (int(row["layer"]), int(row["block"])): row["ratios"].split() for row in rows(finished / "untrained.csv")
+    }
     assert sum(map(len, untrained.values())) == int(epochs[-1]["untrained"])
     choices = {
         (layer, block) for layer in range(6) for block in range(6 if layer % 2 == 0 else 22)

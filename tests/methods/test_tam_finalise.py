@@ -396,7 +396,8 @@ def test_networks_are_trained_within_the_supernets_radius_unless_another_is_give
 ) -> None:
     options = TamOptions(supernet_epsilon=4 / 255, after=FinaliseOptions(finalise="scratch", finalise_epsilon=given))
     recipe = options.finalising.recipe(options.supernet_epsilon)
-    assert (recipe.epsilon, recipe.step) == (radius, pytest.approx(0.007 / 0.031 * radius))
+    assert recipe.epsilon == radius
+    assert recipe.step == pytest.approx(0.007 / 0.031 * radius)
     assert (recipe.m, recipe.n) == (5, 3)
 
 

@@ -77,7 +77,7 @@ def plot_search(path: Path, rows: Sequence[TableRow], title: str = "") -> None:
 
 
 def search_figure(rows: Sequence[TableRow], title: str = "") -> Figure:
-    """Everything that was logged, over epochs: losses, entropies, weights and shares of the upper losses in a panel each.
+    """Everything that was logged, over epochs: losses, entropies, weights and shares of the upper losses have a panel.
 
     Other columns have a panel of their own. A dashed line stands where a stage begins.
     """

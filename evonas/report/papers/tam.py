@@ -147,7 +147,7 @@ def transfer_table(
 def handmade_table(
     rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
 ) -> TextTable:
-    """Table X, which is of CIFAR-10: hand-made networks under the same recipe beside the others, with their parameters in the paper."""
+    """Table X, which is of CIFAR-10: hand-made networks under the same recipe, with their parameters in the paper."""
     apart = [
         f"{row['name']} has {row['params']:,} parameters; Table X says {shown('params', row['paper_params'])} "
         f"({100 * (row['params'] / row['paper_params'] - 1):+.2f}%)."
