@@ -47,7 +47,9 @@ def small(method: Method, args: argparse.Namespace) -> Method:
         replace(stage, epochs=args.epochs, weights_only=args.weights_only, channels=args.channels, layers=args.layers)
         for stage in method.stages
     )
-    config = replace(method.config, search_batch_size=args.batch_size, alpha_lr=args.alpha_lr, search_lr=args.lr)
+    config = replace(
+        method.config, search_batch_size=args.batch_size, alpha_lr=args.alpha_lr, search_lr=args.lr, order=1
+    )
     return replace(method, stages=stages, config=config)
 
 

@@ -13,6 +13,13 @@ from evonas.errors import ConfigurationError, RunMismatchError
 __all__ = ["as_plain", "digest", "part_identity", "part_name", "refuse_another_run"]
 
 
+CHANGED_DEFAULTS = {
+    "combine.applied_to": "weights-on",
+    "bilevel.order": "order",
+}
+"""End of a name in an identity, whose default has been another one -> the flag that still gives it."""
+
+
 def part_name(part: Any) -> str:
     """Name of a part: its `name`, else that of the function or class."""
     name = part.__name__ if inspect.isroutine(part) else getattr(part, "name", type(part).__name__)
@@ -75,13 +82,21 @@ def refuse_another_run(path: Path, stored: Mapping[str, Any], identity: Mapping[
     """RunMismatchError, with the difference, where the run at `path` has another identity."""
     difference = list(_differences(stored, identity))
     if difference:
+        there = (f"{name} is {_short(recorded)} there, {_short(given)} here" for name, recorded, given in difference)
+        flags = dict.fromkeys(
+            f"--{flag} {recorded}"
+            for name, recorded, _ in difference
+            for end, flag in CHANGED_DEFAULTS.items()
+            if name.endswith(end)
+        )
+        settings = f"the same settings ({' '.join(flags)})" if flags else "the same settings"
         raise RunMismatchError(
-            f"{path} belongs to another run: {'; '.join(difference)}; give the same settings, or name another folder"
+            f"{path} belongs to another run: {'; '.join(there)}; give {settings}, or name another folder"
         )
 
 
-def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
-    """`key: recorded there, given here` for every leaf in which two identities differ."""
+def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(name, recorded, given) of every leaf in which two identities differ."""
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
         for key in [*recorded, *(key for key in given if key not in recorded)]:
             inner = f"{name}.{key}" if name and key else name or str(key)
@@ -90,7 +105,7 @@ def _differences(recorded: Any, given: Any, name: str = "") -> Iterator[str]:
         for number, pair in enumerate(zip(recorded, given, strict=True)):
             yield from _differences(*pair, f"{name}.{number}")
     elif recorded != given:
-        yield f"{name} is {_short(recorded)} there, {_short(given)} here"
+        yield name, recorded, given
 
 
 def _of_mappings(value: Any) -> bool:

@@ -18,6 +18,7 @@ from evonas.methods.imagenet import (
     begin_folder,
     image_reader,
     load_images,
+    load_ood,
     resolved_plan,
     score_cells,
     train_cells,
@@ -32,11 +33,12 @@ def main(options: ImagenetOptions) -> dict[str, Any]:
     with Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells)) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)
+        ood = load_ood(run, options, data)
         read = image_reader(run, options)
         cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
-        return score_cells(run, cells, network, read(data.test), read(attacked))
+        return score_cells(run, cells, network, read(data.test), read(attacked), ood and (ood, read(ood.own)))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ from evonas.data.source import ImageSource, Part, PartSizes
 from evonas.errors import ConfigurationError, choose
 from evonas.seeding import generator
 
-__all__ = ["NOISE", "load_ood_data", "resolve_ood_data"]
+__all__ = ["NOISE", "load_ood_data", "load_small_ood_data", "resolve_ood_data"]
 
 NOISE = "noise"
 """Name of generated images: smooth coloured noise."""
 
-SAME_LABELS = ({"digits", "mnist", "svhn"},)
-"""Groups of data sets that show the same classes."""
+SAME_LABELS = (
+    {"digits", "mnist", "svhn"},
+    *({"imagenet", other} for other in ("cifar10", "cifar100", "fashion_mnist")),
+)
+"""Groups of data sets that show the same classes, or some of them."""
 
 
 def resolve_ood_data(name: str, data_name: str, root: Path | str | None = None) -> tuple[str, str]:
@@ -65,7 +68,8 @@ def load_ood_data(
         ConfigurationError: images of another size.
         DataError: the files are missing and cannot be downloaded.
     """
-    ood_data = _noise(data, seed) if name == NOISE else load_data(name, root, seed, say=say)
+    drawn = name == NOISE
+    ood_data = _noise(len(data.train), data.image_size, seed) if drawn else load_data(name, root, seed, say=say)
     if ood_data.image_size != data.image_size:
         raise ConfigurationError(
             f"expected out-of-distribution images of {data.image_size} pixels, as those of {data.name}, "
@@ -78,10 +82,14 @@ def _disjoint(name: str, data_name: str) -> bool:
     return name != data_name and not any({name, data_name} <= group for group in SAME_LABELS)
 
 
-def _noise(data: Dataset, seed: int) -> Dataset:
-    """As many images as `data` has for training, within 200 to 5,000; blobs of random size, sharpness and colour."""
-    rng, size = generator(seed, "noise"), data.image_size
-    count = min(5000, max(200, len(data.train)))
+def load_small_ood_data(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
+    """Images of a data set by its name, or noise, of 32 pixels: for networks whose own images are files."""
+    return _noise(5000, 32, seed) if name == NOISE else load_data(name, root, seed)
+
+
+def _noise(count: int, size: int, seed: int) -> Dataset:
+    """So many images, within 200 to 5,000; blobs of random size, sharpness and colour."""
+    rng, count = generator(seed, "noise"), min(5000, max(200, count))
     coarse = rng.random((count, 3, size // 4, size // 4))
     smooth = coarse.repeat(4, axis=2).repeat(4, axis=3)
     mixed = smooth + rng.uniform(0, 0.7, (count, 1, 1, 1)) * rng.standard_normal((count, 3, size, size))

@@ -8,7 +8,7 @@ from evonas.gradient.derive import derive_genotype
 from evonas.gradient.dsrna import METRICS, dsrna
 from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
-from evonas.gradient.method import BilevelConfig, FixedWeights, Method, Mgda, Stage
+from evonas.gradient.method import BilevelConfig, FixedShares, FixedWeights, Method, Mgda, Stage
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, mgda_weights, normalise
 from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights
 from evonas.gradient.pcdarts import pcdarts
@@ -32,6 +32,7 @@ __all__ = [
     "DartsSupernet",
     "EpsilonSchedule",
     "ExpectedCost",
+    "FixedShares",
     "FixedWeights",
     "GradientSearch",
     "JacobianLoss",

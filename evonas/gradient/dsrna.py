@@ -1,15 +1,15 @@
 """DSRNA: descent on the sum of the validation loss and a robustness metric (Hosseini et al., 2021, Eq. 16).
 
-Eq. 16 approximates w*(alpha) by one step of the weights (order 2), but the paper searches with PC-DARTS, which is of
-first order. The order here is that of the base method: 1 for PC-DARTS.
+Eq. 16 takes the loss and the metric at the weights after one step of their own (order 2), also where the base method,
+such as PC-DARTS, is of first order.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from evonas.errors import choose
+from evonas.errors import ConfigurationError, choose
 from evonas.gradient.losses import CrossEntropy, Sum
-from evonas.gradient.method import Method
+from evonas.gradient.method import FixedShares, Method
 from evonas.gradient.pcdarts import pcdarts
 from evonas.gradient.robustness import BoundLoss, JacobianLoss
 
@@ -25,15 +25,22 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 """Metric -> settings of DSRNA-CB and of DSRNA-Jacobian (4.2.2)."""
 
 
-def dsrna(base: Method | None = None, metric: BoundLoss | JacobianLoss | None = None) -> Method:
+def dsrna(
+    base: Method | None = None, metric: BoundLoss | JacobianLoss | None = None, share: float | None = None
+) -> Method:
     """Cross-entropy below; the sum of -gamma R and cross-entropy above.
 
     R comes first: the forward pass of the cross-entropy, in train mode, changes the running statistics that R uses.
 
     Args:
-        base: method whose supernet and stages to use; None: PC-DARTS. Rates, batches and Adam are those of 4.2.2.
+        base: method whose supernet and stages to use; None: PC-DARTS. Rates, batches and Adam are those of 4.2.2, and
+            the order is 2.
         metric: a `BoundLoss` (DSRNA-CB) or a `JacobianLoss` (DSRNA-Jacobian); None: `BoundLoss()`.
+        share: of the metric's gradient in each step, in (0, 1), whatever gamma and the lengths of both gradients; None:
+            their sum, Eq. 16.
     """
+    if share is not None and not 0 < share < 1:
+        raise ConfigurationError(f"expected a metric's share of the step in (0, 1), got {share}")
     base, metric = base or pcdarts(), metric or BoundLoss()
     schedule = choose(SCHEDULES, metric.name, "robustness metric")
     config = replace(
@@ -43,7 +50,11 @@ def dsrna(base: Method | None = None, metric: BoundLoss | JacobianLoss | None = 
         search_lr_min=0.0,
         alpha_betas=(0.5, 0.999),
         alpha_weight_decay=3e-4,
+        order=2,
         **schedule,
     )
     name = f"dsrna-{metric.name}" if base.name == "pcdarts" else f"dsrna-{metric.name}-{base.name}"
+    if share is not None:
+        shares = FixedShares((share, 1 - share))
+        return replace(base, name=name, config=config, upper=(metric, CrossEntropy()), combine=shares)
     return replace(base, name=name, config=config, upper=(Sum((metric, CrossEntropy())),))

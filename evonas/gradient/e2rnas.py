@@ -20,6 +20,7 @@ def e2rnas_v1(
     combine: Combine = Mgda(),  # noqa: B008 - frozen
     epsilon: float = 2 / 255,
     cost: ExpectedCost | None = None,
+    validate: bool = True,
 ) -> Method:
     """Fast adversarial training below; validation loss and max(N-hat, L) above, weighted by Eq. 11.
 
@@ -33,9 +34,10 @@ def e2rnas_v1(
         combine: Eq. 11; `FixedWeights()` gives Table 3 without MGDA, 0.5 each.
         epsilon: radius of the adversarial training, pixels in [0, 1].
         cost: how to count parameters, also if they are only monitored; limit and bound are set here.
+        validate: whether the validation loss is an objective; Table 3 has a row for parameters alone.
     """
     params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
-    upper: tuple[LevelLoss, ...] = (CrossEntropy(), params) if count_params else (CrossEntropy(),)
+    upper: tuple[LevelLoss, ...] = (*((CrossEntropy(),) if validate else ()), *((params,) if count_params else ()))
     return replace(
         _on(base, "e2rnas-v1"),
         lower=AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(),
@@ -51,7 +53,7 @@ def e2rnas_v2(
     flops_limit: float = 425.0,
     adversarial_below: bool = False,
     ood_below: bool = True,
-    combine: Combine = Mgda(normalisation="l2", solver="frank_wolfe"),  # noqa: B008 - frozen
+    combine: Combine = Mgda(normalisation="l2", solver="frank_wolfe", applied_to="normalised"),  # noqa: B008 - frozen
     epsilon: float = 2 / 255,
     cost: ExpectedCost | None = None,
 ) -> Method:
@@ -61,7 +63,7 @@ def e2rnas_v2(
         base: method whose supernet and schedule to use; of order 2 in the paper (Eq. 9).
         limit, flops_limit: L and F, in millions; S1 of Table I (S2: 3.5 and 586).
         adversarial_below, ood_below: switches of Table VI.
-        combine: MGDA by Frank-Wolfe; `FixedWeights()` gives Table VI without it, 0.2 each.
+        combine: MGDA by Frank-Wolfe, of gradients of length 1; `FixedWeights()` gives Table VI without it, 0.2 each.
         epsilon: radius of both adversarial losses, pixels in [0, 1].
         cost: how to count parameters and FLOPs; limit and bound are set here.
     """

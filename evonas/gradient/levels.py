@@ -14,7 +14,7 @@ from evonas.errors import DivergedError
 from evonas.gradient.architecture import Architecture, Mixture
 from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
 from evonas.gradient.forward import SupernetForward
-from evonas.gradient.losses import Batch, LevelLoss
+from evonas.gradient.losses import Batch, LevelLoss, Sum
 from evonas.gradient.method import Method
 from evonas.gradient.perturbation import worst_mixture
 from evonas.gradient.supernet import DartsSupernet
@@ -22,6 +22,9 @@ from evonas.seeding import derive_seed
 from evonas.training.fgsm_rs import untouched
 
 __all__ = ["Levels", "Means"]
+
+TINY = torch.finfo(torch.float64).tiny
+"""Instead of 0 below a fraction."""
 
 
 class Levels:
@@ -85,6 +88,7 @@ class Levels:
         """One step of Adam on the weighted gradients of the upper losses."""
         method = self.method
         notes: dict[str, Tensor] = {}
+        self._measure_parts(below, replace(above, epsilon=self.epsilon), means)
         upper = self.upper_gradients(below, replace(above, epsilon=self.epsilon, notes=notes))
         for loss, value, gradient in zip(method.upper, upper.losses, upper.gradients, strict=True):
             if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
@@ -102,13 +106,26 @@ class Levels:
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
             means.add(f"upper_{loss.name}", value)
             means.add(f"weight_{loss.name}", weight)
+        if len(method.upper) > 1:
+            means.add_shares(method.upper, weights[:, None] * upper.gradients)
         for name, value in notes.items():
             means.add(name, value)
         if method.epsilon is not None:
             self.epsilon = method.epsilon.after(self.epsilon, float(notes["certified_difference"]))
 
-    def upper_gradients(self, below: Batch, above: Batch) -> UpperGradients:
-        """Values and gradients of the upper losses in the order of the method; changes nothing."""
+    def _measure_parts(self, below: Batch, above: Batch, means: "Means") -> None:
+        """Shares of the parts of a sum, at the first step of an epoch: their gradients are not needed otherwise."""
+        (first, *others), drawn = self.method.upper, self._generator.get_state()
+        if isinstance(first, Sum) and not others and f"share_{first.parts[0].name}" not in means:
+            means.add_shares(first.parts, self.upper_gradients(below, above, first.parts).gradients)
+            self._generator.set_state(drawn)
+
+    def upper_gradients(self, below: Batch, above: Batch, losses: Sequence[LevelLoss] | None = None) -> UpperGradients:
+        """Values and gradients of the upper losses in the order of the method; changes nothing.
+
+        Args:
+            losses: instead of the method's.
+        """
         method, config, buffers = self.method, self.method.config, list(self.supernet.buffers())
         seed = int(torch.randint(2**62, (), generator=self._generator, device=self.device))
 
@@ -119,7 +136,7 @@ class Levels:
                 batch = self._prepared(loss, batch, self.supernet.generator)
             return loss(self._forward(self.architecture()), self.architecture.probabilities(), batch)
 
-        uppers = [partial(value, loss, above, number) for number, loss in enumerate(method.upper)]
+        uppers = [partial(value, loss, above, number) for number, loss in enumerate(losses or method.upper)]
         try:
             if config.order == 1:
                 return direct_gradient(uppers, self.weights, self.alphas, buffers)
@@ -202,6 +219,19 @@ class Means:
         value = value.detach().double()
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._counts[name] += 1
+
+    def add_shares(self, losses: Sequence[LevelLoss], parts: Tensor) -> None:
+        """Add `share_NAME` of each loss: the length of its part over the sum of all lengths; all 0 where no part is.
+
+        Args:
+            parts: (m, n) of one step.
+        """
+        lengths = torch.linalg.vector_norm(parts.double(), dim=1)
+        for loss, length in zip(losses, lengths, strict=True):
+            self.add(f"share_{loss.name}", length / lengths.sum().clamp(min=TINY))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sums
 
     def mean(self, name: str) -> float:
         return float(self._sums[name]) / self._counts[name]

@@ -14,7 +14,7 @@ from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_we
 from evonas.gradient.perturbation import AlphaPerturbation
 from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
 
-__all__ = ["BilevelConfig", "Combine", "FixedWeights", "Method", "Mgda", "Stage"]
+__all__ = ["BilevelConfig", "Combine", "FixedShares", "FixedWeights", "Method", "Mgda", "Stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,22 @@ class FixedWeights:
         if self.weights and len(self.weights) != m:
             raise ConfigurationError(f"expected {m} weights, one for each upper loss, got {self.weights}")
         return torch.tensor(self.weights or (1 / m,) * m, dtype=torch.float64, device=gradients.device)
+
+
+@dataclass(frozen=True)
+class FixedShares:
+    """Weights with which each loss's gradient has a constant share of the step's lengths, however long it is."""
+
+    shares: tuple[float, ...]
+    """One for each loss, >= 0."""
+
+    def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        if len(self.shares) != len(gradients):
+            raise ConfigurationError(f"expected {len(gradients)} shares, one for each upper loss, got {self.shares}")
+        lengths = torch.linalg.vector_norm(gradients.double(), dim=1)
+        return torch.tensor(self.shares, dtype=torch.float64, device=gradients.device) / torch.where(
+            lengths == 0, torch.ones_like(lengths), lengths
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,8 @@ class GradientSearch:
         """Train both levels for one epoch.
 
         Returns:
-            learning_rate, train_loss, and the means of upper losses, their weights and recorded values, by column.
+            learning_rate, train_loss, and the means of upper losses, their weights, their shares of the step
+            (of lengths of weighted gradients) and recorded values, by column.
         Raises:
             DivergedError: a loss, a gradient or a weight is not finite.
         """

@@ -56,7 +56,7 @@ class BuildOptions:
 OPTIONS = BuildOptions
 PRESETS = {
     "quick": BuildOptions(settings=SET_PRESETS["quick"]),
-    "paper": BuildOptions(preset="paper"),
+    "paper": BuildOptions(preset="paper", data="cifar10"),
 }
 
 

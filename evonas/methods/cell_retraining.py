@@ -123,11 +123,11 @@ class CellRetrainOptions:
         """From the clean image; the last iterate counts."""
         return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
 
-    def measured(self, ood_data: Dataset | None, seed: int) -> Measured:
+    def measured(self, precision: OodPrecision | None) -> Measured:
         """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
         parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
-        if ood_data is not None:
-            parts.append(Measurement("ood_aupr", "AUPR", OodPrecision(ood_data, seed), maximize=True))
+        if precision is not None:
+            parts.append(Measurement("ood_aupr", "AUPR", precision, maximize=True))
         return Measured(measurements=(*parts, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
 
 
@@ -183,9 +183,7 @@ class RobustnessOptions:
         require_libraries(self.attacks, "--robust-attacks")
 
 
-def check_networks(
-    options: CellRetrainOptions, space: DartsSpace, data: Dataset, ood_data: Dataset | None, seed: int
-) -> None:
+def check_networks(options: CellRetrainOptions, space: DartsSpace, data: Dataset, precision: OodPrecision) -> None:
     """Raise, before anything is searched, what would stop `retrain_cells`.
 
     Args:
@@ -194,11 +192,7 @@ def check_networks(
         ConfigurationError: a network that cannot be built, or not trained on images of this size.
         DataError: too few test images of one of the data sets, or images of different size.
     """
-    measured = options.measured(ood_data, seed)
-    tested = measured.tested(data, seed)
-    for each in measured.measurements:
-        if isinstance(each.measure, OodPrecision):
-            each.measure.objective(tested)
+    precision.objective(options.measured(precision).tested(data, precision.seed))
     if options.cutout >= data.image_size:
         raise ConfigurationError(f"expected cutout < {data.image_size}, the images' size, got {options.cutout}")
     wanted = AUXILIARY_SIZE[space.stem]
@@ -216,7 +210,7 @@ def retrain_cells(
     options: CellRetrainOptions,
     prepare: TrainFromScratch,
     found: Sequence[FoundCells],
-    ood_data: Dataset | None,
+    precision: OodPrecision | None,
 ) -> None:
     """Train and score the cells, and the published ones that were asked for, or continue with that; print the table.
 
@@ -225,11 +219,11 @@ def retrain_cells(
 
     Args:
         prepare: of the search's scores.
-        ood_data: whose test images are out of distribution; None: no AUPR.
+        precision: AUPR, with images that are out of distribution; None: none.
     """
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
     networks = _networks(run, options, prepare, cells)
-    measured = options.measured(ood_data, run.seed)
+    measured = options.measured(precision)
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
     rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
     notes = list(_notes(options, measured, networks[0].training))

@@ -21,6 +21,7 @@ from evonas.gradient import (
     GradientSearch,
     JacobianLoss,
     Method,
+    Mgda,
     SearchData,
     Sum,
     halves,
@@ -30,9 +31,13 @@ from evonas.gradient.losses import Batch, LevelLoss
 from evonas.networks.darts import Genotype
 from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
 from evonas.runs import Run
+from evonas.spaces.darts_costs import fixed_cost
 from evonas.training.checkpoints import Row
 
 __all__ = ["CellSearch", "FoundCells", "compact", "find_cells"]
+
+MOST = 0.95
+"""Share of the steps beyond which a warning comes."""
 
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
@@ -119,6 +124,7 @@ def find_cells(run: Run, plan: CellSearch) -> FoundCells:
         partial(_row, search, cost),
         _described,
         partial(write_search_csv, run.path / f"{plan.file('search')}.csv"),
+        partial(_warning, plan),
     )
     complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
     if not run.reading and not (begun and complete):
@@ -227,8 +233,12 @@ def _entropy(probabilities: torch.Tensor) -> float:
 
 def _described(row: Mapping[str, Any]) -> str:
     """An epoch in a line."""
-    weights = ", ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("weight_"))
-    above = f"weights above {weights}" if weights else "weights alone"
+    shares = _shares(row)
+    parts = ", ".join(f"{name.removesuffix('_loss')} {100 * share:.3g}%" for name, share in shares.items())
+    above = f"shares of the step {parts}" if shares else "the loss above" if "upper_loss" in row else "weights alone"
+    if shares.keys() & METRICS.keys():
+        *_, metric, loss = shares.values()
+        above += f" (the metric's gradient is {metric / loss:.3g} times the loss's)" if loss else ""
     metrics = {
         "jacobian_norm": "Jacobian norm",
         "certified_bound": "certified bound",
@@ -239,6 +249,28 @@ def _described(row: Mapping[str, Any]) -> str:
     return (
         f"loss {row['train_loss']:.3f}, {above}{found}, entropy {row['entropy_normal']:.3f} and "
         f"{row['entropy_reduce']:.3f}, N-hat {row['expected_params']:.3f}M; {row['genotype']}"
+    )
+
+
+def _shares(row: Mapping[str, Any]) -> dict[str, float]:
+    """Name of an upper loss -> its share of the architecture's steps in an epoch."""
+    return {name.removeprefix("share_"): value for name, value in row.items() if name.startswith("share_")}
+
+
+def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
+    """A line where one objective made nearly all of an epoch's steps; else empty."""
+    most = [name for name, share in _shares(row).items() if share > MOST]
+    if not most:
+        return ""
+    method, remedy = plan.method, ""
+    combine = method.combine
+    if isinstance(combine, Mgda) and combine.applied_to == "raw" and combine.normalisation != "none":
+        remedy = "; --weights-on normalised lets all count"
+    elif any(isinstance(loss, Sum) for loss in method.upper):
+        remedy = "; --metric-share 0.5 makes both count alike"
+    return (
+        f"warning: {plan.name}: {most[0]} made over {MOST:.0%} of the architecture's steps in an epoch "
+        f"(share_{most[0]} in {plan.file('search')}.csv), so that hardly anything else was minimised{remedy}"
     )
 
 
@@ -256,6 +288,18 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
     plot_search(folder / f"{plan.file('search')}.png", rows)
 
 
+def _limit(plan: CellSearch) -> str:
+    """L, and the parameters that N-hat leaves out; empty where the method has no L."""
+    cost = next((loss for loss in plan.method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"), None)
+    if cost is None:
+        return ""
+    fixed = fixed_cost(cost.channels, cost.layers, cost.nodes, cost.image_size, plan.data.n_classes, 3).params
+    return (
+        f"; L = {cost.limit:g}M of N-hat, the operations of all edges; besides, every network has {fixed / 1e6:.6f}M "
+        "in stem, inputs of cells and classifier"
+    )
+
+
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
     weights = sum(weight.numel() for weight in search.levels.weights)
     steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
@@ -263,4 +307,5 @@ def _opening(plan: CellSearch, search: GradientSearch) -> str:
     return (
         f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
         f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
+        f"{_limit(plan)}"
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from rich.console import Console
 
+from evonas.audit import OodPrecision
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import TrainFromScratch
@@ -21,13 +22,14 @@ from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cel
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
 from evonas.ranges import BATCH, CHANNELS, COUNT, LAYERS, RATE, Range, check_ranges
 from evonas.report import means_of_repeats, means_text, write_means, write_rows
-from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
+from evonas.runs import AttackOptions, CertifyOptions, DataOptions, Needs, Result, Run, RunOptions
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
 from evonas.types import arch_id
 
 __all__ = [
+    "PAPER",
     "QUICK",
     "CellOptions",
     "LevelOptions",
@@ -159,9 +161,12 @@ class CellOptions(RunOptions):
 
     def unused(self) -> dict[str, str]:
         """Options that nothing reads as the others are -> what would bring them into use."""
-        needed = self.after.retrain or OodAupr.name in self.objectives
-        needed = needed or any(method.needs_ood for method in self.methods(32).values())
-        return {} if needed else {"ood_data": "--objectives ood_aupr, --retrain or a method that trains on it"}
+        measured = self.after.retrain or OodAupr.name in self.objectives
+        trained = any(method.needs_ood for method in self.methods(32).values())
+        found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
+        if not (measured or trained):
+            found["ood_data"] = "--objectives ood_aupr, --retrain or a method that trains on it"
+        return found
 
     def space(self, nodes: int, image_size: int) -> DartsSpace:
         """Space of the networks that are scored."""
@@ -204,7 +209,7 @@ def check_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Da
     """Raise, before anything is searched, what would stop the search or the retraining that is asked for."""
     run.needs_device_here("cells are searched")
     if options.after.retrain:
-        check_networks(options.after, space, data, _retrain_ood(run, options, data), run.seed)
+        check_networks(options.after, space, data, _precision(run, options, data))
         if options.robust is not None:
             options.robust.check()
 
@@ -221,7 +226,7 @@ def after_search(
     if len(cells) > 1:
         _write_sweep(run, options, found, searches, cells)
     if options.after.retrain:
-        retrain_cells(run, options.after, candidates, cells, _retrain_ood(run, options, candidates.data))
+        retrain_cells(run, options.after, candidates, cells, _precision(run, options, candidates.data))
         if options.robust is not None:
             groups = [search.group for search in searches]
             measure_cells(run, options.after, options.robust, candidates, cells, groups)
@@ -285,9 +290,10 @@ def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Meth
     return run.precision(asked, begun, depthwise=True, what="search")
 
 
-def _retrain_ood(run: Run, options: CellOptions, data: Dataset) -> Dataset:
-    """Images of none of the classes that AUPR is measured with."""
-    return _ood_data(run, options, data) or run.ood_data(data)
+def _precision(run: Run, options: CellOptions, data: Dataset) -> OodPrecision:
+    """AUPR of networks that are trained again, with images of none of the classes."""
+    ood_data = _ood_data(run, options, data) or run.ood_data(data)
+    return OodPrecision(ood_data, run.seed, options.data.ood_ratio)
 
 
 def _write_sweep(
@@ -319,6 +325,9 @@ def _write_sweep(
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
+
+PAPER: dict[str, Any] = {"preset": "paper", "data": DataOptions(data="cifar10")}
+"""The defaults are the papers'; other data sets of theirs are named with --data."""
 
 QUICK: dict[str, Any] = {
     "levels": LevelOptions(

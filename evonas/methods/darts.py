@@ -7,7 +7,7 @@ from rich.console import Console
 
 from evonas.errors import choose
 from evonas.gradient import METHODS, Method
-from evonas.methods.cells import QUICK, CellOptions, compose
+from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
 from evonas.runs import Result
 
@@ -28,7 +28,7 @@ class DartsOptions(CellOptions):
 
 
 OPTIONS = DartsOptions
-PRESETS = {"quick": DartsOptions(**QUICK), "paper": DartsOptions(preset="paper")}
+PRESETS = {"quick": DartsOptions(**QUICK), "paper": DartsOptions(**PAPER)}
 """`paper`: the methods' schedules, and rows of 25 epochs at the width and depth of their evaluation."""
 
 

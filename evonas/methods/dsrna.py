@@ -9,7 +9,7 @@ from evonas.errors import ConfigurationError, UnknownNameError, choose
 from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
 from evonas.gradient.robustness import Norm
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
-from evonas.methods.cells import QUICK, CellOptions, compose, perturbed
+from evonas.methods.cells import PAPER, QUICK, CellOptions, compose, perturbed
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import IMAGES, MILLIONS, RADIUS, STEP, Range, check_ranges
 from evonas.runs import Needs, Result
@@ -75,6 +75,8 @@ class DsrnaOptions(CellOptions):
     """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
     gamma: Annotated[float, MILLIONS] = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
+    metric_share: float | None = None
+    """Instead of gamma: constant share of the metric's gradient in each step, such as 0.5, however long it is."""
     norm: Norm = "linf"
     """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""
     metric_images: Annotated[int | None, IMAGES] = None
@@ -85,7 +87,7 @@ class DsrnaOptions(CellOptions):
     robustness: Annotated[RobustnessOptions, Needs("retrain")] = field(default_factory=RobustnessOptions)
 
     short: ClassVar[tuple[str, ...]] = (
-        *("metric", "base", "gamma", "norm", "metric_images", "baselines", "radius_images"),
+        *("metric", "base", "gamma", "metric_share", "norm", "metric_images", "baselines", "radius_images"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
     )
 
@@ -98,11 +100,19 @@ class DsrnaOptions(CellOptions):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
         super().__post_init__()
 
+    def unused(self) -> dict[str, str]:
+        balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
+        return super().unused() | balanced
+
     def methods(self, image_size: int) -> dict[str, Method]:
         bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
         jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
         own = self.levels.applied(
-            dsrna(choose(METHODS, self.base, "gradient method")(), bound if self.metric == "bound" else jacobian)
+            dsrna(
+                choose(METHODS, self.base, "gradient method")(),
+                bound if self.metric == "bound" else jacobian,
+                self.metric_share,
+            )
         )
         others = {name: self._baseline(name) for name in self.baselines}
         return {own.name if others else "": own, **others}
@@ -134,9 +144,9 @@ PRESETS = {
             "robustness": RobustnessOptions(radius_images=10),
         }
     ),
-    "paper": DsrnaOptions(preset="paper", after=AFTER),
+    "paper": DsrnaOptions(**PAPER, after=AFTER),
 }
-"""quick: minutes on two cores, on few images. paper: 4.2.2."""
+"""quick: minutes on two cores, on few images, in first order. paper: 4.2.2, with Eq. 16's unrolled step."""
 
 
 def run(options: DsrnaOptions, console: Console | None = None) -> Result:

@@ -9,7 +9,7 @@ from evonas.errors import ConfigurationError, choose
 from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
 from evonas.gradient.method import Combine
 from evonas.gradient.mgda import Normalisation
-from evonas.methods.cells import QUICK, CellOptions, compose
+from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
 from evonas.runs import Needs, Result
@@ -41,14 +41,17 @@ class E2rnasOptions(CellOptions):
     """OoD loss of the weights (Table VI: w/o OoD in LL)."""
     count_params: Annotated[bool, FIRST] = True
     """Parameters as an objective (Table 3: w/o nop)."""
+    validate: Annotated[bool, FIRST] = True
+    """Validation loss as an objective; without it parameters alone are descended (Table 3: w/o adv, L = 0)."""
     mgda: bool = True
     """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
     normalisation: Annotated[Normalisation | None, BY_MGDA] = None
     """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
     solver: Annotated[Literal["exact", "frank_wolfe"] | None, BY_MGDA] = None
     """Solver of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
-    weights_on: Annotated[Literal["raw", "normalised"], BY_MGDA] = "raw"
-    """Gradients that MGDA's weights multiply; with normalised ones alone a step is sure to descend."""
+    weights_on: Annotated[Literal["raw", "normalised"] | None, BY_MGDA] = None
+    """Gradients that MGDA's weights multiply: those that they were found for (normalised, the default and the paper
+    preset's, as Eq. 10 has it), or the raw ones, as the authors' code does; F alone then makes nearly all of a step."""
     cost_channels: Annotated[int, CHANNELS] = 36
     """Width of the network whose parameters and FLOPs are expected."""
     cost_layers: Annotated[int, LAYERS] = 20
@@ -66,6 +69,8 @@ class E2rnasOptions(CellOptions):
             raise ConfigurationError(f"expected --L or --sweep-L, got both: {self.L} and {self.sweep_L}")
         if len({f"{limit:g}" for limit in self.sweep_L}) < len(self.sweep_L):
             raise ConfigurationError(f"expected L in --sweep-L that differ in six digits, got {self.sweep_L}")
+        if not (self.count_params or self.validate):
+            raise ConfigurationError("expected an objective, got --no-count-params with --no-validate; leave one out")
         super().__post_init__()
 
     def methods(self, image_size: int) -> dict[str, Method]:
@@ -86,21 +91,23 @@ class E2rnasOptions(CellOptions):
             affine=self.cost_affine,
         )
         first = self.version == 1
+        normalisation = self.normalisation or ("none" if first else "l2")
         mgda = Mgda(
-            normalisation=self.normalisation or ("none" if first else "l2"),
+            normalisation=normalisation,
             solver=self.solver or ("exact" if first else "frank_wolfe"),
-            applied_to=self.weights_on,
+            applied_to=self.weights_on or ("raw" if normalisation == "none" else "normalised"),  # none: all one
         )
         combine: Combine = mgda if self.mgda else FixedWeights()
         below = first if self.adversarial_below is None else self.adversarial_below
         if first:
-            return e2rnas_v1(base, limit, below, self.count_params, combine, self.search_epsilon, cost)
+            return e2rnas_v1(base, limit, below, self.count_params, combine, self.search_epsilon, cost, self.validate)
         return e2rnas_v2(base, limit, self.F, below, self.ood_below, combine, self.search_epsilon, cost)
 
 
 OPTIONS = E2rnasOptions
-PRESETS = {"quick": E2rnasOptions(**QUICK), "paper": E2rnasOptions(preset="paper")}
-"""`paper` is every default: the papers' schedules, and rows of 25 epochs at the width and depth of their evaluation."""
+PRESETS = {"quick": E2rnasOptions(**QUICK), "paper": E2rnasOptions(**PAPER)}
+"""`paper` is every default, on CIFAR-10: the papers' schedules, MGDA's weights on the gradients that they were found
+for (problem (1) and Eq. 10), and rows of 25 epochs at the width and depth of the papers' evaluation."""
 
 
 def run(options: E2rnasOptions, console: Console | None = None) -> Result:

@@ -10,15 +10,16 @@ from rich.console import Console
 
 from evonas.costs import count_macs, count_params
 from evonas.data import FilePart, ImageFolderSet, data_root, load_image_folder
+from evonas.data.out_of_distribution import load_small_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, DataError
 from evonas.files import read_json, write_json
 from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
-from evonas.methods.imagenet_scores import PartScores, attacked_files, score_parts
+from evonas.methods.imagenet_scores import OodFiles, PartScores, attacked_files, ood_files, score_parts
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
 from evonas.ranges import ANY, IMAGES, THREADS, Range, check_ranges
 from evonas.report import shown, write_rows
-from evonas.runs import ExecutionOptions, Run, RunOptions
+from evonas.runs import ExecutionOptions, Needs, Run, RunOptions
 from evonas.runs.execution import resolve_threads
 from evonas.runs.folder import versions
 from evonas.runs.options import as_json
@@ -33,6 +34,7 @@ __all__ = [
     "begin_folder",
     "image_reader",
     "load_images",
+    "load_ood",
     "resolved_plan",
     "run",
     "score_cells",
@@ -62,6 +64,11 @@ class ImagenetOptions:
     """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
     """Attack all images of val/ by PGD; without it and --test-limit none is attacked."""
+    ood_data: str = ""
+    """Out-of-distribution images for AUPR, enlarged: svhn (the paper's), another data set's name, noise, or auto (svhn
+    where it is, else what is there); empty: no AUPR."""
+    ood_ratio: Annotated[tuple[int, int], COUNT, Needs("ood_data")] = (1, 5)
+    """Those images to images of val/, `1 5` where guessing gives 1/6."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: Annotated[int | None, THREADS] = None
@@ -74,7 +81,7 @@ class ImagenetOptions:
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
-        *("precision", "test_limit", "pgd", "device", "threads", "workers"),
+        *("precision", "test_limit", "pgd", "ood_data", "device", "threads", "workers"),
     )
 
     def __post_init__(self) -> None:
@@ -102,7 +109,7 @@ PRESETS = {
             recipe=CellTraining(drop_path=0.0, label_smoothing=0.1),
         )
     ),
-    "paper": ImagenetOptions(preset="paper"),
+    "paper": ImagenetOptions(preset="paper", ood_data="auto"),
 }
 
 
@@ -120,11 +127,12 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
     with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
+        ood = load_ood(run, options, data)
         read = image_reader(run, options)
         cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
-        return score_cells(run, cells, network, read(data.test), read(attacked))
+        return score_cells(run, cells, network, read(data.test), read(attacked), ood and (ood, read(ood.own)))
 
 
 def load_images(options: ImagenetOptions) -> ImageFolderSet:
@@ -133,6 +141,20 @@ def load_images(options: ImagenetOptions) -> ImageFolderSet:
     if data.n_classes < 2:
         raise DataError(f"expected at least 2 class folders in {data.train.folder}, got {data.classes[0]!r} alone")
     return data
+
+
+def load_ood(run: Run, options: ImagenetOptions, data: ImageFolderSet) -> OodFiles | None:
+    """Images that AUPR is measured with; None where it is not.
+
+    Raises:
+        DataError: too few of them, or of val/.
+        UnknownNameError: there is no such data set.
+    """
+    if not options.ood_data:
+        return None
+    name, note = resolve_ood_data(options.ood_data, data.name, options.data_root)
+    run.note(note)
+    return ood_files(data, load_small_ood_data(name, options.data_root, options.seed), options.ood_ratio, options.seed)
 
 
 def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:
@@ -206,13 +228,19 @@ def train_cells(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
 
 
 def score_cells(
-    run: Run, cells: ImagenetCells, network: DartsNetwork, clean: FilePart, attacked: FilePart
+    run: Run,
+    cells: ImagenetCells,
+    network: DartsNetwork,
+    clean: FilePart,
+    attacked: FilePart,
+    ood: tuple[OodFiles, FilePart] | None = None,
 ) -> dict[str, Any]:
     """Score the network of `train_cells` and write results.csv; what training.pt holds is not scored again.
 
     Args:
         clean: images for top-1 and top-5 error.
         attacked: images for PGD error; may be empty.
+        ood: images for AUPR; None: none.
     Returns:
         the row of results.csv; errors are shares in [0, 1].
     """
@@ -223,7 +251,7 @@ def score_cells(
         content = {name: checkpoint[name] for name in ("state", "rows")}
         save_checkpoint(run.path / "training.pt", run.identity, {**content, "scores": scores})
 
-    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen)
+    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen, ood)
     row = {
         "cells": cells.given,
         "channels": cells.plan.channels,

@@ -1,20 +1,23 @@
 """A network of cells on ImageNet's val/: top-1 and top-5 error, and the error under attack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from evonas.attacks import PGD
-from evonas.data import FilePart, ImageFolderSet, batches
+from evonas.data import Dataset, FilePart, ImageFolderSet, batches
 from evonas.data.image_files import FileImages
 from evonas.errors import DataError, DivergedError
+from evonas.objectives.ood_aupr import OodAupr, OodImages, average_precision, chosen_images, ood_scores
 from evonas.objectives.scoring import OnBatch, error_under
 from evonas.runs import Screen
 from evonas.seeding import generator
 
-__all__ = ["ATTACK", "PartScores", "attacked_files", "score_parts", "top_errors"]
+__all__ = ["ATTACK", "OodFiles", "PartScores", "attacked_files", "ood_files", "score_parts", "top_errors"]
 
 ATTACK = PGD(epsilon=2 / 255, step_size=5 / 255, steps=10)
 """E2RNAS's, begun at the clean image; its steps are longer than its radius."""
@@ -46,6 +49,61 @@ def attacked_files(data: ImageFolderSet, limit: int | None, pgd: bool, seed: int
     return files.take(np.sort(order[np.argsort(rank, kind="stable")[:limit]]))
 
 
+class OodFiles(NamedTuple):
+    """Images that AUPR is measured with, in its ratio."""
+
+    ood: OodImages
+    """Out-of-distribution images of any size, which are enlarged to that of the network's own ones."""
+    own: FileImages
+    """Files of val/."""
+
+    @property
+    def about(self) -> str:
+        return (
+            f"AUPR of {len(self.ood)} images of {self.ood.name} {self.ood.fingerprint[:8]} to {len(self.own)} own ones"
+        )
+
+
+def ood_files(data: ImageFolderSet, ood: Dataset, ratio: tuple[int, int], seed: int) -> OodFiles:
+    """Test images of another data set and files of val/ in the ratio, as many as there are.
+
+    Raises:
+        DataError: too few of either.
+    """
+    others = OodImages(ood.name, ood.test.images)
+    n_ood, n_own = OodAupr(others, ratio, len(data.test), seed).counts(len(data.test))
+    chosen = others.images[chosen_images(len(others), n_ood, seed, "ood")]
+    return OodFiles(
+        OodImages(ood.name, np.ascontiguousarray(chosen)),
+        data.test.take(chosen_images(len(data.test), n_own, seed, "own")),
+    )
+
+
+def _aupr(network: nn.Module, own: FilePart, ood: OodImages, on_batch: OnBatch | None = None) -> dict[str, float]:
+    """ood_aupr: see `OodAupr`.
+
+    Raises:
+        DivergedError: logits that are not finite.
+    """
+    done = 0
+
+    def enlarged() -> Iterator[tuple[Tensor, Tensor]]:
+        for pixels in torch.from_numpy(ood.images).split(AT_ONCE):
+            images = pixels.to(own.device).float().div_(255)
+            yield functional.interpolate(images, (own.size, own.size), mode="bilinear"), images.new_zeros(len(images))
+
+    def counted(part: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal done
+        for images, labels in part:
+            yield images, labels
+            done += len(labels)
+            if on_batch is not None:
+                on_batch(done)
+
+    negative, positive = (ood_scores(network, counted(part)) for part in (batches(own, AT_ONCE), enlarged()))
+    return {"ood_aupr": average_precision(positive, negative)}
+
+
 def score_parts(
     network: nn.Module,
     clean: FilePart,
@@ -54,14 +112,16 @@ def score_parts(
     scores: PartScores,
     keep: Callable[[PartScores], None],
     screen: Screen,
+    ood: tuple[OodFiles, FilePart] | None = None,
 ) -> dict[str, float]:
-    """Errors of a network on clean images, and on attacked ones where there are any.
+    """Errors of a network on clean images, and on attacked ones and its AUPR where there are images for them.
 
     Args:
         network: in eval mode on the device of the parts.
         seed: that the attacked images were chosen with.
         scores: found before; what is missing is added.
         keep: called with `scores` after each addition.
+        ood: images of AUPR, and its own files as they are read.
     Raises:
         DivergedError: logits that are not finite.
     """
@@ -72,6 +132,12 @@ def score_parts(
         wanted[f"{ATTACK!r}, {len(attacked)} images of seed {seed}"] = (
             len(attacked),
             lambda on_batch: {"pgd_error": error_under(network, batches(attacked, AT_ONCE), ATTACK, on_batch=on_batch)},
+        )
+    if ood is not None:
+        others, own = ood
+        wanted[f"{others.about}, seed {seed}"] = (
+            len(others.own) + len(others.ood),
+            lambda on_batch: _aupr(network, own, others.ood, on_batch),
         )
     with screen:
         for name, (images, errors) in wanted.items():

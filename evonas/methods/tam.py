@@ -3,8 +3,9 @@
 Xie et al., 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
@@ -14,20 +15,20 @@ from evonas.costs import count_params
 from evonas.data import Dataset, DeviceData
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import SliceSupernet, SupernetWeights
-from evonas.methods.tam_finalise import FinaliseOptions, check_scores, count_layers, finalise_front, ranked
+from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_scores, count_layers, finalise_front, ranked
 from evonas.networks.blocks import seeded
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
 from evonas.parts import as_plain, part_identity
 from evonas.ranges import COUNT, PARAMS, RADIUS, SHARE, STEP, Range, check_ranges
 from evonas.report import shown, write_rows
-from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOptions
+from evonas.runs import AttackOptions, CertifyOptions, DataOptions, Needs, Result, Run, RunOptions
 from evonas.search import EvolutionConfig
-from evonas.seeding import derive_seed
+from evonas.seeding import derive_seed, generator
 from evonas.spaces import ShuffleSpace
 from evonas.training import OneShotConfig, OneShotTraining, Recipe, Trades, TradesYopo, TrainingPrecision, standard
 from evonas.training.checkpoints import Row
-from evonas.training.one_shot import check_windows, draw_architecture
+from evonas.training.one_shot import check_windows, draw_architecture, drawn_architectures
 from evonas.training.yopo import yopo_step
 from evonas.types import arch_id
 
@@ -53,8 +54,12 @@ OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
 YOPO_LOOPS = {1: (1, 1), 2: (2, 1), 5: (3, 2), 10: (5, 3)}
 """Attack steps that a supernet is trained against (superscripts of Tables II to V) -> (m, n)."""
 
-COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "seconds", "genome")
-"""Columns of supernet.csv, one row an epoch; with `--sampling batches` the architecture of the first batch."""
+COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "untrained", "seconds", "genome")
+"""Columns of supernet.csv, one row an epoch; with `--sampling batches` the architecture of the first batch. untrained:
+(layer, block, ratio) that no network trained so far has."""
+
+DRAWN = 1000
+"""Random networks that a window is tried on."""
 
 ATTACKED = Needs("supernet_recipe", ("trades_yopo", "trades"))
 
@@ -113,7 +118,7 @@ class TamOptions(RunOptions):
     def __post_init__(self) -> None:
         check_ranges(self)
         self.space(32)
-        self.recipe()
+        self.finalising.recipe(self.supernet_epsilon)
         for name in self.search.objectives:
             choose(OBJECTIVES, name, "objective")
         if AdversarialSetError.name in self.search.objectives:
@@ -122,7 +127,11 @@ class TamOptions(RunOptions):
             )
 
     def unused(self) -> dict[str, str]:
-        return {} if "ood_aupr" in self.search.objectives else {"ood_data": "--objectives ood_aupr"}
+        needs = "--objectives ood_aupr"
+        found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.after.finalise_supernet_loops:
+            found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
+        return found
 
     def space(self, image_size: int) -> ShuffleSpace:
         return ShuffleSpace(
@@ -152,6 +161,19 @@ class TamOptions(RunOptions):
             )
         m, n = YOPO_LOOPS[self.supernet_steps]
         return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
+
+    @property
+    def finalising(self) -> FinaliseOptions:
+        """What comes after the search, with the supernet's m and n where it is to have them."""
+        recipe, after = self.recipe(), self.after
+        if not after.finalise_supernet_loops:
+            return after
+        if not isinstance(recipe, TradesYopo):
+            raise ConfigurationError(
+                "expected a supernet of trades_yopo, whose m and n --finalise-supernet-loops takes, got "
+                f"{self.supernet_recipe}"
+            )
+        return replace(after, finalise_m=recipe.m, finalise_n=recipe.n)
 
 
 OPTIONS = TamOptions
@@ -187,9 +209,9 @@ PRESETS = {
             test_limit=200,
         ),
     ),
-    "paper": TamOptions(preset="paper", after=FinaliseOptions(finalise="scratch")),
+    "paper": TamOptions(preset="paper", data=DataOptions(data="cifar10"), after=FinaliseOptions(finalise="scratch")),
 }
-"""`paper` is every default: III-C and IV-A."""
+"""`paper` is every default, on CIFAR-10: III-C and IV-A."""
 
 
 def run(options: TamOptions, console: Console | None = None) -> Result:
@@ -209,7 +231,8 @@ def run(options: TamOptions, console: Console | None = None) -> Result:
 def after_search(run: Run, options: TamOptions, candidates: SliceSupernet, found: Result) -> None:
     """Train the front to the end where that is asked for, else count its layers where it can be ranked."""
     if options.after.finalise:
-        finalise_front(run, options.after, candidates, found, supernet_note(options))
+        of = OfSupernet(supernet_note(options), options.supernet_epsilon)
+        finalise_front(run, options.finalising, candidates, found, of)
     elif len(found.front) and ranked(found.searched.columns):
         count_layers(run, options.after, found)
     else:
@@ -274,7 +297,8 @@ def train_supernet(
 ) -> SupernetWeights:
     """Train the supernet in the run's folder, continue with that, or find its weights there.
 
-    Beside the checkpoint supernet.pt: supernet.csv, one row an epoch.
+    Beside the checkpoint supernet.pt: supernet.csv, one row an epoch, and untrained.csv, the (layer, block, ratio) that
+    no trained network has.
 
     Raises:
         ConfigurationError: a window holds no network, or this process has no GPU.
@@ -299,7 +323,10 @@ def train_supernet(
     if not (run.path / "supernet.pt").exists():  # before hours are spent on it
         check_windows(space, config, run.seed)
         _check_window(options, space, run.seed)
+    for line in () if run.reading else _wide_windows(options, space, run.seed):
+        run.note(line)
     run.needs_device_here("the supernet is trained")
+    every, trained = space.choices(), Trained(space, config, run.seed, len(data.train))
     training = _training(run, space, data, config, recipe)
 
     def row(loss: float) -> Row:
@@ -313,10 +340,11 @@ def train_supernet(
             "arch_id": arch_id(canonical),
             "params": space.cost(genome, data.n_classes).params,
             "loss": loss,
+            "untrained": len(every - trained.until(epoch + 1)),
             "genome": " ".join(map(str, canonical.tolist())),
         }
 
-    run.train_epochs(
+    rows = run.train_epochs(
         "supernet",
         training,
         identity,
@@ -326,7 +354,56 @@ def train_supernet(
         lambda each: f"{each['phase']}, {shown('params', each['params'])} parameters, loss {each['loss']:.3f}",
         lambda rows: write_rows(run.path / "supernet.csv", rows, COLUMNS),
     )
+    if not run.reading and not (run.path / "untrained.csv").exists():
+        _write_untrained(run.path / "untrained.csv", every - trained.until(config.epochs))
+    missing = rows[-1].get("untrained")
+    if missing:
+        run.note(
+            f"{missing:,} of {len(every):,} (layer, block, ratio) were never trained in the supernet, so that networks "
+            f"with them inherit weights as they were drawn, or trained for other ratios: {run.path / 'untrained.csv'}"
+        )
     return SupernetWeights.of(cast(ShuffleSupernet, training.supernet), identity)
+
+
+class Trained:
+    """The (layer, block, ratio) of networks that a supernet's training draws, epoch by epoch."""
+
+    def __init__(self, space: ShuffleSpace, config: OneShotConfig, seed: int, images: int) -> None:
+        self.space, self.config, self.seed, self.images = space, config, seed, images
+        self._epochs, self._found = 0, set[tuple[int, int, int]]()
+
+    def until(self, epochs: int) -> set[tuple[int, int, int]]:
+        """Those of so many first epochs, which must not fall from call to call."""
+        for epoch in range(self._epochs, epochs):
+            for genome in drawn_architectures(self.space, self.config, self.seed, epoch, self.images):
+                self._found |= self.space.choices(genome)
+        self._epochs = epochs
+        return self._found
+
+
+def _write_untrained(path: Path, choices: Collection[tuple[int, int, int]]) -> None:
+    """One row a layer and block, with all its ratios that were never trained."""
+    ratios: dict[tuple[int, int], list[str]] = {}
+    for layer, block, ratio in sorted(choices):
+        ratios.setdefault((layer, block), []).append(f"{(ratio + 1) / 5:g}")
+    rows = [{"layer": layer, "block": block, "ratios": " ".join(found)} for (layer, block), found in ratios.items()]
+    write_rows(path, rows, ("layer", "block", "ratios"))
+
+
+def _wide_windows(options: TamOptions, space: ShuffleSpace, seed: int) -> Iterator[str]:
+    """A line for every window of parameters that accepts whatever is drawn."""
+    drawn = space.sample(DRAWN, generator(seed, "windows"))
+    params = [space.cost(genome).params for genome in drawn]
+    windows = {
+        "window": options.window,
+        "block-window": options.supernet.block_window if options.supernet.block_epochs else None,
+        "joint-window": options.supernet.joint_window if options.supernet.joint_epochs else None,
+    }
+    for name, window in windows.items():
+        if window is not None:
+            low, high = space.scaled(window)
+            if low <= min(params) and max(params) <= high:
+                yield f"--{name} accepts all of {DRAWN:,} random networks: it constrains nothing here"
 
 
 def supernet_note(options: TamOptions) -> str:

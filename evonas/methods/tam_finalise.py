@@ -46,7 +46,7 @@ from evonas.training import TradesYopo, TrainingConfig, resolve_precision
 from evonas.training.yopo import yopo_step
 from evonas.types import Genome
 
-__all__ = ["FinaliseOptions", "check_scores", "count_layers", "finalise_front", "ranked"]
+__all__ = ["FinaliseOptions", "OfSupernet", "check_scores", "count_layers", "finalise_front", "ranked"]
 
 ERRORS = (CleanError.name, PGDError.name)
 """Columns that the best networks of a front are chosen by."""
@@ -78,8 +78,10 @@ class FinaliseOptions:
     """TRADES-YOPO: passes through the whole network."""
     finalise_n: Annotated[int, COUNT] = 3
     """TRADES-YOPO: steps in the first layer after each of them."""
-    finalise_epsilon: Annotated[float, RADIUS] = 8 / 255
-    """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]."""
+    finalise_supernet_loops: bool = False
+    """TRADES-YOPO: the supernet's passes and steps, instead of those two."""
+    finalise_epsilon: Annotated[float | None, RADIUS] = None
+    """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]; by default that of the supernet's attack."""
     finalise_step: Annotated[float | None, STEP] = None
     """TRADES-YOPO: length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
     test_epsilons: Annotated[tuple[int, ...], Range(least=1, most=255)] = (2, 4, 6, 8)
@@ -109,7 +111,7 @@ class FinaliseOptions:
             if name != "handmade" and not getattr(self, name):
                 raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
-        self.recipe()
+        self.recipe(8 / 255)
         for name in self.handmade:
             HandmadeSpace(name, self.handmade_width)
 
@@ -132,9 +134,15 @@ class FinaliseOptions:
         parts = {each.column: each for each in (CLEAN, *self.grid, *self.handmade_grid)}
         return Measured(measurements=tuple(parts.values()), test_limit=self.test_limit)
 
-    def recipe(self) -> TradesYopo:
-        step = yopo_step(self.finalise_epsilon) if self.finalise_step is None else self.finalise_step
-        return TradesYopo(epsilon=self.finalise_epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
+    def recipe(self, supernet: float) -> TradesYopo:
+        """Loss of the training.
+
+        Args:
+            supernet: radius of the supernet's attack.
+        """
+        epsilon = supernet if self.finalise_epsilon is None else self.finalise_epsilon
+        step = yopo_step(epsilon) if self.finalise_step is None else self.finalise_step
+        return TradesYopo(epsilon=epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
 
     def training(self, precision: str) -> TrainingConfig:
         return TrainingConfig(
@@ -168,6 +176,15 @@ def check_scores(objectives: Sequence[str], options: FinaliseOptions, data: Data
     options.measured.test_part(data, seed)
 
 
+class OfSupernet(NamedTuple):
+    """A supernet, as what follows it needs to know it."""
+
+    note: str
+    """A line about it, for the tables."""
+    epsilon: float = 8 / 255
+    """Radius of its attack."""
+
+
 class OnFront(NamedTuple):
     """A network of the front, as the search found it."""
 
@@ -186,26 +203,26 @@ def count_layers(run: Run, options: FinaliseOptions, found: Result) -> None:
     run.screen.say(f"written to {folder}: layer_statistics.csv, layer_statistics.png")
 
 
-def finalise_front(run: Run, options: FinaliseOptions, candidates: SliceSupernet, found: Result, supernet: str) -> None:
+def finalise_front(
+    run: Run, options: FinaliseOptions, candidates: SliceSupernet, found: Result, supernet: OfSupernet
+) -> None:
     """Train and score the front, or continue with that; write and print the paper's tables.
 
     In the run's folder `finalised/`: the weights, rows.jsonl (what is finished), finalised.csv, tables.md,
     layer_statistics.csv and .png.
-
-    Args:
-        supernet: a line about it, for the tables.
     """
     best = _best(found)
     top = [each.genome for each in best[: options.layers_top]]
-    networks = list(_networks(run, options, candidates, best, lego_genome(found.space, top)))
-    folder, rows = run.audit(networks, options.measured, _opening(networks, options), "finalised")
+    recipe = options.recipe(supernet.epsilon)
+    networks = list(_networks(run, options, recipe, candidates, best, lego_genome(found.space, top)))
+    folder, rows = run.audit(networks, options.measured, _opening(networks, options, recipe), "finalised")
     for row, network in zip(rows, networks, strict=True):
         handmade = HANDMADE[network.training.space.name] if isinstance(network.training.space, HandmadeSpace) else None
         row |= {
             "name": network.name or network.arch_id,
             "paper_params": handmade.paper_params if handmade else None,
         }
-    tables = [*_tables(options, found, best, rows, supernet, run.seed), _write_layers(folder, found, top)]
+    tables = [*_tables(options, found, best, rows, supernet, recipe, run.seed), _write_layers(folder, found, top)]
     write_finalised(folder, rows, tables)
     for table in tables:
         run.screen.tables(folded(table, run.screen.console.width, 3) if table.header[0] == "Network" else [table])
@@ -232,7 +249,12 @@ def _best(found: Result) -> list[OnFront]:
 
 
 def _networks(
-    run: Run, options: FinaliseOptions, candidates: SliceSupernet, best: Sequence[OnFront], lego: Genome
+    run: Run,
+    options: FinaliseOptions,
+    recipe: TradesYopo,
+    candidates: SliceSupernet,
+    best: Sequence[OnFront],
+    lego: Genome,
 ) -> Iterator[AuditNetwork]:
     """Everything that is to be trained, in the order of the tables."""
     precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
@@ -240,7 +262,7 @@ def _networks(
         space=candidates.space,
         data=candidates.data,
         training=options.training(precision),
-        recipe=options.recipe(),
+        recipe=recipe,
         mode="scratch",
         seed=run.seed,
         device=run.device,
@@ -271,20 +293,20 @@ def _tables(
     found: Result,
     best: Sequence[OnFront],
     rows: Sequence[Mapping[str, Any]],
-    supernet: str,
+    supernet: OfSupernet,
+    recipe: TradesYopo,
     seed: int,
 ) -> Iterator[TextTable]:
-    """Table II, Table X where there are hand-made networks, and the rank agreement."""
-    images = len(options.measured.test_part(found.evaluator.prepare.data, seed))
-    note = (
-        f"P10 8/255: accuracy on {images} test images under PGD made against the very network (white-box, L-inf) with "
-        f"10 steps and epsilon 8/255; it begins at the clean image, its steps are {255 * options.test_step_size:g}/255"
-        ", and the last iterate counts."
-    )
+    """Tables II to V, Table X where there are hand-made networks, and the rank agreement."""
+    images, data = len(options.measured.test_part(found.evaluator.prepare.data, seed)), found.searched.data
+    trained = f"Networks: trained by {_words(recipe)}."
     labels = {each.column: each.label for each in options.grid}
-    yield transfer_table(rows, labels, [note, supernet], found.searched.data)
+    notes = [_attack_note(options.grid[0], images), supernet.note, trained]
+    yield transfer_table(rows, labels, notes, data, supernet.epsilon)
     if options.handmade:
-        yield handmade_table(rows, {each.column: each.label for each in options.handmade_grid}, [note])
+        grid = options.handmade_grid
+        notes = [_attack_note(grid[0], images), trained]
+        yield handmade_table(rows, {each.column: each.label for each in grid}, notes, data)
     pgd = next(part.attack for part in found.evaluator.objectives if isinstance(part, PGDError))
     counted = "any iterate" if pgd.stop_when_fooled else "last iterate"
     names = {CleanError.name: "clean", PGDError.name: f"{described(pgd)}, {counted}", **labels}
@@ -293,22 +315,41 @@ def _tables(
     yield agreement_table(rank_agreement(rows, inherited, pairs), names)
 
 
+def _attack_note(measurement: Measurement, images: int) -> str:
+    """Conditions of a grid of attacks, by the example of its first column."""
+    attack = _pgd(measurement)
+    return (
+        f"{measurement.label}: accuracy on {images} test images under PGD made against the very network (white-box, "
+        f"L-inf) with {attack.steps} steps and epsilon {255 * attack.epsilon:g}/255; it begins at the clean image, its "
+        f"steps are {255 * attack.step_size:g}/255, and the last iterate counts. The other columns alike."
+    )
+
+
+def _words(recipe: TradesYopo) -> str:
+    return f"TRADES-YOPO-{recipe.m}-{recipe.n} within {255 * recipe.epsilon:g}/255"
+
+
+def _pgd(measurement: Measurement) -> PGD:
+    assert isinstance(measurement.measure, ErrorUnder)
+    attack = measurement.measure.attack
+    assert isinstance(attack, PGD)
+    return attack
+
+
 def _closest(grid: Sequence[Measurement], pgd: PGD) -> str:
     """The column whose attack is nearest to the search's."""
 
     def distance(measurement: Measurement) -> tuple[float, int]:
-        assert isinstance(measurement.measure, ErrorUnder)
-        attack = measurement.measure.attack
-        assert isinstance(attack, PGD)
+        attack = _pgd(measurement)
         return abs(attack.epsilon - pgd.epsilon), abs(attack.steps - pgd.steps)
 
     return min(grid, key=distance).column
 
 
-def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions) -> str:
+def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions, recipe: TradesYopo) -> str:
     found = dict.fromkeys(network.configuration for network in networks)
     numbers = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in found)
     return (
-        f"training to the end ({numbers}): TRADES-YOPO-{options.finalise_m}-{options.finalise_n}, "
+        f"training to the end ({numbers}): {_words(recipe)}, "
         f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}"
     )

@@ -16,7 +16,7 @@ from evonas.errors import ConfigurationError, DataError, DivergedError
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 from evonas.seeding import generator
 
-__all__ = ["OodAupr", "OodImages", "average_precision"]
+__all__ = ["OodAupr", "OodImages", "average_precision", "chosen_images", "ood_scores"]
 
 Images = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ class OodAupr:
         _check_shape(ood.validation.images.shape[1:], data.validation.images.shape[1:])
         whole = cls(OodImages(ood.name, ood.validation.images), ratio, len(data.validation), seed)
         n_ood, _ = whole.counts(len(data.validation))
-        chosen = ood.validation.images[_chosen(len(ood.validation), n_ood, seed, "ood")]
+        chosen = ood.validation.images[chosen_images(len(ood.validation), n_ood, seed, "ood")]
         return cls(OodImages(ood.name, np.ascontiguousarray(chosen)), ratio, len(data.validation), seed)
 
     def counts(self, validation: int) -> tuple[int, int]:
@@ -140,10 +140,10 @@ class OodAupr:
         _check_shape(tuple(ood.images.shape[1:]), tuple(own.images.shape[1:]))
         n_ood, n_own = self.counts(len(own))
         parts = [
-            _taken(own, _chosen(len(own), n_own, self.seed, "own")),
-            _taken(ood, _chosen(len(ood), n_ood, self.seed, "ood")),
+            _taken(own, chosen_images(len(own), n_own, self.seed, "own")),
+            _taken(ood, chosen_images(len(ood), n_ood, self.seed, "ood")),
         ]
-        negative, positive = (_scores(candidate.network, batches(part, self.batch_size)) for part in parts)
+        negative, positive = (ood_scores(candidate.network, batches(part, self.batch_size)) for part in parts)
         return {self.name: average_precision(positive, negative)}
 
 
@@ -159,7 +159,7 @@ def average_precision(positive: Tensor, negative: Tensor) -> float:
     return float(average_precision_score(truth, torch.cat([positive, negative]).cpu().numpy()))
 
 
-def _scores(network: nn.Module, part: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def ood_scores(network: nn.Module, part: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """(N,) minus the largest softmax probability of each image, on the CPU."""
     scores = []
     with torch.no_grad():
@@ -171,7 +171,7 @@ def _scores(network: nn.Module, part: Iterable[tuple[Tensor, Tensor]]) -> Tensor
     return torch.cat(scores)
 
 
-def _chosen(available: int, wanted: int, seed: int, purpose: str) -> Indices:
+def chosen_images(available: int, wanted: int, seed: int, purpose: str) -> Indices:
     """(wanted,) ascending indices; a function of the arguments."""
     chosen: Indices = np.sort(generator("ood_aupr", purpose, seed).permutation(available)[:wanted])
     return chosen

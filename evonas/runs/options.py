@@ -28,6 +28,8 @@ class DataOptions:
     """Folder of the data sets, where missing ones are downloaded to; else the variable EVONAS_DATA, else ./data."""
     ood_data: str = "auto"
     """Out-of-distribution images: a data set's name, noise, or auto (SVHN where it is, else what is there)."""
+    ood_ratio: Annotated[tuple[int, int], COUNT] = (1, 5)
+    """AUPR: out-of-distribution images to own ones, `1 5` where guessing gives 1/6."""
     train_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset to train on."""
     val_limit: Annotated[int | None, IMAGES] = None

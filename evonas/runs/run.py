@@ -121,7 +121,7 @@ class Run(BegunRun):
             the_set = self.adversarial_set(data, adversarial_set, precision=arithmetic)
             clean = self._clean_sources(the_set, data)
         if OodAupr.name in names:
-            ood = OodAupr.of(ood_data or self.ood_data(data), data, seed=self.seed)
+            ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
         return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean)
 
     def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
@@ -183,6 +183,7 @@ class Run(BegunRun):
         row: Callable[[Any], Row],
         describe: Callable[[Row], str],
         write: Callable[[list[Row]], None],
+        warn: Callable[[Row], str] = lambda row: "",
     ) -> list[Row]:
         """Train something epoch by epoch with the checkpoint NAME.pt in the folder, or continue with that.
 
@@ -192,6 +193,7 @@ class Run(BegunRun):
             opening: line before the first epoch.
             row: of what `run_epoch` returned; describe: that row in a line.
             write: called with all rows, those of earlier processes too, after every epoch.
+            warn: of a row, a line that is said once and kept in config.json; empty: nothing to warn of.
         Raises:
             ConfigurationError: the run is only looked at, and the training is not finished.
             EvonasError: the checkpoint is another one's, or cannot be read or written; training diverges.
@@ -213,6 +215,11 @@ class Run(BegunRun):
             if rows and not self.reading:
                 write(rows)  # a kill may have come between the two files
             pace.before = done
+            note(rows)
+
+        def note(rows: list[Row]) -> None:
+            for row in rows:
+                self.note(warn(row))
 
         def on_step(done: int, steps: int, message: str) -> None:
             reached = training.epoch + done / steps
@@ -221,6 +228,7 @@ class Run(BegunRun):
         def on_epoch(rows: list[Row]) -> None:
             write(rows)
             self.screen.say(f"  epoch {training.epoch}/{epochs}: {describe(rows[-1])}, {pace.words(training.epoch)}")
+            note(rows[-1:])
             self.screen.check()  # only now: what was shown as done is kept
 
         torch.set_num_threads(self.threads)

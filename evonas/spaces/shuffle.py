@@ -116,6 +116,18 @@ class ShuffleSpace:
             genes[self.n_places + place] = mids.index(mids[genes[self.n_places + place]])
         return genes
 
+    def choices(self, genome: Genome | None = None) -> set[tuple[int, int, int]]:
+        """(place, block, ratio) of a genome, or of all genomes, in canonical form."""
+        if genome is not None:
+            genes = self.canonical(genome).tolist()
+            return set(zip(range(self.n_places), genes[: self.n_places], genes[self.n_places :], strict=True))
+        return {
+            (place, block, mids.index(mid))
+            for place, by_block in enumerate(self._tables.mids)
+            for block, mids in enumerate(by_block[: self._upper[place] + 1])
+            for mid in mids
+        }
+
     def violation(self, genome: Genome) -> float:
         """Distance of the parameters (10 classes) from the window, relative to its upper edge; <= 0 inside."""
         if self.window is None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -18,7 +19,7 @@ from evonas.training.loop import OnStep, Recipe
 from evonas.training.precision import PRECISIONS
 from evonas.types import Cost, Genome
 
-__all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture"]
+__all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture", "drawn_architectures"]
 
 TRIES = 100_000
 """Largest number of random genomes in the search for one inside the window."""
@@ -150,6 +151,17 @@ def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epo
         f"expected a window with networks of space {space.name!r} inside, found none of {TRIES} random ones between "
         f"{low:,.0f} and {high:,.0f} parameters; widen --{'joint' if joint else 'block'}-window"
     )
+
+
+def drawn_architectures(
+    space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, images: int
+) -> Iterator[Genome]:
+    """Genomes that an epoch over so many images trains."""
+    size, steps = config.supernet_batch_size, 1
+    if config.sampling == "batches":
+        steps = math.ceil(images / size) - (images % size == 1 and images > 1)  # a last batch of one image is dropped
+    for step in range(steps):
+        yield draw_architecture(space, config, seed, epoch, step)
 
 
 def check_windows(space: OneShotSpace, config: OneShotConfig, seed: int) -> None:

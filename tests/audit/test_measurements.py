@@ -294,7 +294,9 @@ def test_cells_are_scored_on_test_images_alone(ood_data: Dataset) -> None:
     from sklearn.metrics import average_precision_score
 
     told: list[Progress] = []
-    measured = replace(CellRetrainOptions(test_steps=3, test_limit=50).measured(ood_data, 3), batch_size=50)
+    measured = replace(
+        CellRetrainOptions(test_steps=3, test_limit=50).measured(OodPrecision(ood_data, 3)), batch_size=50
+    )
     found = measure(measured, CELLS, DARTS, able(), told.append)
     network = CELLS.candidate(DARTS, able()).network
     part = measured.test_part(DIGITS, 3)
@@ -319,8 +321,8 @@ def test_cells_are_scored_on_test_images_alone(ood_data: Dataset) -> None:
 
 @pytest.mark.lengthy
 def test_the_step_of_cells_attack_is_asked() -> None:
-    long = CellRetrainOptions(test_steps=3, test_limit=50).measured(None, 3)
-    short = CellRetrainOptions(test_steps=3, test_limit=50, test_step_size=0.5 / 255).measured(None, 3)
+    long = CellRetrainOptions(test_steps=3, test_limit=50).measured(None)
+    short = CellRetrainOptions(test_steps=3, test_limit=50, test_step_size=0.5 / 255).measured(None)
     values = [measure(each, CELLS, DARTS, able()) for each in (long, short)]
     assert values[0]["pgd_error"] != values[1]["pgd_error"]
     assert "ood_aupr" not in values[0]
@@ -337,8 +339,8 @@ def test_nothing_but_test_images_counts(ood_data: Dataset) -> None:
     blank = Part(np.zeros_like(DIGITS.validation.images), DIGITS.validation.labels)
     elsewhere = replace(CELLS, data=replace(DIGITS, validation=blank, adversarial=blank))
     same = replace(ood_data, train=blank, validation=blank)
-    expected = measure(options.measured(ood_data, 3), CELLS, DARTS, able())
-    assert measure(options.measured(same, 3), elsewhere, DARTS, able()) == expected
+    expected = measure(options.measured(OodPrecision(ood_data, 3)), CELLS, DARTS, able())
+    assert measure(options.measured(OodPrecision(same, 3)), elsewhere, DARTS, able()) == expected
 
 
 def test_images_that_do_not_do_are_refused(ood_data: Dataset) -> None:

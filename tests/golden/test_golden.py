@@ -34,6 +34,8 @@ IDENTITIES: dict[str, Any] = json.loads((FIXTURES.parent / "identities.json").re
 
 TIMES = {"seconds", "train_seconds", "search_seconds", "checksum"}
 """Fields that differ from run to run; a line's checksum is over them, too."""
+LATER = ("share_", "untrained")
+"""Beginnings of columns that version 0.1.0 did not write."""
 OF_THE_MACHINE = {"versions", "created_by", "sha256"}
 """The same in the card of an adversarial set."""
 OF_THE_RUN = ("identity", "columns", "reference_point", "measured", "evaluations")
@@ -144,6 +146,23 @@ def test_identities_are_the_same(name: str, run: Runner, tmp_path: Path) -> None
 
 
 @pytest.mark.lengthy
+@pytest.mark.parametrize("state", ["search", "finished"])
+def test_weights_that_were_applied_to_raw_losses_go_on_where_they_are_named(
+    state: str, run: Runner, tmp_path: Path
+) -> None:
+    """Their default has changed: the line has the difference and the flag, and nothing is touched."""
+    put("e2rnas-2", state, tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "e2rnas-2").rglob("*") if path.name != "run.lock"}
+    command = KINDS["e2rnas-2"]["stages"]["search"]
+    assert former_default(command) == ["--weights-on", "raw"]
+    answer = run([word.replace("@FIXTURES@", str(tmp_path)) for word in command])
+    assert answer.code == 2
+    (line,) = answer.err.strip().splitlines()
+    assert "combine.applied_to is raw there, normalised here; give the same settings (--weights-on raw), or" in line
+    assert {path: path.read_bytes() for path in (tmp_path / "e2rnas-2").rglob("*") if path.name != "run.lock"} == before
+
+
+@pytest.mark.lengthy
 def test_digests_follow_from_identities() -> None:
     """Records of finished trainings and scores are keyed by these."""
     trainings = [each for case in IDENTITIES.values() for each in case.get("trainings", {}).values()]
@@ -163,8 +182,11 @@ def put(kind: str, state: str, root: Path) -> None:
 
 
 def words(command: list[str], root: Path) -> list[str]:
-    """A command line below ROOT, without what version 0.1.0 took though nothing read it, and is refused now."""
-    given = list(command)
+    """A command line below ROOT as it is given now.
+
+    Without what version 0.1.0 took though nothing read it, and is refused; with what names a former default.
+    """
+    given = [*command, *former_default(command)]
     trains = "--retrain" in given
     finalises = "--finalise" in given and given[given.index("--finalise") + 1] != ""
     for flag, used in (("--retrain-precision", trains), ("--finalise-precision", finalises)):
@@ -177,6 +199,15 @@ def words(command: list[str], root: Path) -> list[str]:
     return [word.replace("@FIXTURES@", str(root)) for word in given]
 
 
+def former_default(command: list[str]) -> list[str]:
+    """What continues a run that was begun with a default which has changed since."""
+    if command[0] == "e2rnas" and command[command.index("--version") + 1] == "2":
+        return ["--weights-on", "raw"]
+    if command[0] == "dsrna" and "paper" in command:
+        return ["--order", "1"]
+    return []
+
+
 def succeed(run: Runner, command: list[str], root: Path) -> Answer:
     answer = run(words(command, root))
     assert answer.code == 0, answer.out + answer.err
@@ -186,7 +217,11 @@ def succeed(run: Runner, command: list[str], root: Path) -> Answer:
 def compare(found: Path, expected: Path, skipped: Collection[str] = ()) -> None:
     """The same files with the same contents, but for those in the folders `skipped`."""
     names = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (found, expected)]
-    own = {"rows.jsonl", "run.lock"}  # audits record each measurement now; the tables have what they found
+    own = {
+        "rows.jsonl",
+        "run.lock",
+        "untrained.csv",
+    }  # audits record each measurement now; the tables have what they found
     names = [{name for name in some if name.parts[0] not in skipped and name.name not in own} for some in names]
     assert names[0] == names[1]
     for name in sorted(names[0]):
@@ -241,9 +276,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def without(value: Any, names: set[str]) -> Any:
-    """Lists and dictionaries without the fields of these names."""
+    """Lists and dictionaries without the fields of these names, and those of `LATER`."""
     if isinstance(value, dict):
-        return {name: without(each, names) for name, each in value.items() if name not in names}
+        kept = {name: each for name, each in value.items() if name not in names and not name.startswith(LATER)}
+        return {name: without(each, names) for name, each in kept.items()}
     return [without(each, names) for each in value] if isinstance(value, list) else value
 
 

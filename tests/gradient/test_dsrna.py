@@ -30,6 +30,7 @@ from evonas.gradient import (
 )
 from evonas.gradient.architecture import Mixture
 from evonas.gradient.forward import eval_mode
+from evonas.gradient.levels import Levels
 from evonas.gradient.losses import Batch
 from evonas.gradient.perturbation import worst_mixture
 
@@ -123,7 +124,7 @@ def test_the_papers_settings() -> None:
         config = method.config
         assert (config.search_batch_size, config.search_lr, config.alpha_lr) == (batch, rate, alpha)
         assert (config.search_momentum, config.search_weight_decay) == (0.9, 3e-4)
-        assert (config.alpha_betas, config.alpha_weight_decay, config.order) == ((0.5, 0.999), 3e-4, 1)
+        assert (config.alpha_betas, config.alpha_weight_decay, config.order) == ((0.5, 0.999), 3e-4, 2)
         assert [(stage.epochs, stage.layers, stage.channels) for stage in method.stages] == [(50, 8, 16)]
         assert (method.partial, method.edge_normalisation, method.nodes) == (4, True, 4)
     assert bound.upper == (Sum((BoundLoss(gamma=0.01, epsilon=EpsilonSchedule(start=0.03)), CrossEntropy())),)
@@ -152,11 +153,12 @@ def test_in_eval_mode_a_supernet_answers_each_image_by_itself_and_is_left_as_it_
 
 
 METHODS: dict[str, Callable[[], Method]] = {
-    "jacobian": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4))),
-    "jacobian, second order": lambda: tiny(dsrna(darts(2), JacobianLoss(images=4))),
-    "jacobian on pdarts": lambda: tiny(dsrna(pdarts(), JacobianLoss(images=2))),
-    "bound": lambda: tiny(dsrna(pcdarts(), BoundLoss(images=2))),
-    "bound, second order": lambda: tiny(dsrna(darts(2), BoundLoss(images=2, quantity="output"))),
+    "jacobian": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4)), order=1),
+    "jacobian, second order": lambda: tiny(dsrna(darts(), JacobianLoss(images=4))),
+    "jacobian on pdarts": lambda: tiny(dsrna(pdarts(), JacobianLoss(images=2)), order=1),
+    "bound": lambda: tiny(dsrna(pcdarts(), BoundLoss(images=2)), order=1),
+    "bound, second order": lambda: tiny(dsrna(darts(), BoundLoss(images=2, quantity="output"))),
+    "jacobian of constant share": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4), 0.25), order=1),
     "perturbed": lambda: replace(tiny(darts()), perturbation=AlphaPerturbation()),
 }
 
@@ -195,6 +197,39 @@ def test_columns_tell_the_loss_and_the_metric_apart() -> None:
 
 
 @pytest.mark.lengthy
+def test_shares_of_the_metric_and_the_loss_follow_gamma_and_cost_the_path_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten times the gamma is ten times the ratio of the two gradients; measuring it changes no bit of the search."""
+
+    def ratio(gamma: float) -> float:
+        row = searching(tiny(dsrna(pcdarts(), JacobianLoss(images=4, gamma=gamma)), order=1)).run_epoch()
+        assert row["share_jacobian"] + row["share_loss"] == pytest.approx(1)
+        return row["share_jacobian"] / row["share_loss"]
+
+    assert ratio(0.1) == pytest.approx(10 * ratio(0.01), rel=1e-5)
+    measured, bare = searching(METHODS["jacobian"]()), searching(METHODS["jacobian"]())
+    measured.run_epoch()
+    monkeypatch.setattr(Levels, "_measure_parts", lambda *arguments: None)
+    assert "share_jacobian" not in bare.run_epoch()
+    assert same(measured.state(), bare.state())
+
+
+@pytest.mark.lengthy
+def test_a_constant_share_of_the_metric_does_not_depend_on_gamma() -> None:
+    rows = [
+        searching(tiny(dsrna(pcdarts(), JacobianLoss(images=4, gamma=gamma), 0.25), order=1)).run_epoch()
+        for gamma in (0.01, 100.0)
+    ]
+    for row in rows:
+        assert row["share_jacobian"] == pytest.approx(0.25)
+        assert row["share_loss"] == pytest.approx(0.75)
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(ConfigurationError, match=r"expected a metric's share of the step in \(0, 1\)"):
+            dsrna(share=share)
+
+
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "metric",
     [
@@ -205,7 +240,7 @@ def test_columns_tell_the_loss_and_the_metric_apart() -> None:
 @pytest.mark.slow
 def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: JacobianLoss | BoundLoss) -> None:
     """Eight steps of alpha alone, on one batch at one radius: -gamma R falls."""
-    search = searching(tiny(dsrna(darts(), metric), alpha_lr=0.05))
+    search = searching(tiny(dsrna(darts(), metric), alpha_lr=0.05, order=1))
     levels = search.levels
     levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
     below, above = next(search.batches())
@@ -224,7 +259,7 @@ def test_a_metric_of_large_weight_improves_at_the_weights_as_they_are(metric: Ja
 @pytest.mark.lengthy
 def test_the_gradient_of_the_bound_is_that_of_differences() -> None:
     """In its own direction; with slopes that do not jump the bound is continuous in alpha, with kinks."""
-    search = searching(tiny(dsrna(darts(), BoundLoss(gamma=1.0, images=4, relaxation="same_slope"))))
+    search = searching(tiny(dsrna(darts(), BoundLoss(gamma=1.0, images=4, relaxation="same_slope")), order=1))
     levels = search.levels
     levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
     levels.supernet.double()

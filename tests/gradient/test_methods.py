@@ -55,6 +55,8 @@ def test_e2rnas_v1_and_its_ablations() -> None:
     assert method.combine == Mgda(normalisation="none", solver="exact", applied_to="raw")
     assert e2rnas_v1(darts(2), adversarial=False).lower == CrossEntropy()
     assert e2rnas_v1(darts(2), count_params=False).upper == (CrossEntropy(),)
+    alone = e2rnas_v1(darts(2), limit=0.0, adversarial=False, validate=False)  # w/o adv, L = 0
+    assert [loss.name for loss in alone.upper] == ["params_loss"]
     small = ExpectedCost(channels=16, layers=8, affine=False)
     assert e2rnas_v1(darts(2), count_params=False, cost=small).counted == small  # watched alone
     assert method.counted is None
@@ -68,7 +70,7 @@ def test_e2rnas_v2_and_its_ablations() -> None:
     assert method.lower == Sum((CrossEntropy(), OodLoss()))
     assert [loss.name for loss in method.upper] == ["loss", "ood_loss", "adversarial_loss", "params_loss", "flops_loss"]
     assert [loss.limit for loss in method.upper[3:] if isinstance(loss, ExpectedCost)] == [3.5, 586]
-    assert method.combine == Mgda(normalisation="l2", solver="frank_wolfe")
+    assert method.combine == Mgda(normalisation="l2", solver="frank_wolfe", applied_to="normalised")
     assert method.needs_ood
     assert e2rnas_v2(darts(2), ood_below=False).lower == CrossEntropy()
     assert e2rnas_v2(darts(2), adversarial_below=True).lower == Sum((AdversarialLoss(epsilon=2 / 255), OodLoss()))

@@ -12,10 +12,13 @@ from torch import Tensor
 from evonas.data import Augmentation, DevicePart
 from evonas.errors import ConfigurationError
 from evonas.gradient import (
+    CrossEntropy,
     ExpectedCost,
+    FixedShares,
     FixedWeights,
     GradientSearch,
     Method,
+    Mgda,
     SearchData,
     darts,
     derive_genotype,
@@ -25,6 +28,7 @@ from evonas.gradient import (
     pcdarts,
     pdarts,
 )
+from evonas.gradient.levels import Means
 from evonas.gradient.search import _without_weakest_skip
 from evonas.networks.darts_operations import PRIMITIVES
 
@@ -104,11 +108,50 @@ def test_rows_of_a_search() -> None:
         "learning_rate",
         "train_loss",
         *(f"{kind}_{name}" for name in names for kind in ("upper", "weight")),
+        *(f"share_{name}" for name in names),
     ]
     assert rows[0]["learning_rate"] == 0.025
     assert rows[1]["learning_rate"] == pytest.approx((0.025 + 0.001) / 2)
     for row in rows:
-        assert sum(row[f"weight_{name}"] for name in names) == pytest.approx(1)
+        assert sum(row[f"share_{name}"] for name in names) == pytest.approx(1)
+
+
+def test_shares_are_those_of_the_lengths_of_weighted_gradients() -> None:
+    """Lengths 5, 12 and 0, weighted 3, 1 and 7: 15 and 12 of 27."""
+    gradients = torch.tensor([[3.0, 4.0], [0.0, 12.0], [0.0, 0.0]])
+    losses, means = [ExpectedCost(kind=kind) for kind in ("params", "flops")], Means()
+    means.add_shares([CrossEntropy(), *losses], torch.tensor([3.0, 1.0, 7.0])[:, None] * gradients)
+    found = [means.mean(f"share_{name}") for name in ("loss", "params_loss", "flops_loss")]
+    assert found == pytest.approx([15 / 27, 12 / 27, 0.0])
+    means = Means()
+    means.add_shares(losses, torch.zeros(2, 3))
+    assert means.means() == {"share_params_loss": 0.0, "share_flops_loss": 0.0}
+
+
+def test_constant_shares_do_not_depend_on_lengths() -> None:
+    """(3, 4) and (0, 12) with a quarter and the rest: weights 1/20 and 1/16; a zero gradient takes no weight away."""
+    gradients = torch.tensor([[3.0, 4.0], [0.0, 12.0]])
+    combine = FixedShares((0.25, 0.75))
+    assert combine(gradients, torch.ones(2)).tolist() == pytest.approx([1 / 20, 1 / 16])
+    assert combine(1e6 * gradients, torch.ones(2)).tolist() == pytest.approx([1e-6 / 20, 1e-6 / 16])
+    assert (combine(0 * gradients, torch.ones(2))[:, None] * 0 * gradients).tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(ConfigurationError, match="expected 3 shares, one for each upper loss"):
+        combine(torch.ones(3, 2), torch.ones(3))
+
+
+@pytest.mark.lengthy
+def test_F_in_millions_is_nearly_all_of_the_step_only_where_weights_are_applied_to_raw_losses() -> None:
+    """The authors' mode; with weights applied to the gradients that they were found for, no objective is drowned."""
+    base = tiny(darts(), begin_with="weights")
+    raw = Mgda(normalisation="l2", solver="frank_wolfe", applied_to="raw")
+    (authors, *_), (default, *_) = (
+        run(searching(method)) for method in (e2rnas_v2(base, combine=raw), e2rnas_v2(base))
+    )
+    costs = ("share_params_loss", "share_flops_loss")
+    others = ("share_loss", "share_ood_loss", "share_adversarial_loss")
+    assert sum(authors[name] for name in costs) > 0.95
+    assert sum(default[name] for name in others) > 0.3
+    assert max(default[name] for name in (*costs, *others)) < 0.95
 
 
 @pytest.mark.lengthy

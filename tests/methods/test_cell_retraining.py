@@ -19,7 +19,7 @@ from tiny_cells import end_in_call
 from tiny_runs import HERE, rows
 
 from evonas.attacks import PGD
-from evonas.audit import AuditRecords, FinalTraining
+from evonas.audit import AuditRecords, FinalTraining, OodPrecision
 from evonas.data import Dataset, Part, load_data
 from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, StorageError
@@ -54,6 +54,7 @@ FOUND = [
     FoundCells("e2rnas-v1 L1", SPACE.genotype(SECOND), 864.0),
 ]
 SEED = 5
+PRECISION = OodPrecision(NOISE, SEED)
 
 
 def retrain(
@@ -68,7 +69,7 @@ def retrain(
     given = RunOptions(data=DataOptions(data="digits"), seed=SEED, execution=HERE, out=out, retry_failed=retry_failed)
     screen = io.StringIO()
     with Run.open("e2rnas-v1", given, console=Console(file=screen, width=width)) as run:
-        retrain_cells(run, options, candidates, found, NOISE)
+        retrain_cells(run, options, candidates, found, PRECISION)
     return screen.getvalue()
 
 
@@ -161,7 +162,7 @@ def test_the_table_holds_what_the_network_has(whole: Path) -> None:
     )
     expected, _ = by_hand.train(FIRST, ignore)
     assert weights(whole)[f"{arch_id(FIRST)}-{by_hand.digest[:8]}.safetensors"] == expected
-    measured = AFTER.measured(NOISE, SEED)
+    measured = AFTER.measured(PRECISION)
     tested = measured.tested(DATA, SEED)
     candidate = by_hand.candidate(FIRST, expected)
     row = table(whole)[0]
@@ -402,13 +403,13 @@ HALF = replace(DATA, train=Part(DATA.train.images[:, :, ::2, ::2], DATA.train.la
 def test_what_would_stop_it_is_found_before(
     changed: dict[str, Any], data: Dataset, ood_data: Dataset, error: type[Exception], match: str
 ) -> None:
-    check_networks(AFTER, SPACE, DATA, NOISE, SEED)
+    check_networks(AFTER, SPACE, DATA, PRECISION)
     with pytest.raises(error, match=match):
-        check_networks(replace(AFTER, **changed), SPACE, data, ood_data, SEED)
+        check_networks(replace(AFTER, **changed), SPACE, data, OodPrecision(ood_data, SEED))
 
 
 def test_images_of_another_size_do_without_an_auxiliary_head() -> None:
-    check_networks(replace(AFTER, auxiliary=0.0), SPACE, HALF, NOISE, SEED)
+    check_networks(replace(AFTER, auxiliary=0.0), SPACE, HALF, PRECISION)
 
 
 def test_the_papers_settings_are_the_defaults() -> None:

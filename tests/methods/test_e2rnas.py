@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from tiny_runs import rows
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError, EvonasError
-from evonas.gradient import ExpectedCost
+from evonas.gradient import CrossEntropy, ExpectedCost, Method, dsrna
 from evonas.methods import e2rnas
+from evonas.methods.cell_search import MOST, CellSearch, _limit, _warning
 from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
 from evonas.runs import DataOptions, Run
@@ -62,11 +64,61 @@ def test_a_sweep_is_one_table(swept: Path) -> None:
 
 def test_the_second_version_weights_five_objectives(second: Path) -> None:
     (row,) = rows(second / "search.csv")
-    weights = {name.removeprefix("weight_"): float(row[name]) for name in row if name.startswith("weight_")}
+    weights, shares = (
+        {name.removeprefix(kind): float(row[name]) for name in row if name.startswith(kind)}
+        for kind in ("weight_", "share_")
+    )
     assert len(weights) == 5
-    assert sum(weights.values()) == pytest.approx(1)
+    assert shares.keys() == weights.keys()
+    assert sum(shares.values()) == pytest.approx(1)
     assert {"loss", "params_loss"} < weights.keys()
     assert rows(second / "front.csv")[0]["method"] == "e2rnas-v2"
+
+
+@pytest.mark.parametrize("below", [0.94, 0.96])
+def test_one_objective_that_makes_all_of_an_epochs_steps_is_warned_of(below: float) -> None:
+    """In a line that names what lets the others count, where something does."""
+    (authors,), (default,) = (
+        replace(SECOND, weights_on=weights_on).methods(32).values() for weights_on in ("raw", None)
+    )
+    row = {"share_loss": 1 - below, "share_flops_loss": below}
+    said = {each: _warning(plan_of(each), row) for each in (authors, default)}
+    if below < MOST:
+        assert set(said.values()) == {""}
+    else:
+        assert "flops_loss made over 95% of the architecture's steps in an epoch" in said[default]
+        assert said[authors] == f"{said[default]}; --weights-on normalised lets all count"
+        assert _warning(plan_of(dsrna()), row).endswith("; --metric-share 0.5 makes both count alike")
+
+
+def plan_of(method: Method) -> CellSearch:
+    return CellSearch(
+        label="",
+        method=method,
+        data=None,  # type: ignore[arg-type]
+        ood_data=None,
+        seed=0,
+        device="cpu",
+        threads=1,
+        precision="fp32",
+    )
+
+
+@pytest.mark.parametrize(("n_classes", "fixed"), [(10, "1.370134"), (100, "1.422064")])
+def test_the_parameters_that_N_hat_leaves_out_stand_beside_L(n_classes: int, fixed: str) -> None:
+    """Of the network of 36 channels and 20 cells; 90 classes more are 90 x 577 weights more."""
+    (method,) = E2rnasOptions(version=1).methods(32).values()
+    plan = replace(plan_of(method), data=SimpleNamespace(n_classes=n_classes))  # type: ignore[arg-type]
+    assert f"L = 1M of N-hat, the operations of all edges; besides, every network has {fixed}M in" in _limit(plan)
+    assert _limit(plan_of(dsrna())) == ""
+
+
+def test_parameters_alone_are_a_row_of_table_3() -> None:
+    (method,) = replace(FIRST, adversarial_below=False, validate=False, L=0.0).methods(32).values()
+    assert [loss.name for loss in method.upper] == ["params_loss"]
+    assert method.lower == CrossEntropy()
+    with pytest.raises(ConfigurationError, match="expected an objective, got --no-count-params with --no-validate"):
+        replace(FIRST, count_params=False, validate=False)
 
 
 def test_a_run_goes_on_with_the_other_images_that_it_began_with(second: Path) -> None:

@@ -22,12 +22,13 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from evonas.data import FilePart, load_image_folder
+from evonas.data import Dataset, FilePart, Part, load_image_folder
+from evonas.data.out_of_distribution import resolve_ood_data
 from evonas.errors import ConfigurationError, DataError, RunMismatchError
 from evonas.methods import imagenet
 from evonas.methods.imagenet import PRESETS, ImagenetOptions
 from evonas.methods.imagenet_cells import cells_label, read_cells
-from evonas.methods.imagenet_scores import ATTACK, attacked_files, top_errors
+from evonas.methods.imagenet_scores import ATTACK, _aupr, attacked_files, ood_files, top_errors
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.runs import command
 from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, Training, TrainingConfig
@@ -35,7 +36,11 @@ from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, Training, 
 RECIPE = CellTraining(drop_path=0.1, label_smoothing=0.1)
 TRAINING = TrainingConfig(epochs=3, batch_size=4, lr=0.05, weight_decay=3e-5, lr_decay=0.97, precision="fp32")
 TINY = ImagenetOptions(
-    network=CellPreset(channels=4, layers=3, training=TRAINING, recipe=RECIPE), test_limit=2, device="cpu", threads=1
+    network=CellPreset(channels=4, layers=3, training=TRAINING, recipe=RECIPE),
+    test_limit=2,
+    ood_data="noise",
+    device="cpu",
+    threads=1,
 )
 WORDS = [
     "--channels=4",
@@ -47,6 +52,7 @@ WORDS = [
     "--precision=fp32",
     "--drop-path=0.1",
     "--test-limit=2",
+    "--ood-data=noise",
     "--device=cpu",
     "--threads=1",
 ]
@@ -109,6 +115,7 @@ def test_presets_are_what_the_papers_state() -> None:
     assert (recipe.auxiliary_weight, recipe.label_smoothing, recipe.drop_path) == (0.4, 0.1, 0.0)
     quick = PRESETS["quick"].network
     assert (quick.channels, quick.recipe) == (16, recipe)
+    assert (paper.ood_data, paper.ood_ratio) == ("auto", (1, 5))
 
 
 @pytest.mark.lengthy
@@ -119,6 +126,7 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert float(row["top5_error"]) == 0  # of two classes
     assert float(row["top1_error"]) * 6 % 1 == pytest.approx(0, abs=1e-9)
     assert float(row["pgd_error"]) in (0, 0.5, 1)
+    assert float(row["ood_aupr"]) in [pytest.approx(1 / rank) for rank in range(1, 7)]  # one image among five own ones
     tensors, about = weights(finished)
     assert not any(name.startswith("auxiliary") for name in tensors)
     network = DartsNetwork(
@@ -197,7 +205,7 @@ def test_a_trained_folder_of_version_0_1_0_is_only_scored_further(
     }
     torch.save(old, tmp_path / "training.pt")
     text = run(replace(TINY, data_root=root, out=tmp_path))
-    assert text.count("scoring ") == 2 - len(known)
+    assert text.count("scoring ") == 3 - len(known)
     (expected,) = rows(finished / "results.csv")
     for each in known:
         expected |= {column: str(value) for column, value in made_up[each][1].items()}
@@ -308,6 +316,41 @@ def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
     assert counts == [0, 6, 2, 6]
     with pytest.raises(DataError, match=r"at least one image a class \(2\), got 1"):
         attacked_files(data, 1, False, 0)
+
+
+def test_aupr_by_hand(root: Path) -> None:
+    """White images of another data set among five dark ones of val/: more white is less sure, so that they come first
+    for a network that is sure of black, and last for one that is sure of white."""
+    data = load_image_folder(root / "imagenet")
+    white = np.full((3, 3, 32, 32), 255, dtype=np.uint8)
+    part = Part(white, np.zeros(3, dtype=np.int64))
+    other = Dataset("white", 1, part, part, part, part, (0.0,) * 3, (1.0,) * 3, flip=False)
+    found = ood_files(data, other, (1, 5), 0)
+    assert (len(found.ood), len(found.own)) == (1, 5)
+    assert ood_files(data, other, (1, 5), 0).own.names.tolist() == found.own.names.tolist()
+    with pytest.raises(DataError, match="expected at least 1 OoD and 7 validation images"):
+        ood_files(data, other, (1, 7), 0)
+
+    class ByBrightness(nn.Module):
+        def __init__(self, sign: float) -> None:
+            super().__init__()
+            self.sign = sign
+
+        def forward(self, images: Tensor) -> Tensor:
+            assert images.shape[1:] == (3, 224, 224)
+            brightness = images.mean(dim=(1, 2, 3))
+            return torch.stack([1 + self.sign * brightness, torch.zeros_like(brightness)], dim=1)
+
+    own = FilePart(found.own, torch.device("cpu"))
+    assert _aupr(ByBrightness(-1.0), own, found.ood) == {"ood_aupr": 1.0}
+    assert _aupr(ByBrightness(1.0), own, found.ood) == {"ood_aupr": pytest.approx(1 / 6)}
+
+
+def test_images_that_show_imagenets_classes_are_not_out_of_its_distribution(tmp_path: Path) -> None:
+    for name in ("cifar10", "cifar100", "fashion_mnist"):
+        with pytest.raises(ConfigurationError, match="of other classes than those of imagenet"):
+            resolve_ood_data(name, "imagenet", tmp_path)
+    assert resolve_ood_data("svhn", "imagenet", tmp_path) == ("svhn", "")
 
 
 def test_top_errors_by_hand(root: Path) -> None:

@@ -118,6 +118,21 @@ def test_what_a_run_leaves(finished: Path) -> None:
         assert row["method"] == "tam-nas"
     epochs = rows(finished / "supernet.csv")
     assert [(row["epoch"], row["phase"]) for row in epochs] == [("1", "blocks"), ("2", "joint")]
+    untrained = {
+        (int(row["layer"]), int(row["block"])): row["ratios"].split() for row in rows(finished / "untrained.csv")
+    }
+    assert sum(map(len, untrained.values())) == int(epochs[-1]["untrained"])
+    choices = {
+        (layer, block) for layer in range(6) for block in range(6 if layer % 2 == 0 else 22)
+    }  # three stages of a layer of stride 2 and one of stride 1
+    assert untrained.keys() <= choices
+    genes = [list(map(int, row["genome"].split())) for row in epochs]
+    for layer in range(6):
+        for each in genes:  # what an epoch has trained is not among them
+            assert f"{(each[6 + layer] + 1) / 5:g}" not in untrained.get((layer, each[layer]), [])
+    assert int(epochs[0]["untrained"]) - int(epochs[1]["untrained"]) <= 6
+    assert any("were never trained in the supernet" in note for note in config(finished)["notes"])
+    assert any("--joint-window accepts all of 1,000 random networks" in note for note in config(finished)["notes"])
     assert len(config(finished)["identity"]["supernet"]["fingerprint"]) == 32
     assert [row["mode"] for row in rows(finished / "finalised" / "finalised.csv")] == ["scratch", "finetune"]
     assert (finished / "finalised" / "layer_statistics.png").stat().st_size > 5000

@@ -18,8 +18,8 @@ from evonas.audit import CLEAN, AuditRecords, ErrorUnder, FinalTraining, lego_ge
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, DivergedError, RunInUseError, UnknownNameError
 from evonas.evaluation import Evaluator, SliceSupernet, SupernetWeights
-from evonas.methods.tam import PRESETS, TamOptions
-from evonas.methods.tam_finalise import FinaliseOptions, check_scores, count_layers, finalise_front
+from evonas.methods.tam import PRESETS, YOPO_LOOPS, TamOptions
+from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_scores, count_layers, finalise_front
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CleanError, Objective, Params, PGDError
 from evonas.runs import DataOptions, Result, Run, RunOptions
@@ -91,7 +91,7 @@ def finalise(folder: Path, options: FinaliseOptions = AFTER, width: int = 200, r
     with Run.open("tam-nas", of_run, console=Console(file=screen, width=width)) as run:
         found = Result(run.folder, SEARCHED, lambda: EVALUATOR)
         if options.finalise:
-            finalise_front(run, options, CANDIDATES, found, "Supernet: S, drawn at random.")
+            finalise_front(run, options, CANDIDATES, found, OfSupernet("Supernet: S, drawn at random."))
         else:
             count_layers(run, options, found)
     return screen.getvalue()
@@ -131,7 +131,12 @@ def test_everything_at_once(folder: Path, draws_nothing: pytest.MonkeyPatch) -> 
     assert "| Network | Mode | Params | Clean | P1 4/255 | P1 8/255 | P2 4/255 | P2 8/255 |" in page(folder)
     assert "| Network | Mode | Params | Clean | P2 8/255 | P3 8/255 | P3 2/255 |" in page(folder)
     assert "| scratch | clean | clean | 1 | none: fewer than 3 networks | - |" in page(folder)
-    assert "10 test images" in page(folder)
+    assert "P1 4/255: accuracy on 10 test images under PGD" in page(folder)  # the first column's own attack
+    assert "with 1 steps and epsilon 4/255" in page(folder)
+    assert "P2 8/255: accuracy on 10 test images under PGD" in page(folder)
+    assert "with 2 steps and epsilon 8/255" in page(folder)
+    assert "P10" not in page(folder)
+    assert "Networks: trained by TRADES-YOPO-1-1 within 8/255." in page(folder)
     assert "the last iterate counts" in page(folder)
     assert "Table X says 11.17M" in page(folder)
     assert "Supernet: S, drawn at random." in page(folder)
@@ -145,7 +150,7 @@ def test_the_tables_hold_what_the_network_has(folder: Path) -> None:
     finalise(folder, replace(AFTER, finalise_top=1))
     (found,) = finalised(folder)
     by_hand = FinalTraining(
-        space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe(), mode="scratch", seed=5
+        space=SPACE, data=DATA, training=AFTER.training("fp32"), recipe=AFTER.recipe(8 / 255), mode="scratch", seed=5
     )
     weights, _ = by_hand.train(FIRST, lambda progress: None)
     (name,) = files(folder, ".safetensors")
@@ -385,9 +390,31 @@ def test_options_that_change_nothing_are_refused(given: dict[str, Any], match: s
         refuse_unused(replace(usual, after=replace(usual.after, **given)), usual)
 
 
+@pytest.mark.parametrize(("given", "radius"), [(None, 4 / 255), (2 / 255, 2 / 255)])
+def test_networks_are_trained_within_the_supernets_radius_unless_another_is_given(
+    given: float | None, radius: float
+) -> None:
+    options = TamOptions(supernet_epsilon=4 / 255, after=FinaliseOptions(finalise="scratch", finalise_epsilon=given))
+    recipe = options.finalising.recipe(options.supernet_epsilon)
+    assert recipe.epsilon == radius
+    assert recipe.step == pytest.approx(0.007 / 0.031 * radius)
+    assert (recipe.m, recipe.n) == (5, 3)
+
+
+def test_networks_take_the_supernets_loops_by_a_switch() -> None:
+    after = FinaliseOptions(finalise="scratch", finalise_supernet_loops=True)
+    recipe = TamOptions(supernet_steps=5, after=after).finalising.recipe(8 / 255)
+    assert (recipe.m, recipe.n) == YOPO_LOOPS[5]
+    with pytest.raises(ConfigurationError, match=r"expected a supernet of trades_yopo.* got trades$"):
+        TamOptions(supernet_recipe="trades", after=after)
+    usual = TamOptions()
+    with pytest.raises(ConfigurationError, match="--finalise-m changes nothing without --no-finalise-supernet-loops"):
+        refuse_unused(TamOptions(after=replace(after, finalise_m=2)), usual)
+
+
 def test_the_papers_settings_are_the_defaults() -> None:
     options = FinaliseOptions()
-    training, recipe = options.training("fp32"), options.recipe()
+    training, recipe = options.training("fp32"), options.recipe(8 / 255)
     assert (training.epochs, training.batch_size, training.lr, training.milestones) == (100, 512, 0.1, (20, 40, 80))
     assert (training.weight_decay, training.momentum, training.grad_clip) == (5e-3, 0.9, float("inf"))
     assert (recipe.m, recipe.n, recipe.epsilon) == (5, 3, 8 / 255)

@@ -60,6 +60,31 @@ def test_errors_become_accuracies_in_percent() -> None:
     assert "b (scratch)" in table.notes[1]
 
 
+@pytest.mark.parametrize(
+    ("data", "epsilon", "names", "title"),
+    [
+        ("cifar10", 8 / 255, ["a"], "Table II: accuracy on CIFAR-10"),
+        ("cifar10", 4 / 255, ["a"], "Table IV: accuracy on CIFAR-10"),
+        ("cifar10", 8 / 255, ["a", "Lego-Net"], "Table II and Table VIII: accuracy on CIFAR-10"),
+        ("svhn", 8 / 255, ["a"], "Table III: accuracy on SVHN"),
+        ("svhn", 2 / 255, ["a", "Lego-Net"], "Table V and Table IX: accuracy on SVHN"),
+        ("digits", 6 / 255, ["a"], "In the form of Table IV: accuracy on digits"),
+    ],
+)
+def test_tables_have_the_numbers_of_their_data_and_radius(
+    data: str, epsilon: float, names: list[str], title: str
+) -> None:
+    table = transfer_table([row(name, 0.5) for name in names], LABELS, [], data, epsilon)
+    assert table.title == f"{title}, in percent"
+
+
+def test_table_x_is_of_cifar10_alone() -> None:
+    assert handmade_table([], LABELS, []).title.startswith("Table X: hand-made networks beside the others, accuracy on")
+    assert handmade_table([], LABELS, [], "svhn").title == (
+        "In the form of Table X: hand-made networks beside the others, accuracy on SVHN in percent"
+    )
+
+
 def test_a_hand_made_network_is_set_beside_the_papers() -> None:
     made = row("ShuffleNetV2", 0.25, params=5_365_486, paper_params=4.82e6)
     table = handmade_table([row("a", 0.2), made], LABELS, [])

@@ -50,6 +50,7 @@ TOGETHER = {
 LABELS = {"expected_params": "expected parameters (millions)"}
 UNDRAWN = ("epoch", "stage", "learning_rate", "genotype", "seconds")
 WEIGHTS = "weights of the upper losses"
+SHARES = "shares of the architecture's step"
 COLOURS = ("#1f5fbf", "#d1602a", "#2b8a57", "#7a3fb0", "#a67c00", "#c22f5c", "#2a9db0", "#555b66")
 ACROSS, DOWN = 1.45, 1.4
 """Inches from one edge's panel to the next one."""
@@ -76,7 +77,7 @@ def plot_search(path: Path, rows: Sequence[TableRow], title: str = "") -> None:
 
 
 def search_figure(rows: Sequence[TableRow], title: str = "") -> Figure:
-    """Everything that was logged, over epochs: losses, entropies and the weights of the upper losses in a panel each.
+    """Everything that was logged, over epochs: losses, entropies, weights and shares of the upper losses have a panel.
 
     Other columns have a panel of their own. A dashed line stands where a stage begins.
     """
@@ -85,7 +86,7 @@ def search_figure(rows: Sequence[TableRow], title: str = "") -> Figure:
     for axes, (label, columns) in zip(every, lines.items(), strict=True):
         _curves(axes, rows, columns)
         axes.set(xlabel="epoch", ylabel=label)
-        if label == WEIGHTS:
+        if label == SHARES or (label == WEIGHTS and axes.get_ylim()[1] < 1.1):
             axes.set_ylim(-0.03, 1.03)
     figure.suptitle(title)
     return figure
@@ -93,8 +94,11 @@ def search_figure(rows: Sequence[TableRow], title: str = "") -> Figure:
 
 def _panels(logged: Sequence[str]) -> dict[str, dict[str, str]]:
     """Label of a panel -> its columns and their words in the legend."""
-    weights = {name: _words(name.removeprefix("weight_")) for name in logged if name.startswith("weight_")}
-    together = {**TOGETHER, WEIGHTS: weights}
+    weights, shares = (
+        {name: _words(name.removeprefix(kind)) for name in logged if name.startswith(kind)}
+        for kind in ("weight_", "share_")
+    )
+    together = {**TOGETHER, WEIGHTS: weights, SHARES: shares}
     shared = {name for lines in together.values() for name in lines}
     alone = [name for name in logged if name not in shared and name not in UNDRAWN]
     panels = {**together, **{LABELS.get(name, _words(name)): {name: ""} for name in alone}}

@@ -1,5 +1,6 @@
 """TAM-NAS's Tables II and X and Figures 8 and 9 for networks that were trained to the end (Xie et al.)."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,10 @@ __all__ = [
     "write_finalised",
     "write_layers",
 ]
+
+TABLES = {"cifar10": ("II", "IV", "VIII"), "svhn": ("III", "V", "IX")}
+"""Data set -> tables of supernets by steps, by radius, and of Lego-Net."""
+NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
 
 HEAD = ["name", "mode", "arch_id", "status"]
 TAIL = ["params", "macs", "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
@@ -117,30 +122,41 @@ def _tau_cells(agreement: Agreement) -> tuple[str, str]:
 
 
 def transfer_table(
-    rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
+    rows: Sequence[TableRow],
+    labels: Mapping[str, str],
+    notes: Sequence[str],
+    data: str = "cifar10",
+    epsilon: float = 8 / 255,
 ) -> TextTable:
     """The form of Tables II to V: parameters, accuracy on clean test images and under PGD, in percent.
 
     Args:
-        data: name of the data set; Table III is SVHN's, Table II CIFAR-10's, whose form all others take.
         labels: column -> its name, such as `P10 8/255`, in the table's order.
+        data: name of the data set. CIFAR-10 has Tables II and IV, and VIII for Lego-Net, SVHN has III, V and IX; all
+            others take the form of CIFAR-10's.
+        epsilon: radius of the supernet's attack; supernets of other radii than 8/255 are Table IV's and V's.
     """
-    named = {"cifar10": "Table II: accuracy on CIFAR-10", "svhn": "Table III: accuracy on SVHN"}
-    title = named.get(data, f"In the form of Table II: accuracy on {data}")
-    return _accuracies(f"{title}, in percent", rows, labels, notes)
+    numbers = TABLES.get(data, TABLES["cifar10"])
+    number = numbers[0] if math.isclose(epsilon, 8 / 255) else numbers[1]
+    lego = f" and Table {numbers[2]}" if any(row["name"] == "Lego-Net" for row in rows) else ""
+    form = "" if data in TABLES else "In the form of "
+    title = f"{form}Table {number}{lego}: accuracy on {NAMES.get(data, data)}, in percent"
+    return _accuracies(title, rows, labels, notes)
 
 
-def handmade_table(rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
-    """Table X: hand-made networks under the same recipe beside the others, with their parameters in the paper."""
+def handmade_table(
+    rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
+) -> TextTable:
+    """Table X, which is of CIFAR-10: hand-made networks under the same recipe, with their parameters in the paper."""
     apart = [
         f"{row['name']} has {row['params']:,} parameters; Table X says {shown('params', row['paper_params'])} "
         f"({100 * (row['params'] / row['paper_params'] - 1):+.2f}%)."
         for row in rows
         if row.get("paper_params") is not None
     ]
-    return _accuracies(
-        "Table X: hand-made networks beside the others, accuracy in percent", rows, labels, [*notes, *apart]
-    )
+    form = "" if data == "cifar10" else "In the form of "
+    title = f"{form}Table X: hand-made networks beside the others, accuracy on {NAMES.get(data, data)} in percent"
+    return _accuracies(title, rows, labels, [*notes, *apart])
 
 
 def _accuracies(title: str, rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
