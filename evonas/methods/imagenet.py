@@ -17,7 +17,7 @@ from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read
 from evonas.methods.imagenet_scores import OodFiles, PartScores, attacked_files, ood_files, score_parts
 from evonas.networks.darts import DartsNetwork, cell_places
 from evonas.parts import refuse_another_run
-from evonas.ranges import ANY, IMAGES, THREADS, Range, check_ranges
+from evonas.ranges import ANY, COUNT, IMAGES, THREADS, Range, check_ranges
 from evonas.report import shown, write_rows
 from evonas.runs import ExecutionOptions, Needs, Run, RunOptions
 from evonas.runs.execution import resolve_threads
