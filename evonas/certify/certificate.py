@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.certify.ball import Ball
 from evonas.certify.linear import Bounded, Intermediate, RelaxationName
-from evonas.certify.recording import Model, in_eval_mode, record
+from evonas.certify.recording import Model, in_eval_mode, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.errors import ConfigurationError
 
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 
+@outside_inference_mode()
 def margin_bounds(
     model: Model,
     images: Tensor,
@@ -58,6 +59,7 @@ class BoundsAndMargins(NamedTuple):
     """(B, K - 1)"""
 
 
+@outside_inference_mode()
 def bounds_and_margins(
     model: Model,
     images: Tensor,
@@ -76,6 +78,7 @@ def bounds_and_margins(
     return BoundsAndMargins(lower, -upper, margins)
 
 
+@outside_inference_mode()
 def certified_radius(
     model: Model,
     images: Tensor,
@@ -132,6 +135,7 @@ def certified_radius(
         return torch.where(right, held.exp(), 0.0).to(images.dtype)
 
 
+@outside_inference_mode()
 def certified_accuracy(
     model: Model,
     images: Tensor,

@@ -9,12 +9,13 @@ from torch import Tensor
 from evonas.certify.affine import Affine
 from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 
 __all__ = ["exact_nodes", "interval_bounds", "propagate", "without_nan"]
 
 
+@outside_inference_mode()
 def interval_bounds(
     model: Model,
     images: Tensor,

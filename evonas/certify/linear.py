@@ -16,7 +16,7 @@ from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph, Planes
 from evonas.certify.intervals import exact_nodes, propagate, without_nan
 from evonas.certify.joint import MaxPool
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.errors import choose
 
@@ -31,6 +31,7 @@ MAX_VALUES = 2**22
 """Limit on the values of one node that one step holds, over functions and images."""
 
 
+@outside_inference_mode()
 def linear_bounds(
     model: Model,
     images: Tensor,

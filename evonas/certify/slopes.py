@@ -7,13 +7,14 @@ from evonas.certify.ball import Ball
 from evonas.certify.joint import MaxPool
 from evonas.certify.linear import Bounded
 from evonas.certify.lines import ReLU
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.errors import ConfigurationError
 
 __all__ = ["piecewise_jacobian"]
 
 
+@outside_inference_mode()
 def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
     """(B, K, C, H, W) derivatives of logits by pixels, for networks of affine operations, ReLUs and max pooling.
 
