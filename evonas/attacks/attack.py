@@ -78,12 +78,18 @@ def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """The tensor that a model answers with; every attack calls its model here.
 
     Raises:
-        ConfigurationError: the model answers with something else, or cannot take images of this type.
+        ConfigurationError: the model answers with something else, cannot take images of this type, or has weights
+            that torch cannot differentiate through.
     """
     try:
         logits = model(images)
     except RuntimeError:
-        weights = model.parameters() if isinstance(model, nn.Module) else ()
+        weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+        if torch.is_grad_enabled() and any(each.is_inference() for each in weights):
+            raise ConfigurationError(
+                "expected weights made outside torch.inference_mode(), got some made in it; "
+                "build or load the network outside"
+            ) from None
         types = {_name(each.dtype) for each in weights if each.is_floating_point()}
         if not types or _name(images.dtype) in types:
             raise
@@ -137,7 +143,7 @@ def needs_generator(generator: torch.Generator | None, what: str) -> torch.Gener
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """Context in which the model is in eval mode and no parameter requires gradients; both are restored at the end."""
     modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    flags = [(each, each.requires_grad) for each in model.parameters() if not each.is_inference()]
     try:
         model.eval()
         for parameter, _ in flags:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.certify.ball import Ball
 from evonas.certify.linear import Bounded, Intermediate, RelaxationName
-from evonas.certify.recording import Model, in_eval_mode, record
+from evonas.certify.recording import Model, in_eval_mode, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
@@ -24,6 +24,7 @@ __all__ = [
 
 
 @float32()
+@outside_inference_mode()
 def margin_bounds(
     model: Model,
     images: Tensor,
@@ -61,6 +62,7 @@ class BoundsAndMargins(NamedTuple):
 
 
 @float32()
+@outside_inference_mode()
 def bounds_and_margins(
     model: Model,
     images: Tensor,
@@ -80,6 +82,7 @@ def bounds_and_margins(
 
 
 @float32()
+@outside_inference_mode()
 def certified_radius(
     model: Model,
     images: Tensor,
@@ -137,6 +140,7 @@ def certified_radius(
 
 
 @float32()
+@outside_inference_mode()
 def certified_accuracy(
     model: Model,
     images: Tensor,

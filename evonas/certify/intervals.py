@@ -9,7 +9,7 @@ from torch import Tensor
 from evonas.certify.affine import Affine
 from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.devices import float32
 
@@ -17,6 +17,7 @@ __all__ = ["exact_nodes", "interval_bounds", "propagate", "without_nan"]
 
 
 @float32()
+@outside_inference_mode()
 def interval_bounds(
     model: Model,
     images: Tensor,

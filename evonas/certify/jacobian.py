@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from evonas.certify.recording import in_eval_mode
+from evonas.certify.recording import in_eval_mode, refuse_inference_weights
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DataError
 
@@ -127,6 +127,7 @@ def _independent_images(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return
+    refuse_inference_weights(model)
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ConfigurationError(

@@ -16,7 +16,7 @@ from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph, Planes
 from evonas.certify.intervals import exact_nodes, propagate, without_nan
 from evonas.certify.joint import MaxPool
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.devices import float32
 from evonas.errors import choose
@@ -33,6 +33,7 @@ MAX_VALUES = 2**22
 
 
 @float32()
+@outside_inference_mode()
 def linear_bounds(
     model: Model,
     images: Tensor,

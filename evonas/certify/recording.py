@@ -1,7 +1,7 @@
 """Record a network: one forward pass on tensors without values, which write down the operations applied to them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +13,18 @@ from evonas.certify.graph import Box, Graph, GraphNode, Operation, Shape
 from evonas.certify.joined import joined
 from evonas.errors import ConfigurationError
 
-__all__ = ["Call", "Deferred", "Draft", "GraphRecorder", "Model", "Recorded", "in_eval_mode", "record"]
+__all__ = [
+    "Call",
+    "Deferred",
+    "Draft",
+    "GraphRecorder",
+    "Model",
+    "Recorded",
+    "in_eval_mode",
+    "outside_inference_mode",
+    "record",
+    "refuse_inference_weights",
+]
 
 Model = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits: a module or any function."""
@@ -189,6 +200,8 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
         weights = next((weight for weight in model.parameters() if weight.is_floating_point()), images)
         if weights.dtype != images.dtype:
             raise ConfigurationError(f"expected images of the network's {weights.dtype}, got {images.dtype}")
+        if torch.is_grad_enabled():
+            refuse_inference_weights(model)
     recorder = GraphRecorder(rules)
     seen = recorder.made(None, (), tuple(images.shape[1:]), images)
     with ExitStack() as stack:
@@ -238,6 +251,29 @@ def _used(drafts: Sequence[Draft], last: int) -> Graph:
         made = operation.make() if isinstance(operation, Deferred) else operation
         nodes.append(GraphNode(shape, made, tuple(number[each] for each in inputs), layer))
     return Graph(tuple(nodes))
+
+
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Context, and decorator, without torch.inference_mode(), in which operations cannot be recorded.
+
+    Where the caller is in that mode, gradients stay disabled.
+    """
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def refuse_inference_weights(model: nn.Module) -> None:
+    """ConfigurationError where a parameter was made under torch.inference_mode(): torch differentiates through none."""
+    for name, weight in model.named_parameters():
+        if weight.is_inference():
+            raise ConfigurationError(
+                f"expected weights made outside torch.inference_mode(), got {name} made in it; "
+                "build or load the network outside"
+            )
 
 
 @contextmanager

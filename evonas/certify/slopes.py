@@ -7,7 +7,7 @@ from evonas.certify.ball import Ball
 from evonas.certify.joint import MaxPool
 from evonas.certify.linear import Bounded
 from evonas.certify.lines import ReLU
-from evonas.certify.recording import Model, record
+from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
@@ -16,6 +16,7 @@ __all__ = ["piecewise_jacobian"]
 
 
 @float32()
+@outside_inference_mode()
 def piecewise_jacobian(model: Model, images: Tensor) -> Tensor:
     """(B, K, C, H, W) derivatives of logits by pixels, for networks of affine operations, ReLUs and max pooling.
 

@@ -47,6 +47,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 }
 """Small budgets, each enough to fool the model below; an attack that is not listed runs with its defaults."""
 
+WITHOUT_GRADIENTS = {"pixel", "threshold"}
+"""Attacks that ask the model for logits alone."""
+
 NEEDS = {"autoattack": "pyautoattack", "cw": "foolbox", "deepfool": "foolbox"}
 MISSING = {name for name, library in NEEDS.items() if importlib.util.find_spec(library) is None}
 
@@ -286,9 +289,8 @@ class TestAttack:
 
     @pytest.mark.lengthy
     def test_detached_logits_are_attacked_as_others_or_one_clear_line(self, attack: Any, case: Case) -> None:
-        """The attacks by evolution need no gradients."""
         detached = Answering(case.model, Tensor.detach)
-        if attack.name in ("pixel", "threshold"):
+        if attack.name in WITHOUT_GRADIENTS:
             attacked = attack(detached, case.images, case.labels, rng())
             assert torch.equal(attacked, attack(case.model, case.images, case.labels, rng()))
         else:
@@ -317,6 +319,21 @@ class TestAttack:
         finally:
             torch.set_default_dtype(torch.float32)
         assert torch.equal(attacked, expected)
+
+    @pytest.mark.lengthy
+    def test_weights_made_in_inference_mode(self, attack: Any, case: Case) -> None:
+        """Where gradients come from a copy, the weights' own mode does not matter."""
+        with torch.inference_mode():
+            model = copy.deepcopy(case.model)
+            for module in model.modules():
+                for name, weight in module.named_parameters(recurse=False):
+                    setattr(module, name, nn.Parameter(weight.clone()))
+        if attack.name in WITHOUT_GRADIENTS or getattr(attack, "precision", "") == "bf16":
+            attacked = attack(model, case.images, case.labels, rng())
+            assert torch.equal(attacked, attack(case.model, case.images, case.labels, rng()))
+        else:
+            with pytest.raises(ConfigurationError, match=r"^expected weights made outside .*, got .*; build or load"):
+                attack(model, case.images, case.labels, rng())
 
     @pytest.mark.lengthy
     def test_a_hook_on_the_model_is_part_of_it(self, attack: Any, case: Case) -> None:
