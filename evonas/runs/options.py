@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from evonas.errors import ConfigurationError
+from evonas.parts import fits
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import options_of
 
@@ -96,14 +97,20 @@ def _changed(usual: Any, values: Mapping[str, Any]) -> Any:
         if is_dataclass(hints[each.name]):
             changes[each.name] = _changed(getattr(usual, each.name), values)
         elif each.name in values and each.name in shown:
-            changes[each.name] = _read(hints[each.name], values[each.name])
+            read = _read(hints[each.name], values[each.name])
+            if not fits(str(read) if isinstance(read, Path) else read, hints[each.name]):
+                hint = getattr(hints[each.name], "__name__", hints[each.name])
+                raise ConfigurationError(
+                    f"expected {each.name} in the settings of config.json to be of type {hint}, got {read!r}; restore it"
+                )
+            changes[each.name] = read
     return replace(usual, **changes)
 
 
 def _read(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_read(None, each) for each in value)
-    return Path(value) if value is not None and hint == Path | None else value
+    return Path(value) if isinstance(value, str) and hint == Path | None else value
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from evonas.adversarial_sets import (
 )
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError
+from evonas.files import exists, storage_errors
 from evonas.report import duration
 from evonas.runs.screen import Pace, Screen
 
@@ -38,7 +39,9 @@ def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = Tru
         EvonasError: see `build_adversarial_set`.
     """
     path = path.with_name(f"{path.name.removesuffix('.safetensors')}.safetensors")
-    if path.exists() or not build:
+    with storage_errors(f"read {path}"):
+        there = exists(path)
+    if there or not build:
         found = load_adversarial_set(path)
         if found.card.name != plan.name:
             raise ConfigurationError(

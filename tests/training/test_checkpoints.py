@@ -219,7 +219,9 @@ def test_a_file_that_is_no_checkpoint_is_not_trained_over(tmp_path: Path) -> Non
     foreign = path.read_bytes()
     for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this one", foreign, foreign[:-20]):
         path.write_bytes(content)
-        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; copy it there again, or move it away"):
+        with pytest.raises(
+            StorageError, match=r"expected a supernet of evonas in .*; copy it there again, or move it away"
+        ):
             train_epochs(network(1), path, IDENTITY, "a supernet")
         assert path.read_bytes() == content
     path.unlink()
