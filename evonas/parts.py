@@ -86,9 +86,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | hint) and not isinstance(value, bool)
     if hint is types.NoneType:
         return value is None
-    return (
-        not isinstance(hint, type) or hint not in (bool, str, Path) or isinstance(value, bool if hint is bool else str)
-    )
+    if hint in (str, Path):
+        return isinstance(value, str)
+    return hint is not bool or isinstance(value, bool)
 
 
 def digest(identity: Mapping[str, Any]) -> str:

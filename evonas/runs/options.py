@@ -101,7 +101,7 @@ def _changed(usual: Any, values: Mapping[str, Any]) -> Any:
             if not fits(str(read) if isinstance(read, Path) else read, hints[each.name]):
                 hint = getattr(hints[each.name], "__name__", hints[each.name])
                 raise ConfigurationError(
-                    f"expected {each.name} in the settings of config.json to be of type {hint}, got {read!r}; restore it"
+                    f"expected {each.name} in the settings of config.json to be {hint}, got {read!r}; restore it"
                 )
             changes[each.name] = read
     return replace(usual, **changes)

@@ -142,7 +142,8 @@ class Journal:
     def _mend(self, path: Path, content: bytes, whole: bytes, contents: "_Contents") -> None:
         """Keep a copy of the damaged file, and write the whole lines; those before the first damage stay untouched."""
         assert self._file is not None
-        alike = len(os.path.commonprefix([content, whole]))
+        shorter = min(len(content), len(whole))
+        alike = next((at for at in range(shorter) if content[at] != whole[at]), shorter)
         line = whole[:alike].count(b"\n") + 1
         if content:
             copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))

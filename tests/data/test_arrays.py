@@ -144,7 +144,7 @@ def test_torchs_own_containers_will_do() -> None:
     [
         (
             {"x_train": np.zeros((80, 8, 8))},
-            r"^expected uint8 images in own, or .* got float64 and uint8 from 0 to 255;",
+            r"^expected uint8 images in own, or .* got float64 and uint8 from",
         ),
         (
             {"x_test": np.zeros((8, 64), dtype=np.uint8)},
@@ -154,7 +154,7 @@ def test_torchs_own_containers_will_do() -> None:
         ({"x_test": np.zeros((8, 6, 6), dtype=np.uint8)}, r"one size in own, got \(3, 8, 8\) and \(3, 6, 6\)$"),
         (
             {"y_train": np.zeros(79, dtype=int)},
-            r"^expected 80 integer labels >= 0 in own, train, .* got int64 .*\(79,\);",
+            r"^expected 80 integer labels >= 0 in own, train, got int64 .*79",
         ),
         ({"y_train": np.zeros(80)}, "^expected 80 integer labels .* got float64"),
         ({"y_train": np.arange(80)}, "^expected at least 4 training images of each class in own, got 1 of class 0;"),
