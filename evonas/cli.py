@@ -15,6 +15,7 @@ from rich.table import Table
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.doctor import Examination, run_doctor
 from evonas.errors import ConfigurationError
+from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
 from evonas.report import (
@@ -89,8 +90,10 @@ class Front:
         load_plugins(self.plugin)
         out = None if self.out is None else self.out.resolve()
         paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
-        if out is not None and (RunFolder(out).config.exists() or RunFolder(out).journal.exists()):
-            raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
+        if out is not None:
+            with storage_errors(f"read {out}"):
+                if exists(RunFolder(out).config) or exists(RunFolder(out).journal):
+                    raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
         if len({path.resolve() for path in paths}) < len(paths):
             raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
         alike = len({path.name for path in paths}) < len(paths)

@@ -16,6 +16,7 @@ from evonas.errors import ConfigurationError, DataError, EvonasError, RunInUseEr
 
 __all__ = [
     "decoding",
+    "exists",
     "expanded",
     "open_regular",
     "read_json",
@@ -44,7 +45,7 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.ENOSPC: "free some space",
             errno.EDQUOT: "free some of your quota",
             errno.EROFS: "choose a folder that can be written",
-            errno.EACCES: "choose a folder that can be written",
+            errno.EACCES: "allow it or choose another folder",
             errno.EFBIG: "raise the limit on file sizes",
             errno.ENAMETOOLONG: "choose a shorter name",
         }.get(error.errno or 0, "fix the cause")
@@ -70,6 +71,15 @@ def decoding(expected: str, remedy: str, kind: type[EvonasError] = DataError) ->
         cause = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         line = " ".join(f"{expected}: {cause[:500]}; {remedy}".split())
         raise kind("".join(letter if letter.isprintable() else "?" for letter in line)) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder. OSError where that cannot be known: no permission, too long a name."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def open_regular(path: Path, limit: float = math.inf) -> IO[bytes]:

@@ -3,14 +3,15 @@
 import hashlib
 import inspect
 import json
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 
 from evonas.errors import ConfigurationError, RunMismatchError
 
-__all__ = ["as_plain", "digest", "part_identity", "part_name", "refuse_another_run"]
+__all__ = ["as_plain", "digest", "fits", "part_identity", "part_name", "refuse_another_run"]
 
 
 CHANGED_DEFAULTS = {
@@ -71,6 +72,30 @@ def _plain(value: Any) -> Any:
 def as_plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity as it comes back from a JSON file: tuples are lists, keys are text, infinity is "Infinity"."""
     return dict(json.loads(json.dumps(identity), parse_constant=str))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON can stand for one of an annotated type: a list for a tuple, text for a path.
+
+    Args:
+        hint: as `get_type_hints` gives it; a class that JSON does not know is not checked.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in arguments)
+    if origin in (tuple, list):
+        return isinstance(value, list | tuple) and all(fits(each, arguments[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    if hint is types.NoneType:
+        return value is None
+    if hint in (str, Path):
+        return isinstance(value, str)
+    return hint is not bool or isinstance(value, bool)
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ def test_replace_on_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some of your quota"),
         (errno.EROFS, "choose a folder that can be written"),
-        (errno.EACCES, "choose a folder that can be written"),
+        (errno.EACCES, "allow it or choose another folder"),
         (errno.EIO, "fix the cause"),
     ],
 )

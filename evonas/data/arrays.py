@@ -120,11 +120,13 @@ def _rounded(images: npt.NDArray[Any], factor: int) -> Images:
 def _labels(values: npt.ArrayLike, count: int, where: str) -> npt.NDArray[Any]:
     """(count,) integers >= 0, or (count, K) one-hot rows."""
     labels = _array(values, f"labels in {where}")
+    if labels.shape[:1] != (count,):
+        raise DataError(f"expected {count} integer labels >= 0 in {where}, got {labels.dtype} of shape {labels.shape}")
     if labels.shape == (count, 1):
         labels = labels[:, 0]
-    if labels.ndim == 2 and len(labels) == count and ((labels == 0) | (labels == 1)).all():
-        if (labels.sum(axis=1) == 1).all():
-            return labels
+    number = labels.dtype == np.bool_ or np.issubdtype(labels.dtype, np.number)
+    if number and labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
+        return labels
     if (
         not np.issubdtype(labels.dtype, np.integer)
         or labels.shape != (count,)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import DataError, StorageError
-from evonas.files import waited_lock
+from evonas.files import exists, storage_errors, waited_lock
 
 __all__ = ["DataSetEntry", "ImageSource", "Images", "Labels", "Part", "PartSizes", "draw", "equal_shares"]
 
@@ -127,8 +127,13 @@ class DataSetEntry:
             return self.load(root)
 
     def found(self, root: Path) -> bool:
-        """Whether all of its files lie below `root`; False for a data set without files."""
-        return bool(self.files) and all((root / file).is_file() for file in self.files)
+        """Whether all of its files lie below `root`; False for a data set without files.
+
+        Raises:
+            StorageError: `root` cannot be read.
+        """
+        with storage_errors(f"read {root}"):
+            return bool(self.files) and all(exists(root / file) for file in self.files)
 
 
 def equal_shares(counts: npt.NDArray[np.int64], total: int) -> list[int]:

@@ -282,9 +282,10 @@ def retrain_front(
 
 def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:
     """Canonical genomes that the first population is to hold. A run keeps those it was created with."""
-    begun = run.stored.get("settings", {})
-    if options.init_from and begun.get("init_from") == options.init_from and begun.get("designs") == [*options.designs]:
-        return tuple(tuple(map(int, genome.split())) for genome in run.begun("search", "first"))
+    begun, first = run.stored.get("settings", {}), run.begun("search", "first")
+    alike = begun.get("init_from") == options.init_from and begun.get("designs") == [*options.designs]
+    if options.init_from and alike and first is not None:
+        return tuple(tuple(map(int, genome.split())) for genome in first)
     designs = space.designs() if hasattr(space, "designs") else {}
     given = [choose(designs, name, "design").tolist() for name in options.designs if designs]
     if options.init_from is not None:

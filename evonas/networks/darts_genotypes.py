@@ -1,5 +1,6 @@
 """Genotypes: cells in the notation of DARTS, and the published ones."""
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -64,8 +65,8 @@ def _pairs(kind: str, given: Iterable[tuple[str, int]]) -> Pairs:
 
 def _concat(name: str, given: Iterable[int], nodes: int) -> tuple[int, ...]:
     try:
-        states = tuple(given)
-    except TypeError:
+        states = tuple(operator.index(state) for state in given)
+    except TypeError:  # 2.0 is no node
         states = ()
     if not states or len(set(states)) < len(states) or not set(states) <= set(range(2, nodes + 2)):
         raise ConfigurationError(f"expected {name} to be different nodes of 2 to {nodes + 1}, got {given!r}")

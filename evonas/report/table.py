@@ -1,5 +1,6 @@
 """The tables of a run: every evaluated architecture, the front, the history."""
 
+import io
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from evonas.errors import StorageError
-from evonas.files import storage_errors
+from evonas.files import decoding, read_regular, storage_errors
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable
 from evonas.report.units import shown
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 CLEAN = "clean_error"
+
+
+_LARGEST_TABLE = 2**30
+"""Limit in bytes on a table that is read; fits millions of genomes."""
 
 
 @dataclass(frozen=True)
@@ -192,16 +197,12 @@ def read_genomes(path: Path) -> list[list[int]]:
         StorageError: the file cannot be read or has no column `genome` of integers.
     """
     with storage_errors(f"read {path}"):
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-            rows = table[table["status"] != "failed"] if "status" in table else table
-            return [[int(gene) for gene in genome.split()] for genome in rows["genome"]]
-        except (ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise StorageError(
-                f"expected a table with a column 'genome' of integers in {path}, got something else ({reason}); "
-                "name a run folder, its front.csv or its population.csv"
-            ) from error
+        content = read_regular(path, _LARGEST_TABLE)
+    expected = f"expected a table with a column 'genome' of integers in {path}, got something else"
+    with decoding(expected, "name a run folder, its front.csv or its population.csv", StorageError):
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+        rows = table[table["status"] != "failed"] if "status" in table else table
+        return [[int(gene) for gene in genome.split()] for genome in rows["genome"]]
 
 
 def objective_values(entries: Iterable[Entry], searched: Searched) -> npt.NDArray[np.float64]:

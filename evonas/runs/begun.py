@@ -220,7 +220,7 @@ def _data_name(options: RunOptions) -> tuple[str, str]:
     if options.data.data == "auto" and options.out is not None:
         stored = RunFolder(expanded(options.out)).stored()
         if stored:
-            given, found = stored["settings"]["data"], stored["identity"]["data"]["name"]
+            given, found = stored["settings"].get("data", "auto"), stored["identity"]["data"]["name"]
             name = found if given == "auto" else given  # a file of one's own has its path there
             return name, f"data: {name}, as this run was started with"
     return resolve_data(options.data.data, options.data.data_root)

@@ -9,16 +9,33 @@ from typing import Any
 
 from evonas._version import version_of
 from evonas.errors import ConfigurationError, StorageError
-from evonas.files import expanded, read_json, storage_errors, sweep, take_lock, write_json
+from evonas.files import decoding, exists, expanded, read_json, storage_errors, sweep, take_lock, write_json
+from evonas.parts import fits
 from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
 from evonas.search import Entry, read_journal
+from evonas.search.journal import stored_identity
 from evonas.spaces import SPACES
-from evonas.training import stored_identity
+from evonas.training import stored_identity as checkpoint_identity
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "stored_space", "versions"]
 
 EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
 LOCK = "run.lock"
+
+_SHAPE = {
+    "settings": dict[str, Any],
+    "identity": dict[str, Any],
+    "notes": list[str],
+    "versions": dict[str, Any],
+    "options": str,
+    "columns": list[str],
+    "reference_point": dict[str, float],
+    "measured": dict[str, dict[str, Any]],
+}
+"""Types of the entries of config.json."""
+
+_SETTINGS = {"data": str, "adversarial_set": str, "plugin": list[str], "designs": list[str], "init_from": str | None}
+"""Types of the settings that a run is continued with."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +56,24 @@ class RunFolder:
         """The configuration that a run here was created with; empty where there is none yet.
 
         Raises:
-            StorageError: config.json is not one of ours, or there are tables that no journal accounts for.
+            StorageError: config.json is not one of ours, or was altered, or there are tables that no journal accounts
+                for; or the folder cannot be read.
         """
-        if not self.config.exists():
-            foreign = [name for name in EXPORTS if (self.path / name).exists()]
-            if foreign and not self.journal.exists():
-                raise StorageError(
-                    f"expected a new folder or one with a run, {self.path} holds {', '.join(foreign)} without a "
-                    "config.json; move them or name another folder with --out"
-                )
-            return {}
+        with storage_errors(f"read {self.path}"):
+            if not exists(self.config):
+                foreign = [name for name in EXPORTS if exists(self.path / name)]
+                if foreign and not exists(self.journal):
+                    raise StorageError(
+                        f"expected a new folder or one with a run, {self.path} holds {', '.join(foreign)} without a "
+                        "config.json; move them or name another folder with --out"
+                    )
+                return {}
+            searched = exists(self.journal)
         config = read_json(self.config)
-        if not {"settings", "identity"} <= set(config):
-            raise StorageError(
-                f"expected the configuration of a run in {self.config}, got another file; "
-                "move it or name another folder"
-            )
-        return config if self.journal.is_file() else {}
+        remedy = "restore it, or move it away and give the command again that began the run"
+        with decoding(f"expected the configuration of a run in {self.config}", remedy, StorageError):
+            _check(config, stored_identity(self.journal) if searched else {})
+        return config if searched else {}
 
     def open_stored(self) -> dict[str, Any]:
         """The configuration of the run here. ConfigurationError where there is none."""
@@ -67,7 +85,7 @@ class RunFolder:
     def checkpoint_identity(self) -> dict[str, Any]:
         """The identity of a stage that trains before there is a journal; empty where none was begun."""
         for path in sorted(self.path.glob("*.pt")):
-            return stored_identity(path, "a checkpoint")
+            return checkpoint_identity(path, "a checkpoint")
         return {}
 
     @contextlib.contextmanager
@@ -79,7 +97,7 @@ class RunFolder:
             StorageError: the folder cannot be written.
         """
         with storage_errors(f"open {self.path}"):
-            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            made = [path for path in (self.path, *self.path.parents) if not exists(path)]
             before = set() if made else {path.name for path in self.path.iterdir()}
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / LOCK, "ab")  # noqa: SIM115
@@ -125,6 +143,19 @@ class RunFolder:
         plot_history(self.path / "history.png", rows, searched)
 
 
+def _check(config: Mapping[str, Any], journalled: Mapping[str, Any]) -> None:
+    """An error unless the entries of config.json have their types, and its identity is that of the journal."""
+    for name in ("settings", "identity", *(("columns", "reference_point") if journalled else ())):
+        if name not in config:
+            raise ConfigurationError(f"it lacks {name}")
+    for shape, values in ((_SHAPE, config), (_SETTINGS, config["settings"])):
+        for name, hint in shape.items():
+            if name in values and not fits(values[name], hint):
+                raise ConfigurationError(f"its {name} is {values[name]!r:.60}")
+    if journalled and config["identity"] != journalled:
+        raise ConfigurationError("its identity is not that of the journal")
+
+
 def stored_space(identity: Mapping[str, Any]) -> Any:
     """The space of a stored run; None where no table has it, such as one of a script."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity.items()}
@@ -142,22 +173,25 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
     space = stored_space(identity["space"])
     n_classes = identity["data"]["n_classes"]
     objectives = tuple(identity["search"]["objectives"])
-    return Searched(
-        identity["method"],
-        identity["data"]["name"],
-        objectives,
-        tuple(identity["search"]["maximize"]),
-        tuple(config["columns"]),
-        tuple(config["reference_point"][name] for name in objectives),
-        {name: measured["about"] for name, measured in config.get("measured", {}).items()},
-        None if space is None else lambda genome: space.cost(genome, n_classes),
-    )
+    with decoding("expected the configuration of a run in its config.json", "restore it", StorageError):
+        return Searched(
+            identity["method"],
+            identity["data"]["name"],
+            objectives,
+            tuple(identity["search"]["maximize"]),
+            tuple(config["columns"]),
+            tuple(config["reference_point"][name] for name in objectives),
+            {name: str(measured["about"]) for name, measured in config.get("measured", {}).items()},
+            None if space is None else lambda genome: space.cost(genome, n_classes),
+        )
 
 
 def first_genomes(source: str) -> list[list[int]]:
     """Genomes of a run folder's population.csv or of a table, best first. ConfigurationError where there are none."""
     path = expanded(source)
-    genomes = read_genomes(path / "population.csv" if path.is_dir() else path)
+    with storage_errors(f"read {path}"):
+        folder = exists(path) and path.is_dir()
+    genomes = read_genomes(path / "population.csv" if folder else path)
     if not genomes:
         raise ConfigurationError(f"expected genomes to start from in {source}, got none with status ok")
     return genomes

@@ -1,5 +1,6 @@
 """Options of every run: frozen dataclasses in groups, one flat list of flags, one flat object in config.json."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from evonas.data.loader import own_file
+from evonas.errors import ConfigurationError
 from evonas.files import expanded
-from evonas.parts import as_plain
+from evonas.parts import as_plain, fits
 from evonas.ranges import ANY, COUNT, IMAGES, check_ranges
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import options_of
@@ -112,7 +114,13 @@ def changed(usual: Any, values: Mapping[str, Any]) -> Any:
         if is_dataclass(hints[each.name]):
             changes[each.name] = changed(getattr(usual, each.name), values)
         elif each.name in values and each.name in shown:
-            changes[each.name] = _read(hints[each.name], values[each.name])
+            read = _read(hints[each.name], values[each.name])
+            if not fits(str(read) if isinstance(read, Path) else read, hints[each.name]):
+                hint = getattr(hints[each.name], "__name__", hints[each.name])
+                raise ConfigurationError(
+                    f"expected {each.name} in the settings of config.json to be {hint}, got {read!r}; restore it"
+                )
+            changes[each.name] = read
     return replace(usual, **changes)
 
 
@@ -123,10 +131,11 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _read(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(_read(None, each) for each in value)
     if isinstance(value, str) and float in (hint, *get_args(hint)):
-        return float(value)  # infinity, see `as_plain`
-    return Path(value) if value is not None and hint == Path | None else value
+        with contextlib.suppress(ValueError):
+            return float(value)  # infinity, see `as_plain`
+    return Path(value) if isinstance(value, str) and hint == Path | None else value
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

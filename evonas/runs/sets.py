@@ -15,7 +15,7 @@ from evonas.adversarial_sets import (
 )
 from evonas.data import Dataset, Part
 from evonas.errors import ConfigurationError
-from evonas.files import waited_lock
+from evonas.files import exists, storage_errors, waited_lock
 from evonas.report import duration
 from evonas.runs.screen import Pace, Screen
 
@@ -60,7 +60,9 @@ def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = Tru
         EvonasError: see `build_adversarial_set`.
     """
     path = path.with_name(f"{path.name.removesuffix('.safetensors')}.safetensors")
-    if path.exists() or not build:
+    with storage_errors(f"read {path}"):
+        there = exists(path)
+    if there or not build:
         return _found(plan, path)
 
     def waits() -> None:

@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunMismatchError, StorageError
-from evonas.files import read_regular, replace_file, seal, storage_errors, take_lock, unseal
+from evonas.files import open_regular, read_regular, replace_file, seal, storage_errors, take_lock, unseal
 from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
-__all__ = ["Entry", "Journal", "read_journal"]
+__all__ = ["Entry", "Journal", "read_journal", "stored_identity"]
 
 FORMAT = "evonas-journal-1"
 
@@ -142,7 +142,8 @@ class Journal:
     def _mend(self, path: Path, content: bytes, whole: bytes, contents: "_Contents") -> None:
         """Keep a copy of the damaged file, and write the whole lines; those before the first damage stay untouched."""
         assert self._file is not None
-        alike = len(os.path.commonprefix([content, whole]))
+        shorter = min(len(content), len(whole))
+        alike = next((at for at in range(shorter) if content[at] != whole[at]), shorter)
         line = whole[:alike].count(b"\n") + 1
         if content:
             copies = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
@@ -192,6 +193,13 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
     if contents.identity is None:
         raise StorageError(f"expected a journal of evonas in {path}, got another file or a damaged first line")
     return contents.identity, list({**{entry.key: entry for entry in contents.entries}, **contents.spare}.values())
+
+
+def stored_identity(path: Path) -> dict[str, Any]:
+    """The identity in a journal's first line; empty where that is damaged. StorageError if it cannot be read."""
+    with storage_errors(f"read {path}"), open_regular(path) as file:
+        line = file.readline(2**26)
+    return _identity_of(unseal(line.rstrip(b"\r\n") + b"\n")) or {}
 
 
 class _Contents(NamedTuple):

@@ -111,7 +111,10 @@ def without(*keys: str) -> Arrays:
         (with_("x_train", lambda x: x[:, :6]), r"expected square images .*got \(3, 6, 8\)"),
         (with_("x_train", lambda x: x.repeat(2, axis=3)), r"with 1 or 3 channels"),
         (with_("x_test", lambda x: x[:, :6, :6]), r"images of one size .*got \(3, 8, 8\) and \(3, 6, 6\)"),
-        (with_("y_train", lambda y: y[:-1]), r"expected 80 integer labels >= 0 .* train, .* got int64 of shape \(79,\)"),
+        (
+            with_("y_train", lambda y: y[:-1]),
+            r"expected 80 integer labels >= 0 .* train, got int64 of shape \(79,\)",
+        ),
         (with_("y_train", lambda y: y[:, None, None]), r"expected 80 integer labels .*shape \(80, 1, 1\)"),
         (with_("y_train", lambda y: np.eye(2)[y] * 2), r"or one-hot rows, got float64 of shape \(80, 2\); number"),
         (with_("y_train", lambda y: np.eye(2)[y] - 0.5), r"or one-hot rows, got float64 of shape \(80, 2\)"),
@@ -207,7 +210,7 @@ def test_headers_that_lie_are_one_clear_line_in_bounded_memory(kind: str, tmp_pa
         file.writestr("x_train.npy", HEADERS[kind] + bytes(500))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="expected an npz file of plain arrays in .*own.npz: ") as caught:
+        with pytest.raises(DataError, match=r"expected an npz file of plain arrays in .*own.npz: ") as caught:
             load_npz(path)
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
@@ -222,7 +225,7 @@ def test_an_archive_that_promises_more_than_it_holds_is_refused_unread(tmp_path:
     with ZipFile(path, "a") as file:
         file.writestr("x_train.npy", content)
         file.getinfo("x_train.npy").file_size = 12_000_000_000_000 + len(content) - 500
-    with pytest.raises(DataError, match="x_train promises 120000000000.. bytes, more than the file can hold"):
+    with pytest.raises(DataError, match=r"x_train promises 120000000000.. bytes, more than the file can hold"):
         load_npz(path)
 
 
@@ -257,7 +260,9 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected an npz file of plain arrays in .*nowhere\.npz: there is no such file; write"):
+    with pytest.raises(
+        DataError, match=r"expected an npz file of plain arrays in .*nowhere\.npz: there is no such file"
+    ):
         load_data(f"npz:{tmp_path / 'nowhere.npz'}")
 
 

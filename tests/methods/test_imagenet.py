@@ -265,7 +265,12 @@ def test_cells_by_name_and_from_a_file(tmp_path: Path) -> None:
         (
             '{"normal": [["skip_connect", 0], ["skip_connect", 1]], "normal_concat": [[2]], "reduce": [], '
             '"reduce_concat": []}',
-            "unhashable|normal_concat",
+            "normal_concat to be different nodes of 2 to 2",
+        ),
+        (
+            '{"normal": [["skip_connect", 0], ["skip_connect", 1]], "normal_concat": [2.0], "reduce": [], '
+            '"reduce_concat": []}',
+            r"normal_concat to be different nodes of 2 to 2, got \[2.0\]",
         ),
     ],
 )
@@ -302,6 +307,14 @@ def test_a_missing_folder_is_one_line_on_standard_error(tmp_path: Path, capsys: 
     assert text.startswith("error: expected a folder with images of each class")
     assert str(tmp_path / "imagenet" / "train") in text
     assert text.count("\n") == 1
+
+
+def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "val"):
+        write_images(tmp_path / "imagenet" / part, {"bee": 4})
+    assert command(imagenet.run, PRESETS, [*WORDS, f"--data-root={tmp_path}", f"--out={tmp_path / 'run'}"]) == 2
+    assert "expected at least 2 class folders in" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:

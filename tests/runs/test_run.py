@@ -291,7 +291,9 @@ class TestDamage:
         file.write_bytes(whole.replace(b"roco-nas", b"roco-nax", 1))
         with pytest.raises(RunMismatchError, match="belongs to another run"):
             run(replace(ROCO, out=copied_run, seed=5))
-        assert "at line 1: 1 torn or altered line(s) left out, 12 evaluations kept" in run(replace(ROCO, out=copied_run))
+        assert "at line 1: 1 torn or altered line(s) left out, 12 evaluations kept" in run(
+            replace(ROCO, out=copied_run)
+        )
         assert file.read_bytes() == whole
 
     def test_leftovers_of_a_killed_process_are_removed(self, copied_run: Path) -> None:

@@ -494,7 +494,7 @@ def test_an_unwritable_place_is_said(path: Path, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir()
     with (
         as_stranger(tmp_path / "closed"),
-        pytest.raises(StorageError, match="Permission denied; choose a folder that can be written"),
+        pytest.raises(StorageError, match="Permission denied; allow it or choose another folder"),
     ):
         Journal(tmp_path / "closed" / "journal.jsonl")
     assert list((tmp_path / "closed").iterdir()) == []

@@ -219,7 +219,7 @@ def test_a_file_that_is_no_checkpoint_is_not_trained_over(tmp_path: Path) -> Non
     foreign = path.read_bytes()
     for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this one", foreign, foreign[:-20]):
         path.write_bytes(content)
-        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; copy it there again, or move it away"):
+        with pytest.raises(StorageError, match=r"expected a supernet of evonas in .*; copy it there again, or move"):
             train_epochs(network(1), path, IDENTITY, "a supernet")
         assert path.read_bytes() == content
     path.unlink()
@@ -235,19 +235,13 @@ def flipped(content: bytes, place: int) -> bytes:
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, IDENTITY, {"state": {"weights": torch.arange(40.0)}, "rows": [{"loss": 0.5}]})
-    whole, wrong = path.read_bytes(), []
+    whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(flipped(whole, place))
-        try:
+        with pytest.raises(StorageError, match=f"^expected a supernet of evonas in {path}: .*$"):
             load_checkpoint(path, IDENTITY, "a supernet")
-        except StorageError as error:
-            assert str(error).startswith(f"expected a supernet of evonas in {path}: ")
-            assert "\n" not in str(error)
-        else:
-            wrong.append(place)
-    assert wrong == []
     path.write_bytes(flipped(whole, len(whole) // 2))
-    with pytest.raises(StorageError, match="it is damaged: the SHA-256 .* a supernet is then begun again"):
+    with pytest.raises(StorageError, match=r"it is damaged: the SHA-256 .* a supernet is then begun again"):
         train_epochs(network(1), path, IDENTITY, "a supernet")
     assert path.read_bytes() == flipped(whole, len(whole) // 2)
 
@@ -261,7 +255,7 @@ def test_a_flipped_weight_is_found_in_a_checkpoint_of_version_0_1_0(tmp_path: Pa
     assert load_checkpoint(path, IDENTITY, "a training") is not None
     for place in range(start, start + 160, 7):
         path.write_bytes(flipped(whole, place))
-        with pytest.raises(StorageError, match="it is damaged: the checksum of .*data/0 is not the one"):
+        with pytest.raises(StorageError, match=r"it is damaged: the checksum of .*data/0 is not the one"):
             load_checkpoint(path, IDENTITY, "a training")
 
 
