@@ -33,7 +33,9 @@ def command(
     argv: Sequence[str] | None = None,
     program: str | None = None,
 ) -> int:
-    """Parse the command line, run, and return the exit code: 0, 2 for anything to mend, 130 or 143 for a signal.
+    """Parse the command line, run, and return the exit code.
+
+    0; 1 for a search in which everything failed; 2 for anything to mend; 130 or 143 for a signal.
 
     Args:
         presets: name -> options; the first is the default, `--preset NAME` takes another, further flags override.
@@ -49,7 +51,7 @@ def guarded(run: Callable[[], object]) -> int:
         run()
     except EvonasError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except Interrupted as interrupted:
         print("stopped: everything finished is kept; the same command goes on from there", file=sys.stderr)
         return interrupted.exit_code

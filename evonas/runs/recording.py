@@ -1,19 +1,22 @@
 """Company of a search: results counted, shown, exported and put into words."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from evonas.errors import SearchFailedError
 from evonas.evaluation import Evaluator
 from evonas.executors import Executor
+from evonas.files import replace_file
 from evonas.objectives import Column
 from evonas.report import Searched, history, objective_values, shown
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen
 from evonas.search import Entry, Event, Finished, Journal, non_dominated
-from evonas.types import Genome
+from evonas.types import Genome, arch_id
 
 __all__ = ["Recorder", "Searching"]
 
@@ -122,6 +125,8 @@ class Recorder:
         self.screen.end_generation(generation, rows[-1].hypervolume if rows else None)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
             self.export()
+        if generation == 0:
+            self._stop_without_success()
 
     def export(self) -> None:
         """Write every table and picture of the journal, unless they are up to date."""
@@ -130,14 +135,30 @@ class Recorder:
             self._stale = False
 
     def conclude(self) -> None:
-        """Say what was reached, and where it is."""
+        """Say what was reached, and where it is. SearchFailedError where nothing succeeded."""
+        self._stop_without_success()
         screen, say = self.screen, self.screen.screen.say
         front = len(non_dominated(objective_values(self.journal, self.searched)))
         say(
             f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
             f"{front} networks on the front"
         )
-        if screen.done and screen.failed == screen.done:
-            last = self.reached[-1].result.reason
-            say(f"every evaluation failed, so the front is empty; the last one: {last}")
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+
+    def _stop_without_success(self) -> None:
+        """SearchFailedError where all evaluations so far have failed; the commonest failure's traceback is kept."""
+        results = [entry.result for entry in self.reached]
+        if not results or any(result.ok for result in results):
+            return
+        self.export()
+        reason, times = Counter(result.reason for result in results).most_common(1)[0]
+        traced = next((each for each in results if each.traceback and each.reason == reason), None)
+        log = self.folder.path / "failures.log"
+        if traced is not None:
+            text = f"{arch_id(traced.genome)}: {reason}\n\n{traced.traceback}"
+            replace_file(log, lambda file: file.write(text.encode()))
+        where = f"; its traceback is in {log}" if log.exists() else ""
+        raise SearchFailedError(
+            f"all {len(results)} evaluations failed, so the search ends here; most often ({times} times): "
+            f"{reason}{where}; mend that, and run the same command with --retry-failed"
+        )
