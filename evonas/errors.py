@@ -1,11 +1,12 @@
 """Errors that a user can cause. Each message is one line: what was expected, what came, what to do.
 
-A command prints that line and exits with 2. Any other exception is a defect and shows its traceback.
+A command prints that line and exits with 2, or with 1 after a search in which everything failed. Any other exception
+is a defect and shows its traceback.
 """
 
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 __all__ = [
     "ConfigurationError",
@@ -15,6 +16,7 @@ __all__ = [
     "ExecutionError",
     "RunInUseError",
     "RunMismatchError",
+    "SearchFailedError",
     "StorageError",
     "UnknownNameError",
     "choose",
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 class EvonasError(Exception):
     """Base of all errors that a user can cause and resolve."""
+
+    exit_code: ClassVar[int] = 2
+    """Of a command that ends with it."""
 
 
 class ConfigurationError(EvonasError, ValueError):
@@ -52,6 +57,12 @@ class RunMismatchError(EvonasError):
 
 class RunInUseError(EvonasError):
     """A run folder to which another process is writing."""
+
+
+class SearchFailedError(EvonasError):
+    """A search without one evaluation that succeeded."""
+
+    exit_code = 1
 
 
 class ExecutionError(EvonasError):

@@ -1,6 +1,7 @@
 """Types every room shares: genomes, costs, results of evaluations, and messages for the screen."""
 
 import hashlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +24,7 @@ __all__ = [
     "arch_id",
     "as_genome",
     "reason_of",
+    "traceback_of",
 ]
 
 Genome = npt.NDArray[np.int64]
@@ -52,6 +54,8 @@ class EvaluationResult:
     """Seed that reproduces this result."""
     seconds: float = 0.0
     """Wall time of giving the network its weights (training); 0 without training."""
+    traceback: str = field(default="", compare=False, repr=False)
+    """Of the exception behind a failure, where there was one; not in the journal."""
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "failed"):
@@ -72,7 +76,7 @@ class EvaluationResult:
         cls, genome: Sequence[int] | Genome, seed: int, cause: BaseException | str, seconds: float = 0.0
     ) -> "EvaluationResult":
         """A failed result; its reason is `reason_of(cause)`."""
-        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds)
+        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds, traceback_of(cause))
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,11 @@ def reason_of(cause: BaseException | str) -> str:
         except Exception:  # an error without a readable message
             text = kind
     return " ".join(text[:500].split()) or "no reason was given"
+
+
+def traceback_of(cause: BaseException | str) -> str:
+    """The traceback of an exception as text; empty where only words are left of it."""
+    return "" if isinstance(cause, str) else "".join(traceback.format_exception(cause))
 
 
 def _plain(value: Any) -> float:

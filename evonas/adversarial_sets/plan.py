@@ -12,6 +12,7 @@ from evonas.adversarial_sets.settings import SetSettings
 from evonas.attacks.inference import Precision
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError
+from evonas.networks.victims import IMAGE_SIZE
 
 __all__ = ["THREADS", "BuildPlan", "BuildProgress", "Effort"]
 
@@ -41,6 +42,12 @@ class BuildPlan:
     def __post_init__(self) -> None:
         if min(self.seed, self.split_seed) < 0:
             raise ConfigurationError(f"expected seeds >= 0 for a set, got {min(self.seed, self.split_seed)}")
+        if self.data.image_size != IMAGE_SIZE:
+            raise ConfigurationError(
+                f"expected images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels for an adversarial set, got {self.data.name} of "
+                f"{self.data.image_size}x{self.data.image_size}: pad them, or search without a set, "
+                "--objectives clean_error,macs, with an attack beside them, clean_error,macs,pgd_error"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from evonas.types import Report, Watch, reason_of
+from evonas.types import Report, Watch, reason_of, traceback_of
 
 __all__ = ["Executor", "Job", "MakeWork", "Outcome", "Work", "ignore", "run_jobs", "run_work"]
 
@@ -38,11 +38,13 @@ class Outcome:
     """Cause of a failure in one line, else empty."""
     seconds: float = 0.0
     """Wall time of a job that was ended for its deadline, else 0."""
+    traceback: str = field(default="", compare=False, repr=False)
+    """Of the exception behind a failure, where there was one."""
 
     @classmethod
     def failed(cls, cause: BaseException | str, seconds: float = 0.0) -> "Outcome":
         """A failure; its text is `reason_of(cause)`, never empty."""
-        return cls(failure=reason_of(cause), seconds=seconds)
+        return cls(failure=reason_of(cause), seconds=seconds, traceback=traceback_of(cause))
 
     @property
     def ok(self) -> bool:

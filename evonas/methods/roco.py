@@ -1,6 +1,6 @@
 """RoCo-NAS: NSGA-II over phase bitstrings (Geraeinejad et al., 2021), and what follows the search."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -20,12 +20,13 @@ from evonas.audit import (
     measurements,
     require_libraries,
 )
-from evonas.errors import ConfigurationError, choose
+from evonas.errors import ConfigurationError, UnknownNameError, choose
 from evonas.evaluation import TrainFromScratch
 from evonas.files import expanded
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, PGDError
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
 from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
+from evonas.report.retrained import configurations
 from evonas.runs import (
     AttackOptions,
     CertifyOptions,
@@ -42,7 +43,7 @@ from evonas.runs.folder import first_genomes, stored_searched, stored_space
 from evonas.search import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import RECIPES, TrainingConfig
-from evonas.types import Genome
+from evonas.types import Genome, arch_id
 
 __all__ = [
     "OBJECTIVES_OF_ROCO",
@@ -69,9 +70,11 @@ class RetrainOptions:
     """Training the front again after the search (RoCo-NAS, IV-A: post-search optimization), and scoring it."""
 
     retrain: bool = False
-    """After the search, train the lightest networks of the front again and print the paper's tables for them."""
+    """After the search, train the front again and print the paper's tables for it."""
+    retrain_networks: tuple[str, ...] = ()
+    """arch_ids of the networks to train again, such as `a1,b2`; the whole front by default."""
     top: Annotated[int, COUNT] = 5
-    """Networks of the front to train: the lightest, by MACs at the width that they are trained again with (IV-C)."""
+    """Networks of each front in the tables: the lightest, by MACs at the width that they are trained with (IV-C)."""
     retrain_channels: Annotated[int, CHANNELS] = 32
     """Their width of the first block (IV-A)."""
     retrain_epochs: Annotated[int, COUNT] = 120
@@ -137,7 +140,8 @@ class RocoOptions(RunOptions):
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "top", "retrain_channels"),
+        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
+        "retrain_channels",
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
         *("gpus_per_task", "ray_address", "timeout"),
     )
@@ -241,7 +245,7 @@ def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> t
 
 
 def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
-    """The set that `retrain_front` measures on, where that is asked for; raises first what would stop it later.
+    """The set that `retrain_front` measures on, where one was searched on or is given; raises what would stop it later.
 
     Raises:
         ConfigurationError: a library or a device is missing; `against` is no run, or one of other data or space.
@@ -256,13 +260,15 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
     after.measured().test_part(candidates.data, run.seed)
     if after.against is not None:
         _front(*_against(run, after.against, candidates))
+    if AdversarialSetError.name not in options.search.objectives and options.adversarial_set == "auto":
+        return None
     return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
 
 
 def retrain_front(
     run: Run, options: RocoOptions, candidates: TrainFromScratch, found: Result, the_set: AdversarialSet | None
 ) -> None:
-    """Train and score the lightest networks of the front, and of another run's, or continue with that.
+    """Train and score the front, or the networks named, and those of another run, or continue with that.
 
     In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md, figure2.png to
     figure6.png.
@@ -272,7 +278,8 @@ def retrain_front(
     folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")
     attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
-    tables = roco_tables(rows, labels)
+    fronts = [[row for row in rows if row["configuration"] == name] for name in configurations(rows)]
+    tables = roco_tables([row for lightest_first in fronts for row in lightest_first[: after.top]], labels)
     write_retrained(folder, rows, tables, [f"{each.label}: {each.note}." for each in attacks])
     pictures = write_figures(folder, rows, labels, found.searched.data)
     run.screen.tables(tables)
@@ -298,7 +305,11 @@ def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[
 
 
 def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, found: Result) -> Iterator[AuditNetwork]:
-    """The lightest networks of this run's front, then of the other's."""
+    """The networks of this run, then those of the other one, each the lightest first.
+
+    Raises:
+        UnknownNameError: a named network is in neither.
+    """
     longer = training_to_the_end(run, candidates, options.retrain_epochs)
     training = replace(longer.training, batch_size=options.retrain_batch_size)
     base = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
@@ -310,9 +321,16 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
         space = _at_width(space, options.retrain_channels)
         sources.append((other, searched, replace(base, space=space)))
     names = _names([(source.path, searched) for source, searched, _ in sources])
+    named, unknown = options.retrain_networks, {*options.retrain_networks}
     for name, (source, searched, way) in zip(names, sources, strict=True):
-        networks = [AuditNetwork(name, genome, way) for genome in _front(source, searched)]
-        yield from list(lightest(networks))[: options.top]
+        genomes = _named(source, named) if named else _front(source, searched)
+        unknown -= {arch_id(genome) for genome in genomes}
+        yield from lightest([AuditNetwork(name, genome, way) for genome in genomes])
+    if unknown:
+        raise UnknownNameError(
+            f"expected --retrain-networks with arch_ids of rows with status ok, got {', '.join(sorted(unknown))}; "
+            f"see {run.folder.path / 'population.csv'}"
+        )
 
 
 def _at_width(space: Any, channels: int) -> Any:
@@ -347,6 +365,12 @@ def _front(source: RunFolder, searched: Searched) -> list[Genome]:
     return [np.array(genes.split(), dtype=np.int64) for genes in table["genome"]]
 
 
+def _named(source: RunFolder, named: Collection[str]) -> list[Genome]:
+    """The canonical genomes of a run's networks that are called so."""
+    ok = [entry for entry in source.entries() if entry.result.ok]
+    return [np.array(entry.result.genome, dtype=np.int64) for entry in ok if entry.key in named]
+
+
 def _names(sources: list[tuple[Path, Searched]]) -> list[str]:
     """Names of the runs in tables: after what was searched, and after their folders where that is the same."""
     costs = {"clean_error", "params", "macs", "flops"}
@@ -361,6 +385,6 @@ def _opening(networks: list[AuditNetwork], options: RetrainOptions) -> str:
     found = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in fronts)
     width = f"{options.retrain_channels} channels, " if hasattr(networks[0].training.space, "channels") else ""
     return (
-        f"training the lightest networks of the front again ({found}): {width}"
+        f"training networks again ({found}): {width}"
         f"{options.retrain_epochs} epochs, batches of {options.retrain_batch_size}"
     )

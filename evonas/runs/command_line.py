@@ -34,7 +34,9 @@ def command(
     argv: Sequence[str] | None = None,
     program: str | None = None,
 ) -> int:
-    """Parse the command line, run, and return the exit code: 0, 2 for anything to mend, 130 or 143 for a signal.
+    """Parse the command line, run, and return the exit code.
+
+    0; 1 for a search in which everything failed; 2 for anything to mend; 130 or 143 for a signal.
 
     Args:
         presets: name -> options; the first is the default, `--preset NAME` takes another, further flags override.
@@ -51,7 +53,7 @@ def guarded(run: Callable[[], object]) -> int:
         sys.stdout.flush()
     except EvonasError as error:
         tell(f"error: {error}")
-        return 2
+        return error.exit_code
     except Interrupted as interrupted:
         tell("stopped: everything finished is kept; the same command goes on from there")
         return interrupted.exit_code

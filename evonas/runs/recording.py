@@ -1,5 +1,6 @@
 """Company of a search: results counted, shown, exported and put into words."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from evonas.errors import SearchFailedError
 from evonas.evaluation import Evaluator
 from evonas.executors import Executor
+from evonas.files import replace_file
 from evonas.objectives import AdversarialSetError, Column
 from evonas.report import (
     Searched,
@@ -24,7 +27,7 @@ from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen, ranked
 from evonas.search import Entry, Event, Finished, Journal
-from evonas.types import Genome
+from evonas.types import Genome, arch_id
 
 __all__ = ["Recorder", "Searching"]
 
@@ -136,6 +139,8 @@ class Recorder:
         self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
             self.export()
+        if generation == 0:
+            self._stop_without_success()
 
     def export(self) -> None:
         """Write every table and picture of the journal, unless they are up to date."""
@@ -144,7 +149,8 @@ class Recorder:
             self._stale = False
 
     def conclude(self) -> None:
-        """Say what was reached, and where it is."""
+        """Say what was reached, and where it is. SearchFailedError where nothing succeeded."""
+        self._stop_without_success()
         screen, say = self.screen, self.screen.screen.say
         table = population_table(self.journal, self.searched)
         found = front(table)
@@ -156,9 +162,6 @@ class Recorder:
             f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
             f"{len(found)} networks on the front"
         )
-        if screen.done and screen.failed == screen.done:
-            last = self.reached[-1].result.reason
-            say(f"every evaluation failed, so the front is empty; the last one: {last}")
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:
@@ -175,3 +178,21 @@ class Recorder:
             if len(added):
                 low, middle, high = (f"{100 * share:+.1f}%" for share in added.quantile([0, 0.5, 1]))
                 yield f"{attacked} less {clean}, which is the attack's share: {low} to {high}, median {middle}"
+
+    def _stop_without_success(self) -> None:
+        """SearchFailedError where all evaluations so far have failed; the commonest failure's traceback is kept."""
+        results = [entry.result for entry in self.reached]
+        if not results or any(result.ok for result in results):
+            return
+        self.export()
+        reason, times = Counter(result.reason for result in results).most_common(1)[0]
+        traced = next((each for each in results if each.traceback and each.reason == reason), None)
+        log = self.folder.path / "failures.log"
+        if traced is not None:
+            text = f"{arch_id(traced.genome)}: {reason}\n\n{traced.traceback}"
+            replace_file(log, lambda file: file.write(text.encode()))
+        where = f"; its traceback is in {log}" if log.exists() else ""
+        raise SearchFailedError(
+            f"all {len(results)} evaluations failed, so the search ends here; most often ({times} times): "
+            f"{reason}{where}; mend that, and run the same command with --retry-failed"
+        )

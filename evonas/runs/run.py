@@ -269,8 +269,9 @@ class Run(BegunRun):
                 report=recorder.see,
                 predict=searching.predict,
             )
-            for state in states:
-                recorder.end_generation(state.generation)
+            with contextlib.closing(states):
+                for state in states:
+                    recorder.end_generation(state.generation)
         return Result(self.folder, searching.searched, lambda: searching.evaluator)
 
     def score(

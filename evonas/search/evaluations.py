@@ -85,7 +85,8 @@ def evaluation_result(job: Job, outcome: Outcome, objectives: Sequence[str]) -> 
     """The result of a finished evaluation, checked; a failed outcome is a failed result."""
     genome, seed = job.payload
     if not outcome.ok:
-        return checked(EvaluationResult.failure(genome, seed, outcome.failure, outcome.seconds), objectives)
+        failed = EvaluationResult.failure(genome, seed, outcome.failure, outcome.seconds)
+        return checked(replace(failed, traceback=outcome.traceback), objectives)
     return checked(outcome.value, objectives)
 
 

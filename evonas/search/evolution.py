@@ -3,7 +3,7 @@
 Resuming is replaying: the journal answers for what was evaluated before, and the search walks the same path again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def evolve(
     retry_failed: bool = False,
     report: Callable[[Event], None] = ignore,
     predict: Predict | None = None,
-) -> Iterator[SearchState]:
+) -> Generator[SearchState, None, None]:
     """Search `space`; yields the survivors of the first population and of every generation after it.
 
     Every child is made canonical at birth. A network that was proposed before is not born again, so every generation

@@ -31,7 +31,7 @@ from evonas.runs import Result, Run
 from evonas.runs.folder import stored_searched
 from evonas.runs.interrupt import Interrupted
 from evonas.search import Entry, Journal, read_journal
-from evonas.types import EvaluationResult, Genome
+from evonas.types import EvaluationResult, Genome, arch_id
 
 pytestmark = pytest.mark.lengthy
 
@@ -218,10 +218,10 @@ class TestOneRun:
             "bim_error",
         ]
 
-    def test_the_lightest_of_the_front_are_taken(self, retrained: tuple[Path, str]) -> None:
+    def test_the_whole_front_is_taken(self, retrained: tuple[Path, str]) -> None:
         """`residual` is lighter than `dense`, but not on the front."""
         found = table(retrained[0])
-        assert designs_of(found) == [("RoCo-NAS", "pair"), ("RoCo-NAS", "chain")]
+        assert designs_of(found) == [("RoCo-NAS", "pair"), ("RoCo-NAS", "chain"), ("RoCo-NAS", "dense")]
         for row in found:
             network = WIDE.build(genome_of(row))
             assert int(row["params"]) == sum(p.numel() for p in network.parameters())
@@ -244,15 +244,32 @@ class TestOneRun:
             assert float(row["adversarial_set_error"]) == pytest.approx(on_set.mean(), abs=1e-12)
             assert float(row["adversarial_set_error_L0"]) == on_set[digits_set.mask("L0")].mean()
 
-    def test_more_of_the_front_is_trained_beside_what_is_done(
+    def test_named_networks_are_trained_beside_what_is_done(
         self, retrained: tuple[Path, str], tmp_path: Path, options: RocoOptions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Of the whole population, on its front or not."""
         folder = Path(shutil.copytree(retrained[0], tmp_path / "more"))
         trained = trainings(monkeypatch)
-        Retraining(options, folder)(top=9)
-        assert trained == [tuple(DESIGNS["dense"])]
-        assert table(folder)[:2] == table(retrained[0])
-        assert [name for _, name in designs_of(table(folder))] == ["pair", "chain", "dense"]
+        named = tuple(arch_id(DESIGNS[name]) for name in ("residual", "chain"))
+        Retraining(options, folder)(retrain_networks=named)
+        assert trained == [tuple(DESIGNS["residual"])]
+        assert [name for _, name in designs_of(table(folder))] == ["chain", "residual"]
+        assert table(folder)[0] == table(retrained[0])[1]
+
+    @pytest.mark.usefixtures("no_training")
+    def test_a_name_that_there_is_not_is_refused(self, retrain: Retraining) -> None:
+        with pytest.raises(UnknownNameError, match=r"expected --retrain-networks .*, got best; see .*population\.csv"):
+            retrain(retrain_networks=("best", arch_id(DESIGNS["pair"])))
+
+    @pytest.mark.usefixtures("no_training")
+    def test_the_tables_are_about_the_lightest(
+        self, retrained: tuple[Path, str], tmp_path: Path, options: RocoOptions
+    ) -> None:
+        retrain = Retraining(options, Path(shutil.copytree(retrained[0], tmp_path / "again")))
+        retrain(top=3)
+        assert table(retrain.folder) == table(retrained[0])
+        assert "3 networks" in (retrain.folder / "retrained" / "tables.md").read_text()
+        assert "3 networks" not in (retrained[0] / "retrained" / "tables.md").read_text()
 
     @pytest.mark.usefixtures("no_training")
     def test_the_same_command_again_does_nothing_again(
@@ -310,7 +327,7 @@ class TestContinuing:
         assert not (retrain.folder / "retrained" / "retrained.csv").exists()
         assert trained == [tuple(DESIGNS["pair"])]
         retrain(against=str(runs / "baseline"))
-        assert trained == [tuple(DESIGNS[name]) for name in ("pair", "chain", "residual")]
+        assert trained == [tuple(DESIGNS[name]) for name in ("pair", "chain", "dense", "residual")]
 
     def test_weights_that_are_done_are_scored_and_give_the_same_numbers(
         self, retrain: Retraining, retrained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
@@ -323,7 +340,7 @@ class TestContinuing:
             with pytest.raises(KeyboardInterrupt):
                 retrain()
         weights = {path.name: path.read_bytes() for path in (retrain.folder / "retrained").glob("*.safetensors")}
-        assert len(weights) == 2
+        assert len(weights) == 3
         monkeypatch.setattr(FinalTraining, "train", lambda *arguments: pytest.fail("a network was trained"))
         retrain()
         assert table(retrain.folder) == table(retrained[0])
@@ -365,13 +382,14 @@ class TestTwoRuns:
         assert designs_of(found) == [
             ("RoCo-NAS", "pair"),
             ("RoCo-NAS", "chain"),
+            ("RoCo-NAS", "dense"),
             ("Baseline-NAS", "chain"),
             ("Baseline-NAS", "residual"),
         ]
-        first, second = ({**row, "configuration": ""} for row in found[1:3])
+        first, second = ({**found[place], "configuration": ""} for place in (1, 3))
         assert first == second  # trained once, the same network in both
-        assert len(trained) == 3
-        assert len(list((retrain.folder / "retrained").glob("*.safetensors"))) == 3
+        assert len(trained) == 4
+        assert len(list((retrain.folder / "retrained").glob("*.safetensors"))) == 4
         assert "Table V" in screen
 
     def test_runs_of_the_same_kind_go_by_their_folders(
@@ -379,7 +397,7 @@ class TestTwoRuns:
     ) -> None:
         other = copy_of(runs, "robust", tmp_path / "other")
         trained = trainings(monkeypatch)
-        retrain(against=str(other), top=1)
+        retrain(against=str(other), retrain_networks=(arch_id(DESIGNS["pair"]),))
         assert designs_of(table(retrain.folder)) == [("RoCo-NAS (robust)", "pair"), ("RoCo-NAS (other)", "pair")]
         assert len(trained) == 1
 

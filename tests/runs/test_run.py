@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -17,11 +18,11 @@ from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, jou
 
 import evonas
 from evonas.cli import main
-from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, StorageError
+from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, SearchFailedError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
 from evonas.methods.roco import run as run_roco
-from evonas.runs import DataOptions, Run, RunFolder
+from evonas.runs import DataOptions, Run, RunFolder, guarded
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
@@ -311,18 +312,44 @@ class TestDamage:
 
 def test_a_run_where_everything_fails_ends_and_says_so(tmp_path: Path) -> None:
     out = tmp_path / "failing"
-    screen = run(replace(WILD, out=out))
-    assert "every evaluation failed, so the front is empty; the last one: training diverged" in screen
+    with pytest.raises(
+        SearchFailedError, match=r"^all 2 evaluations failed, .* \(. times\): training diverged"
+    ) as failed:
+        run(replace(WILD, out=out))
+    assert "\n" not in str(failed.value)
+    assert str(out / "failures.log") in str(failed.value)
+    log = (out / "failures.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert log.count("DivergedError: ") == 1
     assert rows(out / "front.csv") == []
     population = rows(out / "population.csv")
-    assert len(population) == 4
+    assert len(population) == 2  # nothing is bred from failures
     assert {(row["status"], row["rank"], row["clean_error"]) for row in population} == {("failed", "", "")}
     assert all(int(row["params"]) > 0 for row in population)
     before = (out / "journal.jsonl").read_bytes()
-    run(replace(WILD, out=out))
+    with pytest.raises(SearchFailedError, match="all 2 evaluations failed"):
+        run(replace(WILD, out=out))
     assert (out / "journal.jsonl").read_bytes() == before  # a failed line replays as failed
-    run(replace(WILD, out=out, retry_failed=True))
-    assert len(journal(out)) == 1 + 2 * 4
+    assert (out / "failures.log").read_text() == log
+    with pytest.raises(SearchFailedError):
+        run(replace(WILD, out=out, retry_failed=True))
+    assert len(journal(out)) == 1 + 2 * 2
+    assert guarded(lambda: run(replace(WILD, out=out))) == 1
+
+
+def test_an_infinite_setting_is_the_same_run_when_it_is_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = replace(ROCO.search, population=2, generations=0)
+    endless = replace(ROCO, training=replace(ROCO.training, grad_clip=math.inf), search=search, out=tmp_path / "run")
+    run(endless)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["grad_clip"] == config["identity"]["training"]["grad_clip"] == "Infinity"
+    assert "2 from the journal" in run(endless)
+    assert main(["verify", str(tmp_path / "run"), "--retrain", "best"]) == 0
+    assert "DIFFERENT" not in capsys.readouterr().out
+    with pytest.raises(RunMismatchError, match=r"training\.grad_clip is Infinity there, 5\.0 here"):
+        run(replace(endless, training=ROCO.training))
 
 
 class TestFolders:

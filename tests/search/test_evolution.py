@@ -303,7 +303,7 @@ def test_the_executor_is_closed_at_the_end_and_when_the_search_is_left(tiny_spac
     search = evolve(tiny_space, table, SMALL, left)
     next(search)
     assert left.closed == 0
-    search.close()  # type: ignore[attr-defined]
+    search.close()
     with pytest.raises(Interrupted):
         list(evolve(tiny_space, Counted(table, 2), SMALL, broken))
     assert (ended.closed, left.closed, broken.closed) == (1, 1, 1)
