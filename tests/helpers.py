@@ -63,3 +63,14 @@ class Trap:
 
     def __reduce__(self) -> tuple[Callable[[], "Trap"], tuple[()]]:
         return Trap.spring, ()
+
+
+def applied(source: str, diff: str) -> str:
+    """A source after a diff, whose hunks have blank lines between them. Each must fit one place."""
+    for hunk in diff.strip("\n").split("\n\n"):
+        before, after = (
+            "".join(f"{line[1:]}\n" for line in hunk.splitlines() if line[0] in signs) for signs in (" -", " +")
+        )
+        assert source.count(before) == 1, f"the file has changed, and has no place for\n{hunk}"
+        source = source.replace(before, after)
+    return source

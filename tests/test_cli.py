@@ -10,6 +10,7 @@ from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import COMMANDS, main
 from evonas.files import seal
 from evonas.methods import METHODS
+from evonas.report import shown
 from evonas.runs import RunFolder
 
 pytestmark = pytest.mark.lengthy
@@ -30,6 +31,26 @@ def test_show_prints_the_front_and_what_was_measured(
     others = {row["arch_id"] for row in rows(roco_run / "population.csv")} - {row["arch_id"] for row in front}
     assert not any(arch in said for arch in others)
     assert contents(roco_run) == before
+
+
+def test_show_breaks_no_word_in_a_narrow_terminal(
+    roco_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too narrow for all columns: the table is folded into parts, each with the networks' names."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["show", str(roco_run)]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 40
+    words = said.replace("┃", " ").replace("│", " ").split()
+    front = rows(roco_run / "front.csv")
+    parts = words.count("arch_id")
+    assert parts >= 2
+    for row in front:
+        assert words.count(row["arch_id"]) == parts
+        assert shown("macs", float(row["macs"])) in words
+        assert shown("params", float(row["params"])) in words
+    for word in ("clean", "macs", "params", "generation"):
+        assert words.count(word) == 1
 
 
 def test_verify_counts_every_network_and_evaluates_the_named_ones_again(

@@ -1,6 +1,6 @@
 """The guides to parts of one's own: their scripts, plugins and lines of tables run as they stand there."""
 
-import inspect
+import os
 import re
 import shlex
 import shutil
@@ -14,13 +14,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from helpers import applied
 
 import evonas
 from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import main
 from evonas.errors import UnknownNameError
 from evonas.methods import METHODS, roco
-from evonas.runs import parse, plugins, run_search
+from evonas.runs import parse, plugins
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "docs" / "how-to"
@@ -37,17 +38,6 @@ def shown_commands(guide: str, named: str) -> list[list[str]]:
     """The words of every `evonas` command of a guide that has this word."""
     found = re.findall(r"^evonas (.*)", (GUIDES / f"{guide}.md").read_text(), re.MULTILINE)
     return [words for words in map(shlex.split, found) if named in words]
-
-
-def applied(source: str, diff: str) -> str:
-    """A source after a diff, whose hunks have blank lines between them. Each must fit one place."""
-    for hunk in diff.strip("\n").split("\n\n"):
-        before, after = (
-            "".join(f"{line[1:]}\n" for line in hunk.splitlines() if line[0] in signs) for signs in (" -", " +")
-        )
-        assert source.count(before) == 1, f"the file has changed, and has no place for\n{hunk}"
-        source = source.replace(before, after)
-    return source
 
 
 @pytest.fixture
@@ -207,7 +197,38 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
     assert unused.returncode == 0, unused.stdout
 
 
-@pytest.mark.lengthy
+PASTED = sorted(
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
+    if "```python" in page.read_text() and page.name != "quickstart.md"  # its commands take minutes: see below
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PASTED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_run_as_a_reader_pastes_them(page: Path, tmp_path: Path) -> None:
+    """In a clean folder, one after the other, each in a process; what is for the package goes into a copy of it."""
+    for folder in ("evonas", "tests/contracts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    here = tmp_path / "here"
+    here.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "EVONAS_DATA": str(here / "data"), "MPLBACKEND": "Agg"}
+    found = re.findall(r'^```(python|diff)(?: title="(.*?)")?\n(.*?)^```', page.read_text(), re.MULTILINE | re.DOTALL)
+    assert sum(language == "python" for language, _, _ in found) == page.read_text().count("```python")
+    for number, (language, title, code) in enumerate(found):
+        if language == "diff":
+            (tmp_path / title).write_text(applied((tmp_path / title).read_text(), code))
+            continue
+        script = here / (title or f"block{number}.py")
+        command = [sys.executable, script.name]
+        if "/" in title:
+            script = tmp_path / title
+            command = [sys.executable, "-c", f"import {title.removesuffix('.py').replace('/', '.')}"]
+        script.write_text(code)
+        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, f"{page.name}, {title or code}\n{done.stdout}{done.stderr}"
+
+
 @pytest.mark.slow
 def test_scripts_of_the_quickstart_run(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_set: AdversarialSet
@@ -227,24 +248,6 @@ def test_scripts_of_the_quickstart_run(
     monkeypatch.setitem(roco.PRESETS, "quick", parse(roco.PRESETS, tiny))
     exec(compile(titled["paper.py"], "paper.py", "exec"), {"__name__": "__main__"})
     assert (workshop / "runs" / "as-the-paper" / "front.csv").exists()
-
-
-def test_script_of_the_readme_is_a_call_that_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    calls: list[inspect.BoundArguments] = []
-
-    class Found:
-        front = None
-        load = staticmethod(str)
-
-    def called(*arguments: Any, **named: Any) -> Found:
-        calls.append(inspect.signature(run_search).bind(*arguments, **named))
-        return Found()
-
-    monkeypatch.setattr(evonas, "run_search", called, raising=False)
-    exec(compile(code, "readme", "exec"), {})
-    ((space, data),) = [(each.arguments["space"], each.arguments["data"]) for each in calls]
-    assert (space.n_genes, data.name) == (14, "digits")
 
 
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))

@@ -94,7 +94,8 @@ class Screen:
                 printed.add_row(*map(escape, line))
             self.console.print(printed)
             for note in table.notes:
-                self.say(note)
+                whole = not self.console.is_terminal  # a terminal would break words
+                self.console.print(note, highlight=False, markup=False, emoji=False, soft_wrap=whole)
 
     def _render(self) -> Group:
         parts: list[Text | Table] = []

@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, TextIO, cast
 
 __all__ = ["LOST", "LastingOutput", "drop", "tell"]
 
@@ -60,6 +60,6 @@ def _lasting() -> Iterator[None]:
         tell(f"standard output cannot be written any more ({error.strerror}); the run goes on without a screen")
 
 
-def _output() -> IO[str]:
+def _output() -> TextIO:
     """Standard output itself, also while rich stands in for it."""
-    return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    return cast(TextIO, getattr(sys.stdout, "rich_proxied_file", sys.stdout))

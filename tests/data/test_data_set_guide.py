@@ -1,10 +1,14 @@
 """The guide to data sets: its script runs as pasted, and its data set loads from its table line."""
 
+import inspect
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from helpers import applied
 
 from evonas.data import load_data, loader
 from evonas.data.source import DataSetEntry
@@ -12,6 +16,7 @@ from evonas.errors import DataError
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "data-set.md").read_text()
 BLOCKS = dict(re.findall(r'^```python title="([\w/.]+)"\n(.*?)^```', GUIDE, re.M | re.S))
+((_, DIFF),) = re.findall(r'^```diff title="([\w/.]+)"\n(.*?)^```', GUIDE, re.M | re.S)
 
 
 def test_the_script_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,10 +28,11 @@ def test_the_script_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_data_set_of_the_guide_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: dict[str, object] = {}
-    exec(compile(BLOCKS["evonas/data/letters.py"], "letters.py", "exec"), names)
-    table = {**vars(loader), **names}
-    exec(compile(BLOCKS["evonas/data/loader.py"], "loader.py", "exec"), table)
+    letters = ModuleType("evonas.data.letters")
+    exec(compile(BLOCKS["evonas/data/letters.py"], "letters.py", "exec"), vars(letters))
+    monkeypatch.setitem(sys.modules, letters.__name__, letters)
+    table = {"__name__": "evonas.data.loader"}
+    exec(compile(applied(inspect.getsource(loader), DIFF), "loader.py", "exec"), table)
     monkeypatch.setattr(loader, "DATA_SETS", table["DATA_SETS"])
     with pytest.raises(DataError, match=r"^expected letters/images\.npy and letters/labels\.npy below .*; put them"):
         load_data("letters", tmp_path)
