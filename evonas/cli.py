@@ -2,12 +2,13 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from evonas.errors import ConfigurationError
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
 from evonas.report import (
+    Chance,
     JointFront,
     JointRun,
     front,
@@ -60,8 +62,9 @@ class Show:
         for name in (*names, "generation"):
             printed.add_column(name.replace("_", " "), overflow="fold")
         for _, row in table.iterrows():
-            printed.add_row(row["arch_id"], *(shown(name, row[name]) for name in names), str(row["generation"]))
+            printed.add_row(row["arch_id"], *_cells(row, names, searched.chance), str(row["generation"]))
         Console().print(printed)
+        _print_chance(table, names, searched.chance)
         for name in names:
             if searched.about.get(name):
                 print(f"{name}: {searched.about[name]}")
@@ -229,12 +232,24 @@ def _print_joint(joint: JointFront) -> None:
     for name in names:
         printed.add_column(name.replace("_", " "), overflow="fold")
     for _, row in joint.front.iterrows():
-        printed.add_row(row["run"], row["method"], row["arch_id"], *(shown(name, row[name]) for name in names))
+        printed.add_row(row["run"], row["method"], row["arch_id"], *_cells(row, names, joint.chance))
     Console().print(printed)
+    _print_chance(joint.front, names, joint.chance)
     for method, (first, count) in joint.methods.items():
         print(f"{method}: {first} of {count} on the front")
     for name, words in joint.about.items():
         print(f"{name}: {words}")
+
+
+def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
+    """Values with their units, and a mark where they are at chance level."""
+    for name in names:
+        yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
+
+
+def _print_chance(table: pd.DataFrame, names: Sequence[str], chance: Chance | None) -> None:
+    if chance is not None and any(chance.reached(name, value) for name in names for value in table[name]):
+        print(chance.note)
 
 
 def _recount(result: Result) -> int:

@@ -1,5 +1,6 @@
 """Tables and pictures of a run."""
 
+from evonas.report.chance import Chance
 from evonas.report.drawing import draw_genotype
 from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
 from evonas.report.output import write_rows
@@ -38,6 +39,7 @@ from evonas.report.units import duration, shown
 __all__ = [
     "FIGURES",
     "Agreement",
+    "Chance",
     "HistoryRow",
     "JointFront",
     "JointRun",

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evonas.report.chance import Chance, draw_chance
 from evonas.report.output import write_png
 from evonas.report.table import HistoryRow, Searched
 from evonas.report.units import axis_scale, axis_text
@@ -46,7 +47,7 @@ def plot_front(path: Path, table: pd.DataFrame, searched: Searched) -> None:
 
 
 def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
-    """One panel for every pair of objectives: evaluated networks grey, the front blue.
+    """One panel for every pair of objectives: evaluated networks grey, the front blue, chance level dotted.
 
     Args:
         table: a population table.
@@ -55,14 +56,17 @@ def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
     pairs = list(combinations(searched.objectives, 2)) or [(searched.objectives[0],) * 2]
     figure, every = panels(len(pairs), (6.0, 4.5))
     for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
-        _panel(axes, evaluated, horizontal, vertical, joined=len(searched.objectives) == 2 and not searched.maximize)
+        joined = len(searched.objectives) == 2 and not searched.maximize
+        _panel(axes, evaluated, horizontal, vertical, joined, searched.chance)
         axes.set(xlabel=axis_text(horizontal, searched.about), ylabel=axis_text(vertical, searched.about))
     found = evaluated[evaluated["rank"] == 0]
     figure.suptitle(f"{searched.method} on {searched.data}: {len(found)} on the front of {len(evaluated)} evaluated")
     return figure
 
 
-def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool) -> None:
+def _panel(
+    axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool, chance: Chance | None
+) -> None:
     x, y = values_of(evaluated, horizontal), values_of(evaluated, vertical)
     on_front = evaluated["rank"] == 0
     axes.scatter(x[~on_front], y[~on_front], s=18, color=GREY, label="evaluated")
@@ -70,6 +74,7 @@ def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, 
         order = x[on_front].sort_values().index
         axes.step(x[order], y[order], where="post", color=BLUE, alpha=0.5, linewidth=1)
     axes.scatter(x[on_front], y[on_front], s=34, color=BLUE, label="front", zorder=3)
+    draw_chance(axes, horizontal, vertical, chance)
     axes.grid(alpha=0.3)
     axes.legend()
 

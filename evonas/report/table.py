@@ -13,6 +13,7 @@ import pandas as pd
 
 from evonas.errors import StorageError
 from evonas.files import storage_errors
+from evonas.report.chance import Chance
 from evonas.report.output import write_csv
 from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
@@ -46,6 +47,8 @@ class Searched:
     """Column -> a few words on what was measured, for pictures."""
     cost: Callable[[Genome], Cost] | None = None
     """Parameters and MACs of a genome, for rows without measured ones, such as failed ones; None: empty cells."""
+    chance: Chance | None = None
+    """Level of guessing on the images that errors are counted on; None: unknown."""
 
 
 @dataclass(frozen=True)

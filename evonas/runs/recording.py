@@ -8,7 +8,7 @@ from typing import Any
 from evonas.evaluation import Evaluator
 from evonas.executors import Executor
 from evonas.objectives import Column
-from evonas.report import Searched, history, objective_values, shown
+from evonas.report import Chance, Searched, history, objective_values, shown
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen
@@ -58,6 +58,7 @@ class Searching:
             tuple(self.reference_point.values()),
             {name: column.about for name, column in self.columns.items()},
             lambda genome: self.space.cost(genome, self.n_classes),
+            Chance(self.n_classes, len(self.evaluator.prepare.data.validation)),
         )
 
     @property
@@ -140,4 +141,14 @@ class Recorder:
         if screen.done and screen.failed == screen.done:
             last = self.reached[-1].result.reason
             say(f"every evaluation failed, so the front is empty; the last one: {last}")
+        for line in self._at_chance():
+            say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+
+    def _at_chance(self) -> Iterator[str]:
+        """A line for every searched error whose best value is at chance level."""
+        chance, found = self.searched.chance, [entry.result.objectives for entry in self.journal if entry.result.ok]
+        for name in self.searched.objectives if found and chance is not None else ():
+            best = min(values[name] for values in found)
+            if chance is not None and chance.reached(name, best):
+                yield f"chance level: by {name} no network is better than guessing, the best has {shown(name, best)}"
