@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +21,7 @@ from evonas.report import (
     Chance,
     JointFront,
     JointRun,
+    chance_notes,
     front,
     joint_front,
     plot_images,
@@ -64,7 +64,7 @@ class Show:
         for _, row in table.iterrows():
             printed.add_row(row["arch_id"], *_cells(row, names, searched.chance), str(row["generation"]))
         Console().print(printed)
-        _print_chance(table, names, searched.chance)
+        _print_chance(printed, searched.chance)
         for name in names:
             if searched.about.get(name):
                 print(f"{name}: {searched.about[name]}")
@@ -234,7 +234,7 @@ def _print_joint(joint: JointFront) -> None:
     for _, row in joint.front.iterrows():
         printed.add_row(row["run"], row["method"], row["arch_id"], *_cells(row, names, joint.chance))
     Console().print(printed)
-    _print_chance(joint.front, names, joint.chance)
+    _print_chance(printed, joint.chance)
     for method, (first, count) in joint.methods.items():
         print(f"{method}: {first} of {count} on the front")
     for name, words in joint.about.items():
@@ -247,9 +247,10 @@ def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[st
         yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 
 
-def _print_chance(table: pd.DataFrame, names: Sequence[str], chance: Chance | None) -> None:
-    if chance is not None and any(chance.reached(name, value) for name in names for value in table[name]):
-        print(chance.note)
+def _print_chance(printed: Table, chance: Chance | None) -> None:
+    """What a mark in the printed table says."""
+    for note in chance_notes(([str(cell) for cell in column.cells] for column in printed.columns), chance):
+        print(note)
 
 
 def _recount(result: Result) -> int:

@@ -1,6 +1,6 @@
 """Tables and pictures of a run."""
 
-from evonas.report.chance import Chance
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.drawing import draw_genotype
 from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
 from evonas.report.output import write_rows
@@ -47,6 +47,7 @@ __all__ = [
     "TextTable",
     "agreement_table",
     "cell_table",
+    "chance_notes",
     "draw_genotype",
     "duration",
     "final_table",
