@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +19,11 @@ from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
 from evonas.report import (
+    Chance,
     JointFront,
     JointRun,
     TextTable,
+    chance_notes,
     folded,
     front,
     joint_front,
@@ -58,14 +60,17 @@ class Show:
         table = front(population_table(folder.entries(), searched))
         names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
         lines = tuple(
-            (str(row["arch_id"]), *(shown(name, row[name]) for name in names), str(row["generation"]))
+            (str(row["arch_id"]), *_cells(row, names, searched.chance), str(row["generation"]))
             for _, row in table.iterrows()
         )
         printed = TextTable(
             f"{searched.method} on {searched.data}: {len(table)} on the front",
             ("arch_id", *(name.replace("_", " ") for name in names), "generation"),
             lines,
-            tuple(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
+            (
+                *chance_notes(lines, searched.chance),
+                *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
+            ),
         )
         screen = Screen(Console())
         screen.tables(folded(printed, screen.console.width, 1))
@@ -237,12 +242,25 @@ def _print_joint(joint: JointFront) -> None:
     for name in names:
         printed.add_column(name.replace("_", " "), overflow="fold")
     for _, row in joint.front.iterrows():
-        printed.add_row(row["run"], row["method"], row["arch_id"], *(shown(name, row[name]) for name in names))
+        printed.add_row(row["run"], row["method"], row["arch_id"], *_cells(row, names, joint.chance))
     Console().print(printed)
+    _print_chance(printed, joint.chance)
     for method, (first, count) in joint.methods.items():
         print(f"{method}: {first} of {count} on the front")
     for name, words in joint.about.items():
         print(f"{name}: {words}")
+
+
+def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
+    """Values with their units, and a mark where they are at chance level."""
+    for name in names:
+        yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
+
+
+def _print_chance(printed: Table, chance: Chance | None) -> None:
+    """What a mark in the printed table says."""
+    for note in chance_notes(([str(cell) for cell in column.cells] for column in printed.columns), chance):
+        print(note)
 
 
 def _recount(result: Result) -> int:

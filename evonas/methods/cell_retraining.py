@@ -34,6 +34,7 @@ from evonas.networks.darts import GENOTYPES, Genotype
 from evonas.objectives.attack_error import described
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, LAYERS, PENALTY, RATE, STEP, Range, check_ranges
 from evonas.report import (
+    Chance,
     cell_table,
     folded,
     means_of_repeats,
@@ -227,7 +228,9 @@ def retrain_cells(
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
     rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
     notes = list(_notes(options, measured, networks[0].training))
-    table = cell_table(rows, notes, prepare.data.name, run.device)
+    tested = measured.test_part(prepare.data, run.seed)
+    chance = Chance(prepare.data.n_classes, len(tested))
+    table = cell_table(rows, notes, prepare.data.name, run.device, chance)
     write_retrained(folder, rows, [table])
     run.screen.tables(folded(table, run.screen.console.width, 1))
     run.screen.say(f"written to {folder}: retrained.csv, tables.md, and the weights")
@@ -267,6 +270,7 @@ def measure_cells(
         certified_images=robust.radius_images,
         targets=robust.radius_targets,
         intermediate=robust.radius_intermediate,
+        chance=Chance(prepare.data.n_classes, len(measured.test_part(prepare.data, run.seed))),
     )
     tables = [table, *reported_tables(data)]
     out = run.path / "robust"

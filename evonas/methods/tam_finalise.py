@@ -29,6 +29,7 @@ from evonas.objectives import CleanError, PGDError
 from evonas.objectives.attack_error import described
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.report import (
+    Chance,
     TextTable,
     agreement_table,
     folded,
@@ -302,11 +303,12 @@ def _tables(
     trained = f"Networks: trained by {_words(recipe)}."
     labels = {each.column: each.label for each in options.grid}
     notes = [_attack_note(options.grid[0], images), supernet.note, trained]
-    yield transfer_table(rows, labels, notes, data, supernet.epsilon)
+    chance = Chance(found.evaluator.prepare.data.n_classes, images)
+    yield transfer_table(rows, labels, notes, data, supernet.epsilon, chance)
     if options.handmade:
         grid = options.handmade_grid
         notes = [_attack_note(grid[0], images), trained]
-        yield handmade_table(rows, {each.column: each.label for each in grid}, notes, data)
+        yield handmade_table(rows, {each.column: each.label for each in grid}, notes, data, chance)
     pgd = next(part.attack for part in found.evaluator.objectives if isinstance(part, PGDError))
     counted = "any iterate" if pgd.stop_when_fooled else "last iterate"
     names = {CleanError.name: "clean", PGDError.name: f"{described(pgd)}, {counted}", **labels}

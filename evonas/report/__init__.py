@@ -1,5 +1,6 @@
 """Tables and pictures of a run."""
 
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.drawing import draw_genotype
 from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
 from evonas.report.output import write_rows
@@ -40,6 +41,7 @@ from evonas.report.units import duration, shown
 __all__ = [
     "FIGURES",
     "Agreement",
+    "Chance",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -47,6 +49,7 @@ __all__ = [
     "TextTable",
     "agreement_table",
     "cell_table",
+    "chance_notes",
     "draw_genotype",
     "duration",
     "final_table",

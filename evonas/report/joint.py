@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from evonas.errors import ConfigurationError
+from evonas.report.chance import Chance, draw_chance
 from evonas.report.output import write_csv, write_png
 from evonas.report.plots import panels, values_of
 from evonas.report.table import Searched, population_table
@@ -70,6 +71,8 @@ class JointFront:
     maximize: tuple[str, ...]
     about: Mapping[str, str]
     """Column -> a few words on its measurement."""
+    chance: Chance | None = None
+    """Level of guessing, where it is one in all runs."""
 
     @property
     def front(self) -> pd.DataFrame:
@@ -116,7 +119,8 @@ def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: b
     )
     table = _table(runs, asked, maximize)
     about = {name: words for run in runs for name in asked if (words := run.searched.about.get(name))}
-    return JointFront(table, asked, maximize, about)
+    levels = {run.searched.chance for run in runs}
+    return JointFront(table, asked, maximize, about, levels.pop() if len(levels) == 1 else None)
 
 
 def _check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], any_data: bool) -> None:
@@ -199,6 +203,8 @@ def joint_figure(joint: JointFront) -> Figure:
     ]
     for handle in handles:
         handle.set(markeredgecolor="black", markersize=7)
+    lines = [line for axes in every for line in axes.get_lines() if line.get_label() == "chance"]
+    handles += lines[:1]
     title = "dark: on the joint front, counted for each method; pale: dominated"
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), title=title)
     figure.suptitle(f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
@@ -232,3 +238,4 @@ def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> Non
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.margins(0.06)
     axes.grid(alpha=0.3)
+    draw_chance(axes, horizontal, vertical, joint.chance)

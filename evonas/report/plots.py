@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evonas.report.chance import Chance, draw_chance
 from evonas.report.output import write_png
 from evonas.report.table import HistoryRow, Searched, rank_correlation
 from evonas.report.units import axis_scale, axis_text
@@ -46,7 +47,8 @@ def plot_front(path: Path, table: pd.DataFrame, searched: Searched) -> None:
 
 
 def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
-    """One panel for every pair of objectives, and one for every error beside them: evaluated grey, the front blue.
+    """One panel for every pair of objectives, and one for every error beside them: evaluated grey, the front blue,
+    chance level dotted.
 
     An error that is measured and not searched stands over the last searched one. Where both axes of a panel are errors,
     its title says how alike they rank the evaluated networks.
@@ -62,7 +64,7 @@ def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
     figure, every = panels(len(pairs), (6.0, 4.5), across=2 if len(pairs) == 4 else 3)
     for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
         joined = len(searched.objectives) == 2 and not searched.maximize and vertical not in beside
-        _panel(axes, evaluated, horizontal, vertical, joined)
+        _panel(axes, evaluated, horizontal, vertical, joined, searched.chance)
         if vertical != horizontal and {vertical, horizontal} <= {*errors, *beside}:
             correlation = rank_correlation(evaluated[vertical].tolist(), evaluated[horizontal].tolist())
             axes.set_title("" if correlation is None else f"rank correlation {correlation:.2f}", fontsize=10)
@@ -72,7 +74,9 @@ def front_figure(table: pd.DataFrame, searched: Searched) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool) -> None:
+def _panel(
+    axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, joined: bool, chance: Chance | None
+) -> None:
     x, y = values_of(evaluated, horizontal), values_of(evaluated, vertical)
     on_front = evaluated["rank"] == 0
     axes.scatter(x[~on_front], y[~on_front], s=18, color=GREY, label="evaluated")
@@ -80,6 +84,7 @@ def _panel(axes: Axes, evaluated: pd.DataFrame, horizontal: str, vertical: str, 
         order = x[on_front].sort_values().index
         axes.step(x[order], y[order], where="post", color=BLUE, alpha=0.5, linewidth=1)
     axes.scatter(x[on_front], y[on_front], s=34, color=BLUE, label="front", zorder=3)
+    draw_chance(axes, horizontal, vertical, chance)
     axes.grid(alpha=0.3)
     axes.legend()
 

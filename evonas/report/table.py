@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from evonas.errors import StorageError
 from evonas.files import decoding, read_regular, storage_errors
+from evonas.report.chance import Chance
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable
 from evonas.report.units import shown
@@ -59,6 +60,8 @@ class Searched:
     """Column -> a few words on what was measured, for pictures."""
     cost: Callable[[Genome], Cost] | None = None
     """Parameters and MACs of a genome, for rows without measured ones, such as failed ones; None: empty cells."""
+    chance: Chance | None = None
+    """Level of guessing on the images that errors are counted on; None: unknown."""
 
     @property
     def box(self) -> float:

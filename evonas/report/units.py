@@ -2,16 +2,21 @@
 
 from collections.abc import Collection, Mapping
 
-__all__ = ["axis_label", "axis_scale", "axis_text", "duration", "shown"]
+__all__ = ["axis_label", "axis_scale", "axis_text", "duration", "is_error", "shown"]
 
 
 def _unit(name: str) -> tuple[float, str]:
     """(factor, unit) of a column."""
     if name in ("params", "macs", "flops", "paper_flops"):
         return 1e-6, "M"
-    if name.endswith(("error", "error_L0", "error_Linf", "error_clean", "aupr")):
+    if is_error(name) or name.endswith("aupr"):
         return 100.0, "%"
     return 1.0, ""
+
+
+def is_error(name: str) -> bool:
+    """Whether a column is a share of images that are classified wrong."""
+    return name.endswith(("error", "error_L0", "error_Linf", "error_clean"))
 
 
 def shown(name: str, value: float) -> str:

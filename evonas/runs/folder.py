@@ -11,7 +11,16 @@ from evonas._version import version_of
 from evonas.errors import ConfigurationError, StorageError
 from evonas.files import decoding, exists, expanded, read_json, storage_errors, sweep, take_lock, write_json
 from evonas.parts import fits
-from evonas.report import Searched, history, plot_front, plot_history, population_table, read_genomes, write_tables
+from evonas.report import (
+    Chance,
+    Searched,
+    history,
+    plot_front,
+    plot_history,
+    population_table,
+    read_genomes,
+    write_tables,
+)
 from evonas.search import Entry, read_journal
 from evonas.search.journal import stored_identity
 from evonas.spaces import SPACES
@@ -183,6 +192,7 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
             tuple(config["reference_point"][name] for name in objectives),
             {name: str(measured["about"]) for name, measured in config.get("measured", {}).items()},
             None if space is None else lambda genome: space.cost(genome, n_classes),
+            Chance(n_classes, identity["data"]["validation"]),
         )
 
 

@@ -14,6 +14,7 @@ from evonas.executors import Executor
 from evonas.files import replace_file
 from evonas.objectives import AdversarialSetError, Column
 from evonas.report import (
+    Chance,
     Searched,
     folded,
     front,
@@ -75,6 +76,7 @@ class Searching:
             tuple(self.reference_point.values()),
             {name: column.about for name, column in self.columns.items()},
             lambda genome: self.space.cost(genome, self.n_classes),
+            Chance(self.n_classes, len(self.evaluator.prepare.data.validation)),
         )
 
     @property
@@ -162,6 +164,8 @@ class Recorder:
             f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
             f"{len(found)} networks on the front"
         )
+        for line in self._at_chance():
+            say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:
@@ -196,3 +200,11 @@ class Recorder:
             f"all {len(results)} evaluations failed, so the search ends here; most often ({times} times): "
             f"{reason}{where}; mend that, and run the same command with --retry-failed"
         )
+
+    def _at_chance(self) -> Iterator[str]:
+        """A line for every searched error whose best value is at chance level."""
+        chance, found = self.searched.chance, [entry.result.objectives for entry in self.journal if entry.result.ok]
+        for name in self.searched.objectives if found and chance is not None else ():
+            best = min(values[name] for values in found)
+            if chance is not None and chance.reached(name, best):
+                yield f"chance level: by {name} no network is better than guessing, the best has {shown(name, best)}"

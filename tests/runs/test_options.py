@@ -113,6 +113,7 @@ VALUES: dict[str, Any] = {
     "handmade_steps": [7],
     "jacobian_q": 2.0,
     "mutation_rate": 0.5,
+    "ood_ratio": [1, 3],
     "operators": "nsganet",
     "published": ["PDARTS"],
     "ray_address": "auto",

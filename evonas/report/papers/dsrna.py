@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.retrained import TableRow
 from evonas.report.text_table import TextTable, diverged_note
 
@@ -25,6 +26,7 @@ def measured_table(
     certified_images: int = 100,
     targets: Literal["random", "all"] = "random",
     intermediate: Literal["interval", "linear"] = "interval",
+    chance: Chance | None = None,
 ) -> TextTable:
     """One line a search with all its repeats: accuracy without and under attacks in percent, and mean certified radii.
 
@@ -36,6 +38,7 @@ def measured_table(
         certified_images: number of test images that radii are means over.
         targets: classes that an image is certain not to be taken for: one drawn at random, or all others.
         intermediate: kind of bounds within the network.
+        chance: level of guessing on the test images, whose results have a mark; None: unknown.
     """
     found: dict[str, dict[str, Any]] = {}
     for each in means.itertuples():
@@ -44,7 +47,7 @@ def measured_table(
         (
             name,
             str(columns["clean_error"].searches),
-            *(_accuracy(columns[error]) for error in ("clean_error", *attacks)),
+            *(_accuracy(columns[error], error, chance) for error in ("clean_error", *attacks)),
             *(_value(columns[radius].mean, columns[radius].deviation, ".3g") for radius in radii),
         )
         for name, columns in found.items()
@@ -54,6 +57,7 @@ def measured_table(
         "Measured: mean +- sample standard deviation over searches whose cells were trained again; pixels in [0, 1].",
         *_sources(attacks.values()),
         *([_about_radii(certified_images, targets, intermediate)] if radii else []),
+        *chance_notes(lines, chance),
         *diverged_note(f"{row['configuration']} ({row['reason']})" for row in rows if row["status"] != "ok"),
     )
     header = ("Architecture", "Searches", "No attack %", *labels, *radii.values())
@@ -74,8 +78,9 @@ def _sources(attacks: Collection[tuple[str, str]]) -> Iterator[str]:
         yield f"{', '.join(label for label, source in attacks if source == note)}: {note}."
 
 
-def _accuracy(error: Any) -> str:
-    return _value(100 * (1 - error.mean), 100 * error.deviation, ".2f")
+def _accuracy(error: Any, column: str, chance: Chance | None) -> str:
+    mark = "" if chance is None else chance.mark(column, error.mean)
+    return _value(100 * (1 - error.mean), 100 * error.deviation, ".2f") + mark
 
 
 def _value(mean: float, deviation: float, form: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.retrained import TableRow, scored
 from evonas.report.text_table import TextTable, diverged_note
 
@@ -16,7 +17,11 @@ COUNTED = (
 
 
 def cell_table(
-    rows: Sequence[TableRow], notes: Sequence[str] = (), data: str = "cifar10", device: str = "cpu"
+    rows: Sequence[TableRow],
+    notes: Sequence[str] = (),
+    data: str = "cifar10",
+    device: str = "cpu",
+    chance: Chance | None = None,
 ) -> TextTable:
     """Architecture, test error, parameters, FLOPs, MACs, accuracy under PGD, AUPR where it was measured, search cost.
 
@@ -28,6 +33,7 @@ def cell_table(
             clean_error, pgd_error and ood_aupr as fractions.
         notes: conditions of the measurements.
         device: `cpu` or `cuda`, where cells were searched.
+        chance: level of guessing on the test images, whose results have a mark; None: unknown.
     """
     ok = scored(rows)
     aupr = any(row.get("ood_aupr") is not None for row in ok)
@@ -44,17 +50,19 @@ def cell_table(
     )
     diverged = diverged_note(f"{_name(row)} ({row['reason']})" for row in rows if row["status"] != "ok")
     title = f"Cells trained again, scored on test images of {data} (the form of E2RNAS's tables)"
-    return TextTable(title, header, tuple(_line(row, aupr) for row in ok), (COUNTED, *notes, *diverged))
+    lines = tuple(_line(row, aupr, chance) for row in ok)
+    return TextTable(title, header, lines, (COUNTED, *notes, *chance_notes(lines, chance), *diverged))
 
 
-def _line(row: TableRow, aupr: bool) -> tuple[str, ...]:
+def _line(row: TableRow, aupr: bool, chance: Chance | None) -> tuple[str, ...]:
+    clean, pgd = ("" if chance is None else chance.mark(name, row[name]) for name in ("clean_error", "pgd_error"))
     costs = (f"{row[name] / 1e6:.4g}" for name in ("params", "paper_flops", "macs"))
     seconds = row.get("search_seconds")
     return (
         _name(row),
-        f"{100 * row['clean_error']:.2f}",
+        f"{100 * row['clean_error']:.2f}{clean}",
         *costs,
-        f"{100 * (1 - row['pgd_error']):.2f}",
+        f"{100 * (1 - row['pgd_error']):.2f}{pgd}",
         *([f"{100 * row['ood_aupr']:.2f}"] if aupr else []),
         "-" if seconds is None else f"{seconds / SECONDS_OF_A_DAY:.3g}",
     )

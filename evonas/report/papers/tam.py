@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import kendalltau
 
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.output import write_csv, write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, scored, table_of_rows
@@ -127,6 +128,7 @@ def transfer_table(
     notes: Sequence[str],
     data: str = "cifar10",
     epsilon: float = 8 / 255,
+    chance: Chance | None = None,
 ) -> TextTable:
     """The form of Tables II to V: parameters, accuracy on clean test images and under PGD, in percent.
 
@@ -135,17 +137,22 @@ def transfer_table(
         data: name of the data set. CIFAR-10 has Tables II and IV, and VIII for Lego-Net, SVHN has III, V and IX; all
             others take the form of CIFAR-10's.
         epsilon: radius of the supernet's attack; supernets of other radii than 8/255 are Table IV's and V's.
+        chance: level of guessing on the test images, whose results have a mark; None: unknown.
     """
     numbers = TABLES.get(data, TABLES["cifar10"])
     number = numbers[0] if math.isclose(epsilon, 8 / 255) else numbers[1]
     lego = f" and Table {numbers[2]}" if any(row["name"] == "Lego-Net" for row in rows) else ""
     form = "" if data in TABLES else "In the form of "
     title = f"{form}Table {number}{lego}: accuracy on {NAMES.get(data, data)}, in percent"
-    return _accuracies(title, rows, labels, notes)
+    return _accuracies(title, rows, labels, notes, chance)
 
 
 def handmade_table(
-    rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str], data: str = "cifar10"
+    rows: Sequence[TableRow],
+    labels: Mapping[str, str],
+    notes: Sequence[str],
+    data: str = "cifar10",
+    chance: Chance | None = None,
 ) -> TextTable:
     """Table X, which is of CIFAR-10: hand-made networks under the same recipe, with their parameters in the paper."""
     apart = [
@@ -156,22 +163,32 @@ def handmade_table(
     ]
     form = "" if data == "cifar10" else "In the form of "
     title = f"{form}Table X: hand-made networks beside the others, accuracy on {NAMES.get(data, data)} in percent"
-    return _accuracies(title, rows, labels, [*notes, *apart])
+    return _accuracies(title, rows, labels, [*notes, *apart], chance)
 
 
-def _accuracies(title: str, rows: Sequence[TableRow], labels: Mapping[str, str], notes: Sequence[str]) -> TextTable:
+def _accuracies(
+    title: str,
+    rows: Sequence[TableRow],
+    labels: Mapping[str, str],
+    notes: Sequence[str],
+    chance: Chance | None,
+) -> TextTable:
+    def accuracy(row: TableRow, column: str) -> str:
+        mark = "" if chance is None else chance.mark(column, row[column])
+        return f"{100 * (1 - row[column]):.2f}{mark}"
+
     lines = tuple(
         (
             row["name"],
             row["mode"],
             f"{row['params'] / 1e6:.4f}M",
-            *(f"{100 * (1 - row[column]):.2f}" for column in ("clean_error", *labels)),
+            *(accuracy(row, column) for column in ("clean_error", *labels)),
         )
         for row in scored(rows)
     )
     diverged = diverged_note(f"{row['name']} ({row['mode']})" for row in rows if row["status"] != "ok")
     header = ("Network", "Mode", "Params", "Clean", *labels.values())
-    return TextTable(title, header, lines, (*notes, *diverged))
+    return TextTable(title, header, lines, (*notes, *chance_notes(lines, chance), *diverged))
 
 
 def most_frequent(counts: Iterable[Count], layer: int, kind: str) -> list[list[tuple[float, int]]]:

@@ -1,0 +1,61 @@
+"""Results that are no better than guessing, called that in tables and pictures."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from evonas.report.units import axis_scale, is_error
+
+__all__ = ["Chance", "chance_notes", "draw_chance"]
+
+NEAR = 0.8
+"""A picture shows chance level where some error is at least this part of it."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Error of guessing one of the classes, and how many images errors are shares of."""
+
+    n_classes: int
+    images: int
+
+    @property
+    def error(self) -> float:
+        return 1 - 1 / self.n_classes
+
+    def reached(self, column: str, value: float) -> bool:
+        """Whether a value is an error that is not below that of guessing by more than two standard errors."""
+        margin = 2 * math.sqrt(self.error * (1 - self.error) / self.images)
+        return is_error(column) and value >= self.error - margin
+
+    def mark(self, column: str, value: float) -> str:
+        """`*` for what `reached` says of, else nothing."""
+        return "*" if self.reached(column, value) else ""
+
+    @property
+    def note(self) -> str:
+        """What the mark says."""
+        return (
+            f"*: chance level; guessing one of {self.n_classes} classes errs on {100 * self.error:.1f}%, and on "
+            f"{self.images} images this is no better, by two standard errors."
+        )
+
+
+def chance_notes(lines: Iterable[Iterable[str]], chance: Chance | None) -> tuple[str, ...]:
+    """What the mark says, where a cell of a table ends with it."""
+    marked = chance is not None and any(cell.endswith("*") for line in lines for cell in line)
+    return (chance.note,) if chance is not None and marked else ()
+
+
+def draw_chance(axes: Axes, horizontal: str, vertical: str, chance: Chance | None) -> None:
+    """Draw a dotted line at chance level across every axis of errors that come near to it."""
+    if chance is None:
+        return
+    label = "chance"
+    for column, line, limits in ((horizontal, axes.axvline, axes.get_xlim), (vertical, axes.axhline, axes.get_ylim)):
+        level = chance.error * axis_scale(column)
+        if is_error(column) and limits()[1] >= NEAR * level:
+            line(level, color="0.45", linewidth=1, linestyle=":", label=label, zorder=1)
+            label = ""  # one entry in the legend
