@@ -25,7 +25,7 @@ from evonas.runs import AttackOptions, CertifyOptions, Needs, Result, Run, RunOp
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
-from evonas.training.precision import PRECISIONS
+from evonas.training.precision import check_precision
 from evonas.types import arch_id
 
 __all__ = [
@@ -76,8 +76,7 @@ class LevelOptions:
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
 
     def __post_init__(self) -> None:
-        if self.search_precision not in PRECISIONS:
-            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.search_precision!r}")
+        check_precision(self.search_precision)
 
     def applied(self, method: Method) -> Method:
         """The method with what was given."""

@@ -9,7 +9,7 @@ from evonas.errors import ConfigurationError, choose
 from evonas.files import expanded
 from evonas.runs.needs import flag, options_of
 
-__all__ = ["read_number", "read_words"]
+__all__ = ["is_switch", "read_number", "read_words"]
 
 
 def read_words(argv: Sequence[str], options: Any) -> dict[str, Any]:
@@ -32,10 +32,10 @@ def read_words(argv: Sequence[str], options: Any) -> dict[str, Any]:
             raise ConfigurationError(f"expected a flag, got {given!r}; names and numbers are given with commas: a,b")
         on = called in hints
         name, hint = hints[called] if on else hints[called.removeprefix("no-")]
-        if _is_switch(hint) and not equals:
+        if is_switch(hint) and not equals:
             found[name] = on
             continue
-        if _is_switch(hint) or not on:
+        if is_switch(hint) or not on:
             raise ConfigurationError(f"expected {given} without a value, got {given}{equals}{value}")
         values = [value] if equals else []
         while len(values) < _n_words(hint, values) and words and not words[0].startswith("--"):
@@ -84,8 +84,10 @@ def _n_words(hint: Any, given: Sequence[str]) -> int:
     return len(kinds) if get_origin(hint) is tuple and ... not in kinds else 1
 
 
-def _is_switch(hint: Any) -> bool:
-    return hint is bool or (type(None) in get_args(hint) and bool in get_args(hint))
+def is_switch(hint: Any) -> bool:
+    """Whether an option of this type is given without a value: --NAME or --no-NAME."""
+    plain = _plain(hint)
+    return plain is bool or bool in get_args(plain)
 
 
 def _plain(hint: Any) -> Any:

@@ -4,11 +4,18 @@ from typing import Literal
 
 import torch
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, nearest
 
-__all__ = ["PRECISIONS", "resolve_precision"]
+__all__ = ["PRECISIONS", "check_precision", "resolve_precision"]
 
 PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def check_precision(precision: str) -> None:
+    """ConfigurationError unless it is one of PRECISIONS."""
+    if precision not in PRECISIONS:
+        hint = f"; {nearest(precision, PRECISIONS)}".rstrip("; ")
+        raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}{hint}")
 
 
 def resolve_precision(
@@ -23,8 +30,7 @@ def resolve_precision(
         precision: one of PRECISIONS.
         depthwise: whether the networks consist largely of depthwise convolutions, for which bf16 is slower on a CPU.
     """
-    if precision not in PRECISIONS:
-        raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+    check_precision(precision)
     if precision == "bf16":
         return "bf16", "precision: bf16, as asked"
     if precision == "fp32":
