@@ -1,6 +1,5 @@
 """`evonas`: begin searches, build adversarial sets, look at runs, compare and check them, and check the machine."""
 
-import difflib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.doctor import Examination, run_doctor
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, nearest
 from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
@@ -203,8 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(words: list[str]) -> Callable[[], None]:
     names = [*COMMANDS, *METHODS]
     if words and not words[0].startswith("-") and words[0] not in names:
-        near = difflib.get_close_matches(words[0], names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+        hint = nearest(words[0], names).strip() or f"known: {', '.join(sorted(names))}"
         raise ConfigurationError(f"unknown command {words[0]!r}; {hint}")
     if words and words[0] in COMMANDS:
         refuse_unknown(words[1:], ["help", *(flag(each.name) for each in fields(COMMANDS[words[0]]))], all_by="--help")

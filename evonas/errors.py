@@ -5,7 +5,7 @@ is a defect and shows its traceback.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, TypeVar
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "StorageError",
     "UnknownNameError",
     "choose",
+    "nearest",
 ]
 
 T = TypeVar("T")
@@ -80,7 +81,11 @@ def choose(table: Mapping[str, T], name: str, kind: str) -> T:
         kind: description of the table's entries, for the message.
     """
     if name not in table:
-        near = difflib.get_close_matches(name, table, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UnknownNameError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(table))}")
+        raise UnknownNameError(f"unknown {kind} {name!r}; {nearest(name, table)}known: {', '.join(sorted(table))}")
     return table[name]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean NAME? ` with the nearest known name; empty where none is near."""
+    near = difflib.get_close_matches(name, [*known], 1)
+    return f"did you mean {near[0]}? " if near else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from evonas.errors import ConfigurationError, DataError, EvonasError, RunInUseError, StorageError
+from evonas.errors import DataError, EvonasError, RunInUseError, StorageError
 
 __all__ = [
     "decoding",
@@ -99,12 +99,12 @@ def read_regular(path: Path, limit: float = math.inf) -> bytes:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path as a user gives it, `~` and `~user` replaced by their home; ConfigurationError where there is none."""
+    """A path as a user gives it, `~` and `~user` replaced by their home; StorageError where there is none."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         name = Path(path).parts[0]
-        raise ConfigurationError(f"expected a path, got {path}: {name} has no home; write the folder out") from error
+        raise StorageError(f"expected a path, got {path}: {name} has no home; write the folder out") from error
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

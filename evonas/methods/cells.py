@@ -26,6 +26,7 @@ from evonas.runs import AttackOptions, CertifyOptions, DataOptions, Needs, Resul
 from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 from evonas.training import TrainingConfig
+from evonas.training.precision import check_precision
 from evonas.types import arch_id
 
 __all__ = [
@@ -80,9 +81,7 @@ class LevelOptions:
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
 
     def __post_init__(self) -> None:
-        if self.search_precision not in SEARCH_PRECISIONS:
-            wanted = ", ".join(SEARCH_PRECISIONS)
-            raise ConfigurationError(f"expected a precision of the search of {wanted}, got {self.search_precision!r}")
+        check_precision(self.search_precision, SEARCH_PRECISIONS)
 
     def applied(self, method: Method) -> Method:
         """The method with what was given."""

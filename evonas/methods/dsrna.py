@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from rich.console import Console
 
-from evonas.errors import ConfigurationError, UnknownNameError, choose
+from evonas.errors import ConfigurationError, choose
 from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
 from evonas.gradient.robustness import Norm
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
@@ -92,10 +92,9 @@ class DsrnaOptions(CellOptions):
     )
 
     def __post_init__(self) -> None:
-        known = [*METHODS, *(name + ADVERSARIAL for name in METHODS)]
+        known = dict.fromkeys([*METHODS, *(name + ADVERSARIAL for name in METHODS)])
         for name in self.baselines:
-            if name not in known:
-                raise UnknownNameError(f"unknown baseline {name!r}; known: {', '.join(known)}")
+            choose(known, name, "baseline")
         if len(set(self.baselines)) < len(self.baselines):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
         super().__post_init__()

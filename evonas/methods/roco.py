@@ -1,6 +1,6 @@
 """RoCo-NAS: NSGA-II over phase bitstrings (Geraeinejad et al., 2021), and what follows the search."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -72,7 +72,7 @@ class RetrainOptions:
     retrain: bool = False
     """After the search, train the front again and print the paper's tables for it."""
     retrain_networks: tuple[str, ...] = ()
-    """arch_ids of the networks to train again, such as `a1,b2`; the whole front by default."""
+    """arch_ids of networks of the front to train again; all by default."""
     top: Annotated[int, COUNT] = 5
     """Networks of each front in the tables: the lightest, by MACs at the width that they are trained with (IV-C)."""
     retrain_channels: Annotated[int, CHANNELS] = 32
@@ -308,7 +308,7 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
     """The networks of this run, then those of the other one, each the lightest first.
 
     Raises:
-        UnknownNameError: a named network is in neither.
+        UnknownNameError: a named network is on neither front.
     """
     longer = training_to_the_end(run, candidates, options.retrain_epochs)
     training = replace(longer.training, batch_size=options.retrain_batch_size)
@@ -321,15 +321,16 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
         space = _at_width(space, options.retrain_channels)
         sources.append((other, searched, replace(base, space=space)))
     names = _names([(source.path, searched) for source, searched, _ in sources])
-    named, unknown = options.retrain_networks, {*options.retrain_networks}
+    unknown = {*options.retrain_networks}
     for name, (source, searched, way) in zip(names, sources, strict=True):
-        genomes = _named(source, named) if named else _front(source, searched)
-        unknown -= {arch_id(genome) for genome in genomes}
-        yield from lightest([AuditNetwork(name, genome, way) for genome in genomes])
+        networks = {arch_id(genome): AuditNetwork(name, genome, way) for genome in _front(source, searched)}
+        unknown -= networks.keys()
+        chosen = networks.keys() & {*options.retrain_networks} if options.retrain_networks else networks.keys()
+        yield from lightest([networks[key] for key in networks if key in chosen])
     if unknown:
         raise UnknownNameError(
-            f"expected --retrain-networks with arch_ids of rows with status ok, got {', '.join(sorted(unknown))}; "
-            f"see {run.folder.path / 'population.csv'}"
+            f"expected --retrain-networks with arch_ids of the front, got {', '.join(sorted(unknown))}; "
+            f"see {run.path / 'front.csv'}"
         )
 
 
@@ -363,12 +364,6 @@ def _front(source: RunFolder, searched: Searched) -> list[Genome]:
     if table.empty:
         raise ConfigurationError(f"expected networks on the front of {source.path}, got none; see population.csv")
     return [np.array(genes.split(), dtype=np.int64) for genes in table["genome"]]
-
-
-def _named(source: RunFolder, named: Collection[str]) -> list[Genome]:
-    """The canonical genomes of a run's networks that are called so."""
-    ok = [entry for entry in source.entries() if entry.result.ok]
-    return [np.array(entry.result.genome, dtype=np.int64) for entry in ok if entry.key in named]
 
 
 def _names(sources: list[tuple[Path, Searched]]) -> list[str]:

@@ -1,7 +1,6 @@
 """A command line from an options dataclass, and one clear line for whatever the user can cause."""
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from evonas.errors import ConfigurationError, EvonasError
+from evonas.errors import ConfigurationError, EvonasError, nearest
 from evonas.files import expanded
 from evonas.runs.help import MANY, WORDS, help_text
 from evonas.runs.interrupt import Interrupted
@@ -21,7 +20,7 @@ from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.options import changed
 from evonas.runs.plugins import load_plugins
 from evonas.runs.streams import LOST, drop, tell
-from evonas.runs.words import read_words
+from evonas.runs.words import is_switch, read_words
 
 __all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
 
@@ -85,7 +84,8 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
         print(help_text(program, preset, "--help-all" in argv))
         sys.exit(0)
     names = [flag(option.name) for option in options_of(preset)]
-    refuse_unknown(argv, [*names, *(f"no-{name}" for name in names)], getattr(preset, "renamed", {}))
+    off = [f"no-{flag(option.name)}" for option in options_of(preset) if is_switch(option.hint)]
+    refuse_unknown(argv, [*names, *off], getattr(preset, "renamed", {}))
     load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     options: Options = changed(preset, read_words(argv, preset))
     refuse_unused(options, preset)
@@ -106,8 +106,8 @@ def refuse_unknown(
         given = word.split("=")[0].replace("_", "-")
         if word.startswith("--") and given not in known and word != "--":
             now = (renamed or {}).get(given.removeprefix("--"))
-            near = [f"--{now}"] if now else difflib.get_close_matches(given, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"{all_by} lists all options"
+            near = f"did you mean --{now}?" if now else nearest(given, known).strip()
+            hint = near or f"{all_by} lists all options"
             raise ConfigurationError(f"unknown option {given}; {hint}")
 
 

@@ -9,13 +9,13 @@ from evonas.errors import ConfigurationError, choose
 from evonas.files import expanded
 from evonas.runs.needs import flag, options_of
 
-__all__ = ["read_number", "read_words"]
+__all__ = ["is_switch", "read_number", "read_words"]
 
 
 def read_words(argv: Sequence[str], options: Any) -> dict[str, Any]:
     """Option name -> value, for every flag that is given; of one that is given twice the last counts.
 
-    Names and numbers in a tuple are one word with commas; a tuple of fixed length is as many words.
+    Names and numbers in a tuple are words, or one with commas; a tuple of fixed length is as many words.
 
     Args:
         argv: known flags, see `refuse_unknown`.
@@ -29,20 +29,22 @@ def read_words(argv: Sequence[str], options: Any) -> dict[str, Any]:
         given, equals, value = words.pop(0).partition("=")
         called = given.removeprefix("--").replace("_", "-")
         if not given.startswith("--"):
-            raise ConfigurationError(f"expected a flag, got {given!r}; names and numbers are given with commas: a,b")
+            raise ConfigurationError(f"expected a flag, got {given!r}")
         on = called in hints
         name, hint = hints[called] if on else hints[called.removeprefix("no-")]
-        if _is_switch(hint) and not equals:
+        if is_switch(hint) and not equals:
             found[name] = on
             continue
-        if _is_switch(hint) or not on:
+        if is_switch(hint) or not on:
             raise ConfigurationError(f"expected {given} without a value, got {given}{equals}{value}")
         values = [value] if equals else []
         while len(values) < _n_words(hint, values) and words and not words[0].startswith("--"):
             values.append(words.pop(0))
         if len(values) < _n_words(hint, values):
             raise ConfigurationError(f"expected {_n_words(hint, values)} value(s) after --{called}, got {len(values)}")
-        found[name] = _value(f"--{called}", hint, values)
+        while _is_list(hint) and words and not words[0].startswith("--"):
+            values.append(words.pop(0))
+        found[name] = _value(f"--{called}", hint, [",".join(values)] if _is_list(hint) else values)
     return found
 
 
@@ -84,8 +86,15 @@ def _n_words(hint: Any, given: Sequence[str]) -> int:
     return len(kinds) if get_origin(hint) is tuple and ... not in kinds else 1
 
 
-def _is_switch(hint: Any) -> bool:
-    return hint is bool or (type(None) in get_args(hint) and bool in get_args(hint))
+def is_switch(hint: Any) -> bool:
+    """Whether an option of this type is given without a value: --NAME or --no-NAME."""
+    plain = _plain(hint)
+    return plain is bool or bool in get_args(plain)
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether it is a tuple of any length, or may be one."""
+    return get_args(hint)[1:] == (...,) or any(get_args(each)[1:] == (...,) for each in get_args(hint))
 
 
 def _plain(hint: Any) -> Any:

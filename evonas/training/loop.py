@@ -13,7 +13,7 @@ from evonas.data import Augmentation, ImagePart, training_batches
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.ranges import BATCH, COUNT, PENALTY, RATE, Range, check_ranges
-from evonas.training.precision import PRECISIONS
+from evonas.training.precision import check_precision
 
 __all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
 
@@ -67,8 +67,7 @@ class TrainingConfig:
             raise ConfigurationError(f"expected ascending milestones, got {self.milestones}")
         if self.lr_decay < 1 and self.milestones:
             raise ConfigurationError(f"expected lr_decay 1 with milestones, got {self.lr_decay} and {self.milestones}")
-        if self.precision not in PRECISIONS:
-            raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        check_precision(self.precision)
 
     def identity(self) -> dict[str, Any]:
         """The settings as plain values; milestones and lr_decay only where they are used."""

@@ -16,7 +16,7 @@ from evonas.errors import ConfigurationError, DivergedError
 from evonas.ranges import BATCH, COUNT, PARAMS, PENALTY, RATE, Range, check_ranges
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
-from evonas.training.precision import PRECISIONS
+from evonas.training.precision import check_precision
 from evonas.types import Cost, Genome
 
 __all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture", "drawn_architectures"]
@@ -100,10 +100,7 @@ class OneShotConfig:
                 raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
         if self.sampling not in ("epochs", "batches"):
             raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
-        if self.supernet_precision not in PRECISIONS:
-            raise ConfigurationError(
-                f"expected a precision of {', '.join(PRECISIONS)}, got {self.supernet_precision!r}"
-            )
+        check_precision(self.supernet_precision)
 
     @property
     def epochs(self) -> int:

@@ -1,15 +1,23 @@
 """Arithmetic of training: fp32, bf16 or tf32."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, nearest
 
-__all__ = ["PRECISIONS", "TrainingPrecision", "resolve_precision"]
+__all__ = ["PRECISIONS", "TrainingPrecision", "check_precision", "resolve_precision"]
 
 PRECISIONS = ("auto", "bf16", "fp32", "tf32")
 TrainingPrecision = Literal["fp32", "bf16", "tf32"]
+
+
+def check_precision(precision: str, known: Sequence[str] = PRECISIONS) -> None:
+    """ConfigurationError unless it is one of the known ones."""
+    if precision not in known:
+        hint = f"; {nearest(precision, known)}".rstrip("; ")
+        raise ConfigurationError(f"expected a precision of {', '.join(known)}, got {precision!r}{hint}")
 
 
 def resolve_precision(precision: str, device: torch.device, depthwise: bool = False) -> tuple[TrainingPrecision, str]:
@@ -23,8 +31,7 @@ def resolve_precision(precision: str, device: torch.device, depthwise: bool = Fa
         precision: one of PRECISIONS.
         depthwise: whether the networks consist largely of depthwise convolutions, for which bf16 is slower on a CPU.
     """
-    if precision not in PRECISIONS:
-        raise ConfigurationError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+    check_precision(precision)
     if precision == "bf16":
         return "bf16", "precision: bf16, as asked"
     if precision == "tf32":

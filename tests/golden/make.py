@@ -81,7 +81,8 @@ ROCO = (
 )
 BASELINE = f"{ROCO} --objectives clean_error,macs --seed 1 --split-seed 0 --out @FIXTURES@/baseline"
 RETRAIN = (
-    "--retrain --top 2 --retrain-channels 4 --retrain-epochs 1 --retrain-batch-size 8 --test-limit 40 "
+    "--retrain --retrain-networks fb379bcea2123cc1,56d00f18701e31b6,5bec16592497db7e --top 2 --retrain-channels 4 "
+    "--retrain-epochs 1 --retrain-batch-size 8 --test-limit 40 "
     "--suite pgd,fgsm,bim --adversarial-set @FIXTURES@/set/tiny.safetensors"
 )
 TAM = (

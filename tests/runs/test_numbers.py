@@ -13,7 +13,7 @@ from evonas.runs.needs import Option, flag, options_of
 from evonas.runs.options import as_json, from_json
 
 WORST = ("inf", "-inf", "nan", "0", "-1", "1e308", "-1e308", "1" + 21 * "0")
-NAMES = {"handmade": "ResNet-18", "robust_attacks": "fgsm"}
+NAMES = {"handmade": "ResNet-18", "robust_attacks": "fgsm", "ood_data": "noise"}
 """Values for options that have to be set, and are not by a preset, before another one is used."""
 
 
