@@ -49,7 +49,8 @@ def guarded(run: Callable[[], object]) -> int:
     """The exit code of `run`; an error that a user can mend is one line on standard error."""
     try:
         run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before Python began
+            sys.stdout.flush()
     except EvonasError as error:
         tell(f"error: {error}")
         return error.exit_code

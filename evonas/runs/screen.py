@@ -34,7 +34,8 @@ class Screen:
     """
 
     def __init__(self, console: Console | None = None, check: Callable[[], None] = lambda: None) -> None:
-        self.console = console or Console(file=cast(IO[str], LastingOutput()))
+        lasting = None if sys.stdout is None else cast(IO[str], LastingOutput())  # it was closed before Python began
+        self.console = console or Console(file=lasting)
         self.check = check
         self._live: Live | None = None
         self._lines: tuple[str, ...] = ()

@@ -38,10 +38,12 @@ class LastingOutput:
 
 def tell(text: str) -> None:
     """Write a line on standard error, or nothing where that cannot be written."""
+    if sys.stderr is None:  # it was closed before Python began
+        return
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=_itself(sys.stderr), flush=True)
     except OSError:
-        drop(sys.stderr)
+        drop(_itself(sys.stderr))
 
 
 def drop(stream: IO[str]) -> None:
@@ -61,5 +63,9 @@ def _lasting() -> Iterator[None]:
 
 
 def _output() -> TextIO:
-    """Standard output itself, also while rich stands in for it."""
-    return cast(TextIO, getattr(sys.stdout, "rich_proxied_file", sys.stdout))
+    return _itself(sys.stdout)
+
+
+def _itself(stream: TextIO) -> TextIO:
+    """The stream that rich stands in for while something stays in place."""
+    return cast(TextIO, getattr(stream, "rich_proxied_file", stream))

@@ -120,9 +120,9 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--thresholds", "1,x"], "Error parsing --thresholds: invalid literal for int() with base 10: 'x'"),
-        (["--thresholds", "1.5"], "invalid literal for int()"),
-        (["--widths", "wide"], "could not convert string to float: 'wide'"),
+        (["--thresholds", "1,x"], "expected a whole number for --thresholds, got 'x'"),
+        (["--thresholds", "1.5"], "expected a whole number for --thresholds, got '1.5'"),
+        (["--widths", "wide"], "for --widths, got 'wide'"),
         (["--thresholds", ""], "expected thresholds as one or more different values"),
         (
             ["--targets", "LeNet,AlexNet"],
@@ -134,7 +134,7 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
         (["--attacked-images", "3"], "at least one image a class"),
         (["--device", "tpu9"], "expected a device"),
         (["--threads", "1"], "unknown option --threads"),
-        (["--data", "npz:/no/such/file.npz"], "there is no file"),
+        (["--data", "npz:/no/such/file.npz"], "there is no such file"),
         (["--train-limit", "3"], "at least one image a class"),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         ({"block_epochs": 0, "joint_epochs": 0}, "one of them > 0, got 0 and 0"),
         ({"block_window": (2.0, 1.0)}, r"expected a block_window of \(smallest, largest\) number of parameters"),
         ({"joint_milestones": (3, 2)}, "expected ascending joint_milestones > 0"),
-        ({"supernet_precision": "fp8"}, "expected a precision of auto, bf16, fp32, got 'fp8'"),
+        ({"supernet_precision": "fp8"}, "expected a precision of auto, bf16, fp32, tf32, got 'fp8'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
