@@ -114,7 +114,9 @@ def compare_limits(args: argparse.Namespace) -> bool:
     limits.claim("L above N-hat leaves the path of the validation loss, bit for bit", torch.equal(free, path))
 
     for limit, flops, sign in ((1.0, 200.0, -1), (4.0, 800.0, 1)):
-        end, _ = limits.ends(f"v2, L = {limit:g}, F = {flops:g}", e2rnas_v2(base, limit, flops))
+        mgda = Mgda(normalisation="l2", solver="frank_wolfe", applied_to=args.weights_on)
+        method = e2rnas_v2(base, limit, flops, combine=mgda)
+        end, _ = limits.ends(f"v2, L = {limit:g}, F = {flops:g}, weights on {args.weights_on}", method)
         limits.claim("L and F on one side move N-hat there", sign * end > sign * limits.params)
     return limits.held
 
@@ -222,7 +224,9 @@ def main() -> int:
     parser.add_argument("--alpha-lr", type=float, default=0.02)
     parser.add_argument("--order", type=int, default=1, help="of the searches; slopes are of first order")
     parser.add_argument("--points", type=int, default=5, help="batches an epoch at which steps are compared")
-    parser.add_argument("--weights-on", choices=("raw", "normalised"), default="normalised", help="of `sides`")
+    parser.add_argument(
+        "--weights-on", choices=("raw", "normalised"), default="normalised", help="of `limits` and `sides`"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
