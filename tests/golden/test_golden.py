@@ -34,6 +34,8 @@ IDENTITIES: dict[str, Any] = json.loads((FIXTURES.parent / "identities.json").re
 
 TIMES = {"seconds", "train_seconds", "search_seconds", "checksum"}
 """Fields that differ from run to run; a line's checksum is over them, too."""
+LATER = "rank_correlation_"
+"""Beginning of columns that version 0.1.0 did not write: all of them follow from the journal."""
 OF_THE_MACHINE = {"versions", "created_by", "sha256"}
 """The same in the card of an adversarial set."""
 OF_THE_RUN = ("identity", "columns", "reference_point", "measured", "evaluations")
@@ -234,7 +236,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
-        return [without(row, TIMES) for row in csv.DictReader(file)]
+        return [without(row, TIMES | {name for name in row if name.startswith(LATER)}) for row in csv.DictReader(file)]
 
 
 def without(value: Any, names: set[str]) -> Any:
