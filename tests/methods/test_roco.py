@@ -19,6 +19,7 @@ from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
 from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
 from evonas.runs import AttackOptions, CertifyOptions, Run
+from evonas.runs.needs import refuse_unused
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
@@ -162,6 +163,37 @@ class TestSpacesAndRecipes:
             weights = load_file(next((out / "retrained").glob("*.safetensors")))
             found.add(hash(tuple(tensor.numpy().tobytes() for tensor in weights.values())))
         assert len(found) == len(RECIPES) - 1  # each trains in a way of its own
+
+
+class TestWhiteBox:
+    def test_a_column_beside_what_is_searched(self, tmp_path: Path) -> None:
+        """Other columns and the path of the search stay; the folder of a run with it is another run's without."""
+        options = replace(ROCO, search=replace(ROCO.search, generations=0))
+        run(replace(options, out=tmp_path / "plain"))
+        said = run(replace(options, white_box_images=20, out=tmp_path / "run"))
+        assert "rank correlation with clean_error over all networks: pgd_error" in said
+        found = rows(tmp_path / "run" / "population.csv")
+        assert all(float(row["pgd_error"]) * 20 % 1 == 0 for row in found)
+        assert any(float(row["pgd_error"]) > float(row["clean_error"]) for row in found)
+        without = [{name: value for name, value in row.items() if name != "pgd_error"} for row in found]
+        assert without == rows(tmp_path / "plain" / "population.csv")
+        measured = config(tmp_path / "run")["measured"]["pgd_error"]
+        assert (measured["threat"], measured["attack"], measured["images"]) == ("white-box", "pgd", 20)
+        correlation = config(tmp_path / "run")["results"]["rank_correlation_with_clean_error"]["pgd_error"]
+        last = rows(tmp_path / "run" / "history.csv")[-1]
+        assert float(last["rank_correlation_pgd_error"]) == correlation
+        for images in (0, 10):
+            with pytest.raises(RunMismatchError, match=r"pgd_error"):
+                run(replace(options, white_box_images=images, out=tmp_path / "run"))
+        with pytest.raises(RunMismatchError, match=r"pgd_error is nothing there"):
+            run(replace(options, white_box_images=20, out=tmp_path / "plain"))
+
+    def test_it_is_not_measured_twice(self) -> None:
+        search = replace(ROCO.search, objectives=("clean_error", "pgd_error"))
+        with pytest.raises(ConfigurationError, match="--white-box-images changes nothing without"):
+            refuse_unused(replace(ROCO, search=search, white_box_images=20), RocoOptions())
+        with pytest.raises(ConfigurationError, match="expected white_box_images >= 0, got -1"):
+            replace(ROCO, white_box_images=-1)
 
 
 # Adversarial sets.
