@@ -29,7 +29,7 @@ PGD_FIELDS = {
     "step_size": 2 / 255,
     "steps": 10,
 }
-YOPO_FIELDS = {"epsilon": 8 / 255, "step": 0.007, "m": 5, "n": 3, "balance": 1.0}
+YOPO_FIELDS = {"epsilon": 8 / 255, "step": 0.007, "m": 5, "n": 3, "balance": 1.0, "clamp": "closed"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ from evonas.runs import (
 from evonas.runs.auditing import training_to_the_end
 from evonas.runs.execution import resolve_device
 from evonas.runs.folder import first_genomes, stored_searched, stored_space
+from evonas.runs.options import flat
 from evonas.search import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import RECIPES, TrainingConfig
@@ -127,7 +128,7 @@ class RocoOptions(RunOptions):
     init_from: str | None = None
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
-    """Training recipe: standard, trades, trades_yopo, fast_adversarial, or a plugin's."""
+    """Training recipe, of --retrain too: standard; trades, trades_yopo or fast_adversarial (robust); or a plugin's."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackOptions = field(default_factory=AttackOptions)
@@ -235,13 +236,15 @@ def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> t
 
     A run that was begun by a version without it goes on without it.
     """
-    if not options.white_box_images or PGDError.name in options.search.objectives:
+    wanted, begun = options.white_box_images, run.begun("objectives")
+    if not wanted or PGDError.name in options.search.objectives:
         return ()
-    if run.stored and "white_box_images" not in run.stored["settings"]:
+    without = begun is not None and PGDError.name not in begun
+    if without and flat(run.stored["settings"]).get("white_box_images", wanted) == wanted:
         run.note(f"{PGDError.name} is not measured beside the objectives: this run was begun without it")
         return ()
-    attacks = replace(options.attacks, attack_images=options.white_box_images)
-    return run.make_objectives((PGDError.name,), candidates.data, attacks, precision=candidates.precision)
+    attacks = replace(options.attacks, attack_images=wanted)
+    return (attacks.objectives(candidates.precision)[PGDError.name],)
 
 
 def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:

@@ -145,10 +145,11 @@ def rank_correlations(entries: Iterable[Entry], searched: Searched) -> dict[str,
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation in [-1, 1]; None for fewer than three pairs, or where one of them is constant."""
+    """Spearman's rank correlation in [-1, 1], 6 digits; None for fewer than three pairs, or where one is constant."""
     if len(first) < 3 or min(map(len, map(set, (first, second)))) < 2:
         return None
-    return float(spearmanr(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)).statistic)
+    pair = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    return round(float(spearmanr(*pair).statistic), 6)
 
 
 def front(table: pd.DataFrame) -> pd.DataFrame:

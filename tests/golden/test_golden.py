@@ -34,7 +34,7 @@ IDENTITIES: dict[str, Any] = json.loads((FIXTURES.parent / "identities.json").re
 
 TIMES = {"seconds", "train_seconds", "search_seconds", "checksum"}
 """Fields that differ from run to run; a line's checksum is over them, too."""
-LATER = ("share_", "untrained")
+LATER = ("share_", "untrained", "rank_correlation_")
 """Beginnings of columns that version 0.1.0 did not write."""
 OF_THE_MACHINE = {"versions", "created_by", "sha256"}
 """The same in the card of an adversarial set."""
@@ -274,7 +274,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
-        return [without(row, TIMES) for row in csv.DictReader(file)]
+        return [without(row, TIMES | {name for name in row if name.startswith(LATER)}) for row in csv.DictReader(file)]
 
 
 def without(value: Any, names: set[str]) -> Any:

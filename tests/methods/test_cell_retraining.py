@@ -397,7 +397,7 @@ HALF = replace(DATA, train=Part(DATA.train.images[:, :, ::2, ::2], DATA.train.la
         ({"cutout": 32}, DATA, NOISE, ConfigurationError, "expected cutout < 32, the images' size, got 32"),
         ({}, HALF, NOISE, ConfigurationError, "expected images of 32 pixels for an auxiliary head, got 16; give --aux"),
         ({"retrain_layers": 2}, DATA, NOISE, ConfigurationError, "at least 3 layers"),
-        ({"retrain_params": 1e7}, DATA, NOISE, ConfigurationError, "expected a number of parameters > 0 and <= 1e"),
+        ({"retrain_params": 1e7}, DATA, NOISE, ConfigurationError, "expected retrain_params <= 1,000,000"),
     ],
 )
 def test_what_would_stop_it_is_found_before(

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_runs import FLAGS, ROCO, SPACE, config, contents, journal, rows, run
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, load_adversarial_set
@@ -15,11 +17,13 @@ from evonas.adversarial_sets import save_adversarial_set as save
 from evonas.cli import main
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
-from evonas.methods.roco import OBJECTIVES_OF_ROCO, RocoOptions, compose, first_population
+from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
 from evonas.runs import AttackOptions, CertifyOptions, Run
+from evonas.runs.needs import refuse_unused
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.training import RECIPES
 
 pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
@@ -131,6 +135,66 @@ class TestSpacesAndRecipes:
         errors = [[line["objectives"]["clean_error"] for line in lines] for lines in (mine, standard)]
         assert errors[0] != errors[1]
 
+    @pytest.mark.slow
+    def test_every_recipe_trains_candidates_and_the_front_again(
+        self, digits_set: AdversarialSet, tmp_path: Path
+    ) -> None:
+        """But the one for networks with an auxiliary head, which is refused in a line."""
+        search = EvolutionConfig(population=2, generations=0, objectives=("clean_error", "macs"))
+        again = RetrainOptions(retrain=True, top=1, retrain_channels=2, retrain_epochs=1, suite=("fgsm",))
+        save(tmp_path / "set", digits_set)
+        found = set()
+        for name in RECIPES:
+            out = tmp_path / name
+            options = {"recipe": name, "search": search, "after": again, "out": out}
+            options["adversarial_set"] = str(tmp_path / "set.safetensors")
+            if name == "cells":
+                with pytest.raises(
+                    ConfigurationError, match="a recipe for networks without an auxiliary head, got cells"
+                ):
+                    replace(ROCO, **options)
+                continue
+            run(replace(ROCO, **options))
+            recipe = config(out)["identity"]["training"]["recipe"]
+            assert name == (recipe if name == "standard" else recipe["name"])
+            assert [row["status"] for row in rows(out / "population.csv")] == ["ok"] * 2
+            (retrained,) = (row for row in rows(out / "retrained" / "retrained.csv"))
+            assert retrained["status"] == "ok"
+            weights = load_file(next((out / "retrained").glob("*.safetensors")))
+            found.add(hash(tuple(tensor.numpy().tobytes() for tensor in weights.values())))
+        assert len(found) == len(RECIPES) - 1  # each trains in a way of its own
+
+
+class TestWhiteBox:
+    def test_a_column_beside_what_is_searched(self, tmp_path: Path) -> None:
+        """Other columns and the path of the search stay; the folder of a run with it is another run's without."""
+        options = replace(ROCO, search=replace(ROCO.search, generations=0))
+        run(replace(options, out=tmp_path / "plain"))
+        said = run(replace(options, white_box_images=20, out=tmp_path / "run"))
+        assert "rank correlation with clean_error over all networks: pgd_error" in said
+        found = rows(tmp_path / "run" / "population.csv")
+        assert all(float(row["pgd_error"]) * 20 % 1 == 0 for row in found)
+        assert any(float(row["pgd_error"]) > float(row["clean_error"]) for row in found)
+        without = [{name: value for name, value in row.items() if name != "pgd_error"} for row in found]
+        assert without == rows(tmp_path / "plain" / "population.csv")
+        measured = config(tmp_path / "run")["measured"]["pgd_error"]
+        assert (measured["threat"], measured["attack"], measured["images"]) == ("white-box", "pgd", 20)
+        correlation = config(tmp_path / "run")["results"]["rank_correlation_with_clean_error"]["pgd_error"]
+        last = rows(tmp_path / "run" / "history.csv")[-1]
+        assert float(last["rank_correlation_pgd_error"]) == correlation
+        for images in (0, 10):
+            with pytest.raises(RunMismatchError, match=r"pgd_error"):
+                run(replace(options, white_box_images=images, out=tmp_path / "run"))
+        with pytest.raises(RunMismatchError, match=r"pgd_error is nothing there"):
+            run(replace(options, white_box_images=20, out=tmp_path / "plain"))
+
+    def test_it_is_not_measured_twice(self) -> None:
+        search = replace(ROCO.search, objectives=("clean_error", "pgd_error"))
+        with pytest.raises(ConfigurationError, match="--white-box-images changes nothing without"):
+            refuse_unused(replace(ROCO, search=search, white_box_images=20), RocoOptions())
+        with pytest.raises(ConfigurationError, match="expected white_box_images >= 0, got -1"):
+            replace(ROCO, white_box_images=-1)
+
 
 # Adversarial sets.
 
@@ -193,12 +257,13 @@ def folder_of(options: RocoOptions) -> Path:
 class TestSets:
     def test_the_set_and_its_parts_are_measured(self, given: RocoOptions) -> None:
         table = rows(folder_of(given) / "population.csv")
-        names = ["adversarial_set_error", "adversarial_set_error_L0", "adversarial_set_error_Linf"]
+        names = [f"adversarial_set_error{part}" for part in ("", "_clean", "_L0", "_Linf")]
         assert [name for name in table[0] if name.startswith("adversarial")] == names
         for row in table:
-            whole, l0, linf = (float(row[name]) for name in names)
+            whole, clean, l0, linf = (float(row[name]) for name in names)
             assert 0 <= whole <= 1
             assert (whole * 12).is_integer()  # twelve images, eight in each part, four in both
+            assert (clean * 12).is_integer()
             assert max(l0, linf) * 8 <= whole * 12 <= (l0 + linf) * 8
 
     def test_the_configuration_says_what_was_measured(self, given: RocoOptions, digits_set: AdversarialSet) -> None:
@@ -206,7 +271,9 @@ class TestSets:
         assert found["identity"]["objectives"]["adversarial_set_error"] == {
             "adversarial_set": {"fingerprint": digits_set.fingerprint},
             "batch_size": 500,
+            "clean_sources": {"fingerprint": load_data("digits").adversarial.take(np.arange(12)).fingerprint},
         }
+        assert found["measured"]["adversarial_set_error_clean"]["threat"] == "none"
         assert found["measured"]["adversarial_set_error_L0"] == {
             "about": "transferred: precomputed set of 8 images",
             "threat": "transfer",

@@ -24,6 +24,7 @@ from evonas.data import Dataset, DeviceData, load_data
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.objectives import AdversarialSetError, Candidate, CleanError, FGSMError, Macs, Params, PGDError
 from evonas.objectives.attack_error import described
+from evonas.parts import part_identity
 from evonas.spaces import PhaseSpace
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
@@ -278,6 +279,52 @@ def test_adversarial_set_error_by_hand(batch_size: int, make_set: MakeSet) -> No
         "adversarial_set_error_L0": 2 / 5,
         "adversarial_set_error_Linf": 5 / 7,
     }
+
+
+def test_the_same_images_before_the_attack_by_hand(make_set: MakeSet) -> None:
+    """Whoever reads the last bit, which the set has turned, gets every clean image right and every other one wrong."""
+    data, the_set = load_data("digits"), threes_and_fives(make_set)
+
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known = {image.tobytes(): int(label) for image, label in zip(clean.images, clean.labels, strict=True)}
+
+        def forward(self, images: Tensor) -> Tensor:
+            pixels = (images * 255).round().to(torch.uint8).contiguous().numpy()
+            answers = torch.tensor([self.known.get(image.tobytes(), 9) for image in pixels])
+            return functional.one_hot(answers, 10).float()
+
+    clean = data.adversarial.take(the_set.source_index)
+    objective = AdversarialSetError(the_set, clean_sources=clean)
+    found = objective(candidate(Remembering()))
+    assert list(found) == [column.name for column in objective.columns(SPACE, 10)]
+    assert list(found)[:2] == ["adversarial_set_error", "adversarial_set_error_clean"]
+    assert (found["adversarial_set_error"], found["adversarial_set_error_clean"]) == (1.0, 0.0)
+    always_three = objective(candidate(Constant([0, 0, 0, 1, 0, 0, 0, 0, 0, 0])))
+    assert always_three["adversarial_set_error_clean"] == always_three["adversarial_set_error"] == 0.6
+
+
+def test_every_image_knows_its_clean_one(make_set: MakeSet) -> None:
+    """Images stand in the order of attacks, sources in their own."""
+    data = load_data("digits")
+    the_set = make_set(data, {"L0": (7, 2, 5), "Linf": (2, 0)})
+    assert the_set.source_index.tolist() == [0, 2, 5, 7]
+    assert the_set.image_sources().tolist() == [3, 1, 2, 0]
+    again = replace(the_set, records=the_set.records[::-1].copy())
+    assert again.image_sources().tolist() == [3, 1, 2, 0]
+    assert np.array_equal(data.adversarial.labels[the_set.source_index][the_set.image_sources()], the_set.labels)
+
+
+def test_clean_images_of_another_set_are_refused(make_set: MakeSet) -> None:
+    data, the_set = load_data("digits"), threes_and_fives(make_set)
+    with pytest.raises(ConfigurationError, match="expected the 10 clean images of the set in its order, got others"):
+        AdversarialSetError(the_set, clean_sources=data.adversarial.take(the_set.source_index[::-1]))
+    with_them = AdversarialSetError(the_set, clean_sources=data.adversarial.take(the_set.source_index))
+    assert with_them == AdversarialSetError(the_set, clean_sources=data.adversarial.take(the_set.source_index))
+    assert with_them != AdversarialSetError(the_set)
+    assert part_identity(AdversarialSetError(the_set)).keys() == {"adversarial_set", "batch_size"}
+    assert part_identity(with_them).keys() == {"adversarial_set", "batch_size", "clean_sources"}
 
 
 def test_adversarial_images_reach_the_network_as_they_are(make_set: MakeSet) -> None:

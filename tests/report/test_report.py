@@ -12,10 +12,12 @@ from evonas.report import (
     Searched,
     duration,
     front,
+    front_text,
     history,
     plot_front,
     plot_history,
     population_table,
+    rank_correlations,
     read_genomes,
     shown,
     write_tables,
@@ -138,6 +140,36 @@ def test_history_turns_what_is_maximised() -> None:
     assert history([one], searched)[0].hypervolume == pytest.approx(1.5)
     better = Entry(EvaluationResult((2,), {"clean_error": 0.5, "radius": 4.0}), 0, 1)
     assert front(population_table([one, better], searched))["genome"].tolist() == ["2"]
+
+
+def test_rank_correlations_by_hand(tmp_path: Path) -> None:
+    """Ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * 2 / (4 * 15) = 0.8; the failed row does not count."""
+    errors = [(0.1, 0.2, 0.5), (0.2, 0.9, 0.5), (0.3, 0.3, 0.5), (0.4, 0.95, 0.5)]
+    entries = [
+        entry(number, number // 2, clean, 20, pgd_error=pgd, fgsm_error=fgsm)
+        for number, (clean, pgd, fgsm) in enumerate(errors)
+    ]
+    entries.append(failed(9, 0))
+    searched = replace(SEARCHED, columns=("clean_error", "macs", "pgd_error", "fgsm_error", "pgd_error_L0"))
+    assert rank_correlations(entries, searched) == {"pgd_error": pytest.approx(0.8), "fgsm_error": None}
+    first, second = history(entries, searched)
+    assert first.rank_correlation == {"pgd_error": None, "fgsm_error": None}  # two networks say nothing
+    assert second.rank_correlation == {"pgd_error": pytest.approx(0.8), "fgsm_error": None}
+    write_tables(tmp_path, population_table(entries, searched), [first, second])
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0].endswith("seconds,rank_correlation_pgd_error,rank_correlation_fgsm_error")
+    assert lines[1].endswith(",,")
+    assert lines[2].endswith("0.8,")
+    assert rank_correlations(entries, replace(searched, objectives=("macs",), columns=("pgd_error",))) == {}
+
+
+def test_the_front_for_people() -> None:
+    searched = replace(SEARCHED, about={"extra": "something else"})
+    found = front_text(front(population_table(ENTRIES, searched)), searched, most=1)
+    assert found.title == "roco-nas on digits: 2 on the front"
+    assert found.header == ("arch_id", "clean error", "macs", "extra", "params")
+    assert found.lines == ((arch_id((3, 0)), "10.0%", shown("macs", 50), "3.5", shown("params", 5)),)
+    assert found.notes == ("1 more in front.csv", "extra: something else")
 
 
 def test_nothing_evaluated_gives_empty_tables(tmp_path: Path) -> None:
