@@ -149,6 +149,8 @@ def _check(config: Mapping[str, Any], journalled: Mapping[str, Any]) -> None:
         for name, hint in shape.items():
             if name in values and not fits(values[name], hint):
                 raise ConfigurationError(f"its {name} is {values[name]!r:.60}")
+    if journalled and config["columns"] != [*config.get("measured", config["columns"])]:
+        raise ConfigurationError("its columns are not those that it measured")
     if journalled and config["identity"] != journalled:
         raise ConfigurationError("its identity is not that of the journal")
 
