@@ -79,8 +79,7 @@ class RunFolder:
                 return {}
             searched = exists(self.journal)
         config = read_json(self.config)
-        remedy = "restore it, or move it away and give the command again that began the run"
-        with decoding(f"expected the configuration of a run in {self.config}", remedy, StorageError):
+        with self._configuration():
             _check(config, stored_identity(self.journal) if searched else {})
         return config if searched else {}
 
@@ -89,7 +88,14 @@ class RunFolder:
         config = self.stored()
         if not config:
             raise ConfigurationError(f"expected a run folder with config.json and journal.jsonl, {self.path} is none")
+        with self._configuration():
+            _require(config, "columns", "reference_point")
         return config
+
+    def _configuration(self) -> contextlib.AbstractContextManager[None]:
+        """Context of reading config.json, see `decoding`."""
+        remedy = "restore it, or move it away and give the command again that began the run"
+        return decoding(f"expected the configuration of a run in {self.config}", remedy, StorageError)
 
     def checkpoint_identity(self) -> dict[str, Any]:
         """The identity of a stage that trains before there is a journal; empty where none was begun."""
@@ -154,15 +160,21 @@ class RunFolder:
 
 def _check(config: Mapping[str, Any], journalled: Mapping[str, Any]) -> None:
     """An error unless the entries of config.json have their types, and its identity is that of the journal."""
-    for name in ("settings", "identity", *(("columns", "reference_point") if journalled else ())):
-        if name not in config:
-            raise ConfigurationError(f"it lacks {name}")
+    _require(config, "settings", "identity")
     for shape, values in ((_SHAPE, config), (_SETTINGS, config["settings"])):
         for name, hint in shape.items():
             if name in values and not fits(values[name], hint):
                 raise ConfigurationError(f"its {name} is {values[name]!r:.60}")
+    if {"columns", "measured"} <= config.keys() and config["columns"] != [*config["measured"]]:
+        raise ConfigurationError("its columns are not those that it measured")
     if journalled and config["identity"] != journalled:
         raise ConfigurationError("its identity is not that of the journal")
+
+
+def _require(config: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if name not in config:
+            raise ConfigurationError(f"it lacks {name}")
 
 
 def stored_space(identity: Mapping[str, Any]) -> Any:
