@@ -15,7 +15,15 @@ from evonas.costs import count_params
 from evonas.data import Dataset, DeviceData
 from evonas.errors import ConfigurationError, choose
 from evonas.evaluation import SliceSupernet, SupernetWeights
-from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_scores, count_layers, finalise_front, ranked
+from evonas.methods.tam_finalise import (
+    FinaliseOptions,
+    OfSupernet,
+    as_begun,
+    check_scores,
+    count_layers,
+    finalise_front,
+    ranked,
+)
 from evonas.networks.blocks import seeded
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
@@ -305,7 +313,7 @@ def train_supernet(
         RunMismatchError: supernet.pt is of another training.
         Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
-    config, recipe = replace(options.supernet, supernet_precision=precision), options.recipe()
+    config, recipe = replace(options.supernet, supernet_precision=precision), as_begun(run, options.recipe())
     described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
     shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
     identity = as_plain(

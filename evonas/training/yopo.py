@@ -30,14 +30,14 @@ def trades_yopo_perturbation(
     n: int,
     step: float,
     epsilon: float,
+    closed: bool = True,
 ) -> Tensor:
     """Perturbation of TRADES-YOPO-m-n: m passes through the whole network, n first-layer steps after each.
 
     With p = -d KL(probabilities || softmax(rest(first_layer(x + eta)))) / d first_layer(x + eta), each of the n steps
     lowers H(eta) = <first_layer(clamp(x + eta, 0, 1)), p>: eta -= step * sign(dH / d eta), then eta is clipped to the
     ball and x + eta to [0, 1]. The first layer is linear, so dH / d eta is the same for all n steps except at clamped
-    pixels: one backward pass through the first layer serves all of them. The derivative of clamping is 1 on the closed
-    interval [0, 1], where saturated pixels start, and 0 outside. Computes no gradients of weights.
+    pixels: one backward pass through the first layer serves all of them. Computes no gradients of weights.
 
     Args:
         first_layer: affine, such as a convolution.
@@ -45,6 +45,8 @@ def trades_yopo_perturbation(
         images: (B, C, H, W) in [0, 1].
         probabilities: (B, K) predictions for the clean images.
         eta0: (B, C, H, W) start.
+        closed: the derivative of clamping is 1 on the closed interval, so that saturated pixels step at once; False: at
+            its bounds it is what this version of torch takes.
     Returns:
         (B, C, H, W) with |eta| <= epsilon and x + eta in [0, 1].
     """
@@ -59,9 +61,17 @@ def trades_yopo_perturbation(
         descent = step * gradient.sign()
         for _ in range(n):
             moved = images + eta
-            eta = eta - descent * ((moved >= 0) & (moved <= 1))  # the gradient of clamping, at the bounds as well
+            eta = eta - descent * ((moved >= 0) & (moved <= 1) if closed else _clamp_gradient(moved))
             eta = (images + eta.clamp(-epsilon, epsilon)).clamp(0, 1) - images
     return eta
+
+
+def _clamp_gradient(pixels: Tensor) -> Tensor:
+    """Gradient of clamping to [0, 1] as this version of torch has it: some pass none at the bounds."""
+    with torch.enable_grad():
+        leaf = pixels.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(leaf.clamp(0, 1).sum(), leaf)
+    return gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +88,18 @@ class TradesYopo:
     balance: float = 1.0
     """lambda in Eq. 3 of TAM-NAS, the divisor of the divergence."""
 
+    closed: bool = True
+    """Whether saturated pixels step at once; False: as version 0.1.0, by what this version of torch takes."""
+
     name: ClassVar[str] = "trades_yopo"
 
     def __post_init__(self) -> None:
         check_radius(self.epsilon, self.step, self.balance, {"m": self.m, "n": self.n})
 
     def identity(self) -> dict[str, Any]:
-        """Its settings; until version 0.1.0, saturated pixels stood still with some versions of torch."""
-        return {**asdict(self), "clamp": "closed"}
+        """Its settings; those of version 0.1.0 say nothing of clamping."""
+        settings = {name: value for name, value in asdict(self).items() if name != "closed"}
+        return {**settings, "clamp": "closed"} if self.closed else settings
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32; leaves the network in train mode."""
@@ -93,8 +107,9 @@ class TradesYopo:
             with torch.no_grad():
                 probabilities = functional.softmax(network(images).float(), dim=1)
             parts = split_first_layer(network, images)
+            m, n, step, epsilon = self.m, self.n, self.step, self.epsilon
             eta0 = start(images, generator)
-            eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, self.m, self.n, self.step, self.epsilon)
+            eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, m, n, step, epsilon, self.closed)
         network.train()
         return trades_loss(network, images, (images + eta).clamp(0, 1), labels, self.balance)
 
