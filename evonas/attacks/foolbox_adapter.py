@@ -129,11 +129,11 @@ def adapted(
         with torch.no_grad():
             logits = wrapper(clean)
         check_logits(logits, labels)
-        if needs_gradients:
-            check_differentiable(wrapper(clean[:1].clone().requires_grad_()))
         right = torch.nonzero(logits.argmax(dim=1) == labels).squeeze(1)
         result = clean.clone()
         if len(right):
+            if needs_gradients:
+                check_differentiable(wrapper(clean[right[:1]].requires_grad_()))
             with _default_type(torch.float32):
                 found = attack(wrapper, clean[right], labels[right]).detach()
             result[right] = into_ball(clean[right], found, norm, radius_of(epsilon))
