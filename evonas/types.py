@@ -3,8 +3,8 @@
 import hashlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,9 @@ class EvaluationResult:
     """Seed that reproduces this result."""
     seconds: float = 0.0
     """Wall time of giving the network its weights (training); 0 without training."""
-    traceback: str = field(default="", compare=False, repr=False)
-    """Of the exception behind a failure, where there was one; not in the journal."""
+
+    traceback: ClassVar[str] = ""
+    """Of the exception behind a failed result, see `failure`. No part of its value, nor of the journal."""
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "failed"):
@@ -73,10 +74,24 @@ class EvaluationResult:
 
     @classmethod
     def failure(
-        cls, genome: Sequence[int] | Genome, seed: int, cause: BaseException | str, seconds: float = 0.0
+        cls,
+        genome: Sequence[int] | Genome,
+        seed: int,
+        cause: BaseException | str,
+        seconds: float = 0.0,
+        traceback: str = "",
     ) -> "EvaluationResult":
-        """A failed result; its reason is `reason_of(cause)`."""
-        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds, traceback_of(cause))
+        """A failed result; its reason is `reason_of(cause)`, its traceback that of the cause, or the one given."""
+        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds)._with(traceback or traceback_of(cause))
+
+    def changed(self, **values: Any) -> "EvaluationResult":
+        """The result with other values, and the same traceback."""
+        return replace(self, **values)._with(self.traceback)
+
+    def _with(self, text: str) -> "EvaluationResult":
+        if text:
+            object.__setattr__(self, "traceback", text)
+        return self
 
 
 @dataclass(frozen=True)

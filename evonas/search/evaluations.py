@@ -5,7 +5,7 @@ The payload of an evaluation is (genome, seed), its value an EvaluationResult, i
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,7 +64,7 @@ class EvaluationWork:
             result: Any = evaluate(np.array(genome, dtype=np.int64), seed)
             if not isinstance(result, EvaluationResult):
                 raise TypeError(f"expected an EvaluationResult from the evaluator, got {type(result).__name__}")
-            return replace(result, genome=genome, seed=seed)
+            return result.changed(genome=genome, seed=seed)
 
         return work
 
@@ -85,17 +85,17 @@ def evaluation_result(job: Job, outcome: Outcome, objectives: Sequence[str]) -> 
     """The result of a finished evaluation, checked; a failed outcome is a failed result."""
     genome, seed = job.payload
     if not outcome.ok:
-        failed = EvaluationResult.failure(genome, seed, outcome.failure, outcome.seconds)
-        return checked(replace(failed, traceback=outcome.traceback), objectives)
+        failed = EvaluationResult.failure(genome, seed, outcome.failure, outcome.seconds, outcome.traceback)
+        return checked(failed, objectives)
     return checked(outcome.value, objectives)
 
 
 def checked(result: EvaluationResult, objectives: Sequence[str]) -> EvaluationResult:
     """The result as it is journalled, or a failed one if an objective is missing or a value not finite."""
     seconds = round(result.seconds, 3) if math.isfinite(result.seconds) else 0.0
-    result = replace(result, seconds=seconds)
+    result = result.changed(seconds=seconds)
     if not result.ok:
-        return replace(result, objectives={}, reason=result.reason or "no reason was given")
+        return result.changed(objectives={}, reason=result.reason or "no reason was given")
     missing = [name for name in objectives if name not in result.objectives]
     broken = [f"{name} is {value}" for name, value in result.objectives.items() if not math.isfinite(value)]
     if not missing and not broken:

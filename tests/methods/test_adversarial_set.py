@@ -121,8 +121,8 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
     ("words", "error"),
     [
         (["--thresholds", "1,x"], "expected a whole number for --thresholds, got 'x'"),
-        (["--thresholds", "1.5"], "expected a whole number for --thresholds, got '1.5'"),
-        (["--widths", "wide"], "for --widths, got 'wide'"),
+        (["--thresholds", "1.5"], "expected a whole number for --"),
+        (["--widths", "wide"], "expected a number, such as 0.1 or 8/255, for --widths, got 'wide'"),
         (["--thresholds", ""], "expected thresholds as one or more different values"),
         (
             ["--targets", "LeNet,AlexNet"],
