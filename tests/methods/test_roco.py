@@ -146,15 +146,16 @@ class TestSpacesAndRecipes:
         found = set()
         for name in RECIPES:
             out = tmp_path / name
-            options = {"recipe": name, "search": search, "after": again, "out": out}
-            options["adversarial_set"] = str(tmp_path / "set.safetensors")
+            usual = replace(
+                ROCO, adversarial_set=str(tmp_path / "set.safetensors"), search=search, after=again, out=out
+            )
             if name == "cells":
                 with pytest.raises(
                     ConfigurationError, match="a recipe for networks without an auxiliary head, got cells"
                 ):
-                    replace(ROCO, **options)
+                    replace(usual, recipe=name)
                 continue
-            run(replace(ROCO, **options))
+            run(replace(usual, recipe=name))
             recipe = config(out)["identity"]["training"]["recipe"]
             assert name == (recipe if name == "standard" else recipe["name"])
             assert [row["status"] for row in rows(out / "population.csv")] == ["ok"] * 2
