@@ -15,6 +15,7 @@ from evonas.data.batches import DevicePart
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.spaces import ShuffleSpace
 from evonas.training import OneShotConfig, OneShotTraining, TradesYopo, draw_architecture, standard
+from evonas.training.one_shot import drawn_architectures
 
 SPACE = ShuffleSpace(width=1 / 3, depth=0.1)
 PAPER = OneShotConfig()
@@ -188,3 +189,17 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         OneShotConfig(**given)
+
+
+@pytest.mark.parametrize(("images", "batches"), [(60, 2), (61, 2), (62, 3), (1, 1)])
+def test_an_epoch_draws_a_network_a_batch_or_one(images: int, batches: int) -> None:
+    """A last batch of one image is dropped; with `epochs` every epoch of a turn has the same network."""
+    space = ShuffleSpace(width=1 / 6, depth=0.1)
+    wide = {"block_window": (0.0, 1e9), "supernet_batch_size": 30}
+    each = OneShotConfig(sampling="batches", **wide)  # type: ignore[arg-type]
+    assert len(list(drawn_architectures(space, each, 0, 3, images))) == batches
+    (first,) = drawn_architectures(space, OneShotConfig(**wide), 0, 3, images)  # type: ignore[arg-type]
+    (later,) = drawn_architectures(space, OneShotConfig(**wide), 0, 19, images)  # type: ignore[arg-type]
+    assert first.tolist() == later.tolist()
+    assert space.choices(first) <= space.choices()
+    assert len(space.choices(first)) == space.n_places
