@@ -75,7 +75,7 @@ class DsrnaOptions(CellOptions):
     """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
     gamma: Annotated[float, MILLIONS] = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
-    metric_share: float | None = None
+    metric_share: Annotated[float | None, Range(above=0, below=1)] = None
     """Instead of gamma: constant share of the metric's gradient in each step, such as 0.5, however long it is."""
     norm: Norm = "linf"
     """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""

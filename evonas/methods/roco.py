@@ -132,7 +132,7 @@ class RocoOptions(RunOptions):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackOptions = field(default_factory=AttackOptions)
-    white_box_images: int = 0
+    white_box_images: Annotated[int, Range(least=0, most=10**9)] = 0
     """Validation images on which PGD attacks each network, as the column pgd_error beside what is searched; 0: none."""
     certify: CertifyOptions = field(default_factory=CertifyOptions)
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
