@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = ["CostTable", "count_macs", "count_params"]
@@ -31,9 +32,9 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
     modes = {part: part.training for part in module.modules()}
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     module.eval()
-    torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, unknown to the counter
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator, unknown to the counter
     try:
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.enable_grad():
             module(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)

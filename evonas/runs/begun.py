@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evonas.data import Dataset, data_root, load_data, resolve_data
 from evonas.data.loader import own_file
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, DataError
 from evonas.executors import Executor
 from evonas.files import expanded
 from evonas.parts import as_plain, refuse_another_run
@@ -183,7 +183,9 @@ class BegunRun:
             found = found or data
             if path == own.absolute():
                 break
-        return found or self._load(self._data_name, given)
+        if found is None:
+            raise DataError(f"expected the images of {self.path} in {own}; say with --data npz:PATH where they are now")
+        return found
 
     def _load(self, name: str, given: DataOptions) -> Dataset:
         limits = given.train_limit, given.val_limit

@@ -25,7 +25,7 @@ from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import Dataset, DeviceData, DevicePart, Part, load_data
-from evonas.errors import DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
+from evonas.errors import ConfigurationError, DataError, DivergedError, EvonasError, RunInUseError, RunMismatchError
 
 pytestmark = pytest.mark.lengthy
 
@@ -397,7 +397,9 @@ def test_images_that_no_target_can_read(digits: Dataset, tmp_path: Path) -> None
             ("adversarial", digits.adversarial),
         )
     }
-    with pytest.raises(DataError, match=r"\(B, C, 32, 32\)"):
+    with pytest.raises(
+        ConfigurationError, match="expected images of 32x32 pixels for an adversarial set, got digits of 16"
+    ):
         build_adversarial_set(plan(replace(digits, **small)), tmp_path / "set")
 
 

@@ -298,7 +298,7 @@ def test_a_checkpoint_that_is_damaged_is_refused(whole: Path, tmp_path: Path) ->
     path = tmp_path / "retrained" / name.replace(".safetensors", ".training.pt")
     path.parent.mkdir()
     path.write_bytes(b"nothing")
-    with pytest.raises(StorageError, match=r"expected a training of evonas in .* got another or a damaged"):
+    with pytest.raises(StorageError, match=r"expected a training of evonas in .*: .*; copy it there again, or move"):
         retrain(tmp_path)
     path.unlink()
     retrain(tmp_path, found=FOUND[:1])

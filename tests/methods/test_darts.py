@@ -134,7 +134,7 @@ def test_another_search_in_the_same_folder_is_refused_with_the_difference(finish
 
 def test_a_checkpoint_that_is_damaged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "search.pt").write_bytes(b"nothing")
-    with pytest.raises(StorageError, match=r"of evonas in .*search\.pt, got another or a damaged file"):
+    with pytest.raises(StorageError, match=r"of evonas in .*search\.pt: .*; copy it there again, or move"):
         run(replace(DARTS, out=tmp_path))
 
 

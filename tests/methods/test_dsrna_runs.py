@@ -215,7 +215,7 @@ def test_a_baseline_is_the_method_itself() -> None:
         ({"baselines": ("darts", "darts")}, "every one of --baselines once"),
         ({"levels": replace(BOUND.levels, order=2, perturb_alpha=0.1)}, "expected order 1 with a perturbed alpha"),
         ({"bound": BoundOptions(epsilon_min=0.2)}, "expected 0 < minimum <= start"),
-        ({"metric_images": 0}, "expected images >= 1"),
+        ({"metric_images": 0}, "expected metric_images >= 1, got 0"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> None:

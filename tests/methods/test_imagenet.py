@@ -31,7 +31,15 @@ from evonas.methods.imagenet_cells import cells_label, read_cells
 from evonas.methods.imagenet_scores import ATTACK, _aupr, attacked_files, ood_files, top_errors
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.runs import command
-from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, Training, TrainingConfig
+from evonas.training import (
+    IMAGENET_CELLS,
+    CellPreset,
+    CellTraining,
+    Training,
+    TrainingConfig,
+    load_checkpoint,
+    stored_identity,
+)
 
 RECIPE = CellTraining(drop_path=0.1, label_smoothing=0.1)
 TRAINING = TrainingConfig(epochs=3, batch_size=4, lr=0.05, weight_decay=3e-5, lr_decay=0.97, precision="fp32")
@@ -106,6 +114,13 @@ def weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["evonas"])  # noqa: SIM118
 
 
+def checkpoint(folder: Path) -> dict[str, Any]:
+    path = folder / "training.pt"
+    content = load_checkpoint(path, stored_identity(path, "a training"), "a training")
+    assert content is not None
+    return content
+
+
 def test_presets_are_what_the_papers_state() -> None:
     paper = PRESETS["paper"]
     assert paper.network == IMAGENET_CELLS
@@ -157,7 +172,7 @@ def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Pa
     assert "scoring" not in text
     assert {name: (finished / name).read_bytes() for name in kept} == kept
     tensors, _ = weights(finished)
-    stored = torch.load(finished / "training.pt", weights_only=True)["state"]["network"]
+    stored = checkpoint(finished)["state"]["network"]
     assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
 
 
@@ -173,7 +188,7 @@ def test_killed_after_an_epoch_it_goes_on_bit_for_bit(finished: Path, root: Path
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    begun = torch.load(tmp_path / "training.pt", weights_only=True)["state"]["epoch"]
+    begun = checkpoint(tmp_path)["state"]["epoch"]
     assert begun < 3
     assert not (tmp_path / "results.csv").exists()
     text = run(replace(TINY, data_root=root, out=tmp_path))
@@ -192,7 +207,7 @@ def test_a_trained_folder_of_version_0_1_0_is_only_scored_further(
 ) -> None:
     """What was scored is taken as it is, so made-up scores stay; what was not is scored."""
     monkeypatch.setattr(Training, "run_epoch", lambda *arguments: pytest.fail("trained again"))
-    now = torch.load(finished / "training.pt", weights_only=True)
+    now = checkpoint(finished)
     made_up = {
         "clean": ("clean", {"top1_error": 0.125, "top5_error": 0.0625}),
         "pgd": (f"{ATTACK!r}, 2 images of seed 0", {"pgd_error": 0.375}),

@@ -45,7 +45,7 @@ class TestOnTheCommandLine:
     WORDS = (
         *("--train-limit", "150", "--val-limit", "50", "--channels", "2", "--phases", "2", "--nodes", "3"),
         *("--epochs", "1", "--batch-size", "5", "--lr", "0.05", "--population", "4", "--generations", "2"),
-        *("--objectives", "clean_error,macs", "--designs", "", *FLAGS),
+        *("--objectives", "clean_error,macs", "--designs", "", "--white-box-images", "0", *FLAGS),
     )
 
     def test_the_command_gives_the_run_of_the_function(self, roco_run: Path, tmp_path: Path) -> None:

@@ -420,6 +420,9 @@ class TestTwoRuns:
         config = json.loads((other / "config.json").read_text())
         config["identity"][place[0]][place[1]] = value
         (other / "config.json").write_text(json.dumps(config))
+        (other / "journal.jsonl").unlink()
+        with Journal(other / "journal.jsonl", config["identity"]):  # it has the identity, too
+            pass
         with pytest.raises(ConfigurationError, match=said) as refused:
             retrain(against=str(other))
         assert "\n" not in str(refused.value)

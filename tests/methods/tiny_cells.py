@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 from tiny_runs import HERE
 
 from evonas.methods.cells import CellOptions, LevelOptions, NetworkOptions
 from evonas.methods.cells import run as run_cells
 from evonas.runs import DataOptions
-from evonas.training import TrainingConfig
+from evonas.training import TrainingConfig, load_checkpoint, stored_identity
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -81,7 +80,9 @@ def bare(patch: pytest.MonkeyPatch) -> None:
 
 def searched(folder: Path, label: str = "") -> dict[str, Any]:
     """The state of a search that is kept in a run's folder."""
-    content = torch.load(folder / f"search{label}.pt", weights_only=True)
+    path = folder / f"search{label}.pt"
+    content = load_checkpoint(path, stored_identity(path, "a search"), "a search")
+    assert content is not None
     return dict(content["state"])
 
 
