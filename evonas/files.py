@@ -208,7 +208,8 @@ def waited_lock(path: Path, waits: Callable[[], object]) -> Iterator[None]:
             except RunInUseError:
                 waits()
                 waits = _nothing
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                with storage_errors(f"lock {path}"):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
             if os.fstat(lock.fileno()).st_nlink:  # else who held it has removed it, and another one may be new
                 try:
                     yield

@@ -85,6 +85,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return any(type(value) is type(each) and value == each for each in arguments)
+    if origin is tuple and arguments[1:] != (...,):
+        return isinstance(value, list | tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))
     if origin in (tuple, list):
         return isinstance(value, list | tuple) and all(fits(each, arguments[0]) for each in value)
     if origin is dict:

@@ -23,7 +23,7 @@ from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.costs import count_macs, count_params
 from evonas.data import DeviceData, DevicePart, batches
-from evonas.devices import seconds
+from evonas.devices import seconds, settle
 from evonas.errors import DataError
 from evonas.seeding import derive_seed, generator
 from evonas.types import Cost
@@ -55,6 +55,7 @@ def build_adversarial_set(
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
+    settle(plan.device)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:

@@ -99,7 +99,8 @@ def _eight_bits(parts: list[npt.NDArray[Any]], where: str) -> tuple[list[Images]
         return parts, ""
     low, high = min(part.min() for part in parts), max(part.max() for part in parts)
     whole = any(np.issubdtype(part.dtype, np.integer) for part in parts)
-    if not (low >= 0 and high <= 255) or (whole and (high <= 1 or " and " in kinds)):  # NaN is neither
+    either = not whole and 1 < high < 16  # images in [0, 1] that overshoot would turn black as ones in [0, 255]
+    if not (low >= 0 and high <= 255) or either or (whole and (high <= 1 or " and " in kinds)):  # NaN is neither
         raise DataError(
             f"expected uint8 images in {where}, or all of them as floats in [0, 1] or as numbers in [0, 255], got "
             f"{kinds} from {low:g} to {high:g}; scale them, without normalisation: the network's first layer does it"

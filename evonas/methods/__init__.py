@@ -69,7 +69,7 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
             continue
         ours = {option.name for option in options_of(module.OPTIONS)} | {*getattr(module.OPTIONS, "renamed", ())}
         if hasattr(module, "compose") and (begun_by or settings <= ours):  # version 0.1.0 did not say which method
-            return module, from_json(module.OPTIONS, config["settings"])
+            return module, from_json(module.OPTIONS, _as_begun(config))
     if missing:
         raise ConfigurationError(
             f"expected the room evonas.gradient for {', '.join(missing)}, it is missing here, and "
@@ -79,3 +79,12 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
         f"expected a run of a method, got {config['identity']['method']!r} of a script; "
         "use the result that the script gets"
     )
+
+
+def _as_begun(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings, with the order that its cells were searched by where it was the default: that has changed."""
+    settings = flat(config["settings"])
+    if settings.get("order", 0) is None:
+        orders = {cells["method"]["bilevel"]["order"] for cells in config["identity"].get("cells", {}).values()}
+        settings["order"] = orders.pop() if len(orders) == 1 else None
+    return settings

@@ -81,7 +81,7 @@ class CellRetrainOptions:
     cutout: Annotated[int, Range(least=0, most=10**4)] = 16
     """Side of the square that is cut out of training images, in pixels; 0: none."""
     retrain_precision: str = "auto"
-    """auto, fp32 or bf16."""
+    """auto, fp32, bf16 or tf32 (CUDA)."""
     test_epsilon: Annotated[float, STEP] = 2 / 255
     """Radius of the PGD that it is scored under (E2RNAS)."""
     test_steps: Annotated[int, COUNT] = 10

@@ -235,7 +235,8 @@ def _described(row: Mapping[str, Any]) -> str:
     """An epoch in a line."""
     shares = _shares(row)
     parts = ", ".join(f"{name.removesuffix('_loss')} {100 * share:.3g}%" for name, share in shares.items())
-    above = f"shares of the step {parts}" if shares else "the loss above" if "upper_loss" in row else "weights alone"
+    descends = any(name.startswith("upper_") for name in row)
+    above = f"shares of the step {parts}" if shares else "the objective above" if descends else "weights alone"
     if shares.keys() & METRICS.keys():
         *_, metric, loss = shares.values()
         above += f" (the metric's gradient is {metric / loss:.3g} times the loss's)" if loss else ""

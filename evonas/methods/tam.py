@@ -18,7 +18,6 @@ from evonas.evaluation import SliceSupernet, SupernetWeights
 from evonas.methods.tam_finalise import (
     FinaliseOptions,
     OfSupernet,
-    as_begun,
     check_scores,
     count_layers,
     finalise_front,
@@ -313,7 +312,7 @@ def train_supernet(
         RunMismatchError: supernet.pt is of another training.
         Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
-    config, recipe = replace(options.supernet, supernet_precision=precision), as_begun(run, options.recipe())
+    config, recipe = replace(options.supernet, supernet_precision=precision), _recipe(run, options)
     described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
     shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
     identity = as_plain(
@@ -412,6 +411,10 @@ def _wide_windows(options: TamOptions, space: ShuffleSpace, seed: int) -> Iterat
             low, high = space.scaled(window)
             if low <= min(params) and max(params) <= high:
                 yield f"--{name} accepts all of {DRAWN:,} random networks: it constrains nothing here"
+
+
+def _recipe(run: Run, options: TamOptions) -> Recipe:
+    return run.recipe_as_begun(options.recipe(), run.begun("supernet", "recipe") or run.checkpoint.get("recipe"))
 
 
 def supernet_note(options: TamOptions) -> str:

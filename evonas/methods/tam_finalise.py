@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -47,9 +47,7 @@ from evonas.training import TradesYopo, TrainingConfig, resolve_precision
 from evonas.training.yopo import yopo_step
 from evonas.types import Genome
 
-__all__ = ["FinaliseOptions", "OfSupernet", "as_begun", "check_scores", "count_layers", "finalise_front", "ranked"]
-
-AnyRecipe = TypeVar("AnyRecipe")
+__all__ = ["FinaliseOptions", "OfSupernet", "check_scores", "count_layers", "finalise_front", "ranked"]
 
 ERRORS = (CleanError.name, PGDError.name)
 """Columns that the best networks of a front are chosen by."""
@@ -76,7 +74,7 @@ class FinaliseOptions:
     finalise_weight_decay: Annotated[float, PENALTY] = 5e-3
     """L2 penalty of the weights."""
     finalise_precision: str = "auto"
-    """auto, fp32 or bf16; auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
+    """auto, fp32, bf16 or tf32 (CUDA); auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
     finalise_m: Annotated[int, COUNT] = 5
     """TRADES-YOPO: passes through the whole network."""
     finalise_n: Annotated[int, COUNT] = 3
@@ -216,7 +214,8 @@ def finalise_front(
     """
     best = _best(found)
     top = [each.genome for each in best[: options.layers_top]]
-    recipe = as_begun(run, options.recipe(supernet.epsilon))
+    recipe = run.recipe_as_begun(options.recipe(supernet.epsilon), run.begun("supernet", "recipe"))
+    assert isinstance(recipe, TradesYopo)
     networks = list(_networks(run, options, recipe, candidates, best, lego_genome(found.space, top)))
     folder, rows = run.audit(networks, options.measured, _opening(networks, options, recipe), "finalised")
     for row, network in zip(rows, networks, strict=True):
@@ -249,15 +248,6 @@ def _best(found: Result) -> list[OnFront]:
 
     ordered = sorted(rows, key=lambda row: (ranks(row), row["arch_id"]))
     return [OnFront(np.array(row["genome"].split(), dtype=np.int64), row) for row in ordered]
-
-
-def as_begun(run: Run, recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe as a run of version 0.1.0 began with it: TRADES-YOPO left clamping to torch there."""
-    begun = run.begun("supernet", "recipe") or run.checkpoint.get("recipe")
-    if isinstance(recipe, TradesYopo) and begun is not None and "clamp" not in begun:
-        run.note("TRADES-YOPO: saturated pixels step as this version of torch has it, as this run was started with")
-        return replace(recipe, closed=False)
-    return recipe
 
 
 def _networks(

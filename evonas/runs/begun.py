@@ -11,9 +11,9 @@ from rich.console import Console
 
 from evonas.data import Dataset, data_root, load_data, resolve_data
 from evonas.data.loader import own_file
-from evonas.errors import ConfigurationError, DataError
+from evonas.errors import ConfigurationError, DataError, EvonasError
 from evonas.executors import Executor
-from evonas.files import expanded
+from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
 from evonas.runs.execution import Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
@@ -21,7 +21,7 @@ from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
 from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.screen import Screen
-from evonas.training import PRECISIONS, TrainingPrecision
+from evonas.training import PRECISIONS, Recipe, TradesYopo, TrainingPrecision
 
 __all__ = ["BegunRun"]
 
@@ -142,6 +142,19 @@ class BegunRun:
         self.note(note.replace("precision", f"precision of the {what}", 1) if what else note)
         return precision
 
+    def recipe_as_begun(self, recipe: Recipe, begun: Any) -> Recipe:
+        """The recipe as the run in the folder began with it: TRADES-YOPO left clamping to torch in version 0.1.0.
+
+        Args:
+            begun: identity of the recipe there; None: there is none.
+        """
+        if not isinstance(recipe, TradesYopo) or not isinstance(begun, Mapping):
+            return recipe
+        if begun.get("name") != recipe.name or "clamp" in begun:
+            return recipe
+        self.note("TRADES-YOPO: saturated pixels step as this version of torch has it, as this run was started with")
+        return replace(recipe, closed=False)
+
     def needs_device_here(self, what: str) -> None:
         """ConfigurationError where this process has no GPU for what it trains itself."""
         if self.hardware.here != self.hardware.device:
@@ -172,16 +185,21 @@ class BegunRun:
         folders = (Path(), data_root(given.data_root), *self.path.absolute().parents)
         there = {(folder / name).absolute(): None for name in (own, own.name) for folder in folders}
         found: Dataset | None = None
-        for path in filter(Path.is_file, there):
-            data = self._load(f"npz:{path}", given)
+        for path in there:
+            try:
+                data = self._load(f"npz:{path}", given)
+            except EvonasError:
+                if path == own.absolute() and exists(path):
+                    raise
+                continue  # not there, or another file of that name
             if own_file(begun["name"]):
                 data = replace(data, name=begun["name"])
             if data.fingerprint == begun["fingerprint"]:
                 if path != own.absolute():
                     self.note(f"data: {path} has the images of {own}")
                 return data
-            found = found or data
             if path == own.absolute():
+                found = data
                 break
         if found is None:
             raise DataError(f"expected the images of {self.path} in {own}; say with --data npz:PATH where they are now")

@@ -35,7 +35,7 @@ def command(
 ) -> int:
     """Parse the command line, run, and return the exit code.
 
-    0; 1 for a search in which everything failed; 2 for anything to mend; 130 or 143 for a signal.
+    0; 1 for a search in which everything failed; 2 for anything to mend; 129, 130 or 143 for a signal.
 
     Args:
         presets: name -> options; the first is the default, `--preset NAME` takes another, further flags override.
@@ -105,7 +105,7 @@ def refuse_unknown(
     known = [f"--{name}" for name in names]
     for word in argv:
         given = word.split("=")[0].replace("_", "-")
-        if word.startswith("--") and given not in known and word != "--":
+        if word.startswith("--") and given not in known:
             now = (renamed or {}).get(given.removeprefix("--"))
             near = f"did you mean --{now}?" if now else nearest(given, known).strip()
             hint = near or f"{all_by} lists all options"

@@ -22,7 +22,7 @@ from evonas.objectives import (
     PGDError,
 )
 from evonas.objectives.certified import Norm
-from evonas.ranges import COUNT, IMAGES, RADIUS, STEP, Range, check_ranges
+from evonas.ranges import COUNT, IMAGES, LONG, RADIUS, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 
 __all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
@@ -79,8 +79,8 @@ class CertifyOptions:
     """Validation images of jacobian_norm, the first ones."""
     certified_norm: Annotated[Norm, CERTIFIED] = "linf"
     """Ball that is certified."""
-    certified_epsilon: Annotated[float, RADIUS, ACCURACY] = 1 / 255
-    """Radius of certified_accuracy, on the [0, 1] scale."""
+    certified_epsilon: Annotated[float, LONG, ACCURACY] = 1 / 255
+    """Radius of certified_accuracy, on the [0, 1] scale; in l2 it may be longer than 1."""
     certified_images: Annotated[int, IMAGES, CERTIFIED] = 16
     """Validation images that are certified, the first ones."""
     certified_intermediate: Annotated[Intermediate, CERTIFIED] = "interval"

@@ -186,7 +186,7 @@ class Recorder:
     def _stop_without_success(self) -> None:
         """SearchFailedError where all evaluations so far have failed; the commonest failure's traceback is kept."""
         results = [entry.result for entry in self.reached]
-        if not results or any(result.ok for result in results):
+        if not results or any(entry.result.ok for entry in self.journal):
             return
         self.export()
         reason, times = Counter(result.reason for result in results).most_common(1)[0]
@@ -195,7 +195,7 @@ class Recorder:
         if traced is not None:
             text = f"{arch_id(traced.genome)}: {reason}\n\n{traced.traceback}"
             replace_file(log, lambda file: file.write(text.encode()))
-        where = f"; its traceback is in {log}" if log.exists() else ""
+        where = "" if traced is None else f"; its traceback is in {log}"
         raise SearchFailedError(
             f"all {len(results)} evaluations failed, so the search ends here; most often ({times} times): "
             f"{reason}{where}; mend that, and run the same command with --retry-failed"

@@ -88,6 +88,7 @@ class Run(BegunRun):
         """
         depthwise = getattr(space, "depthwise", False)
         precision = self.precision(training.precision, self.begun("training", "precision"), depthwise)
+        recipe = self.recipe_as_begun(recipe, self.begun("training", "recipe"))
         prepare = TrainFromScratch(space, data, replace(training, precision=precision), self.device, recipe)
         self.use(space={"name": space.name, **part_identity(space)}, **prepare.identity())
         return prepare

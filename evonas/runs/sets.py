@@ -15,7 +15,7 @@ from evonas.adversarial_sets import (
 )
 from evonas.data import Dataset, Part
 from evonas.errors import ConfigurationError
-from evonas.files import exists, storage_errors, waited_lock
+from evonas.files import exists, expanded, storage_errors, waited_lock
 from evonas.report import duration
 from evonas.runs.screen import Pace, Screen
 
@@ -33,7 +33,8 @@ def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
     """
     usual = _cache() / SETS / f"{plan.name}.safetensors"
     earlier = (SETS / f"{name}.safetensors" for name in (plan.name, *plan.earlier_names))
-    there = [path for path in (usual, *earlier) if path.is_file()]
+    with storage_errors("look for adversarial sets"):
+        there = [path for path in (usual, *earlier) if exists(path)]
     if wanted and len(there) > 1:
         there = [path for path in there if load_adversarial_set(path).fingerprint == wanted] or there
     return (there or [usual])[0]
@@ -41,13 +42,7 @@ def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
 
 def _cache() -> Path:
     """Folder named by EVONAS_CACHE, else ~/.cache/evonas."""
-    named = os.environ.get("EVONAS_CACHE") or "~/.cache/evonas"
-    try:
-        return Path(named).expanduser()
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"expected a home folder for the cache {named}, there is none; set EVONAS_CACHE to a folder"
-        ) from error
+    return expanded(os.environ.get("EVONAS_CACHE") or "~/.cache/evonas")
 
 
 def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = True) -> tuple[AdversarialSet, str]:

@@ -74,6 +74,8 @@ def _value(called: str, hint: Any, words: Sequence[str]) -> Any:
         return tuple(_value(called, kind, [word]) for kind, word in zip(kinds, words, strict=True))
     if hint in (int, float):
         return read_number(called, words[0], hint is int)
+    if hint is Path and not words[0]:
+        raise ConfigurationError(f"expected a path for {called}, got nothing")
     return expanded(words[0]) if hint is Path else words[0]
 
 

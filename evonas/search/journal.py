@@ -138,6 +138,11 @@ class Journal:
             self._mend(path, content, whole, contents)
         self.lines, self.spare = contents.entries, contents.spare
         self.entries = {entry.key: entry for entry in contents.entries}
+        with storage_errors(f"read what was damaged in {path}"):
+            for copy in sorted(path.parent.glob(f"{path.name}.damaged-*")):  # not all used yet?
+                kept = _parse(read_regular(copy), self._run)
+                before = {entry.key: entry for entry in kept.entries} | kept.spare
+                self.spare = {key: entry for key, entry in before.items() if key not in self.entries} | self.spare
 
     def _mend(self, path: Path, content: bytes, whole: bytes, contents: "_Contents") -> None:
         """Keep a copy of the damaged file, and write the whole lines; those before the first damage stay untouched."""

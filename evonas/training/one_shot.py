@@ -84,7 +84,7 @@ class OneShotConfig:
     first_ratio_epochs: Annotated[int, COUNT] = 40
     """Epochs until the next ratio; each further one comes after `resample_epochs`."""
     supernet_precision: str = "auto"
-    """auto, fp32 or bf16."""
+    """auto, fp32, bf16 or tf32 (CUDA)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

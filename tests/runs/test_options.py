@@ -146,7 +146,7 @@ def another(option: Option) -> Any:
     if kind is float:
         return (option.value or 0.5) / 2
     assert get_origin(kind) is tuple, f"give {option.name} a value in VALUES"
-    return [*option.value, 3]
+    return [*option.value, "a" if get_args(kind)[0] is str else 3]
 
 
 def plain(hint: Any) -> Any:

@@ -25,7 +25,7 @@ from evonas.adversarial_sets import (
 )
 from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
-from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError
+from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError, StorageError
 from evonas.files import waited_lock
 from evonas.runs import Screen
 from evonas.runs.interrupt import Interrupted, interruptible
@@ -104,7 +104,7 @@ def test_sets_without_a_name_lie_in_one_cache_wherever_the_command_runs(
     monkeypatch.setenv("EVONAS_CACHE", "~/elsewhere")
     assert set_path(plan(digits)) == tmp_path / "home/elsewhere" / name
     monkeypatch.setenv("EVONAS_CACHE", "~nobody-of-this-name/sets")
-    with pytest.raises(ConfigurationError, match="set EVONAS_CACHE to a folder"):
+    with pytest.raises(StorageError, match="~nobody-of-this-name has no home"):
         set_path(plan(digits))
 
 
