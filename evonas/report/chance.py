@@ -1,8 +1,9 @@
 """Results that are no better than guessing, called that in tables and pictures."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from matplotlib.axes import Axes
 
@@ -20,6 +21,14 @@ class Chance:
 
     n_classes: int
     images: int
+    others: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Column -> its own number of images, where that is another one."""
+
+    @classmethod
+    def of(cls, n_classes: int, images: int, measured: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Of columns whose measurements say how many images they have, such as those of an attack on 100 of them."""
+        counts = {name: about.get("images") for name, about in measured.items()}
+        return cls(n_classes, images, {name: count for name, count in counts.items() if isinstance(count, int)})
 
     @property
     def error(self) -> float:
@@ -27,7 +36,7 @@ class Chance:
 
     def reached(self, column: str, value: float) -> bool:
         """Whether a value is an error that is not below that of guessing by more than two standard errors."""
-        margin = 2 * math.sqrt(self.error * (1 - self.error) / self.images)
+        margin = 2 * math.sqrt(self.error * (1 - self.error) / self.others.get(column, self.images))
         return is_error(column) and value >= self.error - margin
 
     def mark(self, column: str, value: float) -> str:
@@ -37,9 +46,10 @@ class Chance:
     @property
     def note(self) -> str:
         """What the mark says."""
+        others = ", ".join(f"{name}: {count}" for name, count in self.others.items())
         return (
             f"*: chance level; guessing one of {self.n_classes} classes errs on {100 * self.error:.1f}%, and on "
-            f"{self.images} images this is no better, by two standard errors."
+            f"{self.images} images{f' ({others})' if others else ''} this is no better, by two standard errors."
         )
 
 

@@ -204,7 +204,7 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
             tuple(config["reference_point"][name] for name in objectives),
             {name: str(measured["about"]) for name, measured in config.get("measured", {}).items()},
             None if space is None else lambda genome: space.cost(genome, n_classes),
-            Chance(n_classes, identity["data"]["validation"]),
+            Chance.of(n_classes, identity["data"]["validation"], config.get("measured", {})),
         )
 
 

@@ -76,7 +76,11 @@ class Searching:
             tuple(self.reference_point.values()),
             {name: column.about for name, column in self.columns.items()},
             lambda genome: self.space.cost(genome, self.n_classes),
-            Chance(self.n_classes, len(self.evaluator.prepare.data.validation)),
+            Chance.of(
+                self.n_classes,
+                len(self.evaluator.prepare.data.validation),
+                {name: column.metadata for name, column in self.columns.items()},
+            ),
         )
 
     @property

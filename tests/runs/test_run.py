@@ -26,6 +26,7 @@ from evonas.runs import DataOptions, Run, RunFolder, guarded
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
+from evonas.training import TradesYopo, standard
 
 pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
@@ -429,3 +430,20 @@ def test_objectives_that_nothing_measures_are_refused_before_anything_is_written
         with pytest.raises(ConfigurationError, match="among the measured columns clean_error, got macs"):
             begun.search(SPACE, candidates, measured, EvolutionConfig(objectives=("clean_error", "macs")))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("begun", "closed"),
+    [
+        (None, True),
+        ("standard", True),
+        ({"name": "trades"}, True),
+        ({"name": "trades_yopo", "m": 5, "clamp": "closed"}, True),
+        ({"name": "trades_yopo", "m": 5}, False),
+    ],
+)
+def test_trades_yopo_goes_on_as_version_0_1_0_began_it(begun: Any, closed: bool, tmp_path: Path) -> None:
+    with Run.open("roco-nas", replace(ROCO, out=tmp_path / "run")) as opened:
+        assert opened.recipe_as_begun(TradesYopo(), begun) == TradesYopo(closed=closed)
+        assert opened.recipe_as_begun(standard, begun) is standard
+        assert len([note for note in opened.notes if "saturated" in note]) == (not closed)
