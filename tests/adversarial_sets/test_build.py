@@ -303,6 +303,7 @@ def test_an_interrupted_build_goes_on_to_the_same_set(
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.slow
 def test_damage_to_kept_parts_is_made_good(built: Built, digits: Dataset, tmp_path: Path) -> None:
     interrupted(digits, tmp_path / "set", 18)
     parts = tmp_path / "set.parts"

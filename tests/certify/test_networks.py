@@ -127,7 +127,7 @@ def network_of(name: str, seed: int) -> nn.Module:
     return supernet(seed, partial=2 if name == "partial" else 1, signs=name == "signs")[0]
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed", "ball"),
     [

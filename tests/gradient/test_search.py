@@ -99,7 +99,7 @@ def test_continued_from_any_epoch_it_is_the_same_bit_for_bit(name: str) -> None:
     assert searching(METHODS[name], seed=1).run_epoch() != rows[0]
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_rows_of_a_search() -> None:
     method = METHODS["e2rnas v2"]
     rows = run(searching(method))

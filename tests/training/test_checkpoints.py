@@ -307,6 +307,7 @@ def old_form(kind: str, rows: list[Row], state: dict[str, Any]) -> dict[str, Any
     return {"training": reached, "rows": lines, "scores": {"top1_error": {"top1_error": 0.25}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["network", "network on files", "supernet", "cells"])
 def test_a_checkpoint_of_version_0_1_0_is_continued(kind: str, tmp_path: Path) -> None:
     path, part = tmp_path / "checkpoint.pt", kind.split()[0]
