@@ -267,7 +267,7 @@ def try_once(loader: Loader, data: bytes, folder: Path, count: Count) -> None:
 
 
 def measure(inputs: int, seed: int = 0) -> dict[str, Count]:
-    """What every loader did with its share of so many damaged files; each reads its whole one before."""
+    """Outcome of every loader on its share of `inputs` damaged files; each reads its whole one before."""
     counts = {name: Count() for name in LOADERS}
     names = list(LOADERS)
     with tempfile.TemporaryDirectory() as temporary:

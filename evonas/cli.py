@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
 from evonas.doctor import Examination, run_doctor
@@ -71,8 +70,7 @@ class Show:
                 *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
             ),
         )
-        screen = Screen(Console())
-        screen.tables(folded(printed, screen.console.width, 1))
+        _print_table(printed, kept=1)
 
 
 @dataclass(frozen=True)
@@ -233,32 +231,35 @@ def _joint_run(path: Path, name: str) -> JointRun:
 
 def _print_joint(joint: JointFront) -> None:
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
-    printed = Table(title=f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
-    for name in ("run", "method"):
-        printed.add_column(name, overflow="fold")
-    printed.add_column("arch_id", no_wrap=True, min_width=16)
-    for name in names:
-        printed.add_column(name.replace("_", " "), overflow="fold")
-    for _, row in joint.front.iterrows():
-        printed.add_row(row["run"], row["method"], row["arch_id"], *_cells(row, names, joint.chance))
-    Console().print(printed)
-    _print_chance(printed, joint.chance)
-    for method, (first, count) in joint.methods.items():
-        print(f"{method}: {first} of {count} on the front")
-    for name, words in joint.about.items():
-        print(f"{name}: {words}")
+    lines = tuple(
+        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *_cells(row, names, joint.chance))
+        for _, row in joint.front.iterrows()
+    )
+    _print_table(
+        TextTable(
+            f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}",
+            ("run", "method", "arch_id", *(name.replace("_", " ") for name in names)),
+            lines,
+            (
+                *chance_notes(lines, joint.chance),
+                *(f"{method}: {first} of {count} on the front" for method, (first, count) in joint.methods.items()),
+                *(f"{name}: {words}" for name, words in joint.about.items()),
+            ),
+        ),
+        kept=3,
+    )
+
+
+def _print_table(table: TextTable, kept: int) -> None:
+    """The table in parts that the terminal is wide enough for, each with the first `kept` columns."""
+    screen = Screen(Console())
+    screen.tables(folded(table, screen.console.width, kept))
 
 
 def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
     """Values with their units, and a mark where they are at chance level."""
     for name in names:
         yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
-
-
-def _print_chance(printed: Table, chance: Chance | None) -> None:
-    """What a mark in the printed table says."""
-    for note in chance_notes(([str(cell) for cell in column.cells] for column in printed.columns), chance):
-        print(note)
 
 
 def _recount(result: Result) -> int:

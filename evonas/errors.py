@@ -30,7 +30,7 @@ class EvonasError(Exception):
     """Base of all errors that a user can cause and resolve."""
 
     exit_code: ClassVar[int] = 2
-    """Of a command that ends with it."""
+    """Exit code of a command that ends with it."""
 
 
 class ConfigurationError(EvonasError, ValueError):

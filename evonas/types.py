@@ -56,7 +56,7 @@ class EvaluationResult:
     """Wall time of giving the network its weights (training); 0 without training."""
 
     traceback: ClassVar[str] = ""
-    """Of the exception behind a failed result, see `failure`. No part of its value, nor of the journal."""
+    """Traceback of the exception behind a failed result, see `failure`. No part of its value, nor of the journal."""
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "failed"):

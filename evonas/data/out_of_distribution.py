@@ -88,7 +88,7 @@ def load_small_ood_data(name: str, root: Path | str | None = None, seed: int = 0
 
 
 def _noise(count: int, size: int, seed: int) -> Dataset:
-    """So many images, within 200 to 5,000; blobs of random size, sharpness and colour."""
+    """`count` images, within 200 to 5,000; blobs of random size, sharpness and colour."""
     rng, count = generator(seed, "noise"), min(5000, max(200, count))
     coarse = rng.random((count, 3, size // 4, size // 4))
     smooth = coarse.repeat(4, axis=2).repeat(4, axis=3)

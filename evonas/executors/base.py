@@ -39,7 +39,7 @@ class Outcome:
     seconds: float = 0.0
     """Wall time of a job that was ended for its deadline, else 0."""
     traceback: str = field(default="", compare=False, repr=False)
-    """Of the exception behind a failure, where there was one."""
+    """Traceback of the exception behind a failure, where there was one."""
 
     @classmethod
     def failed(cls, cause: BaseException | str, seconds: float = 0.0) -> "Outcome":

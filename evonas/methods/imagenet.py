@@ -68,7 +68,7 @@ class ImagenetOptions:
     """Out-of-distribution images for AUPR, enlarged: svhn (the paper's), another data set's name, noise, or auto (svhn
     where it is, else what is there); empty: no AUPR."""
     ood_ratio: Annotated[tuple[int, int], COUNT, Needs("ood_data")] = (1, 5)
-    """Those images to images of val/, `1 5` where guessing gives 1/6."""
+    """Ratio of those images to images of val/, `1 5` where guessing gives 1/6."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: Annotated[int | None, THREADS] = None

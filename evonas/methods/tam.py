@@ -171,7 +171,7 @@ class TamOptions(RunOptions):
 
     @property
     def finalising(self) -> FinaliseOptions:
-        """What comes after the search, with the supernet's m and n where it is to have them."""
+        """Options of what follows the search, with the supernet's m and n where it is to have them."""
         recipe, after = self.recipe(), self.after
         if not after.finalise_supernet_loops:
             return after
@@ -380,7 +380,7 @@ class Trained:
         self._epochs, self._found = 0, set[tuple[int, int, int]]()
 
     def until(self, epochs: int) -> set[tuple[int, int, int]]:
-        """Those of so many first epochs, which must not fall from call to call."""
+        """Choices drawn in the first epochs, whose number must not fall from call to call."""
         for epoch in range(self._epochs, epochs):
             for genome in drawn_architectures(self.space, self.config, self.seed, epoch, self.images):
                 self._found |= self.space.choices(genome)

@@ -26,7 +26,7 @@ class Chance:
 
     @classmethod
     def of(cls, n_classes: int, images: int, measured: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Of columns whose measurements say how many images they have, such as those of an attack on 100 of them."""
+        """Chance level with the number of images of every column that states one, such as an attack on 100."""
         counts = {name: about.get("images") for name, about in measured.items()}
         return cls(n_classes, images, {name: count for name, count in counts.items() if isinstance(count, int)})
 
@@ -45,7 +45,7 @@ class Chance:
 
     @property
     def note(self) -> str:
-        """What the mark says."""
+        """Meaning of the mark, in a line."""
         others = ", ".join(f"{name}: {count}" for name, count in self.others.items())
         return (
             f"*: chance level; guessing one of {self.n_classes} classes errs on {100 * self.error:.1f}%, and on "
@@ -54,7 +54,7 @@ class Chance:
 
 
 def chance_notes(lines: Iterable[Iterable[str]], chance: Chance | None) -> tuple[str, ...]:
-    """What the mark says, where a cell of a table ends with it."""
+    """Meaning of the mark, where a cell of a table ends with it."""
     marked = chance is not None and any(cell.endswith("*") for line in lines for cell in line)
     return (chance.note,) if chance is not None and marked else ()
 

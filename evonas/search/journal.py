@@ -215,7 +215,7 @@ class _Contents(NamedTuple):
     runs: set[str]
     """Digests of the identities of all whole lines."""
     entries: list[Entry]
-    """Those of this run, in the order in which they were recorded."""
+    """Entries of this run, in the order in which they were recorded."""
     spare: dict[str, Entry]
     """See `Journal.spare`."""
     content: bytes

@@ -136,7 +136,7 @@ def _read(path: Path, what: str) -> dict[str, Any] | None:
 
 
 def _checked(data: bytes) -> io.BytesIO:
-    """What torch wrote; an error where a bit of it has changed. Version 0.1.0 has the checksums of a zip file alone."""
+    """Bytes that torch wrote; an error where a bit has changed. Version 0.1.0 has the checksums of a zip file alone."""
     if data.startswith(FORMAT):
         end = len(FORMAT) + 65
         if hashlib.sha256(memoryview(data)[end:]).hexdigest().encode() + b"\n" != data[len(FORMAT) : end]:

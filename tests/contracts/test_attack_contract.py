@@ -95,7 +95,7 @@ ANSWERS: dict[str, Callable[[Tensor], Any]] = {
     "a row too few": lambda logits: logits[1:],
     "one logit": lambda logits: logits[:, :1],
 }
-"""What models answer with that do not return (B, K) logits, K >= 2."""
+"""Answers of models that do not return (B, K) logits, K >= 2."""
 
 
 class Answering(nn.Module):

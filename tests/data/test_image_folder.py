@@ -221,7 +221,7 @@ def test_every_kind_of_image_becomes_rgb(mode: str, root: Path) -> None:
 
 
 LEVELS = np.array([0, 100, 257, 51_400, 65_535], dtype=np.uint16)
-"""Of 65,535; the nearest 8-bit ones are 0, 0, 1, 200 and 255."""
+"""Levels of 65,535; the nearest 8-bit ones are 0, 0, 1, 200 and 255."""
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])

@@ -200,7 +200,7 @@ def words(command: list[str], root: Path) -> list[str]:
 
 
 def former_default(command: list[str]) -> list[str]:
-    """What continues a run that was begun with a default which has changed since."""
+    """Flags that continue a run that was begun with a default which has changed since."""
     if command[0] == "e2rnas" and command[command.index("--version") + 1] == "2":
         return ["--weights-on", "raw"]
     if command[0] == "dsrna" and "paper" in command:

@@ -106,7 +106,7 @@ def plan_of(method: Method) -> CellSearch:
 
 @pytest.mark.parametrize(("n_classes", "fixed"), [(10, "1.370134"), (100, "1.422064")])
 def test_the_parameters_that_N_hat_leaves_out_stand_beside_L(n_classes: int, fixed: str) -> None:
-    """Of the network of 36 channels and 20 cells; 90 classes more are 90 x 577 weights more."""
+    """Parameters of the network of 36 channels and 20 cells; 90 classes more are 90 x 577 weights more."""
     (method,) = E2rnasOptions(version=1).methods(32).values()
     plan = replace(plan_of(method), data=SimpleNamespace(n_classes=n_classes))  # type: ignore[arg-type]
     assert f"L = 1M of N-hat, the operations of all edges; besides, every network has {fixed}M in" in _limit(plan)

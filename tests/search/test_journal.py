@@ -273,7 +273,7 @@ def test_a_flipped_byte_costs_its_own_line_alone(path: Path, line: int) -> None:
 
 
 def numbers(path: Path) -> list[int]:
-    """Of the lines behind the first one."""
+    """Numbers of the lines behind the first one."""
     return [json.loads(line)["line"] for line in lines(path)[1:]]
 
 
