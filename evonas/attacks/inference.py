@@ -1,4 +1,4 @@
-"""Copies of networks for fast inference, held against the network itself."""
+"""Copies of networks for fast inference, held against the network itself, and made once where the network stays."""
 
 import copy
 import math
@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from evonas.attacks.attack import frozen, logits_of
+from evonas.attacks.bf16_relu import with_fast_relu
 from evonas.errors import ConfigurationError
 
-__all__ = ["Precision", "check_precision", "inference_copy"]
+__all__ = ["FixedModel", "Precision", "attack_copy", "check_precision", "inference_copy"]
 
 Layer = TypeVar("Layer", bound=nn.Module)
 Precision = Literal["fp32", "bf16"]
@@ -52,7 +53,81 @@ def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module
             bits: they are accurate to about 1% of the largest one, and close ones keep their order.
     """
     check_precision(precision)
-    return _Inference(model, precision).eval()
+    return _Inference(model.model if isinstance(model, FixedModel) else model, precision).eval()
+
+
+class FixedModel(nn.Module):
+    """A model that stays as it is under many attacks: a fast copy of it is made once, not once a call.
+
+    It answers as the model does. Every call of an attack compares the model with what the copy was made of, so that
+    a model that has changed gets a new copy: weights and other tensors by their values; hooks, parts and their other
+    attributes by being the same objects.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._copies: dict[tuple[Precision, bool], nn.Module] = {}
+        self._made_of: tuple[list[Tensor], list[object]] = [], []
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+    def copy(self, precision: Precision, fast_relu: bool) -> nn.Module:
+        """See `attack_copy`."""
+        tensors, others = _held_by(self.model)
+        if not _same(self._made_of, (tensors, others)):
+            self._copies = {}
+            self._made_of = [each.detach().clone() for each in tensors], others
+        kind = precision, fast_relu
+        if kind not in self._copies:
+            self._copies[kind] = attack_copy(self.model, *kind)
+        return self._copies[kind]
+
+
+def attack_copy(model: nn.Module, precision: Precision, fast_relu: bool = False) -> nn.Module:
+    """The `inference_copy` that an attack calls; of a `FixedModel` the one that an earlier attack has made.
+
+    Args:
+        fast_relu: for logits alone, without gradients; see `with_fast_relu`.
+    """
+    if isinstance(model, FixedModel):
+        return model.copy(precision, fast_relu)
+    copied = inference_copy(model, precision)
+    return with_fast_relu(copied) if fast_relu else copied
+
+
+def _held_by(model: nn.Module) -> tuple[list[Tensor], list[object]]:
+    """Tensors, and everything else that decides what a model in eval mode computes."""
+    tensors: list[Tensor] = []
+    others: list[object] = []
+    for module in model.modules():
+        others.append(type(module))
+        for name, value in vars(module).items():
+            if name == "training":
+                continue
+            others.append(name)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            for each in parts if isinstance(parts, list | tuple) else (value,):
+                if isinstance(each, Tensor):
+                    tensors.append(each)
+                else:
+                    others.append(each)
+    return tensors, others
+
+
+def _same(before: tuple[list[Tensor], list[object]], now: tuple[list[Tensor], list[object]]) -> bool:
+    if len(before[0]) != len(now[0]) or len(before[1]) != len(now[1]):
+        return False
+    for one, other in zip(before[1], now[1], strict=True):
+        plain = isinstance(other, bool | int | float | str) and type(one) is type(other) and one == other
+        if one is not other and not plain:
+            return False
+    return all(
+        (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
+        for one, other in zip(*(each[0] for each in (before, now)), strict=True)
+    )
 
 
 class _Float32Linear(nn.Linear):
