@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from evonas.devices import settle
+from evonas.devices import images_at_once, settle
 from evonas.errors import ConfigurationError
 from evonas.evaluation import TorchHost
 from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
@@ -94,6 +94,14 @@ class Hardware:
         return self.connection.ask(
             partial(resolve_precision, asked, torch.device(self.device), depthwise), self.threads, gpus
         )
+
+    def images_at_once(self, gpus: float, size: int) -> int | None:
+        """See `images_at_once`: of the share of a device that one evaluation has; a worker of a cluster answers."""
+        if self.connection is None:
+            return images_at_once(self.device, 1 / -(-self.workers // _devices(self.device)), size)
+        if self.device == "cpu":
+            return None
+        return self.connection.ask(partial(images_at_once, self.device, gpus, size), self.threads, gpus)
 
 
 def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
