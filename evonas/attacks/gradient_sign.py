@@ -189,7 +189,8 @@ class _Run:
         size: float,
         steps: Sequence[int],
     ) -> None:
-        self.attack, self.size, self.steps = attack, size, steps
+        self.attack, self.size, self.steps = attack, size, max(steps)
+        self.marks = frozenset(steps)
         self.passed: dict[int, Tensor] = {}
         self.model, self.dtype = model, images.dtype
         self.fast = attack_copy(model, attack.precision) if attack.precision != "fp32" else None
@@ -214,12 +215,12 @@ class _Run:
         pending = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
         x = start[pending]
         self.doubtful = torch.zeros_like(self.fooled)
-        for step in range(max(self.steps)):
+        for step in range(self.steps):
             if not len(pending):
                 return
             shown = self.shown(x, pending)
-            if step in self.steps:
-                self.passed[step] = shown.detach()
+            if step in self.marks:
+                self.passed[step] = shown.clone()
             shown.requires_grad_()
             logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
