@@ -16,7 +16,7 @@ T = TypeVar("T")
 def import_lazily(module: str) -> None:
     """Make the names that a module imports below `if TYPE_CHECKING:` there at run time, too, each when first asked for.
 
-    Called at the end of a room's `__init__.py`: type checkers and readers see plain imports, and `import` costs nothing.
+    Called at the end of a room's `__init__.py`: type checkers see plain imports, and importing the room costs nothing.
     """
     loaded = sys.modules[module]
     loaded.__dict__["__lazy__"] = {

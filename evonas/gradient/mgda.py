@@ -8,10 +8,10 @@ from torch import Tensor
 
 from evonas.errors import ConfigurationError, choose
 from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_weights
+from evonas.gradient.settings import Normalisation
 
 __all__ = ["NORMALISATIONS", "SOLVERS", "Normalisation", "mgda_weights", "normalise"]
 
-Normalisation = Literal["none", "l2", "loss", "loss+"]
 
 NORMALISATIONS: tuple[Normalisation, ...] = ("none", "l2", "loss", "loss+")
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from evonas.networks.shuffle import ShuffleNetwork
     from evonas.networks.shuffle_plan import BLOCKS, ShufflePlan
     from evonas.networks.shuffle_supernet import ShuffleSupernet
-    from evonas.networks.victims import VGG16, VICTIMS, DenseNet, LeNet, ResNet
+    from evonas.networks.victim_plan import VICTIMS
+    from evonas.networks.victims import VGG16, DenseNet, LeNet, ResNet
 
 __all__ = [
     "BLOCKS",

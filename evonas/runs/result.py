@@ -1,13 +1,14 @@
 """Results of a run for notebooks and scripts: tables, pictures, networks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from evonas.costs import count_macs, count_params
@@ -17,6 +18,9 @@ from evonas.executors import ignore
 from evonas.report import Searched, front, plot_front, population_table
 from evonas.runs.folder import RunFolder
 from evonas.search import Entry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Result"]
 

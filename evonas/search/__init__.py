@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from evonas.search.evaluations import EvaluationWork
     from evonas.search.evolution import evolve
     from evonas.search.journal import Entry, Journal, read_journal
-    from evonas.search.operators import ALGORITHMS
-    from evonas.search.pareto import hypervolume, non_dominated, ranks
-    from evonas.search.problem import NASProblem, minimised
-    from evonas.search.proposals import EvolutionConfig, SearchState
+    from evonas.search.pareto import hypervolume, minimised, non_dominated, ranks
+    from evonas.search.problem import NASProblem
+    from evonas.search.proposals import SearchState
     from evonas.search.scoring import Event, Finished, score
+    from evonas.search.settings import ALGORITHMS, EvolutionConfig
 
 __all__ = [
     "ALGORITHMS",

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
     from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
     from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
-    from evonas.training.loop import EpochRecipe, Recipe, Training, TrainingConfig, train, whole
-    from evonas.training.one_shot import OneShotConfig, OneShotTraining, draw_architecture
-    from evonas.training.precision import PRECISIONS, TrainingPrecision, resolve_precision
+    from evonas.training.loop import EpochRecipe, Recipe, Training, train, whole
+    from evonas.training.one_shot import OneShotTraining, draw_architecture
+    from evonas.training.precision import resolve_precision
+    from evonas.training.settings import PRECISIONS, OneShotConfig, TrainingConfig, TrainingPrecision
     from evonas.training.standard import standard
     from evonas.training.trades import Trades
     from evonas.training.yopo import TradesYopo
