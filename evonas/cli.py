@@ -6,16 +6,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
+from evonas._version import __version__
 from evonas.doctor import Examination, run_doctor
 from evonas.errors import ConfigurationError, nearest
 from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
-from evonas.runs.command_line import command, guarded, one_line, refuse_unknown
-from evonas.runs.needs import flag
+from evonas.runs.command_line import command, flags_of, guarded, one_line, refuse_unknown
+from evonas.runs.needs import flag, options_of
 from evonas.runs.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -192,10 +193,32 @@ COMMANDS: dict[str, type[Any]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line `evonas`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        return guarded(lambda: print(f"evonas {__version__}"))
+    if words[:1] == ["--print-completion"]:
+        return guarded(lambda: print(_completion(words[1:]), end=""))
     if words and words[0] in METHODS:
         method = method_module(words[0])
         return command(method.run, method.PRESETS, words[1:], f"evonas {words[0]}")
     return guarded(lambda: _parse(words)())
+
+
+def _completion(words: list[str]) -> str:
+    """What completes the command line in a shell, from the tables of commands and options."""
+    from evonas.completion import SHELLS, completion
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        raise ConfigurationError(f"expected one of {', '.join(SHELLS)} after --print-completion, got {words}")
+    flags = {
+        name: [
+            *(flag(each.name) for each in options_of(kind) if tyro.conf.Positional not in get_args(each.hint)),
+            "help",
+        ]
+        for name, kind in COMMANDS.items()
+    }
+    for name in METHODS:
+        flags[name] = [*flags_of(next(iter(method_module(name).PRESETS.values()))), "help", "help-all"]
+    return completion(words[0], {name: sorted(f"--{each}" for each in given) for name, given in flags.items()})
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -210,7 +233,8 @@ def _parse(words: list[str]) -> Callable[[], None]:
             {**COMMANDS},
             prog="evonas",
             description="Look at a run, several, a set or the machine and check it; to start one: evonas "
-            f"{', '.join(f'{name} --help' for name in METHODS)}.",
+            f"{', '.join(f'{name} --help' for name in METHODS)}. "
+            "Also: evonas --version; evonas --print-completion bash, or zsh.",
             args=words,
         )
     return chosen
