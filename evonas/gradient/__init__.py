@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from evonas.gradient.pcdarts import pcdarts
     from evonas.gradient.pdarts import pdarts
     from evonas.gradient.perturbation import AlphaPerturbation
-    from evonas.gradient.robustness import BoundLoss, JacobianLoss
+    from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss
     from evonas.gradient.search import GradientSearch, SearchData, halves
-    from evonas.gradient.settings import EpsilonSchedule
     from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
 
 __all__ = [

@@ -1,17 +1,19 @@
 """Differentiable measures of robustness: certified lower bounds and Jacobian norms (DSRNA, 3.1)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from evonas.certify import bounds_and_margins, piecewise_jacobian
 from evonas.certify.settings import Norm
 from evonas.errors import ConfigurationError
-from evonas.gradient.forward import Forward, eval_mode
 from evonas.gradient.losses import Batch
-from evonas.gradient.settings import EpsilonSchedule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evonas.gradient.forward import Forward
 
 __all__ = ["BoundLoss", "EpsilonSchedule", "JacobianLoss", "Norm"]
 
@@ -60,11 +62,50 @@ class JacobianLoss:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        import torch
+
+        from evonas.certify import piecewise_jacobian
+        from evonas.gradient.forward import eval_mode
+
         with eval_mode(forward) as network:
             rows = piecewise_jacobian(network, batch.images[: self.images])  # (B, K, C, H, W)
         value: Tensor = torch.linalg.vector_norm(rows.flatten(2), DUAL[self.norm], dim=2).mean()
         batch.note("jacobian_norm", value)
         return self.gamma * value
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpsilonSchedule:
+    """Radius of the bounds: shrinks linearly while bounds are too wide, grows linearly while they are tight.
+
+    The paper starts at 0.03 and then "linearly increased or decreased based on the global difference between the
+    certified upper bound and lower bound" (4.2.2), without a step or a rule. Here, after each step of the architecture,
+    the radius falls by `step` if the mean difference of the bounds of the logits is `target` or more, else rises by
+    `step`, within [minimum, maximum].
+    """
+
+    start: float = 0.03
+    """Initial radius."""
+    step: float = 0.0005
+    """Change after a step of the architecture."""
+    target: float = 1.0
+    """Mean difference of upper and lower bounds over images and classes, in logits."""
+    minimum: float = 0.0005
+    """Smallest radius."""
+    maximum: float = 0.1
+    """Largest radius."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minimum <= self.start <= self.maximum <= 1 or not self.step >= 0 or not self.target > 0:
+            raise ConfigurationError(
+                "expected 0 < minimum <= start <= maximum <= 1 of epsilon, step >= 0 and target > 0, got "
+                f"{self.minimum}, {self.start}, {self.maximum}, {self.step} and {self.target}"
+            )
+
+    def after(self, epsilon: float, difference: float) -> float:
+        """Next radius, given the mean difference of the bounds at `epsilon`; nan and infinity count as too wide."""
+        moved = epsilon + self.step if difference < self.target else epsilon - self.step
+        return min(max(moved, self.minimum), self.maximum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +146,9 @@ class BoundLoss:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        from evonas.certify import bounds_and_margins
+        from evonas.gradient.forward import eval_mode
+
         images, labels = batch.images[: self.images], batch.labels[: self.images]
         with eval_mode(forward) as network:
             bounds = bounds_and_margins(

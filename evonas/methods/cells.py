@@ -164,20 +164,14 @@ class CellOptions(RunOptions):
             raise ConfigurationError(
                 "expected objectives without a set for gradient methods, got adversarial_set_error; see roco_cifar10.py"
             )
-
-    def check(self) -> None:
         self.methods(32)
-
-    @property
-    def trains_on_ood(self) -> bool:
-        """Whether the searches read images of another data set."""
-        return False
 
     def unused(self) -> dict[str, str]:
         """Options that nothing reads as the others are -> what would bring them into use."""
         measured = self.after.retrain or "ood_aupr" in self.objectives
+        trained = any(method.needs_ood for method in self.methods(32).values())
         found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
-        if not (measured or self.trains_on_ood):
+        if not (measured or trained):
             found["ood_data"] = "--objectives ood_aupr, --retrain or a method that trains on it"
         return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from evonas.certify.settings import Norm
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
-from evonas.gradient.settings import EpsilonSchedule
+from evonas.gradient.robustness import EpsilonSchedule
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.cells import PAPER, QUICK, CellOptions, compose, perturbed
 from evonas.methods.cells import run as run_cells

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
-from evonas.gradient.settings import Normalisation
+from evonas.gradient.mgda import Normalisation
 from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
@@ -79,10 +79,6 @@ class E2rnasOptions(CellOptions):
             raise ConfigurationError("expected an objective, got --no-count-params with --no-validate; leave one out")
         check_name(METHODS, self.base, "gradient method")
         super().__post_init__()
-
-    @property
-    def trains_on_ood(self) -> bool:
-        return self.version == 2
 
     def methods(self, image_size: int) -> dict[str, Method]:
         usual = 1.0 if self.version == 1 else 2.5

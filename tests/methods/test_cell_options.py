@@ -64,7 +64,7 @@ def test_the_published_presets_search_as_darts_does() -> None:
 )
 def test_senseless_options_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(EvonasError, match=message):
-        replace(DartsOptions(**TINY), **change).check()  # type: ignore[arg-type]
+        replace(DartsOptions(**TINY), **change)  # type: ignore[arg-type]
 
 
 def test_a_precision_that_there_is_not_is_refused() -> None:
