@@ -159,14 +159,12 @@ class RocoOptions(RunOptions):
         return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
 
     def unused(self) -> dict[str, str]:
-        from evonas.objectives import PGDError
-
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
-        if PGDError.name in self.search.objectives:
-            found["white_box_images"] = f"--objectives without {PGDError.name}; --attack-images is its number"
+        if "pgd_error" in self.search.objectives:
+            found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
         return found
 
 
