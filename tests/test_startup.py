@@ -23,7 +23,7 @@ OF_HELP = {
     *(".runs", ".runs.command_line", ".runs.execution", ".runs.help", ".runs.interrupt", ".runs.needs"),
     *(".runs.options", ".runs.plugins", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
-    *(".data.torchvision_sets", ".seeding"),
+    *(".data.torchvision_sets", ".seeding", ".types"),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

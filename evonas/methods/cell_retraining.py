@@ -135,6 +135,8 @@ class RobustnessOptions:
         check_ranges(self)
         if len(set(self.robust_attacks)) < len(self.robust_attacks):
             raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
+        if self.robust_attacks != RobustnessOptions.robust_attacks:
+            _ = self.attacks  # refuses what they cannot be made from
 
     @property
     def attacks(self) -> tuple[Measurement, ...]:

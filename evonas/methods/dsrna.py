@@ -109,10 +109,6 @@ class DsrnaOptions(CellOptions):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
         super().__post_init__()
 
-    def check(self) -> None:
-        super().check()
-        _ = self.robustness.attacks, self.robustness.radii  # refuses what they cannot be made from
-
     def unused(self) -> dict[str, str]:
         balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
         return super().unused() | balanced

@@ -136,10 +136,6 @@ class TamOptions(RunOptions):
                 "expected objectives without a set for TAM-NAS, got adversarial_set_error; see roco_cifar10.py"
             )
 
-    def check(self) -> None:
-        self.finalising.recipe(self.supernet_epsilon)
-        self.after.check()
-
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}

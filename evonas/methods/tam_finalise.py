@@ -89,13 +89,9 @@ class FinaliseOptions:
             if name != "handmade" and not getattr(self, name):
                 raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
-
-    def check(self) -> None:
-        """ConfigurationError for parts that these options cannot make."""
-        from evonas.spaces import HandmadeSpace
-
-        self.recipe(8 / 255)
         for name in self.handmade:
+            from evonas.spaces import HandmadeSpace
+
             HandmadeSpace(name, self.handmade_width)
 
     @property

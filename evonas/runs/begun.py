@@ -73,7 +73,6 @@ class BegunRun:
             ConfigurationError, StorageError: the folder or the machine cannot be used as asked.
         """
         load_plugins(options.plugin)
-        options.check()
         data, because = ("", "") if label else _data_name(options)
         run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
         folder = RunFolder(expanded(options.out or Path("runs") / run_name))

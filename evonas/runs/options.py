@@ -68,12 +68,6 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def check(self) -> None:
-        """ConfigurationError for parts that these options cannot make: what a command line is not loaded for.
-
-        `Run.open` calls it, before a folder is made.
-        """
-
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
