@@ -1,4 +1,4 @@
-"""Start-up in processor time: help, version, errors of usage, looking at a run, and a search up to its first evaluation.
+"""Start-up in processor time: help, version, errors of usage, looking at a run, a search up to its first evaluation.
 
 Claim: --help, --version, completion and errors of usage within 0.5 s, show and front within 1.5 s, the first line of a
 search within 1 s and its first evaluation within 4 s.
