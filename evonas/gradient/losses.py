@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evonas.gradient.forward import Forward
 
-__all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "Forward", "LevelLoss", "OodLoss", "Sum"]
+__all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "LevelLoss", "OodLoss", "Sum"]
 
 
 @dataclass(frozen=True, eq=False)
