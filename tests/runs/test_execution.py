@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from evonas import devices
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import Node
-from evonas.runs import ExecutionOptions, execution
+from evonas.runs import ExecutionOptions
 from evonas.runs.execution import SAME_VERSIONS, Hardware, make_executor, resolve_hardware, resolve_threads
 
 CPUS = resolve_threads(None)
@@ -172,7 +173,7 @@ def test_scores_of_an_evaluation_fill_its_share_of_a_gpu(
         asked.append(given)
         return 512
 
-    monkeypatch.setattr(execution, "images_at_once", images_at_once)
+    monkeypatch.setattr(devices, "images_at_once", images_at_once)
     assert Hardware("process", "cuda:0", 1, workers, "").images_at_once(1.0, 32) == 512
     assert asked == [("cuda:0", share, 32)]
 
@@ -184,7 +185,7 @@ def test_a_worker_of_a_cluster_says_what_its_gpu_holds(monkeypatch: pytest.Monke
         asked.append(cpus_and_gpus)
         return work()
 
-    monkeypatch.setattr(execution, "images_at_once", lambda device, share, size: 8 * size if device == "cuda" else None)
+    monkeypatch.setattr(devices, "images_at_once", lambda device, share, size: 8 * size if device == "cuda" else None)
     monkeypatch.setattr(RayConnection, "ask", ask)
     assert Hardware("ray", "cuda", 2, 1, "", RayConnection("auto")).images_at_once(0.25, 32) == 256
     assert asked == [(2, 0.25)]
