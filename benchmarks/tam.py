@@ -53,7 +53,7 @@ class ClosedClamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
         (pixels,) = ctx.saved_tensors
-        return slopes[0] * ((pixels >= 0) & (pixels <= 1))
+        return torch.where((pixels < 0) | (pixels > 1), 0, slopes[0])
 
 
 def step_by_step(
@@ -139,13 +139,8 @@ def compare_steps(args: argparse.Namespace) -> bool:
         for name, recipe in recipes.items():
             timed(steps[name], train_step, network, recipe, images, labels)
     doubles = network.double().eval(), images[:8].double()
-    apart = max(
-        float((ours - plain).abs().max())
-        for seed in range(3)
-        for ours, plain in [
-            [attack(*doubles, torch.Generator().manual_seed(seed)) for attack in (our_attack, plain_attack)]
-        ]
-    )
+    ours, plain = (attack(*doubles, torch.Generator().manual_seed(0)) for attack in (our_attack, plain_attack))
+    apart = float((ours - plain).abs().max())
     for values in (*attacks.values(), *steps.values()):
         del values[0]  # the first network is a warm-up
     print(f"{args.rounds} networks, batches of {args.batch_size}, {args.threads} threads, width {args.width:g}")
