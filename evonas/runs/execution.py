@@ -39,11 +39,12 @@ class ExecutionOptions:
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: Annotated[int | None, THREADS] = None
-    """CPU threads of one evaluation; by default the processors of a machine divided by its evaluations at once."""
+    """CPU threads of one evaluation; by default one on a CPU, beside a GPU the processors divided by the evaluations at
+    once."""
     executor: Literal["auto", "local", "process", "ray"] = "auto"
     """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
-    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process with --workers or --timeout,
-    else local."""
+    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process on a CPU with room for several
+    evaluations and with --workers or --timeout, else local."""
     workers: Annotated[int | None, THREADS, Needs("executor", ("process", "auto"))] = None
     """Processes of the executor process; by default as many as cores or GPUs have room for."""
     gpus_per_task: Annotated[float, Range(above=0, most=1), Needs("executor", ("process", "ray", "auto"))] = 1.0
@@ -111,6 +112,11 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) ->
         raise ConfigurationError(f"expected --device auto, cpu or cuda with Ray, which chooses the GPU, got {asked!r}")
     settle("cpu" if connection is not None and not torch.cuda.is_available() else device)  # before this process uses it
     threads = settings.threads or identity.get("threads")
+    if connection is None and torch.device(device).type == "cpu":
+        threads = threads or 1
+    processors = resolve_threads(None)
+    if settings.executor == "auto" and executor == "local" and device == "cpu" and processors // (threads or 1) > 1:
+        executor, because = "process", f" ({processors} processors)"
     workers = _workers(settings, device, threads) if executor == "process" else 1
     if threads is None and connection is not None:
         threads = _ray_threads(connection, device, settings.gpus_per_task)
