@@ -37,13 +37,14 @@ def warm_up(modules: Iterable[str] = ()) -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
+def start(target: Callable[..., None], arguments: tuple[Any, ...], name: str, modules: Iterable[str]) -> BaseProcess:
     """A process that calls `target(*arguments)` in the environment of this one, and ends with this one.
 
     Args:
         target: of a module; the main script of this process is not run again there.
+        modules: see `warm_up`.
     """
-    warm_up()
+    warm_up(modules)
     process = CONTEXT.Process(target=_run, args=(dict(os.environ), target, arguments), name=name, daemon=True)
     with _alone, _without_main():
         process.start()

@@ -39,6 +39,7 @@ class ProcessExecutor(SupervisedExecutor):
         host: prepares each worker for its machine.
         share: part of a device that each worker may use.
         gpus: devices that the workers share; for the screen.
+        modules: what the workers need, imported once for all of them.
     """
 
     def __init__(
@@ -48,24 +49,25 @@ class ProcessExecutor(SupervisedExecutor):
         host: Host | None = None,
         share: float = 1.0,
         gpus: int = 0,
+        modules: Sequence[str] = (),
     ) -> None:
         if workers < 1:
             raise ConfigurationError(f"expected workers >= 1, got {workers}")
         if not 0 < share <= 1:
             raise ConfigurationError(f"expected a share of a device in (0, 1], got {share}")
-        super().__init__(_ProcessWorkers(workers, host or PlainHost(), share, gpus), timeout)
+        super().__init__(_ProcessWorkers(workers, host or PlainHost(), share, gpus, modules), timeout)
 
 
 class _Process:
     """One worker: a process, and the pipes to it."""
 
-    def __init__(self, place: int, setup: bytes) -> None:
+    def __init__(self, place: int, setup: bytes, modules: Sequence[str]) -> None:
         self.pipe, theirs = forks.CONTEXT.Pipe()
         self.progress, telling = forks.CONTEXT.Pipe(duplex=False)
         self.attempt: int | None = None
         try:
             self.process: BaseProcess = forks.start(
-                _work, (place, setup, theirs, telling), name=f"evonas-worker-{place}"
+                _work, (place, setup, theirs, telling), f"evonas-worker-{place}", modules
             )
         except OSError as error:
             raise ExecutionError(
@@ -87,11 +89,12 @@ class _ProcessWorkers:
 
     ahead = 0
 
-    def __init__(self, workers: int, host: Host, share: float, gpus: int) -> None:
+    def __init__(self, workers: int, host: Host, share: float, gpus: int, modules: Sequence[str]) -> None:
         self.slots = self.room = workers
         self._host = host
         self._share = share
         self._gpus = gpus
+        self._modules = modules
         self._processes: dict[int, _Process] = {}
         self._setup = b""
 
@@ -107,7 +110,7 @@ class _ProcessWorkers:
     def begin(self, attempt: Attempt) -> None:
         place = next(i for i in range(self.slots) if i not in self._processes or self._processes[i].attempt is None)
         if place not in self._processes:
-            self._processes[place] = _Process(place, self._setup)
+            self._processes[place] = _Process(place, self._setup, self._modules)
         process = self._processes[place]
         process.attempt = attempt.number
         with contextlib.suppress(OSError):  # it has ended while idle: `poll` finds that

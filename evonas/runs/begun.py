@@ -13,9 +13,10 @@ from evonas.data import Dataset, data_root, load_data, resolve_data
 from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError, DataError, EvonasError
 from evonas.executors import Executor
+from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
-from evonas.runs.execution import Hardware, make_executor, resolve_hardware
+from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
@@ -48,6 +49,8 @@ class BegunRun:
             self.use(plugins=plugin_identity(options.plugin))
         self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint)
         self.use(seed=options.seed, device=torch.device(self.device).type, threads=self.threads)
+        if self.hardware.executor == "process" and not (self.stored or reading):  # workers will surely be needed
+            warm_up(WORKERS_IMPORT)
 
     @classmethod
     @contextlib.contextmanager

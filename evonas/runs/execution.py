@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from evonas.runs.needs import Needs, refuse_unused
 from evonas.training import TrainingPrecision, resolve_precision
 
 __all__ = [
+    "WORKERS_IMPORT",
     "ExecutionOptions",
     "Hardware",
     "make_executor",
@@ -27,6 +29,12 @@ __all__ = [
     "resolve_hardware",
     "resolve_threads",
 ]
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of processor time in a period, and that period, as Linux tells a container."""
+
+WORKERS_IMPORT = ("evonas.evaluation", "evonas.search.evaluations")
+"""What every worker process needs: imported once, before the first of them is forked."""
 
 SAME_VERSIONS = ("evonas", "torch", "numpy")
 """Packages whose version a Ray worker shares with the driver: others round differently."""
@@ -112,19 +120,19 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) ->
         raise ConfigurationError(f"expected --device auto, cpu or cuda with Ray, which chooses the GPU, got {asked!r}")
     settle("cpu" if connection is not None and not torch.cuda.is_available() else device)  # before this process uses it
     threads = settings.threads or identity.get("threads")
+    processors = resolve_threads(None)
     if connection is None and torch.device(device).type == "cpu":
         threads = threads or 1
-    processors = resolve_threads(None)
-    if settings.executor == "auto" and executor == "local" and device == "cpu" and processors // (threads or 1) > 1:
-        executor, because = "process", f" ({processors} processors)"
+        if settings.executor == "auto" and executor == "local" and processors // threads > 1:
+            executor, because = "process", f" ({processors} processors)"
     workers = _workers(settings, device, threads) if executor == "process" else 1
     if threads is None and connection is not None:
         threads = _ray_threads(connection, device, settings.gpus_per_task)
-    threads = threads or max(1, resolve_threads(None) // workers)
+    threads = threads or max(1, processors // workers)
     many = f"{workers} processes, " if executor == "process" else ""
     note = f"executor: {executor}{because}; device: {device}, {many}threads of an evaluation: {threads}"
-    if workers * threads > resolve_threads(None):
-        note += f", more than this machine's {resolve_threads(None)} processors"
+    if workers * threads > processors:
+        note += f", more than this machine's {processors} processors"
     if connection is not None and asked == "auto" and device == "cpu":
         note += "; no node of the cluster has a GPU now (--device cuda waits for one)"
     return Hardware(executor, device, threads, workers, note, connection)
@@ -141,7 +149,7 @@ def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool
         devices = _devices(hardware.device)
         share = 1 / -(-hardware.workers // devices) if cuda else 1.0
         host = TorchHost(hardware.device)
-        return ProcessExecutor(hardware.workers, settings.timeout, host, share, devices if cuda else 0)
+        return ProcessExecutor(hardware.workers, settings.timeout, host, share, devices if cuda else 0, WORKERS_IMPORT)
     if hardware.executor == "ray":
         has = versions()
         host = TorchHost(hardware.device, tuple((name, has[name]) for name in SAME_VERSIONS))
@@ -169,10 +177,20 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The given number, or as many processors as this process may use."""
+    """The given number, or as many processors as this process may use, by its affinity and a container's quota."""
     if threads is not None:
         return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, int(_quota(processors))))
+
+
+def _quota(processors: int) -> float:
+    """Processors' worth of time that a container may use; `processors` where nothing limits it."""
+    try:
+        quota, period = QUOTA.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # no control groups, or `max`
+        return processors
 
 
 def _executor(settings: ExecutionOptions) -> tuple[str, str]:
