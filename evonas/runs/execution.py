@@ -33,8 +33,8 @@ __all__ = [
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of processor time in a period, and that period, as Linux tells a container."""
 
-WORKERS_IMPORT = ("evonas.evaluation", "evonas.search.evaluations")
-"""What every worker process needs: imported once, before the first of them is forked."""
+WORKERS_IMPORT = ("evonas.evaluation", "evonas.search.evaluations", "torch._dynamo")
+"""Modules of every worker process, imported once; torch imports the last one at the first step of an optimiser."""
 
 SAME_VERSIONS = ("evonas", "torch", "numpy")
 """Packages whose version a Ray worker shares with the driver: others round differently."""
