@@ -210,4 +210,3 @@ def _serve(place: int, setup: bytes, pipe: Connection, post: Callable[[Started |
             pipe.send(Ended(number, "finished", Outcome.failed(f"its value cannot travel to the driver: {error}")))
         if worker.broken:
             return
-

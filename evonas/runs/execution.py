@@ -51,8 +51,8 @@ class ExecutionOptions:
     once."""
     executor: Literal["auto", "local", "process", "ray"] = "auto"
     """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
-    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process on a CPU with room for several
-    evaluations and with --workers or --timeout, else local."""
+    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process on several processors, with
+    --workers or with --timeout, else local."""
     workers: Annotated[int | None, THREADS, Needs("executor", ("process", "auto"))] = None
     """Processes of the executor process; by default as many as cores or GPUs have room for."""
     gpus_per_task: Annotated[float, Range(above=0, most=1), Needs("executor", ("process", "ray", "auto"))] = 1.0
