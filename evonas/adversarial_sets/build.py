@@ -190,8 +190,10 @@ class _Building:
 
     def see(self, event: Progress | Activity | Note) -> None:
         """Tell what a worker reports, and learn the pace of a training from it."""
-        self.watch(event)
         step = self.steps[event.key] if isinstance(event, Progress) else None
+        if step in self.finished:  # it came after the end of its job
+            return
+        self.watch(event)
         if not isinstance(event, Progress) or step is None or step.attack:
             return
         now, share = time.monotonic(), event.done / event.total

@@ -54,12 +54,14 @@ def train_target(
     def told(done: int, steps: int, note: str) -> None:
         whole(on_step, state.epoch, state.epochs)(done, steps, note)
 
-    def at_epoch(rows: list[Row]) -> None:
-        loss = f", loss {rows[-1]['loss']:.3f}" if rows else ""
-        on_step(state.epoch, state.epochs, f"epoch {state.epoch}/{state.epochs}{loss}")
+    def on_epoch(rows: list[Row]) -> None:
+        on_step(state.epoch, state.epochs, f"epoch {state.epoch}/{state.epochs}, loss {rows[-1]['loss']:.3f}")
+
+    def on_begin(rows: list[Row]) -> None:
+        on_step(state.epoch, state.epochs, f"{'continued after ' if rows else ''}epoch {state.epoch}/{state.epochs}")
 
     rows = train_epochs(
-        state, checkpoint, identity or {}, "a target network", on_step=told, on_epoch=at_epoch, on_begin=at_epoch
+        state, checkpoint, identity or {}, "a target network", on_step=told, on_epoch=on_epoch, on_begin=on_begin
     )
     network.eval()
     return float(sum(row["seconds"] for row in rows))
