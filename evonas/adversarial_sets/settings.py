@@ -1,7 +1,7 @@
 """Settings of a set; each of them influences its images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -61,6 +61,10 @@ class SetSettings:
     """Maximum number of generations of an attack."""
     linf_algorithm: Literal["cma", "de"] = "cma"
     """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
+    attack_block: Annotated[int, BATCH] = 64
+    """Images that are attacked as one piece of the work; each block draws from a seed of its own."""
+    attack_chunk: Annotated[int, BATCH] = 128
+    """Individuals of a forward pass in an attack."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -87,6 +91,11 @@ class SetSettings:
         for attack in self.set_attacks:
             self.attack(attack, self.thresholds[0])
 
+    def identity(self) -> dict[str, Any]:
+        """The settings as plain values; later additions only if they are used."""
+        later = ("attack_block", "attack_chunk")
+        return {name: v for name, v in asdict(self).items() if name not in later or v != getattr(SetSettings, name)}
+
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
         """Training settings of a target; weight decay and learning rate are our choice, the paper gives none."""
         return TrainingConfig(
@@ -103,6 +112,7 @@ class SetSettings:
             "threshold": threshold,
             "population": self.attack_population,
             "generations": self.attack_generations,
+            "chunk": self.attack_chunk,
             "precision": precision,
         }
         return PixelAttack(**budget) if attack == "L0" else ThresholdAttack(algorithm=self.linf_algorithm, **budget)

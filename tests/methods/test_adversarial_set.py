@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, SetSettings, card_markdown, load_adversarial_set
-from evonas.methods.adversarial_set import PRESETS, BuildOptions, run
+from evonas.methods.adversarial_set import PRESETS, BuildExecution, BuildOptions, run
 from evonas.runs import Screen, command, parse
 
 TINY = SetSettings(
@@ -22,7 +22,9 @@ TINY = SetSettings(
     attack_population=10,
     attack_generations=2,
 )
-BUILD = BuildOptions(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32")
+BUILD = BuildOptions(
+    data="digits", train_limit=100, settings=TINY, execution=BuildExecution(device="cpu"), precision="fp32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,7 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
 def test_what_a_user_can_cause_is_one_line_and_exit_code_2(
     words: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained"))
+    monkeypatch.setattr("evonas.adversarial_sets.jobs.train_target", lambda *arguments: pytest.fail("trained"))
     small = ["--data", "digits", "--train-limit", "50", "--device", "cpu"]
     assert command(run, PRESETS, [*small, *words]) == 2
     text = capsys.readouterr().err

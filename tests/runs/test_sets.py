@@ -177,7 +177,7 @@ def test_an_interrupted_build_is_continued(digits: Dataset, tmp_path: Path, monk
         find_or_build(plan(digits), path, Interrupting(screen().console, interruption.check))
     assert stopped.value.exit_code == 143
     assert not path.exists()
-    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr("evonas.adversarial_sets.jobs.train_target", lambda *arguments: pytest.fail("trained again"))
     again = screen()
     the_set, where = find_or_build(plan(digits), path, again)
     assert where.startswith("built in ")
