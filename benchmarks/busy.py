@@ -98,8 +98,8 @@ def run(args: Args, console: Console) -> bool:
                 taken[load].append(seconds(args))
     evaluations = args.population * (args.generations + 1)
     table = Table(
-        title=f"{evaluations} evaluations, {args.at_once} at once, of {args.threads} threads, on {resolve_threads(None)} "
-        f"processors; {os.getloadavg()[2]:.1f} processes ran in the last 15 minutes"
+        title=f"{evaluations} evaluations, {args.at_once} at once, of {args.threads} threads, "
+        f"on {resolve_threads(None)} processors; {os.getloadavg()[2]:.1f} processes ran in the last 15 minutes"
     )
     for heading in ("busy processes", "seconds", "median", "fair share's", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)

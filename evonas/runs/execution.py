@@ -105,8 +105,12 @@ class Hardware:
         )
 
 
-def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
-    """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device."""
+def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any], alone: bool = False) -> Hardware:
+    """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device.
+
+    Args:
+        alone: the run does one thing at a time.
+    """
     executor, because = _executor(settings)
     connection = RayConnection(settings.ray_address) if executor == "ray" else None
     asked = identity.get("device", "auto") if settings.device == "auto" else settings.device
@@ -122,7 +126,7 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) ->
     threads = settings.threads or identity.get("threads")
     processors = resolve_threads(None)
     if connection is None and torch.device(device).type == "cpu":
-        threads = threads or 1
+        threads = threads or (processors if alone else 1)
         if settings.executor == "auto" and executor == "local" and processors // threads > 1:
             executor, because = "process", f" ({processors} processors)"
     workers = _workers(settings, device, threads) if executor == "process" else 1

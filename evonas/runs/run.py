@@ -35,7 +35,7 @@ from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
-from evonas.runs.sets import check_set, clean_sources, find_or_build, set_path
+from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
@@ -166,7 +166,7 @@ class Run(BegunRun):
             begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set") or {}
             by_driver = replace(plan, device=self.hardware.here)  # as earlier versions built it, a driver without a GPU
             plan = by_driver if begun.get("name") == by_driver.name else plan
-            path = set_path(plan, begun.get("fingerprint"))
+            plan, path = plan_as_begun(plan, begun.get("fingerprint"))
             executor = partial(self.executor, deadline=False)
             found, where = find_or_build(plan, path, self.screen, not self.reading, executor)
         else:

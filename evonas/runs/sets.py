@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from evonas.adversarial_sets import (
+    SET_PRESETS,
     AdversarialSet,
     BuildPlan,
     BuildProgress,
@@ -14,6 +16,7 @@ from evonas.adversarial_sets import (
     image_digests,
     load_adversarial_set,
 )
+from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.data import Dataset, Part
 from evonas.errors import ConfigurationError
 from evonas.executors import Executor, LocalExecutor
@@ -22,7 +25,7 @@ from evonas.report import duration
 from evonas.runs.screen import Pace, Screen, working
 from evonas.types import Activity, Note, Progress
 
-__all__ = ["check_set", "clean_sources", "find_or_build", "set_path"]
+__all__ = ["check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -41,6 +44,21 @@ def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
     if wanted and len(there) > 1:
         there = [path for path in there if load_adversarial_set(path).fingerprint == wanted] or there
     return (there or [usual])[0]
+
+
+def plan_as_begun(plan: BuildPlan, wanted: str | None) -> tuple[BuildPlan, Path]:
+    """A plan and its file; where the set that is wanted is of the preset's earlier settings, the plan of those.
+
+    Args:
+        wanted: fingerprint of the set that a run was begun with; None: any will do.
+    """
+    earlier = EARLIER_PRESETS.get(plan.preset)
+    if wanted and earlier and plan.settings == SET_PRESETS[plan.preset]:
+        before = replace(plan, settings=earlier)
+        path = set_path(before, wanted)
+        if exists(path) and load_adversarial_set(path).fingerprint == wanted:
+            return before, path
+    return plan, set_path(plan, wanted)
 
 
 def _cache() -> Path:

@@ -43,10 +43,11 @@ def test_the_paper_preset_is_table_i() -> None:
     assert {(target.width, target.depth) for target in paper.each_target()} == {(1.0, None)}
 
 
-def test_the_quick_preset_attacks_the_same_cells_with_less() -> None:
+def test_the_quick_preset_attacks_some_of_the_same_cells_with_less() -> None:
     quick, paper = SET_PRESETS["quick"], SET_PRESETS["paper"]
     assert set(quick.targets) == set(paper.targets)
-    assert (quick.thresholds, quick.set_attacks) == (paper.thresholds, paper.set_attacks)
+    assert set(quick.thresholds) < set(paper.thresholds)
+    assert quick.set_attacks == paper.set_attacks
     for field in ("attacked_images", "attack_population", "attack_generations"):
         assert getattr(quick, field) < getattr(paper, field)
 

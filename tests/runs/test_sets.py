@@ -17,19 +17,21 @@ import pytest
 from rich.console import Console
 
 from evonas.adversarial_sets import (
+    SET_PRESETS,
     AdversarialSet,
     BuildPlan,
     SetSettings,
     load_adversarial_set,
     save_adversarial_set,
 )
+from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError, StorageError
 from evonas.files import waited_lock
 from evonas.runs import Screen
 from evonas.runs.interrupt import Interrupted, interruptible
-from evonas.runs.sets import check_set, find_or_build, set_path
+from evonas.runs.sets import check_set, find_or_build, plan_as_begun, set_path
 
 TINY = SetSettings(
     targets=("LeNet",),
@@ -128,6 +130,29 @@ def test_sets_of_an_earlier_version_are_found_below_the_current_folder(
         assert load_adversarial_set(set_path(plan(digits), each.fingerprint)) == each
     save_adversarial_set(tmp_path / "cache" / "adversarial_sets" / by_one.card.name, by_one)
     assert set_path(plan(digits)).is_relative_to(tmp_path / "cache")
+
+
+def test_a_run_goes_on_with_a_set_of_the_presets_earlier_settings(
+    built: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_building: None
+) -> None:
+    """A new run does not take it, nor one that was begun with another set."""
+    now = replace(plan(digits), settings=SET_PRESETS["quick"])
+    before = replace(now, settings=EARLIER_PRESETS["quick"])
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    of_then = load_adversarial_set(built)
+    for name in (before.name, list(before.earlier_names)[2]):  # of one thread, and of four
+        file = tmp_path / "adversarial_sets" / f"{name}.safetensors"
+        then = replace(of_then, card=replace(of_then.card, name=name))
+        save_adversarial_set(file, then)
+        found, path = plan_as_begun(now, then.fingerprint)
+        assert found == before
+        assert find_or_build(found, path, screen())[0] == then
+        for wanted in (None, "0" * 64):
+            assert plan_as_begun(now, wanted) == (now, set_path(now))
+        other = replace(plan(digits), settings=replace(now.settings, attacked_images=9))
+        assert plan_as_begun(other, then.fingerprint) == (other, set_path(other))
+        file.unlink()
 
 
 @pytest.mark.parametrize("ending", ["", ".safetensors"])
