@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -29,6 +29,7 @@ def warm_up(modules: Iterable[str] = ()) -> None:
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     changes = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
     CONTEXT.set_forkserver_preload(["evonas.executors.process", *modules])
+    resource_tracker.ensure_running()  # the server needs it, and its start would unblock the signal
     with _alone, _environment(changes):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches the server, too
         try:

@@ -33,7 +33,12 @@ __all__ = [
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of processor time in a period, and that period, as Linux tells a container."""
 
-WORKERS_IMPORT = ("evonas.evaluation.evaluator", "evonas.evaluation.prepare", "evonas.search.evaluations", "torch._dynamo")
+WORKERS_IMPORT = (
+    "evonas.evaluation.evaluator",
+    "evonas.evaluation.prepare",
+    "evonas.search.evaluations",
+    "torch._dynamo",
+)
 """Modules of every worker process, imported once; torch imports the last one at the first step of an optimiser."""
 
 SAME_VERSIONS = ("evonas", "torch", "numpy")

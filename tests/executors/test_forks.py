@@ -1,8 +1,10 @@
 """Processes of the fork server: whose code they run, what they inherit, and how they end."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,57 @@ for name in {WORKERS_IMPORT!r}:
 print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("Threads")])
 """
     assert run("-", script=script, folder=tmp_path, OPENBLAS_NUM_THREADS="1") == ["1"]
+
+
+HANGS = """
+import sys, time
+from evonas.executors import Job, ProcessExecutor, run_jobs
+
+def make_work(report):
+    print("works", flush=True)
+    return lambda payload: time.sleep(600)
+
+print("begins", flush=True)
+try:
+    list(run_jobs(ProcessExecutor(2, modules=["evonas.evaluation.evaluator"]), make_work, [Job("a", 1), Job("b", 2)]))
+except KeyboardInterrupt:
+    sys.exit("stopped")
+"""
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session that have not ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(of) == session and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(
+    ("after", "number"), [("begins", signal.SIGINT), ("works", signal.SIGINT), ("works", signal.SIGKILL)]
+)
+def test_nothing_outlives_the_driver_or_complains(after: str, number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole group, while the server imports, too; a kill reaches the driver alone."""
+    (tmp_path / "hangs.py").write_text(HANGS)
+    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
+        driver = subprocess.Popen(
+            [sys.executable, "hangs.py"], stdout=out, stderr=err, cwd=tmp_path, start_new_session=True
+        )
+    deadline = time.monotonic() + 240
+    while after not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if after == "begins":
+        time.sleep(0.5)  # the server imports torch meanwhile
+    (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
+    assert driver.wait(timeout=240) == (1 if number == signal.SIGINT else -number)
+    while members(driver.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert members(driver.pid) == []
+    assert (tmp_path / "err").read_text() == ("stopped\n" if number == signal.SIGINT else "")
