@@ -62,7 +62,7 @@ class SetSettings:
     linf_algorithm: Literal["cma", "de"] = "cma"
     """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
     attack_block: Annotated[int, BATCH] = 64
-    """Images that are attacked as one piece of the work; each block draws from a seed of its own."""
+    """Images that are attacked in one job. Each block draws from its own seed: another number gives another set."""
     attack_chunk: Annotated[int, BATCH] = 128
     """Individuals of a forward pass in an attack."""
 

@@ -28,10 +28,12 @@ from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError, StorageError
+from evonas.executors import Job, LocalExecutor, Outcome
 from evonas.files import waited_lock
 from evonas.runs import Screen
 from evonas.runs.interrupt import Interrupted, interruptible
 from evonas.runs.sets import check_set, find_or_build, plan_as_begun, set_path
+from evonas.types import Activity, Note
 
 TINY = SetSettings(
     targets=("LeNet",),
@@ -210,6 +212,35 @@ def test_an_interrupted_build_is_continued(digits: Dataset, tmp_path: Path, monk
     assert load_adversarial_set(path) == the_set
     assert "LeNet: trained, clean accuracy" in shown(again)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.json", "mine.md", "mine.safetensors"]
+
+
+class Talking(LocalExecutor):
+    """Says what an executor says whose worker died."""
+
+    def next_finished(self) -> tuple[Job, Outcome]:
+        self._report(Activity(running=2, waiting=1, slots=2, retries=1))
+        self._report(Note(f"{self._jobs[0].key}: its worker process was killed; it runs again"))
+        return super().next_finished()
+
+
+def test_the_screen_says_what_runs_what_waits_and_what_was_lost(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evonas.runs.screen.PLAIN_SECONDS", 0.0)
+    talking = screen()
+    find_or_build(plan(digits), tmp_path / "mine", talking, executor=Talking)
+    lines = shown(talking).splitlines()
+    assert "LeNet, training: its worker process was killed; it runs again" in lines
+    busy = "  adversarial set; 2 of 2 slots busy, 1 waiting, 1 retried; "
+    assert any(line.startswith(f"{busy}LeNet, training: epoch 4/4, loss ") for line in lines)
+    attacking = [line for line in lines if line.startswith(f"{busy}LeNet, Linf th 20, block 1: 20 images; ")]
+    assert attacking
+    assert all(" elapsed, about " in line for line in attacking)
+
+
+def test_an_executor_is_made_only_for_a_set_that_is_missing(built: Path, digits: Dataset, tmp_path: Path) -> None:
+    save_adversarial_set(tmp_path / "mine", load_adversarial_set(built))
+    find_or_build(plan(digits), tmp_path / "mine", screen(), executor=lambda: pytest.fail("one was made"))
 
 
 # Whether a set fits the data of a run.
