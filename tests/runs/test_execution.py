@@ -63,7 +63,7 @@ def test_a_gpu_has_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "resolve_threads", lambda given: given or 8)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr(execution, "settle", lambda device: None)
+    monkeypatch.setattr("evonas.devices.settle", lambda device: None)
     hardware = resolve_hardware(ExecutionOptions(), {})
     assert (hardware.executor, hardware.device, hardware.threads) == ("local", "cuda", 8)
     hardware = resolve_hardware(ExecutionOptions(gpus_per_task=0.25), {})
