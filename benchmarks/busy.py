@@ -29,6 +29,9 @@ from evonas.errors import ConfigurationError, ExecutionError
 from evonas.runs import guarded
 from evonas.runs.execution import resolve_threads
 
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""Ends with this process, however that ends."""
+
 MOST = 1.2
 """Of the fair share's time."""
 
@@ -65,7 +68,7 @@ class Args:
 @contextlib.contextmanager
 def beside(processes: int) -> Iterator[None]:
     """So many busy processes meanwhile."""
-    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
     try:
         yield
     finally:
