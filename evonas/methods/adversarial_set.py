@@ -1,21 +1,26 @@
 """A precomputed adversarial set: target networks trained and attacked, what fooled them kept (RoCo-NAS, Table I)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
-from rich.console import Console
 
-from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, card_markdown
-from evonas.data import load_data
+from evonas.adversarial_sets import SET_PRESETS, SetSettings
 from evonas.files import expanded
 from evonas.ranges import ANY, IMAGES, THREADS, check_ranges
-from evonas.runs import Screen
-from evonas.runs.execution import ExecutionOptions, Hardware, make_executor, resolve_hardware
+from evonas.runs.execution import ExecutionOptions, make_executor, resolve_hardware
 from evonas.runs.interrupt import interruptible
-from evonas.runs.sets import find_or_build, set_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.adversarial_sets import AdversarialSet, BuildPlan
+    from evonas.runs.execution import Hardware
+    from evonas.runs.screen import Screen
 
 __all__ = ["OPTIONS", "PRESETS", "BuildOptions", "make_plan", "run", "set_file", "show_set"]
 
@@ -74,6 +79,9 @@ def run(options: BuildOptions, console: Console | None = None) -> AdversarialSet
         EvonasError: another set is in the file; see `build_adversarial_set`.
         Interrupted: a signal came; the same command continues.
     """
+    from evonas.runs.screen import Screen
+    from evonas.runs.sets import find_or_build
+
     with interruptible() as interruption:
         screen = Screen(console, interruption.check)
         hardware = resolve_hardware(options.execution, {})
@@ -91,6 +99,9 @@ def make_plan(options: BuildOptions, hardware: Hardware, screen: Screen) -> Buil
         ConfigurationError: no such data or precision.
         DataError: the data cannot be had.
     """
+    from evonas.adversarial_sets import BuildPlan
+    from evonas.data import load_data
+
     precision, note = hardware.precision(options.precision, options.execution.gpus_per_task)
     data = load_data(options.data, options.data_root, options.seed, options.train_limit, say=screen.say)
     for line in (data.chosen_because, data.converted, hardware.note, note):
@@ -108,6 +119,8 @@ def make_plan(options: BuildOptions, hardware: Hardware, screen: Screen) -> Buil
 
 def set_file(options: BuildOptions, plan: BuildPlan) -> Path:
     """File of the set: the one that was asked for, else the one that the plan names."""
+    from evonas.runs.sets import set_path
+
     return expanded(options.out or set_path(plan))
 
 
@@ -117,5 +130,7 @@ def show_set(found: AdversarialSet, where: str, screen: Screen) -> None:
     Args:
         where: words of `find_or_build`.
     """
+    from evonas.adversarial_sets import card_markdown
+
     screen.say(card_markdown(found.card, found.fingerprint))
     screen.say(f"adversarial set: {found.card.name}, {len(found)} images, {where}")
