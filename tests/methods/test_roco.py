@@ -17,6 +17,7 @@ from evonas.adversarial_sets import save_adversarial_set as save
 from evonas.cli import main
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
+from evonas.executors import ProcessExecutor
 from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
 from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused
@@ -372,6 +373,25 @@ class TestSets:
         assert (first.split_seed, shared.split_seed, other.split_seed) == (0, 0, 3)
         assert first.settings == SET_PRESETS["quick"]
         assert first.data.adversarial.fingerprint == shared.data.adversarial.fingerprint
+
+    def test_a_set_is_built_on_the_slots_of_the_run_and_its_jobs_have_no_deadline(
+        self, digits_set: AdversarialSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+
+        def find(plan: BuildPlan, path: Path, screen: Any, build: bool, executor: Any) -> tuple[AdversarialSet, str]:
+            made.append(executor())
+            return digits_set, "found here"
+
+        monkeypatch.setattr("evonas.runs.run.find_or_build", find)
+        execution = replace(SMALL.execution, executor="process", workers=3, timeout=5.0)
+        options = replace(SMALL, execution=execution, out=tmp_path / "run")
+        with Run.open("roco-nas", options) as begun:
+            compose(begun, options)
+            assert begun.executor()._timeout == 5.0  # type: ignore[attr-defined]
+        (executor,) = made
+        assert isinstance(executor, ProcessExecutor)
+        assert (executor._workers.slots, executor._timeout) == (3, None)
 
     @pytest.mark.usefixtures("no_building")
     def test_a_baseline_needs_no_set(self, sets: Path, tmp_path: Path) -> None:
