@@ -1,7 +1,7 @@
 """`evonas`: begin searches, build adversarial sets, look at runs, compare and check them, and check the machine."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,17 +17,17 @@ from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
 from evonas.methods.stored import open_run
 from evonas.report import (
-    Chance,
     JointFront,
     JointRun,
     TextTable,
     chance_notes,
     folded,
     front,
+    front_text,
     joint_front,
+    marked,
     plot_images,
     population_table,
-    shown,
     write_joint,
 )
 from evonas.runs import Result, RunFolder, Screen, command, guarded
@@ -53,24 +53,9 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        opened = open_run(self.run, self.plugin)
-        folder, searched = opened.folder, opened.searched
-        table = front(population_table(folder.entries(), searched))
-        names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
-        lines = tuple(
-            (str(row["arch_id"]), *_cells(row, names, searched.chance), str(row["generation"]))
-            for _, row in table.iterrows()
-        )
-        printed = TextTable(
-            f"{searched.method} on {searched.data}: {len(table)} on the front",
-            ("arch_id", *(name.replace("_", " ") for name in names), "generation"),
-            lines,
-            (
-                *chance_notes(lines, searched.chance),
-                *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
-            ),
-        )
-        _print_table(printed, kept=1)
+        opened = _opened(self.run, self.plugin)
+        table = front(population_table(opened.entries, opened.searched))
+        _print_table(front_text(table, opened.searched, len(table), ("generation",)), kept=1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +103,7 @@ class Export:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        opened = open_run(self.run, self.plugin)
+        opened = _opened(self.run, self.plugin)
         folder, searched = opened.folder, opened.searched
         with folder.locked():
             entries = folder.entries()
@@ -140,7 +125,7 @@ class Verify:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        result = open_run(self.run, self.plugin, self.data)
+        result = _opened(self.run, self.plugin, self.data)
         wrong = _recount(result) + sum(_evaluate_again(result, name) for name in self.retrain)
         if wrong:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")
@@ -215,8 +200,18 @@ def _parse(words: list[str]) -> Callable[[], None]:
     return chosen
 
 
+def _opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
+    """A stored run; says where lines of its journal are lost."""
+    result = open_run(path, plugin, data)
+    if result.folder.damage:
+        print(result.folder.damage)
+    return result
+
+
 def _joint_run(path: Path, name: str) -> JointRun:
     folder = RunFolder(path)
+    if folder.damage:
+        print(folder.damage)
     config = folder.open_stored()
     identity = config["identity"]
     return JointRun(
@@ -232,7 +227,7 @@ def _joint_run(path: Path, name: str) -> JointRun:
 def _print_joint(joint: JointFront) -> None:
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
     lines = tuple(
-        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *_cells(row, names, joint.chance))
+        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *marked(row, names, joint.chance))
         for _, row in joint.front.iterrows()
     )
     _print_table(
@@ -254,12 +249,6 @@ def _print_table(table: TextTable, kept: int) -> None:
     """The table in parts that the terminal is wide enough for, each with the first `kept` columns."""
     screen = Screen(Console())
     screen.tables(folded(table, screen.console.width, kept))
-
-
-def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
-    """Values with their units, and a mark where they are at chance level."""
-    for name in names:
-        yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 
 
 def _recount(result: Result) -> int:

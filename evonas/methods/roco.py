@@ -25,7 +25,7 @@ from evonas.evaluation import TrainFromScratch
 from evonas.files import expanded
 from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, PGDError
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
-from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
+from evonas.report import Chance, Searched, front, population_table, roco_tables, write_figures, write_retrained
 from evonas.report.retrained import configurations
 from evonas.runs import (
     AttackOptions,
@@ -282,12 +282,20 @@ def retrain_front(
     attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
     fronts = [[row for row in rows if row["configuration"] == name] for name in configurations(rows)]
-    tables = roco_tables([row for lightest_first in fronts for row in lightest_first[: after.top]], labels)
+    chance = _chance(run, options, candidates, the_set)
+    tables = roco_tables([row for lightest_first in fronts for row in lightest_first[: after.top]], labels, chance)
     write_retrained(folder, rows, tables, [f"{each.label}: {each.note}." for each in attacks])
     pictures = write_figures(folder, rows, labels, found.searched.data)
     run.screen.tables(tables)
     names = ", ".join(["retrained.csv", "tables.md", *(path.name for path in pictures)])
     run.screen.say(f"written to {folder}: {names}, and the weights")
+
+
+def _chance(run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None) -> Chance:
+    """Level of guessing on the test images, and on those of the set."""
+    n_classes, tested = candidates.data.n_classes, options.after.measured().test_part(candidates.data, run.seed)
+    columns = () if the_set is None else AdversarialSetError(the_set).columns(candidates.space, n_classes)
+    return Chance.of(n_classes, len(tested), {column.name: column.metadata for column in columns})
 
 
 def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:

@@ -164,7 +164,9 @@ class Run(BegunRun):
                 precision=precision,
             )
             begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set", "fingerprint")
-            found, where = find_or_build(plan, set_path(plan, begun), self.screen, build=not self.reading)
+            called = self.stored.get("measured", {}).get(AdversarialSetError.name, {}).get("set", "")
+            path = set_path(plan, begun, called)
+            found, where = find_or_build(plan, path, self.screen, build=not self.reading)
         else:
             found, where = load_adversarial_set(asked), f"found at {asked}"
         check_set(found, data)
