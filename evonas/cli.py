@@ -228,7 +228,7 @@ def _print_joint(joint: JointFront) -> None:
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
     lines = tuple(
         (str(row["run"]), str(row["method"]), str(row["arch_id"]), *marked(row, names, joint.chance))
-        for _, row in joint.front.iterrows()
+        for row in joint.front.to_dict("records")
     )
     _print_table(
         TextTable(

@@ -43,7 +43,7 @@ from evonas.runs.folder import first_genomes, stored_searched, stored_space
 from evonas.runs.options import flat
 from evonas.search import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
-from evonas.training import RECIPES, TrainingConfig
+from evonas.training import RECIPES, Recipe, TrainingConfig
 from evonas.types import Genome, arch_id
 
 __all__ = [
@@ -129,6 +129,8 @@ class RocoOptions(RunOptions):
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
     """Training recipe, of --retrain too: standard; trades, trades_yopo or fast_adversarial (robust); or a plugin's."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackOptions = field(default_factory=AttackOptions)
@@ -139,7 +141,8 @@ class RocoOptions(RunOptions):
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "recipe_epsilon", "epochs"),
+        *("batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
@@ -156,6 +159,7 @@ class RocoOptions(RunOptions):
             raise ConfigurationError(
                 f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts"
             )
+        self.make_recipe()
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
@@ -164,11 +168,24 @@ class RocoOptions(RunOptions):
             return kind(image_size=image_size) if "image_size" in {each.name for each in fields(kind)} else kind()
         return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
 
+    def make_recipe(self) -> Recipe:
+        """Loss that candidates are trained with."""
+        recipe: Any = RECIPES[self.recipe]
+        if self.recipe_epsilon is not None and hasattr(recipe, "epsilon"):
+            step = getattr(recipe, "step", None)  # None: it follows the radius by itself
+            scaled = {} if step is None else {"step": step * self.recipe_epsilon / recipe.epsilon}
+            recipe = replace(recipe, epsilon=self.recipe_epsilon, **scaled)
+        made: Recipe = recipe
+        return made
+
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
+        if not hasattr(RECIPES[self.recipe], "epsilon"):
+            robust = [name for name, recipe in RECIPES.items() if hasattr(recipe, "epsilon")]
+            found["recipe_epsilon"] = f"a robust recipe, --recipe {' or '.join(robust)}"
         if PGDError.name in self.search.objectives:
             found["white_box_images"] = f"--objectives without {PGDError.name}; --attack-images is its number"
         return found
@@ -216,7 +233,7 @@ def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tupl
 def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
     data = run.load_data()
     space = options.make_space(data.image_size)
-    return space, run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+    return space, run.train_from_scratch(space, data, options.training, options.make_recipe())
 
 
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:

@@ -84,14 +84,24 @@ def draws_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatc
         yield patch
 
 
-def finalise(folder: Path, options: FinaliseOptions = AFTER, width: int = 200, retry_failed: bool = False) -> str:
-    """The text on the screen."""
+def finalise(
+    folder: Path,
+    options: FinaliseOptions = AFTER,
+    width: int = 200,
+    retry_failed: bool = False,
+    epsilon: float = 8 / 255,
+) -> str:
+    """The text on the screen.
+
+    Args:
+        epsilon: radius of the supernet's attack.
+    """
     screen = io.StringIO()
     of_run = replace(OPTIONS, out=folder, retry_failed=retry_failed)
     with Run.open("tam-nas", of_run, console=Console(file=screen, width=width)) as run:
         found = Result(run.folder, SEARCHED, lambda: EVALUATOR)
         if options.finalise:
-            finalise_front(run, options, CANDIDATES, found, OfSupernet("Supernet: S, drawn at random."))
+            finalise_front(run, options, CANDIDATES, found, OfSupernet("Supernet: S, drawn at random.", epsilon))
         else:
             count_layers(run, options, found)
     return screen.getvalue()
@@ -296,6 +306,17 @@ def test_lego_that_is_on_the_front_is_trained_once(folder: Path) -> None:
     first, second = finalised(folder)
     assert (first.pop("name"), second.pop("name")) == (ORDER[0], "Lego-Net")
     assert first == second
+
+
+@pytest.mark.lengthy
+def test_networks_that_are_trained_again_within_another_radius_are_said_to_be(folder: Path) -> None:
+    one, line = replace(AFTER, finalise_top=1), "trained within 8/255, as by version 0.1.0; they are trained again"
+    assert line not in finalise(folder, replace(one, finalise_epsilon=8 / 255), epsilon=4 / 255)
+    assert line not in finalise(folder, replace(one, finalise_epsilon=8 / 255), epsilon=4 / 255)
+    said = finalise(folder, one, epsilon=4 / 255)
+    assert f"{line} within the supernet's 4/255, and --finalise-epsilon 8/255 keeps them" in said
+    assert line not in finalise(folder, one, epsilon=4 / 255)
+    assert len(files(folder, ".safetensors")) == 2
 
 
 def test_layers_are_counted_without_training(folder: Path) -> None:
