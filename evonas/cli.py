@@ -1,40 +1,27 @@
 """`evonas`: begin searches, build adversarial sets, look at runs, compare and check them, and check the machine."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import numpy as np
 import tyro
-from rich.console import Console
 
-from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
+from evonas._version import __version__
 from evonas.doctor import Examination, run_doctor
 from evonas.errors import ConfigurationError, nearest
 from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
-from evonas.methods.stored import open_run
-from evonas.report import (
-    JointFront,
-    JointRun,
-    TextTable,
-    chance_notes,
-    folded,
-    front,
-    front_text,
-    joint_front,
-    marked,
-    plot_images,
-    population_table,
-    write_joint,
-)
-from evonas.runs import Result, RunFolder, Screen, command, guarded
-from evonas.runs.command_line import one_line, refuse_unknown
-from evonas.runs.folder import stored_searched
-from evonas.runs.needs import flag
+from evonas.runs.command_line import command, flags_of, guarded, one_line, refuse_unknown
+from evonas.runs.needs import flag, options_of
 from evonas.runs.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from evonas.report import JointFront, JointRun, TextTable
+    from evonas.runs.result import Result
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
@@ -53,6 +40,8 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        from evonas.report import front, front_text, population_table
+
         opened = _opened(self.run, self.plugin)
         table = front(population_table(opened.entries, opened.searched))
         _print_table(front_text(table, opened.searched, len(table), ("generation",)), kept=1)
@@ -74,6 +63,9 @@ class Front:
     """Python files that runs were begun with."""
 
     def __call__(self) -> None:
+        from evonas.report import joint_front, write_joint
+        from evonas.runs.folder import RunFolder
+
         load_plugins(self.plugin)
         out = None if self.out is None else self.out.resolve()
         paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
@@ -141,6 +133,11 @@ class AdversarialSetCard:
     """PNG file for a page of its images."""
 
     def __call__(self) -> None:
+        import numpy as np
+
+        from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
+        from evonas.report import plot_images
+
         found = load_adversarial_set(self.file)
         print(card_markdown(found.card, found.fingerprint))
         if self.picture is not None:
@@ -176,10 +173,32 @@ COMMANDS: dict[str, type[Any]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line `evonas`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        return guarded(lambda: print(f"evonas {__version__}"))
+    if words[:1] == ["--print-completion"]:
+        return guarded(lambda: print(_completion(words[1:]), end=""))
     if words and words[0] in METHODS:
         method = method_module(words[0])
         return command(method.run, method.PRESETS, words[1:], f"evonas {words[0]}")
     return guarded(lambda: _parse(words)())
+
+
+def _completion(words: list[str]) -> str:
+    """What completes the command line in a shell, from the tables of commands and options."""
+    from evonas.completion import SHELLS, completion
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        raise ConfigurationError(f"expected one of {', '.join(SHELLS)} after --print-completion, got {words}")
+    flags = {
+        name: [
+            *(flag(each.name) for each in options_of(kind) if tyro.conf.Positional not in get_args(each.hint)),
+            "help",
+        ]
+        for name, kind in COMMANDS.items()
+    }
+    for name in METHODS:
+        flags[name] = [*flags_of(next(iter(method_module(name).PRESETS.values()))), "help", "help-all"]
+    return completion(words[0], {name: sorted(f"--{each}" for each in given) for name, given in flags.items()})
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -194,7 +213,8 @@ def _parse(words: list[str]) -> Callable[[], None]:
             {**COMMANDS},
             prog="evonas",
             description="Look at a run, several, a set or the machine and check it; to start one: evonas "
-            f"{', '.join(f'{name} --help' for name in METHODS)}.",
+            f"{', '.join(f'{name} --help' for name in METHODS)}. "
+            "Also: evonas --version; evonas --print-completion bash, or zsh.",
             args=words,
         )
     return chosen
@@ -202,6 +222,8 @@ def _parse(words: list[str]) -> Callable[[], None]:
 
 def _opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
     """A stored run; says where lines of its journal are lost."""
+    from evonas.methods.stored import open_run
+
     result = open_run(path, plugin, data)
     if result.folder.damage:
         print(result.folder.damage)
@@ -209,6 +231,9 @@ def _opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
 
 
 def _joint_run(path: Path, name: str) -> JointRun:
+    from evonas.report import JointRun
+    from evonas.runs.folder import RunFolder, stored_searched
+
     folder = RunFolder(path)
     if folder.damage:
         print(folder.damage)
@@ -225,6 +250,8 @@ def _joint_run(path: Path, name: str) -> JointRun:
 
 
 def _print_joint(joint: JointFront) -> None:
+    from evonas.report import TextTable, chance_notes, marked
+
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
     lines = tuple(
         (str(row["run"]), str(row["method"]), str(row["arch_id"]), *marked(row, names, joint.chance))
@@ -247,6 +274,11 @@ def _print_joint(joint: JointFront) -> None:
 
 def _print_table(table: TextTable, kept: int) -> None:
     """The table in parts that the terminal is wide enough for, each with the first `kept` columns."""
+    from rich.console import Console
+
+    from evonas.report import folded
+    from evonas.runs.screen import Screen
+
     screen = Screen(Console())
     screen.tables(folded(table, screen.console.width, kept))
 
