@@ -22,6 +22,7 @@ from evonas.methods.tam import PRESETS, YOPO_LOOPS, TamOptions
 from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_scores, count_layers, finalise_front
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CleanError, Objective, Params, PGDError
+from evonas.report import shown
 from evonas.runs import DataOptions, Result, Run, RunOptions
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import refuse_unused
@@ -171,7 +172,7 @@ def test_the_tables_hold_what_the_network_has(folder: Path) -> None:
         scores |= each.measure(by_hand.candidate(FIRST, weights), tested, 250, lambda progress: None)
     assert list(scores) == COLUMNS
     assert {key: float(found[key]) for key in scores} == scores
-    assert f"| {ORDER[0]} | scratch | {SPACE.cost(FIRST).params / 1e6:.4f}M | " + " | ".join(
+    assert f"| {ORDER[0]} | scratch | {shown('params', SPACE.cost(FIRST).params, 5)} | " + " | ".join(
         f"{100 * (1 - value):.2f}{'*' if value > 0.71 else ''}" for value in scores.values()
     ) in page(folder)  # guessing errs on 0.9, two standard errors over 10 images are 0.19
     assert "*: chance level; guessing one of 10 classes errs on 90.0%, and on 10 images" in page(folder)

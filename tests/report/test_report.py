@@ -179,7 +179,7 @@ def test_the_front_for_people_has_marks_at_chance_level() -> None:
     found = front_text(front(population_table(ENTRIES, searched)), searched, 1, ("generation",))
     assert [line[1] for line in found.lines] == ["10.0%*"]
     assert (found.header[-1], found.lines[0][-1]) == ("generation", "0")
-    assert "chance level; guessing one of 2 classes errs on 50.0%" in found.notes[0]
+    assert "chance level; guessing one of 2 classes errs on 50.0%" in found.notes[1]
 
 
 def test_nothing_evaluated_gives_empty_tables(tmp_path: Path) -> None:
