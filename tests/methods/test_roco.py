@@ -136,6 +136,19 @@ class TestSpacesAndRecipes:
         errors = [[line["objectives"]["clean_error"] for line in lines] for lines in (mine, standard)]
         assert errors[0] != errors[1]
 
+    def test_the_radius_of_a_robust_recipe_is_a_flag(self) -> None:
+        """Steps that are not told the radius grow with it; a recipe without an attack has none."""
+        for name, step in (("trades", 0.007 * 0.0155 / 0.031), ("trades_yopo", 0.007 * 0.0155 / (8 / 255))):
+            recipe: Any = replace(ROCO, recipe=name, recipe_epsilon=0.0155).make_recipe()
+            assert (recipe.name, recipe.epsilon, recipe.step) == (name, 0.0155, pytest.approx(step, rel=1e-12))
+            assert replace(ROCO, recipe=name).make_recipe() == RECIPES[name]
+        fast: Any = replace(ROCO, recipe="fast_adversarial", recipe_epsilon=0.1).make_recipe()
+        assert (fast.epsilon, fast.step) == (0.1, None)
+        with pytest.raises(ConfigurationError, match=r"8.0: it is on the \[0, 1\] scale; 8/255\?"):
+            replace(ROCO, recipe="trades", recipe_epsilon=8.0)
+        with pytest.raises(ConfigurationError, match="--recipe-epsilon changes nothing without a robust recipe"):
+            refuse_unused(replace(ROCO, recipe_epsilon=0.1), ROCO)
+
     @pytest.mark.slow
     def test_every_recipe_trains_candidates_and_the_front_again(
         self, digits_set: AdversarialSet, tmp_path: Path
