@@ -1,5 +1,6 @@
 """The audit: networks of any search trained to the end and measured; what is finished is recorded, and never redone."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,14 +13,12 @@ from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError, EvonasError, StorageError
-from evonas.executors import Executor, Job
+from evonas.executors import Executor, Job, Work
 from evonas.parts import digest
 from evonas.seeding import generator
 from evonas.types import Genome, Progress, Report, Watch, arch_id
 
 __all__ = ["Audit", "AuditNetwork", "Measured"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +95,8 @@ class Step(NamedTuple):
     network: int
     measurement: int | None
     """None: training."""
+    key: str
+    """Of its job; the screen calls it so."""
     weights: bytes = b""
 
 
@@ -108,47 +109,54 @@ class Audit:
     Args:
         records: of the folder that keeps weights and rows.
         retry_failed: do again what is recorded as failed.
-        checkpoints: whether workers keep trainings in the records' folder epoch by epoch; they must share it.
     """
 
     networks: Sequence[AuditNetwork]
     measured: Measured
     records: AuditRecords
     retry_failed: bool = False
-    checkpoints: bool = True
     _distinct: list[AuditNetwork] = field(init=False)
+    _labels: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
         found: dict[tuple[str, str], AuditNetwork] = {}
         for network in self.networks:
             found.setdefault(network.key, network)
         self._distinct = list(found.values())
+        self._labels = Counter(network.label for network in self._distinct)
 
     def pending(self) -> list[AuditNetwork]:
         """Networks that are not finished, each once, in order."""
         return [network for network in self._distinct if self._to_train(network) or self._to_measure(network)]
 
-    def untrained(self) -> list[AuditNetwork]:
-        """Those of the pending ones that await their training."""
-        return [network for network in self._distinct if self._to_train(network)]
+    def work(self) -> dict[str, float]:
+        """Key of every job that is left -> its predicted work."""
+        found: dict[str, float] = {}
+        for network in self._distinct:
+            for place in [*([None] if self._to_train(network) else []), *self._to_measure(network)]:
+                found[self._key(network, place)] = self._predicted(network, place)
+        return found
 
     def run(
-        self, executor: Executor, watch: Watch, say: Say, told: Callable[[AuditNetwork, Mapping[str, Any]], None]
+        self,
+        executor: Executor,
+        watch: Watch,
+        lost: Callable[[Job, str], None],
+        told: Callable[[Job, AuditNetwork, Mapping[str, Any]], None],
     ) -> None:
         """Do what is left, on all of the executor's slots; closes the executor.
 
         Args:
             watch: gets what workers report; may raise to stop: what is finished is kept.
-            say: told in one line where recorded weights are lost.
-            told: called with every new record.
+            lost: called with one more job than `work` has and the reason where recorded weights are lost.
+            told: called with every new record and its job.
         Raises:
             StorageError: records, weights or checkpoints cannot be written.
         """
         pending = self.pending()
-        folder = self.records.folder if self.checkpoints else None
-        executor.start(_Worker(tuple(pending), self.measured, folder).make_work, watch)
+        executor.start(_Worker(tuple(pending), self.measured).make_work, watch)
         try:
-            waiting = sum(self._begin(executor, number, network, say) for number, network in enumerate(pending))
+            waiting = sum(self._begin(executor, number, network, lost) for number, network in enumerate(pending))
             while waiting:
                 job, outcome = executor.next_finished()
                 waiting -= 1
@@ -157,7 +165,7 @@ class Audit:
                 if outcome.ok and "refused" in outcome.value:
                     raise StorageError(outcome.value["refused"])
                 failure = outcome.failure or outcome.value.get("failure", "")
-                told(network, self._record(network, step, {} if failure else outcome.value, failure))
+                told(job, network, self._record(network, step, {} if failure else outcome.value, failure))
                 if step.measurement is None and not failure:
                     waiting += self._submit_measurements(executor, step.network, network, outcome.value["weights"])
         finally:
@@ -172,31 +180,41 @@ class Audit:
         for network in self._distinct:
             network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
 
-    def _begin(self, executor: Executor, number: int, network: AuditNetwork, say: Say) -> int:
+    def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""
         if self._to_train(network):
-            executor.submit(self._job(number, network, Step(number, None)))
+            executor.submit(self._job(number, network, None))
             return 1
         trained = self._find("trained", network, network.training.digest) or {}
         kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
         if kept is None:
             path = self.records.weights_path(network.arch_id, network.training.digest)
-            say(f"{path} is gone or damaged: {network.arch_id} is trained again")
-            executor.submit(self._job(number, network, Step(number, None)))
+            job = self._job(number, network, None)
+            lost(job, f"{path} is gone or damaged: {network.arch_id} is trained again")
+            executor.submit(job)
             return 1
         return self._submit_measurements(executor, number, network, kept)
 
     def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
         steps = self._to_measure(network)
         for place in steps:
-            executor.submit(self._job(number, network, Step(number, place, weights)))
+            executor.submit(self._job(number, network, place, weights))
         return len(steps)
 
-    def _job(self, number: int, network: AuditNetwork, step: Step) -> Job:
-        what = "train" if step.measurement is None else self.measured.measurements[step.measurement].column
-        epochs = network.training.training.epochs
-        predicted = float(network.macs) * (epochs if step.measurement is None else 1)
-        return Job(f"{network.arch_id} {number} {what}", step, predicted)
+    def _job(self, number: int, network: AuditNetwork, place: int | None, weights: bytes = b"") -> Job:
+        key = self._key(network, place)
+        kept = network.training.checkpoint(self.records.folder, network.genome) if place is None else None
+        return Job(key, Step(number, place, key, weights), self._predicted(network, place), kept)
+
+    def _key(self, network: AuditNetwork, place: int | None) -> str:
+        """Name of a job: training, or the measurement at a place."""
+        twice = f" {network.training.digest[:8]}" if self._labels[network.label] > 1 else ""
+        what = "training" if place is None else self.measured.measurements[place].column
+        return f"{network.label}{twice}, {what}"
+
+    @staticmethod
+    def _predicted(network: AuditNetwork, place: int | None) -> float:
+        return float(network.macs) * (network.training.training.epochs if place is None else 1)
 
     def _to_train(self, network: AuditNetwork) -> bool:
         return self._open(self._find("trained", network, network.training.digest))
@@ -261,22 +279,20 @@ class _Worker:
 
     networks: tuple[AuditNetwork, ...]
     measured: Measured
-    folder: Path | None
 
-    def make_work(self, report: Report) -> Callable[[Step], dict[str, Any]]:
+    def make_work(self, report: Report) -> Work:
         tested: dict[tuple[str, int], Dataset] = {}
 
         @float32()
-        def work(step: Step) -> dict[str, Any]:
+        def work(step: Step, checkpoint: Path | None = None) -> dict[str, Any]:
             network = self.networks[step.network]
 
             def report_of(progress: Progress) -> None:
-                report(replace(progress, key=network.label))
+                report(replace(progress, key=step.key))
 
             training, genome = network.training, network.genome
             try:
                 if step.measurement is None:
-                    checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
                     weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
                 images = training.data.fingerprint, training.seed

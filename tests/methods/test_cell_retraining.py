@@ -287,9 +287,10 @@ def test_the_estimate_leaves_out_what_was_done_before(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Pace, "words", watched)
     retrain(tmp_path, LONGER, only)
     macs = SPACE.cost(FIRST).macs
-    assert all(before == pytest.approx(2 / 3 * macs) for before, _ in seen)
-    assert seen[0][1] == pytest.approx(2 / 3 * macs)
-    assert seen[-1][1] == macs
+    measurements = len(AFTER.measured(PRECISION).measurements)
+    assert all(before == pytest.approx(2 * macs) for before, _ in seen)
+    assert seen[0][1] == pytest.approx(2 * macs)
+    assert seen[-1][1] == macs * (3 + measurements)
 
 
 @pytest.mark.lengthy
