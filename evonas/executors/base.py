@@ -1,7 +1,7 @@
 """Jobs, their outcomes, and the protocol of everything that runs them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,7 +116,7 @@ def run_work(work: Work, job: Job, raised: Callable[[Exception], object] = ignor
 
 def run_jobs(
     executor: Executor, make_work: MakeWork, jobs: Sequence[Job], report: Watch = ignore
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Run a list of jobs; yields each with its outcome as it finishes, and closes the executor at the end.
 
     Raises:

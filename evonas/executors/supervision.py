@@ -79,8 +79,8 @@ class SupervisedExecutor:
 
     A job that raises has failed. After running out of memory, or the end of its worker process, a job is tried once
     more, alone and with a doubled share, when nothing else is left to run, and then given up. A job whose machine goes
-    away runs again. Every attempt goes on from the checkpoint of its job. A job past its deadline is given up and its process killed. Workers that cannot be set up raise
-    ExecutionError, because no job is to blame.
+    away runs again. An attempt goes on from the checkpoint of its job. A job past its deadline is given up and its
+    process killed. Workers that cannot be set up raise ExecutionError, because no job is to blame.
 
     Args:
         timeout: seconds a job may take, counted from the sign of its worker that it begins; None: any.

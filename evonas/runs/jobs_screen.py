@@ -1,6 +1,6 @@
 """The screen of a list of jobs: how many are finished, which ones run and how far they are, and an estimate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from evonas.runs.screen import Pace, Screen, working
 from evonas.types import Activity, Note, Progress
@@ -15,10 +15,13 @@ class JobsScreen:
 
     Args:
         work: key of every job -> its predicted work, in any unit that they share.
+        on_epoch: gets the key of a job whose epoch may have ended, before a signal may end the run.
     """
 
-    def __init__(self, screen: Screen, work: Mapping[str, float]) -> None:
-        self.screen = screen
+    def __init__(
+        self, screen: Screen, work: Mapping[str, float], on_epoch: Callable[[str], None] = lambda key: None
+    ) -> None:
+        self.screen, self._on_epoch = screen, on_epoch
         self._work = dict(work)
         self._pace = Pace(sum(self._work.values()))
         self._shares: dict[str, float] = {}
@@ -32,6 +35,12 @@ class JobsScreen:
         """Count one more job."""
         self._work[key] = work
         self._pace.total = sum(self._work.values())
+
+    @property
+    def estimate(self) -> str:
+        """Time that has passed, and what is left."""
+        done = sum(work * self._shares.get(key, 0.0) for key, work in self._work.items())
+        return self._pace.words(done)
 
     def see(self, event: Progress | Activity | Note) -> None:
         """Show what workers report. Raises Interrupted where a signal has come."""
@@ -59,11 +68,12 @@ class JobsScreen:
             self._pace.before += share * self._work.get(event.key, 0.0)
         self._shares[event.key] = share
         self._running[event.key] = f"{event.key} {event.note or f'{event.unit} {event.done}/{event.total}'}"
+        if event.unit == "epoch":
+            self._on_epoch(event.key)
 
     def _show(self) -> None:
-        done = sum(work * self._shares.get(key, 0.0) for key, work in self._work.items())
         parts = [f"{len(self._finished)}/{len(self._work)} done", working(self._activity) if self._activity else ""]
-        line = ", ".join([*filter(None, parts), self._pace.words(done)])
+        line = ", ".join([*filter(None, parts), self.estimate])
         if self.screen.console.is_terminal:
             self.screen.show(line, *self._running.values(), done=len(self._finished), total=len(self._work))
         else:
