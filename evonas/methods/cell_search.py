@@ -189,7 +189,7 @@ def _kept(run: Run, plan: CellSearch, see: Callable[[int, list[Row]], object]) -
 
 def _log(run: Run, plan: CellSearch, name: str) -> EpochLog:
     path = run.checkpoint_path(plan.file("search"))
-    if not path.exists() and plan.repeat in (None, 1):
+    if not path.exists() and plan.repeat in (None, 1) and run.hardware.here == plan.device:
         run.screen.say(_metric_seconds(_here(run, plan)))
     return EpochLog(
         run,
