@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "devices", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "_version"}
 ALL = {
     "networks",
     "data",
@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "devices": set(),
     "ranges": set(),
+    "lazy": set(),
     "networks": set(),
     "data": set(),
     "attacks": set(),
@@ -63,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": ALL - {"gradient", "methods"},
     "methods": ALL,
     "doctor": ALL - {"gradient"},
-    "cli": ALL | {"doctor"},
+    "completion": set(),
+    "cli": ALL | {"completion", "doctor"},
 }
 """Room -> rooms it may import, besides itself and the shared ones."""
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from evonas.certify.ball import Ball
-from evonas.certify.linear import Bounded, Intermediate, RelaxationName
+from evonas.certify.linear import Bounded
 from evonas.certify.recording import Model, in_eval_mode, outside_inference_mode, record
 from evonas.certify.rules import RULES
+from evonas.certify.settings import Intermediate, RelaxationName
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
