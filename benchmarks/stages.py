@@ -1,7 +1,7 @@
 """Stages beside the evaluations of a search, on one slot and on several: seconds, their ratio, equal results.
 
     python benchmarks/stages.py                                          # every stage, in this process against two
-    python benchmarks/stages.py --stages set_building --slots 4 --rounds 3
+    python benchmarks/stages.py --stages retrain --slots 4 --rounds 3
 
 Each stage runs in a fresh folder, on one slot and on several in turn, and gives a digest of its results, which must be
 the same. The exit code is 1 where one differs, or is less than 1.7 times as fast on two slots (in proportion on more).
@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 import tyro
+from stages_of_runs import finalise, retrain, search_cells
 
 from evonas.adversarial_sets import SET_PRESETS, BuildPlan, build_adversarial_set
 from evonas.data import load_data
@@ -48,7 +49,12 @@ def set_building(folder: Path, slots: int) -> str:
     return build_adversarial_set(plan, folder / "set", executor=executor).fingerprint
 
 
-STAGES: dict[str, Callable[[Path, int], str]] = {"set_building": set_building}
+STAGES: dict[str, Callable[[Path, int], str]] = {
+    "set_building": set_building,
+    "search_cells": search_cells,
+    "retrain": retrain,
+    "finalise": finalise,
+}
 """Name -> (empty folder, slots) -> digest of the results."""
 
 

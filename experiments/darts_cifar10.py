@@ -20,7 +20,7 @@ def main(options: DartsOptions) -> Result:
         space, candidates, objectives = compose(run, options)
         searches = plan_searches(run, options, candidates.data)
         check_retraining(run, options, space, candidates.data)
-        cells = [find_cells(run, search) for search in searches]
+        cells = find_cells(run, searches)
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
         after_search(run, options, candidates, found, searches, cells)

@@ -212,7 +212,7 @@ def test_executors() -> None:
     for kind in (LocalExecutor, ProcessExecutor, RayExecutor):
         assert {"start", "submit", "next_finished", "count", "close"} <= set(dir(kind))
     assert first(run_jobs, 3) == [("executor", REQUIRED), ("make_work", REQUIRED), ("jobs", REQUIRED)]
-    assert [field.name for field in fields(Job)] == ["key", "payload", "predicted"]
+    assert [field.name for field in fields(Job)] == ["key", "payload", "predicted", "checkpoint"]
     assert Outcome(3).ok
     assert not Outcome(failure="boom").ok
 

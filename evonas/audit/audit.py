@@ -1,5 +1,6 @@
 """The audit: networks of any search trained to the end and measured; what is finished is recorded, and never redone."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,14 +13,12 @@ from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError, EvonasError, StorageError
-from evonas.executors import Executor, Job
+from evonas.executors import Executor, Job, Work
 from evonas.parts import digest
 from evonas.seeding import generator
 from evonas.types import Genome, Progress, Report, Watch, arch_id
 
 __all__ = ["Audit", "AuditNetwork", "Measured"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +93,10 @@ class Step(NamedTuple):
     """One piece of work: training a network, or measurements of it that are taken together."""
 
     network: int
-    measurements: tuple[int, ...] = ()
+    measurements: tuple[int, ...]
     """Empty: training."""
+    key: str
+    """Of its job; the screen calls it so."""
     weights: bytes = b""
 
 
@@ -108,47 +109,54 @@ class Audit:
     Args:
         records: of the folder that keeps weights and rows.
         retry_failed: do again what is recorded as failed.
-        checkpoints: whether workers keep trainings in the records' folder epoch by epoch; they must share it.
     """
 
     networks: Sequence[AuditNetwork]
     measured: Measured
     records: AuditRecords
     retry_failed: bool = False
-    checkpoints: bool = True
     _distinct: list[AuditNetwork] = field(init=False)
+    _labels: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
         found: dict[tuple[str, str], AuditNetwork] = {}
         for network in self.networks:
             found.setdefault(network.key, network)
         self._distinct = list(found.values())
+        self._labels = Counter(network.label for network in self._distinct)
 
     def pending(self) -> list[AuditNetwork]:
         """Networks that are not finished, each once, in order."""
         return [network for network in self._distinct if self._to_train(network) or self._to_measure(network)]
 
-    def untrained(self) -> list[AuditNetwork]:
-        """Those of the pending ones that await their training."""
-        return [network for network in self._distinct if self._to_train(network)]
+    def work(self) -> dict[str, float]:
+        """Key of every job that is left -> its predicted work."""
+        found: dict[str, float] = {}
+        for network in self._distinct:
+            for places in [*([()] if self._to_train(network) else []), *self._to_measure(network)]:
+                found[self._key(network, places)] = self._predicted(network, places)
+        return found
 
     def run(
-        self, executor: Executor, watch: Watch, say: Say, told: Callable[[AuditNetwork, Mapping[str, Any]], None]
+        self,
+        executor: Executor,
+        watch: Watch,
+        lost: Callable[[Job, str], None],
+        told: Callable[[Job, AuditNetwork, Mapping[str, Any]], None],
     ) -> None:
         """Do what is left, on all of the executor's slots; closes the executor.
 
         Args:
             watch: gets what workers report; may raise to stop: what is finished is kept.
-            say: told in one line where recorded weights are lost.
-            told: called with every new record.
+            lost: called with one more job than `work` has and the reason where recorded weights are lost.
+            told: called with every new record and its job.
         Raises:
             StorageError: records, weights or checkpoints cannot be written.
         """
         pending = self.pending()
-        folder = self.records.folder if self.checkpoints else None
-        executor.start(_Worker(tuple(pending), self.measured, folder).make_work, watch)
+        executor.start(_Worker(tuple(pending), self.measured).make_work, watch)
         try:
-            waiting = sum(self._begin(executor, number, network, say) for number, network in enumerate(pending))
+            waiting = sum(self._begin(executor, number, network, lost) for number, network in enumerate(pending))
             while waiting:
                 job, outcome = executor.next_finished()
                 waiting -= 1
@@ -158,13 +166,12 @@ class Audit:
                     raise StorageError(outcome.value["refused"])
                 if step.measurements:
                     failed = [{"failure": outcome.failure}] * len(step.measurements)
-                    for place, value in zip(
-                        step.measurements, outcome.value["measured"] if outcome.ok else failed, strict=True
-                    ):
-                        told(network, self._record_measured(network, self.measured.measurements[place], value))
+                    values = outcome.value["measured"] if outcome.ok else failed
+                    for place, value in zip(step.measurements, values, strict=True):
+                        told(job, network, self._record_measured(network, self.measured.measurements[place], value))
                     continue
                 value = outcome.value if outcome.ok else {"failure": outcome.failure}
-                told(network, self._record_trained(network, value))
+                told(job, network, self._record_trained(network, value))
                 if "failure" not in value:
                     waiting += self._submit_measurements(executor, step.network, network, value["weights"])
         finally:
@@ -179,45 +186,54 @@ class Audit:
         for network in self._distinct:
             network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
 
-    def _begin(self, executor: Executor, number: int, network: AuditNetwork, say: Say) -> int:
+    def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""
         if self._to_train(network):
-            executor.submit(self._job(number, network, Step(number)))
+            executor.submit(self._job(number, network, ()))
             return 1
         trained = self._find("trained", network, network.training.digest) or {}
         kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
         if kept is None:
             path = self.records.weights_path(network.arch_id, network.training.digest)
-            say(f"{path} is gone or damaged: {network.arch_id} is trained again")
-            executor.submit(self._job(number, network, Step(number)))
+            job = self._job(number, network, ())
+            lost(job, f"{path} is gone or damaged: {network.arch_id} is trained again")
+            executor.submit(job)
             return 1
         return self._submit_measurements(executor, number, network, kept)
 
     def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
-        missing = self._to_measure(network)
-        steps = in_one_pass([self.measured.measurements[place] for place in missing])
-        for step in steps:
-            places = tuple(missing[place] for place in step)
-            executor.submit(self._job(number, network, Step(number, places, weights)))
+        steps = self._to_measure(network)
+        for places in steps:
+            executor.submit(self._job(number, network, places, weights))
         return len(steps)
 
-    def _job(self, number: int, network: AuditNetwork, step: Step) -> Job:
-        columns = [self.measured.measurements[place].column for place in step.measurements]
-        what = "+".join(columns) or "train"
-        epochs = network.training.training.epochs
-        predicted = float(network.macs) * (1 if columns else epochs)
-        return Job(f"{network.arch_id} {number} {what}", step, predicted)
+    def _job(self, number: int, network: AuditNetwork, places: tuple[int, ...], weights: bytes = b"") -> Job:
+        key = self._key(network, places)
+        kept = None if places else network.training.checkpoint(self.records.folder, network.genome)
+        return Job(key, Step(number, places, key, weights), self._predicted(network, places), kept)
+
+    def _key(self, network: AuditNetwork, places: tuple[int, ...]) -> str:
+        """Name of a job: training, or the measurements at some places."""
+        twice = f" {network.training.digest[:8]}" if self._labels[network.label] > 1 else ""
+        what = " + ".join(self.measured.measurements[place].column for place in places) or "training"
+        return f"{network.label}{twice}, {what}"
+
+    @staticmethod
+    def _predicted(network: AuditNetwork, places: tuple[int, ...]) -> float:
+        return float(network.macs) * (1 if places else network.training.training.epochs)
 
     def _to_train(self, network: AuditNetwork) -> bool:
         return self._open(self._find("trained", network, network.training.digest))
 
-    def _to_measure(self, network: AuditNetwork) -> list[int]:
-        """Measurements that are not recorded; none of a network whose training failed."""
+    def _to_measure(self, network: AuditNetwork) -> list[tuple[int, ...]]:
+        """Places of measurements that are not recorded, job by job; none of a network whose training failed."""
         trained = self._find("trained", network, network.training.digest)
         if trained is not None and trained["status"] == "failed" and not self.retry_failed:
             return []
         found = [self._find_measured(network, each) for each in self.measured.measurements]
-        return [place for place, record in enumerate(found) if self._open(record)]
+        missing = [place for place, record in enumerate(found) if self._open(record)]
+        together = in_one_pass([self.measured.measurements[place] for place in missing])
+        return [tuple(missing[each] for each in step) for step in together]
 
     def _open(self, record: Mapping[str, Any] | None) -> bool:
         return record is None or (record["status"] == "failed" and self.retry_failed)
@@ -274,22 +290,20 @@ class _Worker:
 
     networks: tuple[AuditNetwork, ...]
     measured: Measured
-    folder: Path | None
 
-    def make_work(self, report: Report) -> Callable[[Step], dict[str, Any]]:
+    def make_work(self, report: Report) -> Work:
         tested: dict[tuple[str, int], Dataset] = {}
 
         @float32()
-        def work(step: Step) -> dict[str, Any]:
+        def work(step: Step, checkpoint: Path | None = None) -> dict[str, Any]:
             network = self.networks[step.network]
 
             def report_of(progress: Progress) -> None:
-                report(replace(progress, key=network.label))
+                report(replace(progress, key=step.key))
 
             training, genome = network.training, network.genome
             try:
                 if not step.measurements:
-                    checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
                     weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
                 images = training.data.fingerprint, training.seed

@@ -20,9 +20,9 @@ from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate
 from evonas.parts import digest, part_identity, part_name
 from evonas.seeding import derive_seed
-from evonas.training import Recipe, Training, TrainingConfig, standard, train_epochs, whole
-from evonas.training.checkpoints import Row
-from evonas.types import Cost, Genome, Progress, Report, arch_id
+from evonas.training import Recipe, Training, TrainingConfig, standard
+from evonas.training.checkpoints import train_reporting
+from evonas.types import Cost, Genome, Report, arch_id
 
 __all__ = ["ENDING", "FinalTraining"]
 
@@ -111,7 +111,15 @@ class FinalTraining:
         drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
         augmentation = data.augmentation if self.cutout is None else replace(data.augmentation, cutout=self.cutout)
         training = Training(network, data.train, augmentation, self.training, self.recipe, drawn)
-        rows = _train(training, arch_id(genome), checkpoint, self._checkpoint_identity(genome), report)
+        rows = train_reporting(
+            training,
+            checkpoint,
+            self._checkpoint_identity(genome),
+            "a training",
+            lambda loss: {"epoch": training.epoch, "loss": loss},
+            arch_id(genome),
+            report,
+        )
         network.eval()
         tensors = {
             name: value.detach().cpu().contiguous()
@@ -180,29 +188,3 @@ class FinalTraining:
     def _supernet(self) -> Any:
         assert self.inherited is not None
         return load_supernet(self.space, self.inherited, self.data.n_classes, torch.device("cpu"))
-
-
-def _train(
-    training: Training, key: str, checkpoint: Path | None, identity: dict[str, Any], report: Report
-) -> list[Row]:
-    epochs = training.epochs
-
-    def told(done: int, total: int, message: str) -> None:
-        report(Progress(key, done, total, "step", message))
-
-    def on_begin(rows: list[Row]) -> None:
-        if rows:
-            note = f"continued after epoch {training.epoch}/{epochs}"
-            report(Progress(key, training.epoch, epochs, "epoch", note))
-
-    def on_step(done: int, steps: int, message: str) -> None:
-        whole(told, training.epoch, epochs)(done, steps, message)
-
-    def on_epoch(rows: list[Row]) -> None:
-        note = f"epoch {training.epoch}/{epochs}, loss {rows[-1]['loss']:.3f}"
-        report(Progress(key, training.epoch, epochs, "epoch", note))  # may end it: the epoch is kept
-
-    def row(loss: float) -> Row:
-        return {"epoch": training.epoch, "loss": loss}
-
-    return train_epochs(training, checkpoint, identity, "a training", row, on_step, on_epoch, on_begin)

@@ -1,16 +1,17 @@
 """Jobs, their outcomes, and the protocol of everything that runs them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from evonas.types import Report, Watch, reason_of, traceback_of
 
 __all__ = ["Executor", "Job", "MakeWork", "Outcome", "Work", "ignore", "run_jobs", "run_work"]
 
-Work = Callable[[Any], Any]
-"""payload -> value; an exception is the failure of the job."""
+Work = Callable[..., Any]
+"""payload -> value, or (payload, checkpoint) -> value for a job that has one; an exception is the job's failure."""
 
 MakeWork = Callable[[Report], Work]
 """Called once in every worker: sets up threads and data, and returns the function that does the jobs."""
@@ -26,6 +27,9 @@ class Job:
     """Argument of the work. It may travel to another process: anything that can be pickled."""
     predicted: float = 0.0
     """Predicted cost, in any unit: executors with several slots start the dearest first, for a short tail."""
+    checkpoint: Path | None = None
+    """File of the driver with the state of a long job, replaced whole while it runs and there when it ends. An attempt
+    goes on from it. The work gets a path: this one, or on a machine that does not see it that of a copy there."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def run_work(work: Work, job: Job, raised: Callable[[Exception], object] = ignor
         raised: receives the exception of a failed job.
     """
     try:
-        return Outcome(work(job.payload))
+        return Outcome(work(job.payload) if job.checkpoint is None else work(job.payload, job.checkpoint))
     except Exception as error:
         raised(error)
         return Outcome.failed(error)
@@ -112,7 +116,7 @@ def run_work(work: Work, job: Job, raised: Callable[[Exception], object] = ignor
 
 def run_jobs(
     executor: Executor, make_work: MakeWork, jobs: Sequence[Job], report: Watch = ignore
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Run a list of jobs; yields each with its outcome as it finishes, and closes the executor at the end.
 
     Raises:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evonas.errors import ExecutionError
-from evonas.executors.worker import Started
+from evonas.executors.worker import Kept, Started
 from evonas.types import Progress
 
 __all__ = ["Board", "Node", "RayConnection", "first_line", "gpu_slots", "make_board"]
@@ -108,13 +108,13 @@ class Board:
     """Messages from workers, fetched by the driver. Runs as a Ray actor."""
 
     def __init__(self) -> None:
-        self._messages: list[Started | Progress] = []
+        self._messages: list[Started | Progress | Kept] = []
 
-    def post(self, message: Started | Progress) -> None:
-        if isinstance(message, Started) or len(self._messages) < MESSAGES_AT_MOST:
+    def post(self, message: Started | Progress | Kept) -> None:
+        if not isinstance(message, Progress) or len(self._messages) < MESSAGES_AT_MOST:
             self._messages.append(message)
 
-    def fetch(self) -> list[Started | Progress]:
+    def fetch(self) -> list[Started | Progress | Kept]:
         """Messages since the last call."""
         messages, self._messages = self._messages, []
         return messages

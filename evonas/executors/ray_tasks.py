@@ -3,16 +3,18 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from evonas.errors import ExecutionError
 from evonas.executors.attempts import Attempt
 from evonas.executors.base import Job, MakeWork, Outcome
+from evonas.executors.carried import Carried, carried
 from evonas.executors.ray_cluster import Node, RayConnection, first_line, make_board
 from evonas.executors.ray_counters import RayCounters
 from evonas.executors.ray_worker import Resident, run_attempt
 from evonas.executors.supervision import TICK
-from evonas.executors.worker import Ended, Host, Message, Started, WorkerSetup
+from evonas.executors.worker import Ended, Host, Kept, Message, Started, WorkerSetup
 from evonas.types import Activity, Progress
 
 __all__ = ["RayWorkers"]
@@ -20,8 +22,8 @@ __all__ = ["RayWorkers"]
 GPU_TASKS_PER_WORKER = 16
 """Tasks after which a worker process with a GPU ends: its CUDA context goes with it, and starting costs seconds."""
 
-Call = tuple[int, Job, float]
-"""(number of an attempt, its job, its share of a device)."""
+Call = tuple[int, Job, float, Carried | None]
+"""(number of an attempt, its job, its share of a device, the job's checkpoint)."""
 
 ACTOR_SECONDS = 15.0
 """Seconds without a sign of an actor after which its attempt goes to an idle one, if there is one."""
@@ -46,6 +48,8 @@ class RayWorkers:
         self._refs: dict[Any, int] = {}
         """Reference to the result of a task or call -> its attempt."""
         self._node_of: dict[int, str] = {}
+        self._marks: dict[int, Path] = {}
+        """Attempt -> the mark beside its checkpoint."""
         self._actor_of: dict[int, tuple[Any, Call, float]] = {}
         """Attempt -> (its actor, the call, the time of the call)."""
         self._asked: Any = None
@@ -86,7 +90,8 @@ class RayWorkers:
         return max(1, slots) if self._resident else 2 * slots + 1
 
     def begin(self, attempt: Attempt) -> None:
-        what = (attempt.number, attempt.job, min(1.0, self._share(attempt.growth) or 1.0))
+        share = min(1.0, self._share(attempt.growth) or 1.0)
+        what = (attempt.number, attempt.job, share, self._checkpoint(attempt.number, attempt.job))
         if self._resident and not attempt.alone:
             self._call(self._idle_actor() or self._new_actor(), what)
         else:
@@ -133,6 +138,9 @@ class RayWorkers:
                         self.kill(attempt)
                 self._end_idle()
                 ray.kill(self._board)
+        for mark in self._marks.values():
+            mark.unlink(missing_ok=True)
+        self._marks.clear()
         self._given = self._board = None
         self._refs.clear()
         self._node_of.clear()
@@ -174,7 +182,7 @@ class RayWorkers:
             self._nodes, self._looked = self._connection.nodes(), time.monotonic()
         return self._nodes
 
-    def _fetch(self) -> list[Started | Progress]:
+    def _fetch(self) -> list[Started | Progress | Kept]:
         """Messages of workers since the last call."""
         import ray
 
@@ -184,7 +192,7 @@ class RayWorkers:
             return []
         asked, self._asked = self._asked, None
         try:
-            messages: list[Started | Progress] = ray.get(asked)
+            messages: list[Started | Progress | Kept] = ray.get(asked)
         except ray.exceptions.RayActorError:  # it is being started again
             return []
         self._node_of |= {each.attempt: each.node for each in messages if isinstance(each, Started)}
@@ -231,12 +239,22 @@ class RayWorkers:
         """Wait no longer for an attempt; returns its actor, or None."""
         attempt = self._refs.pop(ref)
         self._node_of.pop(attempt, None)
+        if mark := self._marks.pop(attempt, None):
+            mark.unlink(missing_ok=True)
         return self._actor_of.pop(attempt, (None,))[0]
 
     def _call(self, actor: Any, what: Call) -> None:
         ref = actor.run.remote(*what)
         self._actor_of[what[0]] = (actor, what, time.monotonic())
         self._refs[ref] = what[0]
+
+    def _checkpoint(self, attempt: int, job: Job) -> Carried | None:
+        """The checkpoint that is sent with the job; None where it has none."""
+        if job.checkpoint is None:
+            return None
+        sent = carried(job.checkpoint)
+        self._marks[attempt] = sent.mark
+        return sent
 
     def _move_to_idle(self) -> None:
         """Give attempts whose actor has found no place in the cluster to idle actors."""
@@ -252,7 +270,7 @@ class RayWorkers:
                 return
             self._forget(places[attempt])
             ray.kill(never)
-            self._call(idle, what)
+            self._call(idle, (*what[:3], self._checkpoint(attempt, what[1])))
 
     def _end_idle(self) -> None:
         import ray

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from evonas.executors.base import Job, Outcome
+from evonas.executors.carried import Carried, checkpoint_here
 from evonas.executors.ray_cluster import first_line
-from evonas.executors.worker import Ended, Started, Worker
+from evonas.executors.worker import Ended, Kept, Started, Worker
 from evonas.types import Progress
 
 __all__ = ["Resident", "run_attempt"]
@@ -23,15 +24,16 @@ class Resident:
     def __init__(self, given: list[Any]) -> None:
         self._given = given
 
-    def run(self, attempt: int, job: Job, share: float) -> Ended:
-        return run_attempt(self._given, attempt, job, share)
+    def run(self, attempt: int, job: Job, share: float, sent: Carried | None) -> Ended:
+        return run_attempt(self._given, attempt, job, share, sent)
 
 
-def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Ended:
+def run_attempt(given: list[Any], attempt: int, job: Job, share: float, sent: Carried | None) -> Ended:
     """Run an attempt in a worker process of Ray.
 
     Args:
         given: references to the WorkerSetup and the board, in a list because Ray fetches bare ones for every task.
+        sent: checkpoint of the job; None: it has none.
     """
     setup, board = given
     post = _post(board)
@@ -42,7 +44,13 @@ def run_attempt(given: list[Any], attempt: int, job: Job, share: float) -> Ended
     except Exception as error:
         reason = f"its worker could not load the work: {first_line(error)}"
         return Ended(attempt, "set_up", Outcome.failed(reason))
-    ended = worker.run(attempt, job, share)
+    if sent is None:
+        ended = worker.run(attempt, job, share)
+    else:
+        with checkpoint_here(sent, lambda content: post(Kept(attempt, content))) as path:
+            ended = worker.run(attempt, replace(job, checkpoint=path), share)
+            if path != sent.path and path.exists():
+                ended = replace(ended, checkpoint=path.read_bytes())
     if worker.broken:
         threading.Timer(0.5, os._exit, (1,)).start()  # by then Ray has the outcome
     return ended
@@ -56,13 +64,13 @@ def _worker(setup: Any, board: Any) -> Worker:
     return Worker(_wait_for(setup), 0, _post(board))
 
 
-def _post(board: Any) -> Callable[[Started | Progress], None]:
+def _post(board: Any) -> Callable[[Started | Progress | Kept], None]:
     """Sends messages of this process to the board."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
 
-    def post(message: Started | Progress) -> None:
+    def post(message: Started | Progress | Kept) -> None:
         if isinstance(message, Started):
             with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # it has no deadline then
                 _wait_for(board.post.remote(replace(message, node=node)), timeout=30)

@@ -10,7 +10,8 @@ from typing import Protocol
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors.attempts import Attempt, Line
 from evonas.executors.base import Job, MakeWork, Outcome, ignore
-from evonas.executors.worker import Ended, Message, Started
+from evonas.executors.worker import Ended, Kept, Message, Started
+from evonas.files import replace_file
 from evonas.types import Activity, Note, Progress, Watch
 
 __all__ = ["SupervisedExecutor", "Workers"]
@@ -78,8 +79,8 @@ class SupervisedExecutor:
 
     A job that raises has failed. After running out of memory, or the end of its worker process, a job is tried once
     more, alone and with a doubled share, when nothing else is left to run, and then given up. A job whose machine goes
-    away runs again. A job past its deadline is given up and its process killed. Workers that cannot be set up raise
-    ExecutionError, because no job is to blame.
+    away runs again. An attempt goes on from the checkpoint of its job. A job past its deadline is given up and its
+    process killed. Workers that cannot be set up raise ExecutionError, because no job is to blame.
 
     Args:
         timeout: seconds a job may take, counted from the sign of its worker that it begins; None: any.
@@ -172,6 +173,11 @@ class SupervisedExecutor:
             return
         if isinstance(message, Started):
             running.since, running.ready = time.monotonic(), message.ready
+            return
+        if message.checkpoint is not None and running.attempt.job.checkpoint is not None:
+            content = message.checkpoint
+            replace_file(running.attempt.job.checkpoint, lambda file: file.write(content))
+        if isinstance(message, Kept):
             return
         del self._running[message.attempt]
         again = message.kind == "memory" and running.attempt.alone

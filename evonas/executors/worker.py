@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from evonas.executors.base import Job, MakeWork, Outcome, Work, run_work
 from evonas.types import Progress
 
-__all__ = ["Ended", "Host", "Message", "PlainHost", "Started", "Worker", "WorkerSetup"]
+__all__ = ["Ended", "Host", "Kept", "Message", "PlainHost", "Started", "Worker", "WorkerSetup"]
 
 PROGRESS_SECONDS = 0.25
 """Shortest time between two messages of progress from a worker."""
@@ -34,9 +34,19 @@ class Ended:
     """finished: the outcome is that of the job. memory: out of memory. died: the worker process ended under it.
     lost: the machine went away. set_up: the worker never came to do the work."""
     outcome: Outcome
+    checkpoint: bytes | None = None
+    """Checkpoint of the job where the driver does not see it; None: it does, or there is none."""
 
 
-Message = Started | Progress | Ended
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint on its way from a worker to the driver, which does not see the file."""
+
+    attempt: int
+    checkpoint: bytes
+
+
+Message = Started | Progress | Kept | Ended
 """Anything that a worker sends to the driver."""
 
 

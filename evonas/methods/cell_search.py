@@ -1,8 +1,9 @@
-"""One search of cells by gradient in a run's folder: a checkpoint an epoch, tables and pictures beside it."""
+"""Searches of cells by gradient in a run's folder, as jobs: a checkpoint an epoch, tables and pictures beside it."""
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 
 from evonas.data import Augmentation, Dataset, DevicePart
 from evonas.devices import seconds
+from evonas.errors import SearchFailedError, StorageError
+from evonas.executors import Job, Outcome, Work, run_jobs
 from evonas.files import write_json
 from evonas.gradient import (
     METRICS,
@@ -30,11 +33,16 @@ from evonas.gradient.levels import Levels
 from evonas.gradient.losses import Batch, LevelLoss
 from evonas.networks.darts import Genotype
 from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
+from evonas.runs.epochs import EpochLog
+from evonas.runs.jobs_screen import JobsScreen
 from evonas.runs.run import Run
 from evonas.spaces.darts_costs import fixed_cost
-from evonas.training.checkpoints import Row
+from evonas.training.checkpoints import Row, load_checkpoint, train_reporting
+from evonas.types import Report
 
 __all__ = ["CellSearch", "FoundCells", "compact", "find_cells"]
+
+WHAT = "a search by gradient"
 
 MOST = 0.95
 """Share of the steps beyond which a warning comes."""
@@ -102,34 +110,126 @@ class FoundCells:
     """Duration of their search; None: unknown."""
 
 
-def find_cells(run: Run, plan: CellSearch) -> FoundCells:
-    """The cells of a search: found in the run's folder, or searched there, or continued.
+def find_cells(run: Run, plans: Sequence[CellSearch]) -> list[FoundCells]:
+    """The cells of searches: found in the run's folder, or searched, or continued, on the slots of the run's executor.
 
-    Beside the checkpoint: search.csv (one row an epoch), search.png, alpha.png, genotype.json and genotype.png.
+    Beside a search's checkpoint: search.csv (one row an epoch), search.png, alpha.png, genotype.json and genotype.png.
 
     Raises:
-        EvonasError: see `Run.train_epochs`.
+        ConfigurationError: the run is only looked at, and a search is not finished.
+        SearchFailedError: some have failed; the others are finished then.
+        EvonasError: a checkpoint is another one's, or cannot be read or written.
+        Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
     torch.set_num_threads(run.threads)
-    search, cost = _begin(plan), _counted(plan.method, plan.data.image_size)
-    begun = (run.path / f"{plan.file('search')}.pt").exists()
-    if not begun and plan.repeat in (None, 1):
-        run.screen.say(_metric_seconds(plan))
-    rows = run.train_epochs(
-        plan.file("search"),
-        search,
-        plan.identity(),
-        "a search by gradient",
-        _opening(plan, search),
-        partial(_row, search, cost),
+    logs = {plan.name: _log(run, plan, "" if len(plans) == 1 else f"{plan.name}, ") for plan in plans}
+    done = {plan.name: _kept(run, plan, logs[plan.name].begin) for plan in plans}
+    left = {plan.name: plan for plan in plans if done[plan.name] < plan.method.epochs}
+    if left:
+        _search(run, left, logs)
+    return [_found(run, plan, fresh=plan.name in left) for plan in plans]
+
+
+@dataclass(frozen=True)
+class _Searches:
+    """Work of a worker: one search after another, by their numbers."""
+
+    plans: tuple[CellSearch, ...]
+
+    def make_work(self, report: Report) -> Work:
+        def work(number: int, checkpoint: Path) -> str:
+            """Search to the last epoch; returns why the checkpoint cannot be kept, or nothing."""
+            plan = self.plans[number]
+            torch.set_num_threads(plan.threads)
+            search, cost = _begin(plan), _counted(plan.method, plan.data.image_size)
+            row = partial(_row, search, cost)
+            try:
+                train_reporting(search, checkpoint, plan.identity(), WHAT, row, plan.name, report, _loss)
+            except StorageError as error:  # a disk that is full is no fault of the search
+                return str(error)
+            return ""
+
+        return work
+
+
+def _search(run: Run, plans: Mapping[str, CellSearch], logs: Mapping[str, EpochLog]) -> None:
+    """Do what is left of the searches, which have names."""
+
+    def update(name: str) -> None:
+        _kept(run, plans[name], lambda _, rows: logs[name].add(rows, jobs.estimate))
+
+    todo = [
+        Job(name, number, _predicted(plan), run.checkpoint_path(plan.file("search")))
+        for number, (name, plan) in enumerate(plans.items())
+    ]
+    jobs = JobsScreen(run.screen, {job.key: job.predicted for job in todo}, update)
+    work, executor = _Searches(tuple(plans.values())), run.executor(deadline=False)
+    failed: list[tuple[str, Outcome]] = []
+    with run.screen, contextlib.closing(run_jobs(executor, work.make_work, todo, jobs.see)) as finished:
+        for job, outcome in finished:
+            update(job.key)
+            if outcome.value:
+                raise StorageError(outcome.value)
+            jobs.finish(job.key, "" if outcome.ok else f"  {job.key} failed: {outcome.failure}")
+            failed += [] if outcome.ok else [(job.key, outcome)]
+    if failed:
+        name, outcome = failed[0]
+        where = run.folder.log_failure(name, outcome.failure, outcome.traceback)
+        several = f"; {len(failed)} of {len(plans)} searches failed, this one is {name}" if len(plans) > 1 else ""
+        raise SearchFailedError(f"{outcome.failure}{several}{where}")
+
+
+def _kept(run: Run, plan: CellSearch, see: Callable[[int, list[Row]], object]) -> int:
+    """Finished epochs in the checkpoint of a search; `see` gets them and their rows."""
+    content = load_checkpoint(run.checkpoint_path(plan.file("search")), plan.identity(), WHAT)
+    epoch, rows = (0, []) if content is None else (content["state"]["epoch"], list(content["rows"]))
+    see(epoch, rows)
+    return int(epoch)
+
+
+def _log(run: Run, plan: CellSearch, name: str) -> EpochLog:
+    path = run.checkpoint_path(plan.file("search"))
+    if not path.exists() and plan.repeat in (None, 1) and run.hardware.here == plan.device:
+        run.screen.say(_metric_seconds(_here(run, plan)))
+    return EpochLog(
+        run,
+        path,
+        plan.method.epochs,
+        WHAT,
+        _opening(plan, _begin(_here(run, plan))),
         _described,
         partial(write_search_csv, run.path / f"{plan.file('search')}.csv"),
         partial(_warning, plan),
+        name,
     )
+
+
+def _found(run: Run, plan: CellSearch, fresh: bool) -> FoundCells:
+    """The cells of a finished search; their pictures are drawn where it has just ended or one is missing."""
+    content = load_checkpoint(run.checkpoint_path(plan.file("search")), plan.identity(), WHAT)
+    assert content is not None
+    search, rows = _begin(_here(run, plan)), content["rows"]
+    search.restore(content["state"])
     complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
-    if not run.reading and not (begun and complete):
+    if not run.reading and (fresh or not complete):
         _pictures(run.path, plan, search, rows)
     return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
+
+
+def _here(run: Run, plan: CellSearch) -> CellSearch:
+    """The search where the driver of workers that have GPUs may have none."""
+    return replace(plan, device=run.hardware.here)
+
+
+def _predicted(plan: CellSearch) -> float:
+    """Cost of a search beside that of others on the same data: channels, cells, and gradients of a step."""
+    method = plan.method
+    gradients = 1 + len(method.upper) * (1 if method.config.order == 1 else 4)
+    return gradients * sum(stage.epochs * stage.layers * stage.channels**2 for stage in method.stages) / method.partial
+
+
+def _loss(row: Mapping[str, Any]) -> str:
+    return f", loss {row['train_loss']:.3f}"
 
 
 def _begin(plan: CellSearch) -> GradientSearch:

@@ -210,7 +210,7 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
         space, candidates, objectives = compose(run, options)
         searches = plan_searches(run, options, candidates.data)
         check_retraining(run, options, space, candidates.data)
-        cells = [find_cells(run, search) for search in searches]
+        cells = find_cells(run, searches)
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
         after_search(run, options, candidates, found, searches, cells)
@@ -219,7 +219,6 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
 
 def check_retraining(run: Run, options: CellOptions, space: DartsSpace, data: Dataset) -> None:
     """Raise, before anything is searched, what would stop the search or the retraining that is asked for."""
-    run.needs_device_here("cells are searched")
     if options.after.retrain:
         check_networks(options.after, space, data, _precision(run, options, data))
         if options.robust is not None:
@@ -272,7 +271,7 @@ def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSea
             data=data,
             ood_data=ood_data if method.needs_ood else None,
             seed=run.seed if number == 1 else derive_seed(run.seed, "repeat", number),
-            device=run.hardware.here,
+            device=run.device,
             threads=run.threads,
             precision=precision,
         )

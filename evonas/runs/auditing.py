@@ -8,10 +8,10 @@ from typing import Any
 from evonas.audit import Audit, AuditNetwork, AuditRecords, FinalTraining, Measured
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Prepare, TrainsCandidates
+from evonas.executors import Job
 from evonas.report import shown
 from evonas.runs.begun import BegunRun
-from evonas.runs.screen import Pace
-from evonas.types import Progress
+from evonas.runs.jobs_screen import JobsScreen
 
 __all__ = ["audit_networks", "training_to_the_end"]
 
@@ -21,35 +21,24 @@ def audit_networks(
 ) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of the records, and a row for every network; see `Run.audit`."""
     with AuditRecords.opened(run.path / folder) as records:
-        shared = run.hardware.connection is None  # workers on other machines do not see the folder
-        audit = Audit(networks, measured, records, run.options.retry_failed, checkpoints=shared)
+        audit = Audit(networks, measured, records, run.options.retry_failed)
         pending = audit.pending()
         run.screen.say(f"{opening}; {len(pending)} pending")
         if records.damaged:
             path = records.path
             run.screen.say(f"{path} has {records.damaged} damaged line(s); what they recorded is done again")
         if pending:
-            macs = {network.label: network.macs for network in audit.untrained()}
-            pace, shares = Pace(sum(macs.values())), dict[str, float]()
+            jobs = JobsScreen(run.screen, audit.work())
 
-            def work(shares: Mapping[str, float]) -> float:
-                return sum(cost * shares.get(label, 0.0) for label, cost in macs.items())
+            def lost(job: Job, why: str) -> None:
+                run.screen.say(why)
+                jobs.add(job.key, job.predicted)
 
-            def watch(event: object) -> None:
-                if isinstance(event, Progress):
-                    share = event.done / event.total
-                    if event.unit == "epoch" and event.key not in shares:  # an earlier process got so far
-                        pace.before += work({event.key: share})
-                    if event.unit != "image":  # of its training, which takes most of the time
-                        shares[event.key] = share
-                    run.screen.show(f"{event.key} {event.note}, {pace.words(work(shares))}")
-
-            def told(network: AuditNetwork, record: Mapping[str, Any]) -> None:
-                shares[network.label] = 1.0
-                run.screen.say(f"  {network.label}: {_outcome(record)}")
+            def told(job: Job, network: AuditNetwork, record: Mapping[str, Any]) -> None:
+                jobs.finish(job.key, f"  {network.label}: {_outcome(record)}")
 
             with run.screen:
-                audit.run(run.executor(deadline=False), watch, run.screen.say, told)
+                audit.run(run.executor(deadline=False), jobs.see, lost, told)
         audit.forget_checkpoints()
         return records.folder, audit.rows()
 

@@ -63,7 +63,8 @@ class ExecutionOptions:
     ray_address: Annotated[str | None, Needs("executor", ("ray", "auto"))] = None
     """Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else RAY_ADDRESS, else Ray is started on this machine."""
     timeout: Annotated[float | None, Range(above=0, most=10**9), Needs("executor", ("process", "ray", "auto"))] = None
-    """Seconds that an evaluation may take from its beginning; then its process is killed and it is failed."""
+    """Seconds that an evaluation may take from its beginning; then its process is killed and it is failed. Searches of
+    cells, trainings to the end and their measurements may take any time."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

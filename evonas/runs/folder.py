@@ -9,7 +9,17 @@ from typing import Any
 
 from evonas._version import version_of
 from evonas.errors import ConfigurationError, StorageError
-from evonas.files import decoding, exists, expanded, read_json, storage_errors, sweep, take_lock, write_json
+from evonas.files import (
+    decoding,
+    exists,
+    expanded,
+    read_json,
+    replace_file,
+    storage_errors,
+    sweep,
+    take_lock,
+    write_json,
+)
 from evonas.parts import fits
 from evonas.report import (
     Chance,
@@ -157,6 +167,15 @@ class RunFolder:
         if not changed:
             return ""
         return f"begun with {'; '.join(changed)}: what is evaluated from here on may round differently"
+
+    def log_failure(self, name: str, reason: str, traceback: str) -> str:
+        """Write failures.log, and say where it is; nothing of either without a traceback."""
+        if not traceback:
+            return ""
+        log = self.path / "failures.log"
+        text = f"{name}: {reason}\n\n{traceback}"
+        replace_file(log, lambda file: file.write(text.encode()))
+        return f"; its traceback is in {log}"
 
     def export(self, entries: Sequence[Entry], searched: Searched) -> None:
         """Write tables, pictures and the results in config.json, each whole or not at all."""

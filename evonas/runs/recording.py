@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from evonas.errors import SearchFailedError
 from evonas.evaluation import Evaluator
 from evonas.executors import Executor
-from evonas.files import replace_file
 from evonas.objectives import AdversarialSetError, Column
 from evonas.report import (
     Chance,
@@ -198,11 +197,7 @@ class Recorder:
         self.export()
         reason, times = Counter(result.reason for result in results).most_common(1)[0]
         traced = next((each for each in results if each.traceback and each.reason == reason), None)
-        log = self.folder.path / "failures.log"
-        if traced is not None:
-            text = f"{arch_id(traced.genome)}: {reason}\n\n{traced.traceback}"
-            replace_file(log, lambda file: file.write(text.encode()))
-        where = "" if traced is None else f"; its traceback is in {log}"
+        where = "" if traced is None else self.folder.log_failure(arch_id(traced.genome), reason, traced.traceback)
         raise SearchFailedError(
             f"all {len(results)} evaluations failed, so the search ends here; most often ({times} times): "
             f"{reason}{where}; mend that, and run the same command with --retry-failed"

@@ -31,6 +31,7 @@ from evonas.parts import part_identity, refuse_another_run
 from evonas.report import write_rows
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
+from evonas.runs.epochs import EpochLog
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
 from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
@@ -209,42 +210,31 @@ class Run(BegunRun):
             ConfigurationError: the run is only looked at, and the training is not finished.
             EvonasError: the checkpoint is another one's, or cannot be read or written; training diverges.
         """
-        path, epochs = self.path / f"{name}.pt", training.epochs
-        for other in self.path.glob("*.pt"):
-            if other.name.split("-")[0].removesuffix(".pt") != name.split("-")[0]:
-                raise RunMismatchError(f"{self.path} holds {other.name} of another method's run; name another folder")
-        pace = Pace(epochs)
+        path, epochs = self.checkpoint_path(name), training.epochs
+        log, pace = EpochLog(self, path, epochs, what, opening, describe, write, warn), Pace(epochs)
 
         def on_begin(rows: list[Row]) -> None:
-            done = training.epoch
-            if self.reading and done < epochs:
-                raise ConfigurationError(f"expected {what} that is trained to the end in {path}")
-            if done == epochs:
-                self.note(f"{opening.split(':')[0]}: found at {path}")
-            else:
-                self.screen.say(f"{opening}{f', continued after epoch {done}' if done else ''}")
-            if rows and not self.reading:
-                write(rows)  # a kill may have come between the two files
-            pace.before = done
-            note(rows)
-
-        def note(rows: list[Row]) -> None:
-            for row in rows:
-                self.note(warn(row))
+            log.begin(training.epoch, rows)
+            pace.before = training.epoch
 
         def on_step(done: int, steps: int, message: str) -> None:
             reached = training.epoch + done / steps
             self.screen.show(f"epoch {training.epoch + 1}/{epochs}: {message}, {pace.words(reached)}")
 
         def on_epoch(rows: list[Row]) -> None:
-            write(rows)
-            self.screen.say(f"  epoch {training.epoch}/{epochs}: {describe(rows[-1])}, {pace.words(training.epoch)}")
-            note(rows[-1:])
+            log.add(rows, pace.words(training.epoch))
             self.screen.check()  # only now: what was shown as done is kept
 
         torch.set_num_threads(self.threads)
         with self.screen:
             return train_epochs(training, path, identity, what, row, on_step, on_epoch, on_begin)
+
+    def checkpoint_path(self, name: str) -> Path:
+        """The file NAME.pt in the folder. RunMismatchError where the folder has another method's checkpoints."""
+        for other in self.path.glob("*.pt"):
+            if other.name.split("-")[0].removesuffix(".pt") != name.split("-")[0]:
+                raise RunMismatchError(f"{self.path} holds {other.name} of another method's run; name another folder")
+        return self.path / f"{name}.pt"
 
     def search(
         self,

@@ -14,9 +14,18 @@ import torch
 from evonas.errors import StorageError
 from evonas.files import decoding, read_regular, replace_file, storage_errors
 from evonas.parts import as_plain, refuse_another_run
-from evonas.training.loop import OnStep
+from evonas.training.loop import OnStep, whole
+from evonas.types import Progress, Report
 
-__all__ = ["EpochTraining", "Row", "load_checkpoint", "save_checkpoint", "stored_identity", "train_epochs"]
+__all__ = [
+    "EpochTraining",
+    "Row",
+    "load_checkpoint",
+    "save_checkpoint",
+    "stored_identity",
+    "train_epochs",
+    "train_reporting",
+]
 
 FORMAT = b"evonas-checkpoint-1 "
 """First bytes of a file; the SHA-256 of what torch wrote follows, 64 hexadecimal digits and a line end, then that."""
@@ -93,6 +102,42 @@ def train_epochs(
         if on_epoch is not None:
             on_epoch(rows)
     return rows
+
+
+def train_reporting(
+    training: EpochTraining,
+    path: Path | None,
+    identity: Mapping[str, Any],
+    what: str,
+    row: Callable[[Any], Row],
+    key: str,
+    report: Report,
+    described: Callable[[Row], str] = lambda row: f", loss {row['loss']:.3f}",
+) -> list[Row]:
+    """`train_epochs` as a job does it, which reports its place under a key.
+
+    The first report and those after every epoch have the unit `epoch`; the latter come once the epoch is kept.
+
+    Args:
+        described: of a finished epoch's row, more words behind its number.
+    """
+    epochs = training.epochs
+
+    def on_begin(rows: list[Row]) -> None:
+        note = f"continued after epoch {training.epoch}/{epochs}" if rows else ""
+        report(Progress(key, training.epoch, epochs, "epoch", note))
+
+    def told(done: int, total: int, message: str) -> None:
+        report(Progress(key, done, total, "step", message))
+
+    def on_step(done: int, steps: int, message: str) -> None:
+        whole(told, training.epoch, epochs)(done, steps, message)
+
+    def on_epoch(rows: list[Row]) -> None:
+        note = f"epoch {training.epoch}/{epochs}{described(rows[-1])}"
+        report(Progress(key, training.epoch, epochs, "epoch", note))  # may end it: the epoch is kept
+
+    return train_epochs(training, path, identity, what, row, on_step, on_epoch, on_begin)
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], content: Mapping[str, Any]) -> None:

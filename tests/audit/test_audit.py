@@ -51,6 +51,8 @@ class Done:
     """(arch_id, kind) of every new record."""
     said: list[str]
     pending: int
+    work: dict[str, float]
+    """Predicted work of the jobs that were expected and not done."""
 
 
 def run(
@@ -67,9 +69,13 @@ def run(
     Args:
         stop_after: as a signal does, end it after so many records.
     """
-    done = Done([], [], [], 0)
+    done = Done([], [], [], 0, {})
 
-    def told(network: AuditNetwork, record: Mapping[str, Any]) -> None:
+    def lost(job: Job, why: str) -> None:
+        done.said.append(why)
+
+    def told(job: Job, network: AuditNetwork, record: Mapping[str, Any]) -> None:
+        assert done.work.pop(job.key, job.predicted) == job.predicted
         done.told.append((network.arch_id, record["kind"]))
         if len(done.told) == stop_after:
             raise KeyboardInterrupt
@@ -77,7 +83,8 @@ def run(
     with AuditRecords.opened(folder) as records:
         audit = Audit(networks, measured, records, **options)
         done.pending = len(audit.pending())
-        audit.run(executor or LocalExecutor(), watch, done.said.append, told)
+        done.work = audit.work()
+        audit.run(executor or LocalExecutor(), watch, lost, told)
         assert not [each for each in audit.pending() if not options.get("retry_failed")]
         audit.forget_checkpoints()
         done.rows = audit.rows()
@@ -196,16 +203,18 @@ def test_killed_within_a_training_it_continues_with_the_epoch_that_was_begun(
     assert not checkpoint.exists()
 
 
-def test_workers_that_do_not_see_the_folder_keep_no_checkpoint(tmp_path: Path) -> None:
-    seen: list[list[str]] = []
-
-    def look(event: object) -> None:
-        if isinstance(event, Progress) and event.unit == "epoch":
-            seen.append([path.name for path in tmp_path.glob("*.pt")])
-
-    run(tmp_path, [CHAINS], watch=look, checkpoints=False)
-    run(tmp_path, [PAIRS], watch=look)
-    assert seen == [[], [f"{PAIRS.arch_id}-{PHASES.digest[:8]}.training.pt"]]
+def test_the_jobs_of_an_audit_are_known_before_it_runs(whole: tuple[Path, Done], tmp_path: Path) -> None:
+    """Training and two measurements of each network, all of which are done; none where all is recorded."""
+    assert whole[1].work == {}
+    networks = [CHAINS, replace(CHAINS, training=DIVERGES)]
+    with AuditRecords.opened(tmp_path) as records:
+        work = Audit(networks, MEASURED, records).work()
+    digests = [network.training.digest[:8] for network in networks]
+    columns = ("training", "clean_error", "fgsm_error")
+    label = f"{CHAINS.arch_id} of first"
+    assert work == {f"{label} {digest}, {column}": CHAINS.macs for digest in digests for column in columns}
+    with AuditRecords.opened(whole[0]) as records:
+        assert Audit([CHAINS, PAIRS], MEASURED, records).work() == {}
 
 
 def test_what_is_added_later_is_done_alone(tmp_path: Path) -> None:
@@ -493,7 +502,8 @@ def test_jobs_have_names_of_their_own_and_the_dearest_can_be_told(tmp_path: Path
     run(tmp_path, [CHAINS, PAIRS, longer], executor=executor)
     assert len({job.key for job in executor.jobs}) == len(executor.jobs) == 9
     assert [job.predicted for job in executor.jobs[:3]] == [CHAINS.macs, PAIRS.macs, 2 * PAIRS.macs]
-    assert all(job.predicted == PAIRS.macs for job in executor.jobs if job.key.startswith(f"{PAIRS.arch_id} 2 fgsm"))
+    measuring = [job for job in executor.jobs if job.key.startswith(PAIRS.arch_id) and job.key.endswith("_error")]
+    assert [job.predicted for job in measuring] == [PAIRS.macs] * 4
     assert executor.closed == 1
 
 

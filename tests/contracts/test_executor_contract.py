@@ -22,6 +22,7 @@ from evonas.executors import (
     ignore,
     run_jobs,
 )
+from evonas.files import replace_file
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.types import Activity, EvaluationResult, Genome, Note, Progress
 
@@ -117,6 +118,32 @@ def test_a_list_of_jobs_is_run_and_may_be_followed_by_another(executor: Executor
     for jobs in (JOBS[:3], JOBS[3:]):
         finished = list(run_jobs(executor, make_negative, jobs))
         assert {job.key: outcome.value for job, outcome in finished} == {job.key: negative(job.payload) for job in jobs}
+
+
+def make_steps(report: Any) -> Work:
+    return steps
+
+
+def steps(dies: bool, checkpoint: Path) -> list[int]:
+    """Three steps, each kept with the process that took it; one that dies does so after the second."""
+    taken = checkpoint.read_text().splitlines() if checkpoint.exists() else []
+    while len(taken) < 3:
+        taken.append(str(os.getpid()))
+        replace_file(checkpoint, lambda file: file.write("\n".join(taken).encode()))
+        if dies and taken == 2 * [str(os.getpid())]:
+            os._exit(1)
+    return [taken.count(process) for process in dict.fromkeys(taken)]
+
+
+@pytest.mark.lengthy
+def test_a_job_goes_on_from_its_checkpoint_where_its_worker_died(executor: Executor, tmp_path: Path) -> None:
+    here = isinstance(executor, LocalExecutor)
+    jobs = [Job(name, name == "dies" and not here, checkpoint=tmp_path / "kept" / name) for name in ("dies", "lives")]
+    finished = {job.key: outcome.value for job, outcome in run_jobs(executor, make_steps, jobs)}
+    assert finished == {"dies": [3] if here else [2, 1], "lives": [3]}
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["dies", "lives"]
+    again = [outcome.value for _, outcome in run_jobs(executor, make_steps, jobs)]  # by what is there
+    assert sorted(again) == sorted(finished.values())
 
 
 @pytest.mark.lengthy

@@ -119,7 +119,7 @@ def test_a_list_of_jobs_that_is_left_early_closes_the_executor() -> None:
     finished = run_jobs(executor, squares, JOBS)
     assert next(finished)[0] == JOBS[0]
     assert executor.closed == 0
-    finished.close()  # type: ignore[attr-defined]
+    finished.close()
     assert executor.closed == 1
     with pytest.raises(LookupError):
         executor.next_finished()

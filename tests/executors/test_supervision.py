@@ -1,6 +1,8 @@
 """What becomes of jobs whose workers fail: every branch of the policy, with workers that follow a script."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import Job, Outcome, ignore, supervision
 from evonas.executors.attempts import Attempt
 from evonas.executors.supervision import LOST_AT_MOST, SET_UP_SECONDS, TICK, SupervisedExecutor
-from evonas.executors.worker import Ended, Message, Started
+from evonas.executors.worker import Ended, Kept, Message, Started
 from evonas.types import Activity, Note, Progress
 
 
@@ -104,6 +106,34 @@ def life(attempt: Attempt, does: str) -> Iterator[list[Message]]:
         kind = "died" if does == "early" else does
         yield [Ended(number, kind, Outcome.failed(f"{does} again"))]  # type: ignore[arg-type]
     yield [Ended(number, "finished", found(attempt.job))]
+
+
+def test_checkpoints_that_come_from_elsewhere_are_written(clock: Clock, tmp_path: Path) -> None:
+    """While an attempt runs, and at its end whatever that is; of an attempt that was ended they come too late."""
+    path = tmp_path / "new" / "kept.pt"
+    workers = Scripted(clock)
+    executor = SupervisedExecutor(workers)
+    executor.start(ignore, ignore)  # type: ignore[arg-type]
+    executor.submit(Job("job", 1, checkpoint=path))
+    workers.script[1] = ["died", "slow"]
+    workers.late = [Kept(9, b"of nobody")]
+    seen: list[bytes | None] = []
+
+    def poll(seconds: float) -> Sequence[Message]:
+        seen.append(path.read_bytes() if path.exists() else None)
+        messages = list(Scripted.poll(workers, seconds))
+        number = workers.begun[-1].number
+        for place, message in enumerate(messages):
+            if isinstance(message, Ended):
+                messages[place] = replace(message, checkpoint=b"last of %d" % number)
+            elif isinstance(message, Started) and message.ready:
+                messages.append(Kept(number, b"first of %d" % number))
+        return messages
+
+    workers.poll = poll  # type: ignore[method-assign]
+    assert executor.next_finished()[1] == Outcome(101)
+    assert list(dict.fromkeys(seen)) == [None, b"first of 1", b"last of 1", b"first of 2"]
+    assert path.read_bytes() == b"last of 2"
 
 
 def found(job: Job) -> Outcome:

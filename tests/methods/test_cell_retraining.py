@@ -28,7 +28,7 @@ from evonas.executors import ignore
 from evonas.methods.cell_retraining import CellRetrainOptions, check_networks, retrain_cells
 from evonas.methods.cell_search import FoundCells
 from evonas.networks.darts import GENOTYPES
-from evonas.runs import DataOptions, Run, RunOptions
+from evonas.runs import DataOptions, ExecutionOptions, Run, RunOptions
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.screen import Pace
 from evonas.spaces import DartsSpace
@@ -64,9 +64,11 @@ def retrain(
     candidates: TrainFromScratch = CANDIDATES,
     retry_failed: bool = False,
     width: int = 200,
+    execution: ExecutionOptions = HERE,
 ) -> str:
     """Text on the screen."""
-    given = RunOptions(data=DataOptions(data="digits"), seed=SEED, execution=HERE, out=out, retry_failed=retry_failed)
+    data = DataOptions(data="digits")
+    given = RunOptions(data=data, seed=SEED, execution=execution, out=out, retry_failed=retry_failed)
     screen = io.StringIO()
     with Run.open("e2rnas-v1", given, console=Console(file=screen, width=width)) as run:
         retrain_cells(run, options, candidates, found, PRECISION)
@@ -287,9 +289,10 @@ def test_the_estimate_leaves_out_what_was_done_before(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Pace, "words", watched)
     retrain(tmp_path, LONGER, only)
     macs = SPACE.cost(FIRST).macs
-    assert all(before == pytest.approx(2 / 3 * macs) for before, _ in seen)
-    assert seen[0][1] == pytest.approx(2 / 3 * macs)
-    assert seen[-1][1] == macs
+    measurements = len(AFTER.measured(PRECISION).measurements)
+    assert all(before == pytest.approx(2 * macs) for before, _ in seen)
+    assert seen[0][1] == pytest.approx(2 * macs)
+    assert seen[-1][1] == macs * (3 + measurements)
 
 
 @pytest.mark.lengthy

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tiny_cells import TINY, bare, end_in_call, kill_and_continue, run, searched
 from tiny_runs import contents, rows
 
 from evonas.cli import main
-from evonas.errors import ConfigurationError, EvonasError, RunMismatchError, StorageError
+from evonas.errors import ConfigurationError, EvonasError, RunMismatchError, SearchFailedError, StorageError
 from evonas.gradient import GradientSearch
 from evonas.methods import darts
 from evonas.methods.cells import compose, plan_searches
@@ -19,6 +20,7 @@ from evonas.methods.darts import DartsOptions
 from evonas.networks.darts import Genotype
 from evonas.runs import ExecutionOptions, Run
 from evonas.runs.interrupt import Interrupted
+from evonas.seeding import derive_seed
 from evonas.spaces import DartsSpace
 
 pytestmark = pytest.mark.lengthy
@@ -105,6 +107,43 @@ def assert_equal_supernets(one: Path, other: Path) -> None:
 def test_a_search_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(EvonasError, match=r"^the search diverged: "):
         run(replace(DARTS, levels=replace(DARTS.levels, search_lr=1e30), out=tmp_path))
+
+
+def test_where_a_search_fails_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two in its second epoch; the same command does the rest of it alone."""
+    bare(monkeypatch)
+    options = replace(DARTS, repeats=2, out=tmp_path)
+    epochs: list[tuple[int, int]] = []
+    run_epoch = GradientSearch.run_epoch
+
+    def fails(self: GradientSearch, *arguments: Any) -> Any:
+        if self.seed == options.seed and self.epoch == 1:
+            raise RuntimeError("no room")
+        epochs.append((self.seed, self.epoch))
+        return run_epoch(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GradientSearch, "run_epoch", fails)
+        with pytest.raises(SearchFailedError) as caught:
+            run(options)
+    other = derive_seed(options.seed, "repeat", 2)
+    assert epochs == [(options.seed, 0), (other, 0), (other, 1)]
+    log = tmp_path / "failures.log"
+    assert str(caught.value) == (
+        f"RuntimeError: no room; 1 of 2 searches failed, this one is darts r1; its traceback is in {log}"
+    )
+    assert log.read_text().startswith("darts r1: RuntimeError: no room\n\nTraceback")
+    assert [len(rows(tmp_path / f"search-r{number}.csv")) for number in (1, 2)] == [1, 2]
+    said = run(options)
+    assert "darts r1: supernet of" in said
+    assert "continued after epoch 1\n  darts r1, epoch 2/2: loss" in said.replace(tail_of("darts r2", said), "")
+    assert [len(rows(tmp_path / f"search-r{number}.csv")) for number in (1, 2)] == [2, 2]
+
+
+def tail_of(name: str, said: str) -> str:
+    """The line that says where a search was found."""
+    (line,) = (line for line in said.splitlines() if line.startswith(f"{name}: found at"))
+    return f"{line}\n"
 
 
 def test_what_is_left_on_auto_is_taken_from_a_search_that_was_begun(finished: Path, tmp_path: Path) -> None:

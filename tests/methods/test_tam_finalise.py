@@ -23,7 +23,7 @@ from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_score
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CleanError, Objective, Params, PGDError
 from evonas.report import shown
-from evonas.runs import DataOptions, Result, Run, RunOptions
+from evonas.runs import DataOptions, ExecutionOptions, Result, Run, RunOptions
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import refuse_unused
 from evonas.runs.recording import Searching
@@ -69,12 +69,16 @@ FIRST = next(genome for genome in GENOMES if arch_id(genome) == ORDER[0])
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run with the journal of a search that has ended."""
-    with Journal(tmp_path / "journal.jsonl", {}, sync=False) as journal:
+    return searched(tmp_path)
+
+
+def searched(folder: Path) -> Path:
+    with Journal(folder / "journal.jsonl", {}, sync=False) as journal:
         found = zip([*GENOMES[::-1], DOMINATED], [*SCORES[::-1], (0.7, 0.9)], strict=True)
         for number, (genome, (clean, pgd)) in enumerate(found):
             values = {"clean_error": clean, "pgd_error": pgd, "params": SPACE.cost(genome).params}
             journal.append(Entry(EvaluationResult(tuple(genome.tolist()), values), 0, number))
-    return tmp_path
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +95,7 @@ def finalise(
     width: int = 200,
     retry_failed: bool = False,
     epsilon: float = 8 / 255,
+    execution: ExecutionOptions = HERE,
 ) -> str:
     """The text on the screen.
 
@@ -98,7 +103,7 @@ def finalise(
         epsilon: radius of the supernet's attack.
     """
     screen = io.StringIO()
-    of_run = replace(OPTIONS, out=folder, retry_failed=retry_failed)
+    of_run = replace(OPTIONS, out=folder, retry_failed=retry_failed, execution=execution)
     with Run.open("tam-nas", of_run, console=Console(file=screen, width=width)) as run:
         found = Result(run.folder, SEARCHED, lambda: EVALUATOR)
         if options.finalise:
