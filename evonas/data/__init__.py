@@ -1,6 +1,6 @@
 """Data sets as four disjoint parts of uint8 images. To add one: a file here and a line in `DATA_SETS`."""
 
-from evonas.data.batches import Augmentation, DeviceData, DevicePart, ImagePart, batches, training_batches
+from evonas.data.batches import Augmentation, DeviceData, DevicePart, ImagePart, augmented, batches, training_batches
 from evonas.data.dataset import Dataset
 from evonas.data.image_files import FilePart
 from evonas.data.image_folder import ImageFolderSet, load_image_folder
@@ -20,6 +20,7 @@ __all__ = [
     "ImageSource",
     "Part",
     "PartSizes",
+    "augmented",
     "batches",
     "data_root",
     "load_data",

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.data import Augmentation, DevicePart, augmented
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
+from evonas.graphs import Graphed, moments
 from evonas.ranges import BATCH, COUNT, PARAMS, PENALTY, RATE, Range, check_ranges
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
@@ -227,18 +228,12 @@ class OneShotTraining:
         rng = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
         steps = math.ceil(len(self.part) / config.supernet_batch_size)
         total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
-        prepared = None
-        every_batch = training_batches(self.part, config.supernet_batch_size, self.augmentation, rng)
-        for step, (images, labels) in enumerate(every_batch):
-            if prepared is None or config.sampling == "batches":
-                prepared = self._prepared(step)
-            network, optimiser = prepared
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.supernet_precision == "bf16"):
-                loss = self.recipe(network, images, labels, rng)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.detach()
+        descend = None
+        for step, batch in enumerate(self.part.shuffled(config.supernet_batch_size, rng)):
+            if descend is None or config.sampling == "batches":
+                descend = self._descent(step, rng)
+            (loss,) = descend(*batch)
+            total += loss
             count += 1
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
@@ -269,6 +264,24 @@ class OneShotTraining:
         if "momentum" in state:
             self.momentum.load_state_dict(state["momentum"])
         self.epoch = int(state["epoch"])
+
+    def _descent(self, step: int, rng: torch.Generator) -> Graphed:
+        """A step of the network to train now, on a batch of a part."""
+        network, optimiser = self._prepared(step)
+
+        def descend(images: Tensor, labels: Tensor) -> tuple[Tensor]:
+            pixels = augmented(images, self.augmentation, rng)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.supernet_precision == "bf16"):
+                loss = self.recipe(network, pixels, labels, rng)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            return (loss.detach(),)
+
+        def changing() -> list[Tensor]:
+            return [*network.parameters(), *network.buffers(), *moments(optimiser)]
+
+        return Graphed(descend, "training of the supernet", changing, (rng,))
 
     def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The network to train now, and an optimiser with the stored momentum of its weights."""

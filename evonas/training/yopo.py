@@ -128,27 +128,29 @@ def split_first_layer(
     if convolution is None:
         raise ConfigurationError(f"expected a network with a convolution, got {type(network).__name__}")
     normalize = getattr(network, "normalize", nn.Identity())
+    other_readers = ConfigurationError(
+        f"expected a network whose first convolution alone reads the normalised images, "
+        f"{type(network).__name__} is another; TRADES trains any network"
+    )
 
     def first_layer(pixels: Tensor) -> Tensor:
         maps: Tensor = convolution(normalize(pixels))
         return maps
 
     def rest(maps: Tensor) -> Tensor:
-        hidden = torch.full_like(images, torch.nan)  # logits become nan if any other layer reads the images
-        logits = logits_of(maps, hidden)
-        if bool(logits.isnan().any()) and not bool(logits_of(maps, hidden.zero_()).isnan().any()):
-            raise ConfigurationError(
-                f"expected a network whose first convolution alone reads the normalised images, "
-                f"{type(network).__name__} is another; TRADES trains any network"
-            )
-        return logits
-
-    def logits_of(maps: Tensor, pixels: Tensor) -> Tensor:
+        hidden = images.new_empty(images.shape, device="meta")  # any other layer that reads the images finds no values
         convolution.forward = lambda _: maps  # type: ignore[method-assign, assignment]
+        normalize.forward = lambda pixels: pixels  # type: ignore[method-assign, assignment]
         try:
-            logits: Tensor = network(pixels)
+            logits: Tensor = network(hidden)
+        except RuntimeError as error:
+            if "meta" in str(error):
+                raise other_readers from None
+            raise
         finally:
-            del convolution.forward
+            del convolution.forward, normalize.forward
+        if logits.device != maps.device:
+            raise other_readers
         return logits
 
     return first_layer, rest

@@ -1,0 +1,218 @@
+"""CUDA graphs: the kernels of a step, recorded once and then launched together; other devices take the step itself."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from evonas.errors import EvonasError, choose
+
+__all__ = ["RECORDERS", "SWITCH", "Graphed", "Recorder", "Recording", "Step", "moments"]
+
+Step = Callable[..., tuple[Tensor, ...]]
+"""Tensors on one device -> tensors; with no decision that depends on a value, and no wait for the device."""
+
+WARM_UP = 2
+"""Calls before the one that is recorded: they create what later ones reuse, such as momentum, and load all kernels."""
+
+SWITCH = "EVONAS_CUDA_GRAPHS"
+"""Variable of the environment: `off` takes every step as it is; `auto`, or no variable, records where it can."""
+
+
+class Recording(Protocol):
+    """The kernels of one call, with the buffers that they read and write."""
+
+    def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Results for other inputs of the same shapes, overwritten by the next replay."""
+        ...
+
+
+class Recorder(Protocol):
+    """Makes recordings on one kind of device."""
+
+    def aside(self, device: torch.device) -> AbstractContextManager[None]:
+        """A context for calls before a recording."""
+        ...
+
+    def rehearsal(self) -> AbstractContextManager[None]:
+        """A context in which waiting for the device is an error, as it is in a recording."""
+        ...
+
+    def record(self, step: Step, inputs: Sequence[Tensor], generators: Sequence[torch.Generator]) -> Recording: ...
+
+
+class Graphed:
+    """A step that is replayed as a CUDA graph where a replay gives the same bits as the step itself.
+
+    The first calls run as they are. Then one call runs twice from the same state, as it is and replayed; unless results
+    and state agree to the bit, or if it cannot be recorded, a warning says why, and every call runs as it is from then
+    on. Inputs of another shape, such as the last batch of an epoch, run as they are, too.
+
+    A recording holds whatever the step decides on the host: rates, modes, probabilities. Where these have changed,
+    `renew` it.
+
+    Args:
+        step: returns new tensors. It may change the tensors of `state` in place, and draw from `generators`.
+        what: it is, for the warning: `training`.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        what: str,
+        state: Callable[[], Sequence[Tensor]] = tuple,
+        generators: Sequence[torch.Generator] = (),
+        warm_up: int = WARM_UP,
+    ) -> None:
+        self.step = step
+        self.what = what
+        self.state = state
+        self.generators = generators
+        self.warm_up = warm_up
+        self._recording: Recording | None = None
+        self._shapes: list[tuple[torch.Size, torch.dtype]] = []
+        self._given_up = choose({"auto": False, "off": True}, os.environ.get(SWITCH, "auto"), SWITCH)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Results of the step; they are the caller's own."""
+        recorder = RECORDERS.get(inputs[0].device.type)
+        shapes = [(each.shape, each.dtype) for each in inputs]
+        if recorder is None or self._given_up or shapes != (self._shapes or shapes):
+            return self.step(*inputs)
+        self._shapes = shapes
+        if self.warm_up:
+            self.warm_up -= 1
+            with recorder.aside(inputs[0].device):
+                return self.step(*inputs)
+        if self._recording is None:
+            return self._recorded(recorder, inputs)
+        return tuple(each.clone() for each in self._recording.replay(inputs))
+
+    def renew(self) -> None:
+        """Forget the recording: the next call makes another one."""
+        self._recording, self._shapes = None, []
+
+    def _recorded(self, recorder: Recorder, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Results of one call, which is recorded and checked by a replay."""
+        before = _Snapshot(self.state(), self.generators)
+        try:
+            with recorder.rehearsal():
+                expected = self.step(*inputs)
+            after = _Snapshot(before.tensors, self.generators)
+            recording = recorder.record(self.step, inputs, self.generators)
+            before.restore()
+            found = recording.replay(inputs)
+            if not (_equal(found, expected) and after.is_present()):
+                after.restore()
+                self._give_up("a replayed step is not equal to the step itself")
+                return expected
+        except EvonasError:
+            raise
+        except Exception as error:  # whatever cannot be recorded; the step itself raises its own errors below
+            before.restore()
+            self._give_up(_first_line(error.__context__ or error))
+            return self.step(*inputs)
+        self._recording = recording
+        return expected
+
+    def _give_up(self, why: str) -> None:
+        self._given_up = True
+        warnings.warn(f"{self.what} runs without a CUDA graph, more slowly: {why}", stacklevel=4)
+
+
+def moments(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """Everything that an optimiser remembers from step to step."""
+    remembered = (value for state in optimiser.state.values() for value in state.values())
+    return [value for value in remembered if isinstance(value, Tensor)]
+
+
+class _Snapshot:
+    """Values of tensors and states of generators at one moment."""
+
+    def __init__(self, tensors: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
+        self.tensors = list(tensors)
+        self.values = [each.detach().clone() for each in tensors]
+        self.drawn = [(generator, generator.get_state()) for generator in generators]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            tensor.copy_(value)
+        for generator, state in self.drawn:
+            generator.set_state(state)
+
+    def is_present(self) -> bool:
+        """Whether tensors and generators are now what they were then."""
+        drawn = all(torch.equal(generator.get_state(), state) for generator, state in self.drawn)
+        return drawn and _equal(self.tensors, self.values)
+
+
+def _equal(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether all are equal, NaN to NaN."""
+    return all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(found, expected, strict=True))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+class _CudaRecorder:
+    """Records CUDA graphs, on one stream for each device: every further one would keep a workspace of cuBLAS."""
+
+    def __init__(self) -> None:
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+
+    @contextmanager
+    def aside(self, device: torch.device) -> Iterator[None]:
+        stream, current = self._stream(device), torch.cuda.current_stream(device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            yield
+        current.wait_stream(stream)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says once that it may overlook some ways of waiting
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+    def record(self, step: Step, inputs: Sequence[Tensor], generators: Sequence[torch.Generator]) -> "_CudaRecording":
+        graph, buffers = torch.cuda.CUDAGraph(), [each.clone() for each in inputs]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer versions of torch find the generators themselves, and say so
+            for generator in generators if hasattr(graph, "register_generator_state") else ():
+                graph.register_generator_state(generator)
+        stream = self._stream(inputs[0].device)
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # other threads read files
+            results = step(*buffers)
+        return _CudaRecording(graph, buffers, results)
+
+    def _stream(self, device: torch.device) -> torch.cuda.Stream:
+        return self._streams.setdefault(device, torch.cuda.Stream(device))
+
+
+@dataclass(frozen=True)
+class _CudaRecording:
+    graph: torch.cuda.CUDAGraph
+    buffers: Sequence[Tensor]
+    results: tuple[Tensor, ...]
+
+    def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        for buffer, given in zip(self.buffers, inputs, strict=True):
+            buffer.copy_(given)
+        self.graph.replay()
+        return self.results
+
+
+RECORDERS: dict[str, Recorder] = {"cuda": _CudaRecorder()}
+"""Kind of device -> its recorder; steps on other devices run as they are."""

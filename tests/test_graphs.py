@@ -1,0 +1,345 @@
+"""Steps replayed as graphs: what is recorded, what runs as it is, what is announced; on CUDA, equal bits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from evonas import graphs
+from evonas.data import Augmentation, DevicePart, load_data
+from evonas.devices import settle
+from evonas.errors import DivergedError, UnknownNameError
+from evonas.graphs import Graphed, Step
+from evonas.spaces import PhaseSpace, ShuffleSpace
+from evonas.training import (
+    RECIPES,
+    OneShotConfig,
+    OneShotTraining,
+    Recipe,
+    Trades,
+    TradesYopo,
+    Training,
+    TrainingConfig,
+)
+
+MUST_NOT_RECORD = {"_local_scalar_dense", "nonzero", "equal"}
+"""Operators that wait for a device."""
+
+
+class Operators(TorchDispatchMode):
+    """Operators in the order in which they run, with their arguments and results."""
+
+    def __init__(self, forbidden: set[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.forbidden = forbidden
+        self.ran: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name in self.forbidden:
+            raise RuntimeError(f"{name} waits for the device")
+        result = func(*args, **(kwargs or {}))
+        self.ran.append((func, args, kwargs or {}, result))
+        return result
+
+
+class Rerun:
+    """A recording that runs its operators again, on the tensors that they had: numbers of the host stay."""
+
+    def __init__(self, step: Step, inputs: Sequence[Tensor]) -> None:
+        self.buffers = [each.clone() for each in inputs]
+        with Operators(MUST_NOT_RECORD) as operators:
+            self.results = step(*self.buffers)
+        self.ran = operators.ran
+
+    @torch.no_grad()
+    def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        for buffer, given in zip(self.buffers, inputs, strict=True):
+            buffer.copy_(given)
+        for func, args, kwargs, result in self.ran:
+            again = func(*args, **kwargs)
+            for old, new in zip(tensors_of(result), tensors_of(again), strict=True):
+                if old.data_ptr() != new.data_ptr():  # else a view, or changed in place
+                    old.copy_(new)
+        return self.results
+
+
+def tensors_of(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    return [each for each in result if isinstance(each, Tensor)] if isinstance(result, list | tuple) else []
+
+
+class Emulator:
+    """Records on a CPU what CUDA records on a device, and remembers how often."""
+
+    def __init__(self) -> None:
+        self.warm_ups = 0
+        self.recordings: list[Any] = []
+        self.make: Callable[[Step, Sequence[Tensor]], Any] = Rerun
+
+    @contextmanager
+    def aside(self, device: torch.device) -> Iterator[None]:
+        self.warm_ups += 1
+        yield
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        with Operators(MUST_NOT_RECORD):
+            yield
+
+    def record(self, step: Step, inputs: Sequence[Tensor], generators: Sequence[torch.Generator]) -> Any:
+        self.recordings.append(self.make(step, inputs))
+        return self.recordings[-1]
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    made = Emulator()
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", made)
+    return made
+
+
+class Counting:
+    """A step that adds its input and a random number to a tensor, and counts how often Python ran it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.total = torch.zeros(2)
+        self.scale = 1.0
+        self.generator = torch.Generator().manual_seed(3)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        self.calls += 1
+        self.total += self.scale * images.sum() + torch.rand(2, generator=self.generator)
+        return (self.total * 2,)
+
+    def graphed(self) -> Graphed:
+        return Graphed(self, "counting", lambda: [self.total], (self.generator,))
+
+
+def expected_of(inputs: Sequence[Tensor]) -> list[Tensor]:
+    plain = Counting()
+    return [plain(each)[0] for each in inputs]
+
+
+def test_a_step_is_replayed_after_warm_up_with_the_same_results(emulator: Emulator) -> None:
+    step = Counting()
+    graphed = step.graphed()
+    inputs = [torch.full((3,), float(i)) for i in range(8)]
+    found = [graphed(each)[0] for each in inputs]
+    assert emulator.warm_ups == graphs.WARM_UP == 2
+    assert len(emulator.recordings) == 1
+    assert step.calls == 2 + 1 + 1  # warm-up, the call that is compared, the recording
+    assert all(torch.equal(a, b) for a, b in zip(found, expected_of(inputs), strict=True))
+
+
+def test_results_are_the_callers_own(emulator: Emulator) -> None:
+    step = Counting()
+    graphed = step.graphed()
+    for _ in range(3):
+        graphed(torch.ones(3))
+    first = graphed(torch.ones(3))[0]
+    kept = first.clone()
+    graphed(torch.ones(3))
+    assert torch.equal(first, kept)
+
+
+def test_another_shape_runs_as_it_is(emulator: Emulator) -> None:
+    step = Counting()
+    graphed = step.graphed()
+    inputs = [*[torch.ones(3)] * 5, torch.ones(2), torch.ones(3), torch.ones(3, dtype=torch.float64)]
+    found = [graphed(each)[0] for each in inputs]
+    assert (len(emulator.recordings), step.calls) == (1, 4 + 2)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected_of(inputs), strict=True))
+
+
+def test_numbers_of_the_host_belong_to_a_recording_until_it_is_renewed(emulator: Emulator) -> None:
+    step = Counting()
+    graphed = step.graphed()
+    for _ in range(4):
+        graphed(torch.ones(3))
+    before = step.total.clone()
+    step.scale = 100.0
+    graphed(torch.ones(3))
+    assert float((step.total - before).max()) < 5
+    graphed.renew()
+    graphed(torch.ones(3))
+    assert float(step.total.max()) > 300
+    assert len(emulator.recordings) == 2
+
+
+def test_a_step_that_waits_is_announced_and_runs_as_it_is(emulator: Emulator) -> None:
+    total = torch.zeros(1)
+
+    def waits(images: Tensor) -> tuple[Tensor, ...]:
+        total.add_(images.sum())
+        return (total * (2 if float(total) > 3 else 1),)
+
+    graphed = Graphed(waits, "waiting", lambda: [total])
+    found = [float(graphed(torch.ones(2))[0]) for _ in range(2)]
+    with pytest.warns(UserWarning, match="waiting runs without a CUDA graph, more slowly: RuntimeError: _local_scalar"):
+        found.append(float(graphed(torch.ones(2))[0]))
+    found += [float(graphed(torch.ones(2))[0]) for _ in range(2)]
+    assert found == [2, 8, 12, 16, 20]
+    assert emulator.recordings == []
+
+
+@pytest.mark.parametrize("off", ["result", "state", "generator"])
+def test_a_replay_that_differs_is_announced_and_leaves_no_trace(emulator: Emulator, off: str) -> None:
+    step = Counting()
+
+    class Off(Rerun):
+        def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            results = super().replay(inputs)
+            if off == "state":
+                step.total += 1e-6
+            if off == "generator":
+                torch.rand(1, generator=step.generator)
+            return (results[0] + 1e-6,) if off == "result" else results
+
+    emulator.make = Off
+    graphed = step.graphed()
+    inputs = [torch.full((3,), float(i)) for i in range(6)]
+    found = [graphed(each)[0] for each in inputs[:2]]
+    with pytest.warns(UserWarning, match="counting runs without .* a replayed step is not equal to the step itself"):
+        found.append(graphed(inputs[2])[0])
+    found += [graphed(each)[0] for each in inputs[3:]]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected_of(inputs), strict=True))
+
+
+def test_errors_of_a_step_stay_its_own(emulator: Emulator) -> None:
+    def diverges(images: Tensor) -> tuple[Tensor, ...]:
+        raise DivergedError("the loss is not finite")
+
+    graphed = Graphed(diverges, "diverging", warm_up=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DivergedError, match="not finite"):
+            graphed(torch.ones(2))
+
+
+def test_the_switch(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(graphs.SWITCH, "off")
+    step = Counting()
+    graphed = step.graphed()
+    for _ in range(5):
+        graphed(torch.ones(3))
+    assert (step.calls, emulator.warm_ups, emulator.recordings) == (5, 0, [])
+    monkeypatch.setenv(graphs.SWITCH, "of")
+    with pytest.raises(UnknownNameError, match="unknown EVONAS_CUDA_GRAPHS 'of'; did you mean off"):
+        step.graphed()
+
+
+def test_a_cpu_runs_steps_as_they_are() -> None:
+    step = Counting()
+    graphed = step.graphed()
+    for _ in range(6):
+        graphed(torch.ones(3))
+    assert step.calls == 6
+
+
+def trained(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> list[Tensor]:
+    """Weights, statistics and momentum after two epochs with a last batch that is smaller."""
+    data = load_data("digits", train_limit=90, val_limit=50)
+    space = PhaseSpace(phases=2, nodes=3, channels=4)
+    torch.manual_seed(0)
+    network = space.build(space.designs()["chain"], 10, normalization=data.normalization).to(device)
+    part = DevicePart(data.train, torch.device(device))
+    config = TrainingConfig(epochs=2, batch_size=16, precision=precision)
+    augmentation = Augmentation(flip=True, cutout=4, mean=data.mean)
+    training = Training(network, part, augmentation, config, recipe, torch.Generator(device).manual_seed(1))
+    losses = [training.run_epoch() for _ in range(2)]
+    return [*network.state_dict().values(), *graphs.moments(training._optimiser), torch.tensor(losses)]
+
+
+def one_shot(device: str = "cpu") -> list[Tensor]:
+    """Weights, momentum and loss of a supernet after an epoch by TRADES-YOPO."""
+    data = load_data("digits", train_limit=90, val_limit=50)
+    space = ShuffleSpace(width=0.25, depth=0.25)
+    torch.manual_seed(0)
+    supernet, momentum = space.supernet(10).to(device), space.supernet(10).to(device)
+    config = OneShotConfig(
+        supernet_batch_size=16, supernet_precision="fp32", block_window=(0.0, 1e8), joint_window=(0.0, 1e8)
+    )
+    part = DevicePart(data.train, torch.device(device))
+    training = OneShotTraining(space, supernet, momentum, part, Augmentation(), config, TradesYopo(m=2, n=2), 0)
+    loss = training.run_epoch()
+    return [*supernet.state_dict().values(), *momentum.state_dict().values(), torch.tensor(loss)]
+
+
+RECIPES_WITHOUT_HEADS: dict[str, Recipe] = {
+    "standard": RECIPES["standard"],
+    "trades": Trades(steps=2),
+    "trades_yopo": TradesYopo(m=2, n=2),
+    "fast_adversarial": RECIPES["fast_adversarial"],
+}
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", RECIPES_WITHOUT_HEADS)
+def test_replayed_training_equals_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained(RECIPES_WITHOUT_HEADS[name])
+    emulator = Emulator()
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", emulator)
+    found = trained(RECIPES_WITHOUT_HEADS[name])
+    assert len(emulator.recordings) == 2  # one an epoch: the learning rate falls
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.lengthy
+def test_a_replayed_supernet_equals_the_supernet(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = one_shot()
+    emulator = Emulator()
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", emulator)
+    found = one_shot()
+    assert len(emulator.recordings) == 1
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture
+def eager_and_replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], list[Tensor]]], None]:
+    """Runs a function with and without graphs; both must agree to the bit, and no graph may be given up."""
+    settle("cuda")
+
+    def compare(run: Callable[[], list[Tensor]]) -> None:
+        monkeypatch.setenv(graphs.SWITCH, "off")
+        expected = run()
+        monkeypatch.setenv(graphs.SWITCH, "auto")
+        replays: list[int] = []
+        replay = torch.cuda.CUDAGraph.replay
+
+        def counted(graph: torch.cuda.CUDAGraph) -> None:
+            replays.append(1)
+            replay(graph)
+
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = run()
+        assert replays
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    return compare
+
+
+@on_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", RECIPES_WITHOUT_HEADS)
+def test_training_on_cuda_is_replayed_to_the_bit(name: str, precision: str, eager_and_replayed: Any) -> None:
+    eager_and_replayed(lambda: trained(RECIPES_WITHOUT_HEADS[name], "cuda", precision))
+
+
+@on_cuda
+def test_a_supernet_on_cuda_is_replayed_to_the_bit(eager_and_replayed: Any) -> None:
+    eager_and_replayed(lambda: one_shot("cuda"))
