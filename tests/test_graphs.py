@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evonas import graphs
+from evonas.attacks import PGD
 from evonas.data import Augmentation, DevicePart, load_data
 from evonas.devices import settle
 from evonas.errors import DivergedError, UnknownNameError
+from evonas.gradient import AdversarialLoss, GradientSearch, Method, SearchData, Stage, bilevel, darts, halves, pcdarts
 from evonas.graphs import Graphed, Step
 from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import (
@@ -304,6 +307,71 @@ def test_a_replayed_supernet_equals_the_supernet(monkeypatch: pytest.MonkeyPatch
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def attacked(device: str = "cpu", steps: int = 10) -> list[Tensor]:
+    """Images after PGD from two random starts."""
+    space = PhaseSpace(phases=1, nodes=3, channels=4)
+    torch.manual_seed(0)
+    network = space.build(space.designs()["chain"], 10).to(device).eval()
+    images, labels = torch.rand(3, 3, 16, 16).to(device), torch.arange(3, device=device)
+    attack = PGD(steps=steps, random_start=True, restarts=2)
+    return [attack(network, images, labels, torch.Generator(device).manual_seed(2))]
+
+
+def searched(method: Method, device: str = "cpu") -> list[Tensor]:
+    """Weights and architecture of a search after an epoch, and its means."""
+    data = load_data("digits", train_limit=22, val_limit=50)
+    part = DevicePart(data.train, torch.device(device))
+    below, above = halves(part, 0.5)
+    found = SearchData(below, above, None, Augmentation(padding=1), 10, data.normalization)
+    stage = Stage(epochs=1, channels=4, layers=1)
+    method = replace(method, nodes=1, stages=(stage,), config=replace(method.config, search_batch_size=2))
+    search = GradientSearch(method, found, 0, torch.device(device))
+    if device == "cpu":  # torch's Adam counts its steps on the host there
+        search.levels.adam = torch.optim.SGD(search.levels.alphas, 0.1)  # type: ignore[assignment]
+    means = search.run_epoch()
+    state = [*search.levels.supernet.state_dict().values(), *search.levels.alphas]
+    return [*(each.detach().clone() for each in state), torch.tensor([*means.values()], dtype=torch.float64)]
+
+
+def test_a_replayed_attack_equals_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, few = attacked(), attacked(steps=3)
+    emulator = Emulator()
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", emulator)
+    assert torch.equal(attacked()[0], expected[0])
+    assert len(emulator.recordings) == 2  # one a start
+    assert torch.equal(attacked(steps=3)[0], few[0])
+    assert len(emulator.recordings) == 2
+
+
+SEARCHES: dict[str, Method] = {
+    "first order": darts(1),
+    "second order": darts(2),
+    "exact second order": replace(darts(2), config=replace(darts(2).config, hessian="exact")),
+    "pcdarts": pcdarts(),
+}
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_replayed_search_equals_the_search(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bilevel, "_norm", on_the_device)
+    expected = searched(SEARCHES[name])
+    emulator = Emulator()
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", emulator)
+    found = searched(SEARCHES[name])
+    assert len(emulator.recordings) == 1
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def on_the_device(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm()
+
+
+def test_a_search_that_draws_is_not_replayed(emulator: Emulator) -> None:
+    searched(replace(darts(1), upper=(AdversarialLoss(),)))
+    assert emulator.warm_ups == 0
+
+
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -327,7 +395,7 @@ def eager_and_replayed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             found = run()
-        assert replays
+        assert replays, "nothing was recorded"
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     return compare
@@ -343,3 +411,14 @@ def test_training_on_cuda_is_replayed_to_the_bit(name: str, precision: str, eage
 @on_cuda
 def test_a_supernet_on_cuda_is_replayed_to_the_bit(eager_and_replayed: Any) -> None:
     eager_and_replayed(lambda: one_shot("cuda"))
+
+
+@on_cuda
+def test_an_attack_on_cuda_is_replayed_to_the_bit(eager_and_replayed: Any) -> None:
+    eager_and_replayed(lambda: attacked("cuda"))
+
+
+@on_cuda
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_on_cuda_is_replayed_to_the_bit(name: str, eager_and_replayed: Any) -> None:
+    eager_and_replayed(lambda: searched(SEARCHES[name], "cuda"))

@@ -166,7 +166,7 @@ class Levels:
         for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
             parameter.grad = part.view_as(parameter)
         self.adam.step()
-        values = {}
+        values: dict[str, Tensor] = {}
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
             values |= {f"upper_{loss.name}": value, f"weight_{loss.name}": weight}
         if len(method.upper) > 1:

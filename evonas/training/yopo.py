@@ -140,7 +140,7 @@ def split_first_layer(
     def rest(maps: Tensor) -> Tensor:
         hidden = images.new_empty(images.shape, device="meta")  # any other layer that reads the images finds no values
         convolution.forward = lambda _: maps  # type: ignore[method-assign, assignment]
-        normalize.forward = lambda pixels: pixels  # type: ignore[method-assign, assignment]
+        normalize.forward = lambda pixels: pixels  # type: ignore[method-assign]
         try:
             logits: Tensor = network(hidden)
         except RuntimeError as error:
