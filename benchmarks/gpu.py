@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import gpu_search
 import torch
@@ -56,7 +57,8 @@ HEAD = """# Measured on a GPU
 Written by `python benchmarks/gpu.py --write`.
 """
 TESTS = ("tests/test_graphs.py", "tests/test_devices.py", "tests/contracts/test_attack_contract.py")
-MODES = {"as it is": "off", "with graphs": "auto"}
+Graphs = Literal["auto", "off"]
+MODES: dict[str, Graphs] = {"as it is": "off", "with graphs": "auto"}
 """Column -> value of EVONAS_CUDA_GRAPHS."""
 
 HOURS = {"840 evaluations": 1.0, "TAM-NAS's supernet": 2.0, "DARTS's search, second order": 1.0}
@@ -76,8 +78,8 @@ class Args:
     write: bool = False
     """Write the tables to docs/measured/gpu.md."""
 
-    def search(self, processes: int, graphs: str) -> gpu_search.Args:
-        small = {"train_limit": 300, "val_limit": 100, "channels": 4} if self.tiny else {}
+    def search(self, processes: int, graphs: Graphs) -> gpu_search.Args:
+        small = {"train_limit": 200, "val_limit": 50, "channels": 4, "genomes": 2} if self.tiny else {}
         return gpu_search.Args(
             device=self.device, data_root=self.data_root, epochs=1, processes=processes, graphs=graphs, **small
         )
@@ -138,7 +140,7 @@ class Bench:
 
     def supernet(self) -> Timed:
         """The second epoch, on all images."""
-        space = ShuffleSpace(width=0.25, depth=0.25) if self.args.tiny else ShuffleSpace()
+        space = ShuffleSpace(width=1 / 6, depth=0.1) if self.args.tiny else ShuffleSpace()
         config = OneShotConfig(supernet_precision=self.precision)
         if self.args.tiny:
             config = replace(config, supernet_batch_size=32)
@@ -153,7 +155,7 @@ class Bench:
     def finalising(self) -> Timed:
         """The second epoch, on a quarter of the images."""
         options = FinaliseOptions()
-        space = ShuffleSpace(width=0.25, depth=0.25) if self.args.tiny else ShuffleSpace()
+        space = ShuffleSpace(width=1 / 6, depth=0.1) if self.args.tiny else ShuffleSpace()
         config = options.training(self.precision)
         if self.args.tiny:
             config = replace(config, batch_size=32)
@@ -221,13 +223,13 @@ class Bench:
         return Timed(f"{name}: {number} images, {attack.population} x {attack.generations}", taken, peak)
 
 
-def run_parts(args: Args, graphs: str) -> list[Timed]:
+def run_parts(args: Args, graphs: Graphs) -> list[Timed]:
     """All parts but the evaluations; for a process of its own."""
     os.environ[SWITCH] = graphs
     return [part() for part in Bench(args).parts()]
 
 
-def evaluations(args: Args, graphs: str) -> Iterator[Timed]:
+def evaluations(args: Args, graphs: Graphs) -> Iterator[Timed]:
     """An evaluation of 25 epochs, and all of them, by the time of eight, by each number of processes."""
     number = EvolutionConfig().evaluations
     for processes in args.at_once:

@@ -56,55 +56,60 @@ class Graphed:
     A recording holds whatever the step decides on the host: rates, modes, probabilities. Where these have changed,
     `renew` it.
 
+    It keeps no reference to the step, whose memory is so given back with its owner.
+
     Args:
-        step: returns new tensors. It may change the tensors of `state` in place, and draw from `generators`.
-        what: it is, for the warning: `training`.
+        what: is stepped, for the warning: `training`.
+        warm_up: calls that run as they are, before the one that is recorded.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        what: str,
-        state: Callable[[], Sequence[Tensor]] = tuple,
-        generators: Sequence[torch.Generator] = (),
-        warm_up: int = WARM_UP,
-    ) -> None:
-        self.step = step
+    def __init__(self, what: str, warm_up: int = WARM_UP) -> None:
         self.what = what
-        self.state = state
-        self.generators = generators
         self.warm_up = warm_up
         self._recording: Recording | None = None
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
         self._given_up = choose({"auto": False, "off": True}, os.environ.get(SWITCH, "auto"), SWITCH)
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Results of the step; they are the caller's own."""
+    def __call__(
+        self,
+        step: Step,
+        *inputs: Tensor,
+        state: Callable[[], Sequence[Tensor]] = tuple,
+        generators: Sequence[torch.Generator] = (),
+    ) -> tuple[Tensor, ...]:
+        """Results of the step; they are the caller's own.
+
+        Args:
+            step: the same in every call; returns new tensors.
+            state: tensors that it changes in place.
+            generators: that it draws from.
+        """
         recorder = RECORDERS.get(inputs[0].device.type)
         shapes = [(each.shape, each.dtype) for each in inputs]
         if recorder is None or self._given_up or shapes != (self._shapes or shapes):
-            return self.step(*inputs)
+            return step(*inputs)
         self._shapes = shapes
         if self.warm_up:
             self.warm_up -= 1
             with recorder.aside(inputs[0].device):
-                return self.step(*inputs)
+                return step(*inputs)
         if self._recording is None:
-            return self._recorded(recorder, inputs)
+            return self._recorded(recorder, step, inputs, _Snapshot(state(), generators))
         return tuple(each.clone() for each in self._recording.replay(inputs))
 
     def renew(self) -> None:
         """Forget the recording: the next call makes another one."""
         self._recording, self._shapes = None, []
 
-    def _recorded(self, recorder: Recorder, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _recorded(
+        self, recorder: Recorder, step: Step, inputs: Sequence[Tensor], before: "_Snapshot"
+    ) -> tuple[Tensor, ...]:
         """Results of one call, which is recorded and checked by a replay."""
-        before = _Snapshot(self.state(), self.generators)
         try:
             with recorder.rehearsal():
-                expected = self.step(*inputs)
-            after = _Snapshot(before.tensors, self.generators)
-            recording = recorder.record(self.step, inputs, self.generators)
+                expected = step(*inputs)
+            after = before.again()
+            recording = recorder.record(step, inputs, before.generators)
             before.restore()
             found = recording.replay(inputs)
             if not (_equal(found, expected) and after.is_present()):
@@ -116,7 +121,7 @@ class Graphed:
         except Exception as error:  # whatever cannot be recorded; the step itself raises its own errors below
             before.restore()
             self._give_up(_first_line(error.__context__ or error))
-            return self.step(*inputs)
+            return step(*inputs)
         self._recording = recording
         return expected
 
@@ -135,21 +140,25 @@ class _Snapshot:
     """Values of tensors and states of generators at one moment."""
 
     def __init__(self, tensors: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
-        self.tensors = list(tensors)
+        self.tensors, self.generators = tensors, generators
         self.values = [each.detach().clone() for each in tensors]
-        self.drawn = [(generator, generator.get_state()) for generator in generators]
+        self.drawn = [generator.get_state() for generator in generators]
+
+    def again(self) -> "_Snapshot":
+        """The same tensors and generators now."""
+        return _Snapshot(self.tensors, self.generators)
 
     @torch.no_grad()
     def restore(self) -> None:
         for tensor, value in zip(self.tensors, self.values, strict=True):
             tensor.copy_(value)
-        for generator, state in self.drawn:
+        for generator, state in zip(self.generators, self.drawn, strict=True):
             generator.set_state(state)
 
     def is_present(self) -> bool:
         """Whether tensors and generators are now what they were then."""
-        drawn = all(torch.equal(generator.get_state(), state) for generator, state in self.drawn)
-        return drawn and _equal(self.tensors, self.values)
+        drawn = [generator.get_state() for generator in self.generators]
+        return _equal(drawn, self.drawn) and _equal(self.tensors, self.values)
 
 
 def _equal(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

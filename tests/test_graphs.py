@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -124,8 +126,9 @@ class Counting:
         self.total += self.scale * images.sum() + torch.rand(2, generator=self.generator)
         return (self.total * 2,)
 
-    def graphed(self) -> Graphed:
-        return Graphed(self, "counting", lambda: [self.total], (self.generator,))
+    def graphed(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
+        self.graph = Graphed("counting")
+        return lambda images: self.graph(self, images, state=lambda: [self.total], generators=(self.generator,))
 
 
 def expected_of(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -173,7 +176,7 @@ def test_numbers_of_the_host_belong_to_a_recording_until_it_is_renewed(emulator:
     step.scale = 100.0
     graphed(torch.ones(3))
     assert float((step.total - before).max()) < 5
-    graphed.renew()
+    step.graph.renew()
     graphed(torch.ones(3))
     assert float(step.total.max()) > 300
     assert len(emulator.recordings) == 2
@@ -186,7 +189,11 @@ def test_a_step_that_waits_is_announced_and_runs_as_it_is(emulator: Emulator) ->
         total.add_(images.sum())
         return (total * (2 if float(total) > 3 else 1),)
 
-    graphed = Graphed(waits, "waiting", lambda: [total])
+    graph = Graphed("waiting")
+
+    def graphed(images: Tensor) -> tuple[Tensor, ...]:
+        return graph(waits, images, state=lambda: [total])
+
     found = [float(graphed(torch.ones(2))[0]) for _ in range(2)]
     with pytest.warns(UserWarning, match="waiting runs without a CUDA graph, more slowly: RuntimeError: _local_scalar"):
         found.append(float(graphed(torch.ones(2))[0]))
@@ -222,11 +229,11 @@ def test_errors_of_a_step_stay_its_own(emulator: Emulator) -> None:
     def diverges(images: Tensor) -> tuple[Tensor, ...]:
         raise DivergedError("the loss is not finite")
 
-    graphed = Graphed(diverges, "diverging", warm_up=0)
+    graphed = Graphed("diverging", warm_up=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(DivergedError, match="not finite"):
-            graphed(torch.ones(2))
+            graphed(diverges, torch.ones(2))
 
 
 def test_the_switch(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +246,25 @@ def test_the_switch(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(graphs.SWITCH, "of")
     with pytest.raises(UnknownNameError, match="unknown EVONAS_CUDA_GRAPHS 'of'; did you mean off"):
         step.graphed()
+
+
+def test_a_step_is_given_back_with_its_owner(emulator: Emulator) -> None:
+    step = Counting()
+    graphed = step.graphed()
+    for _ in range(4):
+        graphed(torch.ones(3))
+    gone, total = weakref.ref(step.graph), weakref.ref(step)
+    emulator.recordings.clear()
+    gc.disable()  # so that nothing but the last reference frees it
+    try:
+        graph = step.graph
+        del step, graphed
+        gc.collect()
+        assert total() is None
+        del graph
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_cpu_runs_steps_as_they_are() -> None:
@@ -266,7 +292,7 @@ def trained(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> lis
 def one_shot(device: str = "cpu") -> list[Tensor]:
     """Weights, momentum and loss of a supernet after an epoch by TRADES-YOPO."""
     data = load_data("digits", train_limit=90, val_limit=50)
-    space = ShuffleSpace(width=0.25, depth=0.25)
+    space = ShuffleSpace(width=1 / 6, depth=0.1)
     torch.manual_seed(0)
     supernet, momentum = space.supernet(10).to(device), space.supernet(10).to(device)
     config = OneShotConfig(
@@ -364,7 +390,8 @@ def test_a_replayed_search_equals_the_search(name: str, monkeypatch: pytest.Monk
 
 
 def on_the_device(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm()
+    norm: Tensor = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm()
+    return norm
 
 
 def test_a_search_that_draws_is_not_replayed(emulator: Emulator) -> None:

@@ -180,14 +180,13 @@ class _Run:
         pending = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
         x = start[pending]
         self.doubtful = torch.zeros_like(self.fooled)
-        replayed = None
-        if not stop and self.steps >= RECORDED:
-            replayed = Graphed(partial(self.ascended, pending), "an attack", warm_up=1)
+        replayed = None if stop or self.steps < RECORDED else Graphed("an attack", warm_up=1)
         for _ in range(self.steps):
             if not len(pending):
                 return
             shown = self.shown(x, pending)
-            x, logits = self.ascended(pending, x, shown) if replayed is None else replayed(x, shown)
+            ascended = partial(self.ascended, pending)
+            x, logits = ascended(x, shown) if replayed is None else replayed(ascended, x, shown)
             if stop:
                 unfooled = ~self.surely_fooled_now(pending, shown, logits)
                 pending, x = pending[unfooled], x[unfooled]

@@ -64,7 +64,7 @@ class Levels:
         self._generator = torch.Generator(self.device)
         self._seeds = _on_the_host(self._generator)
         self._names: tuple[str, ...] = ()
-        self._step = Graphed(self._descend_on, "the search", self._changing)
+        self._step = Graphed("the search")
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +96,8 @@ class Levels:
         """One step of each level, in the order of the method."""
         values: dict[str, Tensor]
         if self._repeats:
-            results = self._step(below.images, below.labels, above.images, above.labels)
+            given = (below.images, below.labels, above.images, above.labels)
+            results = self._step(self._descend_on, *given, state=self._changing)
             values = dict(zip(self._names, results, strict=True))
         else:
             values = self._descend(below, above, means)

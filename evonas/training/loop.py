@@ -111,7 +111,7 @@ class Training:
             self._weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self._schedule = _schedule(self._optimiser, config)
-        self._step = Graphed(self._descend, "training", self._changing, (generator,))
+        self._step = Graphed("training")
 
     @property
     def epochs(self) -> int:
@@ -137,7 +137,7 @@ class Training:
         steps = math.ceil(len(self.part) / config.batch_size)
         total = torch.zeros((), device=self.part.device)
         for step, batch in enumerate(self.part.shuffled(config.batch_size, self.generator)):
-            (loss,) = self._step(*batch)
+            (loss,) = self._step(self._descend, *batch, state=self._changing, generators=(self.generator,))
             total += loss
             if on_step is not None and time.monotonic() - self._shown > 0.5:
                 self._shown = time.monotonic()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evonas.data import Augmentation, DevicePart, augmented
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
-from evonas.graphs import Graphed, moments
+from evonas.graphs import Graphed, Step, moments
 from evonas.ranges import BATCH, COUNT, PARAMS, PENALTY, RATE, Range, check_ranges
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
@@ -228,11 +228,12 @@ class OneShotTraining:
         rng = torch.Generator(device).manual_seed(derive_seed(self.seed, "supernet epoch", self.epoch))
         steps = math.ceil(len(self.part) / config.supernet_batch_size)
         total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
-        descend = None
+        prepared = None
         for step, batch in enumerate(self.part.shuffled(config.supernet_batch_size, rng)):
-            if descend is None or config.sampling == "batches":
-                descend = self._descent(step, rng)
-            (loss,) = descend(*batch)
+            if prepared is None or config.sampling == "batches":
+                prepared, graphed = self._prepared(step, rng), Graphed("training of the supernet")
+            descend, changing = prepared
+            (loss,) = graphed(descend, *batch, state=changing, generators=(rng,))
             total += loss
             count += 1
             if on_step is not None and time.monotonic() - shown > 0.5:
@@ -265,9 +266,20 @@ class OneShotTraining:
             self.momentum.load_state_dict(state["momentum"])
         self.epoch = int(state["epoch"])
 
-    def _descent(self, step: int, rng: torch.Generator) -> Graphed:
-        """A step of the network to train now, on a batch of a part."""
-        network, optimiser = self._prepared(step)
+    def _prepared(self, step: int, rng: torch.Generator) -> tuple[Step, Callable[[], list[Tensor]]]:
+        """A step of the network to train now, on a batch of a part, with the stored momentum; what it changes."""
+        genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
+        units = self.space.units(genome)
+        network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
+        weights = list(network.parameters())
+        optimiser = torch.optim.SGD(
+            weights,
+            lr=self.config.rate(self.epoch),
+            momentum=self.config.supernet_momentum,
+            weight_decay=self.config.supernet_weight_decay,
+        )
+        for weight, buffer in zip(weights, momentum.parameters(), strict=True):
+            optimiser.state[weight]["momentum_buffer"] = buffer.detach()
 
         def descend(images: Tensor, labels: Tensor) -> tuple[Tensor]:
             pixels = augmented(images, self.augmentation, rng)
@@ -281,20 +293,4 @@ class OneShotTraining:
         def changing() -> list[Tensor]:
             return [*network.parameters(), *network.buffers(), *moments(optimiser)]
 
-        return Graphed(descend, "training of the supernet", changing, (rng,))
-
-    def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The network to train now, and an optimiser with the stored momentum of its weights."""
-        genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
-        units = self.space.units(genome)
-        network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
-        weights = list(network.parameters())
-        optimiser = torch.optim.SGD(
-            weights,
-            lr=self.config.rate(self.epoch),
-            momentum=self.config.supernet_momentum,
-            weight_decay=self.config.supernet_weight_decay,
-        )
-        for weight, buffer in zip(weights, momentum.parameters(), strict=True):
-            optimiser.state[weight]["momentum_buffer"] = buffer.detach()
-        return network, optimiser
+        return descend, changing
