@@ -2,15 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["float32", "seconds", "settle"]
+__all__ = ["filled", "float32", "seconds", "settle"]
 
 
 def settle(device: torch.device | str) -> None:
@@ -47,6 +48,11 @@ def float32(tf32: bool = False) -> Iterator[None]:
         for switch, value in before:
             if value is not None:
                 switch.set(value)
+
+
+def filled(values: Sequence[float], like: Tensor) -> Tensor:
+    """(n,) the few values, of the type and on the device of a tensor; made there, so that no copy is waited for."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
 def seconds(device: torch.device | str) -> float:

@@ -197,10 +197,8 @@ class _CudaRecorder:
 
     def record(self, step: Step, inputs: Sequence[Tensor], generators: Sequence[torch.Generator]) -> "_CudaRecording":
         graph, buffers = torch.cuda.CUDAGraph(), [each.clone() for each in inputs]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # newer versions of torch find the generators themselves, and say so
-            for generator in generators if hasattr(graph, "register_generator_state") else ():
-                graph.register_generator_state(generator)
+        for generator in generators if torch.__version__ < "2.13" else ():  # later versions find them themselves
+            graph.register_generator_state(generator)
         stream = self._stream(inputs[0].device)
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # other threads read files
             results = step(*buffers)

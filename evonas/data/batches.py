@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evonas.data.dataset import Dataset
 from evonas.data.source import Part
+from evonas.devices import filled
 from evonas.errors import ConfigurationError
 
 __all__ = [
@@ -74,7 +75,7 @@ class Augmentation:
             for size, centre in zip((height, width), centres, strict=True)
         )
         hole = ((rows >= 0) & (rows < self.cutout))[:, :, None] & ((columns >= 0) & (columns < self.cutout))[:, None, :]
-        mean = torch.stack([torch.full((), each, dtype=pixels.dtype, device=device) for each in self.mean])
+        mean = filled(self.mean, pixels)
         return torch.where(hole[..., None], mean, pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

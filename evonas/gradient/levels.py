@@ -178,8 +178,9 @@ class Levels:
 
     def _check_finite(self, upper: UpperGradients) -> None:
         """DivergedError unless all losses and gradients are finite: the weights of several losses follow from them."""
-        for loss, value, gradient in zip(self.method.upper, upper.losses, upper.gradients, strict=True):
-            if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
+        finite = upper.losses.isfinite() & upper.gradients.isfinite().all(dim=1)
+        for loss, fine in zip(self.method.upper, finite.tolist(), strict=True):
+            if not fine:
                 raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
 
     def _measure_parts(self, below: Batch, above: Batch, means: "Means") -> None:
@@ -254,7 +255,7 @@ class Levels:
 
     def check(self, name: str, tensors: Sequence[Tensor]) -> None:
         """DivergedError unless all tensors are finite."""
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        if not bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all()):
             raise DivergedError(
                 f"the search diverged: the {name} left the finite numbers; try lower rates, in another folder (--out)"
             )
