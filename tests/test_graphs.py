@@ -296,15 +296,15 @@ def trained(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> lis
 
 def one_shot(device: str = "cpu") -> list[Tensor]:
     """Weights, momentum and loss of a supernet after an epoch by TRADES-YOPO."""
-    data = load_data("digits", train_limit=90, val_limit=50)
+    data = load_data("digits", train_limit=34, val_limit=50)
     space = ShuffleSpace(width=1 / 6, depth=0.1)
     torch.manual_seed(0)
     supernet, momentum = space.supernet(10).to(device), space.supernet(10).to(device)
     config = OneShotConfig(
-        supernet_batch_size=16, supernet_precision="fp32", block_window=(0.0, 1e8), joint_window=(0.0, 1e8)
+        supernet_batch_size=8, supernet_precision="fp32", block_window=(0.0, 1e8), joint_window=(0.0, 1e8)
     )
     part = DevicePart(data.train, torch.device(device))
-    training = OneShotTraining(space, supernet, momentum, part, Augmentation(), config, TradesYopo(m=2, n=2), 0)
+    training = OneShotTraining(space, supernet, momentum, part, Augmentation(), config, TradesYopo(m=1, n=2), 0)
     loss = training.run_epoch()
     return [*supernet.state_dict().values(), *momentum.state_dict().values(), torch.tensor(loss)]
 

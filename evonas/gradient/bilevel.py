@@ -157,16 +157,23 @@ def _finite_products(
             continue
         ends = []
         for side in (RADIUS / norm, -RADIUS / norm):
-            with torch.no_grad():
-                for weight, value, direction in zip(weights, before, slope, strict=True):
-                    if direction is not None:
-                        weight.copy_(value)
-                        weight.add_(direction, alpha=side) if isinstance(side, float) else weight.add_(direction * side)
+            for weight, value, direction in zip(weights, before, slope, strict=True):
+                if direction is not None:
+                    _move(weight, value, direction, side)
             with _frozen(weights):
                 ends.append(_flat(_gradients(_value(train_loss), architecture), architecture))
         _put_back(weights, before)
         products.append((ends[0] - ends[1]) * (norm / (2 * RADIUS)))
     return products
+
+
+@torch.no_grad()
+def _move(weight: Tensor, start: Tensor, direction: Tensor, by: float | Tensor) -> None:
+    weight.copy_(start)
+    if isinstance(by, float):
+        weight.add_(direction, alpha=by)
+    else:
+        weight.add_(direction * by)
 
 
 def _norm(parts: Sequence[Tensor]) -> float | Tensor:

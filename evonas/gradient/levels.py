@@ -160,9 +160,7 @@ class Levels:
         weights = method.combine(upper.gradients, upper.losses)
         step = torch.zeros_like(upper.gradients[0])
         for weight, gradient in zip(weights, upper.gradients, strict=True):
-            step += (
-                weight * gradient
-            )  # with all the weight on one loss, the path is that of the loss alone, bit for bit
+            step += weight * gradient  # all the weight on one loss: the path of that loss alone, bit for bit
         sizes = [parameter.numel() for parameter in self.alphas]
         for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
             parameter.grad = part.view_as(parameter)

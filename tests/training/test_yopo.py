@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.networks.blocks import Normalize
 from evonas.networks.victims import VICTIMS
 from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import Trades, TradesYopo
@@ -300,7 +301,8 @@ class TwoReaders(nn.Module):
 
 def test_a_network_that_reads_its_images_elsewhere_is_a_clear_error() -> None:
     inner = PhaseSpace(phases=2, nodes=3, channels=3)  # as many as an image has: there is no first convolution
-    for model in (TwoReaders(), inner.build(inner.designs()["dense"], normalization=NORMALIZATION).eval()):
+    elsewhere = nn.Sequential(Normalize(*NORMALIZATION), nn.Conv2d(3, 10, 32), nn.Flatten())  # not named `normalize`
+    for model in (TwoReaders(), inner.build(inner.designs()["dense"], normalization=NORMALIZATION).eval(), elsewhere):
         first_layer, rest = split_first_layer(model, some_images())
         with pytest.raises(ConfigurationError, match=r"^expected a network whose first convolution alone reads"):
             rest(first_layer(some_images()))
