@@ -1,4 +1,4 @@
-.PHONY: run quick check slow check-all oldest test style bench docs
+.PHONY: run quick check slow check-all oldest test style bench measured docs
 
 PYTEST = python -m pytest -n $${PYTEST_WORKERS:-2}
 
@@ -33,6 +33,9 @@ bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gp
 	python benchmarks/training.py
 	python benchmarks/kill_resume.py
 	python benchmarks/attacks.py
+
+measured:  # every benchmark on this CPU, into docs/measured/cpu.md; hours
+	python benchmarks/measured.py
 
 docs:
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict

@@ -38,8 +38,8 @@ from evonas.certify import (
     margin_bounds,
     piecewise_jacobian,
 )
-from evonas.certify.linear import Intermediate
 from evonas.certify.recording import in_eval_mode
+from evonas.certify.settings import Intermediate
 from evonas.data import load_data
 from evonas.errors import ConfigurationError
 from evonas.gradient import Architecture, DartsSupernet, SupernetPlan

@@ -7,8 +7,8 @@
 First the tests run that need a CUDA device. Then every part is timed in a process of its own, as it is and with CUDA
 graphs (`EVONAS_CUDA_GRAPHS`): evaluations of eight networks by 1, 4 and 8 processes (gpu_search.py), an epoch of
 TAM-NAS's supernet and one of its finalising, a step of DARTS of either order, PGD-10 on 5,000 images, and the
-evolutionary attacks at paper size on 64 images, 2,048 individuals a pass, which use no graphs. Parts of an epoch are scaled up, and the table
-says so. Images are CIFAR-10 where its files are, else random bytes of the same size.
+evolutionary attacks at paper size on 64 images, 2,048 individuals a pass, which use no graphs. Parts of an epoch are
+scaled up, and the table says so. Images are CIFAR-10 where its files are, else random bytes of the same size.
 
 It asks for 840 evaluations within an hour, TAM-NAS's supernet within two, DARTS's search within one, and ends with 1
 where one of them takes longer, or where a test fails.

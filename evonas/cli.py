@@ -1,40 +1,27 @@
 """`evonas`: begin searches, build adversarial sets, look at runs, compare and check them, and check the machine."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import numpy as np
 import tyro
-from rich.console import Console
 
-from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
+from evonas._version import __version__
 from evonas.doctor import Examination, run_doctor
 from evonas.errors import ConfigurationError, nearest
 from evonas.files import exists, storage_errors
 from evonas.methods import METHODS, method_module
-from evonas.methods.stored import open_run
-from evonas.report import (
-    Chance,
-    JointFront,
-    JointRun,
-    TextTable,
-    chance_notes,
-    folded,
-    front,
-    joint_front,
-    plot_images,
-    population_table,
-    shown,
-    write_joint,
-)
-from evonas.runs import Result, RunFolder, Screen, command, guarded
-from evonas.runs.command_line import one_line, refuse_unknown
-from evonas.runs.folder import stored_searched
-from evonas.runs.needs import flag
+from evonas.runs.command_line import command, flags_of, guarded, one_line, refuse_unknown
+from evonas.runs.needs import flag, options_of
 from evonas.runs.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from evonas.report import Chance, JointFront, JointRun, TextTable
+    from evonas.runs.result import Result
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
 
@@ -53,6 +40,9 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        from evonas.methods.stored import open_run
+        from evonas.report import TextTable, chance_notes, front, population_table
+
         opened = open_run(self.run, self.plugin)
         folder, searched = opened.folder, opened.searched
         table = front(population_table(folder.entries(), searched))
@@ -89,6 +79,9 @@ class Front:
     """Python files that runs were begun with."""
 
     def __call__(self) -> None:
+        from evonas.report import joint_front, write_joint
+        from evonas.runs.folder import RunFolder
+
         load_plugins(self.plugin)
         out = None if self.out is None else self.out.resolve()
         paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
@@ -118,6 +111,8 @@ class Export:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        from evonas.methods.stored import open_run
+
         opened = open_run(self.run, self.plugin)
         folder, searched = opened.folder, opened.searched
         with folder.locked():
@@ -140,6 +135,8 @@ class Verify:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        from evonas.methods.stored import open_run
+
         result = open_run(self.run, self.plugin, self.data)
         wrong = _recount(result) + sum(_evaluate_again(result, name) for name in self.retrain)
         if wrong:
@@ -156,6 +153,11 @@ class AdversarialSetCard:
     """PNG file for a page of its images."""
 
     def __call__(self) -> None:
+        import numpy as np
+
+        from evonas.adversarial_sets import ATTACK_NAMES, card_markdown, load_adversarial_set
+        from evonas.report import plot_images
+
         found = load_adversarial_set(self.file)
         print(card_markdown(found.card, found.fingerprint))
         if self.picture is not None:
@@ -191,10 +193,32 @@ COMMANDS: dict[str, type[Any]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line `evonas`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        return guarded(lambda: print(f"evonas {__version__}"))
+    if words[:1] == ["--print-completion"]:
+        return guarded(lambda: print(_completion(words[1:]), end=""))
     if words and words[0] in METHODS:
         method = method_module(words[0])
         return command(method.run, method.PRESETS, words[1:], f"evonas {words[0]}")
     return guarded(lambda: _parse(words)())
+
+
+def _completion(words: list[str]) -> str:
+    """What completes the command line in a shell, from the tables of commands and options."""
+    from evonas.completion import SHELLS, completion
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        raise ConfigurationError(f"expected one of {', '.join(SHELLS)} after --print-completion, got {words}")
+    flags = {
+        name: [
+            *(flag(each.name) for each in options_of(kind) if tyro.conf.Positional not in get_args(each.hint)),
+            "help",
+        ]
+        for name, kind in COMMANDS.items()
+    }
+    for name in METHODS:
+        flags[name] = [*flags_of(next(iter(method_module(name).PRESETS.values()))), "help", "help-all"]
+    return completion(words[0], {name: sorted(f"--{each}" for each in given) for name, given in flags.items()})
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -209,13 +233,17 @@ def _parse(words: list[str]) -> Callable[[], None]:
             {**COMMANDS},
             prog="evonas",
             description="Look at a run, several, a set or the machine and check it; to start one: evonas "
-            f"{', '.join(f'{name} --help' for name in METHODS)}.",
+            f"{', '.join(f'{name} --help' for name in METHODS)}. "
+            "Also: evonas --version; evonas --print-completion bash, or zsh.",
             args=words,
         )
     return chosen
 
 
 def _joint_run(path: Path, name: str) -> JointRun:
+    from evonas.report import JointRun
+    from evonas.runs.folder import RunFolder, stored_searched
+
     folder = RunFolder(path)
     config = folder.open_stored()
     identity = config["identity"]
@@ -230,6 +258,8 @@ def _joint_run(path: Path, name: str) -> JointRun:
 
 
 def _print_joint(joint: JointFront) -> None:
+    from evonas.report import TextTable, chance_notes
+
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
     lines = tuple(
         (str(row["run"]), str(row["method"]), str(row["arch_id"]), *_cells(row, names, joint.chance))
@@ -252,12 +282,19 @@ def _print_joint(joint: JointFront) -> None:
 
 def _print_table(table: TextTable, kept: int) -> None:
     """The table in parts that the terminal is wide enough for, each with the first `kept` columns."""
+    from rich.console import Console
+
+    from evonas.report import folded
+    from evonas.runs.screen import Screen
+
     screen = Screen(Console())
     screen.tables(folded(table, screen.console.width, kept))
 
 
 def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
     """Values with their units, and a mark where they are at chance level."""
+    from evonas.report import shown
+
     for name in names:
         yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 

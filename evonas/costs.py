@@ -1,23 +1,23 @@
 """Cost of a network: trainable parameters and multiply-adds, counted on any module or looked up."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["CostTable", "count_macs", "count_params"]
 
 
-def count_params(module: nn.Module) -> int:
+def count_params(module: "nn.Module") -> int:
     """Number of trainable parameters; a shared parameter counts once."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> int:
+def count_macs(module: "nn.Module", image_shape: Sequence[int] = (3, 32, 32)) -> int:
     """Multiply-adds of convolutions, linear layers and matrix products in one forward pass of one image.
 
     Counted on the operators that torch dispatches, for any kind of layer: half of `torch.utils.flop_counter`, which
@@ -27,6 +27,10 @@ def count_macs(module: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> i
     Args:
         image_shape: (C, H, W).
     """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     modes = {part: part.training for part in module.modules()}
@@ -67,8 +71,10 @@ class CostTable:
             raise ValueError(f"expected choices 0 to {self.cost.shape[1] - 1}, got {chosen.tolist()}")
         return int(self.cost[np.arange(len(chosen)), chosen].sum())
 
-    def expected(self, probability: Tensor) -> Tensor:
+    def expected(self, probability: "Tensor") -> "Tensor":
         """() expected cost under (slots, choices) probabilities, differentiable in them."""
+        import torch
+
         if probability.shape != self.cost.shape:
             raise ValueError(f"expected probabilities of shape {self.cost.shape}, got {tuple(probability.shape)}")
         return (probability * torch.as_tensor(self.cost).to(probability)).sum()

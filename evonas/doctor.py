@@ -1,5 +1,7 @@
 """The doctor: what this machine, or a Ray cluster, has for a search, and whether every executor works here."""
 
+from __future__ import annotations
+
 import os
 import platform
 import shutil
@@ -11,20 +13,16 @@ from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-
-from evonas.data import DATA_SETS, data_root, load_data
+from evonas.data import data_root
 from evonas.errors import ExecutionError
-from evonas.evaluation import Evaluator, TrainFromScratch
-from evonas.executors import RayConnection, run_jobs
-from evonas.objectives import Candidate, Column, CostedSpace
 from evonas.runs.execution import ExecutionOptions, make_executor, resolve_hardware, resolve_threads
-from evonas.search.evaluations import EvaluationWork, evaluation_job, evaluation_result
-from evonas.spaces import PhaseSpace
-from evonas.training import TrainingConfig, resolve_precision
 from evonas.types import Activity, Note, Progress, reason_of
+
+if TYPE_CHECKING:
+    from evonas.executors import RayConnection
+    from evonas.objectives import Candidate, Column, CostedSpace
 
 __all__ = ["Examination", "Finding", "examine", "run_doctor"]
 
@@ -78,6 +76,10 @@ def run_doctor(examination: Examination) -> None:
 
 def examine(examination: Examination) -> Iterator[Finding]:
     """All findings, the executors' last. Nothing is raised for what is broken."""
+    import torch
+
+    from evonas.executors import RayConnection
+
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     yield Finding("evonas", f"{_version('evonas')} ({Path(__file__).parents[1]})")
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
@@ -106,6 +108,10 @@ def _checked(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 
 def _devices() -> Iterator[Finding]:
+    import torch
+
+    from evonas.training import resolve_precision
+
     if not torch.cuda.is_available():
         yield Finding("devices", "no CUDA device that torch can use")
     for number in range(torch.cuda.device_count()):
@@ -117,11 +123,17 @@ def _devices() -> Iterator[Finding]:
 
 
 def _processors() -> str:
+    import torch
+
+    from evonas.training import resolve_precision
+
     kind, _ = resolve_precision("auto", torch.device("cpu"))
     return f"{resolve_threads(None)} of {os.cpu_count()} processors for this process, precision auto is {kind}"
 
 
 def _data(root: Path) -> Iterator[Finding]:
+    from evonas.data import DATA_SETS
+
     there = [name for name, entry in sorted(DATA_SETS.items()) if entry.found(root)]
     there += [f"npz:{path}" for path in sorted(root.glob("*.npz"))[:5]]
     found = ", ".join(there) or "no other one there, torchvision downloads what is asked for"
@@ -184,6 +196,13 @@ def _evaluated(examination: Examination, name: Name, device: str, first: dict[st
 
 def _evaluate(examination: Examination, name: Name, device: str) -> dict[str, float]:
     """Sum of the weights of a network of one phase after two steps on digits, found by the executor of this name."""
+    from evonas.data import load_data
+    from evonas.evaluation import Evaluator, TrainFromScratch
+    from evonas.executors import run_jobs
+    from evonas.search.evaluations import EvaluationWork, evaluation_job, evaluation_result
+    from evonas.spaces import PhaseSpace
+    from evonas.training import TrainingConfig
+
     options = ExecutionOptions(
         executor=name,
         device=device,
@@ -218,6 +237,8 @@ class WeightSum:
     name: ClassVar[str] = "weight_sum"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
+        from evonas.objectives import Column
+
         return (Column(self.name, reference=0.0),)
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:

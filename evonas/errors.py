@@ -19,6 +19,7 @@ __all__ = [
     "SearchFailedError",
     "StorageError",
     "UnknownNameError",
+    "check_name",
     "choose",
     "nearest",
 ]
@@ -80,9 +81,15 @@ def choose(table: Mapping[str, T], name: str, kind: str) -> T:
     Args:
         kind: description of the table's entries, for the message.
     """
-    if name not in table:
-        raise UnknownNameError(f"unknown {kind} {name!r}; {nearest(name, table)}known: {', '.join(sorted(table))}")
+    check_name(table, name, kind)
     return table[name]
+
+
+def check_name(table: Iterable[str], name: str, kind: str) -> None:
+    """UnknownNameError, as `choose` raises it, for a name that a table lacks; nothing in it is loaded."""
+    known = [*table]
+    if name not in known:
+        raise UnknownNameError(f"unknown {kind} {name!r}; {nearest(name, known)}known: {', '.join(sorted(known))}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "devices", "graphs", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "graphs", "_version"}
 ALL = {
     "networks",
     "data",
@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "devices": set(),
     "graphs": set(),
     "ranges": set(),
+    "lazy": set(),
     "networks": set(),
     "data": set(),
     "attacks": set(),
@@ -64,7 +65,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": ALL - {"gradient", "methods"},
     "methods": ALL,
     "doctor": ALL - {"gradient"},
-    "cli": ALL | {"doctor"},
+    "completion": set(),
+    "cli": ALL | {"completion", "doctor"},
 }
 """Room -> rooms it may import, besides itself and the shared ones."""
 

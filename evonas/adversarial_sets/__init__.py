@@ -1,12 +1,24 @@
 """Adversarial sets: images made once against target networks, on which every candidate is scored."""
 
-from evonas.adversarial_sets.build import build_adversarial_set
-from evonas.adversarial_sets.card import ATTACK_NAMES, AttackCell, Card, CardData, Target
-from evonas.adversarial_sets.card_page import card_markdown
-from evonas.adversarial_sets.contents import RECORD_COLUMNS, AdversarialSet, Contents, Piece, assemble, image_digests
-from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
-from evonas.adversarial_sets.plan import BuildPlan, BuildProgress
-from evonas.adversarial_sets.settings import SET_PRESETS, SetSettings
+from typing import TYPE_CHECKING
+
+from evonas.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from evonas.adversarial_sets.build import build_adversarial_set
+    from evonas.adversarial_sets.card import ATTACK_NAMES, AttackCell, Card, CardData, Target
+    from evonas.adversarial_sets.card_page import card_markdown
+    from evonas.adversarial_sets.contents import (
+        RECORD_COLUMNS,
+        AdversarialSet,
+        Contents,
+        Piece,
+        assemble,
+        image_digests,
+    )
+    from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
+    from evonas.adversarial_sets.plan import BuildPlan, BuildProgress
+    from evonas.adversarial_sets.settings import SET_PRESETS, SetSettings
 
 __all__ = [
     "ATTACK_NAMES",
@@ -29,3 +41,5 @@ __all__ = [
     "load_adversarial_set",
     "save_adversarial_set",
 ]
+
+import_lazily(__name__)

@@ -12,7 +12,7 @@ from evonas.adversarial_sets.settings import SetSettings
 from evonas.attacks.inference import Precision
 from evonas.data import Dataset
 from evonas.errors import ConfigurationError
-from evonas.networks.victims import IMAGE_SIZE
+from evonas.networks.victim_plan import IMAGE_SIZE
 
 __all__ = ["THREADS", "BuildPlan", "BuildProgress", "Effort"]
 

@@ -1,18 +1,22 @@
 """Settings of a set; each of them influences its images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.adversarial_sets.card import ATTACK_NAMES
-from evonas.attacks import PixelAttack, ThresholdAttack
-from evonas.attacks.inference import Precision
-from evonas.errors import ConfigurationError, choose
-from evonas.networks.victims import VICTIMS, check_victim
+from evonas.errors import ConfigurationError, check_name
+from evonas.networks.victim_plan import VICTIMS, check_victim
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RATE, Range, check_ranges
-from evonas.training import TrainingConfig
+from evonas.training.settings import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from evonas.attacks import PixelAttack, ThresholdAttack
+    from evonas.attacks.inference import Precision
 
 __all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
 
@@ -65,9 +69,9 @@ class SetSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         for name in self.targets:
-            choose(VICTIMS, name, "target network")
+            check_name(VICTIMS, name, "target network")
         for name in self.set_attacks:
-            choose(LARGEST_THRESHOLDS, name, "attack of a set")
+            check_name(LARGEST_THRESHOLDS, name, "attack of a set")
         for field in ("targets", "set_attacks", "thresholds"):
             values = getattr(self, field)
             if not values or len(set(values)) != len(values):
@@ -78,14 +82,14 @@ class SetSettings:
                 raise ConfigurationError(
                     f"expected one value of {field}, or {len(self.targets)}, one per target, got {len(values)}"
                 )
+        if self.linf_algorithm not in ("cma", "de"):
+            raise ConfigurationError(f"expected linf_algorithm cma or de, got {self.linf_algorithm!r}")
         most = min(LARGEST_THRESHOLDS[name] for name in self.set_attacks)
         if max(self.thresholds) > most:
             raise ConfigurationError(f"expected thresholds <= {most}, got {max(self.thresholds)}")
         for target in self.each_target():
             self.training_of(target)
             check_victim(target.name, target.width, target.depth)
-        for attack in self.set_attacks:
-            self.attack(attack, self.thresholds[0])
 
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
         """Training settings of a target; weight decay and learning rate are our choice, the paper gives none."""
@@ -99,6 +103,8 @@ class SetSettings:
 
     def attack(self, attack: str, threshold: int, precision: Precision = "fp32") -> PixelAttack | ThresholdAttack:
         """The attack L0 or Linf at a threshold, with the budgets of these settings."""
+        from evonas.attacks import PixelAttack, ThresholdAttack
+
         budget: dict[str, Any] = {
             "threshold": threshold,
             "population": self.attack_population,

@@ -4,15 +4,19 @@ To add one: a file here and a line in `ATTACKS`.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from evonas.attacks.attack import Attack
-from evonas.attacks.autoattack import AutoAttack
-from evonas.attacks.cw import CarliniWagnerL2
-from evonas.attacks.deepfool import DeepFool
-from evonas.attacks.gradient_sign import BIM, FGSM, PGD
-from evonas.attacks.inference import inference_copy
-from evonas.attacks.pixel import PixelAttack
-from evonas.attacks.threshold import ThresholdAttack
+from evonas.lazy import Table, import_lazily
+
+if TYPE_CHECKING:
+    from evonas.attacks.attack import Attack
+    from evonas.attacks.autoattack import AutoAttack
+    from evonas.attacks.cw import CarliniWagnerL2
+    from evonas.attacks.deepfool import DeepFool
+    from evonas.attacks.gradient_sign import BIM, FGSM, PGD
+    from evonas.attacks.inference import inference_copy
+    from evonas.attacks.pixel import PixelAttack
+    from evonas.attacks.threshold import ThresholdAttack
 
 __all__ = [
     "ATTACKS",
@@ -28,14 +32,18 @@ __all__ = [
     "inference_copy",
 ]
 
-ATTACKS: dict[str, Callable[..., Attack]] = {
-    AutoAttack.name: AutoAttack,
-    BIM.name: BIM,
-    CarliniWagnerL2.name: CarliniWagnerL2,
-    DeepFool.name: DeepFool,
-    FGSM.name: FGSM,
-    PGD.name: PGD,
-    PixelAttack.name: PixelAttack,
-    ThresholdAttack.name: ThresholdAttack,
-}
+ATTACKS: "Table[Callable[..., Attack]]" = Table(
+    {
+        "autoattack": "evonas.attacks.autoattack:AutoAttack",
+        "bim": "evonas.attacks.gradient_sign:BIM",
+        "cw": "evonas.attacks.cw:CarliniWagnerL2",
+        "deepfool": "evonas.attacks.deepfool:DeepFool",
+        "fgsm": "evonas.attacks.gradient_sign:FGSM",
+        "pgd": "evonas.attacks.gradient_sign:PGD",
+        "pixel": "evonas.attacks.pixel:PixelAttack",
+        "threshold": "evonas.attacks.threshold:ThresholdAttack",
+    }
+)
 """Name -> class; the defaults are common settings."""
+
+import_lazily(__name__)

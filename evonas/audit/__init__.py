@@ -3,24 +3,29 @@
 One training (`FinalTraining`), one table of measurements, one loop with records (`Audit`).
 """
 
-from evonas.audit.audit import Audit, AuditNetwork, Measured, lightest
-from evonas.audit.layers import LayerCount, layer_counts, lego_genome
-from evonas.audit.measurements import (
-    CLEAN,
-    MEASUREMENTS,
-    AdversarialSetShare,
-    ErrorUnder,
-    MeanRadius,
-    Measurement,
-    OodPrecision,
-    errors_under,
-    measurements,
-    pgd_grid,
-    require_libraries,
-    with_attack,
-)
-from evonas.audit.records import AuditRecords
-from evonas.audit.training import FinalTraining
+from typing import TYPE_CHECKING
+
+from evonas.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from evonas.audit.audit import Audit, AuditNetwork, Measured, lightest
+    from evonas.audit.layers import LayerCount, layer_counts, lego_genome
+    from evonas.audit.measurements import (
+        CLEAN,
+        MEASUREMENTS,
+        AdversarialSetShare,
+        ErrorUnder,
+        MeanRadius,
+        Measurement,
+        OodPrecision,
+        errors_under,
+        measurements,
+        pgd_grid,
+        require_libraries,
+        with_attack,
+    )
+    from evonas.audit.records import AuditRecords
+    from evonas.audit.training import FinalTraining
 
 __all__ = [
     "CLEAN",
@@ -45,3 +50,5 @@ __all__ = [
     "require_libraries",
     "with_attack",
 ]
+
+import_lazily(__name__)

@@ -14,7 +14,7 @@ import torch
 from evonas.adversarial_sets import AdversarialSet
 from evonas.attacks import ATTACKS, BIM, FGSM, PGD, Attack, AutoAttack, CarliniWagnerL2, DeepFool
 from evonas.certify import certified_radius, random_targets
-from evonas.certify.linear import Intermediate
+from evonas.certify.settings import Intermediate
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives import AdversarialSetError, Candidate, OodAupr

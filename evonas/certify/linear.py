@@ -6,7 +6,7 @@ values are kept through the layers; the ball around the images is used once, at 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,13 +18,12 @@ from evonas.certify.intervals import exact_nodes, propagate, without_nan
 from evonas.certify.joint import MaxPool
 from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
+from evonas.certify.settings import Intermediate, RelaxationName
 from evonas.devices import float32
 from evonas.errors import choose
 
 __all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
 
-Intermediate = Literal["linear", "interval"]
-RelaxationName = Literal["adaptive", "same_slope"]
 
 T = TypeVar("T")
 

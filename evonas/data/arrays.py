@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from evonas.data.source import Images, ImageSource, Labels, Part, PartSizes
 from evonas.errors import DataError
@@ -59,6 +57,8 @@ def torch_arrays(dataset: Any, where: str) -> tuple[Images, Labels]:
     Raises:
         DataError: anything else, or images of different shapes.
     """
+    from torch.utils.data import IterableDataset
+
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise DataError(
             f"expected a map-style data set with a length in {where}, got {type(dataset).__name__}; "
@@ -175,6 +175,8 @@ def _array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 def _eight_bit(image: Any, where: str) -> Images:
     """The image's pixels as uint8, in its own layout; a PIL image becomes (H, W, 3)."""
+    from torch import Tensor
+
     if hasattr(image, "convert"):  # PIL
         image = image.convert("RGB")
     if isinstance(image, Tensor):

@@ -1,18 +1,22 @@
 """A data set in memory: four disjoint parts of uint8 images, and a fingerprint of exactly these images."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset as TorchDataset
 
 from evonas.data.arrays import array_source, torch_arrays
 from evonas.data.source import Images, ImageSource, Part, draw, equal_shares
 from evonas.errors import DataError
 from evonas.seeding import generator
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset as TorchDataset
 
 __all__ = ["Dataset", "split"]
 
@@ -48,7 +52,7 @@ class Dataset:
         seed: int = 0,
         train_limit: int | None = None,
         val_limit: int | None = None,
-    ) -> "Dataset":
+    ) -> Dataset:
         """Your own images, copied and split exactly as an npz file of the same arrays.
 
         Args:
@@ -68,14 +72,14 @@ class Dataset:
     @classmethod
     def from_torch(
         cls,
-        train: "TorchDataset[Any]",
-        test: "TorchDataset[Any]",
+        train: TorchDataset[Any],
+        test: TorchDataset[Any],
         *,
         name: str,
         seed: int = 0,
         train_limit: int | None = None,
         val_limit: int | None = None,
-    ) -> "Dataset":
+    ) -> Dataset:
         """The images of two map-style torch data sets, read once into memory; else as `from_arrays`.
 
         Args:
@@ -91,7 +95,7 @@ class Dataset:
     @classmethod
     def from_source(
         cls, source: ImageSource, seed: int = 0, train_limit: int | None = None, val_limit: int | None = None
-    ) -> "Dataset":
+    ) -> Dataset:
         """The four parts of `source`, the same for the same seed; limits take class-balanced subsets."""
         return split(source, generator("split", seed)).limited(train_limit, val_limit, generator("limit", seed))
 
@@ -131,7 +135,7 @@ class Dataset:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    def limited(self, train: int | None, validation: int | None, rng: np.random.Generator) -> "Dataset":
+    def limited(self, train: int | None, validation: int | None, rng: np.random.Generator) -> Dataset:
         """Class-balanced subsets of the train and validation parts; None: all."""
         return replace(
             self,

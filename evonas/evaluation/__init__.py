@@ -1,9 +1,14 @@
 """Giving a candidate its weights and scoring it."""
 
-from evonas.evaluation.evaluator import Evaluator
-from evonas.evaluation.host import TorchHost, out_of_memory
-from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
-from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
+from typing import TYPE_CHECKING
+
+from evonas.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from evonas.evaluation.evaluator import Evaluator
+    from evonas.evaluation.host import TorchHost, out_of_memory
+    from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
+    from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
 
 __all__ = [
     "BuildingSpace",
@@ -18,3 +23,5 @@ __all__ = [
     "out_of_memory",
     "recalibrate",
 ]
+
+import_lazily(__name__)

@@ -1,22 +1,25 @@
 """Losses of both levels: losses of a supernet on a batch, and expected costs of its cells."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from evonas.costs import CostTable
 from evonas.errors import ConfigurationError
-from evonas.gradient.forward import Forward
 from evonas.ranges import check_radius
 from evonas.spaces.darts_costs import operation_costs
-from evonas.training.fgsm_rs import fast_adversarial_images
 
-__all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "Forward", "LevelLoss", "OodLoss", "Sum"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evonas.gradient.forward import Forward
+
+__all__ = ["AdversarialLoss", "Batch", "CrossEntropy", "ExpectedCost", "LevelLoss", "OodLoss", "Sum"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,8 @@ class LevelLoss(Protocol):
 
 def _precise(logits: Tensor) -> Tensor:
     """Logits in float32, or in float64 if they are."""
+    import torch
+
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -89,6 +94,8 @@ class CrossEntropy:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        from torch.nn import functional
+
         return functional.cross_entropy(_precise(forward(batch.images)), batch.labels)
 
 
@@ -111,12 +118,16 @@ class AdversarialLoss:
             raise ConfigurationError(f"expected a step > 0, got {self.step}")
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
+        from evonas.training.fgsm_rs import fast_adversarial_images
+
         step = 1.25 * self.epsilon if self.step is None else self.step
         return replace(
             batch, images=fast_adversarial_images(forward, batch.images, batch.labels, self.epsilon, step, generator)
         )
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        from torch.nn import functional
+
         return functional.cross_entropy(_precise(forward(batch.images)), batch.labels)
 
 
@@ -211,6 +222,8 @@ class ExpectedCost:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        import torch
+
         expected = self.expected(probabilities)
         if self.bound == "near":
             return (expected - self.limit).abs()

@@ -1,19 +1,20 @@
 """The parts of a gradient method: stages of a supernet, losses of two levels, and their combination."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
-from torch import Tensor
-
-from evonas.devices import filled
-from evonas.errors import ConfigurationError, choose
+from evonas.errors import ConfigurationError, check_name
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
 from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["BilevelConfig", "Combine", "FixedShares", "FixedWeights", "Method", "Mgda", "Stage"]
 
@@ -117,6 +118,10 @@ class FixedWeights:
     weights: tuple[float, ...] = ()
 
     def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        import torch
+
+        from evonas.devices import filled
+
         m = len(gradients)
         if self.weights and len(self.weights) != m:
             raise ConfigurationError(f"expected {m} weights, one for each upper loss, got {self.weights}")
@@ -131,6 +136,10 @@ class FixedShares:
     """One for each loss, >= 0."""
 
     def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
+        import torch
+
+        from evonas.devices import filled
+
         if len(self.shares) != len(gradients):
             raise ConfigurationError(f"expected {len(gradients)} shares, one for each upper loss, got {self.shares}")
         lengths = torch.linalg.vector_norm(gradients.double(), dim=1)
@@ -146,8 +155,8 @@ class Mgda:
     applied_to: Literal["raw", "normalised"] = "raw"
 
     def __post_init__(self) -> None:
-        choose(dict.fromkeys(NORMALISATIONS), self.normalisation, "normalisation")
-        choose(SOLVERS, self.solver, "solver")
+        check_name(NORMALISATIONS, self.normalisation, "normalisation")
+        check_name(SOLVERS, self.solver, "solver")
         if self.applied_to not in ("raw", "normalised"):
             raise ConfigurationError(f"expected weights applied to 'raw' or 'normalised', got {self.applied_to!r}")
 

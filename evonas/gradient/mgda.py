@@ -1,13 +1,15 @@
 """Weights of several losses by the multiple-gradient descent algorithm (MGDA; Desideri, 2012)."""
 
-from collections.abc import Callable
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from evonas.errors import ConfigurationError, choose
-from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_weights
+from evonas.lazy import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["NORMALISATIONS", "SOLVERS", "Normalisation", "mgda_weights", "normalise"]
 
@@ -15,7 +17,12 @@ Normalisation = Literal["none", "l2", "loss", "loss+"]
 
 NORMALISATIONS: tuple[Normalisation, ...] = ("none", "l2", "loss", "loss+")
 
-SOLVERS: dict[str, Callable[[Tensor], Tensor]] = {"exact": min_norm_weights, "frank_wolfe": frank_wolfe_weights}
+SOLVERS: Table[Callable[[Tensor], Tensor]] = Table(
+    {
+        "exact": "evonas.gradient.min_norm:min_norm_weights",
+        "frank_wolfe": "evonas.gradient.min_norm:frank_wolfe_weights",
+    }
+)
 """Name -> (m, d) gradients -> (m,) simplex weights in float64."""
 
 
@@ -76,6 +83,8 @@ def normalise(gradients: Tensor, losses: Tensor, how: Normalisation) -> Tensor:
 
 def _normalised(gradients: Tensor, losses: Tensor, how: Normalisation) -> tuple[Tensor, Tensor]:
     """Normalised gradients, and the (m,) divisors."""
+    import torch
+
     if how not in NORMALISATIONS:
         raise ConfigurationError(f"expected a normalisation of {', '.join(NORMALISATIONS)}, got {how!r}")
     if gradients.ndim != 2 or losses.shape != gradients.shape[:1]:
@@ -98,4 +107,6 @@ def _normalised(gradients: Tensor, losses: Tensor, how: Normalisation) -> tuple[
 
 
 def _not_zero(values: Tensor) -> Tensor:
+    import torch
+
     return torch.where(values == 0, torch.ones_like(values), values)

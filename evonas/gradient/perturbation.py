@@ -1,13 +1,18 @@
 """Weights trained at an adversarial architecture nearby: SDARTS-ADV and PC-DARTS-ADV (Chen and Hsieh, 2020)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from evonas.errors import ConfigurationError
-from evonas.gradient.architecture import Mixture
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evonas.gradient.architecture import Mixture
 
 __all__ = ["AlphaPerturbation", "worst_mixture"]
 
@@ -54,6 +59,8 @@ def worst_mixture(
         The mixture, detached, with shares in [0, 1] that sum to 1 over the operations of every edge. Normalisation may
         move a share slightly out of the ball, as in the authors' code.
     """
+    import torch
+
     clean = [mixture.normal.detach(), mixture.reduce.detach()]
     attacked = []
     for shares in clean:
@@ -74,6 +81,8 @@ def _with(mixture: Mixture, shares: list[Tensor]) -> Mixture:
 
 def _normalised(values: Tensor) -> Tensor:
     """(edges, kept) in [0, 1] with rows of sum 1; a row without a positive value becomes one-hot at its largest."""
+    import torch
+
     clipped = values.clamp(0, 1)
     total = clipped.sum(dim=1, keepdim=True)
     largest = torch.nn.functional.one_hot(values.argmax(dim=1), values.shape[1]).to(values.dtype)

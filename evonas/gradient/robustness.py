@@ -1,20 +1,22 @@
 """Differentiable measures of robustness: certified lower bounds and Jacobian norms (DSRNA, 3.1)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from evonas.certify import bounds_and_margins, piecewise_jacobian
+from evonas.certify.settings import Norm
 from evonas.errors import ConfigurationError
-from evonas.gradient.forward import Forward, eval_mode
 from evonas.gradient.losses import Batch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evonas.gradient.forward import Forward
 
 __all__ = ["BoundLoss", "EpsilonSchedule", "JacobianLoss", "Norm"]
 
-Norm = Literal["linf", "l2"]
-"""Norm of the perturbation."""
 
 DUAL = {"linf": 1, "l2": 2}
 """Norm of the perturbation -> q of the dual norm, 1/p + 1/q = 1 (Eq. 14)."""
@@ -60,6 +62,11 @@ class JacobianLoss:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        import torch
+
+        from evonas.certify import piecewise_jacobian
+        from evonas.gradient.forward import eval_mode
+
         with eval_mode(forward) as network:
             rows = piecewise_jacobian(network, batch.images[: self.images])  # (B, K, C, H, W)
         value: Tensor = torch.linalg.vector_norm(rows.flatten(2), DUAL[self.norm], dim=2).mean()
@@ -139,6 +146,9 @@ class BoundLoss:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        from evonas.certify import bounds_and_margins
+        from evonas.gradient.forward import eval_mode
+
         images, labels = batch.images[: self.images], batch.labels[: self.images]
         with eval_mode(forward) as network:
             bounds = bounds_and_margins(

@@ -1,21 +1,22 @@
 """A precomputed adversarial set: target networks trained and attacked, what fooled them kept (RoCo-NAS, Table I)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
-from rich.console import Console
-
-from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, card_markdown
-from evonas.data import load_data
+from evonas.adversarial_sets import SET_PRESETS, SetSettings
 from evonas.files import expanded
 from evonas.ranges import ANY, IMAGES, check_ranges
-from evonas.runs import Screen
 from evonas.runs.execution import resolve_device
 from evonas.runs.interrupt import interruptible
-from evonas.runs.sets import find_or_build, set_path
-from evonas.training import resolve_precision
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.adversarial_sets import AdversarialSet, BuildPlan
+    from evonas.runs.screen import Screen
 
 __all__ = ["OPTIONS", "PRESETS", "BuildOptions", "make_plan", "run", "set_file", "show_set"]
 
@@ -67,6 +68,9 @@ def run(options: BuildOptions, console: Console | None = None) -> AdversarialSet
         EvonasError: another set is in the file; see `build_adversarial_set`.
         Interrupted: a signal came; the same command continues.
     """
+    from evonas.runs.screen import Screen
+    from evonas.runs.sets import find_or_build
+
     with interruptible() as interruption:
         screen = Screen(console, interruption.check)
         plan = make_plan(options, screen)
@@ -82,6 +86,12 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
         ConfigurationError: no such device, data or precision.
         DataError: the data cannot be had.
     """
+    import torch
+
+    from evonas.adversarial_sets import BuildPlan
+    from evonas.data import load_data
+    from evonas.training import resolve_precision
+
     device = resolve_device(options.device)
     precision, note = resolve_precision(options.precision, torch.device(device))
     data = load_data(options.data, options.data_root, options.seed, options.train_limit, say=screen.say)
@@ -100,6 +110,8 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
 
 def set_file(options: BuildOptions, plan: BuildPlan) -> Path:
     """File of the set: the one that was asked for, else the one that the plan names."""
+    from evonas.runs.sets import set_path
+
     return expanded(options.out or set_path(plan))
 
 
@@ -109,5 +121,7 @@ def show_set(found: AdversarialSet, where: str, screen: Screen) -> None:
     Args:
         where: words of `find_or_build`.
     """
+    from evonas.adversarial_sets import card_markdown
+
     screen.say(card_markdown(found.card, found.fingerprint))
     screen.say(f"adversarial set: {found.card.name}, {len(found)} images, {where}")

@@ -3,50 +3,29 @@
 DARTS's evaluation; E2RNAS, 4.1; DSRNA, Tables 1 to 6.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import torch
-
-from evonas.attacks import FGSM, PGD
-from evonas.audit import (
-    CLEAN,
-    MEASUREMENTS,
-    AuditNetwork,
-    ErrorUnder,
-    FinalTraining,
-    MeanRadius,
-    Measured,
-    Measurement,
-    OodPrecision,
-    errors_under,
-    require_libraries,
-    with_attack,
-)
-from evonas.certify.linear import Intermediate
-from evonas.data import Dataset
+from evonas.certify.settings import Intermediate
 from evonas.errors import ConfigurationError, choose
-from evonas.evaluation import TrainFromScratch
-from evonas.methods.cell_search import FoundCells
-from evonas.networks.darts import GENOTYPES, Genotype
-from evonas.objectives.attack_error import described
+from evonas.networks.darts_genotypes import GENOTYPES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, LAYERS, PENALTY, RATE, STEP, Range, check_ranges
-from evonas.report import (
-    Chance,
-    cell_table,
-    folded,
-    means_of_repeats,
-    measured_table,
-    reported_tables,
-    write_means,
-    write_retrained,
-)
-from evonas.runs import Needs, Run
-from evonas.spaces import DartsSpace
-from evonas.spaces.darts_costs import width_for
-from evonas.training import CellTraining, TrainingConfig, resolve_precision
+from evonas.runs.needs import Needs
+from evonas.training.cells import CellTraining
+from evonas.training.settings import TrainingConfig
+
+if TYPE_CHECKING:
+    from evonas.attacks import PGD
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement, OodPrecision
+    from evonas.data import Dataset
+    from evonas.evaluation import TrainFromScratch
+    from evonas.methods.cell_search import FoundCells
+    from evonas.networks.darts import Genotype
+    from evonas.runs.run import Run
+    from evonas.spaces import DartsSpace
 
 __all__ = ["CellRetrainOptions", "RobustnessOptions", "check_networks", "measure_cells", "retrain_cells"]
 
@@ -122,10 +101,15 @@ class CellRetrainOptions:
     @property
     def attack(self) -> PGD:
         """From the clean image; the last iterate counts."""
+        from evonas.attacks import PGD
+
         return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
 
     def measured(self, precision: OodPrecision | None) -> Measured:
         """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
+        from evonas.audit import CLEAN, MEASUREMENTS, ErrorUnder, Measured, Measurement
+        from evonas.objectives.attack_error import described
+
         parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
         if precision is not None:
             parts.append(Measurement("ood_aupr", "AUPR", precision, maximize=True))
@@ -149,12 +133,16 @@ class RobustnessOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        _ = self.attacks, self.radii  # refuses what they cannot be made from
         if len(set(self.robust_attacks)) < len(self.robust_attacks):
             raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
+        if self.robust_attacks != RobustnessOptions.robust_attacks:
+            _ = self.attacks  # refuses what they cannot be made from
 
     @property
     def attacks(self) -> tuple[Measurement, ...]:
+        from evonas.attacks import FGSM
+        from evonas.audit import errors_under, with_attack
+
         dsrna = {"fgsm": "fgsm2", "cw": "cw60"}
         found = errors_under([dsrna.get(name, name) for name in self.robust_attacks], "robust-attacks")
         fgsm = FGSM(epsilon=self.fgsm_epsilon)
@@ -162,6 +150,8 @@ class RobustnessOptions:
 
     @property
     def radii(self) -> tuple[Measurement, ...]:
+        from evonas.audit import MEASUREMENTS, MeanRadius
+
         if not self.radius_images:
             return ()
         return tuple(
@@ -181,6 +171,8 @@ class RobustnessOptions:
 
     def check(self) -> None:
         """ConfigurationError where an attack needs a library that is not installed."""
+        from evonas.audit import require_libraries
+
         require_libraries(self.attacks, "--robust-attacks")
 
 
@@ -193,6 +185,8 @@ def check_networks(options: CellRetrainOptions, space: DartsSpace, data: Dataset
         ConfigurationError: a network that cannot be built, or not trained on images of this size.
         DataError: too few test images of one of the data sets, or images of different size.
     """
+    from evonas.networks.darts import GENOTYPES
+
     precision.objective(options.measured(precision).tested(data, precision.seed))
     if options.cutout >= data.image_size:
         raise ConfigurationError(f"expected cutout < {data.image_size}, the images' size, got {options.cutout}")
@@ -222,6 +216,10 @@ def retrain_cells(
         prepare: of the search's scores.
         precision: AUPR, with images that are out of distribution; None: none.
     """
+    from evonas.methods.cell_search import FoundCells
+    from evonas.networks.darts import GENOTYPES
+    from evonas.report import Chance, cell_table, folded, write_retrained
+
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
     networks = _networks(run, options, prepare, cells)
     measured = options.measured(precision)
@@ -252,6 +250,19 @@ def measure_cells(
     Args:
         groups: of each of the found cells, the name that its repeats have in common.
     """
+    from evonas.audit import CLEAN, Measured
+    from evonas.methods.cell_search import FoundCells
+    from evonas.networks.darts import GENOTYPES
+    from evonas.report import (
+        Chance,
+        folded,
+        means_of_repeats,
+        measured_table,
+        reported_tables,
+        write_means,
+        write_retrained,
+    )
+
     cells = [*found, *(FoundCells(name, GENOTYPES[name]) for name in options.published)]
     measured = Measured(measurements=(CLEAN, *robust.attacks, *robust.radii), test_limit=options.test_limit)
     networks, opening = _networks(run, options, prepare, cells), "measuring the robustness of these networks"
@@ -284,6 +295,12 @@ def measure_cells(
 def _networks(
     run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, cells: Sequence[FoundCells]
 ) -> list[AuditNetwork]:
+    import torch
+
+    from evonas.audit import AuditNetwork, FinalTraining
+    from evonas.spaces import DartsSpace
+    from evonas.training import resolve_precision
+
     searched = prepare.space
     assert isinstance(searched, DartsSpace)
     precision, _ = resolve_precision(options.retrain_precision, torch.device(run.device), depthwise=True)
@@ -307,6 +324,10 @@ def _networks(
 
 def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | None, n_classes: int) -> DartsSpace:
     """The space that builds cells at the width and depth that they are trained at; None: any of the search's."""
+    import numpy as np
+
+    from evonas.spaces.darts_costs import width_for
+
     deep = replace(
         searched,
         channels=options.retrain_channels or searched.channels,
@@ -329,6 +350,11 @@ def _opening(networks: Sequence[AuditNetwork]) -> str:
 
 def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining) -> Iterator[str]:
     """Conditions of the numbers in the table."""
+    import torch
+
+    from evonas.audit import OodPrecision
+    from evonas.objectives.attack_error import described
+
     training, recipe, attack = base.training, options.recipe, options.attack
     images = len(measured.test_part(base.data, base.seed))
     yield (

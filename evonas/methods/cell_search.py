@@ -30,7 +30,7 @@ from evonas.gradient.levels import Levels
 from evonas.gradient.losses import Batch, LevelLoss
 from evonas.networks.darts import Genotype
 from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
-from evonas.runs import Run
+from evonas.runs.run import Run
 from evonas.spaces.darts_costs import fixed_cost
 from evonas.training.checkpoints import Row
 

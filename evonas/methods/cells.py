@@ -1,16 +1,12 @@
 """Searches of cells by gradient: shared options, and the steps of a run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from rich.console import Console
-
-from evonas.audit import OodPrecision
-from evonas.data import Dataset
-from evonas.errors import ConfigurationError, choose
-from evonas.evaluation import TrainFromScratch
-from evonas.gradient import AlphaPerturbation, Method
+from evonas.errors import ConfigurationError, check_name
 from evonas.methods.cell_retraining import (
     CellRetrainOptions,
     RobustnessOptions,
@@ -18,16 +14,27 @@ from evonas.methods.cell_retraining import (
     measure_cells,
     retrain_cells,
 )
-from evonas.methods.cell_search import CellSearch, FoundCells, compact, find_cells
-from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, OodAupr
+from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, LAYERS, RATE, Range, check_ranges
-from evonas.report import means_of_repeats, means_text, write_means, write_rows
-from evonas.runs import AttackOptions, CertifyOptions, DataOptions, Needs, Result, Run, RunOptions
+from evonas.runs.needs import Needs
+from evonas.runs.objectives import AttackOptions, CertifyOptions
+from evonas.runs.options import DataOptions, RunOptions
 from evonas.seeding import derive_seed
-from evonas.spaces import DartsSpace
-from evonas.training import TrainingConfig
-from evonas.training.precision import check_precision
+from evonas.training.settings import TrainingConfig, check_precision
 from evonas.types import arch_id
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.audit import OodPrecision
+    from evonas.data import Dataset
+    from evonas.evaluation import TrainFromScratch
+    from evonas.gradient import Method
+    from evonas.methods.cell_search import CellSearch, FoundCells
+    from evonas.objectives import Objective
+    from evonas.runs.result import Result
+    from evonas.runs.run import Run
+    from evonas.spaces import DartsSpace
 
 __all__ = [
     "PAPER",
@@ -109,6 +116,8 @@ class LevelOptions:
 
 def perturbed(method: Method, epsilon: float) -> Method:
     """The method whose weights are trained at the worst architecture nearby, called `NAME-adv`."""
+    from evonas.gradient import AlphaPerturbation
+
     return replace(method, name=f"{method.name}-adv", perturbation=AlphaPerturbation(epsilon=epsilon))
 
 
@@ -150,17 +159,16 @@ class CellOptions(RunOptions):
         for part in (self, self.levels, self.cells):
             check_ranges(part)
         for name in self.objectives:
-            choose(OBJECTIVES, name, "objective")
-        if AdversarialSetError.name in self.objectives:
+            check_name(OBJECTIVES, name, "objective")
+        if "adversarial_set_error" in self.objectives:
             raise ConfigurationError(
-                f"expected objectives without a set for gradient methods, got {AdversarialSetError.name}; "
-                "see roco_cifar10.py"
+                "expected objectives without a set for gradient methods, got adversarial_set_error; see roco_cifar10.py"
             )
         self.methods(32)
 
     def unused(self) -> dict[str, str]:
         """Options that nothing reads as the others are -> what would bring them into use."""
-        measured = self.after.retrain or OodAupr.name in self.objectives
+        measured = self.after.retrain or "ood_aupr" in self.objectives
         trained = any(method.needs_ood for method in self.methods(32).values())
         found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
         if not (measured or trained):
@@ -169,6 +177,8 @@ class CellOptions(RunOptions):
 
     def space(self, nodes: int, image_size: int) -> DartsSpace:
         """Space of the networks that are scored."""
+        from evonas.spaces import DartsSpace
+
         return DartsSpace(self.cells.eval_channels, self.cells.eval_layers, nodes, image_size=image_size)
 
     def methods(self, image_size: int) -> dict[str, Method]:
@@ -193,6 +203,9 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
         EvonasError: see `Run`.
         Interrupted: a signal came; the same command continues.
     """
+    from evonas.methods.cell_search import find_cells
+    from evonas.runs.run import Run
+
     with Run.open(options.method_name, options, console=console) as run:
         space, candidates, objectives = compose(run, options)
         searches = plan_searches(run, options, candidates.data)
@@ -247,6 +260,8 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
 
 def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:
     """The searches of the run, in order."""
+    from evonas.methods.cell_search import CellSearch
+
     methods = options.methods(data.image_size)
     ood_data, precision = _ood_data(run, options, data), _search_precision(run, options, methods)
     return [
@@ -268,6 +283,8 @@ def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSea
 
 def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
     """Images of none of the classes where the search or its objectives need them."""
+    from evonas.objectives import OodAupr
+
     methods = options.methods(data.image_size).values()
     if not (any(method.needs_ood for method in methods) or OodAupr.name in options.objectives):
         return None
@@ -291,6 +308,8 @@ def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Meth
 
 def _precision(run: Run, options: CellOptions, data: Dataset) -> OodPrecision:
     """AUPR of networks that are trained again, with images of none of the classes."""
+    from evonas.audit import OodPrecision
+
     ood_data = _ood_data(run, options, data) or run.ood_data(data)
     return OodPrecision(ood_data, run.seed, options.data.ood_ratio)
 
@@ -303,6 +322,9 @@ def _write_sweep(
     found: Sequence[FoundCells],
 ) -> None:
     """sweep.csv: which search found which row of the table; several may have found the same cells. repeats.csv."""
+    from evonas.methods.cell_search import compact
+    from evonas.report import means_of_repeats, means_text, write_means, write_rows
+
     scored = {entry.key: entry.result.objectives for entry in result.entries}
     columns = result.searched.columns
     rows, named = [], []

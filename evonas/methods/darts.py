@@ -1,15 +1,20 @@
 """DARTS, PC-DARTS and P-DARTS: cells found by descent of the validation loss."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import Console
-
-from evonas.errors import choose
-from evonas.gradient import METHODS, Method
+from evonas.errors import check_name
+from evonas.gradient import METHODS
 from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
-from evonas.runs import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.gradient import Method
+    from evonas.runs.result import Result
 
 __all__ = ["OPTIONS", "PRESETS", "DartsOptions", "compose", "run"]
 
@@ -23,8 +28,14 @@ class DartsOptions(CellOptions):
 
     short: ClassVar[tuple[str, ...]] = ("method", *CellOptions.common)
 
+    def __post_init__(self) -> None:
+        check_name(METHODS, self.method, "gradient method")
+        super().__post_init__()
+
     def methods(self, image_size: int) -> dict[str, Method]:
-        return {"": self.levels.applied(choose(METHODS, self.method, "gradient method")())}
+        from evonas.gradient import METHODS
+
+        return {"": self.levels.applied(METHODS[self.method]())}
 
 
 OPTIONS = DartsOptions

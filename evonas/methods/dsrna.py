@@ -1,18 +1,25 @@
 """DSRNA: cells by descent of the loss and of a metric of robustness (Hosseini et al., 2021)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from rich.console import Console
-
-from evonas.errors import ConfigurationError, choose
-from evonas.gradient import METHODS, BoundLoss, EpsilonSchedule, JacobianLoss, Method, dsrna
-from evonas.gradient.robustness import Norm
+from evonas.certify.settings import Norm
+from evonas.errors import ConfigurationError, check_name
+from evonas.gradient import METHODS
+from evonas.gradient.robustness import EpsilonSchedule
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.cells import PAPER, QUICK, CellOptions, compose, perturbed
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import IMAGES, MILLIONS, RADIUS, STEP, Range, check_ranges
-from evonas.runs import Needs, Result
+from evonas.runs.needs import Needs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.gradient import BoundLoss, Method
+    from evonas.runs.result import Result
 
 __all__ = ["OPTIONS", "PRESETS", "BoundOptions", "DsrnaOptions", "compose", "run"]
 
@@ -47,6 +54,8 @@ class BoundOptions:
         check_ranges(self)
 
     def loss(self, gamma: float, norm: Norm, images: int | None) -> BoundLoss:
+        from evonas.gradient import BoundLoss
+
         schedule = EpsilonSchedule(
             start=self.epsilon_start,
             step=self.epsilon_step,
@@ -92,9 +101,10 @@ class DsrnaOptions(CellOptions):
     )
 
     def __post_init__(self) -> None:
-        known = dict.fromkeys([*METHODS, *(name + ADVERSARIAL for name in METHODS)])
+        check_name(METHODS, self.base, "gradient method")
+        known = [*METHODS, *(name + ADVERSARIAL for name in METHODS)]
         for name in self.baselines:
-            choose(known, name, "baseline")
+            check_name(known, name, "baseline")
         if len(set(self.baselines)) < len(self.baselines):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
         super().__post_init__()
@@ -104,11 +114,13 @@ class DsrnaOptions(CellOptions):
         return super().unused() | balanced
 
     def methods(self, image_size: int) -> dict[str, Method]:
+        from evonas.gradient import JacobianLoss, dsrna
+
         bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
         jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
         own = self.levels.applied(
             dsrna(
-                choose(METHODS, self.base, "gradient method")(),
+                METHODS[self.base](),
                 bound if self.metric == "bound" else jacobian,
                 self.metric_share,
             )
@@ -121,6 +133,8 @@ class DsrnaOptions(CellOptions):
         return self.robustness
 
     def _baseline(self, name: str) -> Method:
+        from evonas.gradient import METHODS
+
         plain = replace(self.levels, perturb_alpha=None).applied(METHODS[name.removesuffix(ADVERSARIAL)]())
         if not name.endswith(ADVERSARIAL):
             return plain

@@ -1,18 +1,24 @@
 """E2RNAS: cells that are accurate, robust and of a wanted size, by descent of several objectives (Yue et al., 2020)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from rich.console import Console
-
-from evonas.errors import ConfigurationError, choose
-from evonas.gradient import METHODS, ExpectedCost, FixedWeights, Method, Mgda, e2rnas_v1, e2rnas_v2
-from evonas.gradient.method import Combine
+from evonas.errors import ConfigurationError, check_name
+from evonas.gradient import METHODS
 from evonas.gradient.mgda import Normalisation
 from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
-from evonas.runs import Needs, Result
+from evonas.runs.needs import Needs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.gradient import Method
+    from evonas.gradient.method import Combine
+    from evonas.runs.result import Result
 
 __all__ = ["OPTIONS", "PRESETS", "E2rnasOptions", "compose", "run"]
 
@@ -71,6 +77,7 @@ class E2rnasOptions(CellOptions):
             raise ConfigurationError(f"expected L in --sweep-L that differ in six digits, got {self.sweep_L}")
         if not (self.count_params or self.validate):
             raise ConfigurationError("expected an objective, got --no-count-params with --no-validate; leave one out")
+        check_name(METHODS, self.base, "gradient method")
         super().__post_init__()
 
     def methods(self, image_size: int) -> dict[str, Method]:
@@ -79,7 +86,9 @@ class E2rnasOptions(CellOptions):
         return {label: self._method(limit, image_size) for label, limit in limits.items()}
 
     def _method(self, limit: float, image_size: int) -> Method:
-        base = choose(METHODS, self.base, "gradient method")()
+        from evonas.gradient import ExpectedCost, FixedWeights, Mgda, e2rnas_v1, e2rnas_v2
+
+        base = METHODS[self.base]()
         if self.base == "darts":
             base = replace(base, config=replace(base.config, order=2))  # Eq. 9
         base = self.levels.applied(replace(base, config=replace(base.config, begin_with="weights")))

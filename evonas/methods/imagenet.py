@@ -1,31 +1,33 @@
 """Cells that a search has found, trained from scratch on ImageNet and scored on val/ (DARTS, 3.3; E2RNAS, Table V)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
-from rich.console import Console
-
-from evonas.costs import count_macs, count_params
-from evonas.data import FilePart, ImageFolderSet, data_root, load_image_folder
-from evonas.data.out_of_distribution import load_small_ood_data, resolve_ood_data
+from evonas.data import data_root
 from evonas.errors import ConfigurationError, DataError
 from evonas.files import read_json, write_json
-from evonas.methods.imagenet_cells import SIZE, ImagenetCells, cells_label, read_cells
-from evonas.methods.imagenet_scores import OodFiles, PartScores, attacked_files, ood_files, score_parts
-from evonas.networks.darts import DartsNetwork, cell_places
+from evonas.networks.darts_plan import cell_places
 from evonas.parts import refuse_another_run
 from evonas.ranges import ANY, COUNT, IMAGES, THREADS, Range, check_ranges
-from evonas.report import shown, write_rows
-from evonas.runs import ExecutionOptions, Needs, Run, RunOptions
-from evonas.runs.execution import resolve_threads
-from evonas.runs.folder import versions
-from evonas.runs.options import as_json
-from evonas.spaces.darts_costs import paper_flops
-from evonas.training import IMAGENET_CELLS, CellPreset, CellTraining, TrainingConfig, load_checkpoint
-from evonas.training.checkpoints import Row, save_checkpoint
+from evonas.runs.execution import ExecutionOptions, resolve_threads
+from evonas.runs.needs import Needs
+from evonas.runs.options import RunOptions, as_json
+from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
+from evonas.training.settings import TrainingConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.data import FilePart, ImageFolderSet
+    from evonas.methods.imagenet_cells import ImagenetCells
+    from evonas.methods.imagenet_scores import OodFiles, PartScores
+    from evonas.networks.darts import DartsNetwork
+    from evonas.runs.run import Run
+    from evonas.training.checkpoints import Row
 
 __all__ = [
     "OPTIONS",
@@ -123,6 +125,10 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
         EvonasError: no such cells or images, another run in the folder, a full disk, training diverges.
         Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
+    from evonas.methods.imagenet_cells import ImagenetCells, cells_label, read_cells
+    from evonas.methods.imagenet_scores import attacked_files
+    from evonas.runs.run import Run
+
     genotype = read_cells(options.cells)
     with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
         data = load_images(options)
@@ -137,6 +143,8 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
 
 def load_images(options: ImagenetOptions) -> ImageFolderSet:
     """The files below imagenet/; train/ is whole, nothing is held out. DataError where they are none of two classes."""
+    from evonas.data import load_image_folder
+
     data = load_image_folder(data_root(options.data_root) / "imagenet", options.seed, validation_per_class=0)
     if data.n_classes < 2:
         raise DataError(f"expected at least 2 class folders in {data.train.folder}, got {data.classes[0]!r} alone")
@@ -150,6 +158,9 @@ def load_ood(run: Run, options: ImagenetOptions, data: ImageFolderSet) -> OodFil
         DataError: too few of them, or of val/.
         UnknownNameError: there is no such data set.
     """
+    from evonas.data.out_of_distribution import load_small_ood_data, resolve_ood_data
+    from evonas.methods.imagenet_scores import ood_files
+
     if not options.ood_data:
         return None
     name, note = resolve_ood_data(options.ood_data, data.name, options.data_root)
@@ -159,6 +170,11 @@ def load_ood(run: Run, options: ImagenetOptions, data: ImageFolderSet) -> OodFil
 
 def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:
     """Constructor of a `FilePart` from files: uint8 batches of 224x224 on the run's device, decoded by workers."""
+    import torch
+
+    from evonas.data import FilePart
+    from evonas.methods.imagenet_cells import SIZE
+
     device, workers = torch.device(run.device), options.workers
     if workers is None:
         workers = min(resolve_threads(None), 16) if device.type == "cuda" else 0
@@ -181,6 +197,9 @@ def begin_folder(run: Run, options: ImagenetOptions, cells: ImagenetCells) -> No
     Raises:
         RunMismatchError: the folder holds another run.
     """
+    from evonas.runs.folder import versions
+    from evonas.training import load_checkpoint
+
     run.use(**cells.identity())
     path, now = run.folder.config, versions()
     stored = read_json(path) if path.exists() else {}
@@ -202,6 +221,11 @@ def train_cells(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
         EvonasError: a full disk, training diverges.
         Interrupted: a signal came.
     """
+    import torch
+
+    from evonas.costs import count_params
+    from evonas.report import write_rows
+
     network, training = cells.network(), cells.training(part)
 
     def row(loss: float) -> Row:
@@ -244,6 +268,14 @@ def score_cells(
     Returns:
         the row of results.csv; errors are shares in [0, 1].
     """
+    from evonas.costs import count_macs, count_params
+    from evonas.methods.imagenet_cells import SIZE
+    from evonas.methods.imagenet_scores import score_parts
+    from evonas.report import shown, write_rows
+    from evonas.spaces.darts_costs import paper_flops
+    from evonas.training import load_checkpoint
+    from evonas.training.checkpoints import save_checkpoint
+
     checkpoint = load_checkpoint(run.path / "training.pt", run.identity, WHAT)
     assert checkpoint is not None
 

@@ -18,7 +18,8 @@ from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.report import shown
 from evonas.seeding import derive_seed
-from evonas.training import CellPreset, Training
+from evonas.training import Training
+from evonas.training.cells import CellPreset
 
 __all__ = ["SIZE", "ImagenetCells", "cells_label", "read_cells"]
 

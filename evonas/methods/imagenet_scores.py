@@ -14,7 +14,7 @@ from evonas.data.image_files import FileImages
 from evonas.errors import DataError, DivergedError
 from evonas.objectives.ood_aupr import OodAupr, OodImages, average_precision, chosen_images, ood_scores
 from evonas.objectives.scoring import OnBatch, error_under
-from evonas.runs import Screen
+from evonas.runs.screen import Screen
 from evonas.seeding import generator
 
 __all__ = ["ATTACK", "OodFiles", "PartScores", "attacked_files", "ood_files", "score_parts", "top_errors"]

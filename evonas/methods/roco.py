@@ -1,50 +1,37 @@
 """RoCo-NAS: NSGA-II over phase bitstrings (Geraeinejad et al., 2021), and what follows the search."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
-from rich.console import Console
-
-from evonas.adversarial_sets import AdversarialSet
-from evonas.audit import (
-    CLEAN,
-    AdversarialSetShare,
-    AuditNetwork,
-    Measured,
-    Measurement,
-    errors_under,
-    lightest,
-    measurements,
-    require_libraries,
-)
-from evonas.errors import ConfigurationError, UnknownNameError, choose
-from evonas.evaluation import TrainFromScratch
+from evonas.errors import ConfigurationError, UnknownNameError, check_name, choose
 from evonas.files import expanded
-from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective, PGDError
+from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
-from evonas.report import Searched, front, population_table, roco_tables, write_figures, write_retrained
-from evonas.report.retrained import configurations
-from evonas.runs import (
-    AttackOptions,
-    CertifyOptions,
-    DataOptions,
-    Needs,
-    Result,
-    Run,
-    RunFolder,
-    RunOptions,
-)
-from evonas.runs.auditing import training_to_the_end
 from evonas.runs.execution import resolve_device
-from evonas.runs.folder import first_genomes, stored_searched, stored_space
-from evonas.runs.options import flat
-from evonas.search import EvolutionConfig
+from evonas.runs.needs import Needs
+from evonas.runs.objectives import AttackOptions, CertifyOptions
+from evonas.runs.options import DataOptions, RunOptions, flat
+from evonas.search.settings import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
-from evonas.training import RECIPES, TrainingConfig
+from evonas.training import RECIPES
+from evonas.training.settings import TrainingConfig
 from evonas.types import Genome, arch_id
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.adversarial_sets import AdversarialSet
+    from evonas.audit import AuditNetwork, Measured
+    from evonas.evaluation import TrainFromScratch
+    from evonas.objectives import Objective
+    from evonas.report import Searched
+    from evonas.runs.folder import RunFolder
+    from evonas.runs.result import Result
+    from evonas.runs.run import Run
 
 __all__ = [
     "OBJECTIVES_OF_ROCO",
@@ -62,7 +49,7 @@ __all__ = [
 
 METHOD = "roco-nas"
 OF_PHASES = Needs("space", (PhaseSpace.name,))
-OBJECTIVES_OF_ROCO = ("clean_error", "macs", AdversarialSetError.name)
+OBJECTIVES_OF_ROCO = ("clean_error", "macs", "adversarial_set_error")
 """RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
 
 
@@ -93,14 +80,19 @@ class RetrainOptions:
         check_ranges(self)
         if len(set(self.suite)) < len(self.suite):
             raise ConfigurationError(f"expected every part of the suite once, got {','.join(self.suite)}")
-        errors_under(self.suite, "suite")
+        if self.suite != RetrainOptions.suite:  # that one is right, and checking it loads every attack
+            from evonas.audit import errors_under
+
+            errors_under(self.suite, "suite")
 
     def measured(self, adversarial_set: AdversarialSet | None = None) -> Measured:
         """The clean error, the error on the set where there is one, the suite's errors."""
+        from evonas.audit import CLEAN, AdversarialSetShare, Measured, Measurement, measurements
+
         on_the_set = []
         if adversarial_set is not None:
             share = AdversarialSetShare(adversarial_set)
-            on_the_set = [Measurement(AdversarialSetError.name, "Adversarial set", share)]
+            on_the_set = [Measurement("adversarial_set_error", "Adversarial set", share)]
         parts = (CLEAN, *on_the_set, *measurements(self.suite))
         return Measured(measurements=parts, test_limit=self.test_limit, batch_size=200)
 
@@ -109,7 +101,7 @@ class RetrainOptions:
 class RocoOptions(RunOptions):
     """RoCo-NAS searches networks of phases that are accurate, small and hard to fool."""
 
-    adversarial_set: Annotated[str, Needs("objectives", (AdversarialSetError.name,), instead=Needs("retrain"))] = "auto"
+    adversarial_set: Annotated[str, Needs("objectives", ("adversarial_set_error",), instead=Needs("retrain"))] = "auto"
     """File of a set, or auto: the preset's set of these images, built where it is not there yet."""
     space: str = PhaseSpace.name
     """Search space: phase, darts, shuffle (with their defaults), or a plugin's."""
@@ -151,8 +143,9 @@ class RocoOptions(RunOptions):
         check_ranges(self)
         self.make_space(32)
         for name in self.search.objectives:
-            choose(OBJECTIVES, name, "objective")
-        if hasattr(choose(RECIPES, self.recipe, "recipe"), "auxiliary_weight"):
+            check_name(OBJECTIVES, name, "objective")
+        check_name(RECIPES, self.recipe, "recipe")
+        if self.recipe != RocoOptions.recipe and hasattr(RECIPES[self.recipe], "auxiliary_weight"):
             raise ConfigurationError(
                 f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts"
             )
@@ -169,8 +162,8 @@ class RocoOptions(RunOptions):
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
-        if PGDError.name in self.search.objectives:
-            found["white_box_images"] = f"--objectives without {PGDError.name}; --attack-images is its number"
+        if "pgd_error" in self.search.objectives:
+            found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
         return found
 
 
@@ -196,6 +189,8 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
         EvonasError: see `Run`; or a library that scoring needs is missing.
         Interrupted: a signal came; the same command continues.
     """
+    from evonas.runs.run import Run
+
     with Run.open(METHOD, options, "roco", console=console) as run:
         space, candidates = _candidates(run, options)
         the_set = prepare_retraining(run, options, candidates)
@@ -236,6 +231,8 @@ def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> t
 
     A run that was begun by a version without it goes on without it.
     """
+    from evonas.objectives import PGDError
+
     wanted, begun = options.white_box_images, run.begun("objectives")
     if not wanted or PGDError.name in options.search.objectives:
         return ()
@@ -255,6 +252,8 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
         DataError: fewer test images asked for than there are classes.
         EvonasError: see `Run.adversarial_set`.
     """
+    from evonas.audit import require_libraries
+
     after = options.after
     if not after.retrain:
         return None
@@ -263,7 +262,7 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
     after.measured().test_part(candidates.data, run.seed)
     if after.against is not None:
         _front(*_against(run, after.against, candidates))
-    if AdversarialSetError.name not in options.search.objectives and options.adversarial_set == "auto":
+    if "adversarial_set_error" not in options.search.objectives and options.adversarial_set == "auto":
         return None
     return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
 
@@ -276,6 +275,10 @@ def retrain_front(
     In the run's folder `retrained/`: weights, rows.jsonl (what is finished), retrained.csv, tables.md, figure2.png to
     figure6.png.
     """
+    from evonas.audit import measurements
+    from evonas.report import roco_tables, write_figures, write_retrained
+    from evonas.report.retrained import configurations
+
     after = options.after
     networks = list(_networks(run, after, candidates, found))
     folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")
@@ -292,6 +295,8 @@ def retrain_front(
 
 def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:
     """Canonical genomes that the first population is to hold. A run keeps those it was created with."""
+    from evonas.runs.folder import first_genomes
+
     begun, first = run.stored.get("settings", {}), run.begun("search", "first")
     alike = begun.get("init_from") == options.init_from and begun.get("designs") == [*options.designs]
     if options.init_from and alike and first is not None:
@@ -313,6 +318,10 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
     Raises:
         UnknownNameError: a named network is on neither front.
     """
+    from evonas.audit import AuditNetwork, lightest
+    from evonas.runs.auditing import training_to_the_end
+    from evonas.runs.folder import stored_space
+
     longer = training_to_the_end(run, candidates, options.retrain_epochs)
     training = replace(longer.training, batch_size=options.retrain_batch_size)
     base = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
@@ -344,6 +353,8 @@ def _at_width(space: Any, channels: int) -> Any:
 
 def _against(run: Run, against: str, candidates: TrainFromScratch) -> tuple[RunFolder, Searched]:
     """The other run, and what its tables need. ConfigurationError where the two cannot be compared."""
+    from evonas.runs.folder import RunFolder, stored_searched
+
     other = RunFolder(expanded(against))
     config = other.open_stored()
     if other.path.resolve() == run.path.resolve():
@@ -363,6 +374,10 @@ def _against(run: Run, against: str, candidates: TrainFromScratch) -> tuple[RunF
 
 def _front(source: RunFolder, searched: Searched) -> list[Genome]:
     """The canonical genomes on a run's front. ConfigurationError where there are none."""
+    import numpy as np
+
+    from evonas.report import front, population_table
+
     table = front(population_table(source.entries(), searched))
     if table.empty:
         raise ConfigurationError(f"expected networks on the front of {source.path}, got none; see population.csv")

@@ -1,18 +1,24 @@
 """Runs that are on disk, opened again to be looked at: their tables, their networks, their numbers found again."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.evaluation import Evaluator
 from evonas.files import expanded
 from evonas.methods import method_of
-from evonas.runs import ExecutionOptions, Result, Run, RunFolder
-from evonas.runs.folder import stored_searched
+from evonas.runs.execution import ExecutionOptions
 from evonas.runs.plugins import load_plugins, refuse_without_plugins
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from evonas.evaluation import Evaluator
+    from evonas.runs.folder import RunFolder
+    from evonas.runs.result import Result
 
 __all__ = ["load_network", "open_run"]
 
@@ -28,6 +34,9 @@ def open_run(path: Path | str, plugin: Sequence[str] = (), data: str = "") -> Re
     Raises:
         ConfigurationError: there is no run, or it was begun by a script or with other plugins.
     """
+    from evonas.runs.folder import RunFolder, stored_searched
+    from evonas.runs.result import Result
+
     folder = RunFolder(expanded(path))
     config = folder.open_stored()
     refuse_without_plugins(config, plugin)
@@ -46,6 +55,9 @@ def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] 
 
 def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator:
     """Evaluator of a run's networks."""
+    from evonas.evaluation import Evaluator
+    from evonas.runs.run import Run
+
     config = folder.open_stored()
     module, options = method_of(config)
     identity = config["identity"]

@@ -3,18 +3,14 @@
 Xie et al., 2021.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
-import torch
-from rich.console import Console
-
-from evonas.costs import count_params
-from evonas.data import Dataset, DeviceData
-from evonas.errors import ConfigurationError, choose
-from evonas.evaluation import SliceSupernet, SupernetWeights
+from evonas.errors import ConfigurationError, check_name
 from evonas.methods.tam_finalise import (
     FinaliseOptions,
     OfSupernet,
@@ -23,21 +19,28 @@ from evonas.methods.tam_finalise import (
     finalise_front,
     ranked,
 )
-from evonas.networks.blocks import seeded
-from evonas.networks.shuffle_supernet import ShuffleSupernet
-from evonas.objectives import OBJECTIVES, AdversarialSetError, Objective
+from evonas.objectives import OBJECTIVES
 from evonas.parts import as_plain, part_identity
 from evonas.ranges import COUNT, PARAMS, RADIUS, SHARE, STEP, Range, check_ranges
-from evonas.report import shown, write_rows
-from evonas.runs import AttackOptions, CertifyOptions, DataOptions, Needs, Result, Run, RunOptions
-from evonas.search import EvolutionConfig
+from evonas.runs.needs import Needs
+from evonas.runs.objectives import AttackOptions, CertifyOptions
+from evonas.runs.options import DataOptions, RunOptions
+from evonas.search.settings import EvolutionConfig
 from evonas.seeding import derive_seed, generator
-from evonas.spaces import ShuffleSpace
-from evonas.training import OneShotConfig, OneShotTraining, Recipe, Trades, TradesYopo, TrainingPrecision, standard
-from evonas.training.checkpoints import Row
-from evonas.training.one_shot import check_windows, draw_architecture, drawn_architectures
-from evonas.training.yopo import yopo_step
+from evonas.training.settings import OneShotConfig, TrainingPrecision
 from evonas.types import arch_id
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.data import Dataset
+    from evonas.evaluation import SliceSupernet, SupernetWeights
+    from evonas.objectives import Objective
+    from evonas.runs.result import Result
+    from evonas.runs.run import Run
+    from evonas.spaces import ShuffleSpace
+    from evonas.training import OneShotTraining, Recipe
+    from evonas.training.checkpoints import Row
 
 __all__ = [
     "OBJECTIVES_OF_TAM",
@@ -125,12 +128,12 @@ class TamOptions(RunOptions):
     def __post_init__(self) -> None:
         check_ranges(self)
         self.space(32)
-        self.finalising.recipe(self.supernet_epsilon)
+        _ = self.loops
         for name in self.search.objectives:
-            choose(OBJECTIVES, name, "objective")
-        if AdversarialSetError.name in self.search.objectives:
+            check_name(OBJECTIVES, name, "objective")
+        if "adversarial_set_error" in self.search.objectives:
             raise ConfigurationError(
-                f"expected objectives without a set for TAM-NAS, got {AdversarialSetError.name}; see roco_cifar10.py"
+                "expected objectives without a set for TAM-NAS, got adversarial_set_error; see roco_cifar10.py"
             )
 
     def unused(self) -> dict[str, str]:
@@ -141,6 +144,8 @@ class TamOptions(RunOptions):
         return found
 
     def space(self, image_size: int) -> ShuffleSpace:
+        from evonas.spaces import ShuffleSpace
+
         return ShuffleSpace(
             self.width,
             self.depth,
@@ -154,6 +159,9 @@ class TamOptions(RunOptions):
 
     def recipe(self) -> Recipe:
         """The loss of the supernet's training."""
+        from evonas.training import Trades, TradesYopo, standard
+        from evonas.training.yopo import yopo_step
+
         if self.supernet_recipe == "standard":
             return standard
         step = yopo_step(self.supernet_epsilon) if self.supernet_step is None else self.supernet_step
@@ -161,26 +169,34 @@ class TamOptions(RunOptions):
             return Trades(
                 epsilon=self.supernet_epsilon, step=step, steps=self.supernet_steps, balance=self.supernet_balance
             )
+        assert self.loops is not None  # of trades_yopo
+        m, n = self.loops
+        return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
+
+    @property
+    def loops(self) -> tuple[int, int] | None:
+        """TRADES-YOPO's m and n of the supernet's training; None with another recipe."""
+        if self.supernet_recipe != "trades_yopo":
+            if self.after.finalise_supernet_loops:
+                raise ConfigurationError(
+                    "expected a supernet of trades_yopo, whose m and n --finalise-supernet-loops takes, got "
+                    f"{self.supernet_recipe}"
+                )
+            return None
         if self.supernet_steps not in YOPO_LOOPS:
             raise ConfigurationError(
                 f"expected --supernet-steps {', '.join(map(str, YOPO_LOOPS))} with trades_yopo, "
                 f"got {self.supernet_steps}"
             )
-        m, n = YOPO_LOOPS[self.supernet_steps]
-        return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
+        return YOPO_LOOPS[self.supernet_steps]
 
     @property
     def finalising(self) -> FinaliseOptions:
         """Options of what follows the search, with the supernet's m and n where it is to have them."""
-        recipe, after = self.recipe(), self.after
-        if not after.finalise_supernet_loops:
-            return after
-        if not isinstance(recipe, TradesYopo):
-            raise ConfigurationError(
-                "expected a supernet of trades_yopo, whose m and n --finalise-supernet-loops takes, got "
-                f"{self.supernet_recipe}"
-            )
-        return replace(after, finalise_m=recipe.m, finalise_n=recipe.n)
+        if not self.after.finalise_supernet_loops or self.loops is None:
+            return self.after
+        m, n = self.loops
+        return replace(self.after, finalise_m=m, finalise_n=n)
 
 
 OPTIONS = TamOptions
@@ -228,6 +244,8 @@ def run(options: TamOptions, console: Console | None = None) -> Result:
         EvonasError: see `Run`.
         Interrupted: a signal came; the same command continues.
     """
+    from evonas.runs.run import Run
+
     with Run.open(METHOD, options, "tam", console=console) as run:
         space, candidates, objectives = compose(run, options)
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed))
@@ -288,6 +306,8 @@ def slice_supernet(
     run: Run, options: TamOptions, space: ShuffleSpace, data: Dataset, weights: SupernetWeights
 ) -> SliceSupernet:
     """Preparation of candidates: slices of the supernet, their batch statistics measured anew on train images."""
+    from evonas.evaluation import SliceSupernet
+
     return SliceSupernet(
         space=space,
         data=data,
@@ -312,6 +332,14 @@ def train_supernet(
         RunMismatchError: supernet.pt is of another training.
         Interrupted: a signal came; the same command continues with the epoch that was begun.
     """
+    import torch
+
+    from evonas.evaluation import SupernetWeights
+    from evonas.networks.shuffle_supernet import ShuffleSupernet
+    from evonas.report import shown, write_rows
+    from evonas.training import standard
+    from evonas.training.one_shot import check_windows, draw_architecture
+
     config, recipe = replace(options.supernet, supernet_precision=precision), _recipe(run, options)
     described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
     shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
@@ -381,6 +409,8 @@ class Trained:
 
     def until(self, epochs: int) -> set[tuple[int, int, int]]:
         """Choices drawn in the first epochs, whose number must not fall from call to call."""
+        from evonas.training.one_shot import drawn_architectures
+
         for epoch in range(self._epochs, epochs):
             for genome in drawn_architectures(self.space, self.config, self.seed, epoch, self.images):
                 self._found |= self.space.choices(genome)
@@ -390,6 +420,8 @@ class Trained:
 
 def _write_untrained(path: Path, choices: Collection[tuple[int, int, int]]) -> None:
     """One row a layer and block, with all its ratios that were never trained."""
+    from evonas.report import write_rows
+
     ratios: dict[tuple[int, int], list[str]] = {}
     for layer, block, ratio in sorted(choices):
         ratios.setdefault((layer, block), []).append(f"{(ratio + 1) / 5:g}")
@@ -430,6 +462,13 @@ def supernet_note(options: TamOptions) -> str:
 
 
 def _training(run: Run, space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: Recipe) -> OneShotTraining:
+    import torch
+
+    from evonas.data import DeviceData
+    from evonas.networks.blocks import seeded
+    from evonas.networks.shuffle_supernet import ShuffleSupernet
+    from evonas.training import OneShotTraining
+
     torch.set_num_threads(run.threads)
     device = torch.device(run.hardware.here)
     images = DeviceData(data, device)
@@ -440,6 +479,8 @@ def _training(run: Run, space: ShuffleSpace, data: Dataset, config: OneShotConfi
 
 def _check_window(options: TamOptions, space: ShuffleSpace, seed: int) -> None:
     """ConfigurationError where the window of parameters holds no network that could be drawn."""
+    from evonas.training.one_shot import draw_architecture
+
     if options.window is None:
         return
     every = OneShotConfig(block_epochs=0, joint_epochs=1, first_ratios=10, joint_window=options.window)
@@ -455,6 +496,11 @@ def _check_window(options: TamOptions, space: ShuffleSpace, seed: int) -> None:
 
 
 def _opening(space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: str) -> str:
+    import torch
+
+    from evonas.costs import count_params
+    from evonas.report import shown
+
     with torch.device("meta"):
         total = count_params(space.supernet(data.n_classes))
     return (

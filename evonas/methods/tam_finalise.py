@@ -1,55 +1,32 @@
 """TAM-NAS's front trained to the end and scored (III-F, IV-A3), and the layers that good networks have."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import numpy as np
-import torch
-
-from evonas.attacks import PGD
-from evonas.audit import (
-    CLEAN,
-    AuditNetwork,
-    ErrorUnder,
-    FinalTraining,
-    Measured,
-    Measurement,
-    layer_counts,
-    lego_genome,
-    pgd_grid,
-)
-from evonas.data import Dataset
 from evonas.errors import ConfigurationError
-from evonas.evaluation import SliceSupernet
-from evonas.networks.handmade import HANDMADE
-from evonas.objectives import CleanError, PGDError
-from evonas.objectives.attack_error import described
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
-from evonas.report import (
-    Chance,
-    TextTable,
-    agreement_table,
-    folded,
-    handmade_table,
-    layer_table,
-    plot_layers,
-    rank_agreement,
-    transfer_table,
-    write_finalised,
-    write_layers,
-)
-from evonas.runs import Needs, Result, Run
-from evonas.spaces import HandmadeSpace
-from evonas.training import TradesYopo, TrainingConfig, resolve_precision
-from evonas.training.yopo import yopo_step
+from evonas.runs.needs import Needs
+from evonas.training.settings import TrainingConfig
 from evonas.types import Genome
+
+if TYPE_CHECKING:
+    from evonas.attacks import PGD
+    from evonas.audit import AuditNetwork, Measured, Measurement
+    from evonas.data import Dataset
+    from evonas.evaluation import SliceSupernet
+    from evonas.report import TextTable
+    from evonas.runs.result import Result
+    from evonas.runs.run import Run
+    from evonas.training import TradesYopo
 
 __all__ = ["FinaliseOptions", "OfSupernet", "check_scores", "count_layers", "finalise_front", "ranked"]
 
-ERRORS = (CleanError.name, PGDError.name)
+ERRORS = ("clean_error", "pgd_error")
 """Columns that the best networks of a front are chosen by."""
 
 HANDMADE_ONLY = Needs("handmade")
@@ -112,19 +89,24 @@ class FinaliseOptions:
             if name != "handmade" and not getattr(self, name):
                 raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
-        self.recipe(8 / 255)
         for name in self.handmade:
+            from evonas.spaces import HandmadeSpace
+
             HandmadeSpace(name, self.handmade_width)
 
     @property
     def grid(self) -> tuple[Measurement, ...]:
         """The attacks of Tables II to V."""
+        from evonas.audit import pgd_grid
+
         attacks = [(steps, epsilon) for steps in self.test_steps for epsilon in self.test_epsilons]
         return pgd_grid(attacks, self.test_step_size)
 
     @property
     def handmade_grid(self) -> tuple[Measurement, ...]:
         """The attacks of Table X, where there are hand-made networks."""
+        from evonas.audit import pgd_grid
+
         if not self.handmade:
             return ()
         attacks = [*((steps, 8) for steps in self.handmade_steps), (self.handmade_steps[-1], 2)]
@@ -132,6 +114,8 @@ class FinaliseOptions:
 
     @property
     def measured(self) -> Measured:
+        from evonas.audit import CLEAN, Measured
+
         parts = {each.column: each for each in (CLEAN, *self.grid, *self.handmade_grid)}
         return Measured(measurements=tuple(parts.values()), test_limit=self.test_limit)
 
@@ -141,6 +125,9 @@ class FinaliseOptions:
         Args:
             supernet: radius of the supernet's attack.
         """
+        from evonas.training import TradesYopo
+        from evonas.training.yopo import yopo_step
+
         epsilon = supernet if self.finalise_epsilon is None else self.finalise_epsilon
         step = yopo_step(epsilon) if self.finalise_step is None else self.finalise_step
         return TradesYopo(epsilon=epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
@@ -212,6 +199,12 @@ def finalise_front(
     In the run's folder `finalised/`: the weights, rows.jsonl (what is finished), finalised.csv, tables.md,
     layer_statistics.csv and .png.
     """
+    from evonas.audit import lego_genome
+    from evonas.networks.handmade import HANDMADE
+    from evonas.report import folded, write_finalised
+    from evonas.spaces import HandmadeSpace
+    from evonas.training import TradesYopo
+
     best = _best(found)
     top = [each.genome for each in best[: options.layers_top]]
     recipe = run.recipe_as_begun(options.recipe(supernet.epsilon), run.begun("supernet", "recipe"))
@@ -238,6 +231,8 @@ def _best(found: Result) -> list[OnFront]:
 
     A rank is the number of the front's networks that are better. ConfigurationError where the front is empty.
     """
+    import numpy as np
+
     table = found.front
     rows = [dict(zip(table.columns, values, strict=True)) for values in table.to_numpy().tolist()]
     if not rows:
@@ -259,6 +254,13 @@ def _networks(
     lego: Genome,
 ) -> Iterator[AuditNetwork]:
     """Everything that is to be trained, in the order of the tables."""
+    import numpy as np
+    import torch
+
+    from evonas.audit import AuditNetwork, FinalTraining
+    from evonas.spaces import HandmadeSpace
+    from evonas.training import resolve_precision
+
     precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
     scratch = FinalTraining(
         space=candidates.space,
@@ -284,6 +286,9 @@ def _networks(
 
 
 def _write_layers(folder: Path, found: Result, genomes: Sequence[Genome]) -> TextTable:
+    from evonas.audit import layer_counts
+    from evonas.report import layer_table, plot_layers, write_layers
+
     counts = layer_counts(found.space, genomes)
     write_layers(folder, counts)
     plot_layers(folder / "layer_statistics.png", counts, len(genomes), found.searched.data)
@@ -300,6 +305,10 @@ def _tables(
     seed: int,
 ) -> Iterator[TextTable]:
     """Tables II to V, Table X where there are hand-made networks, and the rank agreement."""
+    from evonas.objectives import PGDError
+    from evonas.objectives.attack_error import described
+    from evonas.report import Chance, agreement_table, handmade_table, rank_agreement, transfer_table
+
     images, data = len(options.measured.test_part(found.evaluator.prepare.data, seed)), found.searched.data
     trained = f"Networks: trained by {_words(recipe)}."
     labels = {each.column: each.label for each in options.grid}
@@ -312,9 +321,9 @@ def _tables(
         yield handmade_table(rows, {each.column: each.label for each in grid}, notes, data, chance)
     pgd = next(part.attack for part in found.evaluator.objectives if isinstance(part, PGDError))
     counted = "any iterate" if pgd.stop_when_fooled else "last iterate"
-    names = {CleanError.name: "clean", PGDError.name: f"{described(pgd)}, {counted}", **labels}
+    names = {"clean_error": "clean", "pgd_error": f"{described(pgd)}, {counted}", **labels}
     inherited = {each.values["arch_id"]: each.values for each in best}
-    pairs = {CleanError.name: CleanError.name, PGDError.name: _closest(options.grid, pgd)}
+    pairs = {"clean_error": "clean_error", "pgd_error": _closest(options.grid, pgd)}
     yield agreement_table(rank_agreement(rows, inherited, pairs), names)
 
 
@@ -333,6 +342,9 @@ def _words(recipe: TradesYopo) -> str:
 
 
 def _pgd(measurement: Measurement) -> PGD:
+    from evonas.attacks import PGD
+    from evonas.audit import ErrorUnder
+
     assert isinstance(measurement.measure, ErrorUnder)
     attack = measurement.measure.attack
     assert isinstance(attack, PGD)

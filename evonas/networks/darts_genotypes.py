@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evonas.errors import ConfigurationError
-from evonas.networks.darts_operations import PRIMITIVES
+from evonas.networks.darts_plan import PRIMITIVES
 
 __all__ = ["GENOTYPES", "Genotype", "Pairs"]
 

@@ -9,20 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from evonas.errors import choose
+from evonas.networks.darts_plan import PRIMITIVES
 
 __all__ = ["PRIMITIVES", "DilConv", "FactorizedReduce", "ReluConvBN", "SepConv", "Zero", "operation"]
-
-PRIMITIVES: tuple[str, ...] = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-"""Operations of an edge, in the order of the columns of DARTS's architecture parameters."""
 
 
 def operation(name: str, channels: int, stride: int, affine: bool = True) -> nn.Module:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evonas.networks.blocks import Normalization
-from evonas.networks.shuffle import ShuffleBlock, ShuffleNetwork, ShufflePlan, Unit
+from evonas.networks.shuffle import ShuffleBlock, ShuffleNetwork
+from evonas.networks.shuffle_plan import ShufflePlan, Unit
 
 __all__ = ["ShuffleSupernet", "share_weights"]
 

@@ -1,6 +1,5 @@
 """Target networks for 32x32 images, against which adversarial sets are made (RoCo-NAS, Table I)."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch.fx
@@ -9,16 +8,12 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError, DataError
 from evonas.networks.blocks import Normalization, first_layer
+from evonas.networks.victim_plan import DEPTHS, IMAGE_SIZE, blocks_of
 
-__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "check_victim", "scaled_channels"]
+__all__ = ["MIN_CHANNELS", "VGG16", "DenseNet", "LeNet", "ResNet", "scaled_channels"]
 
 MIN_CHANNELS = 4
 """Smallest number of channels of a layer in a narrow target network (LeNet's first has 6 at full width)."""
-
-IMAGE_SIZE = 32
-
-DEPTHS = {"DenseNet": (4, "6 n + 4, such as 10, 16, 22, 40 or 100"), "ResNet": (2, "6 n + 2, such as 8, 14, 20 or 32")}
-"""Network with a choice of depths -> (layers outside its three stages, description of valid depths)."""
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -158,7 +153,7 @@ class ResNet(_Victim):
         depth: int = 32,
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
-        blocks = _blocks_of(depth, *DEPTHS["ResNet"])
+        blocks = blocks_of(depth, *DEPTHS["ResNet"])
         stem, *stages = (scaled_channels(channels, width) for channels in (16, 16, 32, 64))
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, stem, 3, padding=1, bias=False),
@@ -205,7 +200,7 @@ class DenseNet(_Victim):
         depth: int = 100,
     ) -> None:
         super().__init__(n_classes, width, normalization, in_channels)
-        count = _blocks_of(depth, *DEPTHS["DenseNet"])
+        count = blocks_of(depth, *DEPTHS["DenseNet"])
         growth = scaled_channels(self.GROWTH, width)
         channels = 2 * growth
         layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)]
@@ -225,24 +220,6 @@ def _bn_relu_conv(in_channels: int, out_channels: int, kernel_size: int) -> tupl
     return nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), convolution
 
 
-def check_victim(name: str, width: float, depth: int | None) -> None:
-    """ConfigurationError unless width and depth are valid for the network `name`; depth None: its default."""
-    if not 0 < width < float("inf"):
-        raise ConfigurationError(f"expected a width > 0 for {name}, got {width}")
-    if depth is not None and name not in DEPTHS:
-        raise ConfigurationError(f"expected depth 0 for {name}, which has only one, got {depth}")
-    if depth is not None:
-        _blocks_of(depth, *DEPTHS[name])
-
-
-def _blocks_of(depth: int, outside: int, expected: str) -> int:
-    """Number of blocks in each of the three stages of a network with `depth` layers, `outside` of them elsewhere."""
-    n, rest = divmod(depth - outside, 6)
-    if rest or n < 1:
-        raise ConfigurationError(f"expected a depth of {expected}, got {depth}")
-    return n
-
-
 def _initialise(network: nn.Module) -> None:
     """Set normal weights with deviation sqrt(2 / inputs) (He et al., 2015) and biases 0, except in the last layer."""
     *layers, _ = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
@@ -250,7 +227,3 @@ def _initialise(network: nn.Module) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-
-
-VICTIMS: dict[str, Callable[..., nn.Module]] = {"DenseNet": DenseNet, "LeNet": LeNet, "ResNet": ResNet, "VGG-16": VGG16}
-"""Name in Table I of RoCo-NAS -> class; called as (n_classes=10, width=1.0, normalization=None, in_channels=3)."""

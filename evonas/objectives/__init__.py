@@ -1,15 +1,19 @@
 """Objectives of a search, one file each. Add one with a file and a line in `OBJECTIVES`."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from evonas.objectives.adversarial_set_error import AdversarialSetError
-from evonas.objectives.attack_error import FGSMError, PGDError
-from evonas.objectives.certified import CertifiedAccuracy, CertifiedRadius
-from evonas.objectives.clean_error import CleanError
-from evonas.objectives.cost import Flops, Macs, Params
-from evonas.objectives.jacobian_norm import JacobianNorm
-from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
-from evonas.objectives.ood_aupr import OodAupr, OodImages
+from evonas.lazy import Table, import_lazily
+
+if TYPE_CHECKING:
+    from evonas.objectives.adversarial_set_error import AdversarialSetError
+    from evonas.objectives.attack_error import FGSMError, PGDError
+    from evonas.objectives.certified import CertifiedAccuracy, CertifiedRadius
+    from evonas.objectives.clean_error import CleanError
+    from evonas.objectives.cost import Flops, Macs, Params
+    from evonas.objectives.jacobian_norm import JacobianNorm
+    from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
+    from evonas.objectives.ood_aupr import OodAupr, OodImages
 
 __all__ = [
     "OBJECTIVES",
@@ -31,17 +35,21 @@ __all__ = [
     "Params",
 ]
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
-    AdversarialSetError.name: AdversarialSetError,
-    CertifiedAccuracy.name: CertifiedAccuracy,
-    CertifiedRadius.name: CertifiedRadius,
-    CleanError.name: CleanError,
-    FGSMError.name: FGSMError,
-    Flops.name: Flops,
-    JacobianNorm.name: JacobianNorm,
-    Macs.name: Macs,
-    OodAupr.name: OodAupr,
-    PGDError.name: PGDError,
-    Params.name: Params,
-}
+OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
+    {
+        "adversarial_set_error": "evonas.objectives.adversarial_set_error:AdversarialSetError",
+        "certified_accuracy": "evonas.objectives.certified:CertifiedAccuracy",
+        "certified_radius": "evonas.objectives.certified:CertifiedRadius",
+        "clean_error": "evonas.objectives.clean_error:CleanError",
+        "fgsm_error": "evonas.objectives.attack_error:FGSMError",
+        "flops": "evonas.objectives.cost:Flops",
+        "jacobian_norm": "evonas.objectives.jacobian_norm:JacobianNorm",
+        "macs": "evonas.objectives.cost:Macs",
+        "ood_aupr": "evonas.objectives.ood_aupr:OodAupr",
+        "pgd_error": "evonas.objectives.attack_error:PGDError",
+        "params": "evonas.objectives.cost:Params",
+    }
+)
 """Name -> class. AdversarialSetError takes a set, OodAupr images of another data set; all else has defaults."""
+
+import_lazily(__name__)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from evonas.certify.certificate import certified_accuracy, certified_radius
-from evonas.certify.linear import Intermediate, RelaxationName
+from evonas.certify.settings import Intermediate, Norm, RelaxationName
 from evonas.data import batches
 from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives.attack_error import described_radius
@@ -19,7 +19,6 @@ from evonas.ranges import check_radius
 
 __all__ = ["Certified", "CertifiedAccuracy", "CertifiedRadius", "Norm"]
 
-Norm = Literal["linf", "l2"]
 
 CHOICES = {
     "norm": ("linf", "l2"),

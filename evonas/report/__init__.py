@@ -1,42 +1,47 @@
 """Tables and pictures of a run."""
 
-from evonas.report.chance import Chance, chance_notes
-from evonas.report.drawing import draw_genotype
-from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
-from evonas.report.output import write_rows
-from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
-from evonas.report.papers.dsrna import measured_table, reported_tables
-from evonas.report.papers.e2rnas import cell_table
-from evonas.report.papers.roco import FIGURES, roco_tables, write_figures
-from evonas.report.papers.tam import (
-    Agreement,
-    agreement_table,
-    final_table,
-    handmade_table,
-    layer_table,
-    plot_layers,
-    rank_agreement,
-    transfer_table,
-    write_finalised,
-    write_layers,
-)
-from evonas.report.plots import plot_front, plot_history, plot_images
-from evonas.report.repeats import means_of_repeats, means_text, write_means
-from evonas.report.retrained import retrained_table, write_retrained
-from evonas.report.table import (
-    HistoryRow,
-    Searched,
-    front,
-    front_text,
-    history,
-    objective_values,
-    population_table,
-    rank_correlations,
-    read_genomes,
-    write_tables,
-)
-from evonas.report.text_table import TextTable, folded
-from evonas.report.units import duration, shown
+from typing import TYPE_CHECKING
+
+from evonas.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from evonas.report.chance import Chance, chance_notes
+    from evonas.report.drawing import draw_genotype
+    from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
+    from evonas.report.output import write_rows
+    from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
+    from evonas.report.papers.dsrna import measured_table, reported_tables
+    from evonas.report.papers.e2rnas import cell_table
+    from evonas.report.papers.roco import FIGURES, roco_tables, write_figures
+    from evonas.report.papers.tam import (
+        Agreement,
+        agreement_table,
+        final_table,
+        handmade_table,
+        layer_table,
+        plot_layers,
+        rank_agreement,
+        transfer_table,
+        write_finalised,
+        write_layers,
+    )
+    from evonas.report.plots import plot_front, plot_history, plot_images
+    from evonas.report.repeats import means_of_repeats, means_text, write_means
+    from evonas.report.retrained import retrained_table, write_retrained
+    from evonas.report.table import (
+        HistoryRow,
+        Searched,
+        front,
+        front_text,
+        history,
+        objective_values,
+        population_table,
+        rank_correlations,
+        read_genomes,
+        write_tables,
+    )
+    from evonas.report.text_table import TextTable, folded
+    from evonas.report.units import duration, shown
 
 __all__ = [
     "FIGURES",
@@ -90,3 +95,5 @@ __all__ = [
     "write_search_csv",
     "write_tables",
 ]
+
+import_lazily(__name__)

@@ -1,13 +1,16 @@
 """Results that are no better than guessing, called that in tables and pictures."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any, Self
 
 from evonas.report.units import axis_scale, is_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Chance", "chance_notes", "draw_chance"]
 

@@ -1,17 +1,14 @@
 """Several runs together: the rows of different methods and spaces in one table, on one front, in one picture."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from evonas.errors import ConfigurationError
 from evonas.report.chance import Chance, draw_chance
@@ -20,6 +17,11 @@ from evonas.report.plots import panels, values_of
 from evonas.report.table import Searched, population_table
 from evonas.report.units import axis_text
 from evonas.search import Entry, ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["JointFront", "JointRun", "joint_figure", "joint_front", "write_joint"]
 
@@ -158,6 +160,8 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterato
 
 
 def _table(runs: Sequence[JointRun], objectives: tuple[str, ...], maximize: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
     columns = [*HEAD, *(name for name in objectives if name not in COSTS), *TAIL]
     tables = []
     for run in runs:
@@ -188,6 +192,8 @@ def write_joint(folder: Path, joint: JointFront) -> None:
 
 def joint_figure(joint: JointFront) -> Figure:
     """One panel for every pair of objectives, one colour and mark a method: dark and large on the front."""
+    from matplotlib.lines import Line2D
+
     other = next(name for name in (*COSTS, "") if name not in joint.objectives)
     pairs = list(combinations(joint.objectives, 2)) or [(joint.objectives[0], other)]
     figure, every = panels(len(pairs), (6.0, 4.5), extra=0.8, narrowest=7.0)
@@ -217,6 +223,8 @@ def _styled(joint: JointFront) -> Iterator[tuple[tuple[str, tuple[int, int]], tu
 
 
 def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     for (method, _), (colour, marker) in _styled(joint):
         own = joint.table[joint.table["method"] == method]
         for rows, size, alpha, edge, above in (

@@ -1,19 +1,24 @@
 """Pictures of a run: the front over everything that was evaluated, and the hypervolume over time."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from evonas.report.chance import Chance, draw_chance
 from evonas.report.output import write_png
 from evonas.report.table import HistoryRow, Searched, rank_correlation
 from evonas.report.units import axis_scale, axis_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["front_figure", "panels", "plot_front", "plot_history", "plot_images", "values_of"]
 
@@ -30,13 +35,15 @@ def panels(
         extra: height besides the panels.
         narrowest: least width of the figure.
     """
+    from matplotlib.figure import Figure
+
     across = min(count, across)
     down = -(-count // across)
     figure = Figure(figsize=(max(size[0] * across, narrowest), size[1] * down + extra), layout="constrained")
     return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
 
 
-def values_of(table: pd.DataFrame, column: str) -> "pd.Series[float]":
+def values_of(table: pd.DataFrame, column: str) -> pd.Series[float]:
     """A column in the unit of its axis."""
     return table[column].astype(float) * axis_scale(column)
 
@@ -107,6 +114,8 @@ def plot_images(path: Path, images: npt.NDArray[np.uint8], captions: Sequence[st
         images: (n, 3, H, W) uint8.
         captions: one for each image, drawn above it.
     """
+    from matplotlib.figure import Figure
+
     rows = -(-len(images) // 8)
     figure = Figure(figsize=(12.0, 1.75 * rows + 0.6), layout="constrained")
     for number, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):

@@ -1,15 +1,18 @@
 """Means and deviations over searches that differ in their seed alone."""
 
+from __future__ import annotations
+
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from evonas.report.output import write_csv
 from evonas.report.units import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["means_of_repeats", "means_text", "write_means"]
 
@@ -22,6 +25,8 @@ def means_of_repeats(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Seq
     Args:
         rows: (search, column -> value) of every repeat; only finite numbers count.
     """
+    import pandas as pd
+
     values = [
         (name, column, float(row[column]))
         for name, row in rows
@@ -36,7 +41,7 @@ def means_of_repeats(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Seq
     return means.reset_index().astype({"search": str, "column": str})
 
 
-def _deviation(values: "pd.Series[float]") -> float:
+def _deviation(values: pd.Series[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 

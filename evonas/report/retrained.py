@@ -1,13 +1,16 @@
 """Networks that were trained again, one row each: their table on disk and what papers' tables share."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable, write_page
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["TableRow", "configurations", "retrained_table", "scored", "table_of_rows", "write_retrained"]
 
@@ -37,6 +40,8 @@ def table_of_rows(
     Args:
         hidden: columns that are left out.
     """
+    import pandas as pd
+
     seen = dict.fromkeys(name for row in rows for name in row)
     columns = [*head, *(name for name in seen if name not in {*head, *tail, *hidden}), *tail]
     return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns, dtype=object)

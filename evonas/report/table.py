@@ -1,17 +1,17 @@
 """The tables of a run: every evaluated architecture, the front, the history."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.stats import spearmanr
 
 from evonas.errors import StorageError
 from evonas.files import decoding, read_regular, storage_errors
@@ -21,6 +21,9 @@ from evonas.report.text_table import TextTable
 from evonas.report.units import shown
 from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "HistoryRow",
@@ -95,6 +98,8 @@ def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFra
     genome. `rank` is the number of its front among all evaluations with status ok, 0 the first; failed rows have none.
     Rows are ordered by rank (failed last), then by the searched objectives, best first, then by arch_id.
     """
+    import pandas as pd
+
     found = list(entries)
     names = tuple(dict.fromkeys((*searched.objectives, *searched.columns)))
     measured = [name for name in names if name not in ("params", "macs")]
@@ -146,6 +151,8 @@ def rank_correlations(entries: Iterable[Entry], searched: Searched) -> dict[str,
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Spearman's rank correlation in [-1, 1], 6 digits; None for fewer than three pairs, or where one is constant."""
+    from scipy.stats import spearmanr
+
     if len(first) < 3 or min(map(len, map(set, (first, second)))) < 2:
         return None
     pair = (np.asarray(values, dtype=np.float64) for values in (first, second))
@@ -187,6 +194,8 @@ def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) 
 
 def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:
     """A row for each generation; a column rank_correlation_ERROR for each error beside clean_error."""
+    import pandas as pd
+
     totals = [each.name for each in fields(HistoryRow) if each.name != "rank_correlation"]
     table = pd.DataFrame([[getattr(row, name) for name in totals] for row in rows], columns=totals)
     for name in rows[-1].rank_correlation if rows else ():
@@ -200,6 +209,8 @@ def read_genomes(path: Path) -> list[list[int]]:
     Raises:
         StorageError: the file cannot be read or has no column `genome` of integers.
     """
+    import pandas as pd
+
     with storage_errors(f"read {path}"):
         content = read_regular(path, _LARGEST_TABLE)
     expected = f"expected a table with a column 'genome' of integers in {path}, got something else"

@@ -19,10 +19,10 @@ from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.options import changed
 from evonas.runs.plugins import load_plugins
-from evonas.runs.streams import LOST, drop, tell
+from evonas.runs.streams import LOST, LastingOutput, drop, tell
 from evonas.runs.words import is_switch, read_words
 
-__all__ = ["command", "guarded", "one_line", "parse", "refuse_unknown"]
+__all__ = ["command", "flags_of", "guarded", "one_line", "parse", "refuse_unknown"]
 
 Options = TypeVar("Options")
 
@@ -84,13 +84,18 @@ def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "e
     if {"--help", "-h", "--help-all"} & {*argv}:
         print(help_text(program, preset, "--help-all" in argv))
         sys.exit(0)
-    names = [flag(option.name) for option in options_of(preset)]
-    off = [f"no-{flag(option.name)}" for option in options_of(preset) if is_switch(option.hint)]
-    refuse_unknown(argv, [*names, *off], getattr(preset, "renamed", {}))
+    refuse_unknown(argv, flags_of(preset), getattr(preset, "renamed", {}))
     load_plugins(each for each in _last(argv, "plugin").split(",") if each)  # options may be checked by their names
     options: Options = changed(preset, read_words(argv, preset))
     refuse_unused(options, preset)
     return options
+
+
+def flags_of(options: Any) -> list[str]:
+    """Names of the flags of options, without their dashes; a switch has one for off, too."""
+    every = list(options_of(options))
+    off = [f"no-{flag(option.name)}" for option in every if is_switch(option.hint)]
+    return [*(flag(option.name) for option in every), *off]
 
 
 def refuse_unknown(
@@ -128,7 +133,10 @@ def one_line() -> Iterator[None]:
 
 
 def _run(run: Callable[[Options], Any], presets: Mapping[str, Options], argv: Sequence[str], program: str) -> None:
-    run(parse(presets, argv, program))
+    options = parse(presets, argv, program)
+    if sys.stdout is not None:  # it was closed before Python began
+        LastingOutput().write(f"{program}: loading torch\n")
+    run(options)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,23 +1,21 @@
 """Executor, device and threads of a run."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-
-from evonas.devices import settle
 from evonas.errors import ConfigurationError
-from evonas.evaluation import TorchHost
-from evonas.executors import Executor, LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
-from evonas.executors.ray_cluster import gpu_slots
 from evonas.ranges import THREADS, Range, check_ranges
-from evonas.runs.folder import versions
 from evonas.runs.needs import Needs, refuse_unused
-from evonas.training import TrainingPrecision, resolve_precision
+
+if TYPE_CHECKING:
+    from evonas.executors import Executor, RayConnection
+    from evonas.training.settings import TrainingPrecision
 
 __all__ = [
     "ExecutionOptions",
@@ -84,11 +82,17 @@ class Hardware:
     @property
     def here(self) -> str:
         """The device for what the driver itself computes: a Ray driver may have none."""
+        import torch
+
         remote = self.connection is not None and self.device == "cuda" and not torch.cuda.is_available()
         return "cpu" if remote else self.device
 
     def precision(self, asked: str, gpus: float, depthwise: bool = False) -> tuple[TrainingPrecision, str]:
         """See `resolve_precision`; a worker says what its device can where this machine has none."""
+        import torch
+
+        from evonas.training.precision import resolve_precision
+
         if self.here == self.device or asked != "auto" or self.connection is None:
             return resolve_precision(asked, torch.device(self.device), depthwise)
         return self.connection.ask(
@@ -98,6 +102,11 @@ class Hardware:
 
 def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
     """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device."""
+    import torch
+
+    from evonas.devices import settle
+    from evonas.executors import RayConnection
+
     executor, because = _executor(settings)
     connection = RayConnection(settings.ray_address) if executor == "ray" else None
     asked = identity.get("device", "auto") if settings.device == "auto" else settings.device
@@ -130,6 +139,12 @@ def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool
     Args:
         resident: the evaluator keeps something large in its process.
     """
+    import torch
+
+    from evonas.evaluation import TorchHost
+    from evonas.executors import LocalExecutor, ProcessExecutor, RayExecutor
+    from evonas.runs.folder import versions
+
     cuda = torch.device(hardware.device).type == "cuda"
     if hardware.executor == "process":
         devices = _devices(hardware.device)
@@ -146,6 +161,8 @@ def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool
 
 def resolve_device(name: str) -> str:
     """A device that is there. ConfigurationError where it is not."""
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -171,6 +188,8 @@ def resolve_threads(threads: int | None) -> int:
 
 def _executor(settings: ExecutionOptions) -> tuple[str, str]:
     """Its name, and why where it was chosen for the user."""
+    import torch
+
     if settings.executor != "auto":
         return settings.executor, ""
     if settings.ray_address is not None:
@@ -189,6 +208,10 @@ def _executor(settings: ExecutionOptions) -> tuple[str, str]:
 
 
 def _workers(settings: ExecutionOptions, device: str, threads: int | None) -> int:
+    import torch
+
+    from evonas.executors.ray_cluster import gpu_slots
+
     if settings.workers is not None:
         return settings.workers
     if torch.device(device).type == "cuda":
@@ -198,6 +221,8 @@ def _workers(settings: ExecutionOptions, device: str, threads: int | None) -> in
 
 def _ray_threads(connection: RayConnection, device: str, gpus: float) -> int:
     """Threads with which all GPUs of every node can be used; one on CPUs."""
+    from evonas.executors.ray_cluster import gpu_slots
+
     if device == "cpu":
         return 1
     room = [int(node.cpus // max(1, gpu_slots(node.gpus, gpus))) for node in connection.nodes() if node.gpus]
@@ -206,4 +231,6 @@ def _ray_threads(connection: RayConnection, device: str, gpus: float) -> int:
 
 def _devices(device: str) -> int:
     """CUDA devices that evaluations on `device` may use."""
+    import torch
+
     return max(1, torch.cuda.device_count()) if torch.device(device) == torch.device("cuda") else 1

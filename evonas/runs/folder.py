@@ -23,8 +23,6 @@ from evonas.report import (
 )
 from evonas.search import Entry, read_journal
 from evonas.search.journal import stored_identity
-from evonas.spaces import SPACES
-from evonas.training import stored_identity as checkpoint_identity
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "stored_space", "versions"]
 
@@ -99,6 +97,8 @@ class RunFolder:
 
     def checkpoint_identity(self) -> dict[str, Any]:
         """The identity of a stage that trains before there is a journal; empty where none was begun."""
+        from evonas.training import stored_identity as checkpoint_identity
+
         for path in sorted(self.path.glob("*.pt")):
             return checkpoint_identity(path, "a checkpoint")
         return {}
@@ -179,6 +179,8 @@ def _require(config: Mapping[str, Any], *names: str) -> None:
 
 def stored_space(identity: Mapping[str, Any]) -> Any:
     """The space of a stored run; None where no table has it, such as one of a script."""
+    from evonas.spaces import SPACES
+
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in identity.items()}
     kind: Any = SPACES.get(str(given.pop("name")))
     known = {each.name for each in fields(kind)} if is_dataclass(kind) else set()

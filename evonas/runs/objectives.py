@@ -1,37 +1,29 @@
 """Objectives of a run, from their names on the command line."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from evonas.adversarial_sets import AdversarialSet
-from evonas.attacks import FGSM, PGD
-from evonas.attacks.inference import Precision
-from evonas.certify.linear import Intermediate, RelaxationName
-from evonas.data import Part
+from evonas.certify.settings import Intermediate, Norm, RelaxationName
 from evonas.errors import ConfigurationError, choose
-from evonas.objectives import (
-    OBJECTIVES,
-    AdversarialSetError,
-    CertifiedAccuracy,
-    CertifiedRadius,
-    FGSMError,
-    JacobianNorm,
-    Objective,
-    OodAupr,
-    PGDError,
-)
-from evonas.objectives.certified import Norm
 from evonas.ranges import COUNT, IMAGES, LONG, RADIUS, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 
+if TYPE_CHECKING:
+    from evonas.adversarial_sets import AdversarialSet
+    from evonas.attacks.inference import Precision
+    from evonas.data import Part
+    from evonas.objectives import Objective, OodAupr
+
 __all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
 
-PGD_ONLY = Needs("objectives", (PGDError.name,))
-ATTACKED = Needs("objectives", (PGDError.name, FGSMError.name))
-JACOBIAN = Needs("objectives", (JacobianNorm.name,))
-ACCURACY = Needs("objectives", (CertifiedAccuracy.name,))
-CERTIFIED = Needs("objectives", (CertifiedRadius.name, CertifiedAccuracy.name))
+PGD_ONLY = Needs("objectives", ("pgd_error",))
+ATTACKED = Needs("objectives", ("pgd_error", "fgsm_error"))
+JACOBIAN = Needs("objectives", ("jacobian_norm",))
+ACCURACY = Needs("objectives", ("certified_accuracy",))
+CERTIFIED = Needs("objectives", ("certified_radius", "certified_accuracy"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +43,12 @@ class AttackOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        self.objectives("fp32")
 
     def objectives(self, precision: Precision) -> dict[str, Objective]:
         """Name -> objective with these attacks."""
+        from evonas.attacks import FGSM, PGD
+        from evonas.objectives import FGSMError, PGDError
+
         pgd = PGD(
             epsilon=self.attack_epsilon,
             step_size=self.attack_step_size,
@@ -90,10 +84,11 @@ class CertifyOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        self.objectives()
 
     def objectives(self) -> dict[str, Objective]:
         """Name -> objective with these settings."""
+        from evonas.objectives import CertifiedAccuracy, CertifiedRadius, JacobianNorm
+
         bounds: dict[str, Any] = {
             "norm": self.certified_norm,
             "images": self.certified_images,
@@ -125,6 +120,8 @@ def make_objectives(
         ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
         clean_sources: the set's clean images, for the error before the attack; None: without that column.
     """
+    from evonas.objectives import OBJECTIVES, AdversarialSetError, OodAupr
+
     ready: dict[str, Objective] = {
         **(attacks or AttackOptions()).objectives(precision),
         **(certify or CertifyOptions()).objectives(),

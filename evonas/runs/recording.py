@@ -1,12 +1,12 @@
 """Company of a search: results counted, shown, exported and put into words."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from evonas.errors import SearchFailedError
 from evonas.evaluation import Evaluator
@@ -29,6 +29,9 @@ from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen, ranked
 from evonas.search import Entry, Event, Finished, Journal
 from evonas.types import Genome, arch_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Recorder", "Searching"]
 

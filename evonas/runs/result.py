@@ -1,22 +1,26 @@
 """Results of a run for notebooks and scripts: tables, pictures, networks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from torch import nn
 
-from evonas.costs import count_macs, count_params
 from evonas.errors import ConfigurationError, UnknownNameError
-from evonas.evaluation import Evaluator
 from evonas.executors import ignore
-from evonas.report import Searched, front, plot_front, population_table
 from evonas.runs.folder import RunFolder
-from evonas.search import Entry
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from evonas.evaluation import Evaluator
+    from evonas.report import Searched
+    from evonas.search import Entry
 
 __all__ = ["Result"]
 
@@ -54,11 +58,15 @@ class Result:
     @cached_property
     def population(self) -> pd.DataFrame:
         """Every evaluated network; the columns of population.csv."""
+        from evonas.report import population_table
+
         return population_table(self.entries, self.searched)
 
     @property
     def front(self) -> pd.DataFrame:
         """The networks that no other one dominates; the columns of front.csv."""
+        from evonas.report import front
+
         return front(self.population)
 
     def plot(self, path: Path | str | None = None) -> Path:
@@ -67,6 +75,8 @@ class Result:
         Args:
             path: of the PNG; None: front.png in the run's folder.
         """
+        from evonas.report import plot_front
+
         target = self.path / "front.png" if path is None else Path(path)
         plot_front(target, self.population, self.searched)
         return target
@@ -118,6 +128,8 @@ class Result:
 
     def recount(self) -> Mapping[str, tuple[int, int]]:
         """arch_id -> (params, macs) of every row that is ok, counted on the network built anew."""
+        from evonas.costs import count_macs, count_params
+
         data, counted = self.evaluator.prepare.data, {}
         for entry in self.entries:
             if entry.result.ok:

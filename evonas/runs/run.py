@@ -1,14 +1,15 @@
 """A run: the parts it is made of, and its stages: epochs, search, scores, audit."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, BuildPlan, SetSettings, load_adversarial_set
@@ -40,6 +41,9 @@ from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
 from evonas.types import Genome, Space
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Run", "SearchSpace"]
 
@@ -372,6 +376,8 @@ class Run(BegunRun):
         Raises:
             As `audit`; ConfigurationError for a search whose candidates are not trained from scratch.
         """
+        import pandas as pd
+
         training = training_to_the_end(self, found.evaluator.prepare, options.audit_epochs)
         genomes = [np.array(genes.split(), dtype=np.int64) for genes in found.front["genome"]]
         networks = list(lightest([AuditNetwork(self.method, genome, training) for genome in genomes]))

@@ -14,7 +14,7 @@ from evonas.runs.execution import ExecutionOptions
 from evonas.runs.options import AuditOptions, RunOptions
 from evonas.runs.result import Result
 from evonas.runs.run import Run, SearchSpace
-from evonas.search import EvolutionConfig
+from evonas.search.settings import EvolutionConfig
 from evonas.training import Recipe, TrainingConfig, standard
 
 __all__ = ["run_search"]

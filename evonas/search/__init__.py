@@ -1,14 +1,19 @@
 """The search: pymoo and the journal. No torch, no Ray: space, evaluator and executor arrive as arguments."""
 
-from evonas.executors import LocalExecutor
-from evonas.search.evaluations import EvaluationWork
-from evonas.search.evolution import evolve
-from evonas.search.journal import Entry, Journal, read_journal
-from evonas.search.operators import ALGORITHMS
-from evonas.search.pareto import hypervolume, non_dominated, ranks
-from evonas.search.problem import NASProblem, minimised
-from evonas.search.proposals import EvolutionConfig, SearchState
-from evonas.search.scoring import Event, Finished, score
+from typing import TYPE_CHECKING
+
+from evonas.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from evonas.executors import LocalExecutor
+    from evonas.search.evaluations import EvaluationWork
+    from evonas.search.evolution import evolve
+    from evonas.search.journal import Entry, Journal, read_journal
+    from evonas.search.pareto import hypervolume, minimised, non_dominated, ranks
+    from evonas.search.problem import NASProblem
+    from evonas.search.proposals import SearchState
+    from evonas.search.scoring import Event, Finished, score
+    from evonas.search.settings import ALGORITHMS, EvolutionConfig
 
 __all__ = [
     "ALGORITHMS",
@@ -29,3 +34,5 @@ __all__ = [
     "read_journal",
     "score",
 ]
+
+import_lazily(__name__)

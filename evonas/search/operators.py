@@ -16,9 +16,10 @@ from pymoo.core.problem import Problem
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.util.ref_dirs import get_reference_directions
 
+from evonas.search.settings import ALGORITHMS
 from evonas.types import Genome, Space
 
-__all__ = ["ALGORITHMS", "make_algorithm"]
+__all__ = ["make_algorithm", "nsga2", "nsga3"]
 
 Genomes = npt.NDArray[np.int64]
 Accept = Callable[[Genome], bool]
@@ -62,12 +63,12 @@ class Births(DuplicateElimination):  # type: ignore[misc]
         return pop[np.array([self.accept(x) for x in pop.get("X")], dtype=bool)]
 
 
-def _nsga2(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
+def nsga2(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
     compare = binary_tournament if tournament == 2 else _best_of_many
     return NSGA2(selection=TournamentSelection(compare, tournament), **common)
 
 
-def _nsga3(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
+def nsga3(n_objectives: int, tournament: int, **common: Any) -> Algorithm:
     """NSGA-III with as many Das-Dennis directions as the population has room for."""
     directions = np.ones((1, n_objectives)) / n_objectives
     for partitions in range(1, common["pop_size"] + 1):
@@ -100,10 +101,6 @@ def _feasible_first(
     chance = random_state.integers(2, size=len(P))
     winner = np.where(violation[:, 0] == violation[:, 1], chance, violation.argmin(axis=1))
     return P[np.arange(len(P)), winner][:, None]
-
-
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"nsga2": _nsga2, "nsga3": _nsga3}
-"""Name -> function that makes a pymoo algorithm from the number of objectives and the arguments common to all."""
 
 
 def make_algorithm(

@@ -1,13 +1,18 @@
 """Fronts and hypervolume; everything is minimised."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
-from pymoo.indicators.hv import Hypervolume
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting, find_non_dominated
 
-__all__ = ["hypervolume", "non_dominated", "ranks"]
+__all__ = ["hypervolume", "minimised", "non_dominated", "ranks"]
 
 Floats = npt.NDArray[np.float64]
+
+
+def minimised(values: Mapping[str, float], objectives: Sequence[str], maximize: Sequence[str]) -> list[float]:
+    """Objectives in order, with the sign of maximised ones changed."""
+    return [-float(values[name]) if name in maximize else float(values[name]) for name in objectives]
 
 
 def non_dominated(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -18,6 +23,8 @@ def non_dominated(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
     Args:
         F: (n, m) objectives, minimised.
     """
+    from pymoo.util.nds.non_dominated_sorting import find_non_dominated
+
     values = _matrix(F)
     finite = np.flatnonzero(np.isfinite(values).all(axis=1))
     if len(finite) == 0:
@@ -32,6 +39,8 @@ def ranks(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
     Args:
         F: (n, m) objectives, minimised.
     """
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
     values = _matrix(F)
     result = np.full(len(values), -1, dtype=np.int64)
     finite = np.flatnonzero(np.isfinite(values).all(axis=1))
@@ -49,6 +58,8 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         F: (n, m) objectives, minimised.
         reference: (m,) worst point that counts.
     """
+    from pymoo.indicators.hv import Hypervolume
+
     values, worst = _matrix(F), np.asarray(reference, dtype=np.float64)
     if worst.ndim != 1 or ((np.size(F) or np.ndim(F) == 2) and values.shape[1] != len(worst)):
         raise ValueError(f"expected a reference of shape ({values.shape[1]},), got {worst.shape}")

@@ -1,6 +1,6 @@
 """The search as a pymoo problem, so that pymoo's own algorithms run on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,13 @@ from evonas.search.evaluations import (
     evaluation_job,
     evaluation_result,
 )
+from evonas.search.pareto import minimised
 from evonas.types import EvaluationResult, Genome, Space
 
-__all__ = ["NASProblem", "minimised", "penalised"]
+__all__ = ["NASProblem", "penalised"]
 
 WORST = 1e9
 """Finite stand-in for objectives that were never measured; its constraint keeps it off every front."""
-
-
-def minimised(values: Mapping[str, float], objectives: Sequence[str], maximize: Sequence[str]) -> list[float]:
-    """Objectives in order, with the sign of maximised ones changed."""
-    return [-float(values[name]) if name in maximize else float(values[name]) for name in objectives]
 
 
 def penalised(

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 from pymoo.core.individual import Individual
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 
-from evonas.errors import ConfigurationError, choose
+from evonas.errors import ConfigurationError
 from evonas.executors import Job
-from evonas.ranges import Range, check_ranges
-from evonas.search.evaluations import Predict, check_objectives, evaluation_job
-from evonas.search.operators import ALGORITHMS, make_algorithm
+from evonas.search.evaluations import Predict, evaluation_job
+from evonas.search.operators import make_algorithm
 from evonas.search.pareto import ranks
 from evonas.search.problem import penalised
+from evonas.search.settings import EvolutionConfig
 from evonas.seeding import derive_seed, generator
 from evonas.types import EvaluationResult, Genome, Space, arch_id
 
@@ -25,44 +23,6 @@ __all__ = ["EvolutionConfig", "Genomes", "Proposals", "SearchState"]
 
 Genomes = npt.NDArray[np.int64]
 """(n, n_genes) int64."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvolutionConfig:
-    """The evolutionary search; the defaults are RoCo-NAS's (Table II)."""
-
-    population: Annotated[int, Range(least=1, most=10**5)] = 40
-    """Survivors of a generation (RoCo-NAS, Table II)."""
-    generations: Annotated[int, Range(least=0, most=10**6)] = 20
-    """Offspring generations after the first population: population x (generations + 1) evaluations."""
-    objectives: tuple[str, ...] = ("clean_error", "macs")
-    """Searched columns, in order."""
-    algorithm: str = "nsga2"
-    """nsga2 or nsga3."""
-    tournament: Annotated[int, Range(least=2, most=10**5)] = 2
-    """Individuals that compete to be a parent (10 in TAM-NAS)."""
-    seed: Annotated[int, tyro.conf.Suppress] = 0
-    """Seed of everything random."""
-    asynchronous: Annotated[bool, tyro.conf.arg(name="async")] = False
-    """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.generations and self.population < 2:  # one cannot breed
-            raise ConfigurationError(f"expected population >= 2 with generations, got {self.population}")
-        check_objectives(self.objectives)
-        choose(ALGORITHMS, self.algorithm, "algorithm")
-
-    def identity(self) -> dict[str, Any]:
-        """Plain values that decide the path of a search; later additions only if they are used."""
-        values = {"objectives": list(self.objectives), "population": self.population, "algorithm": self.algorithm}
-        later = {"tournament": (self.tournament, 2), "asynchronous": (self.asynchronous, False)}
-        return values | {name: value for name, (value, usual) in later.items() if value != usual}
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the whole search, at most."""
-        return self.population * (self.generations + 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,24 @@
 """Search spaces: genome <-> network. Add one with a file and a line in `SPACES`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evonas.spaces.darts import DartsSpace
-from evonas.spaces.handmade import HandmadeSpace
-from evonas.spaces.phase import NSGANET, PhaseSpace
-from evonas.spaces.shuffle import ShuffleSpace
+from evonas.lazy import Table, import_lazily
+
+if TYPE_CHECKING:
+    from evonas.spaces.darts import DartsSpace
+    from evonas.spaces.handmade import HandmadeSpace
+    from evonas.spaces.phase import NSGANET, PhaseSpace
+    from evonas.spaces.shuffle import ShuffleSpace
 
 __all__ = ["NSGANET", "SPACES", "DartsSpace", "HandmadeSpace", "PhaseSpace", "ShuffleSpace"]
 
-SPACES: dict[str, Any] = {space.name: space for space in (PhaseSpace, ShuffleSpace, DartsSpace)}
+SPACES: "Table[Any]" = Table(
+    {
+        "darts": "evonas.spaces.darts:DartsSpace",
+        "phase": "evonas.spaces.phase:PhaseSpace",
+        "shuffle": "evonas.spaces.shuffle:ShuffleSpace",
+    }
+)
 """Name -> class."""
+
+import_lazily(__name__)

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.darts import DartsNetwork, Genotype
-from evonas.networks.darts_operations import PRIMITIVES
+from evonas.networks.darts_genotypes import Genotype
+from evonas.networks.darts_plan import PRIMITIVES
 from evonas.spaces.darts_canonical import canonical_nodes
 from evonas.spaces.darts_costs import fixed_cost, operation_costs
 from evonas.types import Cost, Genome, as_genome
+
+if TYPE_CHECKING:
+    from evonas.networks.darts import DartsNetwork
 
 __all__ = ["DARTS_CROSSOVERS", "DartsSpace"]
 
@@ -164,7 +167,7 @@ class DartsSpace:
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
         auxiliary: bool = False,
-    ) -> DartsNetwork:
+    ) -> "DartsNetwork":
         """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
@@ -172,6 +175,8 @@ class DartsSpace:
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
             auxiliary: add the auxiliary head that training uses.
         """
+        from evonas.networks.darts import DartsNetwork
+
         return DartsNetwork(
             self.genotype(genome),
             self.channels if channels is None else channels,

@@ -3,17 +3,18 @@
 import functools
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from evonas.costs import count_macs
 from evonas.errors import ConfigurationError
-from evonas.networks.darts import STEMS, CellPlace, cell_places
-from evonas.networks.darts_operations import PRIMITIVES
+from evonas.networks.darts_plan import PRIMITIVES, STEMS, CellPlace, cell_places
 from evonas.types import Cost, Genome
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["OperationCosts", "edges", "fixed_cost", "operation_costs", "paper_flops", "width_for"]
 
@@ -88,7 +89,7 @@ def fixed_cost(
     return Cost(sum(part.params for part in parts), sum(part.macs for part in parts))
 
 
-def paper_flops(network: nn.Module, image_shape: tuple[int, int, int] = (3, 32, 32)) -> int:
+def paper_flops(network: "nn.Module", image_shape: tuple[int, int, int] = (3, 32, 32)) -> int:
     """FLOPs of a network as in the tables of E2RNAS (second version): 539M for the second-order cells of DARTS.
 
     Multiply-adds, plus 2 for each input element of batch normalisation and 1 for each output element of average
@@ -97,9 +98,11 @@ def paper_flops(network: nn.Module, image_shape: tuple[int, int, int] = (3, 32, 
     Args:
         image_shape: (C, H, W).
     """
+    from torch import nn
+
     extra = 0
 
-    def count(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(part: nn.Module, inputs: "tuple[Tensor, ...]", output: "Tensor") -> None:
         nonlocal extra
         extra += 2 * inputs[0].numel() if isinstance(part, nn.BatchNorm2d) else output.numel()
 

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.phase import PhaseGraph, PhaseNetwork, plan_phases
+from evonas.networks.phase_plan import PhaseGraph, plan_phases
 from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bits, node_counts
 from evonas.spaces.phase_operators import PHASE_OPERATORS, PhaseOperators
 from evonas.types import Cost, Genome, as_genome
+
+if TYPE_CHECKING:
+    from evonas.networks.phase import PhaseNetwork
 
 __all__ = ["NSGANET", "PhaseSpace"]
 
@@ -134,13 +137,15 @@ class PhaseSpace:
         channels: int | None = None,
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-    ) -> PhaseNetwork:
+    ) -> "PhaseNetwork":
         """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
             channels: width of the first phase; None: that of the space.
             normalization: (mean, deviation) per channel become the first layer; None: the bare network.
         """
+        from evonas.networks.phase import PhaseNetwork
+
         return PhaseNetwork(
             self._graphs(genome), self._width(channels), n_classes, in_channels, self.image_size, normalization
         )

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 
-from evonas.networks.phase import PhaseGraph
+from evonas.networks.phase_plan import PhaseGraph
 
 __all__ = ["canonical_bits", "connections", "decode", "n_bits", "node_counts"]
 

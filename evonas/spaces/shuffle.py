@@ -5,16 +5,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.shuffle import BLOCKS, ShuffleNetwork, ShufflePlan, Unit
-from evonas.networks.shuffle_supernet import ShuffleSupernet
+from evonas.networks.shuffle_plan import BLOCKS, ShufflePlan, Unit
 from evonas.spaces.shuffle_costs import N_RATIOS, Tables, cost_tables, fixed_cost
 from evonas.types import Cost, Genome, as_genome
+
+if TYPE_CHECKING:
+    from evonas.networks.shuffle import ShuffleNetwork
+    from evonas.networks.shuffle_supernet import ShuffleSupernet
 
 __all__ = ["SHUFFLE_CROSSOVERS", "ShuffleSpace"]
 
@@ -168,7 +171,7 @@ class ShuffleSpace:
         channels: int | None = None,
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-    ) -> ShuffleNetwork:
+    ) -> "ShuffleNetwork":
         """Network of a genome, from (B, in_channels, H, W) images in [0, 1] to (B, n_classes) logits.
 
         Args:
@@ -176,6 +179,8 @@ class ShuffleSpace:
             normalization: (mean, deviation) per channel become the first layer; None: no normalisation, as in the
                 paper.
         """
+        from evonas.networks.shuffle import ShuffleNetwork
+
         space = self.with_stem(channels)
         return ShuffleNetwork(space.plan, space.units(genome), n_classes, in_channels, normalization)
 
@@ -184,8 +189,10 @@ class ShuffleSpace:
         n_classes: int = 10,
         in_channels: int = 3,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-    ) -> ShuffleSupernet:
+    ) -> "ShuffleSupernet":
         """Supernet of all choices of the space, each at ratio 2.0."""
+        from evonas.networks.shuffle_supernet import ShuffleSupernet
+
         choices = [
             [Unit(kind, mids[-1]) for kind, mids in zip(BLOCKS[: last + 1], by_block, strict=False)]
             for by_block, last in zip(self._tables.mids, self.upper, strict=False)

@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from evonas.costs import CostTable
-from evonas.networks.shuffle import BLOCKS, Place, ShufflePlan, Unit, squeezed
+from evonas.networks.shuffle_plan import BLOCKS, Place, ShufflePlan, Unit, squeezed
 from evonas.types import Cost
 
 __all__ = ["N_RATIOS", "Tables", "cost_tables", "fixed_cost", "unit_cost"]

@@ -1,14 +1,20 @@
 """Training: one loop, and recipes for the loss it minimises. Add one with a file and a line in `RECIPES`."""
 
-from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
-from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
-from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
-from evonas.training.loop import EpochRecipe, Recipe, Training, TrainingConfig, train, whole
-from evonas.training.one_shot import OneShotConfig, OneShotTraining, draw_architecture
-from evonas.training.precision import PRECISIONS, TrainingPrecision, resolve_precision
-from evonas.training.standard import standard
-from evonas.training.trades import Trades
-from evonas.training.yopo import TradesYopo
+from typing import TYPE_CHECKING
+
+from evonas.lazy import Table, import_lazily
+
+if TYPE_CHECKING:
+    from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
+    from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
+    from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
+    from evonas.training.loop import EpochRecipe, Recipe, Training, train, whole
+    from evonas.training.one_shot import OneShotTraining, draw_architecture
+    from evonas.training.precision import resolve_precision
+    from evonas.training.settings import PRECISIONS, OneShotConfig, TrainingConfig, TrainingPrecision
+    from evonas.training.standard import standard
+    from evonas.training.trades import Trades
+    from evonas.training.yopo import TradesYopo
 
 __all__ = [
     "IMAGENET_CELLS",
@@ -38,11 +44,15 @@ __all__ = [
     "whole",
 ]
 
-RECIPES: dict[str, Recipe] = {
-    "cells": CellTraining(),
-    "fast_adversarial": FastAdversarial(),
-    "standard": standard,
-    "trades": Trades(),
-    "trades_yopo": TradesYopo(),
-}
+RECIPES: "Table[Recipe]" = Table(
+    {
+        "cells": "evonas.training.cells:CellTraining()",
+        "fast_adversarial": "evonas.training.fgsm_rs:FastAdversarial()",
+        "standard": "evonas.training.standard:standard",
+        "trades": "evonas.training.trades:Trades()",
+        "trades_yopo": "evonas.training.yopo:TradesYopo()",
+    }
+)
 """Name -> recipe with its default settings."""
+
+import_lazily(__name__)

@@ -1,16 +1,18 @@
 """Training a network of cells from scratch, as DARTS evaluates the cells it finds (Liu et al., 2019, 3.2)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Protocol, cast
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, cast
 
 from evonas.errors import ConfigurationError
 from evonas.ranges import CHANNELS, LAYERS, PENALTY, Range, check_ranges
-from evonas.training.loop import TrainingConfig
+from evonas.training.settings import TrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["IMAGENET_CELLS", "CellNetwork", "CellPreset", "CellTraining", "EpochDropPath"]
 
@@ -43,6 +45,8 @@ class EpochDropPath:
 
     def __call__(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) maps -> maps of the same shape and mean; draws nothing at probability 0."""
+        import torch
+
         if self.generator is None or self.probability == 0:
             return maps
         keep = 1 - self.probability
@@ -91,6 +95,8 @@ class CellTraining:
         return self._cross_entropy(logits, labels) + self.auxiliary_weight * self._cross_entropy(auxiliary, labels)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        from torch.nn import functional
+
         return functional.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
 

@@ -3,18 +3,16 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from evonas.data import Augmentation, ImagePart, augmented
 from evonas.devices import float32
-from evonas.errors import ConfigurationError, DivergedError
+from evonas.errors import DivergedError
 from evonas.graphs import Graphed, moments
-from evonas.ranges import BATCH, COUNT, PENALTY, RATE, Range, check_ranges
-from evonas.training.precision import check_precision
+from evonas.training.settings import TrainingConfig
 
 __all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
 
@@ -38,43 +36,6 @@ class EpochRecipe(Protocol):
 
 OnStep = Callable[[int, int, str], None]
 """(steps done, total steps, message) for the screen; called at most twice a second."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Training of a candidate; the defaults are the paper's (RoCo-NAS, IV-A; NSGA-Net's search)."""
-
-    epochs: Annotated[int, COUNT] = 25
-    """Passes over the train part (RoCo-NAS, Table II)."""
-    batch_size: Annotated[int, BATCH] = 128
-    """Images of a step."""
-    lr: Annotated[float, RATE] = 0.025
-    """Initial learning rate; cosine decay, epoch by epoch, unless --milestones or --lr-decay is given."""
-    momentum: Annotated[float, Range(least=0, below=1)] = 0.9
-    """Momentum of SGD."""
-    weight_decay: Annotated[float, PENALTY] = 3e-4
-    """L2 penalty of the weights."""
-    milestones: Annotated[tuple[int, ...], COUNT] = ()
-    """Epochs after which the learning rate falls to a tenth, instead of the cosine (TAM-NAS, IV-A)."""
-    lr_decay: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Factor on the learning rate after every epoch, instead of the cosine (DARTS on ImageNet: 0.97); 1: none."""
-    grad_clip: Annotated[float, Range(above=0)] = 5.0
-    """Largest L2 norm of the gradient; inf: no limit."""
-    precision: str = "auto"
-    """auto, fp32, bf16 (autocast with channels_last) or tf32 (CUDA). auto takes bf16 where the hardware has it."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if list(self.milestones) != sorted({*self.milestones}):
-            raise ConfigurationError(f"expected ascending milestones, got {self.milestones}")
-        if self.lr_decay < 1 and self.milestones:
-            raise ConfigurationError(f"expected lr_decay 1 with milestones, got {self.lr_decay} and {self.milestones}")
-        check_precision(self.precision)
-
-    def identity(self) -> dict[str, Any]:
-        """The settings as plain values; milestones and lr_decay only where they are used."""
-        unused = {"milestones": (), "lr_decay": 1.0}
-        return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}
 
 
 class Training:

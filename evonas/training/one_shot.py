@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,10 +13,9 @@ from evonas.data import Augmentation, DevicePart, augmented
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.graphs import Graphed, Step, moments
-from evonas.ranges import BATCH, COUNT, PARAMS, PENALTY, RATE, Range, check_ranges
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
-from evonas.training.precision import check_precision
+from evonas.training.settings import OneShotConfig
 from evonas.types import Cost, Genome
 
 __all__ = ["OneShotConfig", "OneShotTraining", "check_windows", "draw_architecture", "drawn_architectures"]
@@ -50,78 +48,6 @@ class Supernet(Protocol):
     def network(self, units: list[Any]) -> nn.Module: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneShotConfig:
-    """Settings of the training of a supernet; the defaults are those of TAM-NAS (III-C and IV-A)."""
-
-    block_epochs: Annotated[int, Range(least=0, most=10**6)] = 500
-    """Epochs of the first phase: random blocks, all ratios the largest."""
-    joint_epochs: Annotated[int, Range(least=0, most=10**6)] = 500
-    """Epochs of the second phase: random blocks and ratios."""
-    resample_epochs: Annotated[int, COUNT] = 20
-    """Epochs of training for each random architecture."""
-    sampling: Literal["epochs", "batches"] = "epochs"
-    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS)."""
-    supernet_batch_size: Annotated[int, BATCH] = 512
-    """Images of a step."""
-    supernet_lr: Annotated[float, RATE] = 0.1
-    """Initial learning rate of each phase."""
-    supernet_momentum: Annotated[float, Range(least=0, below=1)] = 0.9
-    """Momentum of SGD."""
-    supernet_weight_decay: Annotated[float, PENALTY] = 5e-4
-    """L2 penalty of the weights."""
-    block_milestones: Annotated[tuple[int, ...], COUNT] = (200, 400, 450)
-    """Epochs of the first phase after which the learning rate falls to a tenth."""
-    joint_milestones: Annotated[tuple[int, ...], COUNT] = (100, 200, 300)
-    """The same for the second phase, counted from its start: 600, 700 and 800 in the paper."""
-    block_window: Annotated[tuple[float, float], PARAMS] = (1.823e6, 2.375e6)
-    """Smallest and largest number of parameters in the first phase, for the full space; scaled for smaller ones."""
-    joint_window: Annotated[tuple[float, float], PARAMS] = (1.61e6, 2.37e6)
-    """The same for the second phase."""
-    first_ratios: Annotated[int, COUNT] = 2
-    """Number of ratios at the start of the second phase, from the largest: 2.0 and 1.8; later one more at a time."""
-    first_ratio_epochs: Annotated[int, COUNT] = 40
-    """Epochs until the next ratio; each further one comes after `resample_epochs`."""
-    supernet_precision: str = "auto"
-    """auto, fp32, bf16 or tf32 (CUDA)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.epochs == 0:
-            raise ConfigurationError("expected block_epochs and joint_epochs >= 0 and one of them > 0, got 0 and 0")
-        for name in ("block_window", "joint_window"):
-            window = getattr(self, name)
-            if len(window) != 2 or not window[0] < window[1]:
-                raise ConfigurationError(f"expected a {name} of (smallest, largest) number of parameters, got {window}")
-        for name in ("block_milestones", "joint_milestones"):
-            milestones = getattr(self, name)
-            if list(milestones) != sorted({*milestones}):
-                raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
-        if self.sampling not in ("epochs", "batches"):
-            raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
-        check_precision(self.supernet_precision)
-
-    @property
-    def epochs(self) -> int:
-        return self.block_epochs + self.joint_epochs
-
-    def ratios(self, epoch: int) -> int:
-        """Number of ratios in use in an epoch, from the largest."""
-        within = epoch - self.block_epochs
-        if within < 0:
-            return 1
-        added = (within - self.first_ratio_epochs) // self.resample_epochs + 1
-        return self.first_ratios + max(0, added)
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch."""
-        joint = epoch >= self.block_epochs
-        within, milestones = (
-            (epoch - self.block_epochs, self.joint_milestones) if joint else (epoch, self.block_milestones)
-        )
-        return self.supernet_lr * 0.1 ** sum(within >= milestone for milestone in milestones)
 
 
 def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, step: int = 0) -> Genome:

@@ -1,23 +1,11 @@
 """Arithmetic of training: fp32, bf16 or tf32."""
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 
-from evonas.errors import ConfigurationError, nearest
+from evonas.errors import ConfigurationError
+from evonas.training.settings import TrainingPrecision, check_precision
 
-__all__ = ["PRECISIONS", "TrainingPrecision", "check_precision", "resolve_precision"]
-
-PRECISIONS = ("auto", "bf16", "fp32", "tf32")
-TrainingPrecision = Literal["fp32", "bf16", "tf32"]
-
-
-def check_precision(precision: str, known: Sequence[str] = PRECISIONS) -> None:
-    """ConfigurationError unless it is one of the known ones."""
-    if precision not in known:
-        hint = f"; {nearest(precision, known)}".rstrip("; ")
-        raise ConfigurationError(f"expected a precision of {', '.join(known)}, got {precision!r}{hint}")
+__all__ = ["resolve_precision"]
 
 
 def resolve_precision(precision: str, device: torch.device, depthwise: bool = False) -> tuple[TrainingPrecision, str]:

@@ -13,7 +13,7 @@ from evonas.adversarial_sets.targets import build_target, correct, train_target
 from evonas.attacks import PixelAttack, ThresholdAttack
 from evonas.data import Dataset, DeviceData, load_data
 from evonas.errors import ConfigurationError, UnknownNameError
-from evonas.networks.victims import VICTIMS
+from evonas.networks import VICTIMS
 from evonas.seeding import derive_seed
 
 

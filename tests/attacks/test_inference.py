@@ -17,8 +17,8 @@ from torch.nn import functional
 from evonas.attacks import inference_copy
 from evonas.attacks.inference import CALLS
 from evonas.errors import ConfigurationError
+from evonas.networks import VICTIMS
 from evonas.networks.blocks import Normalize
-from evonas.networks.victims import VICTIMS
 from evonas.spaces import PhaseSpace
 
 NORMALIZATION = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))

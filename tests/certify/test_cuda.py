@@ -10,9 +10,9 @@ from evonas.certify import recording
 from evonas.certify.ball import Ball
 from evonas.certify.intervals import propagate
 from evonas.certify.rules import RULES
+from evonas.networks import VICTIMS
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.networks.handmade import HANDMADE
-from evonas.networks.victims import VICTIMS
 from evonas.spaces import NSGANET, PhaseSpace, ShuffleSpace
 
 NORMALIZATION = ((0.5,) * 3, (0.25,) * 3)

@@ -235,7 +235,7 @@ def test_a_folder_keeps_the_versions_and_the_precision_that_it_began_with(
     finished: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(imagenet, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("evonas.runs.folder.versions", lambda: {"torch": "99"})
     auto = replace(TINY.network, training=replace(TRAINING, precision="auto"))
     text = run(replace(TINY, network=auto, data_root=root, out=tmp_path, threads=None, device="auto"))
     assert "precision: fp32, as this run was started with" in text

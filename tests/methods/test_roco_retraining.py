@@ -83,7 +83,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, options: RocoOptions) -> Path
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all the rest."""
-    monkeypatch.setattr("evonas.methods.roco.write_figures", lambda *arguments: [])
+    monkeypatch.setattr("evonas.report.write_figures", lambda *arguments: [])
 
 
 def copy_of(runs: Path, name: str, folder: Path) -> Path:

@@ -109,7 +109,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nothing_is_drawn(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than the rest of a tiny run."""
-    monkeypatch.setattr("evonas.methods.tam_finalise.plot_layers", lambda *arguments: None)
+    monkeypatch.setattr("evonas.report.plot_layers", lambda *arguments: None)
 
 
 def only_supernet(finished: Path, out: Path) -> None:

@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 def draws_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Drawing takes longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.methods.tam_finalise.plot_layers", lambda *arguments: None)
+        patch.setattr("evonas.report.plot_layers", lambda *arguments: None)
         yield patch
 
 

@@ -8,16 +8,8 @@ from torch import Tensor, nn
 from evonas.attacks import inference_copy
 from evonas.costs import count_macs, count_params
 from evonas.networks.blocks import Normalize
-from evonas.networks.shuffle import (
-    BLOCKS,
-    NonLocal,
-    Place,
-    ShuffleBlock,
-    ShuffleNetwork,
-    ShufflePlan,
-    SqueezeExcite,
-    Unit,
-)
+from evonas.networks.shuffle import NonLocal, ShuffleBlock, ShuffleNetwork, SqueezeExcite
+from evonas.networks.shuffle_plan import BLOCKS, Place, ShufflePlan, Unit
 from evonas.spaces.shuffle_costs import unit_cost
 
 SMALL = ShufflePlan(stem=4, stages=((8, 2), (16, 2), (32, 2)), head=(24, 40))

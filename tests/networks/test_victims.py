@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from evonas.costs import count_macs, count_params
 from evonas.data import Augmentation, DeviceData, load_data
 from evonas.errors import ConfigurationError, DataError
-from evonas.networks.victims import MIN_CHANNELS, VICTIMS, DenseNet, ResNet, scaled_channels
+from evonas.networks import VICTIMS
+from evonas.networks.victims import MIN_CHANNELS, DenseNet, ResNet, scaled_channels
 from evonas.training import TrainingConfig, standard, train
 
 NORMALIZATION = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))

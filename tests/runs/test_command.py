@@ -293,4 +293,6 @@ class TestExitCodes:
         assert len(seen) == 1
         with pytest.raises(SystemExit):
             command(seen.append, PRESETS, ["--help"], "mine.py")
-        assert capsys.readouterr().out.startswith("usage: mine.py [OPTIONS]")
+        loading, usage, *_ = capsys.readouterr().out.splitlines()
+        assert loading.endswith(": loading torch")
+        assert usage == "usage: mine.py [OPTIONS]"

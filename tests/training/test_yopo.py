@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.networks import VICTIMS
 from evonas.networks.blocks import Normalize
-from evonas.networks.victims import VICTIMS
 from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import Trades, TradesYopo
 from evonas.training.attacking import attacking

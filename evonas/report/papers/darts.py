@@ -1,21 +1,24 @@
 """Searches by gradient, as DARTS draws them: everything logged in an epoch, and the weights of operations over time."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from evonas.report.drawing import operation_colour, operation_words, state_name
 from evonas.report.output import write_csv, write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, table_of_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "OPERATIONS",
@@ -112,6 +115,8 @@ def _words(name: str) -> str:
 
 
 def _curves(axes: Axes, rows: Sequence[TableRow], lines: Mapping[str, str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for (name, words), colour in zip(lines.items(), cycle(COLOURS), strict=False):
         points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
         marker = "." if len(points) < 30 else ""
@@ -146,6 +151,8 @@ def alpha_figure(
         history: after every epoch (2, edges, operations): the softmax of alpha in the normal and the reduction cell,
             edges in DARTS's order. A line is broken where it is 0 or NaN: the edge has lost that operation.
     """
+    from matplotlib.figure import Figure
+
     every, nodes = _weights(history, len(operations))
     width, height = 2 * (nodes + 1) * ACROSS + 1.1, nodes * DOWN + 0.9  # inches
     figure = Figure(figsize=(width, height))
@@ -200,6 +207,8 @@ def _edge(axes: Axes, weights: npt.NDArray[np.float64], operations: Sequence[str
     Args:
         weights: (epochs, operations).
     """
+    from matplotlib.ticker import MaxNLocator
+
     epochs = range(1, len(weights) + 1)
     for name, line in zip(operations, weights.T, strict=True):
         (drawn,) = axes.plot(epochs, line, color=operation_colour(name), linewidth=1.2, label=operation_words(name))

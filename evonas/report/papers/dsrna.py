@@ -1,14 +1,17 @@
 """DSRNA's tables: measured rows, and the paper's own, marked as reported and kept apart (Hosseini et al., 2021)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from evonas.report.chance import Chance, chance_notes
 from evonas.report.retrained import TableRow
 from evonas.report.text_table import TextTable, diverged_note
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ReportedTable", "measured_table", "reported_tables"]
 

@@ -1,18 +1,21 @@
 """RoCo-NAS's Tables III to V and Figures 2 to 6 for networks that were trained again (Geraeinejad et al., 2021)."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, NamedTuple
 
 from evonas.report.output import write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, configurations, scored
 from evonas.report.text_table import TextTable, diverged_note
 from evonas.report.units import axis_label, axis_scale, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["FIGURES", "TOPS", "TopMean", "closest_pair", "lightest", "roco_tables", "top_mean", "write_figures"]
 

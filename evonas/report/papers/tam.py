@@ -1,13 +1,11 @@
 """TAM-NAS's Tables II and X and Figures 8 and 9 for networks that were trained to the end (Xie et al.)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
-from matplotlib.axes import Axes
-from scipy.stats import kendalltau
+from typing import TYPE_CHECKING, NamedTuple
 
 from evonas.report.chance import Chance, chance_notes
 from evonas.report.output import write_csv, write_png
@@ -15,6 +13,10 @@ from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, scored, table_of_rows
 from evonas.report.text_table import TextTable, diverged_note, write_page
 from evonas.report.units import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = [
     "Agreement",
@@ -89,6 +91,8 @@ def rank_agreement(
 
 
 def _kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float | None, float | None]:
+    from scipy.stats import kendalltau
+
     if len(first) < FEWEST or min(map(len, map(set, (first, second)))) < 2:
         return None, None
     result = kendalltau(first, second)
@@ -273,5 +277,7 @@ def write_finalised(folder: Path, rows: Sequence[TableRow], tables: Sequence[Tex
 
 def write_layers(folder: Path, counts: Sequence[Count]) -> None:
     """Write layer_statistics.csv: layer, kind, choice, count."""
+    import pandas as pd
+
     lines = [(layer, kind, f"{choice:g}", count) for layer, kind, choice, count in counts]
     write_csv(folder / "layer_statistics.csv", pd.DataFrame(lines, columns=["layer", "kind", "choice", "count"]))

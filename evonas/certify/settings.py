@@ -1,0 +1,12 @@
+"""Choices of bounds; no torch."""
+
+from typing import Literal
+
+__all__ = ["Intermediate", "Norm", "RelaxationName"]
+
+Norm = Literal["linf", "l2"]
+"""Norm of a perturbation."""
+Intermediate = Literal["linear", "interval"]
+"""Bounds before each ReLU."""
+RelaxationName = Literal["adaptive", "same_slope"]
+"""Lower side of a ReLU."""
