@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
-from evonas.gradient.supernet_depthwise import depthwise, rows
 from evonas.gradient.supernet_sums import Term, add_up
 from evonas.networks.darts import CellPlace
 from evonas.networks.darts_operations import PRIMITIVES, DilConv, FactorizedReduce, ReluConvBN, SepConv, operation
+from evonas.training.depthwise import depthwise, rows
 
 __all__ = ["MixedCell", "SkipDropout"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from evonas.gradient.supernet_depthwise import rows
+from evonas.training.depthwise import rows
 
 __all__ = ["Term", "add_up"]
 

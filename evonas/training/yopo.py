@@ -1,5 +1,7 @@
 """TRADES-YOPO: most attack steps run through the first layer only (Zhang et al., 2019, You Only Propagate Once)."""
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -10,9 +12,14 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError
 from evonas.training.attacking import attacking
+from evonas.training.fast_layers import fast_layers
 from evonas.training.trades import check_radius, divergence, start, trades_loss
 
 __all__ = ["TradesYopo", "split_first_layer", "trades_yopo_perturbation", "yopo_step"]
+
+
+_CUT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Networks of which `split_first_layer` has seen that only the first convolution reads the images."""
 
 
 def yopo_step(epsilon: float) -> float:
@@ -89,7 +96,8 @@ class TradesYopo:
     """lambda in Eq. 3 of TAM-NAS, the divisor of the divergence."""
 
     closed: bool = True
-    """Whether saturated pixels step at once; False: as version 0.1.0, by what this version of torch takes."""
+    """Whether saturated pixels step at once, and layers take the faster kernels of `fast_layers` on a CPU; False: as
+    version 0.1.0, by what this version of torch takes."""
 
     name: ClassVar[str] = "trades_yopo"
 
@@ -97,21 +105,23 @@ class TradesYopo:
         check_radius(self.epsilon, self.step, self.balance, {"m": self.m, "n": self.n})
 
     def identity(self) -> dict[str, Any]:
-        """Its settings; those of version 0.1.0 say nothing of clamping."""
+        """Its settings; those of version 0.1.0 say nothing of clamping, nor of kernels, which came with it."""
         settings = {name: value for name, value in asdict(self).items() if name != "closed"}
         return {**settings, "clamp": "closed"} if self.closed else settings
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32; leaves the network in train mode."""
-        with attacking(network):
-            with torch.no_grad():
-                probabilities = functional.softmax(network(images).float(), dim=1)
-            parts = split_first_layer(network, images)
-            m, n, step, epsilon = self.m, self.n, self.step, self.epsilon
-            eta0 = start(images, generator)
-            eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, m, n, step, epsilon, self.closed)
-        network.train()
-        return trades_loss(network, images, (images + eta).clamp(0, 1), labels, self.balance)
+        faster = self.closed and images.device.type == "cpu"
+        with fast_layers(network) if faster else contextlib.nullcontext():
+            with attacking(network):
+                with torch.no_grad():
+                    probabilities = functional.softmax(network(images).float(), dim=1)
+                parts = split_first_layer(network, images)
+                m, n, step, epsilon = self.m, self.n, self.step, self.epsilon
+                eta0 = start(images, generator)
+                eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, m, n, step, epsilon, self.closed)
+            network.train()
+            return trades_loss(network, images, (images + eta).clamp(0, 1), labels, self.balance)
 
 
 def split_first_layer(
@@ -128,29 +138,32 @@ def split_first_layer(
     if convolution is None:
         raise ConfigurationError(f"expected a network with a convolution, got {type(network).__name__}")
     normalize = getattr(network, "normalize", nn.Identity())
-    other_readers = ConfigurationError(
-        f"expected a network whose first convolution alone reads the normalised images, "
-        f"{type(network).__name__} is another; TRADES trains any network"
-    )
+    unread = torch.full_like(images, torch.nan)  # logits become nan if any other layer reads the images
 
     def first_layer(pixels: Tensor) -> Tensor:
         maps: Tensor = convolution(normalize(pixels))
         return maps
 
     def rest(maps: Tensor) -> Tensor:
-        hidden = images.new_empty(images.shape, device="meta")  # any other layer that reads the images finds no values
+        logits = logits_of(maps, unread)
+        if network not in _CUT:
+            if bool(logits.isnan().any()) and not bool(logits_of(maps, torch.zeros_like(images)).isnan().any()):
+                raise ConfigurationError(
+                    f"expected a network whose first convolution alone reads the normalised images, "
+                    f"{type(network).__name__} is another; TRADES trains any network"
+                )
+            _CUT.add(network)
+        return logits
+
+    def logits_of(maps: Tensor, pixels: Tensor) -> Tensor:
+        own = convolution.__dict__.get("forward")
         convolution.forward = lambda _: maps  # type: ignore[method-assign, assignment]
-        normalize.forward = lambda pixels: pixels  # type: ignore[method-assign]
         try:
-            logits: Tensor = network(hidden)
-        except RuntimeError as error:
-            if "meta" in str(error):
-                raise other_readers from None
-            raise
+            logits: Tensor = network(pixels)
         finally:
-            del convolution.forward, normalize.forward
-        if logits.device != maps.device:
-            raise other_readers
+            del convolution.forward
+            if own is not None:
+                convolution.forward = own  # type: ignore[method-assign]
         return logits
 
     return first_layer, rest

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.gradient.supernet_cells import SkipDropout
-from evonas.gradient.supernet_depthwise import depthwise
 from evonas.gradient.supernet_sums import Term, add_up
+from evonas.training.depthwise import depthwise
 
 KINDS = [(kernel, stride, dilation) for kernel in (3, 5) for stride in (1, 2) for dilation in (1, 2)]
 

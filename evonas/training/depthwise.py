@@ -1,8 +1,8 @@
 """Depthwise convolutions whose backward pass on a CPU is as fast as their forward pass.
 
-oneDNN has fast forward kernels for all depthwise convolutions of DARTS, but fast backward kernels for few of them:
-gradients of dilated or 5x5 ones take up to fifty times as long. (In bfloat16 its weight gradient of dilated ones is
-wrong.)
+oneDNN has fast forward kernels for all depthwise convolutions of our networks, but fast backward kernels for few of
+them: gradients of dilated or 5x5 ones take up to fifty times as long. (In bfloat16 its weight gradient of dilated ones
+is wrong.)
 """
 
 from typing import Any
