@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evonas.audit.measurements import Measurement
+from evonas.audit.measurements import Measurement, in_one_pass, joined
 from evonas.audit.records import AuditRecords
 from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
@@ -91,11 +91,11 @@ class Measured:
 
 
 class Step(NamedTuple):
-    """One piece of work: training a network, or one measurement of it."""
+    """One piece of work: training a network, or measurements of it that are taken together."""
 
     network: int
-    measurement: int | None
-    """None: training."""
+    measurements: tuple[int, ...] = ()
+    """Empty: training."""
     weights: bytes = b""
 
 
@@ -156,10 +156,17 @@ class Audit:
                 network = pending[step.network]
                 if outcome.ok and "refused" in outcome.value:
                     raise StorageError(outcome.value["refused"])
-                failure = outcome.failure or outcome.value.get("failure", "")
-                told(network, self._record(network, step, {} if failure else outcome.value, failure))
-                if step.measurement is None and not failure:
-                    waiting += self._submit_measurements(executor, step.network, network, outcome.value["weights"])
+                if step.measurements:
+                    failed = [{"failure": outcome.failure}] * len(step.measurements)
+                    for place, value in zip(
+                        step.measurements, outcome.value["measured"] if outcome.ok else failed, strict=True
+                    ):
+                        told(network, self._record_measured(network, self.measured.measurements[place], value))
+                    continue
+                value = outcome.value if outcome.ok else {"failure": outcome.failure}
+                told(network, self._record_trained(network, value))
+                if "failure" not in value:
+                    waiting += self._submit_measurements(executor, step.network, network, value["weights"])
         finally:
             executor.close()
 
@@ -175,27 +182,30 @@ class Audit:
     def _begin(self, executor: Executor, number: int, network: AuditNetwork, say: Say) -> int:
         """Submit what can begin; returns the number of jobs."""
         if self._to_train(network):
-            executor.submit(self._job(number, network, Step(number, None)))
+            executor.submit(self._job(number, network, Step(number)))
             return 1
         trained = self._find("trained", network, network.training.digest) or {}
         kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
         if kept is None:
             path = self.records.weights_path(network.arch_id, network.training.digest)
             say(f"{path} is gone or damaged: {network.arch_id} is trained again")
-            executor.submit(self._job(number, network, Step(number, None)))
+            executor.submit(self._job(number, network, Step(number)))
             return 1
         return self._submit_measurements(executor, number, network, kept)
 
     def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
-        steps = self._to_measure(network)
-        for place in steps:
-            executor.submit(self._job(number, network, Step(number, place, weights)))
+        missing = self._to_measure(network)
+        steps = in_one_pass([self.measured.measurements[place] for place in missing])
+        for step in steps:
+            places = tuple(missing[place] for place in step)
+            executor.submit(self._job(number, network, Step(number, places, weights)))
         return len(steps)
 
     def _job(self, number: int, network: AuditNetwork, step: Step) -> Job:
-        what = "train" if step.measurement is None else self.measured.measurements[step.measurement].column
+        columns = [self.measured.measurements[place].column for place in step.measurements]
+        what = "+".join(columns) or "train"
         epochs = network.training.training.epochs
-        predicted = float(network.macs) * (epochs if step.measurement is None else 1)
+        predicted = float(network.macs) * (1 if columns else epochs)
         return Job(f"{network.arch_id} {number} {what}", step, predicted)
 
     def _to_train(self, network: AuditNetwork) -> bool:
@@ -218,17 +228,20 @@ class Audit:
     def _find_measured(self, network: AuditNetwork, measurement: Measurement) -> dict[str, Any] | None:
         return self._find("measured", network, self.measured.digest(network, measurement))
 
-    def _record(self, network: AuditNetwork, step: Step, value: Mapping[str, Any], failure: str) -> dict[str, Any]:
+    def _record_trained(self, network: AuditNetwork, value: Mapping[str, Any]) -> dict[str, Any]:
         arch, training = network.arch_id, network.training.digest
-        if step.measurement is None:
-            if failure:
-                return self.records.add("trained", arch, training, status="failed", reason=failure)
-            sha256 = self.records.keep_weights(arch, training, value["weights"])
-            seconds = round(value["seconds"], 3)
-            return self.records.add("trained", arch, training, status="ok", seconds=seconds, sha256=sha256)
-        identity = self.measured.digest(network, self.measured.measurements[step.measurement])
-        if failure:
-            return self.records.add("measured", arch, identity, status="failed", reason=failure)
+        if "failure" in value:
+            return self.records.add("trained", arch, training, status="failed", reason=value["failure"])
+        sha256 = self.records.keep_weights(arch, training, value["weights"])
+        seconds = round(value["seconds"], 3)
+        return self.records.add("trained", arch, training, status="ok", seconds=seconds, sha256=sha256)
+
+    def _record_measured(
+        self, network: AuditNetwork, measurement: Measurement, value: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        arch, identity = network.arch_id, self.measured.digest(network, measurement)
+        if "failure" in value:
+            return self.records.add("measured", arch, identity, status="failed", reason=value["failure"])
         return self.records.add("measured", arch, identity, status="ok", values=value["values"])
 
     def _row(self, network: AuditNetwork) -> dict[str, Any]:
@@ -275,22 +288,35 @@ class _Worker:
 
             training, genome = network.training, network.genome
             try:
-                if step.measurement is None:
+                if not step.measurements:
                     checkpoint = None if self.folder is None else training.checkpoint(self.folder, genome)
                     weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
                 images = training.data.fingerprint, training.seed
                 if images not in tested:
                     tested[images] = self.measured.tested(training.data, training.seed)
-                measure = self.measured.measurements[step.measurement].measure
-                candidate = training.candidate(genome, step.weights)
-                return {"values": measure(candidate, tested[images], self.measured.batch_size, report_of)}
+                return {"measured": self._measured(step, tested[images], report_of)}
             except DivergedError as error:
                 return {"failure": str(error)}
             except EvonasError as error:  # a disk that is full is no fault of the network
                 return {"refused": str(error)}
 
         return work
+
+    def _measured(self, step: Step, tested: Dataset, report: Report) -> list[dict[str, Any]]:
+        """Values of each measurement, or why there are none."""
+        network, chosen = self.networks[step.network], [self.measured.measurements[each] for each in step.measurements]
+        candidate = network.training.candidate(network.genome, step.weights)
+        try:
+            values = joined(chosen)(candidate, tested, self.measured.batch_size, report)
+        except DivergedError as error:
+            if len(chosen) == 1:
+                return [{"failure": str(error)}]
+            alone = [step._replace(measurements=(place,)) for place in step.measurements]
+            return [value for each in alone for value in self._measured(each, tested, report)]  # some may be finite
+        if len(chosen) == 1:
+            return [{"values": values}]
+        return [{"values": {each.column: values[each.column]}} for each in chosen]
 
 
 def lightest(networks: Sequence[AuditNetwork]) -> Iterator[AuditNetwork]:

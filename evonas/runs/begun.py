@@ -41,6 +41,7 @@ class BegunRun:
         self.checkpoint = {} if self.stored else folder.checkpoint_identity()
         refuse_without_plugins(self.stored, options.plugin)
         self.identity: dict[str, Any] = {}
+        self._score_batches: dict[int, int | None] = {}
         self.notes: list[str] = []
         """Choices made for the user, one line each."""
         self.use(method=method)
@@ -142,6 +143,26 @@ class BegunRun:
         self.note(note.replace("precision", f"precision of the {what}", 1) if what else note)
         return precision
 
+    def score_batch_size(self, image_size: int) -> int | None:
+        """Images of a pass that scores networks: as asked for, as the run was begun, or as a GPU has room for.
+
+        None: every score has its own number.
+
+        Args:
+            image_size: in pixels.
+        """
+        if image_size not in self._score_batches:
+            size = self.options.score_batch_size
+            if size is None and self.begun():
+                size = self.begun("score_batch_size")
+            elif size is None:
+                size = self.hardware.images_at_once(self.options.execution.gpus_per_task, image_size)
+                self.note(f"scores: batches of {size}, which the GPU's memory has room for" if size else "")
+            if size is not None:
+                self.use(score_batch_size=size)
+            self._score_batches[image_size] = size
+        return self._score_batches[image_size]
+
     def recipe_as_begun(self, recipe: Recipe, begun: Any) -> Recipe:
         """The recipe as the run in the folder began with it: TRADES-YOPO left clamping to torch in version 0.1.0.
 
@@ -178,6 +199,7 @@ class BegunRun:
         self.use(data=data.identity())
         self.note(data.converted)
         self.note(self.hardware.note)
+        self.score_batch_size(data.image_size)
         return data
 
     def _own_again(self, own: Path, begun: Mapping[str, Any], given: DataOptions) -> Dataset:

@@ -99,6 +99,16 @@ class Hardware:
             partial(resolve_precision, asked, torch.device(self.device), depthwise), self.threads, gpus
         )
 
+    def images_at_once(self, gpus: float, size: int) -> int | None:
+        """See `images_at_once`: of the share of a device that one evaluation has; a worker of a cluster answers."""
+        from evonas.devices import images_at_once
+
+        if self.connection is None:
+            return images_at_once(self.device, 1 / -(-self.workers // _devices(self.device)), size)
+        if self.device == "cpu":
+            return None
+        return self.connection.ask(partial(images_at_once, self.device, gpus, size), self.threads, gpus)
+
 
 def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
     """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device."""

@@ -127,7 +127,8 @@ class Run(BegunRun):
             clean = self._clean_sources(the_set, data)
         if OodAupr.name in names:
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
-        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean)
+        size = self.score_batch_size(data.image_size)
+        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size)
 
     def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
         """The set's clean images, where the data has them and a run in the folder was begun with them."""
@@ -353,6 +354,8 @@ class Run(BegunRun):
             EvonasError: the folder cannot be written, or another process writes it.
             Interrupted: a signal came; the same command continues with the epoch that was begun.
         """
+        size = self.score_batch_size(networks[0].training.data.image_size) if networks else None
+        measured = measured if size is None else replace(measured, batch_size=size)
         return audit_networks(self, networks, measured, opening, folder)
 
     def check_audit(self, data: Dataset, options: AuditOptions) -> None:

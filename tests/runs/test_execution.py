@@ -1,9 +1,11 @@
 """Executor, device and threads: what is chosen, what is refused, what a continued run keeps."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from evonas import devices
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import Node
@@ -159,3 +161,33 @@ def test_workers_of_a_cluster_need_the_drivers_versions() -> None:
     host = executor._tasks._host
     assert [name for name, _ in host.versions] == list(SAME_VERSIONS)  # type: ignore[attr-defined]
     host.prepare(0, 1.0)
+
+
+@pytest.mark.parametrize(("workers", "share"), [(1, 1.0), (3, 1 / 3)])
+def test_scores_of_an_evaluation_fill_its_share_of_a_gpu(
+    workers: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def images_at_once(*given: Any) -> int:
+        asked.append(given)
+        return 512
+
+    monkeypatch.setattr(devices, "images_at_once", images_at_once)
+    assert Hardware("process", "cuda:0", 1, workers, "").images_at_once(1.0, 32) == 512
+    assert asked == [("cuda:0", share, 32)]
+
+
+def test_a_worker_of_a_cluster_says_what_its_gpu_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def ask(self: RayConnection, work: Callable[[], Any], *cpus_and_gpus: Any) -> Any:
+        asked.append(cpus_and_gpus)
+        return work()
+
+    monkeypatch.setattr(devices, "images_at_once", lambda device, share, size: 8 * size if device == "cuda" else None)
+    monkeypatch.setattr(RayConnection, "ask", ask)
+    assert Hardware("ray", "cuda", 2, 1, "", RayConnection("auto")).images_at_once(0.25, 32) == 256
+    assert asked == [(2, 0.25)]
+    assert Hardware("ray", "cpu", 2, 1, "", RayConnection("auto")).images_at_once(1.0, 32) is None
+    assert len(asked) == 1
