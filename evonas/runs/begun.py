@@ -13,9 +13,10 @@ from evonas.data import Dataset, data_root, load_data, resolve_data
 from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError, DataError, EvonasError
 from evonas.executors import Executor
+from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
-from evonas.runs.execution import Hardware, make_executor, resolve_hardware
+from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
@@ -31,9 +32,12 @@ class BegunRun:
 
     Args:
         reading: the run is only looked at: nothing is trained, built or written.
+        alone: nothing of the run is done beside anything else, so that it has every processor by default.
     """
 
-    def __init__(self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool) -> None:
+    def __init__(
+        self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool, alone: bool = False
+    ) -> None:
         self.method, self.options, self.folder, self.screen = method, options, folder, screen
         self.reading = reading
         """The run is only looked at: nothing is trained, built or written."""
@@ -47,8 +51,10 @@ class BegunRun:
         self.use(method=method)
         if options.plugin:
             self.use(plugins=plugin_identity(options.plugin))
-        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint)
+        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint, alone)
         self.use(seed=options.seed, device=torch.device(self.device).type, threads=self.threads)
+        if self.hardware.executor == "process" and not (self.stored or reading):  # workers will surely be needed
+            warm_up(WORKERS_IMPORT)
 
     @classmethod
     @contextlib.contextmanager
@@ -60,6 +66,7 @@ class BegunRun:
         label: str = "",
         console: Console | None = None,
         reading: bool = False,
+        alone: bool = False,
     ) -> Iterator[Self]:
         """Begin a run in its folder, or continue the one that is there.
 
@@ -68,6 +75,7 @@ class BegunRun:
             name: of its folder, RUNS/NAME-DATA-PRESET-seedN; the method by default.
             label: instead of the data set's name there.
             reading: look at the run in `options.out` without changing anything.
+            alone: nothing of the run is done beside anything else, so that it has every processor by default.
         Raises:
             RunInUseError: another process writes the run.
             RunMismatchError: the folder holds another method's run.
@@ -78,7 +86,7 @@ class BegunRun:
         run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
         folder = RunFolder(expanded(options.out or Path("runs") / run_name))
         with interruptible() as interruption, contextlib.nullcontext() if reading else folder.locked():
-            run = cls(method, options, folder, Screen(console, interruption.check), reading)
+            run = cls(method, options, folder, Screen(console, interruption.check), reading, alone)
             run._data_name = data
             run.note(because)
             yield run

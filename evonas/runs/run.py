@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,7 +36,7 @@ from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
-from evonas.runs.sets import check_set, clean_sources, find_or_build, set_path
+from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
@@ -165,11 +165,15 @@ class Run(BegunRun):
                 settings=settings or SET_PRESETS[self.options.preset],
                 preset=self.options.preset,
                 seed=self.split_seed,
-                device=self.hardware.here,
+                device=self.device,
                 precision=precision,
             )
-            begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set", "fingerprint")
-            found, where = find_or_build(plan, set_path(plan, begun), self.screen, build=not self.reading)
+            begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set") or {}
+            by_driver = replace(plan, device=self.hardware.here)  # as earlier versions built it, a driver without a GPU
+            plan = by_driver if begun.get("name") == by_driver.name else plan
+            plan, path = plan_as_begun(plan, begun.get("fingerprint"))
+            executor = partial(self.executor, deadline=False)
+            found, where = find_or_build(plan, path, self.screen, not self.reading, executor)
         else:
             found, where = load_adversarial_set(asked), f"found at {asked}"
         check_set(found, data)
