@@ -13,12 +13,12 @@ from evonas.attacks.attack import (
     check_differentiable,
     check_inputs,
     check_logits,
-    frozen,
     laid_out_as,
     logits_of,
     margins,
     needs_generator,
     toward,
+    under_attack,
 )
 from evonas.attacks.inference import Precision, attack_copy, check_precision
 from evonas.attacks.losses import LOSSES
@@ -105,7 +105,7 @@ class GradientAttack:
         generator = needs_generator(generator, f"{type(self).__name__}'s start") if self.draws else None
         if not self.epsilon or not len(images):
             return [images.clone() for _ in steps]
-        with frozen(model), torch.inference_mode(False), torch.enable_grad():
+        with under_attack(model), torch.inference_mode(False), torch.enable_grad():
             run = _Run(self, model, images, labels, size, steps)
             for _ in range(self.restarts):
                 run.once(generator)
