@@ -86,8 +86,6 @@ class SetSettings:
                 raise ConfigurationError(
                     f"expected one value of {field}, or {len(self.targets)}, one per target, got {len(values)}"
                 )
-        if self.linf_algorithm not in ("cma", "de"):
-            raise ConfigurationError(f"expected linf_algorithm cma or de, got {self.linf_algorithm!r}")
         most = min(LARGEST_THRESHOLDS[name] for name in self.set_attacks)
         if max(self.thresholds) > most:
             raise ConfigurationError(f"expected thresholds <= {most}, got {max(self.thresholds)}")

@@ -134,8 +134,7 @@ class RocoOptions(RunOptions):
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "recipe_epsilon", "epochs"),
-        *("batch_size", "lr"),
+        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",

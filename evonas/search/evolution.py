@@ -63,7 +63,7 @@ def evolve(
     else:
         search = _Generations(space, config, maximize, first, predict)
         evaluations = Evaluations(executor, journal, config.objectives, config.seed, retry_failed, report)
-        states = _by_generations(search, evaluations, report)
+        states = _by_generations(search, evaluations, journal, report)
     executor.start(EvaluationWork(evaluate), report)
     try:
         yield from states
@@ -72,7 +72,7 @@ def evolve(
 
 
 def _by_generations(
-    search: "_Generations", evaluations: Evaluations, report: Callable[[Event], None]
+    search: "_Generations", evaluations: Evaluations, journal: Journal, report: Callable[[Event], None]
 ) -> Iterator[SearchState]:
     config = search.config
     for generation in range(config.generations + 1):
@@ -80,10 +80,11 @@ def _by_generations(
         if len(asked) < config.population:
             report(Note(_why_fewer(generation, len(asked), config.population, search.proposed)))
         if len(asked) == 0:
-            return
+            break
         evaluations.run([search.job(g) for g, violation in asked if violation <= 0], search.numbers, generation)
         known = evaluations.known
         yield search.tell(asked, [known[arch_id(g)].result if v <= 0 else None for g, v in asked], generation)
+    journal.sort()
 
 
 class _Generations(Proposals):

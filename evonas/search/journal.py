@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
-from evonas.errors import RunMismatchError, StorageError
+from evonas.errors import RunInUseError, RunMismatchError, StorageError
 from evonas.files import open_regular, read_regular, replace_file, seal, storage_errors, take_lock, unseal
 from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
@@ -102,9 +102,37 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Record a finished evaluation. The line is on disk when this returns."""
-        self._write(_to_record(entry))
+        if self._file is not None:
+            with storage_errors(f"write {self.path}"):
+                self._put(self._line(len(self.lines) + 1, entry))
+        elif self.path is not None:
+            raise StorageError(f"{self.path} is closed; open the journal again to record more")
         self.entries[entry.key] = entry
         self.lines.append(entry)
+
+    def sort(self) -> None:
+        """Put the lines of a finished search in the order of its proposals, in which one slot writes them.
+
+        The file is replaced as a whole, so that nothing is lost whenever the process ends. One with failures that were
+        tried again stays as it is: of several lines with one key the last one counts.
+        """
+        ordered = sorted(self.lines, key=lambda entry: (entry.generation, entry.proposal))
+        twice = len(self.entries) < len(self.lines)
+        if twice or ordered == self.lines or self._file is None or self.path is None:
+            return
+        lines = [self._line(number, entry) for number, entry in enumerate(ordered, 1)]
+        content = b"".join([seal({"format": FORMAT, "identity": self._identity}), *lines])
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        with storage_errors(f"write {self.path}"), contextlib.ExitStack() as unfinished:
+            unfinished.callback(temporary.unlink, missing_ok=True)
+            file = unfinished.enter_context(open(temporary, "w+b", buffering=0))
+            take_lock(file, temporary)  # before it has the name under which others look for it
+            file.write(content)
+            os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+            unfinished.pop_all()
+        self._file.close()
+        self._file, self.lines = file, ordered
 
     def close(self) -> None:
         """Release the file. The entries stay readable in memory."""
@@ -118,6 +146,8 @@ class Journal:
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115
         take_lock(self._file, path)
         with storage_errors(f"read {path}"):
+            if not os.path.samestat(os.fstat(self._file.fileno()), path.stat()):  # it was being sorted
+                raise RunInUseError(f"{path} is being written by another process; wait for it, or stop it")
             self._file.seek(0)
             content = self._file.read()
         contents = _parse(content, self._run)
@@ -163,12 +193,8 @@ class Journal:
             self._file.truncate(alike)
             self._put(whole[alike:])
 
-    def _write(self, record: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            with storage_errors(f"write {self.path}"):
-                self._put(seal({"line": len(self.lines) + 1, "run": self._run, **record}))
-        elif self.path is not None:
-            raise StorageError(f"{self.path} is closed; open the journal again to record more")
+    def _line(self, number: int, entry: Entry) -> bytes:
+        return seal({"line": number, "run": self._run, **_to_record(entry)})
 
     def _put(self, content: bytes) -> None:
         """Append, or leave the file as it was."""

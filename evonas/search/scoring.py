@@ -78,6 +78,7 @@ def score(
     executor.start(EvaluationWork(evaluate), report)
     try:
         evaluations.run(jobs, numbers, generation=0)
+        journal.sort()
     finally:
         executor.close()
     return [evaluations.known[job.key] for job in jobs]

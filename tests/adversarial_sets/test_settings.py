@@ -95,7 +95,7 @@ def test_each_target_may_have_its_own_values() -> None:
         ({"target_epochs": (1,) * 5}, "expected one value of target_epochs, or 4, one per target, got 5"),
         ({"target_epochs": (0,)}, "expected target_epochs >= 1, got 0"),
         ({"depths": (-1,)}, "expected depths >= 0, got -1"),
-        ({"linf_algorithm": "pso"}, "algorithm cma or de, got 'pso'"),
+        ({"linf_algorithm": "pso"}, "expected linf_algorithm of cma, de, got 'pso'"),
         ({"attack_population": 0}, "population >= 5"),
         ({"attack_population": 4}, "population >= 5"),  # differential evolution needs five
         ({"attack_generations": 0}, "generations >= 1"),

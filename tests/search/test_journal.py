@@ -533,3 +533,43 @@ def test_a_difference_within_a_list_of_parts_is_shown(tmp_path: Path) -> None:
     Journal(tmp_path / "journal.jsonl", identity=identity(0.1)).close()
     with pytest.raises(EvonasError, match=r"cells\.parts\.1\.epsilon\.step is 0\.1 there, 0\.2 here"):
         Journal(tmp_path / "journal.jsonl", identity=identity(0.2))
+
+
+def test_a_sorted_journal_is_that_of_one_slot(path: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed" / "journal.jsonl"
+    with Journal(mixed, IDENTITY, sync=False) as journal:
+        for at in (1, 0, 2, 4, 3):
+            journal.append(ENTRIES[at])
+        journal.sort()
+        assert mixed.read_bytes() == path.read_bytes()
+        assert journal.lines == ENTRIES
+        assert [each.name for each in mixed.parent.iterdir()] == ["journal.jsonl"]
+        with pytest.raises(RunInUseError):  # the new file is locked as the old one was
+            Journal(mixed, IDENTITY)
+        journal.append(entry(5))
+    assert read_journal(mixed)[1] == [*ENTRIES, entry(5)]
+
+
+def test_a_journal_with_repeated_keys_keeps_its_order(tmp_path: Path) -> None:
+    again = replace(ENTRIES[3], generation=0, proposal=0)
+    found = tmp_path / "journal.jsonl"
+    with Journal(found, IDENTITY, sync=False) as journal:
+        for each in (ENTRIES[4], ENTRIES[3], again):
+            journal.append(each)
+        before = found.read_bytes()
+        journal.sort()
+        assert found.read_bytes() == before
+    assert {each.key: each for each in read_journal(found)[1]}[again.key] == again
+
+
+def test_a_journal_that_cannot_be_sorted_stays_as_it_is(tmp_path: Path) -> None:
+    found = tmp_path / "run" / "journal.jsonl"
+    with Journal(found, IDENTITY, sync=False) as journal:
+        for each in ENTRIES[::-1]:
+            journal.append(each)
+        before = found.read_bytes()
+        with as_stranger(found.parent), pytest.raises(StorageError):
+            journal.sort()
+        assert found.read_bytes() == before
+        journal.append(entry(5))
+    assert len(read_journal(found)[1]) == 6
