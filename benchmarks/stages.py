@@ -1,7 +1,7 @@
 """Stages beside the evaluations of a search, on one slot and on several: seconds, their ratio, equal results.
 
     python benchmarks/stages.py                                          # every stage, in this process against two
-    python benchmarks/stages.py --stages retrain --slots 4 --rounds 3
+    python benchmarks/stages.py --stages set_building --slots 4 --rounds 3
 
 Each stage runs in a fresh folder, on one slot and on several in turn, and gives a digest of its results, which must be
 the same. The exit code is 1 where one differs, or is less than 1.7 times as fast on two slots (in proportion on more).
@@ -18,16 +18,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import torch
 import tyro
 from stages_of_runs import finalise, retrain, search_cells
 
+from evonas.adversarial_sets import SET_PRESETS, BuildPlan, build_adversarial_set
+from evonas.data import load_data
 from evonas.errors import ConfigurationError
+from evonas.executors import LocalExecutor, ProcessExecutor
 from evonas.runs import guarded
+from evonas.training import resolve_precision
 
 AT_LEAST = 0.85
 """Share of the slots by which a stage must be faster: 1.7 times on two."""
 
+
+def set_building(folder: Path, slots: int) -> str:
+    """The adversarial set of the quick preset: four targets, eight attacks on each."""
+    precision, _ = resolve_precision("auto", torch.device("cpu"))
+    plan = BuildPlan(
+        data=load_data("digits"),
+        split_seed=0,
+        settings=SET_PRESETS["quick"],
+        preset="quick",
+        seed=0,
+        device="cpu",
+        precision="bf16" if precision == "bf16" else "fp32",
+    )
+    executor = LocalExecutor() if slots == 1 else ProcessExecutor(slots)
+    return build_adversarial_set(plan, folder / "set", executor=executor).fingerprint
+
+
 STAGES: dict[str, Callable[[Path, int], str]] = {
+    "set_building": set_building,
     "search_cells": search_cells,
     "retrain": retrain,
     "finalise": finalise,

@@ -1,5 +1,6 @@
 """Everything that CUDA devices do otherwise than CPUs, decided in one place: arithmetic, order of additions, time."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["float32", "seconds", "settle"]
+__all__ = ["float32", "images_at_once", "seconds", "settle"]
+
+AN_IMAGE = 2**27
+"""Bytes that a pass with gradients may take for an image of 32x32: those of 20 layers of 36-channel cells, doubled."""
+MOST_IMAGES = 4096
 
 
 def settle(device: torch.device | str) -> None:
@@ -47,6 +52,23 @@ def float32(tf32: bool = False) -> Iterator[None]:
         for switch, value in before:
             if value is not None:
                 switch.set(value)
+
+
+def images_at_once(device: torch.device | str, share: float = 1.0, size: int = 32) -> int | None:
+    """Images of a forward and a backward pass that the memory of a CUDA device has room for, a power of two.
+
+    None on a CPU, whose caches, not its memory, decide, and on a device with room for no more than 256.
+
+    Args:
+        share: of the memory that this work may use.
+        size: of an image in pixels.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return None
+    room = share * torch.cuda.get_device_properties(device).total_memory / (AN_IMAGE * (size / 32) ** 2)
+    images = 2 ** int(math.log2(max(1.0, room)))
+    return min(images, MOST_IMAGES) if images > 256 else None
 
 
 def seconds(device: torch.device | str) -> float:

@@ -68,7 +68,7 @@ class SearchFailedError(EvonasError):
 
 
 class ExecutionError(EvonasError):
-    """Workers that cannot be started, reached or set up."""
+    """Workers that cannot be started, reached or set up, or a job that failed although all else needs it."""
 
 
 class DivergedError(EvonasError, ArithmeticError):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from evonas.errors import ConfigurationError
 
@@ -111,7 +111,14 @@ STEP = Range(above=0, most=1, pixels=True)
 
 
 def check_ranges(part: Any) -> None:
-    """ConfigurationError for the first field of a dataclass outside its `Range`, or not whole where it is to be."""
+    """ConfigurationError for the first field of a dataclass outside its `Range`, or not whole where it is to be.
+
+    Fields that are a Literal must be one of its values.
+    """
+    for name, words in _literals(part.__class__).items():
+        if getattr(part, name) not in words:
+            known = ", ".join(str(word) for word in words)
+            raise ConfigurationError(f"expected {name} of {known}, got {getattr(part, name)!r}")
     for name, (wanted, whole) in _ranges(part.__class__).items():
         value = getattr(part, name)
         for each in value if isinstance(value, tuple | list) else (value,):
@@ -138,6 +145,14 @@ def _ranges(kind: type) -> dict[str, tuple[Range, bool]]:
             if isinstance(extra, Range):
                 found[each.name] = extra, float not in _leaves(hint)
     return found
+
+
+@cache
+def _literals(kind: type) -> dict[str, tuple[Any, ...]]:
+    """Field -> the values that it may have, of fields that are a Literal."""
+    hints = get_type_hints(kind)
+    found = {each.name: hints[each.name] for each in fields(kind)}
+    return {name: get_args(hint) for name, hint in found.items() if get_origin(hint) is Literal}
 
 
 def _leaves(hint: Any) -> set[Any]:

@@ -9,10 +9,12 @@ set.
 """
 
 import sys
+from functools import partial
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.methods.adversarial_set import PRESETS, BuildOptions, make_plan, set_file, show_set
 from evonas.runs import Screen, command
+from evonas.runs.execution import make_executor, resolve_hardware
 from evonas.runs.interrupt import interruptible
 from evonas.runs.sets import find_or_build
 
@@ -20,8 +22,11 @@ from evonas.runs.sets import find_or_build
 def main(options: BuildOptions) -> AdversarialSet:
     with interruptible() as interruption:
         screen = Screen(check=interruption.check)
-        plan = make_plan(options, screen)
-        found, where = find_or_build(plan, set_file(options, plan), screen)  # trains the targets and attacks them
+        hardware = resolve_hardware(options.execution, {})
+        plan = make_plan(options, hardware, screen)
+        executor = partial(make_executor, options.execution, hardware)
+        path = set_file(options, plan)
+        found, where = find_or_build(plan, path, screen, executor=executor)  # trains the targets and attacks them
         show_set(found, where, screen)
     return found
 

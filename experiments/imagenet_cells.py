@@ -30,7 +30,7 @@ from evonas.runs import Run, command
 
 def main(options: ImagenetOptions) -> dict[str, Any]:
     genotype = read_cells(options.cells)
-    with Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells)) as run:
+    with Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells), alone=True) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)
         ood = load_ood(run, options, data)

@@ -31,6 +31,7 @@ settings.load_profile("evonas")
 
 
 RAY_FILES = {
+    "tests/adversarial_sets/test_set_jobs.py",
     "tests/contracts/test_executor_contract.py",
     "tests/executors/test_resident.py",
     "tests/search/test_driver_killed.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from evonas.certify import (
     squared_jacobian_norm,
 )
 from evonas.data import load_data
-from evonas.devices import float32, seconds, settle
+from evonas.devices import float32, images_at_once, seconds, settle
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Evaluator, TorchHost, TrainFromScratch
 from evonas.objectives import CleanError, JacobianNorm
@@ -176,3 +177,25 @@ def test_two_trainings_on_cuda_are_equal() -> None:
     prepare = TrainFromScratch(space, data, TrainingConfig(epochs=2, batch_size=20, precision="fp32"), "cuda").start()
     once, again = (prepare(space.designs()["chain"], 0, lambda progress: None)[0].network for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "share", "size", "images"),
+    [
+        (139, 1.0, 32, 1024),
+        (139, 0.25, 32, None),
+        (139, 0.5, 32, 512),
+        (139, 1.0, 64, None),
+        (139, 1.0, 16, 4096),
+        (80, 1.0, 32, 512),
+        (24, 1.0, 32, None),
+    ],
+)
+def test_images_at_once_follow_the_memory(
+    gibibytes: int, share: float, size: int, images: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 MiB an image of 32x32: 139 GiB have room for 1,112."""
+    memory = SimpleNamespace(total_memory=gibibytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert images_at_once("cuda:0", share, size) == images
+    assert images_at_once("cpu", share, size) is None

@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "certify": {"networks"},
     "spaces": {"networks", "costs"},
     "training": {"data", "attacks", "costs"},
-    "adversarial_sets": {"data", "attacks", "networks", "training", "costs"},
+    "adversarial_sets": {"data", "attacks", "networks", "training", "costs", "executors"},
     "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify"},
     "executors": set(),
     "search": {"executors"},

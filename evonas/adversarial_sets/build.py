@@ -3,157 +3,221 @@
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.contents import AdversarialSet, Piece, assemble
 from evonas.adversarial_sets.format import save_adversarial_set
+from evonas.adversarial_sets.jobs import FinishedPart, SetWork, Step, Task, attacked_blocks
 from evonas.adversarial_sets.plan import THREADS, BuildPlan, BuildProgress, Effort
-from evonas.adversarial_sets.settings import TargetSettings
-from evonas.adversarial_sets.targets import build_target, correct, train_target
+from evonas.adversarial_sets.settings import TargetSettings, build_victim
 from evonas.adversarial_sets.work import BuildWork
-from evonas.attacks import PixelAttack, ThresholdAttack
+from evonas.attacks import ThresholdAttack
 from evonas.costs import count_macs, count_params
-from evonas.data import DeviceData, DevicePart, batches
-from evonas.devices import seconds, settle
-from evonas.errors import DataError
-from evonas.seeding import derive_seed, generator
-from evonas.types import Cost
+from evonas.errors import DataError, EvonasError, ExecutionError
+from evonas.executors import Executor, Job, LocalExecutor, Outcome, ignore
+from evonas.networks.blocks import seeded
+from evonas.types import Activity, Cost, Note, Progress, Watch
 
 __all__ = ["build_adversarial_set"]
 
-UNIT = 64
-"""Images attacked in one part of the work; an interruption loses at most one part."""
+BACKWARD = 3
+"""Cost of a training step, in forward passes of its images."""
 
 _ARRAYS, _TOTALS = ("images", "sources", "changes"), ("tried", "evaluations", "seconds")
 """Arrays and facts of an attacked part."""
 
-FinishedPart = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
-"""(facts, arrays) of a finished part of the work."""
-
 
 def build_adversarial_set(
-    plan: BuildPlan, path: Path, report: Callable[[BuildProgress], None] = lambda progress: None
+    plan: BuildPlan,
+    path: Path,
+    report: Callable[[BuildProgress], None] = lambda progress: None,
+    executor: Executor | None = None,
+    watch: Watch = ignore,
 ) -> AdversarialSet:
     """Build the set and write it to PATH.safetensors with its card.
 
-    Until the set is complete, finished parts are kept in the folder PATH.parts; a later call continues from them. All
-    arithmetic on the CPU is done by one thread, whatever the number of this process.
+    The training of a target is a job, and so is each attack on a block of images. Until the set is complete, finished
+    parts are kept in the folder PATH.parts, and trainings epoch by epoch; a later call continues from them. On the CPU
+    each job is one thread's work, so the set depends neither on the executor nor on the number of its slots.
 
+    Args:
+        executor: runs the jobs, and is closed in the end; None: one after another in this process.
+        watch: gets what the executor and its workers say; may raise to stop: what is finished is kept.
     Raises:
         DataError: the data has no adversarial part, or no attack succeeded.
         StorageError, RunInUseError, RunMismatchError: see `BuildWork`.
         DivergedError: the loss of a target left the finite numbers.
+        ExecutionError: a job has failed otherwise, or the executor cannot run any.
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
-    settle(plan.device)
+    building = _Building(plan, report, executor or LocalExecutor(), watch)  # raises where it cannot succeed
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
     try:
-        builder = _Builder(plan, report)  # raises before any work is done where the settings cannot succeed
         with BuildWork(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
-            the_set = builder.build(work)
+            the_set = building.run(work)
             save_adversarial_set(path, the_set)
             work.remove()
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before)  # a job in this process has changed it
     return the_set
 
 
-@dataclass(frozen=True)
-class _CellPlan:
-    """One target under one attack at one threshold."""
-
-    place: int
-    target: str
-    attack: str
-    threshold: int
-
-    def part(self, unit: int) -> str:
-        return f"attack-{self.target}-{self.attack}-{self.threshold}-{unit}"
-
-
-class _Builder:
-    """One building of a set: its data, the images that are attacked, and the predicted effort."""
+class _Building:
+    """One building of a set: what waits, what is finished, and the predicted effort."""
 
     work: BuildWork
 
-    def __init__(self, plan: BuildPlan, report: Callable[[BuildProgress], None]) -> None:
-        self.plan, self.settings, self.report = plan, plan.settings, report
-        self.data = DeviceData(plan.data, torch.device(plan.device))
-        self.adversarial = DevicePart(plan.data.adversarial, self.data.device)
-        rng = generator("attacked", plan.seed)
-        self.chosen = plan.data.adversarial.balanced(plan.settings.attacked_images, plan.data.n_classes, rng)
-        self.units = np.array_split(self.chosen, -(-len(self.chosen) // UNIT))
-        self.costs, self.paces = zip(*map(self.measured, self.settings.each_target()), strict=True)
-        self.effort = Effort(self.parts())
+    def __init__(
+        self, plan: BuildPlan, report: Callable[[BuildProgress], None], executor: Executor, watch: Watch
+    ) -> None:
+        self.plan, self.settings = plan, plan.settings
+        self.report, self.executor, self.watch = report, executor, watch
+        self.targets = plan.settings.each_target()
+        self.costs = [self.cost(target) for target in self.targets]
+        self.blocks = attacked_blocks(plan)
+        trainings = [self.training(place) for place in range(len(self.targets))]
+        steps = [step for training in trainings for step in (training, *self.attacks(training))]
+        self.steps = {step.label: step for step in steps}
+        self.effort = Effort({step.part: (step.target, step.kind, self.passes(step)) for step in steps})
+        self.finished: dict[Step, FinishedPart] = {}
+        self.waiting = 0
+        self.begun: dict[Step, tuple[float, float]] = {}
+        """Running training -> (time, share) of the first that was heard of it."""
 
-    def build(self, work: BuildWork) -> AdversarialSet:
+    def run(self, work: BuildWork) -> AdversarialSet:
         self.work = work
-        targets, cells, pieces = [], [], []
-        for place, target in enumerate(self.settings.each_target()):
-            network, described = self.trained(place, target)
-            targets.append(described)
-            for cell_plan in self.cells(place, target):
-                cell, piece = self.cell(cell_plan, network)
-                cells.append(cell)
-                pieces.append(piece)
-        contents = assemble(pieces, self.plan.data.adversarial.images)
-        if not len(contents.images):
-            raise DataError("expected at least one successful attack, got none; raise the thresholds or the budgets")
-        card = self.card(tuple(targets), tuple(cells), contents.counts())
-        return AdversarialSet(*contents, card=card)
+        self.executor.start(SetWork(self.plan, work.folder).make_work, self.see)
+        try:
+            for place in range(len(self.targets)):
+                self.begin(self.training(place))
+            while self.waiting:
+                job, outcome = self.executor.next_finished()
+                self.waiting -= 1
+                self.keep(job, outcome)
+        finally:
+            self.executor.close()
+        return self.assembled()
 
-    def measured(self, target: TargetSettings) -> tuple[Cost, float]:
-        """A target's cost, and its measured seconds per image."""
-        network = build_target(target, self.data, 0)
-        cost = Cost(count_params(network), count_macs(network, (3, *(self.plan.data.image_size,) * 2)))
-        images, _ = next(batches(self.adversarial, UNIT))
-        with torch.no_grad():
-            network.eval()(images)
-            started = seconds(self.data.device)
-            network(images)
-        return cost, (seconds(self.data.device) - started) / len(images)
+    def cost(self, target: TargetSettings) -> Cost:
+        data = self.plan.data
+        network = seeded(lambda: build_victim(target, data.n_classes, data.normalization), 0)
+        return Cost(count_params(network), count_macs(network, (3, *(data.image_size,) * 2)))
 
-    def cells(self, place: int, target: TargetSettings) -> list[_CellPlan]:
+    def training(self, place: int) -> Step:
+        return Step(place, self.targets[place].name)
+
+    def cells(self, training: Step) -> list[Step]:
+        """The first block of every attack on a target."""
         return [
-            _CellPlan(place, target.name, attack, threshold)
+            training._replace(attack=attack, threshold=threshold)
             for attack in self.settings.set_attacks
             for threshold in self.settings.thresholds
         ]
 
-    def parts(self) -> dict[str, tuple[str, float]]:
-        """Part of the work -> (kind, cost); the cost is forward passes times the target's seconds per image."""
-        parts: dict[str, tuple[str, float]] = {}
-        for place, target in enumerate(self.settings.each_target()):
-            pace = self.paces[place]
-            parts[f"target-{target.name}"] = ("training", pace * target.epochs * len(self.data.train))
-            for cell in self.cells(place, target):
-                kind = f"{cell.attack} {cell.threshold}"  # stronger attacks succeed sooner
-                parts |= {cell.part(unit): (kind, pace * len(rows)) for unit, rows in enumerate(self.units)}
-        return parts
+    def attacks(self, training: Step) -> list[Step]:
+        return [step for cell in self.cells(training) for step in self.of_cell(cell)]
 
-    def trained(self, place: int, target: TargetSettings) -> tuple[nn.Module, Target]:
-        """The target's trained network, and its entry on the card."""
-        plan, part = self.plan, f"target-{target.name}"
+    def of_cell(self, cell: Step) -> list[Step]:
+        return [cell._replace(block=block) for block in range(len(self.blocks))]
+
+    def passes(self, step: Step) -> float:
+        """Multiply-adds of a step: those of its training, or of the whole budget of its attack."""
+        settings, macs = self.settings, self.costs[step.place].macs
+        if not step.attack:
+            return float(BACKWARD * macs * self.targets[step.place].epochs * len(self.plan.data.train))
+        budget = settings.attack_population * (settings.attack_generations + 1)
+        return float(macs * budget * len(self.blocks[step.block]))
+
+    def begin(self, step: Step, weights: dict[str, Any] | None = None) -> None:
+        """Take a step from the finished parts, or submit it; a training counts with the attacks that wait for it."""
+        kept = self.work.get(step.part)
+        if kept is not None:
+            self.take(step, kept)
+            return
+        after = [] if step.attack else self.attacks(step)
+        predicted = sum(map(self.passes, (step, *after)))
+        self.executor.submit(Job(step.label, Task(step, weights or {}), predicted))
+        self.waiting += 1
+
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        """Store what a job has given; raises where it has failed."""
+        step: Step = job.payload.step
+        if not outcome.ok:
+            error = ExecutionError(
+                f"expected every part of the set, {job.key} failed: {outcome.failure}; "
+                "mend that and run the same command again (everything finished is kept)"
+            )
+            if outcome.traceback:
+                error.add_note(outcome.traceback)
+            raise error
+        if isinstance(outcome.value, EvonasError):
+            raise outcome.value
+        self.work.put(step.part, *outcome.value)
+        if not step.attack:
+            step.checkpoint(self.work.folder, self.plan).unlink(missing_ok=True)
+        self.watch(Progress(job.key, 1, 1, "part", "finished"))
+        self.take(step, outcome.value)
+
+    def take(self, step: Step, part: FinishedPart) -> None:
+        """Tell that a part is finished, and begin the attacks that have waited for it."""
+        self.finished[step] = part
+        self.effort.finish(step.part, part[0]["seconds"])
+        if step.attack:
+            self.report(self.reached(step))
+            return
+        note = f"clean accuracy {part[0]['clean_accuracy']:.1%}"
+        self.report(BuildProgress(step.target, "training", 0, 1, 1, 0, self.seconds_left(), True, note))
+        for attack in self.attacks(step):
+            self.begin(attack, part[1])
+
+    def reached(self, step: Step) -> BuildProgress:
+        """Images of a cell that are attacked so far, and those that fooled."""
+        found = {each.block: self.finished[each] for each in self.of_cell(step) if each in self.finished}
+        done, total = (sum(len(self.blocks[block]) for block in blocks) for blocks in (found, range(len(self.blocks))))
+        fooled = sum(len(part[1]["images"]) for part in found.values())
+        cell = step.target, step.attack, step.threshold
+        return BuildProgress(*cell, done, total, fooled, self.seconds_left(), done == total)
+
+    def seconds_left(self) -> float | None:
+        return self.effort.seconds_left(max(1, min(self.executor.slots, self.waiting)))
+
+    def see(self, event: Progress | Activity | Note) -> None:
+        """Tell what a worker reports, and learn the pace of a training from it."""
+        step = self.steps[event.key] if isinstance(event, Progress) else None
+        if step in self.finished:  # it came after the end of its job
+            return
+        self.watch(event)
+        if not isinstance(event, Progress) or step is None or step.attack:
+            return
+        now, share = time.monotonic(), event.done / event.total
+        began, before = self.begun.setdefault(step, (now, share))  # an earlier process may have got so far
+        if share > before:
+            self.effort.reach(step.part, share, (now - began) * share / (share - before))
+        left = self.seconds_left()
+        self.report(BuildProgress(step.target, "training", 0, event.done, event.total, 0, left, False, event.note))
+
+    def assembled(self) -> AdversarialSet:
+        """The set of all finished parts, in the order of the settings."""
+        cells = [cell for place in range(len(self.targets)) for cell in self.cells(self.training(place))]
+        described, pieces = zip(*map(self.described, cells), strict=True)
+        contents = assemble(pieces, self.plan.data.adversarial.images)
+        if not len(contents.images):
+            raise DataError("expected at least one successful attack, got none; raise the thresholds or the budgets")
+        targets = tuple(self.trained(place) for place in range(len(self.targets)))
+        return AdversarialSet(*contents, card=self.card(targets, described, contents.counts()))
+
+    def trained(self, place: int) -> Target:
+        """A target's entry on the card."""
+        plan, target, facts = self.plan, self.targets[place], self.finished[self.training(place)][0]
         training = self.settings.training_of(target, plan.precision)
-        network = build_target(target, self.data, plan.seed)
-        facts, arrays = self.work.get(part) or self.train(part, network, target)
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        network.eval()
-        self.effort.finish(part, facts["seconds"])
-        note = f"clean accuracy {facts['clean_accuracy']:.1%}"
-        self.report(BuildProgress(target.name, "training", 0, 1, 1, 0, self.effort.seconds_left(), True, note))
-        return network, Target(
+        return Target(
             name=target.name,
             width=target.width,
             depth=target.depth,
@@ -169,39 +233,13 @@ class _Builder:
             f"{' and flip' if plan.data.flip else ''}, {training.precision}",
         )
 
-    def train(self, part: str, network: nn.Module, target: TargetSettings) -> FinishedPart:
-        started = time.monotonic()
-
-        def on_step(done: int, total: int, note: str) -> None:
-            remaining = self.effort.seconds_left(part, done / total, time.monotonic() - started)
-            self.report(BuildProgress(target.name, "training", 0, done, total, 0, remaining, False, note))
-
-        training = self.settings.training_of(target, self.plan.precision)
-        train_target(network, target, self.data, training, self.plan.seed, on_step)
-        facts = {
-            "clean_accuracy": correct(network, self.data.validation).double().mean().item(),
-            "adversarial_part_accuracy": correct(network, self.adversarial).double().mean().item(),
-            "seconds": time.monotonic() - started,
-        }
-        weights = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
-        self.work.put(part, facts, weights)
-        return facts, weights
-
-    def cell(self, cell: _CellPlan, network: nn.Module) -> tuple[AttackCell, Piece]:
-        """Attack the drawn images that the network gets right; returns the card's cell and the successes."""
-        finished: list[FinishedPart] = []
-        total, fooled, done = len(self.chosen), 0, 0
-        for unit, rows in enumerate(self.units):
-            part = self.work.get(cell.part(unit)) or self.attacked(cell, network, unit)
-            finished.append(part)
-            fooled, done = fooled + len(part[1]["images"]), done + len(rows)
-            self.effort.finish(cell.part(unit), part[0]["seconds"])
-            remaining, stage = self.effort.seconds_left(), (cell.target, cell.attack, cell.threshold)
-            self.report(BuildProgress(*stage, done, total, fooled, remaining, done == total))
-        arrays = {name: np.concatenate([part[1][name] for part in finished]) for name in _ARRAYS}
-        totals = {name: sum(part[0][name] for part in finished) for name in _TOTALS}
-        attack, changes = self.attack(cell), arrays["changes"]
-        labels = self.plan.data.adversarial.labels[arrays["sources"]]
+    def described(self, cell: Step) -> tuple[AttackCell, Piece]:
+        """The card's cell of one target under one attack at one threshold, and its successes."""
+        parts = [self.finished[step] for step in self.of_cell(cell)]
+        arrays = {name: np.concatenate([part[1][name] for part in parts]) for name in _ARRAYS}
+        totals = {name: sum(part[0][name] for part in parts) for name in _TOTALS}
+        attack = self.settings.attack(cell.attack, cell.threshold, self.plan.precision)
+        changes = arrays["changes"]
         return AttackCell(
             target=cell.target,
             attack=cell.attack,
@@ -218,34 +256,9 @@ class _Builder:
             attack=cell.attack,
             threshold=cell.threshold,
             images=arrays["images"],
-            labels=labels,
+            labels=self.plan.data.adversarial.labels[arrays["sources"]],
             sources=arrays["sources"],
         )
-
-    def attacked(self, cell: _CellPlan, network: nn.Module, unit: int) -> FinishedPart:
-        """Attack one unit of images; returns the successful ones with their distances from the clean images."""
-        started, rows = time.monotonic(), torch.from_numpy(self.units[unit])
-        clean = self.adversarial.images[rows.to(self.data.device)].permute(0, 3, 1, 2)  # (B, C, H, W) uint8
-        labels = self.adversarial.labels[rows.to(self.data.device)]
-        seed = derive_seed(self.plan.seed, "attack", cell.target, cell.attack, cell.threshold, unit)
-        rng = torch.Generator(self.data.device).manual_seed(seed)
-        result = self.attack(cell).run(network, clean.float() / 255, labels, rng)
-        images = (result.images[result.fooled] * 255).round().to(torch.uint8)
-        arrays = {
-            "images": images.contiguous().cpu().numpy(),
-            "sources": rows.numpy()[result.fooled.cpu().numpy()],
-            "changes": _changes(cell.attack, clean[result.fooled], images).cpu().numpy(),
-        }
-        facts = {
-            "tried": int(result.attacked.sum()),
-            "evaluations": int(result.evaluations.sum()),
-            "seconds": time.monotonic() - started,
-        }
-        self.work.put(cell.part(unit), facts, arrays)
-        return facts, arrays
-
-    def attack(self, cell: _CellPlan) -> PixelAttack | ThresholdAttack:
-        return self.settings.attack(cell.attack, cell.threshold, self.plan.precision)
 
     def card(self, targets: tuple[Target, ...], cells: tuple[AttackCell, ...], counts: dict[str, Any]) -> Card:
         plan, data = self.plan, self.plan.data
@@ -276,11 +289,3 @@ class _Builder:
             versions=versions,
             created_by=f"evonas {versions['evonas']}",
         )
-
-
-def _changes(attack: str, clean: Tensor, images: Tensor) -> Tensor:
-    """(k,) float64: changed pixels (L0), or the largest change of a value on the [0, 1] scale (Linf)."""
-    difference = (images.int() - clean.int()).abs()  # (k, C, H, W)
-    if attack == "L0":
-        return (difference.amax(dim=1) > 0).sum(dim=(1, 2)).double()
-    return difference.flatten(1).amax(dim=1).double() / 255

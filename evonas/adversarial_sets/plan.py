@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +23,9 @@ THREADS = 1
 """CPU threads of all arithmetic: another number rounds differently, and a set is to be the same on every machine."""
 MOST_THREADS = 256
 """Largest number by which a set of version 0.1.0 is found again."""
+
+Kind = tuple[str, str]
+"""(target network, what is done with it)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class BuildPlan:
             "train": self.data.train.fingerprint,
             "adversarial": self.data.adversarial.fingerprint,
             "normalization": self.data.normalization,
-            "settings": asdict(self.settings),
+            "settings": self.settings.identity(),
             "seed": self.seed,
             "device": torch.device(self.device).type,
             "precision": self.precision,
@@ -76,6 +79,11 @@ class BuildPlan:
         for threads in range(2, MOST_THREADS + 1):
             yield self._named({**identity, "threads": threads})
 
+    @property
+    def digits(self) -> str:
+        """The 12 digits."""
+        return self.name.rpartition("-")[2]
+
     def _named(self, identity: dict[str, Any]) -> str:
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         return f"{self.data.name}-{self.preset}-{digest}"
@@ -94,42 +102,64 @@ class BuildProgress(NamedTuple):
     total: int
     fooled: int
     seconds_left: float | None
-    """Predicted for the whole work; None before the first measurement."""
+    """Predicted for the whole work on the slots that there are; None before the first measurement."""
     finished: bool
     """Whether the target is trained, or attacked at this threshold."""
     note: str = ""
 
 
 class Effort:
-    """Predicts the remaining time: pending parts take the same seconds per cost as finished parts of their kind.
+    """Predicts the remaining time: parts take the same seconds per cost as others of their network and kind have taken.
+
+    Where none has, as those of their kind, or else as all others.
 
     Args:
-        parts: name -> (kind, cost); the unit of cost is the same within a kind.
+        parts: name -> (network, kind, cost).
     """
 
-    def __init__(self, parts: dict[str, tuple[str, float]]) -> None:
-        self._pending = dict(parts)
-        self._spent: dict[str, tuple[float, float]] = {}  # kind -> (seconds, cost)
+    def __init__(self, parts: Mapping[str, tuple[str, str, float]]) -> None:
+        self._parts = dict(parts)
+        self._left: dict[Kind, float] = {}
+        self._spent: dict[Kind, tuple[float, float]] = {}
+        """(seconds, cost) of finished parts."""
+        self._reached: dict[str, tuple[float, float]] = {}
+        """Running part -> (share, seconds)."""
+        for network, kind, cost in parts.values():
+            self._left[network, kind] = self._left.get((network, kind), 0.0) + cost
+
+    def reach(self, part: str, share: float, seconds: float) -> None:
+        """Record that a running part came to this share of itself in so many seconds."""
+        self._reached[part] = (share, seconds)
 
     def finish(self, part: str, seconds: float) -> None:
         """Record the seconds that a finished part took."""
-        kind, cost = self._pending.pop(part)
-        before = self._spent.get(kind, (0.0, 0.0))
-        self._spent[kind] = (before[0] + seconds, before[1] + cost)
+        self._reached.pop(part, None)
+        _move(self._parts.pop(part), 1.0, seconds, self._left, self._spent)
 
-    def seconds_left(self, running: str = "", share: float = 0.0, elapsed: float = 0.0) -> float | None:
-        """Predicted seconds for all pending parts; the part `running` reached `share` of it in `elapsed` seconds."""
-        spent = dict(self._spent)
-        if running and share > 0:
-            kind, cost = self._pending[running]
-            before = spent.get(kind, (0.0, 0.0))
-            spent[kind] = (before[0] + elapsed, before[1] + cost * share)
-        rates = {kind: seconds / cost for kind, (seconds, cost) in spent.items() if cost}
+    def seconds_left(self, slots: int = 1) -> float | None:
+        """Predicted seconds for all pending parts, so many at once; None before anything was measured."""
+        left, spent = dict(self._left), dict(self._spent)
+        for part, (share, seconds) in self._reached.items():
+            _move(self._parts[part], share, seconds, left, spent)
+        rates = {key: seconds / cost for key, (seconds, cost) in spent.items() if cost}
         if not rates:
             return None
-        fallback = sum(rates.values()) / len(rates)
-        total = sum(rates.get(kind, fallback) * cost for kind, cost in self._pending.values())
-        if running and share > 0:
-            kind, cost = self._pending[running]
-            total -= rates[kind] * cost * share
-        return total
+        total = 0.0
+        for key, cost in left.items():
+            alike = [rate for other, rate in rates.items() if other[1] == key[1]] or [*rates.values()]
+            total += cost * rates.get(key, sum(alike) / len(alike))
+        return total / slots
+
+
+def _move(
+    part: tuple[str, str, float],
+    share: float,
+    seconds: float,
+    left: dict[Kind, float],
+    spent: dict[Kind, tuple[float, float]],
+) -> None:
+    """Move a share of a part from what is left to what was spent."""
+    network, kind, cost = part
+    before = spent.get((network, kind), (0.0, 0.0))
+    left[network, kind] -= cost * share
+    spent[network, kind] = (before[0] + seconds, before[1] + cost * share)

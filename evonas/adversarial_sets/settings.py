@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.adversarial_sets.card import ATTACK_NAMES
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evonas.attacks import PixelAttack, ThresholdAttack
     from evonas.attacks.inference import Precision
 
-__all__ = ["SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
+__all__ = ["EARLIER_PRESETS", "SET_PRESETS", "SetSettings", "TargetSettings", "build_victim"]
 
 LARGEST_THRESHOLDS = {"L0": 1024, "Linf": 255}
 """Attack -> largest useful threshold: pixels of an image, or levels of a value."""
@@ -65,6 +65,10 @@ class SetSettings:
     """Maximum number of generations of an attack."""
     linf_algorithm: Literal["cma", "de"] = "cma"
     """Algorithm of Linf attacks, cma or de; L0 attacks always use differential evolution."""
+    attack_block: Annotated[int, BATCH] = 64
+    """Images that are attacked in one job. Each block draws from its own seed: another number gives another set."""
+    attack_chunk: Annotated[int, BATCH] = 128
+    """Individuals of a forward pass in an attack."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -91,6 +95,11 @@ class SetSettings:
             self.training_of(target)
             check_victim(target.name, target.width, target.depth)
 
+    def identity(self) -> dict[str, Any]:
+        """The settings as plain values; later additions only if they are used."""
+        later = ("attack_block", "attack_chunk")
+        return {name: v for name, v in asdict(self).items() if name not in later or v != getattr(SetSettings, name)}
+
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:
         """Training settings of a target; weight decay and learning rate are our choice, the paper gives none."""
         return TrainingConfig(
@@ -109,6 +118,7 @@ class SetSettings:
             "threshold": threshold,
             "population": self.attack_population,
             "generations": self.attack_generations,
+            "chunk": self.attack_chunk,
             "precision": precision,
         }
         return PixelAttack(**budget) if attack == "L0" else ThresholdAttack(algorithm=self.linf_algorithm, **budget)
@@ -141,10 +151,17 @@ SET_PRESETS = {
         depths=(10, 0, 8, 0),
         target_epochs=(6, 3, 5, 2),
         target_batch_size=32,
-        attacked_images=100,
+        thresholds=(5, 10),
+        attacked_images=120,
         attack_population=50,
-        attack_generations=8,
+        attack_generations=5,
     ),
     "paper": SetSettings(),
 }
-"""quick: narrow, shallow targets and small budgets, about a minute on two cores with digits. paper: the defaults."""
+"""quick: narrow, shallow targets, the larger thresholds and small budgets, half a minute on two cores with digits.
+paper: the defaults."""
+
+EARLIER_PRESETS = {
+    "quick": replace(SET_PRESETS["quick"], thresholds=(1, 3, 5, 10), attacked_images=100, attack_generations=8)
+}
+"""As in version 0.1.0; runs that were begun with such a set go on with it."""

@@ -15,7 +15,10 @@ from safetensors.numpy import load, save
 from evonas.errors import RunMismatchError
 from evonas.files import replace_file, seal, storage_errors, take_lock, unseal
 
-__all__ = ["BuildWork"]
+__all__ = ["LEDGER", "BuildWork"]
+
+LEDGER = "ledger.jsonl"
+"""File in the folder of finished parts that says which ones there are."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -37,7 +40,7 @@ class BuildWork:
         self._facts: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
-        ledger = self.folder / "ledger.jsonl"
+        ledger = self.folder / LEDGER
         with storage_errors(f"open {ledger}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = open(ledger, "a+b")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evonas.attacks.cw import CarliniWagnerL2
     from evonas.attacks.deepfool import DeepFool
     from evonas.attacks.gradient_sign import BIM, FGSM, PGD
-    from evonas.attacks.inference import inference_copy
+    from evonas.attacks.inference import FixedModel, inference_copy
     from evonas.attacks.pixel import PixelAttack
     from evonas.attacks.threshold import ThresholdAttack
 
@@ -27,6 +27,7 @@ __all__ = [
     "AutoAttack",
     "CarliniWagnerL2",
     "DeepFool",
+    "FixedModel",
     "PixelAttack",
     "ThresholdAttack",
     "inference_copy",

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.attacks.attack import check_logits, frozen, logits_of
-from evonas.attacks.bf16_relu import with_fast_relu
-from evonas.attacks.inference import Precision, check_precision, inference_copy
+from evonas.attacks.inference import Precision, attack_copy, check_precision
 from evonas.attacks.score_cache import KEY_BITS, ScoreCache
 from evonas.errors import ConfigurationError
 
@@ -156,7 +155,7 @@ def evolve_images(
             result.attacked[part] = logits.argmax(dim=1) == labels[part]
         if not bool(result.attacked.any()):
             return result
-        network = with_fast_relu(inference_copy(model, plan.precision))
+        network = attack_copy(model, plan.precision, fast_relu=True)
         together = max(1, min(MAX_IMAGES, MAX_GENES // (plan.individuals * plan.genes)))
         forwards = 0
         for rows in torch.split(result.attacked.nonzero().squeeze(1), together):

@@ -1,6 +1,7 @@
 """Steps along the gradient, projected back into a ball: FGSM, BIM and PGD in L-inf and L2."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -19,7 +20,7 @@ from evonas.attacks.attack import (
     needs_generator,
     toward,
 )
-from evonas.attacks.inference import Precision, check_precision, inference_copy
+from evonas.attacks.inference import Precision, attack_copy, check_precision
 from evonas.attacks.losses import LOSSES
 from evonas.errors import ConfigurationError, choose
 from evonas.ranges import check_radius
@@ -90,18 +91,23 @@ class GradientAttack:
         labels: Tensor,
         generator: torch.Generator | None,
         size: float,
-        steps: int,
-    ) -> Tensor:
-        """Run `steps` steps of length `size` for every restart."""
+        steps: Sequence[int],
+    ) -> list[Tensor]:
+        """Take the most steps, of length `size`, for every restart; images after each number of steps.
+
+        Args:
+            steps: several only where the attack is `prefixed`.
+        """
         check_inputs(images, labels)
         generator = needs_generator(generator, f"{type(self).__name__}'s start") if self.draws else None
         if not self.epsilon or not len(images):
-            return images.clone()
+            return [images.clone() for _ in steps]
         with frozen(model), torch.inference_mode(False), torch.enable_grad():
             run = _Run(self, model, images, labels, size, steps)
             for _ in range(self.restarts):
                 run.once(generator)
-            return laid_out_as(images, toward(images, run.found))
+            found = [run.passed.get(each, run.found) for each in steps]
+            return [laid_out_as(images, toward(images, each)) for each in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,8 @@ class FGSM(GradientAttack):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
-        return self._attack(model, images, labels, generator, self.epsilon, 1)
+        (attacked,) = self._attack(model, images, labels, generator, self.epsilon, [1])
+        return attacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +141,29 @@ class PGD(GradientAttack):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """(B, C, H, W) images in [0, 1] and (B,) labels -> attacked images; see `Attack`."""
-        return self._attack(model, images, labels, generator, self.step_size, self.steps)
+        (attacked,) = self._attack(model, images, labels, generator, self.step_size, [self.steps])
+        return attacked
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the attack of fewer steps is its beginning: from the clean image, and the last iterate counts."""
+        return not self.draws and not self.stop_when_fooled
+
+    def after(self, model: nn.Module, images: Tensor, labels: Tensor, steps: Sequence[int]) -> list[Tensor]:
+        """Images after each number of steps, as so many attacks give them, for the price of the longest.
+
+        Args:
+            model, images, labels: see `Attack`.
+            steps: instead of the attack's own.
+        Raises:
+            ConfigurationError: the attack is not `prefixed`, or there is no step.
+        """
+        if not self.prefixed or not steps or min(steps) < 1:
+            raise ConfigurationError(
+                "expected steps >= 1 of an attack from the clean image without stop_when_fooled, "
+                f"got {list(steps)} of {self}"
+            )
+        return self._attack(model, images, labels, None, self.step_size, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +175,25 @@ class BIM(PGD):
 
 
 class _Run:
-    """One attack on one batch; `found` holds the strongest image of all restarts so far, in float32 or wider."""
+    """One attack on one batch; `found` holds the strongest image of all restarts so far, in float32 or wider.
+
+    `passed` holds the iterates after each of the smaller numbers of steps.
+    """
 
     def __init__(
-        self, attack: GradientAttack, model: nn.Module, images: Tensor, labels: Tensor, size: float, steps: int
+        self,
+        attack: GradientAttack,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        size: float,
+        steps: Sequence[int],
     ) -> None:
-        self.attack, self.size, self.steps = attack, size, steps
+        self.attack, self.size, self.steps = attack, size, max(steps)
+        self.marks = frozenset(steps)
+        self.passed: dict[int, Tensor] = {}
         self.model, self.dtype = model, images.dtype
-        self.fast = inference_copy(model, attack.precision) if attack.precision != "fp32" else None
+        self.fast = attack_copy(model, attack.precision) if attack.precision != "fp32" else None
         self.loss = LOSSES[attack.loss]
         self.clean = images.detach().clone().to(torch.promote_types(images.dtype, torch.float32))
         self.labels = labels.clone()
@@ -178,7 +218,10 @@ class _Run:
         for step in range(self.steps):
             if not len(pending):
                 return
-            shown = self.shown(x, pending).requires_grad_()
+            shown = self.shown(x, pending)
+            if step in self.marks:
+                self.passed[step] = shown.clone()
+            shown.requires_grad_()
             logits = self.logits(shown)
             if step == 0 and self.clean_logits is None:
                 check_logits(logits, self.labels)

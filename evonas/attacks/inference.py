@@ -1,9 +1,10 @@
-"""Copies of networks for fast inference, held against the network itself."""
+"""Copies of networks for fast inference, held against the network itself, and made once where the network stays."""
 
 import copy
 import math
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal, TypeGuard, TypeVar
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from evonas.attacks.attack import frozen, logits_of
+from evonas.attacks.bf16_relu import with_fast_relu
 from evonas.errors import ConfigurationError
 
-__all__ = ["Precision", "check_precision", "inference_copy"]
+__all__ = ["FixedModel", "Precision", "attack_copy", "check_precision", "inference_copy"]
 
 Layer = TypeVar("Layer", bound=nn.Module)
 Precision = Literal["fp32", "bf16"]
@@ -52,7 +54,80 @@ def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module
             bits: they are accurate to about 1% of the largest one, and close ones keep their order.
     """
     check_precision(precision)
-    return _Inference(model, precision).eval()
+    original = model.model if isinstance(model, FixedModel) else model
+    return _Inference(original, precision, lambda: _copied(original)).eval()
+
+
+class FixedModel(nn.Module):
+    """A model that stays as it is under many attacks: a network for its fast copies is made once, not once a call.
+
+    It answers as the model does. Every call of an attack holds its copy against the model, as ever, and compares the
+    model with what the network was made of, so that a model that has changed gets a new one: weights and other tensors
+    by their values; hooks, parts and their other attributes by being the same objects.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._networks: dict[bool, nn.Module] = {}
+        self._made_of: tuple[list[Tensor], list[object]] = [], []
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+    def network(self, fast_relu: bool) -> nn.Module:
+        """The network of the model's fast copies, one with `with_fast_relu` and one without."""
+        tensors, others = _held_by(self.model)
+        if not _same(self._made_of, (tensors, others)):
+            self._networks = {}
+            self._made_of = [each.detach().clone() for each in tensors], others
+        if fast_relu not in self._networks:
+            self._networks[fast_relu] = _copied(self.model, fast_relu)
+        return self._networks[fast_relu]
+
+
+def attack_copy(model: nn.Module, precision: Precision, fast_relu: bool = False) -> nn.Module:
+    """The `inference_copy` that an attack calls; those of a `FixedModel` share a network.
+
+    Args:
+        fast_relu: for logits alone, without gradients; see `with_fast_relu`.
+    """
+    if isinstance(model, FixedModel):
+        return _Inference(model.model, precision, lambda: model.network(fast_relu)).eval()
+    return _Inference(model, precision, lambda: _copied(model, fast_relu)).eval()
+
+
+def _held_by(model: nn.Module) -> tuple[list[Tensor], list[object]]:
+    """Tensors, and everything else that decides what a model in eval mode computes."""
+    tensors: list[Tensor] = []
+    others: list[object] = []
+    for module in model.modules():
+        others.append(type(module))
+        for name, value in vars(module).items():
+            if name == "training":
+                continue
+            others.append(name)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            for each in parts if isinstance(parts, list | tuple) else (value,):
+                if isinstance(each, Tensor):
+                    tensors.append(each)
+                else:
+                    others.append(each)
+    return tensors, others
+
+
+def _same(before: tuple[list[Tensor], list[object]], now: tuple[list[Tensor], list[object]]) -> bool:
+    if len(before[0]) != len(now[0]) or len(before[1]) != len(now[1]):
+        return False
+    for one, other in zip(before[1], now[1], strict=True):
+        plain = isinstance(other, bool | int | float | str) and type(one) is type(other) and one == other
+        if one is not other and not plain:
+            return False
+    return all(
+        (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
+        for one, other in zip(*(each[0] for each in (before, now)), strict=True)
+    )
 
 
 class _Float32Linear(nn.Linear):
@@ -68,13 +143,13 @@ class _Inference(nn.Module):
 
     network: nn.Module | None
 
-    def __init__(self, model: nn.Module, precision: Precision) -> None:
+    def __init__(self, model: nn.Module, precision: Precision, make: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.original = (model,)  # a tuple, so that its parameters and its mode are none of this module's
         self.precision = precision
         self.calls = 0
         try:
-            self.network = _copied(model)
+            self.network = make()
         except OUT_OF_MEMORY:
             raise
         except Exception as error:  # whatever a stranger's module raises when it is copied
@@ -128,7 +203,7 @@ def _difference(network: nn.Module, model: nn.Module, images: Tensor, precision:
     return ""
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def _copied(model: nn.Module, fast_relu: bool = False) -> nn.Module:
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("parts of it are compiled by torch.jit")
     network = copy.deepcopy(model).float().eval().requires_grad_(False)
@@ -136,7 +211,8 @@ def _copied(model: nn.Module) -> nn.Module:
     if linear:
         linear[-1].__class__ = _Float32Linear
     _fold(network)
-    return network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)
+    return with_fast_relu(network) if fast_relu else network
 
 
 def _type_of(model: nn.Module) -> torch.dtype:

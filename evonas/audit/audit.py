@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evonas.audit.measurements import Measurement
+from evonas.audit.measurements import Measurement, in_one_pass, joined
 from evonas.audit.records import AuditRecords
 from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
@@ -90,12 +90,12 @@ class Measured:
 
 
 class Step(NamedTuple):
-    """One piece of work: training a network, or one measurement of it."""
+    """One piece of work: training a network, or measurements of it that are taken together."""
 
     network: int
-    measurement: int | None
-    """None: training."""
-    key: str
+    measurements: tuple[int, ...] = ()
+    """Empty: training."""
+    key: str = ""
     """Of its job; the screen calls it so."""
     weights: bytes = b""
 
@@ -133,8 +133,8 @@ class Audit:
         """Key of every job that is left -> its predicted work."""
         found: dict[str, float] = {}
         for network in self._distinct:
-            for place in [*([None] if self._to_train(network) else []), *self._to_measure(network)]:
-                found[self._key(network, place)] = self._predicted(network, place)
+            for places in [*([()] if self._to_train(network) else []), *self._measured_together(network)]:
+                found[self._key(network, places)] = self._predicted(network, places)
         return found
 
     def run(
@@ -164,10 +164,17 @@ class Audit:
                 network = pending[step.network]
                 if outcome.ok and "refused" in outcome.value:
                     raise StorageError(outcome.value["refused"])
-                failure = outcome.failure or outcome.value.get("failure", "")
-                told(job, network, self._record(network, step, {} if failure else outcome.value, failure))
-                if step.measurement is None and not failure:
-                    waiting += self._submit_measurements(executor, step.network, network, outcome.value["weights"])
+                if step.measurements:
+                    failed = [{"failure": outcome.failure}] * len(step.measurements)
+                    for place, value in zip(
+                        step.measurements, outcome.value["measured"] if outcome.ok else failed, strict=True
+                    ):
+                        told(job, network, self._record_measured(network, self.measured.measurements[place], value))
+                    continue
+                value = outcome.value if outcome.ok else {"failure": outcome.failure}
+                told(job, network, self._record_trained(network, value))
+                if "failure" not in value:
+                    waiting += self._submit_measurements(executor, step.network, network, value["weights"])
         finally:
             executor.close()
 
@@ -183,38 +190,44 @@ class Audit:
     def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""
         if self._to_train(network):
-            executor.submit(self._job(number, network, None))
+            executor.submit(self._job(number, network))
             return 1
         trained = self._find("trained", network, network.training.digest) or {}
         kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
         if kept is None:
             path = self.records.weights_path(network.arch_id, network.training.digest)
-            job = self._job(number, network, None)
+            job = self._job(number, network)
             lost(job, f"{path} is gone or damaged: {network.arch_id} is trained again")
             executor.submit(job)
             return 1
         return self._submit_measurements(executor, number, network, kept)
 
     def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
-        steps = self._to_measure(network)
-        for place in steps:
-            executor.submit(self._job(number, network, place, weights))
-        return len(steps)
+        together = self._measured_together(network)
+        for places in together:
+            executor.submit(self._job(number, network, places, weights))
+        return len(together)
 
-    def _job(self, number: int, network: AuditNetwork, place: int | None, weights: bytes = b"") -> Job:
-        key = self._key(network, place)
-        kept = network.training.checkpoint(self.records.folder, network.genome) if place is None else None
-        return Job(key, Step(number, place, key, weights), self._predicted(network, place), kept)
+    def _measured_together(self, network: AuditNetwork) -> list[tuple[int, ...]]:
+        """Places of the measurements that are not recorded, those of one job together."""
+        missing = self._to_measure(network)
+        steps = in_one_pass([self.measured.measurements[place] for place in missing])
+        return [tuple(missing[place] for place in step) for step in steps]
 
-    def _key(self, network: AuditNetwork, place: int | None) -> str:
-        """Name of a job: training, or the measurement at a place."""
+    def _job(self, number: int, network: AuditNetwork, places: tuple[int, ...] = (), weights: bytes = b"") -> Job:
+        key = self._key(network, places)
+        kept = None if places else network.training.checkpoint(self.records.folder, network.genome)
+        return Job(key, Step(number, places, key, weights), self._predicted(network, places), kept)
+
+    def _key(self, network: AuditNetwork, places: tuple[int, ...]) -> str:
+        """Name of a job: training, or the measurements at these places."""
         twice = f" {network.training.digest[:8]}" if self._labels[network.label] > 1 else ""
-        what = "training" if place is None else self.measured.measurements[place].column
+        what = "+".join(self.measured.measurements[place].column for place in places) or "training"
         return f"{network.label}{twice}, {what}"
 
     @staticmethod
-    def _predicted(network: AuditNetwork, place: int | None) -> float:
-        return float(network.macs) * (network.training.training.epochs if place is None else 1)
+    def _predicted(network: AuditNetwork, places: tuple[int, ...]) -> float:
+        return float(network.macs) * (1 if places else network.training.training.epochs)
 
     def _to_train(self, network: AuditNetwork) -> bool:
         return self._open(self._find("trained", network, network.training.digest))
@@ -236,17 +249,20 @@ class Audit:
     def _find_measured(self, network: AuditNetwork, measurement: Measurement) -> dict[str, Any] | None:
         return self._find("measured", network, self.measured.digest(network, measurement))
 
-    def _record(self, network: AuditNetwork, step: Step, value: Mapping[str, Any], failure: str) -> dict[str, Any]:
+    def _record_trained(self, network: AuditNetwork, value: Mapping[str, Any]) -> dict[str, Any]:
         arch, training = network.arch_id, network.training.digest
-        if step.measurement is None:
-            if failure:
-                return self.records.add("trained", arch, training, status="failed", reason=failure)
-            sha256 = self.records.keep_weights(arch, training, value["weights"])
-            seconds = round(value["seconds"], 3)
-            return self.records.add("trained", arch, training, status="ok", seconds=seconds, sha256=sha256)
-        identity = self.measured.digest(network, self.measured.measurements[step.measurement])
-        if failure:
-            return self.records.add("measured", arch, identity, status="failed", reason=failure)
+        if "failure" in value:
+            return self.records.add("trained", arch, training, status="failed", reason=value["failure"])
+        sha256 = self.records.keep_weights(arch, training, value["weights"])
+        seconds = round(value["seconds"], 3)
+        return self.records.add("trained", arch, training, status="ok", seconds=seconds, sha256=sha256)
+
+    def _record_measured(
+        self, network: AuditNetwork, measurement: Measurement, value: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        arch, identity = network.arch_id, self.measured.digest(network, measurement)
+        if "failure" in value:
+            return self.records.add("measured", arch, identity, status="failed", reason=value["failure"])
         return self.records.add("measured", arch, identity, status="ok", values=value["values"])
 
     def _row(self, network: AuditNetwork) -> dict[str, Any]:
@@ -292,21 +308,34 @@ class _Worker:
 
             training, genome = network.training, network.genome
             try:
-                if step.measurement is None:
+                if not step.measurements:
                     weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
                 images = training.data.fingerprint, training.seed
                 if images not in tested:
                     tested[images] = self.measured.tested(training.data, training.seed)
-                measure = self.measured.measurements[step.measurement].measure
-                candidate = training.candidate(genome, step.weights)
-                return {"values": measure(candidate, tested[images], self.measured.batch_size, report_of)}
+                return {"measured": self._measured(step, tested[images], report_of)}
             except DivergedError as error:
                 return {"failure": str(error)}
             except EvonasError as error:  # a disk that is full is no fault of the network
                 return {"refused": str(error)}
 
         return work
+
+    def _measured(self, step: Step, tested: Dataset, report: Report) -> list[dict[str, Any]]:
+        """Values of each measurement, or why there are none."""
+        network, chosen = self.networks[step.network], [self.measured.measurements[each] for each in step.measurements]
+        candidate = network.training.candidate(network.genome, step.weights)
+        try:
+            values = joined(chosen)(candidate, tested, self.measured.batch_size, report)
+        except DivergedError as error:
+            if len(chosen) == 1:
+                return [{"failure": str(error)}]
+            alone = [step._replace(measurements=(place,)) for place in step.measurements]
+            return [value for each in alone for value in self._measured(each, tested, report)]  # some may be finite
+        if len(chosen) == 1:
+            return [{"values": values}]
+        return [{"values": {each.column: values[each.column]}} for each in chosen]
 
 
 def lightest(networks: Sequence[AuditNetwork]) -> Iterator[AuditNetwork]:

@@ -5,7 +5,7 @@ A new measurement is an entry of `MEASUREMENTS`; every command of an audit then 
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from evonas.certify.settings import Intermediate
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives import AdversarialSetError, Candidate, OodAupr
-from evonas.objectives.scoring import error_under
+from evonas.objectives.scoring import error_under, errors_after
 from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed
 from evonas.spaces.darts_costs import paper_flops
@@ -29,12 +29,15 @@ __all__ = [
     "MEASUREMENTS",
     "AdversarialSetShare",
     "ErrorUnder",
+    "ErrorsAfter",
     "MeanRadius",
     "Measure",
     "Measurement",
     "OodPrecision",
     "PaperFlops",
     "errors_under",
+    "in_one_pass",
+    "joined",
     "measurements",
     "pgd_grid",
     "require_libraries",
@@ -89,14 +92,56 @@ class ErrorUnder:
 
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
         part = DevicePart(tested.validation, candidate.device)
-        key, total = arch_id(candidate.genome), len(part)
-
-        def on_batch(done: int) -> None:
-            report(Progress(key, done, total, "image", f"scoring {self.column}, {done}/{total} images"))
-
-        on_batch(0)
+        on_batch = _reporting(report, candidate, self.column, len(part))
         every_batch = batches(part, batch_size)
-        return {self.column: error_under(candidate.network, every_batch, self.attack, candidate.generator, on_batch)}
+        return {self.column: error_under(candidate.attacked, every_batch, self.attack, candidate.generator, on_batch)}
+
+
+@dataclass(frozen=True)
+class ErrorsAfter:
+    """Errors under one PGD after several numbers of steps, in one pass: what `ErrorUnder` gives for each of them."""
+
+    columns: tuple[str, ...]
+    attacks: tuple[PGD, ...]
+    """Of each column; they differ in their steps alone, and are `prefixed`."""
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        part = DevicePart(tested.validation, candidate.device)
+        on_batch = _reporting(report, candidate, ", ".join(self.columns), len(part))
+        steps = [attack.steps for attack in self.attacks]
+        errors = errors_after(candidate.attacked, batches(part, batch_size), self.attacks[0], steps, on_batch)
+        return dict(zip(self.columns, errors, strict=True))
+
+
+def _reporting(report: Report, candidate: Candidate, columns: str, total: int) -> Callable[[int], None]:
+    """A function that reports how many images are done; none are by now."""
+
+    def on_batch(done: int) -> None:
+        report(Progress(arch_id(candidate.genome), done, total, "image", f"scoring {columns}, {done}/{total} images"))
+
+    on_batch(0)
+    return on_batch
+
+
+def in_one_pass(measurements: Sequence[Measurement]) -> list[list[int]]:
+    """Places of the measurements, those together that one pass gives: errors under a PGD and under its beginnings."""
+    found: dict[object, list[int]] = {}
+    for place, each in enumerate(measurements):
+        attack = each.measure.attack if type(each.measure) is ErrorUnder else None
+        kind: object = place
+        if isinstance(attack, PGD) and type(attack) in (PGD, BIM) and attack.prefixed:  # a subclass may do otherwise
+            kind = replace(attack, steps=1)
+        found.setdefault(kind, []).append(place)
+    return list(found.values())
+
+
+def joined(measurements: Sequence[Measurement]) -> Measure:
+    """One measure instead of those that `in_one_pass` has put together: the same values, bit for bit."""
+    errors = [each.measure for each in measurements if isinstance(each.measure, ErrorUnder)]
+    attacks = [each.attack for each in errors if isinstance(each.attack, PGD)]
+    if len(measurements) == 1:
+        return measurements[0].measure
+    return ErrorsAfter(tuple(each.column for each in errors), tuple(attacks))
 
 
 @dataclass(frozen=True)

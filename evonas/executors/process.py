@@ -1,16 +1,17 @@
 """Several jobs at once in processes of this machine: on several cores, or on one GPU."""
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+import cloudpickle
+
 from evonas.errors import ConfigurationError, ExecutionError
+from evonas.executors import forks
 from evonas.executors.attempts import Attempt
 from evonas.executors.base import MakeWork, Outcome
 from evonas.executors.supervision import SupervisedExecutor
@@ -29,8 +30,8 @@ MESSAGE_BYTES = 4096
 class ProcessExecutor(SupervisedExecutor):
     """Jobs in `workers` processes of this machine, with the same outcomes as in this one.
 
-    Work and payloads must travel to a new process: objects and functions that a module holds, not ones made inside
-    another function. A script that starts processes has its main part under `if __name__ == "__main__":`.
+    Work, payloads and values travel between processes. What the script itself defines does so by value, as on Ray: the
+    script is not run again, so it needs no `if __name__ == "__main__":`.
 
     Args:
         workers: number of processes.
@@ -38,6 +39,7 @@ class ProcessExecutor(SupervisedExecutor):
         host: prepares each worker for its machine.
         share: part of a device that each worker may use.
         gpus: devices that the workers share; for the screen.
+        modules: what the workers need, imported once for all of them.
     """
 
     def __init__(
@@ -47,27 +49,26 @@ class ProcessExecutor(SupervisedExecutor):
         host: Host | None = None,
         share: float = 1.0,
         gpus: int = 0,
+        modules: Sequence[str] = (),
     ) -> None:
         if workers < 1:
             raise ConfigurationError(f"expected workers >= 1, got {workers}")
         if not 0 < share <= 1:
             raise ConfigurationError(f"expected a share of a device in (0, 1], got {share}")
-        super().__init__(_ProcessWorkers(workers, host or PlainHost(), share, gpus), timeout)
+        super().__init__(_ProcessWorkers(workers, host or PlainHost(), share, gpus, modules), timeout)
 
 
 class _Process:
     """One worker: a process, and the pipes to it."""
 
-    def __init__(self, place: int, setup: bytes) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.progress, telling = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(
-            target=_work, args=(place, setup, theirs, telling), name=f"evonas-worker-{place}", daemon=True
-        )
+    def __init__(self, place: int, setup: bytes, modules: Sequence[str]) -> None:
+        self.pipe, theirs = forks.CONTEXT.Pipe()
+        self.progress, telling = forks.CONTEXT.Pipe(duplex=False)
         self.attempt: int | None = None
         try:
-            self.process.start()
+            self.process: BaseProcess = forks.start(
+                _work, (place, setup, theirs, telling), f"evonas-worker-{place}", modules
+            )
         except OSError as error:
             raise ExecutionError(
                 f"could not start a worker process: {error.strerror or error}; use fewer --workers"
@@ -88,31 +89,33 @@ class _ProcessWorkers:
 
     ahead = 0
 
-    def __init__(self, workers: int, host: Host, share: float, gpus: int) -> None:
+    def __init__(self, workers: int, host: Host, share: float, gpus: int, modules: Sequence[str]) -> None:
         self.slots = self.room = workers
         self._host = host
         self._share = share
         self._gpus = gpus
+        self._modules = modules
         self._processes: dict[int, _Process] = {}
         self._setup = b""
 
     def open(self, make_work: MakeWork) -> None:
         try:
-            self._setup = pickle.dumps(WorkerSetup(make_work, self._host))
+            self._setup = cloudpickle.dumps(WorkerSetup(make_work, self._host))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ExecutionError(
                 f"expected work that can travel to another process, got some that cannot ({error}); "
-                "define it at the top level of a module, or use the executor local"
+                "use the executor local (--executor local), or give it nothing such as an open file or a lock"
             ) from error
 
     def begin(self, attempt: Attempt) -> None:
         place = next(i for i in range(self.slots) if i not in self._processes or self._processes[i].attempt is None)
         if place not in self._processes:
-            self._processes[place] = _Process(place, self._setup)
+            self._processes[place] = _Process(place, self._setup, self._modules)
         process = self._processes[place]
         process.attempt = attempt.number
         with contextlib.suppress(OSError):  # it has ended while idle: `poll` finds that
-            process.pipe.send((attempt.number, attempt.job, min(1.0, self._share * attempt.growth)))
+            growth = min(1.0, self._share * attempt.growth)
+            process.pipe.send_bytes(cloudpickle.dumps((attempt.number, attempt.job, growth)))
 
     def poll(self, seconds: float) -> Sequence[Message]:
         messages: list[Message] = []
@@ -176,7 +179,6 @@ def _ending(process: BaseProcess) -> str:
 def _work(place: int, setup: bytes, pipe: Connection, telling: Connection) -> None:
     """The life of a worker process: until the pipe is closed, or the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends its workers itself
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.set_blocking(telling.fileno(), False)
 
     def post(message: Started | Progress) -> None:
@@ -203,15 +205,8 @@ def _serve(place: int, setup: bytes, pipe: Connection, post: Callable[[Started |
                 continue
         ended = worker.run(number, job, share)
         try:
-            pipe.send(ended)
+            pipe.send_bytes(cloudpickle.dumps(ended))
         except (pickle.PicklingError, AttributeError, TypeError) as error:  # raised before anything was sent
             pipe.send(Ended(number, "finished", Outcome.failed(f"its value cannot travel to the driver: {error}")))
         if worker.broken:
             return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import tyro
+
 from evonas.adversarial_sets import SET_PRESETS, SetSettings
 from evonas.files import expanded
-from evonas.ranges import ANY, IMAGES, check_ranges
-from evonas.runs.execution import resolve_device
+from evonas.ranges import ANY, IMAGES, THREADS, check_ranges
+from evonas.runs.execution import ExecutionOptions, Hardware, make_executor, resolve_hardware
 from evonas.runs.interrupt import interruptible
 
 if TYPE_CHECKING:
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
     from evonas.runs.screen import Screen
 
 __all__ = ["OPTIONS", "PRESETS", "BuildOptions", "make_plan", "run", "set_file", "show_set"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildExecution(ExecutionOptions):
+    """Place of the jobs of a building: the training of a target, an attack on a block of images."""
+
+    threads: Annotated[int | None, THREADS, tyro.conf.Suppress] = 1
+    """One: another number gives other images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +49,7 @@ class BuildOptions:
     settings: SetSettings = field(default_factory=SetSettings)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training and of the attacks' search; a success is always confirmed in fp32."""
-    device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    execution: BuildExecution = field(default_factory=BuildExecution)
     out: Path | None = None
     """The set's file; by default adversarial_sets/DATA-PRESET-DIGITS.safetensors below the variable EVONAS_CACHE, else
     below ~/.cache/evonas, DIGITS standing for everything that decides the set."""
@@ -47,7 +57,7 @@ class BuildOptions:
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "seed", "out", "targets", "widths", "target_epochs"),
         *("set_attacks", "thresholds", "attacked_images", "attack_population", "attack_generations"),
-        *("precision", "device"),
+        *("precision", "device", "executor", "workers", "timeout"),
     )
 
     def __post_init__(self) -> None:
@@ -73,29 +83,27 @@ def run(options: BuildOptions, console: Console | None = None) -> AdversarialSet
 
     with interruptible() as interruption:
         screen = Screen(console, interruption.check)
-        plan = make_plan(options, screen)
-        found, where = find_or_build(plan, set_file(options, plan), screen)
+        hardware = resolve_hardware(options.execution, {})
+        plan = make_plan(options, hardware, screen)
+        executor = partial(make_executor, options.execution, hardware)
+        found, where = find_or_build(plan, set_file(options, plan), screen, executor=executor)
         show_set(found, where, screen)
     return found
 
 
-def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
+def make_plan(options: BuildOptions, hardware: Hardware, screen: Screen) -> BuildPlan:
     """Load the data and resolve every `auto`; lines on the screen say what was chosen, and why.
 
     Raises:
-        ConfigurationError: no such device, data or precision.
+        ConfigurationError: no such data or precision.
         DataError: the data cannot be had.
     """
-    import torch
-
     from evonas.adversarial_sets import BuildPlan
     from evonas.data import load_data
-    from evonas.training import resolve_precision
 
-    device = resolve_device(options.device)
-    precision, note = resolve_precision(options.precision, torch.device(device))
+    precision, note = hardware.precision(options.precision, options.execution.gpus_per_task)
     data = load_data(options.data, options.data_root, options.seed, options.train_limit, say=screen.say)
-    for line in (data.chosen_because, data.converted, note):
+    for line in (data.chosen_because, data.converted, hardware.note, note):
         screen.say(line)
     return BuildPlan(
         data=data,
@@ -103,7 +111,7 @@ def make_plan(options: BuildOptions, screen: Screen) -> BuildPlan:
         settings=options.settings,
         preset=options.preset,
         seed=options.seed,
-        device=device,
+        device=hardware.device,
         precision="bf16" if precision == "bf16" else "fp32",
     )
 

@@ -130,7 +130,7 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
     from evonas.runs.run import Run
 
     genotype = read_cells(options.cells)
-    with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console) as run:
+    with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console, alone=True) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
         ood = load_ood(run, options, data)

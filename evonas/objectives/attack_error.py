@@ -38,7 +38,7 @@ class AttackError:
         return (Column(self.name, reference=1.0, about=f"white-box: {described(self.attack)}", metadata=metadata),)
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        return {self.name: error_under(candidate.network, self._batches(candidate), self.attack, candidate.generator)}
+        return {self.name: error_under(candidate.attacked, self._batches(candidate), self.attack, candidate.generator)}
 
     def _batches(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor]]:
         remaining = len(candidate.data.validation) if self.images is None else self.images

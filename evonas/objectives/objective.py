@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
+from evonas.attacks import FixedModel
 from evonas.data import DeviceData
 from evonas.types import Cost, Genome
 
@@ -29,6 +31,11 @@ class Candidate:
     @property
     def device(self) -> torch.device:
         return self.data.device
+
+    @cached_property
+    def attacked(self) -> FixedModel:
+        """The network as attacks are given it, so that all of them share its fast copies."""
+        return FixedModel(self.network)
 
 
 class CostedSpace(Protocol):

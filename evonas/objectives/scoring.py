@@ -1,15 +1,15 @@
 """Counting of errors: in float32, on clean or on attacked images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks import Attack
+from evonas.attacks import PGD, Attack
 from evonas.data import DevicePart
 from evonas.errors import DivergedError
 
-__all__ = ["error_under", "first_images", "wrong_under"]
+__all__ = ["error_under", "errors_after", "first_images", "wrong_under"]
 
 OnBatch = Callable[[int], None]
 """Called after every batch with the number of finished images."""
@@ -31,19 +31,49 @@ def wrong_under(
     Raises:
         DivergedError: logits that are not finite.
     """
+    (wrong,) = _wrong(
+        network,
+        part,
+        lambda images, labels: [images if attack is None else attack(network, images, labels, generator)],
+        on_batch,
+    )
+    return wrong
+
+
+def errors_after(
+    network: nn.Module,
+    part: Iterable[tuple[Tensor, Tensor]],
+    attack: PGD,
+    steps: Sequence[int],
+    on_batch: OnBatch | None = None,
+) -> list[float]:
+    """Share of misclassified images after each number of steps of a `prefixed` attack; see `wrong_under`."""
+    wrong = _wrong(network, part, lambda images, labels: attack.after(network, images, labels, steps), on_batch)
+    return [each.double().mean().item() for each in wrong]
+
+
+def _wrong(
+    network: nn.Module,
+    part: Iterable[tuple[Tensor, Tensor]],
+    attacked: Callable[[Tensor, Tensor], list[Tensor]],
+    on_batch: OnBatch | None,
+) -> list[Tensor]:
+    """(N,) bool for each of the images that `attacked` makes of an image; see `wrong_under`."""
     wrong = []
     done = 0
     for images, labels in part:
-        attacked = images if attack is None else attack(network, images, labels, generator)
-        with torch.no_grad():
-            logits = network(attacked)  # (B, K)
-        if not bool(logits.isfinite().all()):
-            raise DivergedError("training diverged: the network's logits are not finite")
-        wrong.append((logits.argmax(dim=1) != labels).cpu())
+        found = []
+        for each in attacked(images, labels):
+            with torch.no_grad():
+                logits = network(each)  # (B, K)
+            if not bool(logits.isfinite().all()):
+                raise DivergedError("training diverged: the network's logits are not finite")
+            found.append((logits.argmax(dim=1) != labels).cpu())
+        wrong.append(found)
         done += len(labels)
         if on_batch is not None:
             on_batch(done)
-    return torch.cat(wrong)
+    return [torch.cat(each) for each in zip(*wrong, strict=True)]
 
 
 def error_under(

@@ -13,9 +13,10 @@ from evonas.data import Dataset, data_root, load_data, resolve_data
 from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError, DataError, EvonasError
 from evonas.executors import Executor
+from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
-from evonas.runs.execution import Hardware, make_executor, resolve_hardware
+from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
@@ -31,9 +32,12 @@ class BegunRun:
 
     Args:
         reading: the run is only looked at: nothing is trained, built or written.
+        alone: nothing of the run is done beside anything else, so that it has every processor by default.
     """
 
-    def __init__(self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool) -> None:
+    def __init__(
+        self, method: str, options: RunOptions, folder: RunFolder, screen: Screen, reading: bool, alone: bool = False
+    ) -> None:
         self.method, self.options, self.folder, self.screen = method, options, folder, screen
         self.reading = reading
         """The run is only looked at: nothing is trained, built or written."""
@@ -41,13 +45,16 @@ class BegunRun:
         self.checkpoint = {} if self.stored else folder.checkpoint_identity()
         refuse_without_plugins(self.stored, options.plugin)
         self.identity: dict[str, Any] = {}
+        self._score_batches: dict[int, int | None] = {}
         self.notes: list[str] = []
         """Choices made for the user, one line each."""
         self.use(method=method)
         if options.plugin:
             self.use(plugins=plugin_identity(options.plugin))
-        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint)
+        self.hardware: Hardware = resolve_hardware(options.execution, self.begun() or self.checkpoint, alone)
         self.use(seed=options.seed, device=torch.device(self.device).type, threads=self.threads)
+        if self.hardware.executor == "process" and not (self.stored or reading):  # workers will surely be needed
+            warm_up(WORKERS_IMPORT)
 
     @classmethod
     @contextlib.contextmanager
@@ -59,6 +66,7 @@ class BegunRun:
         label: str = "",
         console: Console | None = None,
         reading: bool = False,
+        alone: bool = False,
     ) -> Iterator[Self]:
         """Begin a run in its folder, or continue the one that is there.
 
@@ -67,6 +75,7 @@ class BegunRun:
             name: of its folder, RUNS/NAME-DATA-PRESET-seedN; the method by default.
             label: instead of the data set's name there.
             reading: look at the run in `options.out` without changing anything.
+            alone: nothing of the run is done beside anything else, so that it has every processor by default.
         Raises:
             RunInUseError: another process writes the run.
             RunMismatchError: the folder holds another method's run.
@@ -77,7 +86,7 @@ class BegunRun:
         run_name = f"{name or method}-{label or _short(data)}-{options.preset}-seed{options.seed}"
         folder = RunFolder(expanded(options.out or Path("runs") / run_name))
         with interruptible() as interruption, contextlib.nullcontext() if reading else folder.locked():
-            run = cls(method, options, folder, Screen(console, interruption.check), reading)
+            run = cls(method, options, folder, Screen(console, interruption.check), reading, alone)
             run._data_name = data
             run.note(because)
             yield run
@@ -142,6 +151,26 @@ class BegunRun:
         self.note(note.replace("precision", f"precision of the {what}", 1) if what else note)
         return precision
 
+    def score_batch_size(self, image_size: int) -> int | None:
+        """Images of a pass that scores networks: as asked for, as the run was begun, or as a GPU has room for.
+
+        None: every score has its own number.
+
+        Args:
+            image_size: in pixels.
+        """
+        if image_size not in self._score_batches:
+            size = self.options.score_batch_size
+            if size is None and self.begun():
+                size = self.begun("score_batch_size")
+            elif size is None:
+                size = self.hardware.images_at_once(self.options.execution.gpus_per_task, image_size)
+                self.note(f"scores: batches of {size}, which the GPU's memory has room for" if size else "")
+            if size is not None:
+                self.use(score_batch_size=size)
+            self._score_batches[image_size] = size
+        return self._score_batches[image_size]
+
     def recipe_as_begun(self, recipe: Recipe, begun: Any) -> Recipe:
         """The recipe as the run in the folder began with it: TRADES-YOPO left clamping to torch in version 0.1.0.
 
@@ -178,6 +207,7 @@ class BegunRun:
         self.use(data=data.identity())
         self.note(data.converted)
         self.note(self.hardware.note)
+        self.score_batch_size(data.image_size)
         return data
 
     def _own_again(self, own: Path, begun: Mapping[str, Any], given: DataOptions) -> Dataset:

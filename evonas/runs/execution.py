@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.errors import ConfigurationError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from evonas.training.settings import TrainingPrecision
 
 __all__ = [
+    "WORKERS_IMPORT",
     "ExecutionOptions",
     "Hardware",
     "make_executor",
@@ -25,6 +27,17 @@ __all__ = [
     "resolve_hardware",
     "resolve_threads",
 ]
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of processor time in a period, and that period, as Linux tells a container."""
+
+WORKERS_IMPORT = (
+    "evonas.evaluation.evaluator",
+    "evonas.evaluation.prepare",
+    "evonas.search.evaluations",
+    "torch._dynamo",
+)
+"""Modules of every worker process, imported once; torch imports the last one at the first step of an optimiser."""
 
 SAME_VERSIONS = ("evonas", "torch", "numpy")
 """Packages whose version a Ray worker shares with the driver: others round differently."""
@@ -37,11 +50,12 @@ class ExecutionOptions:
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: Annotated[int | None, THREADS] = None
-    """CPU threads of one evaluation; by default the processors of a machine divided by its evaluations at once."""
+    """CPU threads of one evaluation; by default one on a CPU, beside a GPU the processors divided by the evaluations at
+    once."""
     executor: Literal["auto", "local", "process", "ray"] = "auto"
     """local: one evaluation after another in this process. process: several at once on this machine. ray: every GPU of
-    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process with --workers or --timeout,
-    else local."""
+    this machine or of a cluster. auto: ray with --ray-address or on several GPUs, process on several processors, with
+    --workers or with --timeout, else local."""
     workers: Annotated[int | None, THREADS, Needs("executor", ("process", "auto"))] = None
     """Processes of the executor process; by default as many as cores or GPUs have room for."""
     gpus_per_task: Annotated[float, Range(above=0, most=1), Needs("executor", ("process", "ray", "auto"))] = 1.0
@@ -100,9 +114,23 @@ class Hardware:
             partial(resolve_precision, asked, torch.device(self.device), depthwise), self.threads, gpus
         )
 
+    def images_at_once(self, gpus: float, size: int) -> int | None:
+        """See `images_at_once`: of the share of a device that one evaluation has; a worker of a cluster answers."""
+        from evonas.devices import images_at_once
 
-def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) -> Hardware:
-    """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device."""
+        if self.connection is None:
+            return images_at_once(self.device, 1 / -(-self.workers // _devices(self.device)), size)
+        if self.device == "cpu":
+            return None
+        return self.connection.ask(partial(images_at_once, self.device, gpus, size), self.threads, gpus)
+
+
+def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any], alone: bool = False) -> Hardware:
+    """Every `auto` resolved, as the identity says, where the run has one, else by what is there; settles the device.
+
+    Args:
+        alone: the run does one thing at a time.
+    """
     import torch
 
     from evonas.devices import settle
@@ -121,14 +149,19 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any]) ->
         raise ConfigurationError(f"expected --device auto, cpu or cuda with Ray, which chooses the GPU, got {asked!r}")
     settle("cpu" if connection is not None and not torch.cuda.is_available() else device)  # before this process uses it
     threads = settings.threads or identity.get("threads")
+    processors = resolve_threads(None)
+    if connection is None and torch.device(device).type == "cpu":
+        threads = threads or (processors if alone else 1)
+        if settings.executor == "auto" and executor == "local" and processors // threads > 1:
+            executor, because = "process", f" ({processors} processors)"
     workers = _workers(settings, device, threads) if executor == "process" else 1
     if threads is None and connection is not None:
         threads = _ray_threads(connection, device, settings.gpus_per_task)
-    threads = threads or max(1, resolve_threads(None) // workers)
+    threads = threads or max(1, processors // workers)
     many = f"{workers} processes, " if executor == "process" else ""
     note = f"executor: {executor}{because}; device: {device}, {many}threads of an evaluation: {threads}"
-    if workers * threads > resolve_threads(None):
-        note += f", more than this machine's {resolve_threads(None)} processors"
+    if workers * threads > processors:
+        note += f", more than this machine's {processors} processors"
     if connection is not None and asked == "auto" and device == "cpu":
         note += "; no node of the cluster has a GPU now (--device cuda waits for one)"
     return Hardware(executor, device, threads, workers, note, connection)
@@ -151,7 +184,7 @@ def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool
         devices = _devices(hardware.device)
         share = 1 / -(-hardware.workers // devices) if cuda else 1.0
         host = TorchHost(hardware.device)
-        return ProcessExecutor(hardware.workers, settings.timeout, host, share, devices if cuda else 0)
+        return ProcessExecutor(hardware.workers, settings.timeout, host, share, devices if cuda else 0, WORKERS_IMPORT)
     if hardware.executor == "ray":
         has = versions()
         host = TorchHost(hardware.device, tuple((name, has[name]) for name in SAME_VERSIONS))
@@ -181,10 +214,20 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The given number, or as many processors as this process may use."""
+    """The given number, or as many processors as this process may use, by its affinity and a container's quota."""
     if threads is not None:
         return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, int(_quota(processors))))
+
+
+def _quota(processors: int) -> float:
+    """Processors' worth of time that a container may use; `processors` where nothing limits it."""
+    try:
+        quota, period = QUOTA.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # no control groups, or `max`
+        return processors
 
 
 def _executor(settings: ExecutionOptions) -> tuple[str, str]:

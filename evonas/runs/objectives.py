@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evonas.certify.settings import Intermediate, Norm, RelaxationName
@@ -110,6 +110,7 @@ def make_objectives(
     adversarial_set: AdversarialSet | None = None,
     ood: OodAupr | None = None,
     clean_sources: Part | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
@@ -119,8 +120,11 @@ def make_objectives(
         adversarial_set: for `adversarial_set_error`.
         ood: `ood_aupr` itself, with its images; see `OodAupr.of`.
         clean_sources: the set's clean images, for the error before the attack; None: without that column.
+        batch_size: images of a pass of errors and AUPR; None: each one's own. Certificates and the Jacobian, whose
+            passes are many times as large, keep theirs.
     """
-    from evonas.objectives import OBJECTIVES, AdversarialSetError, OodAupr
+    from evonas.objectives import OBJECTIVES, AdversarialSetError, CleanError, OodAupr
+    from evonas.objectives.attack_error import AttackError
 
     ready: dict[str, Objective] = {
         **(attacks or AttackOptions()).objectives(precision),
@@ -132,4 +136,9 @@ def make_objectives(
     for name, what in ((AdversarialSetError.name, "an adversarial set"), (OodAupr.name, "images of another data set")):
         if name in names and name not in ready:
             raise ConfigurationError(f"expected {what} for {name}, got none")
-    return tuple(ready[name] if name in ready else choose(OBJECTIVES, name, "objective")() for name in names)
+    found = (ready[name] if name in ready else choose(OBJECTIVES, name, "objective")() for name in names)
+    sized = AdversarialSetError, AttackError, CleanError, OodAupr
+    return tuple(
+        replace(each, batch_size=batch_size) if batch_size is not None and isinstance(each, sized) else each
+        for each in found
+    )

@@ -11,7 +11,7 @@ from evonas.data.loader import own_file
 from evonas.errors import ConfigurationError
 from evonas.files import expanded
 from evonas.parts import as_plain, fits
-from evonas.ranges import ANY, COUNT, IMAGES, check_ranges
+from evonas.ranges import ANY, COUNT, IMAGES, Range, check_ranges
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import options_of
 
@@ -53,6 +53,9 @@ class RunOptions:
     seed: Annotated[int, ANY] = 0
     """Seed of everything random."""
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+    score_batch_size: Annotated[int | None, Range(least=1, most=2**16)] = None
+    """Images of a pass when networks are scored for errors or AUPR; by default 200 to 500, on a GPU with room for more
+    as many as its memory holds. Another number rounds differently: a run goes on with its own."""
     out: Path | None = None
     """Folder of the run; runs/METHOD-DATA-PRESET-seedN by default."""
     retry_failed: bool = False

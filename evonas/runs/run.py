@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,7 +37,7 @@ from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
-from evonas.runs.sets import check_set, clean_sources, find_or_build, set_path
+from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
@@ -128,7 +128,8 @@ class Run(BegunRun):
             clean = self._clean_sources(the_set, data)
         if OodAupr.name in names:
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
-        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean)
+        size = self.score_batch_size(data.image_size)
+        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size)
 
     def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
         """The set's clean images, where the data has them and a run in the folder was begun with them."""
@@ -165,11 +166,15 @@ class Run(BegunRun):
                 settings=settings or SET_PRESETS[self.options.preset],
                 preset=self.options.preset,
                 seed=self.split_seed,
-                device=self.hardware.here,
+                device=self.device,
                 precision=precision,
             )
-            begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set", "fingerprint")
-            found, where = find_or_build(plan, set_path(plan, begun), self.screen, build=not self.reading)
+            begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set") or {}
+            by_driver = replace(plan, device=self.hardware.here)  # as earlier versions built it, a driver without a GPU
+            plan = by_driver if begun.get("name") == by_driver.name else plan
+            plan, path = plan_as_begun(plan, begun.get("fingerprint"))
+            executor = partial(self.executor, deadline=False)
+            found, where = find_or_build(plan, path, self.screen, not self.reading, executor)
         else:
             found, where = load_adversarial_set(asked), f"found at {asked}"
         check_set(found, data)
@@ -343,6 +348,8 @@ class Run(BegunRun):
             EvonasError: the folder cannot be written, or another process writes it.
             Interrupted: a signal came; the same command continues with the epoch that was begun.
         """
+        size = self.score_batch_size(networks[0].training.data.image_size) if networks else None
+        measured = measured if size is None else replace(measured, batch_size=size)
         return audit_networks(self, networks, measured, opening, folder)
 
     def check_audit(self, data: Dataset, options: AuditOptions) -> None:

@@ -1,11 +1,14 @@
 """Adversarial sets of a run: found, checked against its data, or built."""
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from evonas.adversarial_sets import (
+    SET_PRESETS,
     AdversarialSet,
     BuildPlan,
     BuildProgress,
@@ -13,13 +16,16 @@ from evonas.adversarial_sets import (
     image_digests,
     load_adversarial_set,
 )
+from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.data import Dataset, Part
 from evonas.errors import ConfigurationError
+from evonas.executors import Executor, LocalExecutor
 from evonas.files import exists, expanded, storage_errors, waited_lock
 from evonas.report import duration
-from evonas.runs.screen import Pace, Screen
+from evonas.runs.screen import Pace, Screen, working
+from evonas.types import Activity, Note, Progress
 
-__all__ = ["check_set", "clean_sources", "find_or_build", "set_path"]
+__all__ = ["check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -40,16 +46,38 @@ def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
     return (there or [usual])[0]
 
 
+def plan_as_begun(plan: BuildPlan, wanted: str | None) -> tuple[BuildPlan, Path]:
+    """A plan and its file; where the set that is wanted is of the preset's earlier settings, the plan of those.
+
+    Args:
+        wanted: fingerprint of the set that a run was begun with; None: any will do.
+    """
+    earlier = EARLIER_PRESETS.get(plan.preset)
+    if wanted and earlier and plan.settings == SET_PRESETS[plan.preset]:
+        before = replace(plan, settings=earlier)
+        path = set_path(before, wanted)
+        if exists(path) and load_adversarial_set(path).fingerprint == wanted:
+            return before, path
+    return plan, set_path(plan, wanted)
+
+
 def _cache() -> Path:
     """Folder named by EVONAS_CACHE, else ~/.cache/evonas."""
     return expanded(os.environ.get("EVONAS_CACHE") or "~/.cache/evonas")
 
 
-def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = True) -> tuple[AdversarialSet, str]:
+def find_or_build(
+    plan: BuildPlan,
+    path: Path,
+    screen: Screen,
+    build: bool = True,
+    executor: Callable[[], Executor] = LocalExecutor,
+) -> tuple[AdversarialSet, str]:
     """The set at `path`, or a new one there, and a few words on where it comes from; one process builds, others wait.
 
     Args:
         build: build it where it is missing; else that is a DataError.
+        executor: makes what then runs the jobs.
     Raises:
         ConfigurationError: another set is there.
         EvonasError: see `build_adversarial_set`.
@@ -68,10 +96,10 @@ def find_or_build(plan: BuildPlan, path: Path, screen: Screen, build: bool = Tru
             return _found(plan, path)
         targets = ", ".join(plan.settings.targets)
         screen.say(f"adversarial set: none at {path} yet, building it: {targets}")
-        pace = Pace(1.0)
+        shown = _SetScreen(screen)
         with screen:
-            built = build_adversarial_set(plan, path, lambda progress: _show(progress, screen, pace))
-        return built, f"built in {duration(pace.elapsed)}, at {path}"
+            built = build_adversarial_set(plan, path, shown.told, executor(), shown.watch)
+        return built, f"built in {duration(shown.pace.elapsed)}, at {path}"
 
 
 def _found(plan: BuildPlan, path: Path) -> tuple[AdversarialSet, str]:
@@ -117,21 +145,48 @@ def clean_sources(found: AdversarialSet, data: Dataset) -> Part | None:
     return clean if np.array_equal(found.sources, image_digests(clean.images)) else None
 
 
-def _show(progress: BuildProgress, screen: Screen, pace: Pace) -> None:
-    """A line for every target and threshold."""
-    line = f"{_described(progress)}; {duration(pace.elapsed)} elapsed"
-    if progress.seconds_left:
-        line += f", about {duration(progress.seconds_left)} left"
-    screen.check()
-    if progress.finished:
-        screen.say(f"  {line}")
-    else:
-        screen.show(line)
+class _SetScreen:
+    """A line for every target and threshold that is done; in place, what runs, what waits, and how long it takes."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen, self.pace = screen, Pace(1.0)
+        self.activity: Activity | None = None
+        self.left: float | None = None
+        """Predicted seconds."""
+        self.running: dict[str, str] = {}
+        """Job -> what it last said."""
+
+    def told(self, progress: BuildProgress) -> None:
+        self.left = progress.seconds_left
+        self.screen.check()
+        if progress.finished:
+            self.screen.say(f"  {_described(progress)}; {self._time()}")
+        self._show()
+
+    def watch(self, event: Progress | Activity | Note) -> None:
+        if isinstance(event, Note):
+            self.screen.say(event.text)
+        elif isinstance(event, Activity):
+            self.activity = event
+        elif event.unit == "part":  # it is finished
+            self.running.pop(event.key, None)
+        else:
+            self.running[event.key] = event.note
+        self._show()
+
+    def _show(self) -> None:
+        busy = [] if self.activity is None else [working(self.activity)]
+        inside = [f"{job}: {said}" for job, said in self.running.items()]
+        self.screen.show("; ".join(["adversarial set", *busy, *inside[-1:], self._time()]), *inside)
+
+    def _time(self) -> str:
+        left = f", about {duration(self.left)} left" if self.left else ""
+        return f"{duration(self.pace.elapsed)} elapsed{left}"
 
 
 def _described(progress: BuildProgress) -> str:
     if progress.stage == "training":
-        return f"{progress.target}: {'trained, ' if progress.finished else ''}{progress.note}"
+        return f"{progress.target}: trained, {progress.note}"
     return (
         f"{progress.target}, {progress.stage} th {progress.threshold}: "
         f"{progress.fooled} fooled, {progress.done} of {progress.total} images"

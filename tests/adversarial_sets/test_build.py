@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,25 +39,16 @@ TINY = SetSettings(
     attacked_images=40,
     attack_population=10,
     attack_generations=2,
+    attack_block=16,
 )
 """Networks that know so little that few trials fool them."""
 
-UNIT = 16
-"""Images of a part of the work; the forty are attacked in three."""
-
 PARTS = 2 * (1 + 4 * 3)
-"""Two targets, each trained and attacked in four cells of three parts."""
+"""Two targets, each trained and attacked in four cells, whose forty images are three blocks."""
 
 
 class Stop(Exception):
     """What a signal does."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_units() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evonas.adversarial_sets.build.UNIT", UNIT)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +226,8 @@ def test_what_is_told_meanwhile(built: Built) -> None:
     """A line for every target and threshold; fooled images add up; time is foretold once anything was measured."""
     finished = [progress for progress in built.progress if progress.finished]
     assert [(each.target, each.stage, each.threshold) for each in finished] == [
-        (target, *cell)
-        for target in TINY.targets
-        for cell in (("training", 0), ("L0", 3), ("L0", 20), ("Linf", 3), ("Linf", 20))
+        *((target, "training", 0) for target in TINY.targets),
+        *((target, attack, th) for target in TINY.targets for attack in ATTACK_NAMES for th in (3, 20)),
     ]
     cells = {(cell.target, cell.attack, cell.threshold): cell for cell in built.the_set.card.cells}
     for each in finished:
@@ -374,7 +363,7 @@ def test_what_can_be_known_to_fail_fails_before_anything_is_begun(
     settings: dict[str, Any], digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not cost the time of training a target, nor leave a half-built set that refuses the mended settings."""
-    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained"))
+    monkeypatch.setattr("evonas.adversarial_sets.jobs.train_target", lambda *arguments: pytest.fail("trained"))
     small = {"targets": ("LeNet",), "widths": (0.5,), "depths": (0,), "target_epochs": (1,), **settings}
     with pytest.raises(EvonasError, match="expected") as refused:
         build_adversarial_set(plan(digits, replace(TINY, **small)), tmp_path / "set")

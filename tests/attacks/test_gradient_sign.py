@@ -1,5 +1,6 @@
 """FGSM, BIM and PGD: by hand, against foolbox, against loops that are written out, and in every precision."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -82,6 +83,19 @@ class Linear(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         score = images.flatten(1) @ self.weight + self.bias
         return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+class Counting(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.calls = model, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        logits: Tensor = self.model(images)
+        return logits
 
 
 class Flat(nn.Module):
@@ -330,6 +344,59 @@ def test_losses_by_hand() -> None:
 
 
 # Laws.
+
+
+# Several numbers of steps in one pass.
+
+PREFIXED: dict[str, PGD] = {
+    "linf": PGD(epsilon=0.1, step_size=0.02),
+    "l2": PGD(epsilon=1.0, step_size=0.2, norm="l2"),
+    "bim": BIM(epsilon=0.1, step_size=0.02),
+    "margin": PGD(epsilon=0.1, step_size=0.02, loss="margin"),
+    "targeted": PGD(epsilon=0.1, step_size=0.02, targeted=True),
+    "bf16": PGD(epsilon=0.1, step_size=0.02, precision="bf16"),
+    "nothing": PGD(epsilon=0),
+}
+
+
+@pytest.mark.parametrize("kind", ["float32", "channels_last", "half"])
+@pytest.mark.parametrize("name", PREFIXED)
+def test_one_pass_gives_the_images_of_every_number_of_steps(name: str, kind: str, digits: Digits) -> None:
+    """Bit for bit, in the order that they are asked for, and the model is called as often as by the longest alone."""
+    attack, images, labels = PREFIXED[name], digits.images[:40], digits.labels[:40]
+    model, calls = Counting(digits.model), (3, 1, 7, 3)
+    if kind == "channels_last":
+        images = images.contiguous(memory_format=torch.channels_last)
+    if kind == "half":
+        model, images = Counting(copy.deepcopy(digits.model).bfloat16()), images.bfloat16()
+    alone = [replace(attack, steps=steps)(model, images, labels) for steps in calls]
+    model.calls = 0
+    together = attack.after(model, images, labels, calls)
+    made = model.calls
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one, other)
+        assert (one.dtype, one.stride(), one.requires_grad) == (images.dtype, images.stride(), False)
+    assert len({each.numpy().tobytes() for each in map(torch.Tensor.float, alone)}) == (1 if name == "nothing" else 3)
+    model.calls = 0
+    replace(attack, steps=7)(model, images, labels)
+    assert made == model.calls
+
+
+@pytest.mark.parametrize(
+    "changed", [{"random_start": True}, {"start_deviation": 0.01}, {"stop_when_fooled": True}], ids=str
+)
+def test_what_is_no_beginning_of_a_longer_attack_is_refused(changed: dict[str, Any], digits: Digits) -> None:
+    attack = PGD(**changed)
+    assert PGD().prefixed
+    assert not attack.prefixed
+    with pytest.raises(ConfigurationError, match="expected steps >= 1 of an attack from the clean image without stop"):
+        attack.after(digits.model, digits.images, digits.labels, [1, 2])
+
+
+@pytest.mark.parametrize("steps", [[], [0, 3], [-1]])
+def test_numbers_of_steps_that_make_no_sense_are_refused(steps: list[int], digits: Digits) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected steps >= 1 .* got \["):
+        PGD().after(digits.model, digits.images, digits.labels, steps)
 
 
 @pytest.mark.lengthy

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_trainings import CHAIN, DIGITS, KINDS, NOTHING, PHASE_SPACE, PHASES, SCRATCH, SLICE, tensors, trained
+from torch import nn
 
 from evonas.audit import (
     CLEAN,
@@ -21,6 +23,7 @@ from evonas.audit import (
     Measured,
     Measurement,
     lightest,
+    pgd_grid,
 )
 from evonas.data import Dataset
 from evonas.errors import DivergedError, StorageError
@@ -300,6 +303,62 @@ def test_a_network_that_diverges_in_a_measurement_fails_there_alone(tmp_path: Pa
     for name in ("clean_error", "fgsm_error"):
         assert [row[name], other[name]] == [each[name] for each in whole[1].rows]
     assert run(tmp_path, measured=failing("diverges", first=True)).told == []
+
+
+GRID = pgd_grid([(1, 4), (3, 4), (2, 4), (2, 2)], 1 / 255)
+
+
+def test_measurements_of_one_pass_are_one_job_and_records_of_their_own(tmp_path: Path) -> None:
+    """Those of a run that measured each alone: what is there is kept, and what is missing shares a pass."""
+    measured = replace(MEASURED, measurements=(CLEAN, *GRID))
+    executor = Keeping()
+    whole = run(tmp_path / "whole", [CHAINS], measured, executor=executor)
+    assert [job.key.split(" ")[-1] for job in executor.jobs] == [
+        *("training", "clean_error", "pgd1_4_error+pgd3_4_error+pgd2_4_error", "pgd2_2_error")
+    ]
+    assert len(whole.told) == 6
+    (row,) = whole.rows
+    for each in GRID:
+        alone = replace(MEASURED, measurements=(each,))
+        (found,) = run(tmp_path / "alone", [CHAINS], alone).rows
+        assert found[each.column] == row[each.column]
+    assert run(tmp_path / "alone", [CHAINS], measured).told == [(CHAINS.arch_id, "measured")]
+    assert lines(tmp_path / "alone") == lines(tmp_path / "whole")
+    run(tmp_path / "partly", [CHAINS], replace(MEASURED, measurements=(CLEAN, GRID[1])))
+    executor = Keeping()
+    partly = run(tmp_path / "partly", [CHAINS], measured, executor=executor)
+    assert timeless(partly.rows) == timeless(whole.rows)
+    assert [job.key.split(" ")[-1] for job in executor.jobs] == ["pgd1_4_error+pgd2_4_error", "pgd2_2_error"]
+
+
+class Overflows(nn.Module):
+    """Its logits leave the finite numbers where an image is changed by more than two steps."""
+
+    def __init__(self, clean: torch.Tensor) -> None:
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        far = ((x - self.clean).abs().amax() > 2.5 / 255).float()
+        return torch.stack([x.mean(dim=(1, 2, 3)) * (1 + k) for k in range(10)], dim=1) / (1 - far)
+
+
+def test_of_measurements_in_one_pass_those_that_are_finite_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = torch.from_numpy(MEASURED.test_part(PHASES.data, PHASES.seed).images).float() / 255
+    given = FinalTraining.candidate
+
+    def overflowing(self: FinalTraining, genome: Genome, weights: bytes) -> Candidate:
+        return replace(given(self, genome, weights), network=Overflows(clean))
+
+    monkeypatch.setattr(FinalTraining, "candidate", overflowing)
+    done = run(tmp_path, [CHAINS], replace(MEASURED, measurements=GRID))
+    (row,) = done.rows
+    assert (row["status"], row["reason"]) == ("failed", "training diverged: the network's logits are not finite")
+    assert {"pgd1_4_error", "pgd2_4_error", "pgd2_2_error"} <= row.keys()
+    assert "pgd3_4_error" not in row
+    assert len(done.told) == 5
 
 
 def test_a_defect_of_one_measurement_is_its_failure(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.adversarial_sets import AdversarialSet
-from evonas.attacks import FGSM, PGD
+from evonas.attacks import BIM, FGSM, PGD, Attack
 from evonas.audit import (
     CLEAN,
     MEASUREMENTS,
@@ -45,6 +45,7 @@ from evonas.audit import (
     require_libraries,
     with_attack,
 )
+from evonas.audit.measurements import in_one_pass, joined
 from evonas.certify import certified_radius, random_targets
 from evonas.data import Dataset, DeviceData, DevicePart, Part, batches
 from evonas.data.out_of_distribution import load_ood_data
@@ -268,6 +269,62 @@ def test_the_grid_is_pgd_from_the_clean_image_whose_last_iterate_counts() -> Non
     assert values == {name: error_under(network, batches(part, 50), attack) for name, attack in attacks.items()}
     assert values["clean_error"] < values["pgd2_8_error"]
     assert all(not attack_of(each).stop_when_fooled for each in grid)
+
+
+def under(column: str, attack: Attack) -> Measurement:
+    return Measurement(column, column, ErrorUnder(column, attack))
+
+
+def test_beginnings_of_one_pgd_share_its_pass_and_everything_else_stays_alone() -> None:
+    class Own(PGD):
+        """May do anything."""
+
+    mixed = (
+        CLEAN,
+        under("ten", PGD(steps=10)),
+        under("drawn", PGD(steps=20, random_start=True)),
+        under("drawn longer", PGD(steps=30, random_start=True)),
+        under("fifty", PGD(steps=50)),
+        under("smaller", PGD(steps=50, epsilon=4 / 255)),
+        under("shorter", PGD(steps=50, step_size=1 / 255)),
+        under("stopped", PGD(steps=50, stop_when_fooled=True)),
+        under("another class", BIM(steps=50, step_size=2 / 255)),
+        under("fgsm", FGSM()),
+        under("own", Own(steps=10)),
+        under("own longer", Own(steps=20)),
+        under("twenty", PGD(steps=20)),
+        *MEASUREMENTS["radius_l2"],
+    )
+    assert in_one_pass(mixed) == [[0], [1, 4, 12], *[[place] for place in (2, 3, *range(5, 12), 13)]]
+    assert in_one_pass([]) == []
+    assert joined(mixed[:1]) is CLEAN.measure
+
+
+def test_the_suites_of_the_papers_take_fewer_passes() -> None:
+    """TAM-NAS, Tables II to V: 12 attacks of 10, 30 and 50 steps in four passes of 50. DSRNA: 10, 20, 100 in one."""
+    tam = pgd_grid([(steps, epsilon) for steps in (10, 30, 50) for epsilon in (2, 4, 6, 8)], 2 / 255)
+    assert in_one_pass(tam) == [[place, place + 4, place + 8] for place in range(4)]
+    assert in_one_pass(measurements(["clean", "fgsm2", "pgd10", "pgd20", "pgd100"])) == [[0], [1], [2, 3, 4]]
+
+
+def test_one_pass_gives_the_errors_of_all() -> None:
+    """Not in the order of the steps, and of a last batch that is smaller."""
+    network = seeded(lambda: SLICE_SPACE.build(SLICE), 8)
+    recalibrate(network, (images for images, _ in batches(DevicePart(DIGITS.train, CPU), 20)))
+    candidate = replace(SCRATCH.candidate(SLICE, trained("scratch")), network=network)
+    grid = pgd_grid([(steps, 2) for steps in (2, 5, 1)], 1 / 255)
+    tested, said = Measured(measurements=grid, test_limit=50, batch_size=40).tested(DIGITS, 3), list[Progress]()
+    together = joined(grid)(candidate, tested, 40, said.append)
+    alone: dict[str, float] = {}
+    for each in grid:
+        alone |= each.measure(candidate, tested, 40, lambda progress: None)
+    assert together == alone
+    assert list(together) == ["pgd2_2_error", "pgd5_2_error", "pgd1_2_error"]
+    assert len(set(alone.values())) > 1
+    columns = "pgd2_2_error, pgd5_2_error, pgd1_2_error"
+    assert [(each.done, each.note) for each in said] == [
+        (done, f"scoring {columns}, {done}/50 images") for done in (0, 40, 50)
+    ]
 
 
 @pytest.fixture(scope="module")

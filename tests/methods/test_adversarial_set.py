@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from evonas.adversarial_sets import SET_PRESETS, AdversarialSet, SetSettings, card_markdown, load_adversarial_set
-from evonas.methods.adversarial_set import PRESETS, BuildOptions, run
+from evonas.methods.adversarial_set import PRESETS, BuildExecution, BuildOptions, run
 from evonas.runs import Screen, command, parse
 
 TINY = SetSettings(
@@ -22,7 +22,9 @@ TINY = SetSettings(
     attack_population=10,
     attack_generations=2,
 )
-BUILD = BuildOptions(data="digits", train_limit=100, settings=TINY, device="cpu", precision="fp32")
+BUILD = BuildOptions(
+    data="digits", train_limit=100, settings=TINY, execution=BuildExecution(device="cpu"), precision="fp32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +119,31 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
     assert settings.attacked_images is None
 
 
+@pytest.mark.slow
+def test_workers_build_the_same_set_and_a_deadline_ends_it(
+    built: tuple[AdversarialSet, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    words = "--data digits --train-limit 100 --device cpu --precision fp32 --targets LeNet --widths 0.5 --depths 0 "
+    words += "--target-epochs 4 --target-batch-size 20 --target-lr 0.02 --thresholds 20 --attacked-images 20 "
+    words += f"--attack-population 10 --attack-generations 2 --out {out} --workers 2"
+    assert command(run, PRESETS, [*words.split(), "--timeout", "0.01"]) == 2
+    assert capsys.readouterr().err == (
+        "error: expected every part of the set, LeNet, training failed: it took longer than its 0.01 seconds; "
+        "mend that and run the same command again (everything finished is kept)\n"
+    )
+    assert command(run, PRESETS, words.split()) == 0
+    note = "executor: process (--workers); device: cpu, 2 processes, threads of an evaluation: 1\n"
+    assert note in capsys.readouterr().out
+    assert load_adversarial_set(out) == built[0]
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
+        (["--workers", "2", "--ray-address", "here:1"], "expected --workers or --ray-address, got both"),
+        (["--executor", "local", "--timeout", "3"], "--timeout changes nothing without --executor process"),
+        (["--attack-block", "0"], "expected"),
         (["--thresholds", "1,x"], "expected a whole number for --thresholds, got 'x'"),
         (["--thresholds", "1.5"], "expected a whole number for --"),
         (["--widths", "wide"], "expected a number, such as 0.1 or 8/255, for --widths, got 'wide'"),
@@ -141,7 +165,7 @@ def test_numbers_for_each_target_are_given_with_commas() -> None:
 def test_what_a_user_can_cause_is_one_line_and_exit_code_2(
     words: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained"))
+    monkeypatch.setattr("evonas.adversarial_sets.jobs.train_target", lambda *arguments: pytest.fail("trained"))
     small = ["--data", "digits", "--train-limit", "50", "--device", "cpu"]
     assert command(run, PRESETS, [*small, *words]) == 2
     text = capsys.readouterr().err

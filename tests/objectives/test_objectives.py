@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 from helpers import part_of
 
 from evonas.adversarial_sets import AdversarialSet
-from evonas.attacks import BIM, FGSM, PGD, Attack, DeepFool, PixelAttack
+from evonas.attacks import BIM, FGSM, PGD, Attack, DeepFool, PixelAttack, inference
 from evonas.attacks.attack import frozen
 from evonas.data import Dataset, DeviceData, load_data
 from evonas.errors import ConfigurationError, DivergedError
@@ -192,6 +192,26 @@ def test_attacks_that_draw_take_the_candidates_generator(nearest: Candidate) -> 
         found.append(objective(nearest)["pgd_error"])
     assert found[0] == found[1]
     assert len(set(found)) > 1
+
+
+def test_attacks_on_a_candidate_share_its_fast_copy(nearest: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch after batch, objective after objective; another candidate has its own."""
+    copied, made = inference._copied, list[nn.Module]()
+
+    def counted(model: nn.Module, *arguments: Any) -> nn.Module:
+        made.append(model)
+        return copied(model, *arguments)
+
+    monkeypatch.setattr(inference, "_copied", counted)
+    parts = (
+        PGDError(attack=PGD(epsilon=0.05, steps=2, precision="bf16"), batch_size=20),
+        FGSMError(attack=FGSM(epsilon=0.05, precision="bf16"), batch_size=30),
+    )
+    shared = {name: value for part in parts for name, value in part(nearest).items()}
+    assert made == [nearest.network]
+    alone = {name: value for part in parts for name, value in part(replace(nearest)).items()}
+    assert made == [nearest.network] * 3
+    assert shared == alone
 
 
 def test_columns_say_what_was_attacked_and_how() -> None:

@@ -1,13 +1,16 @@
 """Executor, device and threads: what is chosen, what is refused, what a continued run keeps."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evonas import devices
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
 from evonas.executors.ray_cluster import Node
-from evonas.runs import ExecutionOptions
+from evonas.runs import ExecutionOptions, execution
 from evonas.runs.execution import SAME_VERSIONS, Hardware, make_executor, resolve_hardware, resolve_threads
 
 CPUS = resolve_threads(None)
@@ -21,7 +24,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "executor"),
     [
-        ({}, "local"),
+        ({"threads": CPUS}, "local"),
         ({"workers": 2}, "process"),
         ({"timeout": 5.0}, "process"),
         ({"executor": "process"}, "process"),
@@ -46,12 +49,49 @@ def test_an_address_in_the_environment_is_a_cluster(monkeypatch: pytest.MonkeyPa
     assert "RAY_ADDRESS" in hardware.note
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(1, CPUS), (2, max(1, CPUS // 2)), (CPUS + 3, 1)])
-def test_threads_are_divided_among_processes(workers: int, threads: int) -> None:
-    hardware = resolve_hardware(ExecutionOptions(device="cpu", workers=workers), {})
-    assert (hardware.workers, hardware.threads) == (workers, threads)
-    crowded = workers * threads > CPUS
-    assert (f"more than this machine's {CPUS} processors" in hardware.note) == crowded
+@pytest.mark.parametrize(("processors", "executor", "workers"), [(1, "local", 1), (2, "process", 2), (6, "process", 6)])
+def test_a_cpu_has_an_evaluation_of_one_thread_on_each_processor(
+    processors: int, executor: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "resolve_threads", lambda given: given or processors)
+    hardware = resolve_hardware(ExecutionOptions(device="cpu"), {})
+    assert (hardware.executor, hardware.workers, hardware.threads) == (executor, workers, 1)
+    many = f" ({workers} processors); device: cpu, {workers} processes" if workers > 1 else "; device: cpu"
+    assert hardware.note == f"executor: {executor}{many}, threads of an evaluation: 1"
+    assert resolve_hardware(ExecutionOptions(device="cpu", executor="local"), {}).threads == 1
+
+
+def test_a_gpu_has_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "resolve_threads", lambda given: given or 8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("evonas.devices.settle", lambda device: None)
+    hardware = resolve_hardware(ExecutionOptions(), {})
+    assert (hardware.executor, hardware.device, hardware.threads) == ("local", "cuda", 8)
+    hardware = resolve_hardware(ExecutionOptions(gpus_per_task=0.25), {})
+    assert (hardware.executor, hardware.workers, hardware.threads) == ("process", 4, 2)
+
+
+def test_too_many_processes_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "resolve_threads", lambda given: given or 3)
+    assert "more" not in resolve_hardware(ExecutionOptions(device="cpu", workers=3), {}).note
+    hardware = resolve_hardware(ExecutionOptions(device="cpu", workers=4), {})
+    assert hardware.note.endswith("threads of an evaluation: 1, more than this machine's 3 processors")
+
+
+@pytest.mark.parametrize(
+    ("limit", "processors"),
+    [("max 100000", 6), ("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("900000 100000", 6)],
+)
+def test_a_container_may_use_its_quota(
+    limit: str, processors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(f"{limit}\n")
+    monkeypatch.setattr(execution, "QUOTA", quota)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {*range(6)})
+    assert resolve_threads(None) == processors
+    assert resolve_threads(7) == 7
 
 
 def test_without_a_number_processes_fill_the_machine() -> None:
@@ -59,6 +99,15 @@ def test_without_a_number_processes_fill_the_machine() -> None:
     assert (hardware.workers, hardware.threads) == (CPUS, 1)
     hardware = resolve_hardware(ExecutionOptions(device="cpu", executor="process", threads=CPUS), {})
     assert (hardware.workers, hardware.threads) == (1, CPUS)
+
+
+@pytest.mark.parametrize(("threads", "executor", "workers"), [(4, "local", 1), (2, "process", 2)])
+def test_a_run_that_was_begun_with_other_threads_goes_on_with_them(
+    threads: int, executor: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "resolve_threads", lambda given: given or 4)
+    hardware = resolve_hardware(ExecutionOptions(), {"device": "cpu", "threads": threads})
+    assert (hardware.executor, hardware.workers, hardware.threads) == (executor, workers, threads)
 
 
 def test_a_continued_run_keeps_device_and_threads() -> None:
@@ -159,3 +208,33 @@ def test_workers_of_a_cluster_need_the_drivers_versions() -> None:
     host = executor._tasks._host
     assert [name for name, _ in host.versions] == list(SAME_VERSIONS)  # type: ignore[attr-defined]
     host.prepare(0, 1.0)
+
+
+@pytest.mark.parametrize(("workers", "share"), [(1, 1.0), (3, 1 / 3)])
+def test_scores_of_an_evaluation_fill_its_share_of_a_gpu(
+    workers: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def images_at_once(*given: Any) -> int:
+        asked.append(given)
+        return 512
+
+    monkeypatch.setattr(devices, "images_at_once", images_at_once)
+    assert Hardware("process", "cuda:0", 1, workers, "").images_at_once(1.0, 32) == 512
+    assert asked == [("cuda:0", share, 32)]
+
+
+def test_a_worker_of_a_cluster_says_what_its_gpu_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def ask(self: RayConnection, work: Callable[[], Any], *cpus_and_gpus: Any) -> Any:
+        asked.append(cpus_and_gpus)
+        return work()
+
+    monkeypatch.setattr(devices, "images_at_once", lambda device, share, size: 8 * size if device == "cuda" else None)
+    monkeypatch.setattr(RayConnection, "ask", ask)
+    assert Hardware("ray", "cuda", 2, 1, "", RayConnection("auto")).images_at_once(0.25, 32) == 256
+    assert asked == [(2, 0.25)]
+    assert Hardware("ray", "cpu", 2, 1, "", RayConnection("auto")).images_at_once(1.0, 32) is None
+    assert len(asked) == 1

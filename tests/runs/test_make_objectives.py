@@ -133,3 +133,11 @@ def test_identities_are_plain_values(digits_set: AdversarialSet) -> None:
     ]
     texts = {json.dumps(part_identity(each), sort_keys=True, allow_nan=False) for each in (PGDError(), *others)}
     assert len(texts) == 5
+
+
+def test_errors_and_aupr_take_the_size_of_a_pass_and_certificates_keep_theirs() -> None:
+    names = ("clean_error", "pgd_error", "fgsm_error", "ood_aupr", "macs", *CERTIFIED[2:], "jacobian_norm")
+    usual: tuple[Any, ...] = make_objectives(names, ood=NOISE)
+    given = make_objectives(names, ood=NOISE, batch_size=7)
+    assert given == (*(replace(each, batch_size=7) for each in usual[:4]), *usual[4:])
+    assert [each.batch_size for each in usual[:4]] == [500, 250, 250, 500]

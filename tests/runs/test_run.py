@@ -17,12 +17,15 @@ from rich.console import Console
 from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, journal, rows, run
 
 import evonas
+from evonas.audit import CLEAN, AuditNetwork, FinalTraining, Measured
 from evonas.cli import main
 from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, SearchFailedError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
 from evonas.methods.roco import run as run_roco
 from evonas.runs import DataOptions, Run, RunFolder, guarded
+from evonas.runs import run as runs_run
+from evonas.runs.execution import Hardware
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
@@ -447,3 +450,49 @@ def test_trades_yopo_goes_on_as_version_0_1_0_began_it(begun: Any, closed: bool,
         assert opened.recipe_as_begun(TradesYopo(), begun) == TradesYopo(closed=closed)
         assert opened.recipe_as_begun(standard, begun) is standard
         assert len([note for note in opened.notes if "saturated" in note]) == (not closed)
+
+
+class TestTheSizeOfAPassThatScores:
+    def test_is_that_of_the_options_and_stays(self, tmp_path: Path) -> None:
+        options = replace(ROCO, out=tmp_path / "run", score_batch_size=7)
+        run(options)
+        identity = config(tmp_path / "run")["identity"]
+        assert identity["score_batch_size"] == identity["objectives"]["clean_error"]["batch_size"] == 7
+        before = journal(tmp_path / "run")
+        for again in (None, 7):
+            run(replace(options, score_batch_size=again))
+            assert journal(tmp_path / "run") == before
+        with pytest.raises(RunMismatchError, match="score_batch_size is 7 there, 8 here"):
+            run(replace(options, score_batch_size=8))
+
+    def test_is_that_of_each_score_on_a_cpu(self, roco_run: Path) -> None:
+        identity = config(roco_run)["identity"]
+        assert "score_batch_size" not in identity
+        assert identity["objectives"]["clean_error"]["batch_size"] == 500
+        with pytest.raises(RunMismatchError, match="score_batch_size is nothing there, 500 here"):
+            run(replace(ROCO, out=roco_run, score_batch_size=500))
+
+    def test_follows_from_a_gpu_when_the_run_begins(
+        self, roco_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options, room = replace(ROCO, out=tmp_path / "run"), iter([512, 1024])
+        monkeypatch.setattr(Hardware, "images_at_once", lambda self, gpus, size: next(room))
+        said = run(options)
+        assert "scores: batches of 512, which the GPU's memory has room for" in said
+        assert config(tmp_path / "run")["identity"]["objectives"]["clean_error"]["batch_size"] == 512
+        before = journal(tmp_path / "run")
+        run(options)
+        assert journal(tmp_path / "run") == before
+        run(replace(ROCO, out=roco_run))  # begun without: it goes on so
+        assert next(room) == 1024
+
+    def test_is_that_of_audits_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[Measured] = []
+        monkeypatch.setattr(runs_run, "audit_networks", lambda run, networks, measured, *rest: given.append(measured))
+        for size in (None, 7):
+            with Run.open("roco-nas", replace(ROCO, out=tmp_path / str(size), score_batch_size=size)) as begun:
+                data = begun.load_data()
+                training = FinalTraining(space=SPACE, data=data, training=ROCO.training, seed=0)
+                network = AuditNetwork("", SPACE.sample(1, np.random.default_rng(0))[0], training)
+                begun.audit([network], Measured(measurements=(CLEAN,), batch_size=200), "")
+        assert [each.batch_size for each in given] == [200, 7]

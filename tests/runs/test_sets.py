@@ -17,19 +17,23 @@ import pytest
 from rich.console import Console
 
 from evonas.adversarial_sets import (
+    SET_PRESETS,
     AdversarialSet,
     BuildPlan,
     SetSettings,
     load_adversarial_set,
     save_adversarial_set,
 )
+from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.adversarial_sets.work import BuildWork
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, DataError, RunInUseError, RunMismatchError, StorageError
+from evonas.executors import Job, LocalExecutor, Outcome
 from evonas.files import waited_lock
 from evonas.runs import Screen
 from evonas.runs.interrupt import Interrupted, interruptible
-from evonas.runs.sets import check_set, find_or_build, set_path
+from evonas.runs.sets import check_set, find_or_build, plan_as_begun, set_path
+from evonas.types import Activity, Note
 
 TINY = SetSettings(
     targets=("LeNet",),
@@ -130,6 +134,29 @@ def test_sets_of_an_earlier_version_are_found_below_the_current_folder(
     assert set_path(plan(digits)).is_relative_to(tmp_path / "cache")
 
 
+def test_a_run_goes_on_with_a_set_of_the_presets_earlier_settings(
+    built: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_building: None
+) -> None:
+    """A new run does not take it, nor one that was begun with another set."""
+    now = replace(plan(digits), settings=SET_PRESETS["quick"])
+    before = replace(now, settings=EARLIER_PRESETS["quick"])
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    of_then = load_adversarial_set(built)
+    for name in (before.name, list(before.earlier_names)[2]):  # of one thread, and of four
+        file = tmp_path / "adversarial_sets" / f"{name}.safetensors"
+        then = replace(of_then, card=replace(of_then.card, name=name))
+        save_adversarial_set(file, then)
+        found, path = plan_as_begun(now, then.fingerprint)
+        assert found == before
+        assert find_or_build(found, path, screen())[0] == then
+        for wanted in (None, "0" * 64):
+            assert plan_as_begun(now, wanted) == (now, set_path(now))
+        other = replace(plan(digits), settings=replace(now.settings, attacked_images=9))
+        assert plan_as_begun(other, then.fingerprint) == (other, set_path(other))
+        file.unlink()
+
+
 @pytest.mark.parametrize("ending", ["", ".safetensors"])
 def test_a_set_with_a_name_is_found_under_it(
     ending: str, built: Path, digits: Dataset, tmp_path: Path, no_building: None
@@ -177,7 +204,7 @@ def test_an_interrupted_build_is_continued(digits: Dataset, tmp_path: Path, monk
         find_or_build(plan(digits), path, Interrupting(screen().console, interruption.check))
     assert stopped.value.exit_code == 143
     assert not path.exists()
-    monkeypatch.setattr("evonas.adversarial_sets.build.train_target", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr("evonas.adversarial_sets.jobs.train_target", lambda *arguments: pytest.fail("trained again"))
     again = screen()
     the_set, where = find_or_build(plan(digits), path, again)
     assert where.startswith("built in ")
@@ -185,6 +212,35 @@ def test_an_interrupted_build_is_continued(digits: Dataset, tmp_path: Path, monk
     assert load_adversarial_set(path) == the_set
     assert "LeNet: trained, clean accuracy" in shown(again)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.json", "mine.md", "mine.safetensors"]
+
+
+class Talking(LocalExecutor):
+    """Says what an executor says whose worker died."""
+
+    def next_finished(self) -> tuple[Job, Outcome]:
+        self._report(Activity(running=2, waiting=1, slots=2, retries=1))
+        self._report(Note(f"{self._jobs[0].key}: its worker process was killed; it runs again"))
+        return super().next_finished()
+
+
+def test_the_screen_says_what_runs_what_waits_and_what_was_lost(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evonas.runs.screen.PLAIN_SECONDS", 0.0)
+    talking = screen()
+    find_or_build(plan(digits), tmp_path / "mine", talking, executor=Talking)
+    lines = shown(talking).splitlines()
+    assert "LeNet, training: its worker process was killed; it runs again" in lines
+    busy = "  adversarial set; 2 of 2 slots busy, 1 waiting, 1 retried; "
+    assert any(line.startswith(f"{busy}LeNet, training: epoch 4/4, loss ") for line in lines)
+    attacking = [line for line in lines if line.startswith(f"{busy}LeNet, Linf th 20, block 1: 20 images; ")]
+    assert attacking
+    assert all(" elapsed, about " in line for line in attacking)
+
+
+def test_an_executor_is_made_only_for_a_set_that_is_missing(built: Path, digits: Dataset, tmp_path: Path) -> None:
+    save_adversarial_set(tmp_path / "mine", load_adversarial_set(built))
+    find_or_build(plan(digits), tmp_path / "mine", screen(), executor=lambda: pytest.fail("one was made"))
 
 
 # Whether a set fits the data of a run.
