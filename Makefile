@@ -29,7 +29,7 @@ style:
 	ruff check .
 	ruff format --check .
 
-bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gpu_search.py a GPU
+bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gpu.py a GPU
 	python benchmarks/training.py
 	python benchmarks/kill_resume.py
 	python benchmarks/attacks.py

@@ -7,12 +7,18 @@ For each seed a search with the metric and the same search without it (same rate
 metric is taken on images of the upper level that are the same for all, at one radius: at the beginning; at the end;
 and at the end with the first architecture in place of the last one, which tells what the architecture did from what
 training did to the weights. What comes out is printed, whichever way it goes.
+
+    EVONAS_DATA=... python benchmarks/dsrna.py --data cifar10 --metric bound --ratio --channels 16 --layers 8
+
+For each seed, how many times as long the gradient of gamma R is as the loss's at the search's first step, at the
+epsilon that the search begins with (0.03, as in the paper), in first and in second order.
 """
 
 import argparse
 import statistics
 import time
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch.nn import functional
@@ -26,6 +32,7 @@ from evonas.gradient import (
     JacobianLoss,
     Method,
     SearchData,
+    Sum,
     dsrna,
     halves,
 )
@@ -34,6 +41,7 @@ from evonas.gradient.forward import SupernetForward, eval_mode
 from evonas.gradient.losses import Batch
 
 CPU = torch.device("cpu")
+ORDERS: tuple[Literal[1, 2], ...] = (1, 2)
 
 
 def images(args: argparse.Namespace, seed: int) -> SearchData:
@@ -89,6 +97,16 @@ def searched(
     return found
 
 
+def ratio(method: Method, data: SearchData, seed: int, order: Literal[1, 2]) -> float:
+    """Length of the metric's gradient over that of the loss, at the search's first step."""
+    search = GradientSearch(replace(method, config=replace(method.config, order=order)), data, seed, CPU)
+    (upper,) = method.upper
+    assert isinstance(upper, Sum)
+    gradients = search.levels.upper_gradients(*next(search.batches()), upper.parts).gradients
+    metric, loss = torch.linalg.vector_norm(gradients, dim=1).tolist()
+    return float(metric / loss)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
@@ -107,6 +125,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--alpha-lr", type=float, default=0.02)
+    parser.add_argument("--ratio", action="store_true", help="measure the lengths of the first step's gradients alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -118,6 +137,13 @@ def main() -> None:
     own = small(dsrna(METHODS[args.base](), metric), args)
     without = replace(own, name=f"{args.base} without it", upper=(CrossEntropy(),))
     print(f"{args.images} images of {args.data}, {args.channels} channels, {args.layers} cells, gamma {args.gamma:g}")
+    if args.ratio:
+        for seed in range(args.seeds):
+            data = images(args, seed)
+            started = time.perf_counter()
+            found = ", ".join(f"order {order}: {ratio(own, data, seed, order):.3g}" for order in ORDERS)
+            print(f"seed {seed}, {args.metric} over loss, {found} ({time.perf_counter() - started:.0f} s)", flush=True)
+        return
     rises, gains = [], []
     for seed in range(args.seeds):
         data = images(args, seed)

@@ -14,6 +14,7 @@ With fewer epochs or images the hours are scaled up in proportion to training st
 
 import math
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from rich.table import Table
 from evonas.data import Dataset, Part, load_data, resolve_data
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.evaluation import Evaluator, TrainFromScratch
+from evonas.graphs import SWITCH
 from evonas.objectives import CleanError
 from evonas.runs import guarded
 from evonas.runs.execution import resolve_device
@@ -61,6 +64,8 @@ class Args:
     """At once, in the second measurement; they share the genomes equally."""
     threads: int = 1
     """CPU threads of one evaluation."""
+    graphs: Literal["auto", "off"] = "auto"
+    """CUDA graphs: off takes every step as it is."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= self.genomes or self.genomes % self.processes:
@@ -76,9 +81,9 @@ class Args:
         return replace(PAPER, epochs=self.epochs, precision=precision)
 
 
-def steps(epochs: int, train: int) -> int:
+def steps(epochs: int, train: int, batch_size: int = PAPER.batch_size) -> int:
     """Training steps of one evaluation with so many images."""
-    return epochs * math.ceil(train / PAPER.batch_size)
+    return epochs * math.ceil(train / batch_size)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ def chosen(args: Args) -> list[Genome]:
 
 def run_share(args: Args, numbered: Sequence[tuple[int, Genome]]) -> Share:
     """Evaluate some genomes, after everybody has warmed up."""
+    os.environ[SWITCH] = args.graphs
     device = torch.device(args.device)
     data = images(args)
     space = PhaseSpace(channels=args.channels)

@@ -1,7 +1,7 @@
 """Stages beside the evaluations of a search, on one slot and on several: seconds, their ratio, equal results.
 
     python benchmarks/stages.py                                          # every stage, in this process against two
-    python benchmarks/stages.py --stages set_building --slots 4 --rounds 3
+    python benchmarks/stages.py --stages retrain --slots 4 --rounds 3
 
 Each stage runs in a fresh folder, on one slot and on several in turn, and gives a digest of its results, which must be
 the same. The exit code is 1 where one differs, or is less than 1.7 times as fast on two slots (in proportion on more).

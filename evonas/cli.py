@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -20,7 +20,7 @@ from evonas.runs.needs import flag, options_of
 from evonas.runs.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from evonas.report import Chance, JointFront, JointRun, TextTable
+    from evonas.report import JointFront, JointRun, TextTable
     from evonas.runs.result import Result
 
 __all__ = ["COMMANDS", "AdversarialSetCard", "Doctor", "Export", "Front", "Show", "Verify", "main"]
@@ -40,27 +40,11 @@ class Show:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        from evonas.methods.stored import open_run
-        from evonas.report import TextTable, chance_notes, front, population_table
+        from evonas.report import front, front_text, population_table
 
-        opened = open_run(self.run, self.plugin)
-        folder, searched = opened.folder, opened.searched
-        table = front(population_table(folder.entries(), searched))
-        names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
-        lines = tuple(
-            (str(row["arch_id"]), *_cells(row, names, searched.chance), str(row["generation"]))
-            for _, row in table.iterrows()
-        )
-        printed = TextTable(
-            f"{searched.method} on {searched.data}: {len(table)} on the front",
-            ("arch_id", *(name.replace("_", " ") for name in names), "generation"),
-            lines,
-            (
-                *chance_notes(lines, searched.chance),
-                *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
-            ),
-        )
-        _print_table(printed, kept=1)
+        opened = _opened(self.run, self.plugin)
+        table = front(population_table(opened.entries, opened.searched))
+        _print_table(front_text(table, opened.searched, len(table), ("generation",)), kept=1)
 
 
 @dataclass(frozen=True)
@@ -111,9 +95,7 @@ class Export:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        from evonas.methods.stored import open_run
-
-        opened = open_run(self.run, self.plugin)
+        opened = _opened(self.run, self.plugin)
         folder, searched = opened.folder, opened.searched
         with folder.locked():
             entries = folder.entries()
@@ -135,9 +117,7 @@ class Verify:
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
-        from evonas.methods.stored import open_run
-
-        result = open_run(self.run, self.plugin, self.data)
+        result = _opened(self.run, self.plugin, self.data)
         wrong = _recount(result) + sum(_evaluate_again(result, name) for name in self.retrain)
         if wrong:
             raise ConfigurationError(f"{wrong} recorded values were not found again; see the lines above")
@@ -240,11 +220,23 @@ def _parse(words: list[str]) -> Callable[[], None]:
     return chosen
 
 
+def _opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
+    """A stored run; says where lines of its journal are lost."""
+    from evonas.methods.stored import open_run
+
+    result = open_run(path, plugin, data)
+    if result.folder.damage:
+        print(result.folder.damage)
+    return result
+
+
 def _joint_run(path: Path, name: str) -> JointRun:
     from evonas.report import JointRun
     from evonas.runs.folder import RunFolder, stored_searched
 
     folder = RunFolder(path)
+    if folder.damage:
+        print(folder.damage)
     config = folder.open_stored()
     identity = config["identity"]
     return JointRun(
@@ -258,12 +250,12 @@ def _joint_run(path: Path, name: str) -> JointRun:
 
 
 def _print_joint(joint: JointFront) -> None:
-    from evonas.report import TextTable, chance_notes
+    from evonas.report import TextTable, chance_notes, marked
 
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
     lines = tuple(
-        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *_cells(row, names, joint.chance))
-        for _, row in joint.front.iterrows()
+        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *marked(row, names, joint.chance))
+        for row in joint.front.to_dict("records")
     )
     _print_table(
         TextTable(
@@ -289,14 +281,6 @@ def _print_table(table: TextTable, kept: int) -> None:
 
     screen = Screen(Console())
     screen.tables(folded(table, screen.console.width, kept))
-
-
-def _cells(row: Any, names: Sequence[str], chance: Chance | None) -> Iterator[str]:
-    """Values with their units, and a mark where they are at chance level."""
-    from evonas.report import shown
-
-    for name in names:
-        yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 
 
 def _recount(result: Result) -> int:

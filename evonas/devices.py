@@ -3,15 +3,16 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["float32", "images_at_once", "seconds", "settle"]
+__all__ = ["filled", "float32", "images_at_once", "seconds", "settle"]
 
 AN_IMAGE = 2**27
 """Bytes that a pass with gradients may take for an image of 32x32: those of 20 layers of 36-channel cells, doubled."""
@@ -52,6 +53,11 @@ def float32(tf32: bool = False) -> Iterator[None]:
         for switch, value in before:
             if value is not None:
                 switch.set(value)
+
+
+def filled(values: Sequence[float], like: Tensor) -> Tensor:
+    """(n,) the few values, of the type and on the device of a tensor; made there, so that no copy is waited for."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
 def images_at_once(device: torch.device | str, share: float = 1.0, size: int = 32) -> int | None:

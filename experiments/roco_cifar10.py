@@ -14,14 +14,13 @@ from dataclasses import replace
 
 from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front, white_box
 from evonas.runs import Result, Run, command
-from evonas.training import RECIPES
 
 
 def main(options: RocoOptions) -> Result:
     with Run.open("roco-nas", options, "roco") as run:
         data = run.load_data()
         space = options.make_space(data.image_size)
-        candidates = run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+        candidates = run.train_from_scratch(space, data, options.training, options.make_recipe())
         the_set = prepare_retraining(run, options, candidates)
         first = first_population(run, options, space)
         searched = run.make_objectives(

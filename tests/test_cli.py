@@ -95,6 +95,26 @@ def test_export_writes_the_tables_of_the_journal_anew(roco_run: Path, copied_run
     assert (copied_run / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_readers_say_where_a_journal_is_damaged(
+    copied_run: Path, roco_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["show", str(roco_run)], ["front", str(roco_run)]):
+        assert main(words) == 0
+        assert "damaged" not in capsys.readouterr().out
+    journal = copied_run / "journal.jsonl"
+    header, first, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(header + first.replace(b"seed", b"seeD") + b"".join(others))
+    before = journal.read_bytes()
+    for words in (["show"], ["front", str(roco_run)], ["export"], ["verify"]):
+        assert main([words[0], str(copied_run), *words[1:]]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"{journal} is damaged: 1 torn or altered line(s) are left out; the command that began the run" in said
+    assert journal.read_bytes() == before
+    journal.write_bytes(b"x" + before)
+    assert main(["show", str(copied_run)]) == 2
+    assert "the command that began the run mends its own journal" in capsys.readouterr().err
+
+
 def test_only_export_waits_for_the_writer(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunFolder(copied_run).locked():
         assert main(["show", str(copied_run)]) == 0

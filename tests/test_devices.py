@@ -170,6 +170,7 @@ def test_tf32_needs_cuda() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore:.*deterministic:UserWarning")  # torch has no such algorithm of some operations
 def test_two_trainings_on_cuda_are_equal() -> None:
     settle("cuda")
     data = load_data("digits", train_limit=100, val_limit=50)

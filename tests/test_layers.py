@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "graphs", "_version"}
 ALL = {
     "networks",
     "data",
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "parts": set(),
     "devices": set(),
+    "graphs": set(),
     "ranges": set(),
     "lazy": set(),
     "networks": set(),
@@ -80,7 +81,7 @@ LIVES_IN = {
 }
 """Packages that only some rooms may import."""
 
-WITHOUT_TORCH = SHARED - {"devices"} | {"executors", "search"}
+WITHOUT_TORCH = SHARED - {"devices", "graphs"} | {"executors", "search"}
 
 
 class Import(NamedTuple):
@@ -255,7 +256,10 @@ def test_what_the_table_allows_is_left_alone(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("names", "absent"),
     [
-        (tuple(f"evonas.{room}" for room in sorted(SHARED - {"devices"})), {"torch", "pymoo", "pandas", "ray"}),
+        (
+            tuple(f"evonas.{room}" for room in sorted(SHARED - {"devices", "graphs"})),
+            {"torch", "pymoo", "pandas", "ray"},
+        ),
         (("evonas.executors",), {"torch", "pymoo", "pandas", "ray", "evonas.search"}),
         (("evonas.search",), {"torch", "ray", "torchvision", "pandas", "matplotlib", "evonas.spaces", "evonas.data"}),
         (("evonas.spaces", "evonas.evaluation", "evonas.objectives"), {"torchvision", "pymoo", "pandas", "ray"}),

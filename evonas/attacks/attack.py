@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "margins",
     "needs_generator",
     "toward",
+    "under_attack",
 ]
 
 
@@ -28,8 +30,8 @@ class Attack(Protocol):
 
     `model` maps (B, C, H, W) images in [0, 1] to (B, K) logits; labels: (B,) int64, the true classes. The result has
     the shape, dtype, device and layout of `images` and lies in [0, 1] and in the ball of `radius` around them. The
-    model's weights, modes and flags stay as they were. `generator`, on the device of `images`, is required by attacks
-    that draw random numbers.
+    model's weights, modes and flags stay as they were. float32 is IEEE's on every device, whatever the process has
+    chosen. `generator`, on the device of `images`, is required by attacks that draw random numbers.
     """
 
     name: ClassVar[str]
@@ -75,14 +77,14 @@ def check_inputs(images: Tensor, labels: Tensor) -> None:
 
 
 def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The tensor that a model answers with; every attack calls its model here.
+    """The tensor that a model answers with; every attack calls its model here, with a copy that it may change.
 
     Raises:
         ConfigurationError: the model answers with something else, cannot take images of this type, or has weights
             that torch cannot differentiate through.
     """
     try:
-        logits = model(images)
+        logits = model(images.clone())
     except RuntimeError:
         weights = list(model.parameters()) if isinstance(model, nn.Module) else []
         if torch.is_grad_enabled() and any(each.is_inference() for each in weights):
@@ -141,7 +143,14 @@ def needs_generator(generator: torch.Generator | None, what: str) -> torch.Gener
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Context in which the model is in eval mode and no parameter requires gradients; both are restored at the end."""
+    """Context in which the model is in eval mode and no parameter requires gradients; both are restored at the end.
+
+    ConfigurationError where it is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigurationError(
+            f"expected a torch.nn.Module as the model, got {type(model).__name__}; call it in a module's forward"
+        )
     modes = [(module, module.training) for module in model.modules()]
     flags = [(each, each.requires_grad) for each in model.parameters() if not each.is_inference()]
     try:
@@ -154,6 +163,13 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def under_attack(model: nn.Module) -> Iterator[nn.Module]:
+    """`frozen`, and float32 is IEEE's whatever this process has chosen, TF32 on CUDA, for instance."""
+    with float32(), frozen(model):
+        yield model
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

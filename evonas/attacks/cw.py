@@ -10,7 +10,7 @@ from evonas.attacks.foolbox_adapter import (
     Float32Model,
     adapted,
     as_foolbox_model,
-    check_epsilon,
+    check_bound,
     library,
     radius_of,
 )
@@ -46,7 +46,7 @@ class CarliniWagnerL2:
     batch."""
 
     def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
+        check_bound(self.epsilon, self.norm)
         if not (self.steps >= 1 and self.binary_search_steps >= 1):
             raise ConfigurationError(
                 f"expected steps >= 1 and binary_search_steps >= 1, got {self.steps} and {self.binary_search_steps}"

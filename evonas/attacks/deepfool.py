@@ -11,7 +11,7 @@ from evonas.attacks.foolbox_adapter import (
     Float32Model,
     adapted,
     as_foolbox_model,
-    check_epsilon,
+    check_bound,
     library,
     radius_of,
 )
@@ -40,7 +40,7 @@ class DeepFool:
     """Extra step beyond the boundary, as a fraction of the change."""
 
     def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
+        check_bound(self.epsilon, self.norm)
         if self.norm not in ("l2", "linf"):
             raise ConfigurationError(f"expected norm l2 or linf, got {self.norm!r}")
         if not (self.steps >= 1 and self.candidates >= 2 and self.overshoot >= 0):

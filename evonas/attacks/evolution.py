@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from evonas.attacks.attack import check_logits, frozen, logits_of
+from evonas.attacks.attack import check_logits, logits_of, under_attack
 from evonas.attacks.inference import Precision, attack_copy, check_precision
 from evonas.attacks.score_cache import KEY_BITS, ScoreCache
 from evonas.errors import ConfigurationError
@@ -148,7 +148,7 @@ def evolve_images(
     result = unchanged(images, labels)
     if not len(images):
         return result
-    with frozen(model):
+    with under_attack(model):
         for part in torch.split(torch.arange(len(images), device=images.device), plan.chunk):
             logits = logits_of(model, images[part])
             check_logits(logits, labels[part])
@@ -183,7 +183,7 @@ def _evolve_together(
             continue
         changed = plan.decode(scorer.pixels[improved], individuals[improved, place[improved]])
         trial = _as_images(changed, scorer.pixels[improved], images[rows[improved]])
-        wrong = model(trial).argmax(dim=1) != scorer.labels[improved]
+        wrong = logits_of(model, trial).argmax(dim=1) != scorer.labels[improved]
         if not bool(wrong.any()):
             continue
         fooled = improved[wrong]

@@ -19,14 +19,15 @@ from evonas.attacks.attack import (
     check_differentiable,
     check_inputs,
     check_logits,
-    frozen,
     laid_out_as,
     logits_of,
     toward,
+    under_attack,
 )
 from evonas.errors import ConfigurationError
+from evonas.ranges import check_radius
 
-__all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_epsilon", "into_ball", "library", "radius_of"]
+__all__ = ["Float32Model", "adapted", "as_foolbox_model", "check_bound", "into_ball", "library", "radius_of"]
 
 LibraryAttack = Callable[["Float32Model", Tensor, Tensor], Tensor]
 """(model, images (B, C, H, W) float32, labels (B,)) -> images; called only with images that the model gets right."""
@@ -122,7 +123,7 @@ def adapted(
     check_inputs(images, labels)
     if epsilon == 0 or not len(images):
         return images.detach().clone()
-    with frozen(model), torch.inference_mode(False), torch.enable_grad():
+    with under_attack(model), torch.inference_mode(False), torch.enable_grad():
         images, labels = images.detach().clone(), labels.clone()
         wrapper = Float32Model(model, images.dtype)
         clean = images.float().contiguous()
@@ -172,7 +173,7 @@ def radius_of(epsilon: float | None) -> float:
     return math.inf if epsilon is None else epsilon
 
 
-def check_epsilon(epsilon: float | None) -> None:
-    """ConfigurationError unless it is None or a finite number >= 0."""
-    if epsilon is not None and not 0 <= epsilon < math.inf:
-        raise ConfigurationError(f"expected epsilon >= 0, or None for no bound, got {epsilon}")
+def check_bound(epsilon: float | None, norm: str) -> None:
+    """ConfigurationError unless it is None, which is no bound, or the radius of a ball around images in [0, 1]."""
+    if epsilon is not None:
+        check_radius(epsilon, norm)

@@ -13,22 +13,25 @@ from evonas.attacks.attack import (
     check_differentiable,
     check_inputs,
     check_logits,
-    frozen,
     laid_out_as,
     logits_of,
     margins,
     needs_generator,
     toward,
+    under_attack,
 )
 from evonas.attacks.inference import Precision, attack_copy, check_precision
 from evonas.attacks.losses import LOSSES
 from evonas.errors import ConfigurationError, choose
+from evonas.graphs import Graphed
 from evonas.ranges import check_radius
 
 __all__ = ["BIM", "FGSM", "PGD", "GradientAttack"]
 
 UNSURE = 1 / 32
 """A bf16 margin below this fraction of the largest logit (the image's own or the batch's mean) is checked again."""
+RECORDED = 8
+"""Steps from which on recording them pays on a CUDA device: a recording takes the time of about three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ class GradientAttack:
         generator = needs_generator(generator, f"{type(self).__name__}'s start") if self.draws else None
         if not self.epsilon or not len(images):
             return [images.clone() for _ in steps]
-        with frozen(model), torch.inference_mode(False), torch.enable_grad():
+        with under_attack(model), torch.inference_mode(False), torch.enable_grad():
             run = _Run(self, model, images, labels, size, steps)
             for _ in range(self.restarts):
                 run.once(generator)
@@ -195,6 +198,7 @@ class _Run:
         self.model, self.dtype = model, images.dtype
         self.fast = attack_copy(model, attack.precision) if attack.precision != "fp32" else None
         self.loss = LOSSES[attack.loss]
+        self.checked = False  # whether the logits of the model have been
         self.clean = images.detach().clone().to(torch.promote_types(images.dtype, torch.float32))
         self.labels = labels.clone()
         self.found = self.candidates = self.clean
@@ -206,6 +210,7 @@ class _Run:
             self.clean_logits = self.logits(self.clean) if attack.stop_when_fooled or attack.loss == "kl" else None
         if self.clean_logits is not None:
             check_logits(self.clean_logits, self.labels)
+            self.checked = True
             self.fooled = self.surely_fooled(self.clean, self.clean_logits, self.labels)
 
     def once(self, generator: torch.Generator | None) -> None:
@@ -215,26 +220,33 @@ class _Run:
         pending = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
         x = start[pending]
         self.doubtful = torch.zeros_like(self.fooled)
+        replayed = None if stop or self.steps < RECORDED else Graphed("an attack", warm_up=1)
         for step in range(self.steps):
             if not len(pending):
                 return
             shown = self.shown(x, pending)
             if step in self.marks:
                 self.passed[step] = shown.clone()
-            shown.requires_grad_()
-            logits = self.logits(shown)
-            if step == 0 and self.clean_logits is None:
-                check_logits(logits, self.labels)
-            check_differentiable(logits)
-            losses = self.losses(logits, pending)
-            (gradient,) = torch.autograd.grad(losses.sum(), shown)
-            x = self.step(x, gradient, self.clean[pending])
+            ascended = partial(self.ascended, pending)
+            x, logits = ascended(x, shown) if replayed is None else replayed(ascended, x, shown)
             if stop:
-                unfooled = ~self.surely_fooled_now(pending, shown.detach(), logits.detach())
+                unfooled = ~self.surely_fooled_now(pending, shown, logits)
                 pending, x = pending[unfooled], x[unfooled]
         unfooled = ~self.confirmed(pending)
         pending, x = pending[unfooled], x[unfooled]
         self.keep_stronger(pending, self.shown(x, pending))
+
+    def ascended(self, rows: Tensor, x: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Next iterates of the images `rows`, and the logits of these ones."""
+        leaf = shown.detach().requires_grad_()
+        logits = self.logits(leaf)
+        if not self.checked:
+            check_logits(logits, self.labels)
+            self.checked = True
+        check_differentiable(logits)
+        losses = self.losses(logits, rows)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        return self.step(x, gradient, self.clean[rows]), logits.detach()
 
     def shown(self, x: Tensor, rows: Tensor) -> Tensor:
         """Iterates of the images `rows` as the model sees them and the caller gets them: rounded for half precision.

@@ -170,7 +170,7 @@ class _Inference(nn.Module):
 
 
 def _fast(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.clone(memory_format=torch.channels_last)  # a copy, which the network may change
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits: Tensor = network(images)
     return logits.float()

@@ -93,9 +93,9 @@ class Step(NamedTuple):
     """One piece of work: training a network, or measurements of it that are taken together."""
 
     network: int
-    measurements: tuple[int, ...] = ()
+    measurements: tuple[int, ...]
     """Empty: training."""
-    key: str = ""
+    key: str
     """Of its job; the screen calls it so."""
     weights: bytes = b""
 
@@ -133,7 +133,7 @@ class Audit:
         """Key of every job that is left -> its predicted work."""
         found: dict[str, float] = {}
         for network in self._distinct:
-            for places in [*([()] if self._to_train(network) else []), *self._measured_together(network)]:
+            for places in [*([()] if self._to_train(network) else []), *self._to_measure(network)]:
                 found[self._key(network, places)] = self._predicted(network, places)
         return found
 
@@ -166,9 +166,8 @@ class Audit:
                     raise StorageError(outcome.value["refused"])
                 if step.measurements:
                     failed = [{"failure": outcome.failure}] * len(step.measurements)
-                    for place, value in zip(
-                        step.measurements, outcome.value["measured"] if outcome.ok else failed, strict=True
-                    ):
+                    values = outcome.value["measured"] if outcome.ok else failed
+                    for place, value in zip(step.measurements, values, strict=True):
                         told(job, network, self._record_measured(network, self.measured.measurements[place], value))
                     continue
                 value = outcome.value if outcome.ok else {"failure": outcome.failure}
@@ -190,39 +189,33 @@ class Audit:
     def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""
         if self._to_train(network):
-            executor.submit(self._job(number, network))
+            executor.submit(self._job(number, network, ()))
             return 1
         trained = self._find("trained", network, network.training.digest) or {}
         kept = self.records.weights(network.arch_id, network.training.digest, trained["sha256"])
         if kept is None:
             path = self.records.weights_path(network.arch_id, network.training.digest)
-            job = self._job(number, network)
+            job = self._job(number, network, ())
             lost(job, f"{path} is gone or damaged: {network.arch_id} is trained again")
             executor.submit(job)
             return 1
         return self._submit_measurements(executor, number, network, kept)
 
     def _submit_measurements(self, executor: Executor, number: int, network: AuditNetwork, weights: bytes) -> int:
-        together = self._measured_together(network)
-        for places in together:
+        steps = self._to_measure(network)
+        for places in steps:
             executor.submit(self._job(number, network, places, weights))
-        return len(together)
+        return len(steps)
 
-    def _measured_together(self, network: AuditNetwork) -> list[tuple[int, ...]]:
-        """Places of the measurements that are not recorded, those of one job together."""
-        missing = self._to_measure(network)
-        steps = in_one_pass([self.measured.measurements[place] for place in missing])
-        return [tuple(missing[place] for place in step) for step in steps]
-
-    def _job(self, number: int, network: AuditNetwork, places: tuple[int, ...] = (), weights: bytes = b"") -> Job:
+    def _job(self, number: int, network: AuditNetwork, places: tuple[int, ...], weights: bytes = b"") -> Job:
         key = self._key(network, places)
         kept = None if places else network.training.checkpoint(self.records.folder, network.genome)
         return Job(key, Step(number, places, key, weights), self._predicted(network, places), kept)
 
     def _key(self, network: AuditNetwork, places: tuple[int, ...]) -> str:
-        """Name of a job: training, or the measurements at these places."""
+        """Name of a job: training, or the measurements at some places."""
         twice = f" {network.training.digest[:8]}" if self._labels[network.label] > 1 else ""
-        what = "+".join(self.measured.measurements[place].column for place in places) or "training"
+        what = " + ".join(self.measured.measurements[place].column for place in places) or "training"
         return f"{network.label}{twice}, {what}"
 
     @staticmethod
@@ -232,13 +225,15 @@ class Audit:
     def _to_train(self, network: AuditNetwork) -> bool:
         return self._open(self._find("trained", network, network.training.digest))
 
-    def _to_measure(self, network: AuditNetwork) -> list[int]:
-        """Measurements that are not recorded; none of a network whose training failed."""
+    def _to_measure(self, network: AuditNetwork) -> list[tuple[int, ...]]:
+        """Places of measurements that are not recorded, job by job; none of a network whose training failed."""
         trained = self._find("trained", network, network.training.digest)
         if trained is not None and trained["status"] == "failed" and not self.retry_failed:
             return []
         found = [self._find_measured(network, each) for each in self.measured.measurements]
-        return [place for place, record in enumerate(found) if self._open(record)]
+        missing = [place for place, record in enumerate(found) if self._open(record)]
+        together = in_one_pass([self.measured.measurements[place] for place in missing])
+        return [tuple(missing[each] for each in step) for step in together]
 
     def _open(self, record: Mapping[str, Any] | None) -> bool:
         return record is None or (record["status"] == "failed" and self.retry_failed)

@@ -169,13 +169,17 @@ def _margins(labels: Tensor, n_logits: int, images: Tensor) -> Tensor:
     _check(labels, n_logits, images)
     ranks = torch.arange(n_logits - 1, device=images.device)[:, None]
     other_classes = ranks + (ranks >= labels).long()  # (K - 1, B)
-    return torch.cat([_margin(labels, each, n_logits, images) for each in other_classes])
+    return torch.cat([_coefficients(labels, each, n_logits, images) for each in other_classes])
 
 
 def _margin(labels: Tensor, targets: Tensor, n_logits: int, images: Tensor) -> Tensor:
     """(1, B, K) coefficients of logit[label] - logit[target]."""
     _check(labels, n_logits, images)
     _check(targets, n_logits, images)
+    return _coefficients(labels, targets, n_logits, images)
+
+
+def _coefficients(labels: Tensor, targets: Tensor, n_logits: int, images: Tensor) -> Tensor:
     rows = torch.arange(len(images), device=images.device)
     functions = images.new_zeros(1, len(images), n_logits)
     functions[0, rows, labels] += 1

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from evonas.data.batches import Augmentation, DeviceData, DevicePart, ImagePart, batches, training_batches
+    from evonas.data.batches import (
+        Augmentation,
+        DeviceData,
+        DevicePart,
+        ImagePart,
+        augmented,
+        batches,
+        training_batches,
+    )
     from evonas.data.dataset import Dataset
     from evonas.data.image_files import FilePart
     from evonas.data.image_folder import ImageFolderSet, load_image_folder
@@ -25,6 +33,7 @@ __all__ = [
     "ImageSource",
     "Part",
     "PartSizes",
+    "augmented",
     "batches",
     "data_root",
     "load_data",

@@ -9,9 +9,19 @@ from torch import Tensor
 
 from evonas.data.dataset import Dataset
 from evonas.data.source import Part
+from evonas.devices import filled
 from evonas.errors import ConfigurationError
 
-__all__ = ["Augmentation", "DeviceData", "DevicePart", "ImagePart", "batches", "epoch_order", "training_batches"]
+__all__ = [
+    "Augmentation",
+    "DeviceData",
+    "DevicePart",
+    "ImagePart",
+    "augmented",
+    "batches",
+    "epoch_order",
+    "training_batches",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,7 @@ class Augmentation:
             for size, centre in zip((height, width), centres, strict=True)
         )
         hole = ((rows >= 0) & (rows < self.cutout))[:, :, None] & ((columns >= 0) & (columns < self.cutout))[:, None, :]
-        mean = torch.tensor(self.mean, dtype=pixels.dtype, device=device)
+        mean = filled(self.mean, pixels)
         return torch.where(hole[..., None], mean, pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -138,7 +148,16 @@ def training_batches(
         generator: on the device of `part`.
     """
     for images, labels in part.shuffled(batch_size, generator):
-        yield augmentation.cut_out(_pixels(augmentation(images, generator)), generator), labels
+        yield augmented(images, augmentation, generator), labels
+
+
+def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """(B, H, W, C) uint8 images of a part -> (B, C, H, W) float images in [0, 1], channels_last.
+
+    Args:
+        generator: on their device.
+    """
+    return augmentation.cut_out(_pixels(augmentation(images, generator)), generator)
 
 
 def batches(part: ImagePart, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -82,9 +82,15 @@ def _disjoint(name: str, data_name: str) -> bool:
     return name != data_name and not any({name, data_name} <= group for group in SAME_LABELS)
 
 
-def load_small_ood_data(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
-    """Images of a data set by its name, or noise, of 32 pixels: for networks whose own images are files."""
-    return _noise(5000, 32, seed) if name == NOISE else load_data(name, root, seed)
+def load_small_ood_data(
+    name: str, root: Path | str | None = None, seed: int = 0, say: Callable[[str], object] = print
+) -> Dataset:
+    """Images of a data set by its name, or noise, of 32 pixels: for networks whose own images are files.
+
+    Args:
+        say: as of `load_data`.
+    """
+    return _noise(5000, 32, seed) if name == NOISE else load_data(name, root, seed, say=say)
 
 
 def _noise(count: int, size: int, seed: int) -> Dataset:

@@ -151,22 +151,37 @@ def _finite_products(
     """(n,) for each v: d/dalpha of <dL_train/dtheta, v>, as a central difference of dL_train/dalpha."""
     products = []
     for slope in slopes:
-        norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in slope if part is not None]
-        norm = float(torch.stack(norms).norm()) if norms else 0.0
-        if norm == 0:
+        norm = _norm([part for part in slope if part is not None])
+        if isinstance(norm, float) and norm == 0:
             products.append(_flat([None] * len(architecture), architecture))
             continue
         ends = []
         for side in (RADIUS / norm, -RADIUS / norm):
-            with torch.no_grad():
-                for weight, value, direction in zip(weights, before, slope, strict=True):
-                    if direction is not None:
-                        weight.copy_(value).add_(direction, alpha=side)
+            for weight, value, direction in zip(weights, before, slope, strict=True):
+                if direction is not None:
+                    _move(weight, value, direction, side)
             with _frozen(weights):
                 ends.append(_flat(_gradients(_value(train_loss), architecture), architecture))
         _put_back(weights, before)
         products.append((ends[0] - ends[1]) * (norm / (2 * RADIUS)))
     return products
+
+
+@torch.no_grad()
+def _move(weight: Tensor, start: Tensor, direction: Tensor, by: float | Tensor) -> None:
+    weight.copy_(start)
+    if isinstance(by, float):
+        weight.add_(direction, alpha=by)
+    else:
+        weight.add_(direction * by)
+
+
+def _norm(parts: Sequence[Tensor]) -> float | Tensor:
+    """Length of all parts together; on a device that is waited for, a () tensor there, > 0 so that it can divide."""
+    if not parts:
+        return 0.0
+    norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm()
+    return float(norm) if norm.device.type == "cpu" else norm.clamp(min=torch.finfo(torch.float64).tiny ** 0.5)
 
 
 def _exact_products(

@@ -14,10 +14,11 @@ from evonas.errors import DivergedError
 from evonas.gradient.architecture import Architecture, Mixture
 from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
 from evonas.gradient.forward import SupernetForward
-from evonas.gradient.losses import Batch, LevelLoss, Sum
+from evonas.gradient.losses import Batch, CrossEntropy, LevelLoss, Sum
 from evonas.gradient.method import Method
 from evonas.gradient.perturbation import worst_mixture
 from evonas.gradient.supernet import DartsSupernet
+from evonas.graphs import Graphed, moments
 from evonas.seeding import derive_seed
 from evonas.training.fgsm_rs import untouched
 
@@ -48,29 +49,89 @@ class Levels:
         )
         first, second = config.alpha_betas
         self.adam = torch.optim.Adam(
-            self.alphas, config.alpha_lr, (first, second), weight_decay=config.alpha_weight_decay
+            self.alphas,
+            config.alpha_lr,
+            (first, second),
+            weight_decay=config.alpha_weight_decay,
+            capturable=self.device.type == "cuda",
         )
         self.epsilon = 0.0 if method.epsilon is None else method.epsilon.start
         """Current radius of certified bounds."""
         self.perturbed = 0.0
         """Current radius of the perturbed architecture in steps of the weights; 0: not perturbed."""
+        self.weights_only = False
+        """Whether the architecture stays as it is."""
         self._generator = torch.Generator(self.device)
+        self._seeds = _on_the_host(self._generator)
+        self._names: tuple[str, ...] = ()
+        self._step = Graphed("the search")
 
     @property
     def device(self) -> torch.device:
         return self.weights[0].device
 
-    def begin_epoch(self, rate: float, skip_dropout: float, generator: torch.Generator, perturbed: float = 0.0) -> None:
-        """Set train mode, rate of the weights, randomness of attacks and dropout, radius of the perturbation."""
-        self.rate, self.perturbed = rate, perturbed
+    def begin_epoch(
+        self,
+        rate: float,
+        skip_dropout: float,
+        generator: torch.Generator,
+        perturbed: float = 0.0,
+        weights_only: bool = False,
+    ) -> None:
+        """Set train mode, rate of the weights, randomness of attacks and dropout, radius of the perturbation.
+
+        Args:
+            weights_only: the architecture takes no steps.
+        """
+        self.rate, self.perturbed, self.weights_only = rate, perturbed, weights_only
         for group in self.sgd.param_groups:
             group["lr"] = rate
         self.supernet.train()
         self.supernet.skip_dropout = skip_dropout
         self._generator = self.supernet.generator = generator
+        self._seeds = _on_the_host(generator)
+        self._step.renew()
 
-    def descend_weights(self, below: Batch, means: "Means") -> None:
-        """One step of SGD on the lower loss."""
+    def descend(self, below: Batch, above: Batch, means: "Means") -> None:
+        """One step of each level, in the order of the method."""
+        values: dict[str, Tensor]
+        if self._repeats:
+            given = (below.images, below.labels, above.images, above.labels)
+            results = self._step(self._descend_on, *given, state=self._changing)
+            values = dict(zip(self._names, results, strict=True))
+        else:
+            values = self._descend(below, above, means)
+        for name, value in values.items():
+            means.add(name, value)
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether a step draws no random numbers and decides nothing on the host, so that it can be replayed."""
+        method = self.method
+        plain = all(isinstance(loss, CrossEntropy) for loss in (method.lower, *method.upper)) and len(method.upper) == 1
+        return plain and not self.perturbed and not self.supernet.skip_dropout
+
+    def _descend_on(
+        self, images: Tensor, labels: Tensor, above_images: Tensor, above_labels: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Values of a step that repeats; `_names` has their names."""
+        values = self._descend(Batch(images, labels), Batch(above_images, above_labels), Means())
+        self._names = tuple(values)
+        return tuple(values.values())
+
+    def _descend(self, below: Batch, above: Batch, means: "Means") -> dict[str, Tensor]:
+        if self.weights_only:
+            return self.descend_weights(below)
+        if self.method.config.begin_with == "alpha":
+            return {**self.descend_architecture(below, above, means), **self.descend_weights(below)}
+        return {**self.descend_weights(below), **self.descend_architecture(below, above, means)}
+
+    def _changing(self) -> list[Tensor]:
+        """Tensors that a step changes."""
+        return [*self.weights, *self.supernet.buffers(), *self.alphas, *moments(self.sgd), *moments(self.adam)]
+
+    def descend_weights(self, below: Batch) -> dict[str, Tensor]:
+        """One step of SGD on the lower loss; its value."""
         method = self.method
         with torch.no_grad():
             mixture, probabilities = self.architecture(), self.architecture.probabilities()
@@ -82,42 +143,50 @@ class Levels:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, method.config.search_grad_clip)
         self.sgd.step()
-        means.add("train_loss", loss)
+        return {"train_loss": loss.detach()}
 
-    def descend_architecture(self, below: Batch, above: Batch, means: "Means") -> None:
-        """One step of Adam on the weighted gradients of the upper losses."""
+    def descend_architecture(self, below: Batch, above: Batch, means: "Means") -> dict[str, Tensor]:
+        """One step of Adam on the weighted gradients of the upper losses; values for search.csv.
+
+        Args:
+            means: gets the shares of the parts of a sum.
+        """
         method = self.method
         notes: dict[str, Tensor] = {}
         self._measure_parts(below, replace(above, epsilon=self.epsilon), means)
         upper = self.upper_gradients(below, replace(above, epsilon=self.epsilon, notes=notes))
-        for loss, value, gradient in zip(method.upper, upper.losses, upper.gradients, strict=True):
-            if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
-                raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
+        if len(method.upper) > 1:
+            self._check_finite(upper)
         weights = method.combine(upper.gradients, upper.losses)
         step = torch.zeros_like(upper.gradients[0])
-        for weight, gradient in zip(weights.tolist(), upper.gradients, strict=True):
-            if weight:  # with all the weight on one loss, the path is that of the loss alone, bit for bit
-                step += weight * gradient
+        for weight, gradient in zip(weights, upper.gradients, strict=True):
+            step += weight * gradient  # all the weight on one loss: the path of that loss alone, bit for bit
         sizes = [parameter.numel() for parameter in self.alphas]
         for parameter, part in zip(self.alphas, torch.split(step, sizes), strict=True):
             parameter.grad = part.view_as(parameter)
         self.adam.step()
-        self.check("architecture", self.alphas)
+        values: dict[str, Tensor] = {}
         for loss, value, weight in zip(method.upper, upper.losses, weights, strict=True):
-            means.add(f"upper_{loss.name}", value)
-            means.add(f"weight_{loss.name}", weight)
+            values |= {f"upper_{loss.name}": value, f"weight_{loss.name}": weight}
         if len(method.upper) > 1:
-            means.add_shares(method.upper, weights[:, None] * upper.gradients)
-        for name, value in notes.items():
-            means.add(name, value)
+            values |= shares(method.upper, weights[:, None] * upper.gradients)
         if method.epsilon is not None:
             self.epsilon = method.epsilon.after(self.epsilon, float(notes["certified_difference"]))
+        return {**values, **notes}
+
+    def _check_finite(self, upper: UpperGradients) -> None:
+        """DivergedError unless all losses and gradients are finite: the weights of several losses follow from them."""
+        finite = upper.losses.isfinite() & upper.gradients.isfinite().all(dim=1)
+        for loss, fine in zip(self.method.upper, finite.tolist(), strict=True):
+            if not fine:
+                raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
 
     def _measure_parts(self, below: Batch, above: Batch, means: "Means") -> None:
         """Shares of the parts of a sum, at the first step of an epoch: their gradients are not needed otherwise."""
         (first, *others), drawn = self.method.upper, self._generator.get_state()
         if isinstance(first, Sum) and not others and f"share_{first.parts[0].name}" not in means:
-            means.add_shares(first.parts, self.upper_gradients(below, above, first.parts).gradients)
+            for name, share in shares(first.parts, self.upper_gradients(below, above, first.parts).gradients).items():
+                means.add(name, share)
             self._generator.set_state(drawn)
 
     def upper_gradients(self, below: Batch, above: Batch, losses: Sequence[LevelLoss] | None = None) -> UpperGradients:
@@ -127,13 +196,14 @@ class Levels:
             losses: instead of the method's.
         """
         method, config, buffers = self.method, self.method.config, list(self.supernet.buffers())
-        seed = int(torch.randint(2**62, (), generator=self._generator, device=self.device))
+        seed = None if self._repeats else int(torch.randint(2**62, (), generator=self._seeds))
 
         def value(loss: LevelLoss, batch: Batch, number: int, attack: bool = True) -> Tensor:
             """With the same random numbers at every call."""
-            self.supernet.generator = torch.Generator(self.device).manual_seed(derive_seed(seed, number))
+            if seed is not None:
+                self.supernet.generator = torch.Generator(self.device).manual_seed(derive_seed(seed, number))
             if attack:
-                batch = self._prepared(loss, batch, self.supernet.generator)
+                batch = self._prepared(loss, batch, self.supernet.generator or self._generator)
             return loss(self._forward(self.architecture()), self.architecture.probabilities(), batch)
 
         uppers = [partial(value, loss, above, number) for number, loss in enumerate(losses or method.upper)]
@@ -183,7 +253,7 @@ class Levels:
 
     def check(self, name: str, tensors: Sequence[Tensor]) -> None:
         """DivergedError unless all tensors are finite."""
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        if not bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all()):
             raise DivergedError(
                 f"the search diverged: the {name} left the finite numbers; try lower rates, in another folder (--out)"
             )
@@ -220,16 +290,6 @@ class Means:
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._counts[name] += 1
 
-    def add_shares(self, losses: Sequence[LevelLoss], parts: Tensor) -> None:
-        """Add `share_NAME` of each loss: the length of its part over the sum of all lengths; all 0 where no part is.
-
-        Args:
-            parts: (m, n) of one step.
-        """
-        lengths = torch.linalg.vector_norm(parts.double(), dim=1)
-        for loss, length in zip(losses, lengths, strict=True):
-            self.add(f"share_{loss.name}", length / lengths.sum().clamp(min=TINY))
-
     def __contains__(self, name: str) -> bool:
         return name in self._sums
 
@@ -238,3 +298,23 @@ class Means:
 
     def means(self) -> dict[str, float]:
         return {name: self.mean(name) for name in self._sums}
+
+
+def shares(losses: Sequence[LevelLoss], parts: Tensor) -> dict[str, Tensor]:
+    """`share_NAME` of each loss: the length of its part over the sum of all lengths; all 0 where no part is.
+
+    Args:
+        parts: (m, n) of one step.
+    """
+    lengths = torch.linalg.vector_norm(parts.double(), dim=1)
+    return {
+        f"share_{loss.name}": length / lengths.sum().clamp(min=TINY)
+        for loss, length in zip(losses, lengths, strict=True)
+    }
+
+
+def _on_the_host(generator: torch.Generator) -> torch.Generator:
+    """The generator itself on a CPU; else one there of the same seed: reading its numbers waits for no device."""
+    if generator.device.type == "cpu":
+        return generator
+    return torch.Generator().manual_seed(generator.initial_seed())

@@ -120,10 +120,12 @@ class FixedWeights:
     def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
         import torch
 
+        from evonas.devices import filled
+
         m = len(gradients)
         if self.weights and len(self.weights) != m:
             raise ConfigurationError(f"expected {m} weights, one for each upper loss, got {self.weights}")
-        return torch.tensor(self.weights or (1 / m,) * m, dtype=torch.float64, device=gradients.device)
+        return filled(self.weights or (1 / m,) * m, gradients.new_empty((), dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,12 @@ class FixedShares:
     def __call__(self, gradients: Tensor, losses: Tensor) -> Tensor:
         import torch
 
+        from evonas.devices import filled
+
         if len(self.shares) != len(gradients):
             raise ConfigurationError(f"expected {len(gradients)} shares, one for each upper loss, got {self.shares}")
         lengths = torch.linalg.vector_norm(gradients.double(), dim=1)
-        return torch.tensor(self.shares, dtype=torch.float64, device=gradients.device) / torch.where(
-            lengths == 0, torch.ones_like(lengths), lengths
-        )
+        return filled(self.shares, lengths) / torch.where(lengths == 0, torch.ones_like(lengths), lengths)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,15 +122,11 @@ class GradientSearch:
         perturbation, radius = self.method.perturbation, 0.0
         if perturbation is not None:
             radius = perturbation.radius(self.epoch, self.method.epochs)
-        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius)
-        descends = within >= stage.weights_only
+        weights_only = within < stage.weights_only
+        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius, weights_only)
         steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
-            if descends and config.begin_with == "alpha":
-                levels.descend_architecture(below, above, means)
-            levels.descend_weights(below, means)
-            if descends and config.begin_with == "weights":
-                levels.descend_architecture(below, above, means)
+            levels.descend(below, above, means)
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {means.mean('train_loss'):.3f}")
@@ -141,6 +137,7 @@ class GradientSearch:
         if broken:
             raise DivergedError(f"the search diverged: {broken[0]} of epoch {self.epoch + 1} is {values[broken[0]]}")
         levels.check("weights", [*levels.weights, *levels.supernet.buffers()])
+        levels.check("architecture", levels.alphas)
         self.epoch += 1
         self.history.append(self.probabilities().detach().cpu())
         if within + 1 == stage.epochs and not self.done:

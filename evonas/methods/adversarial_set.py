@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evonas.adversarial_sets import AdversarialSet, BuildPlan
+    from evonas.runs.execution import Hardware
     from evonas.runs.screen import Screen
 
 __all__ = ["OPTIONS", "PRESETS", "BuildOptions", "make_plan", "run", "set_file", "show_set"]

@@ -336,7 +336,7 @@ def _described(row: Mapping[str, Any]) -> str:
     shares = _shares(row)
     parts = ", ".join(f"{name.removesuffix('_loss')} {100 * share:.3g}%" for name, share in shares.items())
     descends = any(name.startswith("upper_") for name in row)
-    above = f"shares of the step {parts}" if shares else "the objective above" if descends else "weights alone"
+    above = f"shares of the {_when(row)} {parts}" if shares else "the objective above" if descends else "weights alone"
     if shares.keys() & METRICS.keys():
         *_, metric, loss = shares.values()
         above += f" (the metric's gradient is {metric / loss:.3g} times the loss's)" if loss else ""
@@ -354,8 +354,13 @@ def _described(row: Mapping[str, Any]) -> str:
 
 
 def _shares(row: Mapping[str, Any]) -> dict[str, float]:
-    """Name of an upper loss -> its share of the architecture's steps in an epoch."""
+    """Name of an upper loss -> its share of the architecture's steps in an epoch; see `_when`."""
     return {name.removeprefix("share_"): value for name, value in row.items() if name.startswith("share_")}
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    """The steps that shares are of: parts of a sum, which have no weights of their own, are measured at the first."""
+    return "steps" if any(f"weight_{name}" in row for name in _shares(row)) else "first step"
 
 
 def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
@@ -370,7 +375,7 @@ def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
     elif any(isinstance(loss, Sum) for loss in method.upper):
         remedy = "; --metric-share 0.5 makes both count alike"
     return (
-        f"warning: {plan.name}: {most[0]} made over {MOST:.0%} of the architecture's steps in an epoch "
+        f"warning: {plan.name}: {most[0]} made over {MOST:.0%} of the architecture's {_when(row)} in an epoch "
         f"(share_{most[0]} in {plan.file('search')}.csv), so that hardly anything else was minimised{remedy}"
     )
 

@@ -165,7 +165,8 @@ def load_ood(run: Run, options: ImagenetOptions, data: ImageFolderSet) -> OodFil
         return None
     name, note = resolve_ood_data(options.ood_data, data.name, options.data_root)
     run.note(note)
-    return ood_files(data, load_small_ood_data(name, options.data_root, options.seed), options.ood_ratio, options.seed)
+    small = load_small_ood_data(name, options.data_root, options.seed, run.screen.say)
+    return ood_files(data, small, options.ood_ratio, options.seed)
 
 
 def image_reader(run: Run, options: ImagenetOptions) -> partial[FilePart]:

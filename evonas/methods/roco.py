@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from evonas.audit import AuditNetwork, Measured
     from evonas.evaluation import TrainFromScratch
     from evonas.objectives import Objective
-    from evonas.report import Searched
+    from evonas.report import Chance, Searched
     from evonas.runs.folder import RunFolder
     from evonas.runs.result import Result
     from evonas.runs.run import Run
+    from evonas.training import Recipe
 
 __all__ = [
     "OBJECTIVES_OF_ROCO",
@@ -121,6 +122,8 @@ class RocoOptions(RunOptions):
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
     """Training recipe, of --retrain too: standard; trades, trades_yopo or fast_adversarial (robust); or a plugin's."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: EvolutionConfig = field(default_factory=lambda: EvolutionConfig(objectives=OBJECTIVES_OF_ROCO))
     attacks: AttackOptions = field(default_factory=AttackOptions)
@@ -131,7 +134,8 @@ class RocoOptions(RunOptions):
 
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "recipe_epsilon", "epochs"),
+        *("batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
@@ -149,6 +153,8 @@ class RocoOptions(RunOptions):
             raise ConfigurationError(
                 f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts"
             )
+        if self.recipe_epsilon is not None:
+            self.make_recipe()
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
@@ -157,11 +163,23 @@ class RocoOptions(RunOptions):
             return kind(image_size=image_size) if "image_size" in {each.name for each in fields(kind)} else kind()
         return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
 
+    def make_recipe(self) -> Recipe:
+        """Loss that candidates are trained with."""
+        recipe: Any = RECIPES[self.recipe]
+        if self.recipe_epsilon is not None and hasattr(recipe, "epsilon"):
+            step = getattr(recipe, "step", None)  # None: it follows the radius by itself
+            scaled = {} if step is None else {"step": step * self.recipe_epsilon / recipe.epsilon}
+            recipe = replace(recipe, epsilon=self.recipe_epsilon, **scaled)
+        made: Recipe = recipe
+        return made
+
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
+        if self.recipe == RocoOptions.recipe or not hasattr(RECIPES[self.recipe], "epsilon"):
+            found["recipe_epsilon"] = "a robust recipe, such as --recipe trades"
         if "pgd_error" in self.search.objectives:
             found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
         return found
@@ -211,7 +229,7 @@ def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tupl
 def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
     data = run.load_data()
     space = options.make_space(data.image_size)
-    return space, run.train_from_scratch(space, data, options.training, RECIPES[options.recipe])
+    return space, run.train_from_scratch(space, data, options.training, options.make_recipe())
 
 
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
@@ -285,12 +303,23 @@ def retrain_front(
     attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
     fronts = [[row for row in rows if row["configuration"] == name] for name in configurations(rows)]
-    tables = roco_tables([row for lightest_first in fronts for row in lightest_first[: after.top]], labels)
+    chance = _chance(run, options, candidates, the_set)
+    tables = roco_tables([row for lightest_first in fronts for row in lightest_first[: after.top]], labels, chance)
     write_retrained(folder, rows, tables, [f"{each.label}: {each.note}." for each in attacks])
     pictures = write_figures(folder, rows, labels, found.searched.data)
     run.screen.tables(tables)
     names = ", ".join(["retrained.csv", "tables.md", *(path.name for path in pictures)])
     run.screen.say(f"written to {folder}: {names}, and the weights")
+
+
+def _chance(run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None) -> Chance:
+    """Level of guessing on the test images, and on those of the set."""
+    from evonas.objectives import AdversarialSetError
+    from evonas.report import Chance
+
+    n_classes, tested = candidates.data.n_classes, options.after.measured().test_part(candidates.data, run.seed)
+    columns = () if the_set is None else AdversarialSetError(the_set).columns(candidates.space, n_classes)
+    return Chance.of(n_classes, len(tested), {column.name: column.metadata for column in columns})
 
 
 def first_population(run: Run, options: RocoOptions, space: Any) -> tuple[tuple[int, ...], ...]:

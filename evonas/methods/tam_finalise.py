@@ -209,7 +209,15 @@ def finalise_front(
     top = [each.genome for each in best[: options.layers_top]]
     recipe = run.recipe_as_begun(options.recipe(supernet.epsilon), run.begun("supernet", "recipe"))
     assert isinstance(recipe, TradesYopo)
-    networks = list(_networks(run, options, recipe, candidates, best, lego_genome(found.space, top)))
+    lego = lego_genome(found.space, top)
+    networks = list(_networks(run, options, recipe, candidates, best, lego))
+    former = replace(options.recipe(8 / 255), closed=recipe.closed)
+    before = list(_networks(run, options, former, candidates, best, lego))
+    if options.finalise_epsilon is None and _trained(run, before) and not _trained(run, networks):
+        run.note(
+            "the networks in finalised/ were trained within 8/255, as by version 0.1.0; they are trained again within "
+            f"the supernet's {255 * supernet.epsilon:g}/255, and --finalise-epsilon 8/255 keeps them"
+        )
     folder, rows = run.audit(networks, options.measured, _opening(networks, options, recipe), "finalised")
     for row, network in zip(rows, networks, strict=True):
         handmade = HANDMADE[network.training.space.name] if isinstance(network.training.space, HandmadeSpace) else None
@@ -283,6 +291,17 @@ def _networks(
         own = HandmadeSpace(name, options.handmade_width, candidates.data.image_size)
         called = name if own.width == 1 else f"{name}-x{own.width:g}"
         yield AuditNetwork("Table X (scratch)", np.empty(0, dtype=np.int64), replace(scratch, space=own), called)
+
+
+def _trained(run: Run, networks: Sequence[AuditNetwork]) -> bool:
+    """Whether one of them is trained already."""
+    from evonas.audit import AuditRecords
+
+    folder = run.path / "finalised"
+    if not folder.exists():
+        return False
+    with AuditRecords.opened(folder) as records:
+        return any(records.find("trained", each.arch_id, each.training.digest) for each in networks)
 
 
 def _write_layers(folder: Path, found: Result, genomes: Sequence[Genome]) -> TextTable:

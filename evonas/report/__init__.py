@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from evonas.report.chance import Chance, chance_notes
+    from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.output import write_rows
@@ -65,6 +65,7 @@ __all__ = [
     "history",
     "joint_front",
     "layer_table",
+    "marked",
     "means_of_repeats",
     "means_text",
     "measured_table",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from evonas.report.units import axis_scale, is_error
+from evonas.report.units import axis_scale, is_error, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Chance", "chance_notes", "draw_chance"]
+__all__ = ["Chance", "chance_notes", "draw_chance", "marked"]
 
 NEAR = 0.8
 """A picture shows chance level where some error is at least this part of it."""
@@ -54,6 +54,12 @@ class Chance:
             f"*: chance level; guessing one of {self.n_classes} classes errs on {100 * self.error:.1f}%, and on "
             f"{self.images} images{f' ({others})' if others else ''} this is no better, by two standard errors."
         )
+
+
+def marked(row: Mapping[Any, Any], names: Iterable[str], chance: Chance | None) -> Iterator[str]:
+    """Values of a row with their units, and a mark where they are at chance level."""
+    for name in names:
+        yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 
 
 def chance_notes(lines: Iterable[Iterable[str]], chance: Chance | None) -> tuple[str, ...]:

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from evonas.errors import StorageError
 from evonas.files import decoding, read_regular, storage_errors
-from evonas.report.chance import Chance
+from evonas.report.chance import Chance, chance_notes, marked
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable
-from evonas.report.units import shown
 from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
 
@@ -164,22 +163,26 @@ def front(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["rank"] == 0]
 
 
-def front_text(table: pd.DataFrame, searched: Searched, most: int = 20) -> TextTable:
-    """Rows of a front for people: what was measured, with units; at most so many rows, the first ones.
+def front_text(table: pd.DataFrame, searched: Searched, most: int = 20, last: Sequence[str] = ()) -> TextTable:
+    """Rows of a front for people: what was measured, with units and marks; at most so many rows, the first ones.
 
     Args:
         table: a front.
+        last: columns of the table that stand behind what was measured, as they are.
     """
     names = list(dict.fromkeys((*searched.objectives, *searched.columns, "params", "macs")))
-    rows = table.head(most).to_dict("records")
-    lines = tuple((row["arch_id"], *(shown(name, row[name]) for name in names)) for row in rows)
+    lines = tuple(
+        (str(row["arch_id"]), *marked(row, names, searched.chance), *(str(row[name]) for name in last))
+        for row in table.head(most).to_dict("records")
+    )
     left = len(table) - len(lines)
     return TextTable(
         f"{searched.method} on {searched.data}: {len(table)} on the front",
-        ("arch_id", *(name.replace("_", " ") for name in names)),
+        ("arch_id", *(name.replace("_", " ") for name in (*names, *last))),
         lines,
         (
             *((f"{left} more in front.csv",) if left else ()),
+            *chance_notes(lines, searched.chance),
             *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
         ),
     )

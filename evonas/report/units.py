@@ -19,13 +19,13 @@ def is_error(name: str) -> bool:
     return name.endswith(("error", "error_L0", "error_Linf", "error_clean"))
 
 
-def shown(name: str, value: float) -> str:
-    """A value of a column with its unit: `12.4%`, `40.93M`, `1.506k`, `470`."""
+def shown(name: str, value: float, digits: int = 4) -> str:
+    """A value of a column with its unit: `12.4%`, `40.93M`, `1.506k`, `470`; counts with so many digits."""
     factor, unit = _unit(name)
     if unit == "M" and abs(value) < 1e6:
         factor, unit = (1e-3, "k") if abs(value) >= 1e3 else (1.0, "")
     scaled = value * factor
-    return f"{scaled:.1f}{unit}" if unit == "%" else f"{scaled:.4g}{unit}"
+    return f"{scaled:.1f}{unit}" if unit == "%" else f"{scaled:.{digits}g}{unit}"
 
 
 def axis_scale(name: str) -> float:

@@ -32,7 +32,7 @@ from evonas.report import (
     write_tables,
 )
 from evonas.search import Entry, read_journal
-from evonas.search.journal import stored_identity
+from evonas.search.journal import lost_lines, stored_identity
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "stored_space", "versions"]
 
@@ -141,6 +141,17 @@ class RunFolder:
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""
         return read_journal(self.journal)[1]
+
+    @property
+    def damage(self) -> str:
+        """A line where lines of the journal are torn or altered; empty where none is."""
+        lost = lost_lines(self.journal)
+        if not lost:
+            return ""
+        return (
+            f"{self.journal} is damaged: {lost} torn or altered line(s) are left out; "
+            "the command that began the run evaluates them again"
+        )
 
     def write_config(self, config: Mapping[str, Any]) -> str:
         """Write config.json; a run that is continued keeps its results, and the notes and versions it began with.

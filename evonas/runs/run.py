@@ -172,7 +172,8 @@ class Run(BegunRun):
             begun = self.begun("objectives", AdversarialSetError.name, "adversarial_set") or {}
             by_driver = replace(plan, device=self.hardware.here)  # as earlier versions built it, a driver without a GPU
             plan = by_driver if begun.get("name") == by_driver.name else plan
-            plan, path = plan_as_begun(plan, begun.get("fingerprint"))
+            called = self.stored.get("measured", {}).get(AdversarialSetError.name, {}).get("set", "")
+            plan, path = plan_as_begun(plan, begun.get("fingerprint"), called)
             executor = partial(self.executor, deadline=False)
             found, where = find_or_build(plan, path, self.screen, not self.reading, executor)
         else:

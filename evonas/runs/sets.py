@@ -31,34 +31,43 @@ SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
 
 
-def set_path(plan: BuildPlan, wanted: str | None = None) -> Path:
+def set_path(plan: BuildPlan, wanted: str | None = None, called: str = "") -> Path:
     """File of a set that was built without a name: in the cache, or where version 0.1.0 has left it.
 
     Args:
-        wanted: fingerprint of the one to take where there are several, such as one by each number of threads.
+        wanted: fingerprint of the set that the run in the folder was begun with, which version 0.1.0 may have computed
+            by several threads; None: a new run, which takes a set by one thread.
+        called: name of that set; empty: unknown.
+    Raises:
+        ConfigurationError: it was computed by several threads, and is gone.
     """
     usual = _cache() / SETS / f"{plan.name}.safetensors"
-    earlier = (SETS / f"{name}.safetensors" for name in (plan.name, *plan.earlier_names))
+    names = (plan.name, *plan.earlier_names) if wanted else (plan.name,)
     with storage_errors("look for adversarial sets"):
-        there = [path for path in (usual, *earlier) if exists(path)]
-    if wanted and len(there) > 1:
-        there = [path for path in there if load_adversarial_set(path).fingerprint == wanted] or there
-    return (there or [usual])[0]
+        there = [path for path in (usual, *(SETS / f"{name}.safetensors" for name in names)) if exists(path)]
+    found = next((path for path in there if wanted and load_adversarial_set(path).fingerprint == wanted), None)
+    if found is None and called in plan.earlier_names:
+        raise ConfigurationError(
+            f"expected the adversarial set {called}, with which this run was begun, in {SETS.absolute()}: several "
+            "threads of version 0.1.0 computed it, so it cannot be built again; put it back there, or begin another "
+            "run with --out"
+        )
+    return found or next((path for path in there if path.stem == plan.name), usual)
 
 
-def plan_as_begun(plan: BuildPlan, wanted: str | None) -> tuple[BuildPlan, Path]:
+def plan_as_begun(plan: BuildPlan, wanted: str | None, called: str = "") -> tuple[BuildPlan, Path]:
     """A plan and its file; where the set that is wanted is of the preset's earlier settings, the plan of those.
 
     Args:
-        wanted: fingerprint of the set that a run was begun with; None: any will do.
+        wanted, called: fingerprint and name of the set that a run was begun with; see `set_path`.
     """
     earlier = EARLIER_PRESETS.get(plan.preset)
     if wanted and earlier and plan.settings == SET_PRESETS[plan.preset]:
         before = replace(plan, settings=earlier)
-        path = set_path(before, wanted)
+        path = set_path(before, wanted, called)
         if exists(path) and load_adversarial_set(path).fingerprint == wanted:
             return before, path
-    return plan, set_path(plan, wanted)
+    return plan, set_path(plan, wanted, called)
 
 
 def _cache() -> Path:
@@ -109,7 +118,7 @@ def _found(plan: BuildPlan, path: Path) -> tuple[AdversarialSet, str]:
             f"expected the set {plan.name} in {path}, got {found.card.name}, which other settings gave; "
             "name another file with --out, or move that one"
         )
-    return found, f"found at {path}"
+    return found, f"found at {path}{', made by version 0.1.0' if path.parent == SETS else ''}"
 
 
 def check_set(found: AdversarialSet, data: Dataset) -> None:

@@ -15,7 +15,8 @@ __all__ = ["is_switch", "read_number", "read_words"]
 def read_words(argv: Sequence[str], options: Any) -> dict[str, Any]:
     """Option name -> value, for every flag that is given; of one that is given twice the last counts.
 
-    Names and numbers in a tuple are words, or one with commas; a tuple of fixed length is as many words.
+    Names and numbers in a tuple are words, or one with commas; a tuple of fixed length is as many words. `none` is no
+    value, but for a path, which is then called so.
 
     Args:
         argv: known flags, see `refuse_unknown`.
@@ -64,7 +65,7 @@ def _value(called: str, hint: Any, words: Sequence[str]) -> Any:
     kinds = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         (kind,) = (each for each in kinds if each is not type(None))
-        return None if words[0].lower() == "none" else _value(called, kind, words)
+        return None if words[0].lower() == "none" and kind is not Path else _value(called, kind, words)
     if get_origin(hint) is Literal:
         return choose({str(kind): kind for kind in kinds}, words[0], called)
     if get_origin(hint) is tuple:

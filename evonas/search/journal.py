@@ -17,7 +17,7 @@ from evonas.files import open_regular, read_regular, replace_file, seal, storage
 from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
-__all__ = ["Entry", "Journal", "read_journal", "stored_identity"]
+__all__ = ["Entry", "Journal", "lost_lines", "read_journal", "stored_identity"]
 
 FORMAT = "evonas-journal-1"
 
@@ -196,8 +196,17 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
         content = read_regular(path)
     contents = _parse(content)
     if contents.identity is None:
-        raise StorageError(f"expected a journal of evonas in {path}, got another file or a damaged first line")
+        raise StorageError(
+            f"expected a journal of evonas in {path}, got another file or a damaged first line; "
+            "the command that began the run mends its own journal"
+        )
     return contents.identity, list({**{entry.key: entry for entry in contents.entries}, **contents.spare}.values())
+
+
+def lost_lines(path: Path) -> int:
+    """Number of torn or altered lines; 0 where there is no journal. StorageError if it cannot be read."""
+    with storage_errors(f"read {path}"):
+        return _parse(read_regular(path)).lost if path.exists() else 0
 
 
 def stored_identity(path: Path) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from evonas.data import Augmentation, ImagePart, training_batches
+from evonas.data import Augmentation, ImagePart, augmented
 from evonas.devices import float32
 from evonas.errors import DivergedError
+from evonas.graphs import Graphed, moments
 from evonas.training.settings import TrainingConfig
 
 __all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
@@ -18,7 +19,8 @@ __all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "tra
 Recipe = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """(network, images (B, C, H, W), labels (B,), generator) -> () loss to be minimised.
 
-One that changes from epoch to epoch has a method `begin_epoch` besides: see `EpochRecipe`.
+One that changes from epoch to epoch has a method `begin_epoch` besides: see `EpochRecipe`. On a CUDA device its steps
+may be replayed, so within an epoch it decides nothing on the host by the values of tensors or by its own counts.
 """
 
 
@@ -70,6 +72,7 @@ class Training:
             self._weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self._schedule = _schedule(self._optimiser, config)
+        self._step = Graphed("training")
 
     @property
     def epochs(self) -> int:
@@ -87,21 +90,16 @@ class Training:
             return self._run_epoch(on_step)
 
     def _run_epoch(self, on_step: OnStep | None) -> float:
-        config, device = self.config, self.part.device
+        config = self.config
         self.network.train()
         if isinstance(self.recipe, EpochRecipe):
             self.recipe.begin_epoch(self.network, self.epoch, config.epochs)
+        self._step.renew()  # the learning rate is another one, and the recipe may be
         steps = math.ceil(len(self.part) / config.batch_size)
-        total = torch.zeros((), device=device)
-        every_batch = training_batches(self.part, config.batch_size, self.augmentation, self.generator)
-        for step, (images, labels) in enumerate(every_batch):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss = self.recipe(self.network, images, labels, self.generator)
-            self._optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self._weights, config.grad_clip)
-            self._optimiser.step()
-            total += loss.detach()
+        total = torch.zeros((), device=self.part.device)
+        for step, batch in enumerate(self.part.shuffled(config.batch_size, self.generator)):
+            (loss,) = self._step(self._descend, *batch, state=self._changing, generators=(self.generator,))
+            total += loss
             if on_step is not None and time.monotonic() - self._shown > 0.5:
                 self._shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {float(total) / (step + 1):.3f}")
@@ -110,6 +108,21 @@ class Training:
             raise DivergedError(f"training diverged: the loss of epoch {self.epoch + 1} is {float(total)}")
         self.epoch += 1
         return float(total) / (step + 1)
+
+    def _descend(self, images: Tensor, labels: Tensor) -> tuple[Tensor]:
+        """One step on a batch of a part; its loss."""
+        pixels = augmented(images, self.augmentation, self.generator)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            loss = self.recipe(self.network, pixels, labels, self.generator)
+        self._optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._weights, self.config.grad_clip)
+        self._optimiser.step()
+        return (loss.detach(),)
+
+    def _changing(self) -> list[Tensor]:
+        """Tensors that a step changes."""
+        return [*self.network.parameters(), *self.network.buffers(), *moments(self._optimiser)]
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` continues from; training goes on changing the tensors."""

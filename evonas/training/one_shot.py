@@ -2,16 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evonas.data import Augmentation, DevicePart, training_batches
+from evonas.data import Augmentation, DevicePart, augmented
 from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
+from evonas.graphs import Graphed, Step, moments
 from evonas.seeding import derive_seed, generator
 from evonas.training.loop import OnStep, Recipe
 from evonas.training.settings import OneShotConfig
@@ -154,23 +155,20 @@ class OneShotTraining:
         steps = math.ceil(len(self.part) / config.supernet_batch_size)
         total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
         prepared = None
-        every_batch = training_batches(self.part, config.supernet_batch_size, self.augmentation, rng)
-        for step, (images, labels) in enumerate(every_batch):
+        for step, batch in enumerate(self.part.shuffled(config.supernet_batch_size, rng)):
             if prepared is None or config.sampling == "batches":
-                prepared = self._prepared(step)
-            network, optimiser = prepared
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.supernet_precision == "bf16"):
-                loss = self.recipe(network, images, labels, rng)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.detach()
+                prepared, graphed = self._prepared(step, rng), Graphed("training of the supernet")
+            descend, changing = prepared
+            (loss,) = graphed(descend, *batch, state=changing, generators=(rng,))
+            total += loss
             count += 1
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
                 on_step(step + 1, steps, f"loss {float(total) / count:.3f}")
         mean = float(total) / count
-        broken = [name for name, value in self.supernet.state_dict().items() if not bool(torch.isfinite(value).all())]
+        values = self.supernet.state_dict()
+        finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()  # one wait for all
+        broken = [name for name, fine in zip(values, finite, strict=True) if not fine]
         if broken or not math.isfinite(mean):
             loss_note = f"the loss of epoch {self.epoch + 1} is {mean}"
             cause = f"{broken[0]} is not finite" if math.isfinite(mean) else loss_note
@@ -196,8 +194,8 @@ class OneShotTraining:
             self.momentum.load_state_dict(state["momentum"])
         self.epoch = int(state["epoch"])
 
-    def _prepared(self, step: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The network to train now, and an optimiser with the stored momentum of its weights."""
+    def _prepared(self, step: int, rng: torch.Generator) -> tuple[Step, Callable[[], list[Tensor]]]:
+        """A step of the network to train now, on a batch of a part, with the stored momentum; what it changes."""
         genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
         units = self.space.units(genome)
         network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
@@ -210,4 +208,17 @@ class OneShotTraining:
         )
         for weight, buffer in zip(weights, momentum.parameters(), strict=True):
             optimiser.state[weight]["momentum_buffer"] = buffer.detach()
-        return network, optimiser
+
+        def descend(images: Tensor, labels: Tensor) -> tuple[Tensor]:
+            pixels = augmented(images, self.augmentation, rng)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.supernet_precision == "bf16"):
+                loss = self.recipe(network, pixels, labels, rng)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            return (loss.detach(),)
+
+        def changing() -> list[Tensor]:
+            return [*network.parameters(), *network.buffers(), *moments(optimiser)]
+
+        return descend, changing

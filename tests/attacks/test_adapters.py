@@ -328,6 +328,14 @@ class TestWhatTheyShare:
         assert torch.equal(images, before)
 
 
+def test_a_radius_in_levels_is_refused_with_the_scale() -> None:
+    with pytest.raises(ConfigurationError, match=r"got 8: it is on the \[0, 1\] scale; 8/255\?"):
+        DeepFool(norm="linf", epsilon=8)
+    for kind in (DeepFool, CarliniWagnerL2):
+        with pytest.raises(ConfigurationError, match=r"^expected epsilon <= 1,000, got 2000"):
+            kind(epsilon=2000)
+
+
 SENSELESS = {
     DeepFool: [
         {"norm": "l1"},

@@ -109,6 +109,19 @@ class Answering(nn.Module):
         return self.answer(self.model(images))
 
 
+class Looking(nn.Module):
+    """A model that multiplies its images by a factor, in place, once it has looked at them."""
+
+    def __init__(self, model: nn.Module, factor: int) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, images: Tensor) -> Any:
+        seen = images.clone()
+        images.mul_(self.factor)
+        return self.model(seen)
+
+
 class Case(NamedTuple):
     """A trained model and real 8-bit images; it gets all but the last right."""
 
@@ -293,6 +306,33 @@ class TestAttack:
         with pytest.raises(ConfigurationError, match=r"^expected .*, got ") as caught:
             attack(Answering(case.model, answer), case.images, torch.zeros_like(case.labels), rng())
         assert "\n" not in str(caught.value)
+
+    def test_a_function_is_one_clear_line(self, attack: Any, case: Case) -> None:
+        with pytest.raises(ConfigurationError, match=r"^expected a torch\.nn\.Module as the model, got function; "):
+            attack(lambda images: case.model(images), case.images, case.labels, rng())
+
+    @pytest.mark.lengthy
+    def test_a_model_may_change_its_images_in_place(self, attack: Any, case: Case) -> None:
+        before = case.images.clone()
+        kept, changed = (attack(Looking(case.model, each), case.images, case.labels, rng()) for each in (1, 0))
+        assert torch.equal(changed, kept)
+        assert torch.equal(case.images, before)
+
+    @pytest.mark.lengthy
+    def test_the_model_computes_in_the_float32_of_ieee(self, attack: Any, case: Case) -> None:
+        chosen: list[str] = []
+
+        def noted(logits: Tensor) -> Tensor:
+            chosen.append(torch.get_float32_matmul_precision())
+            return logits
+
+        torch.set_float32_matmul_precision("medium")
+        try:
+            attack(Answering(case.model, noted), case.images, case.labels, rng())
+            assert torch.get_float32_matmul_precision() == "medium"
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        assert {*chosen} == {"highest"}
 
     @pytest.mark.lengthy
     def test_detached_logits_are_attacked_as_others_or_one_clear_line(self, attack: Any, case: Case) -> None:

@@ -28,7 +28,7 @@ from evonas.gradient import (
     pcdarts,
     pdarts,
 )
-from evonas.gradient.levels import Means
+from evonas.gradient.levels import shares
 from evonas.gradient.search import _without_weakest_skip
 from evonas.networks.darts_operations import PRIMITIVES
 
@@ -119,13 +119,11 @@ def test_rows_of_a_search() -> None:
 def test_shares_are_those_of_the_lengths_of_weighted_gradients() -> None:
     """Lengths 5, 12 and 0, weighted 3, 1 and 7: 15 and 12 of 27."""
     gradients = torch.tensor([[3.0, 4.0], [0.0, 12.0], [0.0, 0.0]])
-    losses, means = [ExpectedCost(kind=kind) for kind in ("params", "flops")], Means()
-    means.add_shares([CrossEntropy(), *losses], torch.tensor([3.0, 1.0, 7.0])[:, None] * gradients)
-    found = [means.mean(f"share_{name}") for name in ("loss", "params_loss", "flops_loss")]
-    assert found == pytest.approx([15 / 27, 12 / 27, 0.0])
-    means = Means()
-    means.add_shares(losses, torch.zeros(2, 3))
-    assert means.means() == {"share_params_loss": 0.0, "share_flops_loss": 0.0}
+    losses = [ExpectedCost(kind=kind) for kind in ("params", "flops")]
+    found = shares([CrossEntropy(), *losses], torch.tensor([3.0, 1.0, 7.0])[:, None] * gradients)
+    assert [*found] == ["share_loss", "share_params_loss", "share_flops_loss"]
+    assert [float(share) for share in found.values()] == pytest.approx([15 / 27, 12 / 27, 0.0])
+    assert shares(losses, torch.zeros(2, 3)) == {"share_params_loss": 0.0, "share_flops_loss": 0.0}
 
 
 def test_constant_shares_do_not_depend_on_lengths() -> None:

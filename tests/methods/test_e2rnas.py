@@ -81,14 +81,17 @@ def test_one_objective_that_makes_all_of_an_epochs_steps_is_warned_of(below: flo
     (authors,), (default,) = (
         replace(SECOND, weights_on=weights_on).methods(32).values() for weights_on in ("raw", None)
     )
-    row = {"share_loss": 1 - below, "share_flops_loss": below}
+    row = {"share_loss": 1 - below, "share_flops_loss": below, "weight_loss": 1.0, "weight_flops_loss": 1.0}
     said = {each: _warning(plan_of(each), row) for each in (authors, default)}
     if below < MOST:
         assert set(said.values()) == {""}
     else:
         assert "flops_loss made over 95% of the architecture's steps in an epoch" in said[default]
         assert said[authors] == f"{said[default]}; --weights-on normalised lets all count"
-        assert _warning(plan_of(dsrna()), row).endswith("; --metric-share 0.5 makes both count alike")
+        part = {"share_bound": below, "share_loss": 1 - below, "weight_bound+loss": 1.0}
+        said_of_a_sum = _warning(plan_of(dsrna()), part)
+        assert "bound made over 95% of the architecture's first step in an epoch" in said_of_a_sum
+        assert said_of_a_sum.endswith("; --metric-share 0.5 makes both count alike")
 
 
 def plan_of(method: Method) -> CellSearch:

@@ -17,6 +17,7 @@ from evonas.adversarial_sets import save_adversarial_set as save
 from evonas.cli import main
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
+from evonas.executors import ProcessExecutor
 from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
 from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused
@@ -134,6 +135,19 @@ class TestSpacesAndRecipes:
         assert genomes(mine) == genomes(standard)
         errors = [[line["objectives"]["clean_error"] for line in lines] for lines in (mine, standard)]
         assert errors[0] != errors[1]
+
+    def test_the_radius_of_a_robust_recipe_is_a_flag(self) -> None:
+        """Steps that are not told the radius grow with it; a recipe without an attack has none."""
+        for name, step in (("trades", 0.007 * 0.0155 / 0.031), ("trades_yopo", 0.007 * 0.0155 / (8 / 255))):
+            recipe: Any = replace(ROCO, recipe=name, recipe_epsilon=0.0155).make_recipe()
+            assert (recipe.name, recipe.epsilon, recipe.step) == (name, 0.0155, pytest.approx(step, rel=1e-12))
+            assert replace(ROCO, recipe=name).make_recipe() == RECIPES[name]
+        fast: Any = replace(ROCO, recipe="fast_adversarial", recipe_epsilon=0.1).make_recipe()
+        assert (fast.epsilon, fast.step) == (0.1, None)
+        with pytest.raises(ConfigurationError, match=r"8.0: it is on the \[0, 1\] scale; 8/255\?"):
+            replace(ROCO, recipe="trades", recipe_epsilon=8.0)
+        with pytest.raises(ConfigurationError, match="--recipe-epsilon changes nothing without a robust recipe"):
+            refuse_unused(replace(ROCO, recipe_epsilon=0.1), ROCO)
 
     @pytest.mark.slow
     def test_every_recipe_trains_candidates_and_the_front_again(
@@ -372,6 +386,25 @@ class TestSets:
         assert (first.split_seed, shared.split_seed, other.split_seed) == (0, 0, 3)
         assert first.settings == SET_PRESETS["quick"]
         assert first.data.adversarial.fingerprint == shared.data.adversarial.fingerprint
+
+    def test_a_set_is_built_on_the_slots_of_the_run_and_its_jobs_have_no_deadline(
+        self, digits_set: AdversarialSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+
+        def find(plan: BuildPlan, path: Path, screen: Any, build: bool, executor: Any) -> tuple[AdversarialSet, str]:
+            made.append(executor())
+            return digits_set, "found here"
+
+        monkeypatch.setattr("evonas.runs.run.find_or_build", find)
+        execution = replace(SMALL.execution, executor="process", workers=3, timeout=5.0)
+        options = replace(SMALL, execution=execution, out=tmp_path / "run")
+        with Run.open("roco-nas", options) as begun:
+            compose(begun, options)
+            assert begun.executor()._timeout == 5.0  # type: ignore[attr-defined]
+        (executor,) = made
+        assert isinstance(executor, ProcessExecutor)
+        assert (executor._workers.slots, executor._timeout) == (3, None)
 
     @pytest.mark.usefixtures("no_building")
     def test_a_baseline_needs_no_set(self, sets: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from evonas.methods.tam import PRESETS, YOPO_LOOPS, TamOptions
 from evonas.methods.tam_finalise import FinaliseOptions, OfSupernet, check_scores, count_layers, finalise_front
 from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate, CleanError, Objective, Params, PGDError
+from evonas.report import shown
 from evonas.runs import DataOptions, ExecutionOptions, Result, Run, RunOptions
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import refuse_unused
@@ -93,15 +94,20 @@ def finalise(
     options: FinaliseOptions = AFTER,
     width: int = 200,
     retry_failed: bool = False,
+    epsilon: float = 8 / 255,
     execution: ExecutionOptions = HERE,
 ) -> str:
-    """The text on the screen."""
+    """The text on the screen.
+
+    Args:
+        epsilon: radius of the supernet's attack.
+    """
     screen = io.StringIO()
     of_run = replace(OPTIONS, out=folder, retry_failed=retry_failed, execution=execution)
     with Run.open("tam-nas", of_run, console=Console(file=screen, width=width)) as run:
         found = Result(run.folder, SEARCHED, lambda: EVALUATOR)
         if options.finalise:
-            finalise_front(run, options, CANDIDATES, found, OfSupernet("Supernet: S, drawn at random."))
+            finalise_front(run, options, CANDIDATES, found, OfSupernet("Supernet: S, drawn at random.", epsilon))
         else:
             count_layers(run, options, found)
     return screen.getvalue()
@@ -171,7 +177,7 @@ def test_the_tables_hold_what_the_network_has(folder: Path) -> None:
         scores |= each.measure(by_hand.candidate(FIRST, weights), tested, 250, lambda progress: None)
     assert list(scores) == COLUMNS
     assert {key: float(found[key]) for key in scores} == scores
-    assert f"| {ORDER[0]} | scratch | {SPACE.cost(FIRST).params / 1e6:.4f}M | " + " | ".join(
+    assert f"| {ORDER[0]} | scratch | {shown('params', SPACE.cost(FIRST).params, 5)} | " + " | ".join(
         f"{100 * (1 - value):.2f}{'*' if value > 0.71 else ''}" for value in scores.values()
     ) in page(folder)  # guessing errs on 0.9, two standard errors over 10 images are 0.19
     assert "*: chance level; guessing one of 10 classes errs on 90.0%, and on 10 images" in page(folder)
@@ -306,6 +312,17 @@ def test_lego_that_is_on_the_front_is_trained_once(folder: Path) -> None:
     first, second = finalised(folder)
     assert (first.pop("name"), second.pop("name")) == (ORDER[0], "Lego-Net")
     assert first == second
+
+
+@pytest.mark.lengthy
+def test_networks_that_are_trained_again_within_another_radius_are_said_to_be(folder: Path) -> None:
+    one, line = replace(AFTER, finalise_top=1), "trained within 8/255, as by version 0.1.0; they are trained again"
+    assert line not in finalise(folder, replace(one, finalise_epsilon=8 / 255), epsilon=4 / 255)
+    assert line not in finalise(folder, replace(one, finalise_epsilon=8 / 255), epsilon=4 / 255)
+    said = finalise(folder, one, epsilon=4 / 255)
+    assert f"{line} within the supernet's 4/255, and --finalise-epsilon 8/255 keeps them" in said
+    assert line not in finalise(folder, one, epsilon=4 / 255)
+    assert len(files(folder, ".safetensors")) == 2
 
 
 def test_layers_are_counted_without_training(folder: Path) -> None:

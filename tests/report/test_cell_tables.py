@@ -45,16 +45,16 @@ def test_a_line_is_as_the_papers_print_it() -> None:
     assert table.header == (
         "Architecture",
         "Test error %",
-        "Params M",
-        "FLOPs M",
-        "MACs M",
+        "Params",
+        "FLOPs",
+        "MACs",
         "PGD acc. %",
         "AUPR %",
         "Search CPU days",
     )
     assert table.lines == (
-        ("DARTS-C36", "2.59", "3.349", "539.1", "528.4", "6.57", "31.44", "0.595"),
-        ("DARTS-C12", "2.59", "0.4163", "539.1", "528.4", "6.57", "31.44", "-"),
+        ("DARTS-C36", "2.59", "3.349M", "539.1M", "528.4M", "6.57", "31.44", "0.595"),
+        ("DARTS-C12", "2.59", "416.3k", "539.1M", "528.4M", "6.57", "31.44", "-"),
     )
     assert "without an auxiliary head" in table.notes[0]
     assert table.notes[1:] == ("a note",)
@@ -70,7 +70,7 @@ def test_there_is_no_column_of_what_was_not_measured() -> None:
     (without,) = [{key: value for key, value in row("a").items() if key != "ood_aupr"}]
     table = cell_table([without])
     assert "AUPR %" not in table.header
-    assert table.lines == (("a-C36", "2.59", "3.349", "539.1", "528.4", "6.57", "0.595"),)
+    assert table.lines == (("a-C36", "2.59", "3.349M", "539.1M", "528.4M", "6.57", "0.595"),)
 
 
 def test_what_diverged_is_named_below() -> None:
@@ -111,4 +111,4 @@ def test_files(tmp_path: Path) -> None:
     assert (first["clean_error"], first["paper_flops"], first["params"]) == ("0.0259", "539060000", "3349342")
     assert (second["status"], second["clean_error"], second["reason"]) == ("failed", "", "training diverged")
     assert (third["configuration"], third["search_seconds"]) == ("c", "")
-    assert "| a-C36 | 2.59 | 3.349 | 539.1 | 528.4 | 6.57 | 31.44 | 0.595 |" in (tmp_path / "tables.md").read_text()
+    assert "| a-C36 | 2.59 | 3.349M | 539.1M | 528.4M | 6.57 | 31.44 | 0.595 |" in (tmp_path / "tables.md").read_text()

@@ -9,6 +9,7 @@ import pytest
 
 from evonas.errors import StorageError
 from evonas.report import (
+    Chance,
     Searched,
     duration,
     front,
@@ -170,6 +171,15 @@ def test_the_front_for_people() -> None:
     assert found.header == ("arch_id", "clean error", "macs", "extra", "params")
     assert found.lines == ((arch_id((3, 0)), "10.0%", shown("macs", 50), "3.5", shown("params", 5)),)
     assert found.notes == ("1 more in front.csv", "extra: something else")
+
+
+def test_the_front_for_people_has_marks_at_chance_level() -> None:
+    """Guessing one of 2 classes errs on 50%; of 4 images nothing is better by two standard errors."""
+    searched = replace(SEARCHED, chance=Chance(2, 4))
+    found = front_text(front(population_table(ENTRIES, searched)), searched, 1, ("generation",))
+    assert [line[1] for line in found.lines] == ["10.0%*"]
+    assert (found.header[-1], found.lines[0][-1]) == ("generation", "0")
+    assert "chance level; guessing one of 2 classes errs on 50.0%" in found.notes[1]
 
 
 def test_nothing_evaluated_gives_empty_tables(tmp_path: Path) -> None:

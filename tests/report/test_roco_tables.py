@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evonas.report import FIGURES, TextTable, retrained_table, roco_tables, write_figures, write_retrained
+from evonas.report import FIGURES, Chance, TextTable, retrained_table, roco_tables, write_figures, write_retrained
 from evonas.report.papers.roco import closest_pair, lightest, top_mean
 
 ATTACKS = {"pgd_error": "PGD, epsilon 1/255", "cw_error": "C&W"}
@@ -96,6 +96,19 @@ def test_tables_in_the_papers_shape() -> None:
     )
     assert "differ by 9.09%" in five.notes[0]
     assert len(five.notes) == 1
+
+
+def test_results_at_chance_level_have_a_mark_in_every_table() -> None:
+    """Guessing one of 10 errs on 90%; of 100 images 85% is within two standard errors, 83.5% is not."""
+    bad = [row("A", "p", 40, 0.85), row("A", "q", 60, 0.82), row("B", "r", 41, 0.5)]
+    three, four, rest, five = roco_tables(bad, ATTACKS, Chance(10, 100, {"adversarial_set_error": 10_000}))
+    assert four.lines[0] == ("A", "15.00%*", "16.50% (2)", "16.50% (2)")
+    assert four.lines[1] == ("B", "50.00%", "50.00% (1)", "50.00% (1)")
+    assert five.lines[0][2:4] == ("4", "40")
+    for table in (three, four, rest, five):
+        marked = any(cell.endswith("*") for line in table.lines for cell in line)
+        assert marked == any("chance level" in note for note in table.notes)
+    assert not any("chance level" in note for table in roco_tables(bad, ATTACKS) for note in table.notes)
 
 
 def test_one_run_has_no_table_five_and_no_set_no_table_three() -> None:

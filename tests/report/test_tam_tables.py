@@ -49,6 +49,10 @@ def failed(name: str, mode: str = "scratch") -> dict[str, Any]:
     return {**{key: row(name, 0.0, mode)[key] for key in kept}, "status": "failed", "reason": "training diverged"}
 
 
+def test_small_counts_are_not_in_millions() -> None:
+    assert transfer_table([row("a", 0.2, params=1_506)], LABELS, []).lines[0][2] == "1.506k"
+
+
 def test_errors_become_accuracies_in_percent() -> None:
     table = transfer_table([row("a", 0.2346), failed("b"), row("a", 0.3, "finetune")], LABELS, ["what P10 is"])
     assert table.header == ("Network", "Mode", "Params", "Clean", "P10 2/255", "P10 8/255")

@@ -202,6 +202,20 @@ def test_images_of_ones_own_are_found_however_often_they_are_not_named(tmp_path:
         assert journal(tmp_path / "run") == before
 
 
+def test_what_is_converted_is_said_and_noted(tmp_path: Path) -> None:
+    save_images(tmp_path / "mine.npz")
+    arrays = dict(np.load(tmp_path / "mine.npz"))
+    others = {name: each / 255 if name[0] == "x" else each + 1 for name, each in arrays.items()}
+    np.savez(tmp_path / "mine.npz", **others)
+    line = "data: float64 images in [0, 1] taken times 255, as 8 bits; labels 1 to 3 taken as 0 to 2"
+    options = replace(ROCO, data=DataOptions(data=f"npz:{tmp_path / 'mine.npz'}"), out=tmp_path / "run")
+    screen = io.StringIO()
+    with Run.open("roco-nas", options, console=Console(file=screen, width=200)) as opened:
+        opened.load_data()
+    assert line in opened.notes
+    assert line in screen.getvalue()
+
+
 def test_images_of_ones_own_are_known_by_their_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,14 +124,21 @@ def test_sets_of_an_earlier_version_are_found_below_the_current_folder(
     monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     save_adversarial_set(f"adversarial_sets/{four}", by_four)
-    path = set_path(plan(digits))
-    assert find_or_build(plan(digits), path, screen()) == (by_four, f"found at adversarial_sets/{four}.safetensors")
+    assert set_path(plan(digits)) == tmp_path / f"cache/adversarial_sets/{by_one.card.name}.safetensors"
+    path = set_path(plan(digits), by_four.fingerprint, four)  # a run goes on with its own
+    where = f"found at adversarial_sets/{four}.safetensors, made by version 0.1.0"
+    assert find_or_build(plan(digits), path, screen()) == (by_four, where)
     save_adversarial_set(f"adversarial_sets/{by_one.card.name}", by_one)
-    assert load_adversarial_set(set_path(plan(digits))) == by_one  # what is computed now
-    for each in (by_one, by_four):  # a run goes on with its own
-        assert load_adversarial_set(set_path(plan(digits), each.fingerprint)) == each
+    for each in (by_one, by_four):
+        assert load_adversarial_set(set_path(plan(digits), each.fingerprint, each.card.name)) == each
+    path = set_path(plan(digits))  # as it would be computed now
+    assert find_or_build(plan(digits), path, screen())[1] == f"found at {path}, made by version 0.1.0"
     save_adversarial_set(tmp_path / "cache" / "adversarial_sets" / by_one.card.name, by_one)
     assert set_path(plan(digits)).is_relative_to(tmp_path / "cache")
+    Path(f"adversarial_sets/{four}.safetensors").unlink()
+    with pytest.raises(ConfigurationError, match=f"{four}.*several threads.*cannot be built again; put it back"):
+        set_path(plan(digits), by_four.fingerprint, four)
+    assert set_path(plan(digits), "another", by_one.card.name).exists()  # and is then refused with the difference
 
 
 def test_a_run_goes_on_with_a_set_of_the_presets_earlier_settings(

@@ -38,6 +38,12 @@ class TestPaths:
             assert main(["roco", *words]) == 0
         assert {(options.out, options.data.data_root) for options in began} == {(home / "x", home / "data")}
 
+    def test_none_is_a_folder_like_any_other(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        began: list[Any] = []
+        monkeypatch.setattr(method_module("roco"), "run", began.append)
+        assert main(["roco", "--out", "none", "--val-limit", "none"]) == 0
+        assert (began[0].out, began[0].data.val_limit) == (Path("none"), None)
+
     @pytest.mark.parametrize("words", [["show", "~/x"], ["verify", "~/x"], ["front", "~/x", "--out=~/y"]])
     def test_other_commands_do_as_well(self, words: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(words) == 2

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from evonas.report.chance import Chance, chance_notes
 from evonas.report.retrained import TableRow, scored
 from evonas.report.text_table import TextTable, diverged_note
+from evonas.report.units import shown
 
 __all__ = ["cell_table"]
 
@@ -25,8 +26,8 @@ def cell_table(
 ) -> TextTable:
     """Architecture, test error, parameters, FLOPs, MACs, accuracy under PGD, AUPR where it was measured, search cost.
 
-    Names as in the papers: `darts-C36` are the cells of darts with 36 channels in the first one. Percent and millions;
-    the search cost in days of the device.
+    Names as in the papers: `darts-C36` are the cells of darts with 36 channels in the first one. Errors in
+    percent; the search cost in days of the device.
 
     Args:
         rows: with columns configuration, channels, params, macs, paper_flops, search_seconds (None: unknown);
@@ -41,9 +42,9 @@ def cell_table(
     header = (
         "Architecture",
         "Test error %",
-        "Params M",
-        "FLOPs M",
-        "MACs M",
+        "Params",
+        "FLOPs",
+        "MACs",
         "PGD acc. %",
         *(["AUPR %"] if aupr else []),
         f"Search {days}",
@@ -56,7 +57,7 @@ def cell_table(
 
 def _line(row: TableRow, aupr: bool, chance: Chance | None) -> tuple[str, ...]:
     clean, pgd = ("" if chance is None else chance.mark(name, row[name]) for name in ("clean_error", "pgd_error"))
-    costs = (f"{row[name] / 1e6:.4g}" for name in ("params", "paper_flops", "macs"))
+    costs = (shown(name, row[name]) for name in ("params", "paper_flops", "macs"))
     seconds = row.get("search_seconds")
     return (
         _name(row),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from evonas.report.chance import Chance, chance_notes
 from evonas.report.output import write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, configurations, scored
@@ -83,39 +85,47 @@ def _apart(a: TableRow, b: TableRow) -> float:
     return float(abs(a["macs"] - b["macs"]) / max(a["macs"], b["macs"]))
 
 
-def roco_tables(rows: Sequence[TableRow], attacks: Mapping[str, str]) -> tuple[TextTable, ...]:
+def roco_tables(
+    rows: Sequence[TableRow], attacks: Mapping[str, str], chance: Chance | None = None
+) -> tuple[TextTable, ...]:
     """Tables III and IV, the other means over the top 1, 3 and 5, and Table V where there are two configurations.
 
     Args:
         attacks: column -> attack and its bound, for every attack of the suite that was measured.
+        chance: level of guessing on the test images, whose results have a mark; None: unknown.
     """
+    tables = _tables(rows, attacks, chance)
+    return tuple(replace(table, notes=(*table.notes, *chance_notes(table.lines, chance))) for table in tables)
+
+
+def _tables(rows: Sequence[TableRow], attacks: Mapping[str, str], chance: Chance | None) -> tuple[TextTable, ...]:
     notes = _notes(rows)
     four = TextTable(
         "Table IV: accuracy on clean test images, of the lightest networks by MACs",
         ("Configuration", *TOP_WORDS),
-        tuple(line[1:] for line in _means(rows, {"clean_error": ""})),
+        tuple(line[1:] for line in _means(rows, {"clean_error": ""}, chance)),
         notes,
     )
     others = TextTable(
         "Size, and accuracy under attacks on the network itself (white-box), of the lightest networks by MACs",
         ("Measure", "Configuration", *TOP_WORDS),
-        _means(rows, {"params": "parameters", "macs": "MACs", **attacks}),
+        _means(rows, {"params": "parameters", "macs": "MACs", **attacks}, chance),
         notes,
     )
-    return (*_table_three(rows, notes), four, others, *_table_five(rows, attacks))
+    return (*_table_three(rows, notes, chance), four, others, *_table_five(rows, attacks, chance))
 
 
-def _table_three(rows: Sequence[TableRow], notes: Sequence[str]) -> tuple[TextTable, ...]:
+def _table_three(rows: Sequence[TableRow], notes: Sequence[str], chance: Chance | None) -> tuple[TextTable, ...]:
     measured = {name: words for name, words in SET_COLUMNS.items() if any(name in row for row in rows)}
     if not measured:
         return ()
     title = "Table III: accuracy on the adversarial set, of the lightest networks by MACs"
     transferred = "The set was made against other networks: transferred, not white-box robustness."
     header = ("Images", "Configuration", *TOP_WORDS)
-    return (TextTable(title, header, _means(rows, measured), (transferred, *notes)),)
+    return (TextTable(title, header, _means(rows, measured, chance), (transferred, *notes)),)
 
 
-def _table_five(rows: Sequence[TableRow], attacks: Mapping[str, str]) -> tuple[TextTable, ...]:
+def _table_five(rows: Sequence[TableRow], attacks: Mapping[str, str], chance: Chance | None) -> tuple[TextTable, ...]:
     names = configurations(rows)
     if len(names) != 2:
         return ()
@@ -130,24 +140,34 @@ def _table_five(rows: Sequence[TableRow], attacks: Mapping[str, str]) -> tuple[T
     if equally > 1:
         notes.append(f"{equally} pairs are equally close; the lightest one is shown, of equal ones by arch_id.")
     lines = tuple(
-        (row["configuration"], row["arch_id"], *(_cell(column, float(row[column])) for column in shows)) for row in pair
+        (
+            row["configuration"],
+            row["arch_id"],
+            *(_cell(name, float(row[name])) + _mark(name, float(row[name]), chance) for name in shows),
+        )
+        for row in pair
     )
     return (TextTable(title, header, lines, tuple(notes)),)
 
 
-def _means(rows: Sequence[TableRow], columns: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+def _means(rows: Sequence[TableRow], columns: Mapping[str, str], chance: Chance | None) -> tuple[tuple[str, ...], ...]:
     """Lines of a column's words, a configuration, and the means of its lightest networks."""
     return tuple(
-        (words, name, *(_mean_cell(column, top_mean(rows, name, column, top), top) for top in TOPS))
+        (words, name, *(_mean_cell(column, top_mean(rows, name, column, top), top, chance) for top in TOPS))
         for column, words in columns.items()
         for name in configurations(rows)
     )
 
 
-def _mean_cell(column: str, mean: TopMean | None, top: int) -> str:
+def _mean_cell(column: str, mean: TopMean | None, top: int, chance: Chance | None) -> str:
     if mean is None:
         return "-"
-    return _cell(column, mean.value) + (f" ({mean.networks})" if mean.networks < top else "")
+    fewer = f" ({mean.networks})" if mean.networks < top else ""
+    return _cell(column, mean.value) + fewer + _mark(column, mean.value, chance)
+
+
+def _mark(column: str, value: float, chance: Chance | None) -> str:
+    return "" if chance is None else chance.mark(column, value)
 
 
 def _cell(column: str, value: float) -> str:

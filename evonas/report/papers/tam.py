@@ -185,7 +185,7 @@ def _accuracies(
         (
             row["name"],
             row["mode"],
-            f"{row['params'] / 1e6:.4f}M",
+            shown("params", row["params"], digits=5),
             *(accuracy(row, column) for column in ("clean_error", *labels)),
         )
         for row in scored(rows)
