@@ -215,7 +215,7 @@ class Audit:
     def _key(self, network: AuditNetwork, places: tuple[int, ...]) -> str:
         """Name of a job: training, or the measurements at some places."""
         twice = f" {network.training.digest[:8]}" if self._labels[network.label] > 1 else ""
-        what = " + ".join(self.measured.measurements[place].column for place in places) or "training"
+        what = "+".join(self.measured.measurements[place].column for place in places) or "training"
         return f"{network.label}{twice}, {what}"
 
     @staticmethod

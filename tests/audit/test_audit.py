@@ -314,7 +314,7 @@ def test_measurements_of_one_pass_are_one_job_and_records_of_their_own(tmp_path:
     executor = Keeping()
     whole = run(tmp_path / "whole", [CHAINS], measured, executor=executor)
     assert [job.key.split(" ")[-1] for job in executor.jobs] == [
-        *("train", "clean_error", "pgd1_4_error+pgd3_4_error+pgd2_4_error", "pgd2_2_error")
+        *("training", "clean_error", "pgd1_4_error+pgd3_4_error+pgd2_4_error", "pgd2_2_error")
     ]
     assert len(whole.told) == 6
     (row,) = whole.rows

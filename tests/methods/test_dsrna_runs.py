@@ -230,7 +230,7 @@ def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> 
         ({"robust_attacks": ("fgsm", "fgsm")}, "every one of --robust-attacks once"),
         ({"radius_images": -1}, "expected radius_images >= 0"),
         ({"fgsm_epsilon": 0.0}, "fgsm_epsilon"),
-        ({"radius_targets": "some"}, "random or all targets"),
+        ({"radius_targets": "some"}, "radius_targets of random, all, got 'some'"),
     ],
 )
 def test_senseless_measurements_are_refused(options: dict[str, Any], message: str) -> None:
