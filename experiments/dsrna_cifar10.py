@@ -10,16 +10,19 @@
 The same command continues a run that was stopped, however it was stopped. `evonas dsrna` gives the same run.
 """
 
+from __future__ import annotations
+
 import sys
 
-from evonas.methods.cell_search import find_cells
+from evonas import runs
 from evonas.methods.cells import after_search, check_retraining, compose, plan_searches
 from evonas.methods.dsrna import PRESETS, DsrnaOptions
-from evonas.runs import Result, Run, command
 
 
-def main(options: DsrnaOptions) -> Result:
-    with Run.open(options.method_name, options) as run:
+def main(options: DsrnaOptions) -> runs.Result:
+    from evonas.methods.cell_search import find_cells  # loads torch
+
+    with runs.Run.open(options.method_name, options) as run:
         space, candidates, objectives = compose(run, options)
         searches = plan_searches(run, options, candidates.data)
         check_retraining(run, options, space, candidates.data)
@@ -31,4 +34,4 @@ def main(options: DsrnaOptions) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main, PRESETS))
+    sys.exit(runs.command(main, PRESETS))

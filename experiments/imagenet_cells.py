@@ -9,9 +9,12 @@ The images are in ROOT/imagenet/train/CLASS/ and ROOT/imagenet/val/CLASS/. The s
 stopped, however it was stopped. `evonas imagenet` gives the same run.
 """
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 
+from evonas import runs
 from evonas.methods.imagenet import (
     PRESETS,
     ImagenetOptions,
@@ -25,12 +28,11 @@ from evonas.methods.imagenet import (
 )
 from evonas.methods.imagenet_cells import ImagenetCells, cells_label, read_cells
 from evonas.methods.imagenet_scores import attacked_files
-from evonas.runs import Run, command
 
 
 def main(options: ImagenetOptions) -> dict[str, Any]:
     genotype = read_cells(options.cells)
-    with Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells), alone=True) as run:
+    with runs.Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells), alone=True) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)
         ood = load_ood(run, options, data)
@@ -42,4 +44,4 @@ def main(options: ImagenetOptions) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main, PRESETS))
+    sys.exit(runs.command(main, PRESETS))

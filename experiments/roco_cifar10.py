@@ -9,15 +9,17 @@
 The same command continues a run that was stopped, however it was stopped. `evonas roco` gives the same run.
 """
 
+from __future__ import annotations
+
 import sys
 from dataclasses import replace
 
+from evonas import runs
 from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front, white_box
-from evonas.runs import Result, Run, command
 
 
-def main(options: RocoOptions) -> Result:
-    with Run.open("roco-nas", options, "roco") as run:
+def main(options: RocoOptions) -> runs.Result:
+    with runs.Run.open("roco-nas", options, "roco") as run:
         data = run.load_data()
         space = options.make_space(data.image_size)
         candidates = run.train_from_scratch(space, data, options.training, options.make_recipe())
@@ -39,4 +41,4 @@ def main(options: RocoOptions) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main, PRESETS))
+    sys.exit(runs.command(main, PRESETS))

@@ -8,9 +8,12 @@
 The same command continues a run that was stopped, however it was stopped. `evonas tam` gives the same run.
 """
 
+from __future__ import annotations
+
 import sys
 from dataclasses import replace
 
+from evonas import runs
 from evonas.methods.tam import (
     PRESETS,
     TamOptions,
@@ -20,11 +23,10 @@ from evonas.methods.tam import (
     train_supernet,
     use_search,
 )
-from evonas.runs import Result, Run, command
 
 
-def main(options: TamOptions) -> Result:
-    with Run.open("tam-nas", options, "tam") as run:
+def main(options: TamOptions) -> runs.Result:
+    with runs.Run.open("tam-nas", options, "tam") as run:
         precision = supernet_precision(run, options)
         data = run.load_data()
         space = options.space(data.image_size)
@@ -38,4 +40,4 @@ def main(options: TamOptions) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main, PRESETS))
+    sys.exit(runs.command(main, PRESETS))

@@ -151,7 +151,7 @@ SET_PRESETS = {
         target_batch_size=32,
         thresholds=(5, 10),
         attacked_images=120,
-        attack_population=50,
+        attack_population=40,
         attack_generations=5,
     ),
     "paper": SetSettings(),
@@ -160,6 +160,8 @@ SET_PRESETS = {
 paper: the defaults."""
 
 EARLIER_PRESETS = {
-    "quick": replace(SET_PRESETS["quick"], thresholds=(1, 3, 5, 10), attacked_images=100, attack_generations=8)
+    "quick": replace(
+        SET_PRESETS["quick"], thresholds=(1, 3, 5, 10), attacked_images=100, attack_population=50, attack_generations=8
+    )
 }
 """As in version 0.1.0; runs that were begun with such a set go on with it."""

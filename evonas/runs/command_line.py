@@ -14,6 +14,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from evonas.errors import ConfigurationError, EvonasError, nearest
 from evonas.files import expanded
+from evonas.runs.execution import warm_up_early
 from evonas.runs.help import MANY, WORDS, help_text
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
@@ -135,7 +136,10 @@ def one_line() -> Iterator[None]:
 def _run(run: Callable[[Options], Any], presets: Mapping[str, Options], argv: Sequence[str], program: str) -> None:
     options = parse(presets, argv, program)
     if sys.stdout is not None:  # it was closed before Python began
-        LastingOutput().write(f"{program}: loading torch\n")
+        first = LastingOutput()
+        first.write(f"{program}: loading torch\n")
+        first.flush()
+    warm_up_early(options)
     run(options)
 
 

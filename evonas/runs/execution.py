@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.errors import ConfigurationError
+from evonas.files import expanded
 from evonas.ranges import THREADS, Range, check_ranges
 from evonas.runs.needs import Needs, refuse_unused
 
@@ -26,6 +28,7 @@ __all__ = [
     "resolve_device",
     "resolve_hardware",
     "resolve_threads",
+    "warm_up_early",
 ]
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -38,6 +41,9 @@ WORKERS_IMPORT = (
     "torch._dynamo",
 )
 """Modules of every worker process, imported once; torch imports the last one at the first step of an optimiser."""
+
+GPU = Path("/dev/nvidiactl")
+"""There where a CUDA device may be, which only torch can tell."""
 
 SAME_VERSIONS = ("evonas", "torch", "numpy")
 """Packages whose version a Ray worker shares with the driver: others round differently."""
@@ -191,6 +197,33 @@ def make_executor(settings: ExecutionOptions, hardware: Hardware, resident: bool
         gpus = settings.gpus_per_task if cuda else 0.0
         return RayExecutor(hardware.connection, hardware.threads, gpus, settings.timeout, host, resident)
     return LocalExecutor()
+
+
+def warm_up_early(options: Any) -> None:
+    """Let the server of worker processes load torch beside this process, where a new run on the CPU will need it.
+
+    Args:
+        options: of a command, with `execution`, `out`, `preset` and `seed` if it is a run's.
+    """
+    execution = getattr(options, "execution", None)
+    if not isinstance(execution, ExecutionOptions) or not hasattr(options, "out"):
+        return
+    elsewhere = (
+        execution.ray_address is not None or os.environ.get("RAY_ADDRESS") or execution.device.startswith("cuda")
+    )
+    one = (execution.workers or resolve_threads(None)) == 1 or execution.threads not in (None, 1)
+    if elsewhere or one or execution.executor not in ("auto", "process") or GPU.exists():
+        return
+    begun = True
+    with contextlib.suppress(OSError):  # whatever is wrong with the folder is said where it is opened
+        if options.out is None:
+            begun = any(Path("runs").glob(f"*-{options.preset}-seed{options.seed}/journal.jsonl"))
+        else:
+            begun = (expanded(options.out) / "journal.jsonl").exists()
+    if not begun:
+        from evonas.executors.forks import warm_up
+
+        warm_up(WORKERS_IMPORT)
 
 
 def resolve_device(name: str) -> str:

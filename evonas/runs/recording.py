@@ -27,7 +27,7 @@ from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen, ranked
 from evonas.search import Entry, Event, Finished, Journal
-from evonas.types import Genome, arch_id
+from evonas.types import Activity, Genome, arch_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,10 +131,14 @@ class Recorder:
         self.screen = SearchScreen(screen, evaluations, generations, watched, watched in searching.maximize)
         self.reached: list[Entry] = []
         self._stale = True
+        self._due = False
 
     def see(self, event: Event) -> None:
         """Raises Interrupted where a signal has come."""
         self.screen.screen.check()
+        if self._due and isinstance(event, Activity) and event.running:
+            self._due = False
+            self.export()
         if isinstance(event, Finished):
             self.reached.append(event.entry)
             self._stale |= not event.cached
@@ -146,7 +150,9 @@ class Recorder:
         rows = history(self.reached, self.searched)
         self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
-            self.export()
+            self._due = self.executor.slots > 1  # drawn while the next generation is evaluated
+            if not self._due:
+                self.export()
         if generation == 0:
             self._stop_without_success()
 
