@@ -34,7 +34,7 @@ bench:  # benchmarks/search_overhead.py needs a table of networks, benchmarks/gp
 	python benchmarks/kill_resume.py
 	python benchmarks/attacks.py
 
-measured:  # every benchmark on this CPU, into docs/measured/cpu.md; hours
+measured:  # the benchmarks of speed on this CPU, into docs/measured/cpu.md; hours
 	python benchmarks/measured.py
 
 docs:

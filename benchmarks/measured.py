@@ -1,4 +1,4 @@
-"""All benchmarks one after another; their tables go to docs/measured/cpu.md, with machine, versions and date.
+"""Benchmarks of speed one after another; their tables go to docs/measured/cpu.md, with machine, versions and date.
 
     make measured                                            # all of them: some hours on two cores; leave it alone
     python benchmarks/measured.py startup busy               # these; the other sections of the page stay as they are

@@ -49,6 +49,9 @@ class _LazyModule(ModuleType):
         if not (name in self.__lazy__ and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.__lazy__})
 
@@ -85,6 +88,16 @@ class Table(MutableMapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def copy(self) -> "Table[T]":
+        """A table of its own."""
+        return Table(self._entries)
+
+    __copy__ = copy
+
+    def __or__(self, other: Mapping[str, T]) -> "Table[T]":
+        added = other._entries if isinstance(other, Table) else other
+        return Table({**self._entries, **added})
 
     def __repr__(self) -> str:
         return f"Table({', '.join(self._entries)})"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import evonas
@@ -172,3 +173,14 @@ def test_a_room_keeps_a_name_that_a_file_of_it_has_too() -> None:
     """`evonas.training.standard` is the recipe, whichever was imported first."""
     code = "import evonas.training.standard\nfrom evonas.training import standard\nprint(callable(standard))"
     assert loaded(code)[1].split() == ["True"]
+
+
+def test_what_a_room_or_a_table_does_like_a_module_or_a_dict() -> None:
+    """A function of a script travels to workers with the rooms that it names; a copied table is one of its own."""
+    from evonas import attacks
+
+    assert cloudpickle.loads(cloudpickle.dumps(attacks)) is attacks
+    one = attacks.ATTACKS.copy()
+    one["mine"] = attacks.ATTACKS["fgsm"]
+    assert "mine" not in attacks.ATTACKS
+    assert [*(attacks.ATTACKS | {"mine": attacks.FGSM})] == [*attacks.ATTACKS, "mine"]

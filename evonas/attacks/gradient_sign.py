@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import ClassVar, Literal
 
 import torch
@@ -110,7 +111,7 @@ class GradientAttack:
             for _ in range(self.restarts):
                 run.once(generator)
             found = [run.passed.get(each, run.found) for each in steps]
-            return [laid_out_as(images, toward(images, each)) for each in found]
+            return [laid_out_as(images, toward(images, each.clone())) for each in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +160,9 @@ class PGD(GradientAttack):
             model, images, labels: see `Attack`.
             steps: instead of the attack's own.
         Raises:
-            ConfigurationError: the attack is not `prefixed`, or there is no step.
+            ConfigurationError: the attack is not `prefixed`, there is no step, or one is not a whole number >= 1.
         """
-        if not self.prefixed or not steps or min(steps) < 1:
+        if not self.prefixed or not steps or not all(isinstance(each, Integral) and each >= 1 for each in steps):
             raise ConfigurationError(
                 "expected steps >= 1 of an attack from the clean image without stop_when_fooled, "
                 f"got {list(steps)} of {self}"
@@ -220,6 +221,7 @@ class _Run:
         pending = torch.nonzero(~self.fooled).squeeze(1) if stop else torch.arange(len(start), device=start.device)
         x = start[pending]
         self.doubtful = torch.zeros_like(self.fooled)
+        self.checked &= stop  # every restart's first logits are
         replayed = None if stop or self.steps < RECORDED else Graphed("an attack", warm_up=1)
         for step in range(self.steps):
             if not len(pending):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal, TypeGuard, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
@@ -25,7 +26,7 @@ CALLS = 100
 IMAGES = 8
 """Number of images of a call on which it is held against its model."""
 TF32 = 2**-10
-"""Machine epsilon of TF32, in which CUDA devices may compute float32 convolutions."""
+"""Machine epsilon of TF32, in which CUDA devices compute float32 convolutions where it is switched on."""
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
@@ -42,11 +43,11 @@ def inference_copy(model: nn.Module, precision: Precision = "fp32") -> nn.Module
     is channels_last, and no parameter requires gradients. float32 images in, float32 logits out, differentiable with
     respect to the images.
 
-    The copy is held against the model on its first call and on every 100th after it, on up to 8 images: in float32, and
-    in bf16 if it computes so. Half of the digits of the precision must agree, that is, logits may differ by the square
-    root of its machine epsilon (0.00035 in float32, 0.03 in the TF32 of CUDA devices, 0.09 in bf16) times the largest
-    one. A copy that differs is given up, and so is one that cannot be made: a warning says why, and the model itself is
-    called, in eval mode.
+    The copy is held against the model on its first call and on every 100th after it, on up to 8 images: in float32,
+    and in bf16 if it computes so. Half of the digits of the precision must agree, that is, logits may differ by the
+    square root of its machine epsilon (0.00035 in float32, 0.03 in TF32 where that is switched on, 0.09 in bf16)
+    times the largest one. Calls that are replayed as a CUDA graph do not count. A copy that differs is given up,
+    and so is one that cannot be made: a warning says why, and the model itself is called, in eval mode.
 
     Args:
         model: keeps its weights while the copy is in use.
@@ -63,7 +64,7 @@ class FixedModel(nn.Module):
 
     It answers as the model does. Every call of an attack holds its copy against the model, as ever, and compares the
     model with what the network was made of, so that a model that has changed gets a new one: weights and other tensors
-    by their values; hooks, parts and their other attributes by being the same objects.
+    and arrays by their values, also in lists and dicts; hooks and all other objects by being the same ones.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -99,21 +100,29 @@ def attack_copy(model: nn.Module, precision: Precision, fast_relu: bool = False)
 
 
 def _held_by(model: nn.Module) -> tuple[list[Tensor], list[object]]:
-    """Tensors, and everything else that decides what a model in eval mode computes."""
+    """Tensors and arrays, and everything else that decides what a model in eval mode computes."""
     tensors: list[Tensor] = []
     others: list[object] = []
-    for module in model.modules():
-        others.append(type(module))
-        for name, value in vars(module).items():
-            if name == "training":
-                continue
-            others.append(name)
-            parts = [*value, *value.values()] if isinstance(value, dict) else value
-            for each in parts if isinstance(parts, list | tuple) else (value,):
-                if isinstance(each, Tensor):
-                    tensors.append(each)
-                else:
-                    others.append(each)
+    seen: set[int] = set()
+
+    def hold(value: object) -> None:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors.append(torch.tensor(value))
+        elif not isinstance(value, dict | list | tuple | nn.Module):
+            others.append(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, nn.Module):
+                others.append(type(value))
+            held = vars(value) if isinstance(value, nn.Module) else value
+            for each in held.items() if isinstance(held, dict) else enumerate(held):
+                if each[0] != "training":
+                    others.append(each[0])
+                    hold(each[1])
+
+    hold(model)
     return tensors, others
 
 
@@ -196,7 +205,7 @@ def _difference(network: nn.Module, model: nn.Module, images: Tensor, precision:
             return f"fails ({_first_line(error)})"
         types = (_type_of(model), torch.bfloat16 if each == "bf16" else torch.float32)
         epsilons = [torch.finfo(dtype).eps for dtype in types]
-        if images.device.type == "cuda":
+        if images.device.type == "cuda" and torch.backends.cudnn.allow_tf32:
             epsilons.append(TF32)
         if not apart <= math.sqrt(max(epsilons)) * largest:  # NaN is neither
             return f"is {apart:.2g} off in {each} where the largest logit is {largest:.2g}"

@@ -184,7 +184,9 @@ class Audit:
     def forget_checkpoints(self) -> None:
         """Remove the checkpoints of networks that are trained."""
         for network in self._distinct:
-            network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
+            trained = self._find("trained", network, network.training.digest)
+            if trained is not None and trained["status"] == "ok":
+                network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
 
     def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""

@@ -51,7 +51,10 @@ def carried(path: Path) -> Carried:
 @contextlib.contextmanager
 def checkpoint_here(sent: Carried, send: Callable[[bytes], object]) -> Iterator[Path]:
     """Path of the checkpoint in a worker: the driver's own, or of a copy which `send` gets now and then."""
-    if sent.mark.exists():
+    shared = False
+    with contextlib.suppress(OSError):  # a folder that this user may not enter is one that is not shared
+        shared = sent.mark.exists()
+    if shared:
         yield sent.path
         return
     with tempfile.TemporaryDirectory(prefix="evonas-") as folder:

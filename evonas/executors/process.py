@@ -69,10 +69,9 @@ class _Process:
             self.process: BaseProcess = forks.start(
                 _work, (place, setup, theirs, telling), f"evonas-worker-{place}", modules
             )
-        except OSError as error:
-            raise ExecutionError(
-                f"could not start a worker process: {error.strerror or error}; use fewer --workers"
-            ) from error
+        except (OSError, EOFError) as error:  # the latter: the server that forks them has ended
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ExecutionError(f"could not start a worker process: {why}; use fewer --workers") from error
         finally:
             theirs.close()
             telling.close()

@@ -177,11 +177,14 @@ def _move(weight: Tensor, start: Tensor, direction: Tensor, by: float | Tensor) 
 
 
 def _norm(parts: Sequence[Tensor]) -> float | Tensor:
-    """Length of all parts together; on a device that is waited for, a () tensor there, > 0 so that it can divide."""
+    """Length of all parts together; on a device that is waited for, a () tensor there.
+
+    The latter is at least 1e-30, so that a quotient by it is a finite float32.
+    """
     if not parts:
         return 0.0
     norm = torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm()
-    return float(norm) if norm.device.type == "cpu" else norm.clamp(min=torch.finfo(torch.float64).tiny ** 0.5)
+    return float(norm) if norm.device.type == "cpu" else norm.clamp(min=1e-30)
 
 
 def _exact_products(

@@ -183,8 +183,9 @@ class Levels:
 
     def _measure_parts(self, below: Batch, above: Batch, means: "Means") -> None:
         """Shares of the parts of a sum, at the first step of an epoch: their gradients are not needed otherwise."""
-        (first, *others), drawn = self.method.upper, self._generator.get_state()
+        first, *others = self.method.upper
         if isinstance(first, Sum) and not others and f"share_{first.parts[0].name}" not in means:
+            drawn = self._generator.get_state()
             for name, share in shares(first.parts, self.upper_gradients(below, above, first.parts).gradients).items():
                 means.add(name, share)
             self._generator.set_state(drawn)
@@ -274,7 +275,10 @@ class Levels:
         for weight, buffer in zip(self.weights, state["momentum"], strict=True):
             if buffer is not None:
                 self.sgd.state[weight]["momentum_buffer"] = buffer.to(self.device)
+        capturable = [group["capturable"] for group in self.adam.param_groups]  # of this device, not of the checkpoint
         self.adam.load_state_dict(state["adam"])
+        for group, own in zip(self.adam.param_groups, capturable, strict=True):
+            group["capturable"] = own
         self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints older than certified bounds have none
 
 

@@ -295,15 +295,13 @@ def measure_cells(
 def _networks(
     run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, cells: Sequence[FoundCells]
 ) -> list[AuditNetwork]:
-    import torch
-
     from evonas.audit import AuditNetwork, FinalTraining
     from evonas.spaces import DartsSpace
-    from evonas.training import resolve_precision
 
     searched = prepare.space
     assert isinstance(searched, DartsSpace)
-    precision, _ = resolve_precision(options.retrain_precision, torch.device(run.device), depthwise=True)
+    gpus = run.options.execution.gpus_per_task
+    precision, _ = run.hardware.precision(options.retrain_precision, gpus, depthwise=True)
     networks = []
     for each in cells:
         space = _space(options, searched, each.genotype, prepare.data.n_classes)

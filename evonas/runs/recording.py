@@ -135,10 +135,10 @@ class Recorder:
 
     def see(self, event: Event) -> None:
         """Raises Interrupted where a signal has come."""
-        self.screen.screen.check()
         if self._due and isinstance(event, Activity) and event.running:
             self._due = False
             self.export()
+        self.screen.screen.check()
         if isinstance(event, Finished):
             self.reached.append(event.entry)
             self._stale |= not event.cached

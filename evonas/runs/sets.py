@@ -65,7 +65,8 @@ def plan_as_begun(plan: BuildPlan, wanted: str | None, called: str = "") -> tupl
     if wanted and earlier and plan.settings == SET_PRESETS[plan.preset]:
         before = replace(plan, settings=earlier)
         path = set_path(before, wanted, called)
-        if exists(path) and load_adversarial_set(path).fingerprint == wanted:
+        there = exists(path) and load_adversarial_set(path).fingerprint == wanted
+        if there or called == before.name:  # one that is gone is built again
             return before, path
     return plan, set_path(plan, wanted, called)
 

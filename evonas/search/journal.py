@@ -127,7 +127,8 @@ class Journal:
             unfinished.callback(temporary.unlink, missing_ok=True)
             file = unfinished.enter_context(open(temporary, "w+b", buffering=0))
             take_lock(file, temporary)  # before it has the name under which others look for it
-            file.write(content)
+            while content:  # a nearly full disk takes a part, and then raises
+                content = content[file.write(content) :]
             os.fsync(file.fileno())
             os.replace(temporary, self.path)
             unfinished.pop_all()

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -573,3 +574,20 @@ def test_a_journal_that_cannot_be_sorted_stays_as_it_is(tmp_path: Path) -> None:
         assert found.read_bytes() == before
         journal.append(entry(5))
     assert len(read_journal(found)[1]) == 6
+
+
+def test_a_disk_that_takes_a_part_of_a_sorted_journal_loses_nothing(tmp_path: Path) -> None:
+    found = tmp_path / "journal.jsonl"
+    with Journal(found, IDENTITY, sync=False) as journal:
+        for each in ENTRIES[::-1]:
+            journal.append(each)
+        before = found.read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+        try:
+            with pytest.raises(StorageError):
+                journal.sort()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert found.read_bytes() == before
+        assert [each.name for each in tmp_path.iterdir()] == ["journal.jsonl"]
