@@ -76,6 +76,7 @@ class Journal:
         self._file: BinaryIO | None = None
         self._identity = as_plain(identity or {})  # as it comes back from the file
         self._run = _run_of(self._identity)
+        self._head = b""  # the file's first line
         if self.path is not None:
             try:
                 self._open(self.path)
@@ -121,7 +122,7 @@ class Journal:
         if twice or ordered == self.lines or self._file is None or self.path is None:
             return
         lines = [self._line(number, entry) for number, entry in enumerate(ordered, 1)]
-        content = b"".join([seal({"format": FORMAT, "identity": self._identity}), *lines])
+        content = b"".join([self._head, *lines])
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with storage_errors(f"write {self.path}"), contextlib.ExitStack() as unfinished:
             unfinished.callback(temporary.unlink, missing_ok=True)
@@ -164,7 +165,8 @@ class Journal:
                 f"{path} belongs to another run: its first line is damaged, and its other lines are of another "
                 "configuration; give the same settings, or name another folder"
             )
-        whole = seal({"format": FORMAT, "identity": contents.identity or self._identity}) + contents.content
+        self._head = seal({"format": FORMAT, "identity": contents.identity or self._identity})
+        whole = self._head + contents.content
         if whole != content:
             self._mend(path, content, whole, contents)
         self.lines, self.spare = contents.entries, contents.spare

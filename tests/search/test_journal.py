@@ -551,6 +551,18 @@ def test_a_sorted_journal_is_that_of_one_slot(path: Path, tmp_path: Path) -> Non
     assert read_journal(mixed)[1] == [*ENTRIES, entry(5)]
 
 
+def test_a_sorted_journal_keeps_the_first_line_that_it_had(tmp_path: Path) -> None:
+    found = tmp_path / "journal.jsonl"
+    with Journal(found, dict(reversed(IDENTITY.items())), sync=False) as journal:
+        journal.append(ENTRIES[1])
+    first = lines(found)[0]
+    with Journal(found, IDENTITY, sync=False) as journal:
+        journal.append(ENTRIES[0])
+        journal.sort()
+    assert lines(found)[0] == first
+    assert read_journal(found)[1] == ENTRIES[:2]
+
+
 def test_a_journal_with_repeated_keys_keeps_its_order(tmp_path: Path) -> None:
     again = replace(ENTRIES[3], generation=0, proposal=0)
     found = tmp_path / "journal.jsonl"
