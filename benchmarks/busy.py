@@ -33,7 +33,7 @@ BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 """Ends with this process, however that ends."""
 
 MOST = 1.2
-"""Of the fair share's time."""
+"""Largest ratio to the fair share's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Args:
     workers: int = 0
     """Evaluations at once; 0: as many as there are processors."""
     threads: int = 1
-    """Of an evaluation."""
+    """Threads of an evaluation."""
 
     def __post_init__(self) -> None:
         if min(self.rounds, self.threads, *self.busy) < 1 or self.workers < 0:
@@ -67,7 +67,7 @@ class Args:
 
 @contextlib.contextmanager
 def beside(processes: int) -> Iterator[None]:
-    """So many busy processes meanwhile."""
+    """Busy processes, meanwhile."""
     started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
     try:
         yield

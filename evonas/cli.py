@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _completion(words: list[str]) -> str:
-    """What completes the command line in a shell, from the tables of commands and options."""
+    """Script that completes the command line in a shell, from the tables of commands and options."""
     from evonas.completion import SHELLS, completion
 
     if len(words) != 1 or words[0] not in SHELLS:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from evonas.executors import Job, LocalExecutor
+
 Part = TypeVar("Part", bound=nn.Module)
 
 
@@ -74,3 +76,20 @@ def applied(source: str, diff: str) -> str:
         assert source.count(before) == 1, f"the file has changed, and has no place for\n{hunk}"
         source = source.replace(before, after)
     return source
+
+
+class KeepingExecutor(LocalExecutor):
+    """Remembers the jobs, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+        self.closed = 0
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        super().submit(job)
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     """One part of the work: the training of a target, or an attack on it on one block of images."""
 
     place: int
-    """Of the target among the targets."""
+    """Number of the target among the targets."""
     target: str
     attack: str = ""
     """L0 or Linf; empty: the training."""
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What the screen calls it."""
+        """Name on the screen."""
         return f"{self.target}, {self.kind}, block {self.block + 1}" if self.attack else f"{self.target}, training"
 
     def checkpoint(self, folder: Path, plan: BuildPlan) -> Path:
@@ -58,11 +58,11 @@ class Step(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What travels to a worker."""
+    """The message to a worker."""
 
     step: Step
     weights: Mapping[str, npt.NDArray[Any]]
-    """Of the trained target; none for its training."""
+    """Weights of the trained target; none for its training."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class Step(NamedTuple):
     measurements: tuple[int, ...]
     """Empty: training."""
     key: str
-    """Of its job; the screen calls it so."""
+    """Name of its job, and on the screen."""
     weights: bytes = b""
 
 

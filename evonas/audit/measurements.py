@@ -103,7 +103,7 @@ class ErrorsAfter:
 
     columns: tuple[str, ...]
     attacks: tuple[PGD, ...]
-    """Of each column; they differ in their steps alone, and are `prefixed`."""
+    """One for each column; they differ in their steps alone, and are `prefixed`."""
 
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
         part = DevicePart(tested.validation, candidate.device)

@@ -106,8 +106,6 @@ class OneShotConfig:
             milestones = getattr(self, name)
             if list(milestones) != sorted({*milestones}):
                 raise ConfigurationError(f"expected ascending {name} > 0, got {milestones}")
-        if self.sampling not in ("epochs", "batches"):
-            raise ConfigurationError(f"expected sampling 'epochs' or 'batches', got {self.sampling!r}")
         check_precision(self.supernet_precision)
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import KeepingExecutor
 
 from evonas.adversarial_sets import AdversarialSet, BuildPlan, BuildProgress, SetSettings, build_adversarial_set
 from evonas.data import load_data
@@ -50,27 +51,10 @@ def parts(folder: Path) -> set[str]:
     return {path.stem for path in (folder / "set.parts").glob("*.safetensors")}
 
 
-class Recording(LocalExecutor):
-    """Keeps the jobs that it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.jobs: list[Job] = []
-        self.closed = 0
-
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
-        super().submit(job)
-
-    def close(self) -> None:
-        self.closed += 1
-        super().close()
-
-
 @pytest.mark.lengthy
 def test_each_training_and_each_attack_on_a_block_is_a_job(expected: AdversarialSet, tmp_path: Path) -> None:
     """A training, which its attacks wait for, counts with all of them: those begin first."""
-    executor = Recording()
+    executor = KeepingExecutor()
     assert build_adversarial_set(plan(), tmp_path / "set", executor=executor) == expected
     assert executor.closed == 1
     assert len({job.key for job in executor.jobs}) == len(executor.jobs) == PARTS
@@ -249,7 +233,7 @@ def test_a_killed_driver_goes_on(name: str, expected: AdversarialSet, tmp_path: 
         assert any(note.startswith("continued after epoch ") for note in said)
     else:
         assert {"target-LeNet", "target-ResNet"} & kept
-        executor = Recording()
+        executor = KeepingExecutor()
         assert build_adversarial_set(plan(), tmp_path / "set", executor=executor) == expected
         assert not {job.payload.step.part for job in executor.jobs} & kept  # nothing kept was made again
 
@@ -257,7 +241,7 @@ def test_a_killed_driver_goes_on(name: str, expected: AdversarialSet, tmp_path: 
 # What fails.
 
 
-class Failing(Recording):
+class Failing(KeepingExecutor):
     """Attacks fail, as they do past their deadline."""
 
     def next_finished(self) -> tuple[Job, Outcome]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import KeepingExecutor
 from tiny_trainings import CHAIN, DIGITS, KINDS, NOTHING, PHASE_SPACE, PHASES, SCRATCH, SLICE, tensors, trained
 from torch import nn
 
@@ -311,7 +312,7 @@ GRID = pgd_grid([(1, 4), (3, 4), (2, 4), (2, 2)], 1 / 255)
 def test_measurements_of_one_pass_are_one_job_and_records_of_their_own(tmp_path: Path) -> None:
     """Those of a run that measured each alone: what is there is kept, and what is missing shares a pass."""
     measured = replace(MEASURED, measurements=(CLEAN, *GRID))
-    executor = Keeping()
+    executor = KeepingExecutor()
     whole = run(tmp_path / "whole", [CHAINS], measured, executor=executor)
     assert [job.key.split(" ")[-1] for job in executor.jobs] == [
         *("training", "clean_error", "pgd1_4_error+pgd3_4_error+pgd2_4_error", "pgd2_2_error")
@@ -325,7 +326,7 @@ def test_measurements_of_one_pass_are_one_job_and_records_of_their_own(tmp_path:
     assert run(tmp_path / "alone", [CHAINS], measured).told == [(CHAINS.arch_id, "measured")]
     assert lines(tmp_path / "alone") == lines(tmp_path / "whole")
     run(tmp_path / "partly", [CHAINS], replace(MEASURED, measurements=(CLEAN, GRID[1])))
-    executor = Keeping()
+    executor = KeepingExecutor()
     partly = run(tmp_path / "partly", [CHAINS], measured, executor=executor)
     assert timeless(partly.rows) == timeless(whole.rows)
     assert [job.key.split(" ")[-1] for job in executor.jobs] == ["pgd1_4_error+pgd2_4_error", "pgd2_2_error"]
@@ -479,26 +480,9 @@ def test_a_full_disk_in_a_worker_process_ends_the_audit(tmp_path: Path) -> None:
     assert all(each["status"] == "ok" for each in lines(tmp_path))
 
 
-class Keeping(LocalExecutor):
-    """Remembers the jobs, and whether it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.jobs: list[Job] = []
-        self.closed = 0
-
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
-        super().submit(job)
-
-    def close(self) -> None:
-        self.closed += 1
-        super().close()
-
-
 def test_jobs_have_names_of_their_own_and_the_dearest_can_be_told(tmp_path: Path) -> None:
     longer = replace(PAIRS, training=replace(PHASES, training=replace(PHASES.training, epochs=2)))
-    executor = Keeping()
+    executor = KeepingExecutor()
     run(tmp_path, [CHAINS, PAIRS, longer], executor=executor)
     assert len({job.key for job in executor.jobs}) == len(executor.jobs) == 9
     assert [job.predicted for job in executor.jobs[:3]] == [CHAINS.macs, PAIRS.macs, 2 * PAIRS.macs]
@@ -508,7 +492,7 @@ def test_jobs_have_names_of_their_own_and_the_dearest_can_be_told(tmp_path: Path
 
 
 def test_the_executor_is_closed_when_an_audit_ends_early(tmp_path: Path) -> None:
-    executor = Keeping()
+    executor = KeepingExecutor()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, executor=executor, stop_after=1)
     assert executor.closed == 1
