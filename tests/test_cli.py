@@ -7,7 +7,8 @@ import pytest
 from tiny_runs import EVALUATIONS, contents, rows
 
 from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
-from evonas.cli import COMMANDS, main
+from evonas.cli import main
+from evonas.commands import COMMANDS
 from evonas.files import seal
 from evonas.methods import METHODS
 from evonas.report import shown

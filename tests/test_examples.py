@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from evonas.cli import COMMANDS, _parse
+from evonas.cli import _parse
+from evonas.commands import COMMANDS
 from evonas.methods import METHODS, method_module
 from evonas.methods.roco import PRESETS, RocoOptions
 from evonas.runs import parse

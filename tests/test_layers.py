@@ -66,7 +66,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": ALL,
     "doctor": ALL - {"gradient"},
     "completion": set(),
-    "cli": ALL | {"completion", "doctor"},
+    "commands": ALL | {"doctor"},
+    "cli": ALL | {"commands", "completion"},
+    "__main__": {"cli"},
 }
 """Room -> rooms it may import, besides itself and the shared ones."""
 
@@ -116,7 +118,7 @@ def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[I
 def room_of(module: str) -> str:
     """`evonas.search.journal` -> `search`; a name of the package itself, such as `evonas.__version__` -> ``."""
     parts = module.split(".")
-    known = len(parts) > 1 and parts[0] == "evonas" and not parts[1].startswith("__")
+    known = len(parts) > 1 and parts[0] == "evonas" and (parts[1] == "__main__" or not parts[1].startswith("__"))
     return parts[1] if known else ""
 
 

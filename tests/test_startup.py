@@ -9,7 +9,7 @@ import pytest
 
 import evonas
 from evonas._version import __version__
-from evonas.cli import COMMANDS
+from evonas.commands import COMMANDS
 from evonas.lazy import Table
 from evonas.methods import METHODS
 
@@ -24,7 +24,8 @@ OF_HELP = {
     *(".runs", ".runs.command_line", ".runs.execution", ".runs.help", ".runs.interrupt", ".runs.needs"),
     *(".runs.options", ".runs.plugins", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
-    *(".data.torchvision_sets", ".seeding", ".types"),
+    *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
+    *(f".commands.{name}" for name in ("doctor", "export", "front", "set_card", "show", "verify")),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import tyro
 
-from evonas.cli import Front, main
+from evonas.cli import main
+from evonas.commands.front import Front
 from evonas.search import Entry, Journal
 from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
 from evonas.types import EvaluationResult

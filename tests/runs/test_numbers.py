@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 import pytest
 
-from evonas.cli import COMMANDS, main
+from evonas.cli import main
+from evonas.commands import COMMANDS
 from evonas.methods import METHODS, method_module
 from evonas.ranges import Range
 from evonas.runs.needs import Option, flag, options_of

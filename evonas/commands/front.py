@@ -1,0 +1,99 @@
+"""Put the rows of several runs on one front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from evonas.commands.opened import Folders, print_table
+from evonas.errors import ConfigurationError
+from evonas.files import exists, storage_errors
+from evonas.runs.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from evonas.report import JointFront, JointRun
+
+__all__ = ["Front"]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Put the rows of several runs on one front, whatever their methods and spaces."""
+
+    runs: Folders
+    """Folders of the runs."""
+    objectives: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...")] = "clean_error,params"
+    """Columns that every run has, measured alike."""
+    out: Path | None = None
+    """Folder for front.csv, population.csv and front.png; none of the runs."""
+    any_data: bool = False
+    """Take runs on different data, too; errors then do not compare."""
+    plugin: tuple[str, ...] = ()
+    """Python files that runs were begun with."""
+
+    def __call__(self) -> None:
+        from evonas.report import joint_front, write_joint
+        from evonas.runs.folder import RunFolder
+
+        load_plugins(self.plugin)
+        out = None if self.out is None else self.out.resolve()
+        paths = [path for path in self.runs if path.resolve() != out]  # `runs/*` may hold an earlier joint front
+        if out is not None:
+            with storage_errors(f"read {out}"):
+                if exists(RunFolder(out).config) or exists(RunFolder(out).journal):
+                    raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
+        alike = len({path.name for path in paths}) < len(paths)
+        runs = [_joint_run(path, str(path) if alike else path.resolve().name) for path in paths]
+        objectives = [name for name in self.objectives.split(",") if name]
+        joint = joint_front(runs, objectives, self.any_data)
+        _print_joint(joint)
+        if self.out is not None:
+            write_joint(self.out, joint)
+            print(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
+
+
+def _joint_run(path: Path, name: str) -> JointRun:
+    from evonas.report import JointRun
+    from evonas.runs.folder import RunFolder, stored_searched
+
+    folder = RunFolder(path)
+    if folder.damage:
+        print(folder.damage)
+    config = folder.open_stored()
+    identity = config["identity"]
+    return JointRun(
+        name,
+        stored_searched(config),
+        str(identity["space"]["name"]),
+        identity["data"],
+        config.get("measured", {}),
+        folder.entries(),
+    )
+
+
+def _print_joint(joint: JointFront) -> None:
+    from evonas.report import TextTable, chance_notes, marked
+
+    names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
+    lines = tuple(
+        (str(row["run"]), str(row["method"]), str(row["arch_id"]), *marked(row, names, joint.chance))
+        for row in joint.front.to_dict("records")
+    )
+    print_table(
+        TextTable(
+            f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}",
+            ("run", "method", "arch_id", *(name.replace("_", " ") for name in names)),
+            lines,
+            (
+                *chance_notes(lines, joint.chance),
+                *(f"{method}: {first} of {count} on the front" for method, (first, count) in joint.methods.items()),
+                *(f"{name}: {words}" for name, words in joint.about.items()),
+            ),
+        ),
+        kept=3,
+    )
