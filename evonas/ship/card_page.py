@@ -88,7 +88,7 @@ def _errors(card: Card) -> Iterator[str]:
     )
     yield "## Threat model"
     yield "\n".join(
-        f"- {each['threat']}: {each['knows']}{f' ({each_attack})' if (each_attack := each['attacks']) else ''}."
+        f"- {each['threat']}: {each['knows']}.{each['attacks'] and f' Measured: {each["attacks"]}.'}"
         for each in card.threats
     )
 

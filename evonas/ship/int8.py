@@ -18,7 +18,7 @@ from evonas.ship.onnx_format import INPUT, OnnxNetwork, described
 
 __all__ = ["QUANTISATION", "Rival", "quantised", "rivals"]
 
-QUANTISATION = "static, QDQ, int8 weights by channel, int8 activations, ranges by MinMax"
+QUANTISATION = "static, QDQ, signed 8-bit weights by channel, unsigned 8-bit activations, ranges by MinMax"
 WARM_UP, PASSES = 20, 200
 """Passes of one image before latency counts, and those that count."""
 
@@ -58,11 +58,17 @@ def quantised(model: bytes, images: Tensor, about: Mapping[str, str]) -> bytes:
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QInt8,
+            nodes_to_exclude=_kept_in_float(onnx.load(prepared)),
+            activation_type=QuantType.QUInt8,  # x86 and Arm have kernels for unsigned times signed
             weight_type=QuantType.QInt8,
         )
         found = onnx.load(written)
     return described(found, {**about, "quantisation": f"{QUANTISATION}, {len(images)} images of the train part"})
+
+
+def _kept_in_float(model: Any) -> list[str]:
+    """Batch normalisations that no convolution could take in: their weights are vectors without channels."""
+    return [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
 class _Reader:
