@@ -148,10 +148,11 @@ class Result:
             identity: digest of the run that wrote it; empty: any.
         """
         found = read_weights(path)
+        space = None if found.card.known_space else self.space
         with decoding(f"expected weights of {entry.key} in {path}", "remove it, and load again"):
             if found.card.genome != entry.result.genome or identity not in ("", found.card.provenance.identity):
                 raise DataError("they are of another network or run")
-            return found.network(None if found.card.known_space else self.space)
+            return found.network(space)
 
     def entry(self, arch_id: str) -> Entry:
         """The evaluation of a row with status ok."""
