@@ -238,9 +238,9 @@ def test_the_screen_says_what_runs_what_waits_and_what_was_lost(
     find_or_build(plan(digits), tmp_path / "mine", talking, executor=Talking)
     lines = shown(talking).splitlines()
     assert "LeNet, training: its worker process was killed; it runs again" in lines
-    busy = "  adversarial set; 2 of 2 slots busy, 1 waiting, 1 retried; "
-    assert any(line.startswith(f"{busy}LeNet, training: epoch 4/4, loss ") for line in lines)
-    attacking = [line for line in lines if line.startswith(f"{busy}LeNet, Linf th 20, block 1: 20 images; ")]
+    busy = "done, 2 of 2 slots busy, 1 waiting, 1 retried, "
+    assert any(line.startswith("  LeNet, training epoch 4/4, loss ") and f"; 0/3 {busy}" in line for line in lines)
+    attacking = [line for line in lines if line.startswith(f"  LeNet, Linf th 20, block 1 20 images; 2/3 {busy}")]
     assert attacking
     assert all(" elapsed, about " in line for line in attacking)
 
