@@ -492,7 +492,7 @@ class TestTheSizeOfAPassThatScores:
         options, room = replace(ROCO, out=tmp_path / "run"), iter([512, 1024])
         monkeypatch.setattr(Hardware, "images_at_once", lambda self, gpus, size: next(room))
         said = run(options)
-        assert "scores: batches of 512, which the GPU's memory has room for" in said
+        assert "scores: batches of 512, by the GPU's memory, however many share it" in said
         assert config(tmp_path / "run")["identity"]["objectives"]["clean_error"]["batch_size"] == 512
         before = journal(tmp_path / "run")
         run(options)
