@@ -224,6 +224,8 @@ class BegunRun:
                 continue  # not there, or another file of that name
             if own_file(begun["name"]):
                 data = replace(data, name=begun["name"])
+            by_name = replace(data, by_content=False)  # as version 0.1.0 had its fingerprint
+            data = by_name if by_name.fingerprint == begun["fingerprint"] else data
             if data.fingerprint == begun["fingerprint"]:
                 if path != own.absolute():
                     self.note(f"data: {path} has the images of {own}")
