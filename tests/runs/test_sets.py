@@ -164,6 +164,25 @@ def test_a_run_goes_on_with_a_set_of_the_presets_earlier_settings(
         file.unlink()
 
 
+@pytest.mark.lengthy
+def test_a_set_of_the_earlier_settings_that_is_gone_is_built_again(
+    built: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread has computed it, so that it comes out the same; the run knows it by its name."""
+    monkeypatch.setitem(SET_PRESETS, "quick", replace(TINY, attack_generations=1))
+    monkeypatch.setitem(EARLIER_PRESETS, "quick", TINY)
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    gone, now = load_adversarial_set(built), plan(digits, settings=SET_PRESETS["quick"])
+    before, path = plan_as_begun(now, gone.fingerprint, gone.card.name)
+    assert (before, path.exists()) == (plan(digits), False)
+    again, where = find_or_build(before, path, screen())
+    assert (again, again.fingerprint) == (gone, gone.fingerprint)
+    assert where.startswith("built in ")
+    assert plan_as_begun(now, gone.fingerprint, gone.card.name) == (before, path)  # found, by its fingerprint now
+    assert plan_as_begun(now, "0" * 64, "another")[0] == now
+
+
 @pytest.mark.parametrize("ending", ["", ".safetensors"])
 def test_a_set_with_a_name_is_found_under_it(
     ending: str, built: Path, digits: Dataset, tmp_path: Path, no_building: None
