@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
+    from evonas.report.choosing import Choice, Choosing, choose_networks
+    from evonas.report.condition import Condition, read_condition
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.output import write_rows
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
         front,
         front_text,
         history,
+        knee_row,
         objective_values,
         population_table,
         rank_correlations,
@@ -46,7 +50,11 @@ if TYPE_CHECKING:
 __all__ = [
     "FIGURES",
     "Agreement",
+    "AuditRow",
     "Chance",
+    "Choice",
+    "Choosing",
+    "Condition",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -55,6 +63,8 @@ __all__ = [
     "agreement_table",
     "cell_table",
     "chance_notes",
+    "choose_networks",
+    "decisive",
     "draw_genotype",
     "duration",
     "final_table",
@@ -64,6 +74,7 @@ __all__ = [
     "handmade_table",
     "history",
     "joint_front",
+    "knee_row",
     "layer_table",
     "marked",
     "means_of_repeats",
@@ -79,6 +90,8 @@ __all__ = [
     "population_table",
     "rank_agreement",
     "rank_correlations",
+    "read_audit",
+    "read_condition",
     "read_genomes",
     "reported_tables",
     "retrained_table",
