@@ -20,7 +20,7 @@ from evonas.search import ranks
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AUDIT", "Choice", "Choosing", "choose_networks"]
+__all__ = ["AUDIT", "Choice", "Choosing", "choose_networks", "plain_rows"]
 
 AUDIT = "audit."
 """Before the name of a column of audit.csv."""
@@ -69,7 +69,7 @@ class Choice:
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as plain values, None where nothing was measured."""
-        return [{str(name): _plain(value) for name, value in row.items()} for row in self.table.to_dict("records")]
+        return plain_rows(self.table)
 
     @property
     def named(self) -> int:
@@ -278,6 +278,11 @@ def _cell(name: str, value: Any, chance: Chance | None) -> str:
     if value is None or isinstance(value, str) or name in COUNTED:
         return "-" if value is None else str(value)
     return shown(name, value) + ("" if chance is None else chance.mark(name, value))
+
+
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain values, None where a cell is missing."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
