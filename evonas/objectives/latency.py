@@ -1,7 +1,7 @@
 """Latency of a candidate on a CPU, from a table of layers."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 from evonas.ship.latency_measuring import network_of
@@ -37,6 +37,5 @@ class LatencyMs:
         return (Column(self.name, reference=table.slowest, about=about, metadata=metadata),)
 
     def __call__(self, candidate: Candidate) -> dict[str, float]:
-        data, space = candidate.data, candidate.space
-        network = network_of(space, candidate.genome, data.n_classes)
-        return {self.name: self.table.predict(layers_of(network, data.image_size))}
+        network = network_of(candidate.space, candidate.genome, candidate.data.n_classes)
+        return {self.name: self.table.predict(layers_of(network, self.table.image_size))}

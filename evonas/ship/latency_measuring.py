@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -114,8 +113,9 @@ def _network_times(
         call()  # plans and buffers are made at the first call
     once = time_alternately(calls, 1, time.thread_time).sum()
     rounds = int(np.clip(effort.seconds / once, min(10, effort.runs), effort.runs))
-    say = (lambda done: report(f"whole networks, round {done} of {rounds}"))
-    seconds = time_alternately(calls, rounds, time.thread_time, say)
+    seconds = time_alternately(
+        calls, rounds, time.thread_time, lambda done: report(f"whole networks, round {done} of {rounds}")
+    )
     shortest: npt.NDArray[np.float64] = 1000 * seconds.min(axis=1)
     return shortest
 
@@ -159,7 +159,7 @@ def _calibrated(
     table = LatencyTable(
         subject=subject,
         processor=processor(),
-        torch=metadata.version("torch"),
+        torch=torch.__version__,
         layers=milliseconds,
         scale=float(scale),
         overhead=float(overhead),

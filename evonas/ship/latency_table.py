@@ -68,6 +68,11 @@ class LatencyTable:
         own = math.fsum(self.layers[layer] * count for layer, count in layers.items())
         return self.scale * own + self.overhead * sum(layers.values())
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images."""
+        return int(self.subject["image_size"])
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of SHA-256 over all of it."""
@@ -124,8 +129,10 @@ def _check(record: Mapping[str, Any]) -> None:
         hint = dict[str, Any] if name == "subject" else hints[name]
         if name != "subject" and not fits(record[name], hint):
             raise DataError(f"its {name} is {record[name]!r:.60}")
-    space = record["subject"].get("space") if isinstance(record["subject"], dict) else None
-    if not isinstance(space, dict) or not isinstance(space.get("name"), str):
+    subject = record["subject"]
+    if not fits(subject, dict[str, Any]) or not fits([subject.get("image_size"), subject.get("n_classes")], list[int]):
+        raise DataError("it does not say for which classes and images it is")
+    if not fits(subject.get("space"), dict[str, Any]) or not fits(subject["space"].get("name"), str):
         raise DataError("it does not say of which space it is")
     numbers = {name: record[name] for name in names if hints[name] in (int, float)} | record["layers"]
     for name, number in numbers.items():

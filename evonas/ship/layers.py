@@ -40,7 +40,8 @@ def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None
         network: on the CPU, for square images of three channels.
         calls: gets every layer's call that it has not yet.
     """
-    with evaluating(network), torch.inference_mode(), _Recorder() as recorder:
+    recorder = _Recorder()
+    with evaluating(network), torch.inference_mode(), recorder:
         network(torch.zeros(1, 3, image_size, image_size))
     if calls is not None:
         for name, call in recorder.calls.items():
@@ -50,7 +51,7 @@ def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
         self.calls: dict[str, Call] = {}
 
