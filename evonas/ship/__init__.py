@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from evonas.ship.latency import Runtime, onnx_call, processor, time_alternately, torch_call
+    from evonas.ship.latency import Runtime, onnx_call, processor, set_threads, time_alternately, torch_call
     from evonas.ship.latency_measuring import Effort, measure_table
     from evonas.ship.latency_table import LatencyTable, load_table, save_table
     from evonas.ship.layers import layers_of
@@ -20,6 +20,7 @@ __all__ = [
     "onnx_call",
     "processor",
     "save_table",
+    "set_threads",
     "time_alternately",
     "torch_call",
 ]

@@ -1,8 +1,10 @@
 """Time of a forward pass on this CPU."""
 
 import contextlib
+import importlib.util
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.errors import ExecutionError
+from evonas.errors import ConfigurationError, ExecutionError
 
-__all__ = ["Runtime", "onnx_call", "processor", "set_threads", "time_alternately", "torch_call"]
+__all__ = ["Runtime", "onnx_call", "processor", "require_runtime", "set_threads", "time_alternately", "torch_call"]
 
 Runtime = Literal["torch", "onnx"]
 
@@ -54,10 +56,28 @@ def torch_call(network: nn.Module, images: torch.Tensor) -> Callable[[], object]
     return call
 
 
-def onnx_call(path: Path, images: torch.Tensor, threads: int) -> Callable[[], object]:
-    """A run of onnxruntime on the CPU, with exactly these threads inside an operator and one operator at a time."""
+def require_runtime(runtime: Runtime) -> None:
+    """ConfigurationError where a library of the runtime is not installed."""
+    needed = ("onnx", "onnxscript", "onnxruntime") if runtime == "onnx" else ()
+    absent = [name for name in needed if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ConfigurationError(
+            f"expected {', '.join(absent)} for --runtime onnx, not installed; pip install 'evonas[onnx]', "
+            "or give --runtime torch"
+        )
+
+
+def onnx_call(network: nn.Module, path: Path, images: torch.Tensor, threads: int) -> Callable[[], object]:
+    """A run of onnxruntime on the CPU, with exactly these threads inside an operator and one operator at a time.
+
+    Args:
+        path: file that the network is exported to.
+    """
     import onnxruntime
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on its own libraries
+        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
