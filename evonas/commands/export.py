@@ -66,6 +66,4 @@ class Export:
         found = opened(self.run, self.plugin, self.data)
         entry = found.entry(self.arch)
         network = found.load(entry.key)
-        Exporting(
-            result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings
-        )()
+        Exporting(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evonas.data import Dataset
     from evonas.runs.result import Result
     from evonas.search import Entry
-    from evonas.ship import Agreement, Format, Rival
+    from evonas.ship import Format, Rival
     from evonas.ship.settings import ExportSettings
 
 __all__ = ["Export", "check_target"]

@@ -103,7 +103,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 def script_of(name: str, taken: Mapping[str, Any]) -> str:
     """A Python script that runs the file, without evonas."""
     shape = f"(1, {', '.join(str(each) for each in taken['shape'][1:])})"
-    images = f'images = np.zeros({shape}, np.float32)  # your own: {taken["layout"]}, values in [0, 1]'
+    images = f"images = np.zeros({shape}, np.float32)  # your own: {taken['layout']}, values in [0, 1]"
     if name.endswith(".onnx"):
         lines = [
             "import numpy as np",
