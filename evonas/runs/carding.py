@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from evonas._version import version_of
 from evonas.data import terms_of
 from evonas.errors import StorageError
-from evonas.files import decoding, exists, read_json, read_regular, storage_errors
+from evonas.files import decoding, exists, read_json, storage_errors
+from evonas.report import read_audit
 from evonas.report.units import is_error
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from evonas.runs.exporting import Export
     from evonas.ship import Agreement, Card, ErrorRow, Rival
 
-__all__ = ["make_card", "read_audit"]
+__all__ = ["audited", "make_card"]
 
 ABOUT_TRAINING = ("training", "supernet", "method", "cells", "precision", "device", "threads")
 """Pieces of a run's identity that its weights follow from."""
@@ -44,7 +43,7 @@ def make_card(
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config = export.result.folder.open_stored()
-    audit = read_audit(export.result.path, export.entry.key, export.weights)
+    audit = audited(export.result.path, export.entry.key, export.weights)
     about = export._about(data)
     size = data.image_size
     return Card(
@@ -145,43 +144,26 @@ def _searched(export: Export, config: Mapping[str, Any]) -> Iterator[ErrorRow]:
         yield ErrorRow.of(column, value, images, part, "search", threat, text)
 
 
-def read_audit(run: Path, key: str, weights: str) -> dict[str, Any] | None:
+def audited(run: Path, key: str, weights: str) -> dict[str, Any] | None:
     """The audit of a network in a run's audit.csv and audit.json: columns, images, alarms; None without one.
 
     Raises:
         StorageError: one of the files is not an audit's.
     """
-    table, facts = run / "audit.csv", run / "audit.json"
-    with storage_errors(f"read {run}"):
-        if not exists(table):
-            return None
-        content, summarised = read_regular(table, 2**26), exists(facts)
-    about = read_json(facts) if summarised else {}
-    kind = "search" if weights == "search" else "audit"
-    with decoding(f"expected the table of an audit in {table}", "run the audit again", StorageError):
-        for row in csv.DictReader(io.StringIO(content.decode())):
-            if (row["arch_id"], row["weights"], row["status"]) == (key, kind, "ok"):
-                return {
-                    "images": about.get("images"),
-                    "measured": dict(_numbers(row)),
-                    "alarms": [
-                        str(each["line"])
-                        for each in about.get("alarms", [])
-                        if (each["arch_id"], each["weights"]) == (key, kind)
-                    ],
-                }
-    return None
-
-
-def _numbers(row: Mapping[str, str]) -> Iterator[tuple[str, float]]:
-    for name, text in row.items():
-        if name not in ("arch_id", "weights", "status", "reason", "params", "macs", "genome", "seed"):
-            try:
-                value = float(text)
-            except (TypeError, ValueError):
-                continue
-            if value == value and abs(value) != float("inf"):
-                yield name, value
+    kind, facts = "search" if weights == "search" else "audit", run / "audit.json"
+    rows = [row for row in read_audit(run) if (row.arch_id, row.weights, row.status) == (key, kind, "ok")]
+    if not rows:
+        return None
+    with storage_errors(f"read {facts}"):
+        about = read_json(facts) if exists(facts) else {}
+    with decoding(f"expected what an audit found in {facts}", "run the audit again", StorageError):
+        alarms = [each for each in about.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)]
+        images = about.get("images")
+        return {
+            "images": None if images is None else int(images),
+            "measured": dict(rows[0].values),
+            "alarms": [str(each["line"]) for each in alarms],
+        }
 
 
 def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:

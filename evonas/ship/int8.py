@@ -1,19 +1,20 @@
 """Networks of 8-bit integers: static quantisation by onnxruntime, and what it does to errors and to latency."""
 
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from evonas.attacks import PGD, SquareSearch
 from evonas.seeding import derive_seed
 from evonas.ship.checking import answers
+from evonas.ship.latency import time_alternately
 from evonas.ship.onnx_format import INPUT, OnnxNetwork, described
 
 __all__ = ["QUANTISATION", "Rival", "quantised", "rivals"]
@@ -135,10 +136,6 @@ def _error(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def _latencies(networks: Mapping[str, nn.Module], image: Tensor) -> dict[str, float]:
     """Median milliseconds of a pass of one image; the networks take turns, so that a busy machine hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(WARM_UP + PASSES):
-        for name, network in networks.items():
-            begun = time.perf_counter()
-            network(image)
-            seconds[name].append(time.perf_counter() - begun)
-    return {name: 1000 * statistics.median(taken[WARM_UP:]) for name, taken in seconds.items()}
+    seconds = time_alternately([partial(network, image) for network in networks.values()], WARM_UP + PASSES)
+    medians = np.median(seconds[:, WARM_UP:], axis=1)
+    return {name: 1000 * float(median) for name, median in zip(networks, medians, strict=True)}
