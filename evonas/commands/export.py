@@ -27,9 +27,9 @@ class Export:
 
     run: Folder
     """Folder of the run."""
-    arch: Annotated[str, tyro.conf.Positional] = ""
-    """arch_id of the network; `best` is the first row of front.csv."""
-    to: Path | None = None
+    arch: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = ""
+    """arch_id of a network, or best: the first row of front.csv."""
+    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File: .onnx, .pt2 (torch.export) or .pte (ExecuTorch)."""
     weights: str = "search"
     """search: as they were scored; audit: of the longest training to the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,8 @@ from evonas.report.units import is_error
 
 if TYPE_CHECKING:
     from evonas.data import Dataset
-    from evonas.runs.exporting import Export
-    from evonas.ship import Agreement, Card, ErrorRow, Rival
+    from evonas.runs.exporting import Export, Measured
+    from evonas.ship import Card, ErrorRow
 
 __all__ = ["audited", "make_card"]
 
@@ -25,27 +24,15 @@ ABOUT_TRAINING = ("training", "supernet", "method", "cells", "precision", "devic
 """Pieces of a run's identity that its weights follow from."""
 
 
-def make_card(
-    export: Export,
-    data: Dataset,
-    files: Mapping[Path, bytes],
-    agreement: Agreement,
-    rivals: Mapping[str, Rival],
-    clean_error: float,
-) -> Card:
-    """The card of files that are written.
-
-    Args:
-        clean_error: share of the checked test images that the network gets wrong.
-        rivals: the network and its int8 one, where that was made.
-    """
+def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measured: Measured) -> Card:
+    """The card of files that are about to be written."""
     from evonas.runs.exporting import file_row
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config = export.result.folder.open_stored()
     audit = audited(export.result.path, export.entry.key, export.weights)
     about = export._about(data)
-    size = data.image_size
+    agreement, size = measured.agreement, data.image_size
     return Card(
         name=export.to.name,
         network=_network(export, config),
@@ -65,14 +52,14 @@ def make_card(
             "largest_difference": {str(batch): value for batch, value in agreement.largest.items()},
             "labels_changed": max(agreement.changed.values()),
         },
-        errors=[*_errors(export, config, agreement.images, clean_error, rivals), *_audited(audit)],
-        latency=_latencies(rivals),
-        quantisation=_quantisation(export, data) if rivals else None,
+        errors=[*_errors(export, config, measured), *_audited(audit)],
+        latency=_latencies(measured),
+        quantisation=_quantisation(export, data) if measured.rivals else None,
         audit=audit and {name: audit[name] for name in ("images", "measured", "alarms")},
         training={name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]},
         seed=export.entry.result.seed,
         versions=_versions(config),
-        limits=[*_limits(export, agreement.images, bool(audit), bool(rivals))],
+        limits=[*_limits(export, agreement.images, bool(audit), bool(measured.rivals))],
     )
 
 
@@ -103,20 +90,18 @@ def _data(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _errors(
-    export: Export, config: Mapping[str, Any], images: int, clean_error: float, rivals: Mapping[str, Rival]
-) -> Iterator[ErrorRow]:
+def _errors(export: Export, config: Mapping[str, Any], measured: Measured) -> Iterator[ErrorRow]:
     """Errors measured now, then those of the search."""
     from evonas.ship import ErrorRow
 
-    wanted = export.settings
+    wanted, images = export.settings, measured.agreement.images
     attacked = min(wanted.attacked_images, images)
-    if not rivals:
-        yield ErrorRow.of("clean_error", clean_error, images, "test", "this export")
+    if not measured.rivals:
+        yield ErrorRow.of("clean_error", measured.clean_error, images, "test", "this export")
     bound = f"L-inf, epsilon {wanted.epsilon:.4g}"
     pgd = f"PGD against the float32 network, 20 steps, {bound}"
     squares = f"Square attack through onnxruntime, {wanted.queries} queries, {bound}"
-    for name, each in rivals.items():
+    for name, each in measured.rivals.items():
         network: Any = name
         threat: Any = "white-box" if name == "float32" else "transfer"
         yield ErrorRow.of("clean_error", each.clean_error, images, "test", "this export", network=network)
@@ -181,20 +166,15 @@ def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
             yield ErrorRow.of(column, value, int(audit["images"]), "test", "audit", threat, text)
 
 
-def _latencies(rivals: Mapping[str, Rival]) -> list[dict[str, Any]]:
+def _latencies(measured: Measured) -> list[dict[str, Any]]:
+    from evonas.ship import processor
     from evonas.ship.int8 import PASSES
 
-    runtime = f"onnxruntime {version_of('onnxruntime')}, {platform.machine()}"
+    common = {"batch": 1, "threads": 1, "passes": PASSES}
+    runtime = f"onnxruntime {version_of('onnxruntime')}, {processor()}"
     return [
-        {
-            "network": name,
-            "milliseconds": each.milliseconds,
-            "batch": 1,
-            "threads": 1,
-            "passes": PASSES,
-            "runtime": runtime,
-        }
-        for name, each in rivals.items()
+        {"network": name, "milliseconds": each, **common, "runtime": runtime}
+        for name, each in measured.milliseconds.items()
     ]
 
 

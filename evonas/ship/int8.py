@@ -17,7 +17,7 @@ from evonas.ship.checking import answers
 from evonas.ship.latency import time_alternately
 from evonas.ship.onnx_format import INPUT, OnnxNetwork, described
 
-__all__ = ["QUANTISATION", "Rival", "quantised", "rivals"]
+__all__ = ["PASSES", "QUANTISATION", "Rival", "median_latencies", "quantised", "rivals"]
 
 QUANTISATION = "static, QDQ, signed 8-bit weights by channel, unsigned 8-bit activations, ranges by MinMax"
 WARM_UP, PASSES = 20, 200
@@ -26,16 +26,13 @@ WARM_UP, PASSES = 20, 200
 
 @dataclass(frozen=True)
 class Rival:
-    """One of two networks that are compared: errors as shares of images, and the latency of one image."""
+    """Errors of one of two networks that are compared, as shares of images."""
 
     clean_error: float
     pgd_error: float
     """On images that PGD makes against the float32 network: white-box there, transferred to the int8 one."""
     square_error: float
     """Under a black-box search against this network itself, through onnxruntime."""
-    milliseconds: float
-    """Median of a pass of one image, on one thread."""
-    bytes: int
 
 
 def quantised(model: bytes, images: Tensor, about: Mapping[str, str]) -> bytes:
@@ -92,7 +89,7 @@ def rivals(
     epsilon: float,
     queries: int,
 ) -> dict[str, Rival]:
-    """Errors and latencies of ONNX files of one network.
+    """Errors of ONNX files of one network.
 
     Args:
         network: as torch runs it; PGD follows its gradients.
@@ -105,14 +102,11 @@ def rivals(
     there = images[:attacked], labels[:attacked]
     moved = _pgd(epsilon)(network, *there)
     found = {name: OnnxNetwork(model) for name, model in models.items()}
-    milliseconds = _latencies(found, images[:1])
     return {
         name: Rival(
             _error(each, images, labels),
             _error(each, moved, there[1]),
             _error(each, _square(epsilon, queries)(each, *there, _drawn()), there[1]),
-            milliseconds[name],
-            len(models[name]),
         )
         for name, each in found.items()
     }
@@ -134,8 +128,12 @@ def _error(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float((answers(network, images, 128).argmax(1) != labels).double().mean())
 
 
-def _latencies(networks: Mapping[str, nn.Module], image: Tensor) -> dict[str, float]:
-    """Median milliseconds of a pass of one image; the networks take turns, so that a busy machine hits all alike."""
-    seconds = time_alternately([partial(network, image) for network in networks.values()], WARM_UP + PASSES)
-    medians = np.median(seconds[:, WARM_UP:], axis=1)
-    return {name: 1000 * float(median) for name, median in zip(networks, medians, strict=True)}
+def median_latencies(models: Mapping[str, bytes], image: Tensor) -> dict[str, float]:
+    """Median milliseconds of a pass of one image on one thread; the ONNX files take turns.
+
+    Args:
+        image: (1, 3, H, W).
+    """
+    calls = [partial(OnnxNetwork(model), image) for model in models.values()]
+    medians = np.median(time_alternately(calls, WARM_UP + PASSES)[:, WARM_UP:], axis=1)
+    return {name: 1000 * float(median) for name, median in zip(models, medians, strict=True)}
