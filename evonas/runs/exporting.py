@@ -82,7 +82,8 @@ class Export:
         model = kind.write(sent)
         agreement = check_export(network, kind.read(model), images, str(self.to))
         say(f"checked on {agreement}")
-        files, found = {"float32": model}, dict[str, Rival]()
+        files = {"float32": model}
+        found: dict[str, Rival] = {}
         if self.settings.int8:
             files["int8"], found = self._int8(sent, model, data, (images, labels), say)
         measured = Measured(agreement, _error(network, images, labels), found, self._latencies(files, images[:1]))
