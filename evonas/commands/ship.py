@@ -107,7 +107,9 @@ class Ship:
             return str(stored["arch_id"])
         found = choose_networks(joint_runs([self.run])[0], Choosing(self.where, self.by, top=1))
         if not len(found.table):
-            raise ConfigurationError(f"expected a network with {self.where}, none of {found.considered} is; ask for less")
+            raise ConfigurationError(
+                f"expected a network with {self.where}, none of {found.considered} is; ask for less"
+            )
         key = str(found.table["arch_id"].iloc[0])
         print(f"1 of 3: {key} is the best of {found.satisfied} of {found.considered} networks {found.why}")
         write_json(begun, {"arch_id": key, "why": found.why, "asked": asked})
@@ -142,6 +144,7 @@ def _finished(out: Path, key: str) -> bool:
             return False
         card = read_json(path)
         return bool(card["network"]["arch_id"] == key) and all(
-            exists(out / each["name"]) and hashlib.sha256(read_regular(out / each["name"])).hexdigest() == each["sha256"]
+            exists(out / each["name"])
+            and hashlib.sha256(read_regular(out / each["name"])).hexdigest() == each["sha256"]
             for each in card["files"]
         )

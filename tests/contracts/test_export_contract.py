@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "shuffle": lambda: of_space(ShuffleSpace(width=1 / 6, depth=0.1)),
     "darts": lambda: of_space(DartsSpace(channels=2, layers=3)),
     "darts, drop path": with_drop_path,
-    **{name: (lambda name=name: HANDMADE[name].build(10, 0.1)) for name in HANDMADE},
+    **{name: partial(kind.build, 10, 0.1) for name, kind in HANDMADE.items()},
 }
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -169,7 +170,7 @@ class _Shifted(nn.Module):
         return logits
 
 
-def _model(path: Path) -> "object":
+def _model(path: Path) -> Any:
     import onnx
 
     return onnx.load(path)
