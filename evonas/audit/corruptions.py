@@ -5,7 +5,7 @@ images are changed alike for every network: noise is drawn once for each image, 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,8 +89,8 @@ class Corrupted(CountsErrors):
     column: str
     kind: str
 
-    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
-        each = shares(self.wrong(candidate, tested, batch_size, report))
+    def values(self, wrong: Mapping[str, Tensor]) -> dict[str, float]:
+        each = shares(wrong)
         return {self.column: sum(each.values()) / len(each), **each}
 
     def wrong(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, Tensor]:

@@ -24,8 +24,12 @@ class CountsErrors:
         """Column -> (N,) bool, whether the network is wrong about an image; arguments as of `Measure`."""
         raise NotImplementedError
 
+    def values(self, wrong: Mapping[str, Tensor]) -> dict[str, float]:
+        """Column -> value, of what `wrong` gave."""
+        return shares(wrong)
+
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
-        return shares(self.wrong(candidate, tested, batch_size, report))
+        return self.values(self.wrong(candidate, tested, batch_size, report))
 
 
 def shares(wrong: Mapping[str, Tensor]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audited import AuditFiles, audit_lines, audit_text, read_audit, write_audit, write_audit_table
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIGURES",
     "Agreement",
+    "AuditFiles",
     "Chance",
     "HistoryRow",
     "JointFront",
@@ -53,6 +55,8 @@ __all__ = [
     "Searched",
     "TextTable",
     "agreement_table",
+    "audit_lines",
+    "audit_text",
     "cell_table",
     "chance_notes",
     "draw_genotype",
@@ -79,6 +83,7 @@ __all__ = [
     "population_table",
     "rank_agreement",
     "rank_correlations",
+    "read_audit",
     "read_genomes",
     "reported_tables",
     "retrained_table",
@@ -86,6 +91,8 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
+    "write_audit",
+    "write_audit_table",
     "write_figures",
     "write_finalised",
     "write_joint",
