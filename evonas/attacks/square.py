@@ -39,9 +39,7 @@ class SquareSearch:
     def __post_init__(self) -> None:
         check_radius(self.epsilon, self.norm)
         if self.queries < 1 or not 0 < self.area <= 1:
-            raise ConfigurationError(
-                f"expected queries >= 1 and area in (0, 1], got {self.queries} and {self.area}"
-            )
+            raise ConfigurationError(f"expected queries >= 1 and area in (0, 1], got {self.queries} and {self.area}")
 
     @property
     def radius(self) -> float:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from evonas.audit.audit import Audit, AuditNetwork, Measured, lightest
     from evonas.audit.changes import Scores, changes, compared, intervals, on_front, replicated
     from evonas.audit.corruptions import Corrupted, corrupted
-    from evonas.audit.gradient_check import GradientCheck, check_gradients
+    from evonas.audit.gradient_check import CHECKED, GradientCheck, check_gradients
     from evonas.audit.images import CountsErrors, OnImages
     from evonas.audit.layers import LayerCount, layer_counts, lego_genome
     from evonas.audit.measurements import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALARMS",
+    "CHECKED",
     "CLEAN",
     "MEASUREMENTS",
     "ROBUST",

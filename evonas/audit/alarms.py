@@ -1,7 +1,7 @@
 """Signs of masked gradients: attacks that fail because they cannot find what is there (Athalye et al., 2018).
 
-Carlini et al. (2019), "On evaluating adversarial robustness", 3.3 and 4. Each alarm compares shares of the same images; a
-difference counts from two standard errors on.
+Carlini et al. (2019), "On evaluating adversarial robustness", 3.3 and 4. Each alarm compares shares of the same images;
+a difference counts from two standard errors on.
 """
 
 import math

@@ -372,9 +372,7 @@ class _Worker:
         if len(chosen) == 1:
             return [{"values": values, **beside}]
         names = [each.column for each in chosen]
-        return [
-            {"values": {name: values[name]}, **({"wrong": {name: wrong[name]}} if wrong else {})} for name in names
-        ]
+        return [{"values": {name: values[name]}, **({"wrong": {name: wrong[name]}} if wrong else {})} for name in names]
 
 
 def lightest(networks: Sequence[AuditNetwork]) -> Iterator[AuditNetwork]:

@@ -5,6 +5,7 @@ The attacks see few images, and are compared with each other alone: their errors
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,13 @@ from evonas.objectives import Candidate
 from evonas.objectives.scoring import error_under
 from evonas.types import Report
 
-__all__ = ["GRADIENT_CHECK", "RUNGS", "GradientCheck", "check_gradients"]
+__all__ = ["CHECKED", "GRADIENT_CHECK", "RUNGS", "GradientCheck", "check_gradients"]
 
 GRADIENT_CHECK = "gradient_check"
 """Name, and beginning of every column."""
+
+CHECKED = 200
+"""Test images that it is made on."""
 
 RUNGS = ("clean", "fgsm", "pgd", "pgd_wide", "pgd_one", "noise", "square", "random")
 """Ends of the further columns: the error on clean images; under FGSM, PGD, random signs and a random search of squares,
@@ -32,8 +36,8 @@ shown again."""
 class SignNoise:
     """Every value moves by epsilon, up or down by chance: L-inf noise that knows nothing of the model."""
 
-    name = "sign_noise"
-    norm = "linf"
+    name: ClassVar[str] = "sign_noise"
+    norm: ClassVar[str] = "linf"
     epsilon: float
 
     @property
@@ -117,7 +121,7 @@ def wide(epsilon: float) -> float:
 
 
 def _lost_gradients(network: nn.Module, shown: list[tuple[Tensor, Tensor]]) -> tuple[float, bool]:
-    """Share of images whose gradient of the cross-entropy is zero everywhere or not finite, and whether there is any."""
+    """Share of images whose gradient is zero everywhere or not finite, and whether there are gradients at all."""
     lost, total = 0, 0
     for images, labels in shown:
         total += len(labels)

@@ -39,7 +39,7 @@ def shares(wrong: Mapping[str, Tensor]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class OnImages:
-    """A measure on so many of the test images, class-balanced, the same for every network; on all if there are fewer."""
+    """A measure on so many test images, class-balanced, the same for every network; on all if there are fewer."""
 
     measure: "Measure"
     images: int

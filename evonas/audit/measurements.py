@@ -27,7 +27,7 @@ from evonas.attacks import (
 )
 from evonas.audit.calibration import CalibrationError
 from evonas.audit.corruptions import STRENGTHS, Corrupted
-from evonas.audit.gradient_check import GRADIENT_CHECK, GradientCheck
+from evonas.audit.gradient_check import CHECKED, GRADIENT_CHECK, GradientCheck
 from evonas.audit.images import CountsErrors, OnImages, reporting
 from evonas.audit.staged import StagedAutoAttack
 from evonas.certify import certified_radius, random_targets
@@ -387,12 +387,12 @@ def _without_attacker() -> dict[str, tuple[Measurement, ...]]:
     }
     proven = CertifiedShare(CertifiedAccuracy(images=100))
     certified = Measurement("certified_accuracy", "Certified, L-inf 1/255", proven, "of 100 images", maximize=True)
-    ladder = OnImages(GradientCheck(), 200)
+    ladder = OnImages(GradientCheck(), CHECKED)
     return {
         **{kind: (each,) for kind, each in changed.items()},
         "ece": (Measurement("ece", "Calibration error", CalibrationError(), "15 bins (Guo et al., 2017)"),),
         "certified": (certified,),
-        GRADIENT_CHECK: (Measurement(GRADIENT_CHECK, "No usable gradient", ladder, "share of 200 images"),),
+        GRADIENT_CHECK: (Measurement(GRADIENT_CHECK, "No usable gradient", ladder, f"share of {CHECKED} images"),),
     }
 
 

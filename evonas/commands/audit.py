@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -26,7 +26,7 @@ class AuditCommand(ExecutionOptions, AuditPlan):
 
     run: Folder
     """Folder of the run."""
-    networks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = ()
+    networks: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = field(default_factory=list)
     """arch_ids of its networks, or best; the front by default."""
     retry_failed: bool = False
     """Do again what is recorded as failed."""
@@ -70,6 +70,6 @@ class AuditCommand(ExecutionOptions, AuditPlan):
         print(f"written to {Path(self.run)}: audit.csv, audit.json")
 
 
-def _part(options: object, kind: type) -> dict[str, object]:
+def _part(options: object, kind: type) -> dict[str, Any]:
     """Values of the fields of a dataclass that the options extend."""
     return {each.name: getattr(options, each.name) for each in fields(kind)}

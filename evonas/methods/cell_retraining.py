@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from evonas.runs.run import Run
     from evonas.spaces import DartsSpace
 
-__all__ = ["CellRetrainOptions", "RobustnessOptions", "cell_training", "check_networks", "measure_cells", "retrain_cells"]
+__all__ = [
+    "CellRetrainOptions",
+    "RobustnessOptions",
+    "cell_training",
+    "check_networks",
+    "measure_cells",
+    "retrain_cells",
+]
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -225,7 +232,7 @@ def retrain_cells(
     measured = options.measured(precision)
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
     rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
-    notes = list(_notes(options, measured, networks[0].training))
+    notes = list(_notes(options, measured, _training(networks)))
     tested = measured.test_part(prepare.data, run.seed)
     chance = Chance(prepare.data.n_classes, len(tested))
     table = cell_table(rows, notes, prepare.data.name, run.device, chance)
@@ -305,6 +312,15 @@ def _networks(
     return networks
 
 
+def _training(networks: Sequence[AuditNetwork]) -> FinalTraining:
+    """That of the first network."""
+    from evonas.audit import FinalTraining
+
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
+    return training
+
+
 def cell_training(
     run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, genotype: Genotype
 ) -> FinalTraining:
@@ -347,7 +363,7 @@ def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | 
 
 
 def _opening(networks: Sequence[AuditNetwork]) -> str:
-    named, base = ", ".join(network.configuration for network in networks), networks[0].training
+    named, base = ", ".join(network.configuration for network in networks), _training(networks)
     return (
         f"training cells again ({named}): {base.training.epochs} epochs, batches of {base.training.batch_size}, "
         f"cutout {base.cutout}, {base.training.precision}"

@@ -1,17 +1,15 @@
-"""The audit of a run that is on disk: networks as searched or trained to the end, measured, compared with the search."""
+"""The audit of a run on disk: its networks as searched or trained to the end, measured, compared with the search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evonas.errors import ConfigurationError, UnknownNameError, check_name
+from evonas.errors import ConfigurationError, check_name
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from evonas.audit import AuditNetwork, Measured, Measurement
@@ -96,6 +94,7 @@ def audit_run(
         Interrupted: a signal came; the same command goes on.
     """
     from evonas.audit import lightest, require_libraries
+    from evonas.audit.gradient_check import GRADIENT_CHECK
     from evonas.methods.stored import reopened
 
     genomes = _genomes(result, names)
@@ -104,7 +103,7 @@ def audit_run(
     with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
         measured = _measured(plan, found, wanted, scored)
         seeds = range(1, plan.replicates + 1)
-        networks = [list(lightest(_networks(found, result, genomes, plan, seed))) for seed in seeds]
+        networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
         tested = measured.test_part(found.prepare.data, found.run.seed)
         folder = found.module.TRAINED if plan.train else "audit/search"
         every = [network for of_seed in networks for network in of_seed]
@@ -114,9 +113,11 @@ def audit_run(
         repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
         files = _written(result, plan, repeats, found.prepare.data, len(tested))
     weights = "trained to the end" if plan.train else "as searched"
-    title = f"{result.searched.method} on {result.searched.data}: {len(genomes)} networks {weights}, {len(tested)} test images"
-    columns = {each.column: each.label.split(",")[0] for each in measured.measurements if each.column != "gradient_check"}
-    checked = any(each.column == "gradient_check" for each in measured.measurements)
+    searched = result.searched
+    title = f"{searched.method} on {searched.data}, {len(genomes)} networks {weights}, {len(tested)} test images"
+    shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
+    columns = {each.column: each.label.split(",")[0] for each in shown}
+    checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
     return StoredAudit(files, rows[: len(genomes)], columns, checked, title, found.prepare.data.n_classes)
 
 
@@ -130,8 +131,8 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
 
 def _measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
     """What is measured besides the adversarial set, and whether that is, too."""
-    from evonas.audit import MEASUREMENTS, SET, SUITES, measurements, suite_names, within
     from evonas.attacks import ATTACKS
+    from evonas.audit import MEASUREMENTS, SET, SUITES, measurements, suite_names, within
 
     for name in plan.measure:
         check_name({**SUITES, **MEASUREMENTS, **dict.fromkeys(ATTACKS), SET: ()}, name, "measurement")
@@ -154,7 +155,8 @@ def _measured(plan: AuditPlan, found: Reopened, wanted: tuple[Measurement, ...],
     on_the_set = []
     if scored:
         own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
-        the_set = found.run.adversarial_set(found.prepare.data, plan.adversarial_set) if plan.adversarial_set else own[0]
+        asked = plan.adversarial_set
+        the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
         on_the_set = [Measurement("adversarial_set_error", "Adversarial set", AdversarialSetShare(the_set))]
     parts = (*wanted, *on_the_set)
     return Measured(measurements=parts, test_limit=plan.images, seed=found.run.seed, per_image=True)
@@ -191,9 +193,7 @@ def _networks(
             yield AuditNetwork(label, genome, training)
             continue
         seed = seed if replicate == 1 else derive_seed(seed, "replicate", replicate)
-        searched = AsSearched(
-            prepare=prepare, provenance=of_search, seed=seed, device=run.device, threads=run.threads
-        )
+        searched = AsSearched(prepare=prepare, provenance=of_search, seed=seed, device=run.device, threads=run.threads)
         kept = result.folder.weights(key)
         yield AuditNetwork(label, genome, searched, kept=kept if replicate == 1 and exists(kept) else None)
 
@@ -226,7 +226,7 @@ def _written(
     result: Result, plan: AuditPlan, repeats: Sequence[Sequence[dict[str, Any]]], data: Dataset, images: int
 ) -> AuditFiles:
     """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
-    from evonas.audit import Scores, alarms, changes, compared, intervals, on_front, replicated
+    from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
     from evonas.report import AuditFiles, read_audit, write_audit
     from evonas.report.audited import shown_row
 
@@ -241,11 +241,7 @@ def _written(
     fine = [of_network[0] for of_network in whole]
     columns = [name for name in _numbers(rows) if name.endswith(("_error", "ece", "radius_linf", "radius_l2"))]
     every = [*rows, *others]
-    found = [
-        {"arch_id": row["arch_id"], "weights": row["weights"], "kind": each.kind, "line": each.line}
-        for row in every
-        for each in alarms(row, min(200, int(row.get("images") or images)), data.n_classes, row.get("epsilon") or plan.epsilon)
-    ]
+    found = [each for row in every for each in _alarms(row, data.n_classes)]
     pairs = compared(searched.objectives, [*_numbers(rows)])
     summary = {
         "weights": "audit" if plan.train else "search",
@@ -261,6 +257,15 @@ def _written(
     }
     write_audit(result.path, every, summary)
     return AuditFiles([shown_row(row) for row in every], summary)
+
+
+def _alarms(row: Mapping[str, Any], n_classes: int) -> Iterator[dict[str, str]]:
+    """Alarms of a row of audit.csv, as audit.json has them."""
+    from evonas.audit import CHECKED, alarms
+
+    if row["status"] == "ok" and row.get("images") and row.get("epsilon"):
+        for each in alarms(row, min(CHECKED, int(row["images"])), n_classes, float(row["epsilon"])):
+            yield {"arch_id": row["arch_id"], "weights": row["weights"], "kind": each.kind, "line": each.line}
 
 
 def _numbers(rows: Sequence[dict[str, Any]]) -> dict[str, None]:

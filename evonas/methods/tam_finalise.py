@@ -16,7 +16,7 @@ from evonas.types import Genome
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
-    from evonas.audit import AuditNetwork, Measured, Measurement
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
     from evonas.data import Dataset
     from evonas.evaluation import SliceSupernet
     from evonas.report import TextTable
