@@ -311,7 +311,7 @@ def _roco_suite() -> dict[str, tuple[Measurement, ...]]:
 
 def _dsrna_suite() -> dict[str, tuple[Measurement, ...]]:
     """DSRNA, 4.3.1."""
-    pgd = {steps: PGD(epsilon=8 / 255, step_size=2 / 255, steps=steps) for steps in (10, 20, 100)}
+    pgd = {steps: PGD(epsilon=8 / 255, step_size=2 / 255, steps=steps) for steps in (10, 20, 50, 100)}
     return {
         "fgsm2": (_error("fgsm_error", "FGSM", FGSM(epsilon=2 / 255), FGSM_NOTE),),
         **{
