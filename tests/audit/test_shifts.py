@@ -63,7 +63,7 @@ def test_severities_change_images_more_and_more(kind: str) -> None:
 
 
 def test_calibration_error_of_bins_worked_out_by_hand() -> None:
-    """Two images of 0.9 in one bin, one right: |1 - 1.8| = 0.8; two of 0.5, both right: |2 - 1.0| = 1; (0.8 + 1) / 4."""
+    """Two images of 0.9, one right: |1 - 1.8| = 0.8; two of 0.5, both right: |2 - 1.0| = 1; (0.8 + 1) / 4."""
     confidence, right = torch.tensor([0.9, 0.9, 0.5, 0.5]), torch.tensor([True, False, True, True])
     assert expected_calibration_error(confidence, right) == pytest.approx(0.45)
     assert expected_calibration_error(torch.ones(3), torch.ones(3, dtype=torch.bool)) == 0

@@ -113,7 +113,7 @@ def test_what_cannot_be_is_one_line(
 def test_a_missing_library_is_named_before_anything_is_done(
     roco_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evonas.audit.measurements.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     text = refused(capsys, str(roco_run), "--measure", "standard")
     assert "expected pyautoattack, foolbox for" in text
     assert "pip install 'evonas[audit]'" in text
