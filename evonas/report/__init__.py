@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from evonas.report.audited import AuditFiles, audit_lines, audit_text, read_audit, write_audit, write_audit_table
+    from evonas.report.audit_files import (
+        AuditFiles,
+        audit_lines,
+        audit_text,
+        read_audit_files,
+        write_audit,
+        write_audit_table,
+    )
+    from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
+    from evonas.report.choosing import Choice, Choosing, choose_networks
+    from evonas.report.condition import Condition, read_condition
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.output import write_rows
@@ -35,12 +45,14 @@ if TYPE_CHECKING:
         front,
         front_text,
         history,
+        knee_row,
         objective_values,
         population_table,
         rank_correlations,
         read_genomes,
         write_tables,
     )
+    from evonas.report.text_drawing import draw_text
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
@@ -48,7 +60,11 @@ __all__ = [
     "FIGURES",
     "Agreement",
     "AuditFiles",
+    "AuditRow",
     "Chance",
+    "Choice",
+    "Choosing",
+    "Condition",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -59,7 +75,10 @@ __all__ = [
     "audit_text",
     "cell_table",
     "chance_notes",
+    "choose_networks",
+    "decisive",
     "draw_genotype",
+    "draw_text",
     "duration",
     "final_table",
     "folded",
@@ -68,6 +87,7 @@ __all__ = [
     "handmade_table",
     "history",
     "joint_front",
+    "knee_row",
     "layer_table",
     "marked",
     "means_of_repeats",
@@ -84,6 +104,8 @@ __all__ = [
     "rank_agreement",
     "rank_correlations",
     "read_audit",
+    "read_audit_files",
+    "read_condition",
     "read_genomes",
     "reported_tables",
     "retrained_table",
