@@ -19,6 +19,7 @@ COMMANDS: Table[type[Any]] = Table(
         "front": "evonas.commands.front:Front",
         "latency": "evonas.commands.latency:Latency",
         "set": "evonas.commands.set_card:AdversarialSetCard",
+        "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
         "verify": "evonas.commands.verify:Verify",
     }

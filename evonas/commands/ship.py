@@ -12,6 +12,7 @@ import tyro
 from evonas.commands.opened import Folder, joint_runs, opened
 from evonas.errors import ConfigurationError
 from evonas.files import exists, expanded, read_json, read_regular, storage_errors, write_json
+from evonas.parts import as_plain
 from evonas.ranges import COUNT, Range, check_ranges
 from evonas.ship.settings import ExportSettings
 
@@ -68,12 +69,12 @@ class Ship:
         result = opened(self.run, self.plugin, self.data)
         key = self._chosen(out)
         print("2 of 3: train it to the end, and audit it")
-        weights = self._audited(result, key, plan)
+        weights, training = self._audited(result, key, plan)
         print("3 of 3: export, check, time, and write the card")
         if _finished(out, key):
             print(f"found in {out}, as its card says: {NAME}")
         else:
-            self._exported(result, key, weights, out)
+            self._exported(result, key, weights, training, out)
         print(f"ready in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
     def _plan(self) -> Any:
@@ -115,15 +116,19 @@ class Ship:
         write_json(begun, {"arch_id": key, "why": found.why, "asked": asked})
         return key
 
-    def _audited(self, result: Result, key: str, plan: Any) -> str:
-        """Name of the training whose weights were measured."""
+    def _audited(self, result: Result, key: str, plan: Any) -> tuple[str, dict[str, Any]]:
+        """Name of the training whose weights were measured, and its settings."""
         from evonas.methods.stored_audit import audit_run
         from evonas.runs.execution import ExecutionOptions
 
-        audit_run(result, [key], plan, ExecutionOptions(), plugin=self.plugin, data=self.data)
-        return "audit"
+        done = audit_run(result, [key], plan, ExecutionOptions(), plugin=self.plugin, data=self.data)
+        if any(row["status"] != "ok" for row in done.rows):
+            raise ConfigurationError(
+                f"expected {key} trained and measured, got: {done.rows[0].get('reason', '')}; see {self.run}/audit.csv"
+            )
+        return done.weights(key), as_plain(done.trainings[key].identity())
 
-    def _exported(self, result: Result, key: str, weights: str, out: Path) -> None:
+    def _exported(self, result: Result, key: str, weights: str, training: dict[str, Any], out: Path) -> None:
         from evonas.runs.exporting import Export
 
         Export(
@@ -133,6 +138,7 @@ class Ship:
             weights=weights,
             to=out / NAME,
             settings=self.settings,
+            training=training,
         )()
 
 

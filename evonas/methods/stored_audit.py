@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evonas.errors import ConfigurationError, check_name
@@ -12,7 +12,7 @@ from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evonas.audit import AuditNetwork, Measured, Measurement
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
     from evonas.data import Dataset
     from evonas.methods.stored import Reopened
     from evonas.report import AuditFiles
@@ -70,6 +70,14 @@ class StoredAudit:
     """Whether gradients were looked at."""
     title: str
     n_classes: int
+    trainings: Mapping[str, FinalTraining] = field(default_factory=dict)
+    """arch_id -> its training to the end, where it was trained so."""
+    folder: str = ""
+    """Folder of these weights, inside the run's."""
+
+    def weights(self, key: str) -> str:
+        """Name of the weights that were measured, as `Result.load` takes it."""
+        return f"{self.folder}/{self.trainings[key].digest[:8]}" if key in self.trainings else "search"
 
 
 def audit_run(
@@ -118,7 +126,9 @@ def audit_run(
     shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
     columns = {each.column: each.label.split(",")[0] for each in shown}
     checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
-    return StoredAudit(files, rows[: len(genomes)], columns, checked, title, found.prepare.data.n_classes)
+    trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
+    shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
+    return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
 
 
 def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
     agreement, size = measured.agreement, data.image_size
     return Card(
         name=export.to.name,
-        network=_network(export, config),
+        network=_network(export, config, size),
         files=[file_row(path, content, EXPORTS[path.suffix].name) for path, content in files.items()],
         input={
             "name": "images",
@@ -56,18 +57,32 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
         latency=_latencies(measured),
         quantisation=_quantisation(export, data) if measured.rivals else None,
         audit=audit and {name: audit[name] for name in ("images", "measured", "alarms")},
-        training={name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]},
+        training=dict(export.training or _training(export, config)),
         seed=export.entry.result.seed,
         versions=_versions(config),
         limits=[*_limits(export, agreement.images, bool(audit), bool(measured.rivals))],
     )
 
 
-def _network(export: Export, config: Mapping[str, Any]) -> dict[str, Any]:
+def _training(export: Export, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the weights follow from, as far as the run states them."""
+    from evonas.ship import read_weights
+
+    if export.weights == "search":
+        return {name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]}
+    key = export.entry.key
+    name = export.result.trainings(key)[0] if export.weights == "audit" else export.weights
+    folder, training = name.split("/")
+    found = read_weights(export.result.path / folder / f"{key}-{training}.safetensors").card
+    return {"name": name, "space": found.space, "provenance": asdict(found.provenance)}
+
+
+def _network(export: Export, config: Mapping[str, Any], size: int) -> dict[str, Any]:
     import numpy as np
 
+    from evonas.costs import count_macs, count_params
+
     genome = export.entry.result.genome
-    values = export.entry.result.objectives
     kind = {"search": "as the search scored them", "audit": "of a training to the end"}
     return {
         "arch_id": export.entry.key,
@@ -75,9 +90,9 @@ def _network(export: Export, config: Mapping[str, Any]) -> dict[str, Any]:
         "method": str(config["identity"]["method"]),
         "genome": [*genome],
         "description": str(export.result.space.describe(np.array(genome, dtype=np.int64))),
-        "params": int(values["params"]),
-        "macs": int(values["macs"]),
-        "weights": kind.get(export.weights, export.weights),
+        "params": count_params(export.network),
+        "macs": count_macs(export.network, (3, size, size)),
+        "weights": kind.get(export.weights, f"of a training to the end, {export.weights}"),
     }
 
 

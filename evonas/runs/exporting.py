@@ -62,6 +62,8 @@ class Export:
     """`search`, `audit`, or the name of a training."""
     to: Path
     settings: ExportSettings
+    training: Mapping[str, Any] | None = None
+    """Settings of the training to the end, for the card; None: those that the run or the weights' file states."""
 
     def __call__(self, say: Say = print) -> list[Path]:
         """Write the files and the card; nothing is written where the check fails.
