@@ -11,7 +11,6 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-import tiny_runs
 import torch
 from torch import Tensor, nn
 
@@ -93,22 +92,15 @@ class TestRefusals:
         )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "run"
-    tiny_runs.run(replace(tiny_runs.ROCO, out=folder))
-    return folder
-
-
 @pytest.mark.slow
 def test_a_network_of_a_run_leaves_for_a_script_without_evonas(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import evonas
 
     to = tmp_path / "out" / "net.onnx"
     words = "--int8 --images 40 --calibration-images 20 --attacked-images 8 --queries 20"
-    assert main(["export", str(run), "best", "--to", str(to), *words.split()]) == 0
+    assert main(["export", str(roco_run), "best", "--to", str(to), *words.split()]) == 0
     said = capsys.readouterr().out
     assert "checked on 40 images" in said
     assert all(name in said for name in ("accuracy, clean", "accuracy, PGD", "accuracy, black-box", "size", "median"))
@@ -116,7 +108,7 @@ def test_a_network_of_a_run_leaves_for_a_script_without_evonas(
     assert sorted(path.name for path in to.parent.iterdir()) == names  # self-contained
     card = json.loads((to.parent / "net.card.json").read_text())
     jsonschema.validate(card, CARD_SCHEMA)
-    result = evonas.open_run(run)
+    result = evonas.open_run(roco_run)
     entry = result.entry("best")
     assert (card["network"]["arch_id"], card["seed"]) == (entry.key, entry.result.seed)
     assert (card["network"]["params"], card["network"]["macs"]) == tuple(
@@ -146,13 +138,13 @@ def test_a_network_of_a_run_leaves_for_a_script_without_evonas(
 
 @pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_left(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same folder before and after, an older file of that name included."""
     to = tmp_path / "net.pt2"
     to.write_bytes(b"older")
     monkeypatch.setitem(EXPORTS, ".pt2", replace(EXPORTS[".pt2"], read=lambda data: _Shifted(EXPORTS_PT2.read(data))))
-    assert main(["export", str(run), "best", "--to", str(to)]) == 2
+    assert main(["export", str(roco_run), "best", "--to", str(to)]) == 2
     assert capsys.readouterr().err.startswith(f"error: expected logits of {to} within 0.0001 of the network's")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("net.pt2", b"older")]
 
