@@ -38,9 +38,8 @@ def made(name: str) -> tuple[nn.Module, WeightsCard]:
     normalization = None if name in ("shuffle", "hand-made") else OWN
     built = {} if normalization is None else {"normalization": normalization}
     network = seeded(lambda: space.build(genome, 4, **built), 1).to(memory_format=torch.channels_last)
-    network(
-        torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    )  # moves the statistics of batch normalisation
+    drawn = torch.Generator().manual_seed(0)
+    network(torch.rand(8, 3, 32, 32, generator=drawn))  # moves the statistics of batch normalisation
     return network.eval(), WeightsCard.of(network, space, genome, 4, (3, 32, 32), normalization, PROVENANCE)
 
 
