@@ -84,7 +84,7 @@ def test_weights_of_another_type(dtype: torch.dtype, tmp_path: Path) -> None:
 def test_the_library_reads_it_as_well(file: Path) -> None:
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as opened:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as opened:
         found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         card = json.loads(opened.metadata()["evonas"])
     state = made("phase")[0].state_dict()
