@@ -152,7 +152,7 @@ class BegunRun:
         return precision
 
     def score_batch_size(self, image_size: int) -> int | None:
-        """Images of a pass that scores networks: as asked for, as the run was begun, or as a GPU has room for.
+        """Images of a pass that scores networks: as asked for, as the run was begun, or by a GPU's memory.
 
         None: every score has its own number.
 
@@ -165,7 +165,7 @@ class BegunRun:
                 size = self.begun("score_batch_size")
             elif size is None:
                 size = self.hardware.images_at_once(self.options.execution.gpus_per_task, image_size)
-                self.note(f"scores: batches of {size}, which the GPU's memory has room for" if size else "")
+                self.note(f"scores: batches of {size}, by the GPU's memory, however many share it" if size else "")
             if size is not None:
                 self.use(score_batch_size=size)
             self._score_batches[image_size] = size
@@ -224,6 +224,8 @@ class BegunRun:
                 continue  # not there, or another file of that name
             if own_file(begun["name"]):
                 data = replace(data, name=begun["name"])
+            by_name = replace(data, by_content=False)  # as version 0.1.0 had its fingerprint
+            data = by_name if by_name.fingerprint == begun["fingerprint"] else data
             if data.fingerprint == begun["fingerprint"]:
                 if path != own.absolute():
                     self.note(f"data: {path} has the images of {own}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evonas.errors import ConfigurationError, DataError, UnknownNameError, check_name
+from evonas.errors import ConfigurationError, DataError, UnknownNameError, check_name, nearest
 from evonas.executors import ignore
 from evonas.files import decoding, exists, storage_errors
 from evonas.parts import digest
@@ -155,13 +155,40 @@ class Result:
             return found.network(space)
 
     def entry(self, arch_id: str) -> Entry:
-        """The evaluation of a row with status ok."""
-        if arch_id == "best" and len(self.front):
-            arch_id = str(self.front["arch_id"].iloc[0])
-        for entry in self.entries:
-            if entry.key == arch_id and entry.result.ok:
-                return entry
-        raise UnknownNameError(f"expected the arch_id of a row with status ok, got {arch_id!r}; see population.csv")
+        """The evaluation of a row with status ok, by whatever a user may call it.
+
+        Args:
+            arch_id: of a row, or the first digits of it where no other begins so; `best`: the first row of the front;
+                `knee`: that of the front in the searched objectives, see `evonas.search.knee`.
+        Raises:
+            UnknownNameError: there is no such row with status ok, or several begin so.
+        """
+        called = self._called(arch_id)
+        found = [entry for entry in self.entries if called and entry.key.startswith(called)]
+        if len(found) > 1:
+            named = ", ".join(entry.key for entry in found[:5])
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise UnknownNameError(f"expected one network, {arch_id!r} begins {named}{more}; give more digits")
+        if found and not found[0].result.ok:
+            raise UnknownNameError(
+                f"expected the arch_id of a row with status ok, {found[0].key} failed: {found[0].result.reason}"
+            )
+        if not found:
+            raise UnknownNameError(
+                f"expected the arch_id of a row with status ok, its first digits, best or knee, got {arch_id!r}; "
+                f"{nearest(arch_id, [entry.key for entry in self.entries])}see population.csv"
+            )
+        return found[0]
+
+    def _called(self, name: str) -> str:
+        """The arch_id that `best` or `knee` stands for; any other name as it is."""
+        from evonas.report import knee_row
+
+        if name not in ("best", "knee") or not len(self.front):
+            return name
+        searched = self.searched
+        row = 0 if name == "best" else knee_row(self.front, searched.objectives, searched.maximize)
+        return str(self.front["arch_id"].iloc[row])
 
     def verify(self, *arch_ids: str) -> None:
         """Count every network anew, and evaluate the named rows again from their seeds.

@@ -76,7 +76,7 @@ def run_search(
         run.note(run.hardware.note)
         candidates = run.train_from_scratch(space, data, training or TrainingConfig(), recipe)
         named = [part for part in objectives if isinstance(part, str)]
-        made = iter(run.make_objectives(named, data, precision=candidates.precision))
+        made = iter(run.make_objectives(named, data, precision=candidates.precision, space=space))
         parts = [next(made) if isinstance(part, str) else part for part in objectives]
         if audit is not None:
             run.check_audit(data, audit)
