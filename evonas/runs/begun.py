@@ -16,11 +16,11 @@ from evonas.executors import Executor
 from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
+from evonas.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
-from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.screen import Screen
 from evonas.training import PRECISIONS, Recipe, TradesYopo, TrainingPrecision
 

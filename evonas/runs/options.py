@@ -58,6 +58,9 @@ class RunOptions:
     512, however many evaluations share it. Another number rounds differently: a run goes on with its own."""
     out: Path | None = None
     """Folder of the run; runs/METHOD-DATA-PRESET-seedN by default."""
+    keep_weights: Literal["none", "front", "all"] = "front"
+    """Networks whose weights stay in the run's folder, `weights/ARCH.safetensors`: those on the front, all, or none.
+    It may change when a run is continued."""
     retry_failed: bool = False
     """Evaluate again what is recorded as failed."""
     plugin: tuple[str, ...] = ()
