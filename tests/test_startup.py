@@ -24,8 +24,10 @@ OF_HELP = {
     *(".runs", ".runs.command_line", ".runs.execution", ".runs.help", ".runs.interrupt", ".runs.needs"),
     *(".plugins", ".runs.options", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
-    *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened", ".ship", ".ship.settings"),
-    *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "set_card", "show", "verify")),
+    *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
+    *(".ship", ".ship.settings"),
+    *(f".commands.{name}" for name in ("audit", "choose", "doctor", "export", "front", "latency", "set_card")),
+    *(".commands.ship", ".commands.show", ".commands.verify", ".methods.stored_audit"),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 
