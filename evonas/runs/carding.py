@@ -17,7 +17,7 @@ from evonas.report.units import is_error
 if TYPE_CHECKING:
     from evonas.data import Dataset
     from evonas.runs.exporting import Export, Measured
-    from evonas.ship import Card, ErrorRow
+    from evonas.ship import Card, ErrorRow, WeightsCard
 
 __all__ = ["audited", "make_card"]
 
@@ -30,13 +30,13 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
     from evonas.runs.exporting import file_row
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
-    config = export.result.folder.open_stored()
+    config, trained = export.result.folder.open_stored(), _trained(export)
     audit = audited(export.result.path, export.entry.key, export.weights)
     about = export._about(data)
     agreement, size = measured.agreement, data.image_size
     return Card(
         name=export.to.name,
-        network=_network(export, config, size),
+        network=_network(export, trained, str(config["identity"]["method"]), size),
         files=[file_row(path, content, EXPORTS[path.suffix].name) for path, content in files.items()],
         input={
             "name": "images",
@@ -57,39 +57,46 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
         latency=_latencies(measured),
         quantisation=_quantisation(export, data) if measured.rivals else None,
         audit=audit and {name: audit[name] for name in ("images", "measured", "alarms")},
-        training=dict(export.training or _training(export, config)),
-        seed=export.entry.result.seed,
+        training=dict(export.training or _training(trained, config)),
+        seed=export.entry.result.seed if trained is None else trained.provenance.seed,
         versions=_versions(config),
         limits=[*_limits(export, agreement.images, bool(audit), bool(measured.rivals))],
     )
 
 
-def _training(export: Export, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that the weights follow from, as far as the run states them."""
+def _trained(export: Export) -> WeightsCard | None:
+    """The card of weights of a training to the end; None for those of the search."""
     from evonas.ship import read_weights
 
     if export.weights == "search":
-        return {name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]}
+        return None
     key = export.entry.key
     name = export.result.trainings(key)[0] if export.weights == "audit" else export.weights
     folder, training = name.split("/")
-    found = read_weights(export.result.path / folder / f"{key}-{training}.safetensors").card
-    return {"name": name, "space": found.space, "provenance": asdict(found.provenance)}
+    return read_weights(export.result.path / folder / f"{key}-{training}.safetensors").card
 
 
-def _network(export: Export, config: Mapping[str, Any], size: int) -> dict[str, Any]:
+def _training(trained: WeightsCard | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the weights follow from, as far as the run states them."""
+    if trained is None:
+        return {name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]}
+    return {"space": trained.space, "provenance": asdict(trained.provenance)}
+
+
+def _network(export: Export, trained: WeightsCard | None, method: str, size: int) -> dict[str, Any]:
     import numpy as np
 
     from evonas.costs import count_macs, count_params
 
     genome = export.entry.result.genome
+    space = export.result.space if trained is None or not trained.known_space else trained.make_space()
     kind = {"search": "as the search scored them", "audit": "of a training to the end"}
     return {
         "arch_id": export.entry.key,
-        "space": str(export.result.space.name),
-        "method": str(config["identity"]["method"]),
+        "space": str(space.name),
+        "method": method,
         "genome": [*genome],
-        "description": str(export.result.space.describe(np.array(genome, dtype=np.int64))),
+        "description": str(space.describe(np.array(genome, dtype=np.int64))),
         "params": count_params(export.network),
         "macs": count_macs(export.network, (3, size, size)),
         "weights": kind.get(export.weights, f"of a training to the end, {export.weights}"),
