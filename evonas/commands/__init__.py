@@ -18,6 +18,7 @@ COMMANDS: Table[type[Any]] = Table(
         "front": "evonas.commands.front:Front",
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "show": "evonas.commands.show:Show",
+        "status": "evonas.commands.status:RunStatus",
         "verify": "evonas.commands.verify:Verify",
     }
 )

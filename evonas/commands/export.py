@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from evonas.commands.opened import Folder, opened
 
@@ -12,6 +13,8 @@ __all__ = ["Export"]
 @dataclass(frozen=True)
 class Export:
     """Write front.csv, population.csv, history.csv and the pictures of a run anew from its journal."""
+
+    example: ClassVar[str] = "evonas export runs/roco-digits-quick-seed0"
 
     run: Folder
     """Folder of the run."""

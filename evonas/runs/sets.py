@@ -25,7 +25,7 @@ from evonas.report import duration
 from evonas.runs.screen import Pace, Screen, working
 from evonas.types import Activity, Note, Progress
 
-__all__ = ["check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
+__all__ = ["check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path", "sets_folder"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -41,7 +41,7 @@ def set_path(plan: BuildPlan, wanted: str | None = None, called: str = "") -> Pa
     Raises:
         ConfigurationError: it was computed by several threads, and is gone.
     """
-    usual = _cache() / SETS / f"{plan.name}.safetensors"
+    usual = sets_folder() / f"{plan.name}.safetensors"
     names = (plan.name, *plan.earlier_names) if wanted else (plan.name,)
     with storage_errors("look for adversarial sets"):
         there = [path for path in (usual, *(SETS / f"{name}.safetensors" for name in names)) if exists(path)]
@@ -71,9 +71,9 @@ def plan_as_begun(plan: BuildPlan, wanted: str | None, called: str = "") -> tupl
     return plan, set_path(plan, wanted, called)
 
 
-def _cache() -> Path:
-    """Folder named by EVONAS_CACHE, else ~/.cache/evonas."""
-    return expanded(os.environ.get("EVONAS_CACHE") or "~/.cache/evonas")
+def sets_folder() -> Path:
+    """Folder of sets without a name, in the one named by EVONAS_CACHE, else in ~/.cache/evonas."""
+    return expanded(os.environ.get("EVONAS_CACHE") or "~/.cache/evonas") / SETS
 
 
 def find_or_build(
