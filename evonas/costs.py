@@ -1,6 +1,7 @@
 """Cost of a network: trainable parameters and multiply-adds, counted on any module or looked up."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["CostTable", "LayerCost", "count_macs", "count_params", "layer_costs"]
+__all__ = ["CostTable", "LayerCost", "count_macs", "count_params", "evaluating", "layer_costs"]
 
 
 def count_params(module: "nn.Module") -> int:
@@ -122,20 +123,33 @@ def _counted(module: "nn.Module", image_shape: Sequence[int], layers: _Layers | 
 
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
-    modes = {part: part.training for part in module.modules()}
     fused_attention = torch.backends.mha.get_fastpath_enabled()
-    module.eval()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator, unknown to the counter
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.enable_grad():
+        with (
+            evaluating(module),
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False) as counter,
+            torch.enable_grad(),
+        ):
             if layers is not None:
                 layers.flops = counter.get_total_flops
             module(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextlib.contextmanager
+def evaluating(module: "nn.Module") -> Iterator[None]:
+    """Context in which every part of a module is in eval mode; afterwards each has the mode that it had."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
         for part, mode in modes.items():
             part.training = mode
-    return int(counter.get_total_flops()) // 2
 
 
 class CostTable:

@@ -16,6 +16,7 @@ COMMANDS: Table[type[Any]] = Table(
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
+        "latency": "evonas.commands.latency:Latency",
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "show": "evonas.commands.show:Show",
         "status": "evonas.commands.status:RunStatus",

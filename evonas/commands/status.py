@@ -45,12 +45,12 @@ class RunStatus:
     def __call__(self) -> None:
         from rich.console import Console
 
-        from evonas.runs.sets import sets_folder
+        from evonas.runs.sets import SETS, cache_folder
         from evonas.runs.status import read_status
 
         with contextlib.suppress(KeyboardInterrupt):  # that is how a watch is ended
             while True:
-                found = read_status(self.run, sets_folder())
+                found = read_status(self.run, cache_folder() / SETS)
                 if self.watch is not None and not self.json:
                     Console().clear()  # nothing outside a terminal
                 print_json(_plain(found)) if self.json else _print(found)
