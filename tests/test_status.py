@@ -149,7 +149,7 @@ def test_the_command_says_what_differs_from_its_preset(method: str, preset: str)
     module = method_module(method)
     words = ["--preset", preset, "--seed", "3", "--out", "x y"]
     if method == "roco":
-        words += ["--objectives", "clean_error,macs,pgd_error", "--attack-epsilon", "4/255", "--white-box-images", "0"]
+        words += ["--objectives", "clean_error,macs,pgd_error", "--attack-epsilon", "4/255"]
         words += ["--val-limit", "none"]
     if method == "tam":
         words += ["--window", "none", "--width", "0.5"]
