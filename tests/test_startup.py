@@ -25,6 +25,7 @@ OF_HELP = {
     *(".plugins", ".runs.options", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
+    *(".ship", ".ship.settings"),
     *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "set_card", "show")),
     *(f".commands.{name}" for name in ("status", "verify")),
 }
