@@ -21,6 +21,7 @@ COMMANDS: Table[type[Any]] = Table(
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
+        "status": "evonas.commands.status:RunStatus",
         "verify": "evonas.commands.verify:Verify",
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -18,12 +18,12 @@ __all__ = ["Export"]
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network of a run to a file for other programs, checked on real images, with a card beside it:
-
-    evonas export runs/roco-digits-quick-seed0 best --to net.onnx --int8
+    """Write a network of a run to a file for other programs, checked on real images, with a card beside it.
 
     Without ARCH, write front.csv, population.csv, history.csv and the pictures of a run anew from its journal.
     """
+
+    example: ClassVar[str] = "evonas export runs/roco-digits-quick-seed0 best --to net.onnx --int8"
 
     run: Folder
     """Folder of the run."""

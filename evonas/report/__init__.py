@@ -52,7 +52,6 @@ if TYPE_CHECKING:
         read_genomes,
         write_tables,
     )
-    from evonas.report.text_drawing import draw_text
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
@@ -78,7 +77,6 @@ __all__ = [
     "choose_networks",
     "decisive",
     "draw_genotype",
-    "draw_text",
     "duration",
     "final_table",
     "folded",
