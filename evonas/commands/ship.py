@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from evonas.commands.opened import Folder, joint_runs, opened
-from evonas.errors import ConfigurationError, StorageError
+from evonas.errors import ConfigurationError, StorageError, check_name
 from evonas.files import decoding, exists, expanded, read_json, read_regular, storage_errors, write_json
 from evonas.parts import as_plain
 from evonas.ranges import COUNT, Range, check_ranges
@@ -67,6 +67,7 @@ class Ship:
         check_target(out / NAME, self.settings.int8)
         plan = self._plan()
         result = opened(self.run, self.plugin, self.data)
+        self._check(plan, result)
         key = self._chosen(out)
         print("2 of 3: train it to the end, and audit it")
         weights, training = self._audited(result, key, plan)
@@ -88,6 +89,15 @@ class Ship:
             recipe_epsilon=self.recipe_epsilon,
         )
 
+    def _check(self, plan: Any, result: Result) -> None:
+        """An error for names that are unknown, and for libraries that are missing, before anything begins."""
+        from evonas.audit import require_libraries
+        from evonas.methods.stored_audit import wanted_measurements
+        from evonas.training import RECIPES
+
+        check_name(RECIPES, self.recipe, "recipe")
+        require_libraries(wanted_measurements(plan, result)[0], "--measure")
+
     def _chosen(self, out: Path) -> str:
         """The arch_id; the same when the command goes on, whatever an audit has added to the run since."""
         from evonas.report import Choosing, choose_networks
@@ -107,10 +117,6 @@ class Ship:
             print(f"1 of 3: {key} was chosen {why}")
             return key
         found = choose_networks(joint_runs([self.run])[0], Choosing(self.where, self.by, top=1))
-        if not len(found.table):
-            raise ConfigurationError(
-                f"expected a network with {self.where}, none of {found.considered} is; ask for less"
-            )
         key = str(found.table["arch_id"].iloc[0])
         print(f"1 of 3: {key} is the best of {found.satisfied} of {found.considered} networks {found.why}")
         write_json(begun, {"arch_id": key, "why": found.why, "asked": asked})

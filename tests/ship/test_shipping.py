@@ -73,7 +73,7 @@ def test_a_damaged_choice_is_said(content: str, copied_run: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--where", "macs < 0"), "error: expected a network with macs < 0, none of "),
+        (("--where", "macs < 0"), "error: expected a network with macs < 0, got none of "),
         (("--where", "magic < 1"), "error: "),
         (("--measure", "magic"), "error: unknown measurement 'magic'"),
         (("--recipe", "magic"), "error: unknown recipe 'magic'"),
