@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,15 +28,15 @@ __all__ = ["Latency"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained.
+    """Time networks of a run on this CPU, in rounds over all of them; none are trained: weights do not matter.
 
-    evonas latency runs/roco-digits-quick-seed0 --runtime onnx
+    Example: evonas latency runs/roco-digits-quick-seed0 best --runtime onnx --threads 2
     """
 
     run: Folder
     """Folder of the run."""
-    archs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """arch_ids of networks, or best; the front by default."""
+    networks: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = field(default_factory=list)
+    """arch_ids of its networks, or best; the front by default."""
     runtime: Literal["torch", "onnx"] = "torch"
     """torch, or onnx for onnxruntime on the exported network."""
     threads: Annotated[int, Range(least=1, most=1024)] = 1
@@ -63,7 +63,7 @@ class Latency:
 
         require_runtime(self.runtime)
         found = opened(self.run, self.plugin)
-        names = self.archs or tuple(found.front["arch_id"])
+        names = self.networks or list(found.front["arch_id"])
         if not names:
             raise ConfigurationError(f"expected networks on the front of {self.run}, got none; see population.csv")
         entries = [found.entry(str(name)) for name in dict.fromkeys(names)]

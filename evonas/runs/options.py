@@ -60,6 +60,8 @@ class RunOptions:
     """Folder of the run; runs/METHOD-DATA-PRESET-seedN by default."""
     retry_failed: bool = False
     """Evaluate again what is recorded as failed."""
+    track: tuple[Literal["tensorboard"], ...] = ()
+    """Trackers: tensorboard writes events into the run's folder `tensorboard`; pip install 'evonas[track]'."""
     plugin: tuple[str, ...] = ()
     """Python files whose SPACES, OBJECTIVES, RECIPES, ATTACKS or MEASUREMENTS join evonas's own; they are executed."""
 
