@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "graphs", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "plugins", "ranges", "lazy", "devices", "graphs", "_version"}
 ALL = {
     "networks",
     "data",
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeding": set(),
     "files": set(),
     "parts": set(),
+    "plugins": set(),
     "devices": set(),
     "graphs": set(),
     "ranges": set(),

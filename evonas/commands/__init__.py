@@ -12,6 +12,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Table[type[Any]] = Table(
     {
+        "choose": "evonas.commands.choose:Choose",
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",

@@ -69,4 +69,5 @@ def load_data(
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
         source = choose(names, resolved, "data set")(data_root(root), say)
-    return replace(Dataset.from_source(source, seed, train_limit, val_limit), chosen_because=because)
+    data = Dataset.from_source(source, seed, train_limit, val_limit)
+    return replace(data, chosen_because=because, by_content=own is not None)

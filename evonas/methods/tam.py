@@ -117,7 +117,7 @@ class TamOptions(RunOptions):
     )
 
     short: ClassVar[tuple[str, ...]] = (
-        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "track", "plugin"),
         *("width", "depth", "intermediate", "window", "supernet_recipe", "supernet_epsilon", "supernet_steps"),
         *("block_epochs", "joint_epochs", "supernet_batch_size", "supernet_lr", "supernet_precision"),
         *("population", "generations", "objectives", "attack_epsilon", "attack_steps", "attack_images"),
@@ -269,6 +269,8 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
 
     The supernet is trained, or its training is continued, where it is not there.
     """
+    import torch
+
     precision = supernet_precision(run, options)
     data = run.load_data()
     space = options.space(data.image_size)
@@ -277,6 +279,7 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
     )
     use_search(run, options, space, data, objectives)
     weights = train_supernet(run, options, space, data, precision)
+    torch.cuda.empty_cache()  # for the candidates; without CUDA nothing happens
     return space, slice_supernet(run, options, space, data, weights), objectives
 
 

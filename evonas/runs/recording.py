@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from evonas.errors import SearchFailedError
@@ -19,9 +21,11 @@ from evonas.report import (
     front,
     front_text,
     history,
+    knee_row,
     population_table,
     rank_correlations,
     shown,
+    write_tensorboard,
 )
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
@@ -32,7 +36,7 @@ from evonas.types import Activity, Genome, arch_id
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Recorder", "Searching"]
+__all__ = ["Recorder", "Searching", "next_commands"]
 
 ALIKE = 0.9
 """Rank correlation from which on two errors are said to rank networks alike."""
@@ -111,6 +115,19 @@ class Searching:
         yield f"{where}: {asked}, searching {names} with {search['algorithm']}"
 
 
+def next_commands(folder: Path, found: pd.DataFrame, searched: Searched) -> Iterator[str]:
+    """Three commands on a finished search, ready to paste, with the knee of its front."""
+    run, knee = quote(str(folder)), str(found["arch_id"].iloc[knee_row(found, searched.objectives, searched.maximize)])
+    words = {
+        f"evonas show {run} {knee}": "the knee of the front: layers, costs, parents",
+        f"evonas report {run}": "one page with everything",
+        f"evonas audit {run}": "does the front survive stronger attacks?",
+    }
+    wide = max(map(len, words))
+    yield "next:"
+    yield from (f"  {command:<{wide}}  # {what}" for command, what in words.items())
+
+
 class Recorder:
     """Sees the events of a search: counts, shows and exports them."""
 
@@ -123,7 +140,9 @@ class Recorder:
         screen: Screen,
         evaluations: int,
         generations: int,
+        trackers: Collection[str] = (),
     ) -> None:
+        self.trackers, self.generations, self._ended = trackers, generations, -1
         self.searching, self.folder, self.journal, self.executor = searching, folder, journal, executor
         self.searched = searching.searched
         errors = [name for name in searching.objectives if name.endswith("error")]
@@ -147,6 +166,7 @@ class Recorder:
 
     def end_generation(self, generation: int) -> None:
         """The survivors of a generation are known."""
+        self._ended = generation
         rows = history(self.reached, self.searched)
         self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
@@ -160,10 +180,17 @@ class Recorder:
         """Write every table and picture of the journal, unless they are up to date."""
         if self._stale:
             self.folder.export(list(self.journal), self.searched)
+            self._track(self._ended)
             self._stale = False
+
+    def _track(self, generation: int) -> None:
+        """Give trackers what they lack of the generations until this one."""
+        if "tensorboard" in self.trackers:
+            write_tensorboard(self.folder.path / "tensorboard", list(self.journal), self.searched, generation)
 
     def conclude(self) -> None:
         """Say what was reached, and where it is. SearchFailedError where nothing succeeded."""
+        self._track(self.generations)
         self._stop_without_success()
         screen, say = self.screen, self.screen.screen.say
         table = population_table(self.journal, self.searched)
@@ -179,6 +206,10 @@ class Recorder:
         for line in self._at_chance():
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+        if "tensorboard" in self.trackers:
+            say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}")
+        for line in next_commands(self.folder.path, found, self.searched) if len(found) else ():
+            say(line)
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:
         """Lines on what its errors say of the networks in a population table, besides the clean error."""

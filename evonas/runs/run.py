@@ -32,6 +32,7 @@ from evonas.report import write_rows
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
+from evonas.runs.keeping import KeptWeights, keep_weights
 from evonas.runs.latency import begun_table, find_or_measure
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
 from evonas.runs.options import AuditOptions, as_json
@@ -277,7 +278,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, first)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, config.objectives)
-        with self._recording(searching, config.evaluations, config.generations) as (recorder, journal, executor):
+        with self._recording(searching, config.evaluations, config.generations) as (recorder, journal, executor, kept):
             states = evolve(
                 space,
                 searching.evaluator,
@@ -293,6 +294,7 @@ class Run(BegunRun):
             with contextlib.closing(states):
                 for state in states:
                     recorder.end_generation(state.generation)
+                    kept.sweep()
         return Result(self.folder, searching.searched, lambda: searching.evaluator)
 
     def score(
@@ -317,7 +319,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, distinct)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, names)
-        with self._recording(searching, len(distinct), 0) as (recorder, journal, executor):
+        with self._recording(searching, len(distinct), 0) as (recorder, journal, executor, _):
             score(
                 np.array(distinct, dtype=np.int64),
                 searching.evaluator,
@@ -410,12 +412,14 @@ class Run(BegunRun):
         self, space: SearchSpace, prepare: Prepare, objectives: Sequence[Objective], names: Sequence[str]
     ) -> Searching:
         evaluator = Evaluator(prepare, tuple(objectives), self.threads)
-        return Searching(self.method, space, evaluator, tuple(names))
+        searching = Searching(self.method, space, evaluator, tuple(names))
+        kept = keep_weights(self.options.keep_weights, searching, self.identity)
+        return replace(searching, evaluator=replace(evaluator, keep=kept))
 
     @contextlib.contextmanager
     def _recording(
         self, searching: Searching, evaluations: int, generations: int
-    ) -> Iterator[tuple[Recorder, Journal, Executor]]:
+    ) -> Iterator[tuple[Recorder, Journal, Executor, KeptWeights]]:
         if self.reading:
             raise ConfigurationError(f"expected a run to continue, {self.path} is only looked at")
         with Journal(self.folder.journal, self.identity) as journal:
@@ -445,8 +449,14 @@ class Run(BegunRun):
             for line in (journal.damage, changed):
                 self.screen.say(line)
             executor = self.executor(getattr(searching.evaluator.prepare, "resident", False))
-            recorder = Recorder(searching, self.folder, journal, executor, self.screen, evaluations, generations)
+            trackers = self.options.track
+            recorder = Recorder(
+                searching, self.folder, journal, executor, self.screen, evaluations, generations, trackers
+            )
+            kept = KeptWeights(self.folder, self.options.keep_weights, journal, searching.searched)
             with self.screen:
-                yield recorder, journal, executor
+                yield recorder, journal, executor, kept
                 recorder.export()
+                kept.sweep()
             recorder.conclude()
+            self.screen.say(kept.missing())

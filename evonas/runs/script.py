@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -33,6 +34,8 @@ def run_search(
     seed: int = 0,
     execution: ExecutionOptions | None = None,
     retry_failed: bool = False,
+    keep_weights: Literal["none", "front", "all"] = "front",
+    track: tuple[Literal["tensorboard"], ...] = (),
     console: Console | None = None,
 ) -> Result:
     """Search a space, training every candidate from scratch; the same call continues the run in `out`.
@@ -51,6 +54,8 @@ def run_search(
         seed: of everything random.
         execution: device, threads and executor; by default what is there.
         retry_failed: evaluate again what is recorded as failed.
+        keep_weights: networks whose weights stay in `out`.
+        track: trackers, such as ("tensorboard",), which writes events into `out`/tensorboard.
         console: for progress; standard output by default.
     Returns:
         `.front`, `.population`, `.plot()`, `.load(arch_id)`, `.verify()`.
@@ -60,7 +65,14 @@ def run_search(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ConfigurationError(f"expected an integer as seed, got {seed!r}")
     seed = int(seed)
-    options = RunOptions(seed=seed, execution=execution or ExecutionOptions(), out=Path(out), retry_failed=retry_failed)
+    options = RunOptions(
+        seed=seed,
+        execution=execution or ExecutionOptions(),
+        out=Path(out),
+        retry_failed=retry_failed,
+        keep_weights=keep_weights,
+        track=track,
+    )
     with Run.open("search", options, label=data.name, console=console) as run:
         run.use(data=data.identity())
         run.note(data.converted)
