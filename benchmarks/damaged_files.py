@@ -46,6 +46,7 @@ from evonas.methods.stored import open_run
 from evonas.networks.darts import GENOTYPES
 from evonas.runs.folder import first_genomes
 from evonas.search import Journal, read_journal
+from evonas.ship import LatencyTable, load_table, save_table
 from evonas.training import load_checkpoint
 from evonas.training.checkpoints import save_checkpoint
 
@@ -147,6 +148,17 @@ RUN = ("roco/finished/config.json", "roco/finished/journal.jsonl", "roco/finishe
 LEDGER = "set/build/tiny.parts/ledger.jsonl"
 PARTS = sorted(f"set/build/tiny.parts/{path.name}" for path in (GOLDEN / LEDGER).parent.glob("*.safetensors"))
 
+
+def latency_table(folder: Path) -> Path:
+    layers = {f"aten.conv2d.default(1x{n}x8x8, {n}x{n}x3x3)": 0.01 * n for n in range(1, 40)}
+    numbers = {"scale": 1.2, "overhead": 0.001, "median_error": 0.03, "p95_error": 0.1, "slowest": 4.5}
+    subject = {"space": {"name": "phase", "channels": 8}, "n_classes": 10, "image_size": 32}
+    counts = {"calibrated_on": 30, "tested_on": 30}
+    table = LatencyTable(subject=subject, processor="a CPU", torch="2.15.0", layers=layers, **counts, **numbers)
+    save_table(folder / "latency.json", table)
+    return folder / "latency.json"
+
+
 LOADERS: dict[str, Loader] = {
     "npz": Loader(npz(np.savez), lambda path: load_data(f"npz:{path}")),
     "npz, compressed": Loader(npz(np.savez_compressed), lambda path: load_data(f"npz:{path}")),
@@ -162,6 +174,7 @@ LOADERS: dict[str, Loader] = {
     "config.json": Loader(copied(RUN[1], RUN[0]), lambda path: open_run(path.parent).front),
     "population.csv": Loader(copied(RUN[2]), lambda path: first_genomes(str(path))),
     "records of an audit": Loader(copied("roco/finished/retrained/rows.jsonl"), open_records),
+    "latency table": Loader(latency_table, load_table),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),
     "checkpoint": Loader(checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
     "checkpoint of 0.1.0": Loader(old_checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),

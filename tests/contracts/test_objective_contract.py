@@ -16,6 +16,7 @@ from evonas.objectives import OBJECTIVES, Candidate, Objective, OodImages
 from evonas.parts import part_identity
 from evonas.spaces import PhaseSpace
 from evonas.types import EvaluationResult
+from tests.latency_tables import measured
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
 
@@ -39,6 +40,8 @@ def made(name: str, adversarial_set: AdversarialSet) -> Objective:
     if name == "ood_aupr":
         noise = np.random.default_rng(0).integers(256, size=(12, 3, 32, 32)).astype(np.uint8)
         return OBJECTIVES[name](OodImages("noise", noise))
+    if name == "latency_ms":
+        return OBJECTIVES[name](measured(SPACE))
     return OBJECTIVES[name](adversarial_set) if name == "adversarial_set_error" else OBJECTIVES[name]()
 
 
