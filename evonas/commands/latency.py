@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +58,10 @@ class Latency:
 
     def __call__(self) -> None:
         from evonas.report import write_rows
-        from evonas.ship.latency import require_runtime
+        from evonas.ship import require_extra
 
-        require_runtime(self.runtime)
+        if self.runtime == "onnx":
+            require_extra("--runtime onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
         found = opened(self.run, self.plugin)
         names = self.networks or list(found.front["arch_id"])
         if not names:
@@ -83,8 +83,8 @@ class Latency:
 
         from evonas.ship.latency import set_threads, time_alternately
 
-        with tempfile.TemporaryDirectory() as folder, set_threads(self.threads):
-            calls = self._calls(found, entries, Path(folder))
+        with set_threads(self.threads):
+            calls = self._calls(found, entries)
             warm = float(time_alternately(calls, self.warm_up, done=_shown(self.warm_up, "warm-up")).sum())
             begun, worked = time.perf_counter(), time.process_time()
             seconds = time_alternately(calls, self.runs, done=_shown(self.runs, "round"))
@@ -92,7 +92,7 @@ class Latency:
             busy = 1 - (time.process_time() - worked) / elapsed if self.threads == 1 else None
         return warm, seconds, busy
 
-    def _calls(self, found: Result, entries: list[Entry], folder: Path) -> list[Callable[[], object]]:
+    def _calls(self, found: Result, entries: list[Entry]) -> list[Callable[[], object]]:
         """A forward pass of every network."""
         import numpy as np
         import torch
@@ -113,7 +113,7 @@ class Latency:
             if self.runtime == "torch":
                 calls.append(torch_call(network, images))
             else:
-                calls.append(onnx_call(network, folder / f"{entry.key}.onnx", images, self.threads))
+                calls.append(onnx_call(network, images, self.threads))
         return calls
 
     def _about(self, warm: float, busy: float | None) -> dict[str, Any]:

@@ -162,3 +162,11 @@ def test_the_command_gives_json_of_named_networks_by_onnxruntime(finished: tuple
 def test_what_the_command_refuses(words: list[str], expected: str, finished: tuple[Path, str], capsys: Any) -> None:
     assert main(["latency", str(finished[0]), *words]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_missing_runtime_is_named(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["latency", str(finished[0]), "--runtime", "onnx"]) == 2
+    assert "expected onnx, onnxscript, onnxruntime for --runtime onnx" in capsys.readouterr().err
