@@ -171,10 +171,19 @@ PARTS = sorted(f"set/build/tiny.parts/{path.name}" for path in (GOLDEN / LEDGER)
 
 def latency_table(folder: Path) -> Path:
     layers = {f"aten.conv2d.default(1x{n}x8x8, {n}x{n}x3x3)": 0.01 * n for n in range(1, 40)}
-    numbers = {"scale": 1.2, "overhead": 0.001, "median_error": 0.03, "p95_error": 0.1, "slowest": 4.5}
-    subject = {"space": {"name": "phase", "channels": 8}, "n_classes": 10, "image_size": 32}
-    counts = {"calibrated_on": 30, "tested_on": 30}
-    table = LatencyTable(subject=subject, processor="a CPU", torch="2.15.0", layers=layers, **counts, **numbers)
+    table = LatencyTable(
+        subject={"space": {"name": "phase", "channels": 8}, "n_classes": 10, "image_size": 32},
+        processor="a CPU",
+        torch="2.15.0",
+        layers=layers,
+        scale=1.2,
+        overhead=0.001,
+        calibrated_on=30,
+        tested_on=30,
+        median_error=0.03,
+        p95_error=0.1,
+        slowest=4.5,
+    )
     save_table(folder / "latency.json", table)
     return folder / "latency.json"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latency_tables import measured
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.data import DeviceData, load_data
@@ -16,7 +17,6 @@ from evonas.objectives import OBJECTIVES, Candidate, Objective, OodImages
 from evonas.parts import part_identity
 from evonas.spaces import PhaseSpace
 from evonas.types import EvaluationResult
-from tests.latency_tables import measured
 
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
 

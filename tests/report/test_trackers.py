@@ -14,12 +14,12 @@ from optuna.storages.journal import JournalFileBackend
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import api_pb2, metadata
+from tiny_runs import EVALUATIONS, ROCO, run
 
 from evonas.errors import ConfigurationError
 from evonas.report import Searched, require_optuna, write_optuna_journal, write_tensorboard
 from evonas.search import Entry
 from evonas.types import EvaluationResult
-from tests.tiny_runs import EVALUATIONS, ROCO, run
 
 SEARCHED = Searched(
     "roco-nas", "digits", ("clean_error", "ood_aupr"), ("ood_aupr",), ("clean_error", "ood_aupr"), (1.0, 0.0)

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from latency_tables import QUICK
+from tiny_runs import ROCO, SPACE, genome_of, journal, rows, run
 
 from evonas.cli import main
 from evonas.errors import EvonasError
 from evonas.methods.roco import RocoOptions
 from evonas.runs import latency
 from evonas.search import EvolutionConfig
-from evonas.ship import layers_of, load_table, save_table
+from evonas.ship import LatencyTable, layers_of, load_table, measure_table, save_table
 from evonas.ship.latency_measuring import network_of
-from tests.latency_tables import QUICK
-from tests.tiny_runs import ROCO, SPACE, genome_of, journal, rows, run
 
 OPTIONS = replace(ROCO, search=EvolutionConfig(population=4, generations=1, objectives=("clean_error", "latency_ms")))
 
@@ -31,8 +31,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVONAS_CACHE", str(folder))
-        measure = latency.measure_table
-        patch.setattr(latency, "measure_table", lambda *given, report: measure(*given, QUICK, report))
+
+        def rough(space: Any, n_classes: int, image_size: int, report: Any) -> LatencyTable:
+            return measure_table(space, n_classes, image_size, QUICK, report)
+
+        patch.setattr(latency, "measure_table", rough)
         yield folder
 
 

@@ -1,13 +1,13 @@
 import dataclasses
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.damaged_files import damaged
 from evonas.errors import ConfigurationError, DataError
 from evonas.files import seal
 from evonas.ship import LatencyTable, load_table, save_table
@@ -34,6 +34,16 @@ def written(path: Path, **changes: Any) -> Path:
     del record["checksum"]
     path.write_bytes(seal({name: value for name, value in record.items() if value is not ...}))
     return path
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """A bit flipped, bytes cut off, removed, doubled, overwritten, or a number replaced."""
+    at, length = rng.randrange(len(data)), rng.choice([1, 8, 64])
+    head, middle, tail = data[:at], data[at : at + length], data[at + length :]
+    flipped = bytes([middle[0] ^ 1 << rng.randrange(8)]) + middle[1:]
+    number = re.sub(rb"[0-9.]+", rng.choice([b"null", b"NaN", b"1e999", b"[[[", b"-1"]), data[at:], count=1)
+    kinds = [head + flipped + tail, head, head + tail, head + middle * 2 + tail, head + rng.randbytes(length) + tail]
+    return rng.choice([*kinds, head + number])
 
 
 def refusal(path: Path) -> str:
