@@ -42,7 +42,7 @@ class BegunRun:
         self.method, self.options, self.folder, self.screen = method, options, folder, screen
         self.reading = reading
         """The run is only looked at: nothing is trained, built or written."""
-        if "tensorboard" in options.track and not reading:
+        if options.track == "tensorboard" and not reading:
             require_tensorboard()
         self.stored = folder.stored()
         self.checkpoint = {} if self.stored else folder.checkpoint_identity()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,9 +140,9 @@ class Recorder:
         screen: Screen,
         evaluations: int,
         generations: int,
-        trackers: Collection[str] = (),
+        tracker: str = "",
     ) -> None:
-        self.trackers, self.generations, self._ended = trackers, generations, -1
+        self.tracker, self.generations, self._ended = tracker, generations, -1
         self.searching, self.folder, self.journal, self.executor = searching, folder, journal, executor
         self.searched = searching.searched
         errors = [name for name in searching.objectives if name.endswith("error")]
@@ -184,8 +184,8 @@ class Recorder:
             self._stale = False
 
     def _track(self, generation: int) -> None:
-        """Give trackers what they lack of the generations until this one."""
-        if "tensorboard" in self.trackers:
+        """Give the tracker what it lacks of the generations until this one."""
+        if self.tracker == "tensorboard":
             write_tensorboard(self.folder.path / "tensorboard", list(self.journal), self.searched, generation)
 
     def conclude(self) -> None:
@@ -206,7 +206,7 @@ class Recorder:
         for line in self._at_chance():
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
-        if "tensorboard" in self.trackers:
+        if self.tracker == "tensorboard":
             say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}")
         for line in next_commands(self.folder.path, found, self.searched) if len(found) else ():
             say(line)

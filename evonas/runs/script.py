@@ -35,7 +35,7 @@ def run_search(
     execution: ExecutionOptions | None = None,
     retry_failed: bool = False,
     keep_weights: Literal["none", "front", "all"] = "front",
-    track: tuple[Literal["tensorboard"], ...] = (),
+    track: Literal["", "tensorboard"] = "",
     console: Console | None = None,
 ) -> Result:
     """Search a space, training every candidate from scratch; the same call continues the run in `out`.
@@ -55,7 +55,7 @@ def run_search(
         execution: device, threads and executor; by default what is there.
         retry_failed: evaluate again what is recorded as failed.
         keep_weights: networks whose weights stay in `out`.
-        track: trackers, such as ("tensorboard",), which writes events into `out`/tensorboard.
+        track: a tracker; "tensorboard" writes events into `out`/tensorboard.
         console: for progress; standard output by default.
     Returns:
         `.front`, `.population`, `.plot()`, `.load(arch_id)`, `.verify()`.

@@ -144,7 +144,7 @@ class TestTensorBoard:
 @pytest.mark.lengthy
 def test_a_search_is_tracked_and_adding_it_later_shows_the_same(tmp_path: Path) -> None:
     """No part of the identity: a run that was begun without it goes on with it."""
-    tracked = replace(ROCO, out=tmp_path / "a", track=("tensorboard",))
+    tracked = replace(ROCO, out=tmp_path / "a", track="tensorboard")
     assert "tensorboard --logdir" in run(tracked)
     run(replace(ROCO, out=tmp_path / "b"))
     assert not (tmp_path / "b" / "tensorboard").exists()
@@ -158,7 +158,7 @@ def test_a_search_is_tracked_and_adding_it_later_shows_the_same(tmp_path: Path) 
 def test_a_missing_library_is_named_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"expected tensorboard for --track .* 'evonas\[track\]'"):
-        run(replace(ROCO, out=tmp_path / "a", track=("tensorboard",)))
+        run(replace(ROCO, out=tmp_path / "a", track="tensorboard"))
     assert not (tmp_path / "a").exists()
     with pytest.raises(ConfigurationError, match=r"expected optuna for --optuna, .* 'evonas\[track\]'"):
         require_optuna()

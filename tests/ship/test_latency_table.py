@@ -78,7 +78,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(LatencyTable)])
 def test_every_field_is_a_part_of_its_fingerprint(field: str) -> None:
     value = getattr(TABLE, field)
-    other = f"{value}x" if isinstance(value, str) else {**value, "x": 1.0} if isinstance(value, dict) else value + 1
+    other: Any = (
+        f"{value}x" if isinstance(value, str) else {**value, "x": 1.0} if isinstance(value, dict) else value + 1
+    )
     changed = dataclasses.replace(TABLE, **{field: other})
     assert changed != TABLE
     assert changed.fingerprint != TABLE.fingerprint
