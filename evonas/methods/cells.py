@@ -147,7 +147,7 @@ class CellOptions(RunOptions):
     after: Annotated[CellRetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=CellRetrainOptions)
 
     common: ClassVar[tuple[str, ...]] = (
-        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "out", "track", "plugin"),
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "out", "plugin"),
         *("search_epochs", "search_channels", "search_layers", "search_batch_size", "order", "search_precision"),
         *("objectives", "eval_channels", "eval_layers", "epochs", "batch_size", "lr", "precision"),
         *("retrain", "retrain_channels", "retrain_layers", "retrain_epochs", "test_limit", "device", "threads"),

@@ -133,7 +133,7 @@ class RocoOptions(RunOptions):
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
     short: ClassVar[tuple[str, ...]] = (
-        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "track", "plugin"),
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),

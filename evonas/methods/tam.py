@@ -117,7 +117,7 @@ class TamOptions(RunOptions):
     )
 
     short: ClassVar[tuple[str, ...]] = (
-        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "track", "plugin"),
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("width", "depth", "intermediate", "window", "supernet_recipe", "supernet_epsilon", "supernet_steps"),
         *("block_epochs", "joint_epochs", "supernet_batch_size", "supernet_lr", "supernet_precision"),
         *("population", "generations", "objectives", "attack_epsilon", "attack_steps", "attack_images"),
