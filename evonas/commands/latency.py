@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -27,10 +27,9 @@ __all__ = ["Latency"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Time networks of a run on this CPU, in rounds over all of them; none are trained: weights do not matter.
+    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained."""
 
-    Example: evonas latency runs/roco-digits-quick-seed0 best --runtime onnx --threads 2
-    """
+    example: ClassVar[str] = "evonas latency runs/roco-digits-quick-seed0 --runtime onnx"
 
     run: Folder
     """Folder of the run."""
