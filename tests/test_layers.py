@@ -83,6 +83,9 @@ LIVES_IN = {
     "pandas": {"report", "runs"},
     "matplotlib": {"report"},
     "plotly": {"report"},
+    "onnx": {"ship"},
+    "onnxruntime": {"ship"},
+    "executorch": {"ship"},
 }
 """Packages that only some rooms may import."""
 

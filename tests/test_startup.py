@@ -26,8 +26,9 @@ OF_HELP = {
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
     *(".ship", ".ship.settings"),
-    *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "set_card", "show")),
-    *(f".commands.{name}" for name in ("status", "verify")),
+    *(f".commands.{name}" for name in ("audit", "choose", "doctor", "export", "front", "latency", "set_card")),
+    *(f".commands.{name}" for name in ("ship", "show", "status", "verify")),
+    ".methods.stored_audit",
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

@@ -12,12 +12,14 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Table[type[Any]] = Table(
     {
+        "audit": "evonas.commands.audit:AuditCommand",
         "choose": "evonas.commands.choose:Choose",
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
         "latency": "evonas.commands.latency:Latency",
         "set": "evonas.commands.set_card:AdversarialSetCard",
+        "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
         "status": "evonas.commands.status:RunStatus",
         "verify": "evonas.commands.verify:Verify",

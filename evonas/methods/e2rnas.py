@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
 from evonas.gradient.mgda import Normalisation
-from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
+from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, to_the_end
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
 from evonas.runs.needs import Needs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evonas.gradient.method import Combine
     from evonas.runs.result import Result
 
-__all__ = ["OPTIONS", "PRESETS", "E2rnasOptions", "compose", "run"]
+__all__ = ["OPTIONS", "PRESETS", "TRAINED", "E2rnasOptions", "compose", "run", "to_the_end"]
 
 FIRST, SECOND, BY_MGDA = Needs("version", (1,)), Needs("version", (2,)), Needs("mgda")
 

@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audit_files import (
+        AuditFiles,
+        audit_lines,
+        audit_text,
+        read_audit_files,
+        write_audit,
+        write_audit_table,
+    )
     from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIGURES",
     "Agreement",
+    "AuditFiles",
     "AuditRow",
     "Chance",
     "Choice",
@@ -61,6 +70,8 @@ __all__ = [
     "Searched",
     "TextTable",
     "agreement_table",
+    "audit_lines",
+    "audit_text",
     "cell_table",
     "chance_notes",
     "choose_networks",
@@ -91,6 +102,7 @@ __all__ = [
     "rank_agreement",
     "rank_correlations",
     "read_audit",
+    "read_audit_files",
     "read_condition",
     "read_genomes",
     "reported_tables",
@@ -99,6 +111,8 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
+    "write_audit",
+    "write_audit_table",
     "write_figures",
     "write_finalised",
     "write_joint",
