@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evonas.report.condition import Condition, read_condition
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
+    from evonas.report.optuna_journal import require_optuna, write_optuna_journal
     from evonas.report.output import write_rows
     from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
     from evonas.report.papers.dsrna import measured_table, reported_tables
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         read_genomes,
         write_tables,
     )
+    from evonas.report.tensorboard import require_tensorboard, write_tensorboard
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
@@ -106,6 +108,8 @@ __all__ = [
     "read_condition",
     "read_genomes",
     "reported_tables",
+    "require_optuna",
+    "require_tensorboard",
     "retrained_table",
     "roco_tables",
     "search_table",
@@ -118,10 +122,12 @@ __all__ = [
     "write_joint",
     "write_layers",
     "write_means",
+    "write_optuna_journal",
     "write_retrained",
     "write_rows",
     "write_search_csv",
     "write_tables",
+    "write_tensorboard",
 ]
 
 import_lazily(__name__)
