@@ -25,7 +25,8 @@ OF_HELP = {
     *(".plugins", ".runs.options", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
-    *(f".commands.{name}" for name in ("doctor", "export", "front", "latency", "set_card", "show", "verify")),
+    ".methods.stored_audit",
+    *(f".commands.{name}" for name in ("audit", "doctor", "export", "front", "latency", "set_card", "show", "verify")),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 
