@@ -15,6 +15,7 @@ COMMANDS: Table[type[Any]] = Table(
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
+        "report": "evonas.commands.report:Report",
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "show": "evonas.commands.show:Show",
         "verify": "evonas.commands.verify:Verify",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from evonas.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from evonas.report import TextTable
+    from evonas.report import JointRun, TextTable
     from evonas.runs.result import Result
 
-__all__ = ["File", "Folder", "Folders", "opened", "print_table"]
+__all__ = ["File", "Folder", "Folders", "joint_runs", "opened", "print_json", "print_table"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -26,6 +30,42 @@ def opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
     if result.folder.damage:
         print(result.folder.damage)
     return result
+
+
+def joint_runs(paths: Sequence[Path]) -> tuple[list[JointRun], list[str]]:
+    """Runs as read from their folders, named by these or, where two are called alike, by their paths; and lost lines.
+
+    Raises:
+        ConfigurationError: a folder that is no run, or is given twice.
+    """
+    from evonas.report import JointRun
+    from evonas.runs.folder import RunFolder, stored_searched
+
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
+    names = [path.resolve().name for path in paths]
+    runs, damages = list[JointRun](), list[str]()
+    for path, name in zip(paths, names, strict=True):
+        folder = RunFolder(path)
+        config = folder.open_stored()
+        identity = config["identity"]
+        damages += [folder.damage] if folder.damage else []
+        runs.append(
+            JointRun(
+                name if names.count(name) == 1 else str(path),
+                stored_searched(config),
+                str(identity["space"]["name"]),
+                identity["data"],
+                config.get("measured", {}),
+                folder.entries(),
+            )
+        )
+    return runs, damages
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output; ValueError for NaN and infinities."""
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_table(table: TextTable, kept: int) -> None:

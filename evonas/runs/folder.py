@@ -1,6 +1,7 @@
 """A run on disk: its configuration, its journal, its lock, and what is exported from it."""
 
 import contextlib
+import fcntl
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -137,6 +138,21 @@ class RunFolder:
                         (self.path / LOCK).unlink()
                         for path in made:
                             path.rmdir()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether another process holds the lock; nothing is written to know it."""
+        with storage_errors(f"read {self.path / LOCK}"):
+            try:
+                lock = open(self.path / LOCK, "rb")  # noqa: SIM115
+            except FileNotFoundError:
+                return False
+            with lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+                return False
 
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from evonas.search.evaluations import EvaluationWork
     from evonas.search.evolution import evolve
     from evonas.search.journal import Entry, Journal, read_journal
-    from evonas.search.pareto import hypervolume, minimised, non_dominated, ranks
+    from evonas.search.pareto import hypervolume, knee, minimised, non_dominated, ranks
     from evonas.search.problem import NASProblem
     from evonas.search.proposals import SearchState
     from evonas.search.scoring import Event, Finished, score
@@ -28,6 +28,7 @@ __all__ = [
     "SearchState",
     "evolve",
     "hypervolume",
+    "knee",
     "minimised",
     "non_dominated",
     "ranks",
