@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from evonas.report.colours import Style
+from evonas.report.colours import BLUE, GREY, Style
+from evonas.report.scene import INK
 
 __all__ = ["Chart", "choices_chart", "front_chart", "history_chart", "lines_chart", "with_rows"]
 
@@ -27,12 +28,12 @@ def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: 
     y = alt.Y("y:Q", title=titles[1], scale=alt.Scale(zero=False, nice=True))
     keep = alt.param("keep", value=[1] * networks)
     chosen = alt.param("chosen", value=-1)
-    steps = alt.Chart(alt.NamedData("steps")).mark_line(interpolate="step-after", color="#8b919c", strokeWidth=1.2)
+    steps = alt.Chart(alt.NamedData("steps")).mark_line(interpolate="step-after", color=GREY, strokeWidth=1.2)
     points = alt.Chart(ROWS).mark_point(
         filled=True, opacity=alt.expr("keep[datum.i]"), size=alt.expr("datum.on ? 90 : 26"), strokeWidth=0
     )
     ring = alt.Chart(ROWS).transform_filter("datum.i == chosen").mark_point(
-        size=260, strokeWidth=2.5, color="#D55E00"
+        size=260, strokeWidth=2.5, color=INK
     )
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
     return alt.layer(
@@ -48,11 +49,13 @@ def lines_chart(columns: Sequence[str], styles: Mapping[str, Style]) -> alt.Laye
     A row has `i`, `column`, `place` (the column's number), `share` in [0, 1], `series` and `text`.
     """
     chosen = alt.param("chosen", value=-1)
-    x = alt.X("column:N", title=None, sort=list(columns), scale=alt.Scale(padding=0.3), axis=alt.Axis(labelAngle=-25))
-    y = alt.Y("share:Q", title="best at the bottom", axis=alt.Axis(labels=False, ticks=False, tickCount=4))
+    words = alt.Axis(labelExpr="split(datum.label, '_')", labelAngle=0)
+    x = alt.X("column:N", title=None, sort=list(columns), scale=alt.Scale(padding=0.3), axis=words)
+    axis = alt.Axis(labels=False, ticks=False, tickCount=4)
+    y = alt.Y("share:Q", title="best at the bottom", scale=alt.Scale(domain=[0, 1]), axis=axis)
     base = alt.Chart(ROWS).encode(x=x, y=y, detail="i:N", order="place:Q")
-    lines = base.mark_line(strokeWidth=1.3, opacity=0.45).encode(_colour(styles))
-    one = base.transform_filter("datum.i == chosen").mark_line(strokeWidth=3.5, color="#D55E00", point=True)
+    lines = base.mark_line(strokeWidth=1.3, opacity=0.45).encode(_look(styles)["color"])
+    one = base.transform_filter("datum.i == chosen").mark_line(strokeWidth=3.5, color=INK, point=True)
     return alt.layer(lines, one.encode(tooltip=alt.Tooltip("text:N", title="network"))).add_params(chosen)
 
 
@@ -72,7 +75,7 @@ def history_chart(styles: Mapping[str, Style]) -> alt.Chart:
 
 def choices_chart() -> alt.Chart:
     """How often a choice is made on the front and among all networks; a row has `answer`, `part` and `share`."""
-    parts = alt.Scale(domain=["on the front", "all evaluated"], range=["#0072B2", "#a3a8b2"])
+    parts = alt.Scale(domain=["on the front", "all evaluated"], range=[BLUE, GREY])
     return (
         alt.Chart(ROWS)
         .mark_bar()
@@ -93,14 +96,11 @@ def with_rows(chart: Chart, size: tuple[int, int] = (560, 380), **rows: Rows) ->
     return found
 
 
-def _colour(styles: Mapping[str, Style]) -> alt.Color:
-    colours = [style.colour for style in styles.values()]
-    legend = alt.Legend(orient="top", columns=3) if len(styles) > 1 else None
-    return alt.Color("series:N", title=None, scale=alt.Scale(domain=list(styles), range=colours), legend=legend)
-
-
 def _look(styles: Mapping[str, Style]) -> dict[str, Any]:
-    """Colour and shape of a series."""
-    shapes = [style.shape for style in styles.values()]
-    shape = alt.Shape("series:N", title=None, scale=alt.Scale(domain=list(styles), range=shapes), legend=None)
-    return {"color": _colour(styles), "shape": shape}
+    """Colour and shape of a series, in one legend; none for a single one."""
+    legend = alt.Legend(orient="top", columns=3) if len(styles) > 1 else None
+    colours, shapes = ([style[kind] for style in styles.values()] for kind in (0, 2))
+    return {
+        "color": alt.Color("series:N", title=None, scale=alt.Scale(domain=[*styles], range=colours), legend=legend),
+        "shape": alt.Shape("series:N", title=None, scale=alt.Scale(domain=[*styles], range=shapes), legend=legend),
+    }

@@ -100,7 +100,8 @@ def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script."""
     from vl_convert import javascript_bundle
 
-    return str(javascript_bundle()).replace("</script", "<\\/script")
+    script = javascript_bundle().replace("</script", "<\\/script")
+    return f"(function () {{{script}}})();"  # its names are its own
 
 
 def _script_json(value: Any) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["JointFront", "JointRun", "check_comparable", "joint_figure", "joint_front", "write_joint"]
+__all__ = ["JointFront", "JointRun", "check_comparable", "differences", "joint_figure", "joint_front", "write_joint"]
 
 COSTS = ("params", "macs")
 HEAD = ("run", "method", "space", "arch_id", "generation", "rank", "status")
@@ -133,7 +133,7 @@ def check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], 
             "their errors do not compare, --any-data puts them together all the same"
         )
     for name in objectives:
-        difference = list(_differences(first.measured.get(name, {}), run.measured.get(name, {})))
+        difference = list(differences(first.measured.get(name, {}), run.measured.get(name, {})))
         if difference:
             what = ", ".join(
                 f"{key} is {there} in {first.name} and {here} in {run.name}" for key, there, here in difference
@@ -147,7 +147,7 @@ def _data(run: JointRun) -> str:
     return f"{data['name']} in {run.name} ({', '.join([*sizes, data['fingerprint'][:8]])})"
 
 
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(key, first value, second value) of every difference; `about` only where nothing else differs."""
     keys = dict.fromkeys((*first, *second))
     found = [

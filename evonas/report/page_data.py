@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from evonas.errors import ConfigurationError
 from evonas.report.audited import AuditRow
 from evonas.report.depictions import depiction_of
-from evonas.report.joint import COSTS, JointRun, check_comparable
+from evonas.report.joint import COSTS, JointRun, differences
 from evonas.report.table import history, objective_values, population_table
 from evonas.report.units import axis_label, axis_scale, is_error
 from evonas.search import knee
 
-__all__ = ["ReportedRun", "choices_of", "differences", "drawings", "history_of", "page_data"]
+__all__ = ["ReportedRun", "choices_of", "drawings", "history_of", "incomparable", "page_data"]
 
 Json = dict[str, Any]
 
@@ -57,30 +56,37 @@ def page_data(runs: Sequence[ReportedRun]) -> Json:
         "columns": [_column(name, runs) for name in names],
         "rows": rows,
         "first": _knee(runs[0], rows["id"]),
-        "notes": [*differences(runs)],
+        "notes": [*incomparable(runs)],
     }
 
 
-def differences(runs: Sequence[ReportedRun]) -> Iterator[str]:
-    """A line for every run whose scores do not compare with those of the first."""
-    for run in runs[1:]:
-        shared = [name for name in runs[0].joint.columns if name in run.joint.columns]
-        try:
-            check_comparable(runs[0].joint, run.joint, shared, any_data=False)
-        except ConfigurationError as error:
-            yield f"These runs do not compare in every column: {error}"
+def incomparable(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """A line for whatever does not compare between the first run and another: images, or a way of measuring."""
+    first = runs[0].joint
+    for run in (each.joint for each in runs[1:]):
+        if run.data["fingerprint"] != first.data["fingerprint"]:
+            yield f"{run.name} and {first.name} have different images: their errors do not compare."
+        for name in run.columns:
+            for key, there, here in differences(first.measured.get(name, {}), run.measured.get(name, {})):
+                if name in first.columns:
+                    yield f"{name} was measured differently: {key} is {there} in {first.name} and {here} in {run.name}."
 
 
-def drawings(runs: Sequence[ReportedRun]) -> list[str]:
-    """SVG of every row of the page, in its order; empty where a space has no drawings."""
+def drawings(runs: Sequence[ReportedRun]) -> Json:
+    """SVG of every row of the page, in its order, as numbers of `pieces`; empty where a space has no drawings.
+
+    Networks share most pieces, so that this is a tenth of the text.
+    """
+    numbers: dict[str, int] = {}
     found = []
     for run in runs:
         depiction = depiction_of(run.space)
         table = population_table(run.joint.entries, run.joint.searched)
         for genome in table[table["status"] == "ok"]["genome"]:
             genes = np.array(genome.split(), dtype=np.int64)
-            found.append("" if depiction is None else depiction.scene(run.space, genes).svg(alone=False))
-    return found
+            pieces = [] if depiction is None else depiction.scene(run.space, genes).pieces()
+            found.append([numbers.setdefault(piece, len(numbers)) for piece in pieces])
+    return {"pieces": [*numbers], "drawings": found}
 
 
 def choices_of(run: ReportedRun) -> list[Json]:

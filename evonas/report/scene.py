@@ -178,18 +178,24 @@ class Scene:
     def add(self, *marks: Mark) -> None:
         self.marks += marks
 
-    def svg(self, alone: bool = True) -> str:
-        """One `<svg>` element, every text escaped.
+    def svg(self) -> str:
+        """The drawing as an SVG file that stands alone, every text escaped."""
+        wide, high = self._pixels
+        size = f'width="{wide}" height="{high}" xmlns="http://www.w3.org/2000/svg"'
+        head, *marks = self.pieces()
+        return "".join([head.replace("<svg ", f"<svg {size} ", 1), f"<style>{STYLE}</style>", *marks])
 
-        Args:
-            alone: as a file, with its size and `STYLE`; else for a page that has that style.
-        """
-        wide, high = (round(PIXELS * length) for length in (self.width, self.height))
-        size = f' width="{wide}" height="{high}" xmlns="http://www.w3.org/2000/svg"' if alone else ""
-        style = f"<style>{STYLE}</style>" if alone else ""
+    def pieces(self) -> list[str]:
+        """The same as an element of a page that has `STYLE`: beginning, one piece a mark, end."""
+        wide, high = self._pixels
         order = (Line, Shape, Box, Disc, Words)
-        inner = "".join(mark.svg() for mark in sorted(self.marks, key=lambda mark: order.index(type(mark))))
-        return f'<svg class="net" viewBox="0 0 {wide} {high}" role="img"{size}>{style}{inner}</svg>'
+        marks = sorted(self.marks, key=lambda mark: order.index(type(mark)))
+        head = f'<svg class="net" viewBox="0 0 {wide} {high}" role="img">'
+        return [head, *(mark.svg() for mark in marks), "</svg>"]
+
+    @property
+    def _pixels(self) -> tuple[int, int]:
+        return round(PIXELS * self.width), round(PIXELS * self.height)
 
     def figure(self) -> Figure:
         """The drawing as a figure of matplotlib, on white."""

@@ -8,7 +8,7 @@ const state = { x: "", y: "", z: "", series: "run", limits: {}, sort: null, desc
 const views = {};    // id of a chart -> its view
 const brushes = {};  // id of a chart -> {field: [low, high]}
 const MOST_LINES = 300;
-let shown = 50;      // rows of the table
+let shown = innerWidth < 600 ? 10 : 25;  // rows of the table
 let drawings = null;
 
 const $ = (id) => document.getElementById(id);
@@ -123,25 +123,22 @@ function coloured(chart) {
   return JSON.parse(JSON.stringify(chart), (key, value) => {
     if ((key === "color" || key === "shape") && value?.field === "series") {
       value.scale = { domain, range: domain.map((name) => styles[state.series][name][key === "color" ? 0 : 1]) };
-      if (key === "color") value.legend = domain.length > 1 ? { orient: "top", columns: innerWidth < 600 ? 1 : 3 } : null;
+      value.legend = domain.length > 1 ? { orient: "top", columns: innerWidth < 600 ? 1 : 3 } : null;
     }
-    return value;
+    return value === "#22262e" && dark.matches ? "#e8eaee" : value;  // what is drawn in ink
   });
 }
 
+/** Axes of a front: fixed, so that limits move no point. */
 function titled(spec, x, y) {
-  const wide = (name) => byName[name].cost && spread(name) > 20;
   for (const layer of spec.layer) for (const [axis, name] of [["x", x], ["y", y]]) {
+    const [low, high] = ranges[name].map((value) => value * byName[name].scale);
+    const wide = byName[name].cost && low > 0 && high > 20 * low, room = 0.04 * (high - low || Math.abs(high) || 1);
     layer.encoding[axis].title = titleOf(name);
-    layer.encoding[axis].scale = wide(name) ? { type: "log", nice: false, padding: 8 } : { zero: false, nice: true, padding: 6 };
-    layer.encoding[axis].axis = wide(name) ? { format: "~g", labelOverlap: true } : {};
+    layer.encoding[axis].scale = wide ? { type: "log", domain: [low / 1.15, high * 1.15], nice: false } : { domain: [low - room, high + room], nice: false };
+    layer.encoding[axis].axis = wide ? { format: "~g", labelOverlap: true } : {};
   }
   return spec;
-}
-function spread(name) {
-  const values = rows[name].filter((value) => value !== null);
-  const low = Math.min(...values);
-  return low > 0 ? Math.max(...values) / low : 0;
 }
 
 function pointsOf(x, y) {
@@ -196,7 +193,8 @@ function update() {
   }
   const found = order();
   showTable(found);
-  showLines(found);
+  clearTimeout(lining);
+  lining = setTimeout(() => showLines(found), 80);  // once a slider rests
   let front = 0, left = 0;
   for (let i = 0; i < n; i++) { front += brushed[i] && onFront[i]; left += brushed[i]; }
   $("count").textContent = `${left.toLocaleString("en")} of ${n.toLocaleString("en")} networks, ${front} of them on the front`;
@@ -204,7 +202,7 @@ function update() {
   document.body.dataset.left = left;
   remember();
 }
-let waiting = 0;
+let waiting = 0, lining = 0;
 function later(call) { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(call); }
 
 function showLines(found) {
@@ -231,7 +229,11 @@ function linesOf(numbers) {
 }
 async function drawLines() {
   const spec = coloured(charts.lines);
-  for (const layer of spec.layer) layer.encoding.x.sort = lined.map(({ name }) => name);
+  const narrow = innerWidth < 600;
+  for (const layer of spec.layer) {
+    layer.encoding.x.sort = lined.map(({ name }) => name);
+    Object.assign(layer.encoding.x.axis, { labelAngle: narrow ? -60 : 0, labelFontSize: narrow ? 9 : 11 });
+  }
   const view = await embed("chart-lines", spec, { rows: [] }, 300);
   view.addEventListener("click", (_, item) => { if (item?.datum?.i !== undefined) choose(item.datum.i); });
 }
@@ -296,8 +298,8 @@ function showNetwork() {
     ...audits.map((row) => make("td", {}, text(name, row.values[name])))));
   $("values").replaceChildren(make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))));
   $("genome").textContent = rows.genome[i];
-  $("drawing").innerHTML = drawings === null ? "" : drawings[i] || "";  // drawn by evonas, its texts escaped there
-  if (drawings !== null && !drawings[i]) $("drawing").textContent = "Networks of this space have no drawing.";
+  $("drawing").innerHTML = (drawings?.drawings[i] ?? []).map((k) => drawings.pieces[k]).join("");  // its texts are escaped
+  if (drawings?.drawings[i].length === 0) $("drawing").textContent = "Networks of this space have no drawing.";
   $("commands").replaceChildren(...commandsOf(run, i).map(([what, line]) => {
     const copy = make("button", { type: "button", title: what, onclick: () => navigator.clipboard?.writeText(line) }, "copy");
     return make("div", { className: "command" }, make("code", {}, line), copy);
@@ -322,10 +324,11 @@ function fillSelect(select, options, value) {
 
 function buildControls() {
   const options = lined.map(({ name, label }) => [name, label]);
-  const objectives = runs[0].objectives.filter((name) => ranges[name]);
-  const others = lined.map(({ name }) => name).filter((name) => !objectives.includes(name));
+  const shared = (name) => ranges[name] && runs.every((_, k) => !rows.run.includes(k) || rows.run.some((run, i) => run === k && has(name, i)));
+  const objectives = runs[0].objectives.filter(shared);
+  const others = lined.map(({ name }) => name).filter((name) => shared(name) && !objectives.includes(name));
   const [first, second, third] = [...objectives, ...others];
-  state.y ||= first; state.x ||= second ?? first;
+  state.y ||= first ?? lined[0].name; state.x ||= second ?? state.y;
   if (!started && objectives.length > 2) state.z = third;
   for (const axis of ["y", "x"]) fillSelect($(`axis-${axis}`), options, state[axis]);
   fillSelect($("axis-z"), [["", "none"], ...options], state.z);
