@@ -11,7 +11,7 @@ import tyro
 from evonas.commands.opened import Folders, joint_runs, print_table
 from evonas.errors import ConfigurationError
 from evonas.files import exists, storage_errors
-from evonas.runs.plugins import load_plugins
+from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
     from evonas.report import JointFront

@@ -22,12 +22,12 @@ Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
 File = Annotated[Path, tyro.conf.Positional]
 
 
-def opened(path: Path, plugin: tuple[str, ...], data: str = "") -> Result:
-    """A stored run; says where lines of its journal are lost."""
+def opened(path: Path, plugin: tuple[str, ...], data: str = "", quiet: bool = False) -> Result:
+    """A stored run; says where lines of its journal are lost, unless it is to be quiet."""
     from evonas.methods.stored import open_run
 
     result = open_run(path, plugin, data)
-    if result.folder.damage:
+    if result.folder.damage and not quiet:
         print(result.folder.damage)
     return result
 

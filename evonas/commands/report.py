@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evonas.commands.opened import Folders, joint_runs
 from evonas.errors import ConfigurationError
 from evonas.files import exists, read_json, storage_errors
-from evonas.runs.plugins import load_plugins
+from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
     from evonas.report.page_data import ReportedRun

@@ -50,19 +50,24 @@ def read_audit(folder: Path) -> list[AuditRow]:
             return []
     remedy = "the command that wrote it writes it again; or move it away"
     with decoding(f"expected the table of an audit in {path}", remedy, StorageError):
-        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)
         names = list(reader.fieldnames or ())
         measured = names[names.index("status") + 1 : names.index("params")]
-        return [
-            AuditRow(
-                row["arch_id"],
-                row.get("weights") or "audit",
-                row["status"],
-                {name: value for name in measured if math.isfinite(value := float(row[name] or "nan"))},
-                row.get("reason") or "",
-            )
-            for row in reader
-        ]
+        return [_row(row, measured) for row in reader]
+
+
+def _row(row: Mapping[str | None, str | None], measured: Sequence[str]) -> AuditRow:
+    if None in row or None in row.values():
+        raise ValueError("a line has more or fewer cells than the first one")
+    cells = {str(name): str(cell) for name, cell in row.items()}
+    values = {name: float(cells[name] or "nan") for name in measured}
+    return AuditRow(
+        cells["arch_id"],
+        cells.get("weights") or "audit",
+        cells["status"],
+        {name: value for name, value in values.items() if math.isfinite(value)},
+        cells.get("reason", ""),
+    )
 
 
 def decisive(rows: Sequence[AuditRow]) -> dict[str, Mapping[str, float]]:

@@ -15,11 +15,11 @@ import torch
 from tiny_runs import FLAGS, config, contents, journal, rows
 
 import evonas
+from evonas import plugins
 from evonas.audit import measurements
 from evonas.cli import main
 from evonas.errors import ConfigurationError
-from evonas.runs import plugins
-from evonas.runs.plugins import load_plugins, plugin_identity
+from evonas.plugins import load_plugins, plugin_identity
 from evonas.spaces import SPACES
 from evonas.training import RECIPES
 
