@@ -25,7 +25,10 @@ OF_HELP = {
     *(".plugins", ".runs.options", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
-    *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "report", "set_card", "show", "verify")),
+    *(
+        f".commands.{name}"
+        for name in ("choose", "doctor", "export", "front", "latency", "report", "set_card", "show", "verify")
+    ),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

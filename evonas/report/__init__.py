@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
     from evonas.report.condition import Condition, read_condition
+    from evonas.report.depictions import DEPICTIONS, Depiction, depiction_of, write_drawing
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.output import write_rows
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from evonas.report.units import duration, shown
 
 __all__ = [
+    "DEPICTIONS",
     "FIGURES",
     "Agreement",
     "AuditRow",
@@ -56,6 +58,7 @@ __all__ = [
     "Choice",
     "Choosing",
     "Condition",
+    "Depiction",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -66,6 +69,7 @@ __all__ = [
     "chance_notes",
     "choose_networks",
     "decisive",
+    "depiction_of",
     "draw_genotype",
     "draw_text",
     "duration",
@@ -101,6 +105,7 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
+    "write_drawing",
     "write_figures",
     "write_finalised",
     "write_joint",

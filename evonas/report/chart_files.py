@@ -20,8 +20,6 @@ from evonas.search import minimised, non_dominated
 
 __all__ = ["chart_specifications", "write_charts"]
 
-VEGA_LITE = "6.4"
-
 Json = dict[str, Any]
 Row = Mapping[str, Any]
 
@@ -31,8 +29,8 @@ def write_charts(folder: Path, runs: Sequence[ReportedRun]) -> None:
     from vl_convert import vegalite_to_png, vegalite_to_svg
 
     for name, specification in chart_specifications(runs):
-        write_text(folder / f"{name}.svg", vegalite_to_svg(specification, vl_version=VEGA_LITE))
-        png = vegalite_to_png(specification, vl_version=VEGA_LITE, scale=2)
+        write_text(folder / f"{name}.svg", vegalite_to_svg(specification))
+        png = vegalite_to_png(specification, scale=2)
         replace_file(folder / f"{name}.png", partial(_write, png))
 
 
@@ -41,8 +39,11 @@ def _write(content: bytes, file: IO[bytes]) -> None:
 
 
 def chart_specifications(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Json]]:
-    """(name, Vega-Lite specification) of every chart: `front-Y-X` for every pair of the first run's objectives, `lines`,
-    `history`, and `choices` for every run whose space has them."""
+    """(name, Vega-Lite specification) of every chart.
+
+    `front-Y-X` for every pair of the first run's objectives, `lines`, `history`, and `choices-RUN-QUESTION` for every
+    run whose space has choices.
+    """
     page = page_data(runs)
     columns: dict[str, Json] = {column["name"]: column for column in page["columns"]}
     styles = styles_of(run["name"] for run in page["runs"])
@@ -57,7 +58,9 @@ def chart_specifications(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Jso
     for vertical, horizontal in combinations(searched, 2):
         drawn = [_point(row, horizontal, vertical) for row in scored]
         joined = len(searched) == 2 and not (vertical["maximize"] or horizontal["maximize"])
-        steps = sorted((point for point in drawn if point["on"] and joined), key=lambda point: (point["x"], -point["y"]))
+        steps = sorted(
+            (point for point in drawn if point["on"] and joined), key=lambda point: (point["x"], -point["y"])
+        )
         chart = front_chart((horizontal["label"], vertical["label"]), styles, len(rows))
         yield f"front-{vertical['name']}-{horizontal['name']}", with_rows(chart, rows=drawn, steps=steps)
     lines = [line for row in scored for line in _line(row, columns.values(), page["rows"])]

@@ -21,7 +21,7 @@ ROWS = alt.NamedData("rows")
 def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: int = 0) -> alt.LayerChart:
     """Networks by two objectives; those on the front larger, and joined by steps.
 
-    The data are `rows` with `i` (the number of a row), `x`, `y`, `series`, `text` and `on` (whether it is on the front),
+    The data are `rows` with `i` (the row's number), `x`, `y`, `series`, `text` and `on` (whether it is on the front),
     and `steps` with `x` and `y`. The parameter `keep` has the opacity of row i, `chosen` the number of the selected one.
     """
     x = alt.X("x:Q", title=titles[0], scale=alt.Scale(zero=False, nice=True))
@@ -32,9 +32,7 @@ def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: 
     points = alt.Chart(ROWS).mark_point(
         filled=True, opacity=alt.expr("keep[datum.i]"), size=alt.expr("datum.on ? 90 : 26"), strokeWidth=0
     )
-    ring = alt.Chart(ROWS).transform_filter("datum.i == chosen").mark_point(
-        size=260, strokeWidth=2.5, color=INK
-    )
+    ring = alt.Chart(ROWS).transform_filter("datum.i == chosen").mark_point(size=260, strokeWidth=2.5, color=INK)
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
     return alt.layer(
         steps.encode(x=x, y=y),

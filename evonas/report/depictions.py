@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from evonas.errors import ConfigurationError
 from evonas.report.drawing import genotype_scene, operation_words
 from evonas.report.drawing_blocks import block_scene
 from evonas.report.drawing_phases import phase_scene
+from evonas.report.output import write_png, write_text
 from evonas.report.scene import Scene
 from evonas.types import Genome
 
-__all__ = ["DEPICTIONS", "Depiction", "depiction_of"]
+__all__ = ["DEPICTIONS", "Depiction", "depiction_of", "write_drawing"]
 
 Choice = tuple[str, str]
 """A question that a space leaves open, and an answer."""
@@ -58,6 +61,16 @@ DEPICTIONS: dict[str, Depiction] = {
     "shuffle": Depiction(block_scene, _shuffle_choices),
 }
 """Name of a space -> how its networks are depicted; a new space is a line."""
+
+
+def write_drawing(path: Path, scene: Scene) -> None:
+    """Draw into an SVG or PNG file, whole or not at all. ConfigurationError for a file of another kind."""
+    if path.suffix == ".svg":
+        write_text(path, scene.svg())
+    elif path.suffix == ".png":
+        write_png(path, scene.figure(), dpi=150)
+    else:
+        raise ConfigurationError(f"expected a file .svg or .png for a drawing, got {path}")
 
 
 def depiction_of(space: Any) -> Depiction | None:

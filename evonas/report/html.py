@@ -100,7 +100,7 @@ def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script."""
     from vl_convert import javascript_bundle
 
-    script = javascript_bundle().replace("</script", "<\\/script")
+    script = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     return f"(function () {{{script}}})();"  # its names are its own
 
 

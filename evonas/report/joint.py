@@ -188,7 +188,7 @@ def write_joint(folder: Path, joint: JointFront, by: By = "method") -> None:
 
 
 def joint_figure(joint: JointFront, by: By = "method") -> Figure:
-    """One panel for every pair of objectives, one colour and mark a method, or run: dark, larger and named on the front.
+    """One panel for every pair of objectives, one colour and mark a method, or run; the front is dark, large and named.
 
     With three or more objectives, marks grow with the parameters.
     """
@@ -232,13 +232,14 @@ def _panel(
 ) -> None:
     table, styles = joint.table, styles_of(series)
     for name, own in series.items():
+        style: dict[str, Any] = {"color": styles[name].colour, "marker": styles[name].marker}
         for rows, size, alpha, edge, above in (
             (table[own & (table["rank"] != 0)], 26, 0.4, "none", 2),
             (table[own & (table["rank"] == 0)], 52, 0.95, "black", 3),
         ):
             area = size * (1.0 if sizes is None else sizes[rows.index])
-            look = {"color": styles[name].colour, "marker": styles[name].marker, "edgecolors": edge, "linewidths": 0.7}
-            axes.scatter(values_of(rows, horizontal), values_of(rows, vertical), s=area, alpha=alpha, zorder=above, **look)
+            x, y = values_of(rows, horizontal), values_of(rows, vertical)
+            axes.scatter(x, y, s=area, alpha=alpha, edgecolors=edge, zorder=above, linewidths=0.7, **style)
     if len(joint.objectives) == 2 and not joint.maximize:
         steps = joint.front.sort_values(list(reversed(joint.objectives)))
         x, y = values_of(steps, horizontal), values_of(steps, vertical)

@@ -37,7 +37,7 @@ def draw_labels(axes: Axes, labels: Sequence[tuple[float, float, str]], most: in
             wide = 0.62 * POINTS * len(words)
             begin = a * across + (dx if dx > 0 else dx - wide)
             area = (begin, b * up + dy, begin + wide, b * up + dy + POINTS)
-            inside = 0 <= area[0] and area[2] <= across and 0 <= area[1] and area[3] <= up
+            inside = area[0] >= 0 and area[2] <= across and area[1] >= 0 and area[3] <= up
             if inside and not any(_overlap(area, other) for other in taken):
                 anchor = "left" if dx > 0 else "right"
                 axes.annotate(

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["front_figure", "front_labels", "panels", "placed", "plot_front", "plot_history", "plot_images", "sizes_of", "values_of"]
+__all__ = [
+    "front_figure",
+    "front_labels",
+    "panels",
+    "placed",
+    "plot_front",
+    "plot_history",
+    "plot_images",
+    "sizes_of",
+    "values_of",
+]
+
 
 def panels(
     count: int, size: tuple[float, float], extra: float = 0.0, narrowest: float = 0.0, across: int = 3
@@ -135,24 +146,25 @@ def _panel(
     if joined:
         order = x[on_front].sort_values().index
         axes.step(x[order], y[order], where="post", color=BLUE, alpha=0.5, linewidth=1)
-    axes.scatter(
-        *(x[on_front], y[on_front]),
-        **{"s": 34 * grown[on_front], "color": BLUE, "label": "front", "zorder": 3, "alpha": 0.9, "linewidths": 0},
-    )
+    look: dict[str, Any] = {"color": BLUE, "label": "front", "zorder": 3, "alpha": 0.9, "linewidths": 0}
+    axes.scatter(x[on_front], y[on_front], s=34 * grown[on_front], **look)
     axes.margins(0.08)
     axes.grid(alpha=0.3)
 
 
 def legend_below(figure: Figure, every: Sequence[Axes], title: str = "") -> None:
     """One legend for all panels, below them, with marks of one size."""
+    from matplotlib.collections import PathCollection
+
     found: dict[str, Any] = {}
     for axes in every:
         handles, labels = axes.get_legend_handles_labels()
         found |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in found}
     legend = figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found), frameon=False)
-    legend.set_title(title, prop={"size": 8})
+    legend.set_title(title)
+    legend.get_title().set_fontsize(8)
     for handle in legend.legend_handles:
-        if hasattr(handle, "set_sizes"):
+        if isinstance(handle, PathCollection):
             handle.set_sizes([30])
 
 

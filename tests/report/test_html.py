@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reported_runs import drawn_run, write_audit
 
 from evonas.cli import main
 from evonas.report import html
 from evonas.report.html import require_charts
 from evonas.search import read_journal
-from reported_runs import drawn_run, write_audit
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
