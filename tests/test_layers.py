@@ -82,7 +82,8 @@ LIVES_IN = {
     "ray": {"executors"},
     "pandas": {"report", "runs"},
     "matplotlib": {"report"},
-    "plotly": {"report"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
 }
 """Packages that only some rooms may import."""
 

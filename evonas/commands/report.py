@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evonas.commands.opened import Folders, joint_runs
-from evonas.errors import ConfigurationError
-from evonas.files import exists, read_json, storage_errors
+from evonas.errors import ConfigurationError, StorageError
+from evonas.files import decoding, exists, read_json, storage_errors
+from evonas.parts import fits
 from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -90,6 +92,12 @@ def reported_runs(paths: Sequence[Path]) -> list[ReportedRun]:
         config, changed = RunFolder(path).open_stored(), path / "audit.json"
         with storage_errors(f"read {changed}"):
             audited = read_json(changed) if exists(changed) else {}
+        with decoding(f"expected what an audit changed in {changed}", "audit again, or move it away", StorageError):
+            json.dumps(audited, allow_nan=False)
+            if not fits(audited.get("changed") or {}, dict[str, Any]):
+                raise ConfigurationError("its 'changed' is no object")
+            if not fits(audited.get("alarms") or [], list[dict[str, Any]]):
+                raise ConfigurationError("its 'alarms' are no list of objects")
         space = stored_space(config["identity"]["space"])
         found.append(ReportedRun(joint, str(path), space, config, read_audit(path), audited))
     return found

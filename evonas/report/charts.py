@@ -12,17 +12,17 @@ from evonas.report.scene import INK
 
 __all__ = ["Chart", "choices_chart", "front_chart", "history_chart", "lines_chart", "with_rows"]
 
-Chart = alt.Chart | alt.LayerChart
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Rows = Sequence[Mapping[str, Any]]
 
 ROWS = alt.NamedData("rows")
 
 
-def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: int = 0) -> alt.LayerChart:
+def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: int = 0) -> Chart:
     """Networks by two objectives; those on the front larger, and joined by steps.
 
     The data are `rows` with `i` (the row's number), `x`, `y`, `series`, `text` and `on` (whether it is on the front),
-    and `steps` with `x` and `y`. The parameter `keep` has the opacity of row i, `chosen` the number of the selected one.
+    and `steps` with `x` and `y`. The parameter `keep` has the opacity of row i, `chosen` the number of the selected.
     """
     x = alt.X("x:Q", title=titles[0], scale=alt.Scale(zero=False, nice=True))
     y = alt.Y("y:Q", title=titles[1], scale=alt.Scale(zero=False, nice=True))
@@ -41,7 +41,7 @@ def front_chart(titles: tuple[str, str], styles: Mapping[str, Style], networks: 
     ).add_params(keep, chosen)
 
 
-def lines_chart(columns: Sequence[str], styles: Mapping[str, Style]) -> alt.LayerChart:
+def lines_chart(columns: Sequence[str], styles: Mapping[str, Style]) -> Chart:
     """Parallel coordinates: a line for every network, 0 the best of a column at the bottom and 1 the worst.
 
     A row has `i`, `column`, `place` (the column's number), `share` in [0, 1], `series` and `text`.
@@ -57,9 +57,9 @@ def lines_chart(columns: Sequence[str], styles: Mapping[str, Style]) -> alt.Laye
     return alt.layer(lines, one.encode(tooltip=alt.Tooltip("text:N", title="network"))).add_params(chosen)
 
 
-def history_chart(styles: Mapping[str, Style]) -> alt.Chart:
+def history_chart(styles: Mapping[str, Style]) -> Chart:
     """Hypervolume over evaluations; a row has `evaluations`, `share` and `series`."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(ROWS)
         .mark_line(point=True, interpolate="step-after")
         .encode(
@@ -69,12 +69,13 @@ def history_chart(styles: Mapping[str, Style]) -> alt.Chart:
             **_look(styles),
         )
     )
+    return chart
 
 
-def choices_chart() -> alt.Chart:
+def choices_chart() -> Chart:
     """How often a choice is made on the front and among all networks; a row has `answer`, `part` and `share`."""
     parts = alt.Scale(domain=["on the front", "all evaluated"], range=[BLUE, GREY])
-    return (
+    chart: alt.Chart = (
         alt.Chart(ROWS)
         .mark_bar()
         .encode(
@@ -85,6 +86,7 @@ def choices_chart() -> alt.Chart:
             tooltip=["answer:N", "part:N", alt.Tooltip("share:Q", format=".1%")],
         )
     )
+    return chart
 
 
 def with_rows(chart: Chart, size: tuple[int, int] = (560, 380), **rows: Rows) -> dict[str, Any]:

@@ -25,6 +25,7 @@ COMMANDS = (
     ("audit as searched", "evonas audit RUN ARCH"),
     ("export", "evonas export RUN ARCH --to net.onnx"),
     ("train, audit, export and measure the best within the limits", 'evonas ship RUN --where "WHERE"'),
+    ("list the networks within the limits", 'evonas choose RUN --where "WHERE"'),
     ("look at it", "evonas show RUN ARCH"),
 )
 """Commands for the selected network: a few words, and the line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,10 +24,12 @@ def draw_labels(axes: Axes, labels: Sequence[tuple[float, float, str]], most: in
     """Write labels beside their points, the first ones first; one without room is left out.
 
     Args:
-        labels: (x, y, words) in the units of the axes, whose limits and scales are set.
+        labels: (x, y, words) in the units of the axes, where all else is drawn.
         most: number of labels at most.
     """
-    size = axes.figure.get_size_inches() * 72
+    axes.autoscale_view()  # positions below follow from the limits
+    figure: Any = axes.get_figure(root=True)
+    size = figure.get_size_inches() * 72
     place = axes.get_position()
     across, up = size[0] * place.width, size[1] * place.height
     points = [axes.transAxes.inverted().transform(axes.transData.transform((x, y))) for x, y, _ in labels]

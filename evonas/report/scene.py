@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ class Box:
         from matplotlib.patches import FancyBboxPatch
 
         shape = f"round,pad=0,rounding_size={self.height / 2}"
-        look = {"facecolor": self.colour, "edgecolor": "none"}
+        look: dict[str, Any] = {"facecolor": self.colour, "edgecolor": "none"}
         axes.add_patch(FancyBboxPatch(self.corner, self.width, self.height, shape, zorder=3, **look))
 
 
@@ -163,7 +163,11 @@ class Words:
         return f"<text {where}{_paint(fill=self.colour)}>{words}</text>"
 
     def add_to(self, axes: Axes) -> None:
-        look = {"fontsize": self.size, "color": self.colour, "weight": "bold" if self.bold else "normal"}
+        look: dict[str, Any] = {
+            "fontsize": self.size,
+            "color": self.colour,
+            "weight": "bold" if self.bold else "normal",
+        }
         axes.text(*self.at, self.text, ha=self.anchor, va=self.vertical, zorder=4, **look)
 
 

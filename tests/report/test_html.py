@@ -1,8 +1,10 @@
 """The report's page: what is in the file, and what a browser makes of it."""
 
+import contextlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from reported_runs import drawn_run, write_audit
 from evonas.cli import main
 from evonas.report import html
 from evonas.report.html import require_charts
+from evonas.runs.folder import RunFolder
 from evonas.search import read_journal
 
 pytest.importorskip("altair")
@@ -78,6 +81,56 @@ def test_equal_runs_give_equal_pages(folders: list[Path], tmp_path: Path) -> Non
     from evonas.report.html import report_page
 
     assert report_page(reported_runs(folders[1:])) == report_page(reported_runs(folders[1:]))
+
+
+def test_a_watched_page_is_written_after_every_generation_until_the_search_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Time passes in steps: nothing new, a generation, the end."""
+    folder = drawn_run(tmp_path / "run", 20)
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    later = drawn_run(tmp_path / "later", 40) / "journal.jsonl"
+    lock = contextlib.ExitStack()
+    lock.enter_context(RunFolder(folder).locked())
+    watched: list[int] = []
+
+    def step(seconds: float) -> None:
+        watched.append(page_of(folder / "report.html")["watch"])
+        if len(watched) == 2:
+            journal.write_bytes(lines[0] + b"".join(later.read_bytes().splitlines(keepends=True)[1:]))
+        if len(watched) == 3:
+            lock.close()
+
+    monkeypatch.setattr(time, "sleep", step)
+    assert main(["report", str(folder), "--watch"]) == 0
+    assert [line.split(", ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "20 evaluations",
+        "40 evaluations",
+        "40 evaluations",
+    ]
+    assert (watched, page_of(folder / "report.html")["watch"]) == ([10, 10, 10], 0)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"changed": [1]}', '{"alarms": {"a": 1}}', '{"changed": {"tau": NaN}}', "[]", "{", '{"alarms": [3]}']
+)
+def test_a_damaged_audit_is_refused_in_one_line(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = drawn_run(tmp_path / "run", 3)
+    (folder / "audit.json").write_text(content)
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert "audit.json" in said.err + said.out
+    assert len((said.err + said.out).strip().splitlines()) == 1
+    assert not (folder / "report.html").exists()
+
+
+def test_a_run_without_a_network_has_a_page(tmp_path: Path) -> None:
+    folder = drawn_run(tmp_path / "run", 0, reason="boom")
+    assert main(["report", str(folder)]) == 0
+    assert page_of(folder / "report.html")["rows"]["id"] == []
 
 
 def test_a_missing_library_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
