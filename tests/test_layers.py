@@ -84,6 +84,9 @@ LIVES_IN = {
     "matplotlib": {"report"},
     "altair": {"report"},
     "vl_convert": {"report"},
+    "onnx": {"ship"},
+    "onnxruntime": {"ship"},
+    "executorch": {"ship"},
 }
 """Packages that only some rooms may import."""
 

@@ -12,6 +12,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Table[type[Any]] = Table(
     {
+        "audit": "evonas.commands.audit:AuditCommand",
         "choose": "evonas.commands.choose:Choose",
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
@@ -19,7 +20,9 @@ COMMANDS: Table[type[Any]] = Table(
         "latency": "evonas.commands.latency:Latency",
         "report": "evonas.commands.report:Report",
         "set": "evonas.commands.set_card:AdversarialSetCard",
+        "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
+        "status": "evonas.commands.status:RunStatus",
         "verify": "evonas.commands.verify:Verify",
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -18,21 +18,23 @@ __all__ = ["Export"]
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network of a run to a file for other programs, checked on real images, with a card beside it:
-
-    evonas export runs/roco-digits-quick-seed0 best --to net.onnx --int8
+    """Write a network of a run to a file for other programs, checked on real images, with a card beside it.
 
     Without ARCH, write front.csv, population.csv, history.csv and the pictures of a run anew from its journal.
     """
 
+    example: ClassVar[str] = "evonas export runs/roco-digits-quick-seed0 best --to net.onnx --int8"
+
     run: Folder
     """Folder of the run."""
-    arch: Annotated[str, tyro.conf.Positional] = ""
-    """arch_id of the network; `best` is the first row of front.csv."""
-    to: Path | None = None
+    arch: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = ""
+    """arch_id of a network, or best: the first row of front.csv."""
+    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File: .onnx, .pt2 (torch.export) or .pte (ExecuTorch)."""
     weights: str = "search"
-    """search: as they were scored; audit: of a training to the end."""
+    """search: as they were scored; audit: of the longest training to the end."""
+    train_again: bool = False
+    """Where the search kept no weights of the network, train it again from its seed."""
     settings: Annotated[ExportSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=ExportSettings)
     data: str = ""
     """npz:PATH, where the file of the run's images is now; its content is compared."""
@@ -65,5 +67,5 @@ class Export:
         check_target(to, self.settings.int8)
         found = opened(self.run, self.plugin, self.data)
         entry = found.entry(self.arch)
-        network = found.load(entry.key)
+        network = found.load(entry.key, self.weights, self.train_again)
         Exporting(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -22,6 +22,10 @@ __all__ = ["Front"]
 @dataclass(frozen=True)
 class Front:
     """Put the rows of several runs on one front, whatever their methods and spaces."""
+
+    example: ClassVar[str] = (
+        "evonas front runs/roco-digits-quick-seed0 runs/tam-digits-quick-seed0 --objectives clean_error,params"
+    )
 
     runs: Folders
     """Folders of the runs."""

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -28,10 +28,9 @@ __all__ = ["Latency"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained.
+    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained."""
 
-    evonas latency runs/roco-digits-quick-seed0 --runtime onnx
-    """
+    example: ClassVar[str] = "evonas latency runs/roco-digits-quick-seed0 --runtime onnx"
 
     run: Folder
     """Folder of the run."""

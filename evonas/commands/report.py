@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from evonas.commands.opened import Folders, joint_runs
 from evonas.errors import ConfigurationError, StorageError
-from evonas.files import decoding, exists, read_json, storage_errors
-from evonas.parts import fits
+from evonas.files import decoding, holder
 from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ class Report:
     Several runs, of whatever methods, come together on one page.
     """
 
+    example: ClassVar[str] = "evonas report runs/roco-digits-quick-seed0 runs/tam-digits-quick-seed0 --out report.html"
+
     runs: Folders
     """Folders of the runs."""
     out: Path | None = None
@@ -51,6 +52,11 @@ class Report:
         if not self.runs:
             raise ConfigurationError("expected at least one run folder, got none")
         load_plugins(self.plugin)
+        with contextlib.suppress(KeyboardInterrupt):  # that is how a watch is ended
+            self._follow()
+
+    def _follow(self) -> None:
+        """Write the page, and while it is watched, write it anew after every generation."""
         seen: list[int] = []
         while True:
             going = self.watch and any(map(_is_written, self.runs))  # before reading: the last page has everything
@@ -89,18 +95,22 @@ def reported_runs(paths: Sequence[Path]) -> list[ReportedRun]:
         print(damage)
     found = []
     for path, joint in zip(paths, runs, strict=True):
-        config, changed = RunFolder(path).open_stored(), path / "audit.json"
-        with storage_errors(f"read {changed}"):
-            audited = read_json(changed) if exists(changed) else {}
-        with decoding(f"expected what an audit changed in {changed}", "audit again, or move it away", StorageError):
-            json.dumps(audited, allow_nan=False)
-            if not fits(audited.get("changed") or {}, dict[str, Any]):
-                raise ConfigurationError("its 'changed' is no object")
-            if not fits(audited.get("alarms") or [], list[dict[str, Any]]):
-                raise ConfigurationError("its 'alarms' are no list of objects")
+        config = RunFolder(path).open_stored()
         space = stored_space(config["identity"]["space"])
-        found.append(ReportedRun(joint, str(path), space, config, read_audit(path), audited))
+        found.append(ReportedRun(joint, str(path), space, config, read_audit(path), _changes(path)))
     return found
+
+
+def _changes(path: Path) -> list[str]:
+    """What the audit of a run changed, and its alarms, a line each."""
+    from evonas.report.audit_files import audit_lines, read_audit_files
+
+    found = read_audit_files(path)
+    if found is None or not found.summary:
+        return []
+    remedy = "audit the run again, or remove it"
+    with decoding(f"expected the summary of an audit in {path / 'audit.json'}", remedy, StorageError):
+        return [*audit_lines(found.summary, {row["arch_id"] for row in found.rows}, checked=False)]
 
 
 def _generation(run: ReportedRun) -> int:
@@ -109,7 +119,5 @@ def _generation(run: ReportedRun) -> int:
 
 
 def _is_written(path: Path) -> bool:
-    """Whether another process writes the run."""
-    from evonas.runs.folder import RunFolder
-
-    return RunFolder(path).is_written
+    """Whether a process of this machine writes the run."""
+    return bool(holder(path / "run.lock"))

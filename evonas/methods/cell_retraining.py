@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from evonas.runs.run import Run
     from evonas.spaces import DartsSpace
 
-__all__ = ["CellRetrainOptions", "RobustnessOptions", "check_networks", "measure_cells", "retrain_cells"]
+__all__ = [
+    "CellRetrainOptions",
+    "RobustnessOptions",
+    "cell_training",
+    "check_networks",
+    "measure_cells",
+    "retrain_cells",
+]
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -225,7 +232,7 @@ def retrain_cells(
     measured = options.measured(precision)
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
     rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
-    notes = list(_notes(options, measured, networks[0].training))
+    notes = list(_notes(options, measured, _training(networks)))
     tested = measured.test_part(prepare.data, run.seed)
     chance = Chance(prepare.data.n_classes, len(tested))
     table = cell_table(rows, notes, prepare.data.name, run.device, chance)
@@ -295,29 +302,46 @@ def measure_cells(
 def _networks(
     run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, cells: Sequence[FoundCells]
 ) -> list[AuditNetwork]:
-    from evonas.audit import AuditNetwork, FinalTraining
+    from evonas.audit import AuditNetwork
+
+    networks = []
+    for each in cells:
+        training = cell_training(run, options, prepare, each.genotype)
+        genome = training.space.canonical(training.space.from_genotype(each.genotype))
+        networks.append(AuditNetwork(each.name, genome, training))
+    return networks
+
+
+def _training(networks: Sequence[AuditNetwork]) -> FinalTraining:
+    """That of the first network."""
+    from evonas.audit import FinalTraining
+
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
+    return training
+
+
+def cell_training(
+    run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, genotype: Genotype
+) -> FinalTraining:
+    """Training of a large network of these cells."""
+    from evonas.audit import FinalTraining
     from evonas.spaces import DartsSpace
 
     searched = prepare.space
     assert isinstance(searched, DartsSpace)
     gpus = run.options.execution.gpus_per_task
     precision, _ = run.hardware.precision(options.retrain_precision, gpus, depthwise=True)
-    networks = []
-    for each in cells:
-        space = _space(options, searched, each.genotype, prepare.data.n_classes)
-        training = FinalTraining(
-            space=space,
-            data=prepare.data,
-            training=options.training(precision),
-            recipe=options.recipe,
-            cutout=options.cutout,
-            seed=run.seed,
-            device=run.device,
-            threads=run.threads,
-        )
-        genome = space.canonical(space.from_genotype(each.genotype))
-        networks.append(AuditNetwork(each.name, genome, training))
-    return networks
+    return FinalTraining(
+        space=_space(options, searched, genotype, prepare.data.n_classes),
+        data=prepare.data,
+        training=options.training(precision),
+        recipe=options.recipe,
+        cutout=options.cutout,
+        seed=run.seed,
+        device=run.device,
+        threads=run.threads,
+    )
 
 
 def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | None, n_classes: int) -> DartsSpace:
@@ -339,7 +363,7 @@ def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | 
 
 
 def _opening(networks: Sequence[AuditNetwork]) -> str:
-    named, base = ", ".join(network.configuration for network in networks), networks[0].training
+    named, base = ", ".join(network.configuration for network in networks), _training(networks)
     return (
         f"training cells again ({named}): {base.training.epochs} epochs, batches of {base.training.batch_size}, "
         f"cutout {base.cutout}, {base.training.precision}"

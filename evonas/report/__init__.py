@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audit_files import (
+        AuditFiles,
+        audit_lines,
+        audit_text,
+        read_audit_files,
+        write_audit,
+        write_audit_table,
+    )
     from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
@@ -45,7 +53,6 @@ if TYPE_CHECKING:
         read_genomes,
         write_tables,
     )
-    from evonas.report.text_drawing import draw_text
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
@@ -53,6 +60,7 @@ __all__ = [
     "DEPICTIONS",
     "FIGURES",
     "Agreement",
+    "AuditFiles",
     "AuditRow",
     "Chance",
     "Choice",
@@ -65,13 +73,14 @@ __all__ = [
     "Searched",
     "TextTable",
     "agreement_table",
+    "audit_lines",
+    "audit_text",
     "cell_table",
     "chance_notes",
     "choose_networks",
     "decisive",
     "depiction_of",
     "draw_genotype",
-    "draw_text",
     "duration",
     "final_table",
     "folded",
@@ -97,6 +106,7 @@ __all__ = [
     "rank_agreement",
     "rank_correlations",
     "read_audit",
+    "read_audit_files",
     "read_condition",
     "read_genomes",
     "reported_tables",
@@ -105,6 +115,8 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
+    "write_audit",
+    "write_audit_table",
     "write_drawing",
     "write_figures",
     "write_finalised",

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class ReportedRun:
     config: Mapping[str, Any]
     """Content of config.json."""
     audit: Sequence[AuditRow] = ()
-    audited: Mapping[str, Any] = field(default_factory=dict)
-    """Content of audit.json."""
+    audited: Sequence[str] = ()
+    """What the audit changed, and its alarms, a line each."""
 
 
 def page_data(runs: Sequence[ReportedRun]) -> Json:
@@ -138,7 +138,7 @@ def _run(run: ReportedRun) -> Json:
         "versions": run.config.get("versions", {}),
         "notes": run.config.get("notes", []),
         "audit": [{**asdict(row), "values": dict(row.values)} for row in run.audit],
-        "audited": dict(run.audited),
+        "audited": [*run.audited],
     }
 
 

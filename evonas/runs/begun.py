@@ -89,6 +89,8 @@ class BegunRun:
             run = cls(method, options, folder, Screen(console, interruption.check), reading, alone)
             run._data_name = data
             run.note(because)
+            if not reading:
+                folder.keep_options(type(options).__module__, as_json(options))
             yield run
 
     @property

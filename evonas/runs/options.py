@@ -66,6 +66,8 @@ class RunOptions:
     plugin: tuple[str, ...] = ()
     """Python files whose SPACES, OBJECTIVES, RECIPES, ATTACKS or MEASUREMENTS join evonas's own; they are executed."""
 
+    example: ClassVar[str] = ""
+    """A command to show at the end of the help."""
     short: ClassVar[tuple[str, ...]] = ()
     """Options that --help shows; --help-all shows all."""
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evonas.ship.card_schema import CARD_SCHEMA
     from evonas.ship.checking import TOLERANCE, Agreement, check_export, labelled_images
     from evonas.ship.format import Format, Sent, format_of, require_extra
-    from evonas.ship.int8 import Rival, quantised, rivals
+    from evonas.ship.int8 import Rival, median_latencies, quantised, rivals
     from evonas.ship.latency import Runtime, onnx_call, processor, set_threads, time_alternately, torch_call
     from evonas.ship.latency_measuring import Effort, measure_table
     from evonas.ship.latency_table import LatencyTable, load_table, save_table
@@ -47,6 +47,7 @@ __all__ = [
     "load_table",
     "load_weights",
     "measure_table",
+    "median_latencies",
     "onnx_call",
     "processor",
     "quantised",

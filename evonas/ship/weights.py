@@ -31,6 +31,8 @@ DTYPES = {
     torch.float16: "F16",
     torch.float32: "F32",
     torch.float64: "F64",
+    torch.int8: "I8",
+    torch.int16: "I16",
     torch.int32: "I32",
     torch.int64: "I64",
     torch.uint8: "U8",
@@ -83,20 +85,21 @@ class WeightsCard:
     """Height and width of the images."""
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
     """(mean, deviation) per channel, the first layer; None: there is none."""
-    dtype: str = "float32"
+    dtype: Literal["float16", "bfloat16", "float32", "float64"]
     """Type of the weights."""
+    memory_format: Literal["contiguous_format", "channels_last"]
+    """Order of the weights in memory, by which the last bits of sums differ."""
     provenance: Provenance
 
     def __post_init__(self) -> None:
         for name in ("n_classes", "channels", "image_size"):
             if not 1 <= getattr(self, name) <= _LARGEST_SETTING:
                 raise ConfigurationError(f"expected {name} of 1 to {_LARGEST_SETTING}, got {getattr(self, name)}")
-        if getattr(torch, self.dtype, None) not in DTYPES:
-            raise ConfigurationError(f"expected a dtype that a network has, got {self.dtype!r}")
 
     @classmethod
     def of(
         cls,
+        network: nn.Module,
         space: Any,
         genome: Genome,
         n_classes: int,
@@ -107,11 +110,13 @@ class WeightsCard:
         """The card of a space's network.
 
         Args:
+            network: with its weights.
             space: a frozen dataclass; fields that change no network (`search_only`) are left out.
             image_shape: (C, H, W).
             normalization: that the network was built with.
         """
         pair = None if normalization is None else (tuple(normalization[0]), tuple(normalization[1]))
+        kinds: Any = [str(each.dtype).removeprefix("torch.") for each in network.parameters()]
         return cls(
             space=space_settings(space),
             genome=tuple(genome.tolist()),
@@ -119,6 +124,8 @@ class WeightsCard:
             channels=int(image_shape[0]),
             image_size=int(image_shape[-1]),
             normalization=pair,
+            dtype=next(iter(kinds), "float32"),
+            memory_format="channels_last" if any(map(_channels_last, network.parameters())) else "contiguous_format",
             provenance=provenance,
         )
 
@@ -187,7 +194,7 @@ class Weights:
             if wanted.get(name) != found.get(name):
                 raise DataError(f"its network has {name} {wanted.get(name)}, the file {found.get(name)}")
         network.load_state_dict(dict(self.tensors))
-        return network.to(memory_format=torch.channels_last).eval()
+        return network.to(memory_format=getattr(torch, card.memory_format)).eval()
 
 
 def weights_file(network: nn.Module, card: WeightsCard) -> bytes:
@@ -275,7 +282,14 @@ def _head(card: WeightsCard, tensors: Mapping[str, Tensor]) -> tuple[bytes, list
 
 def _layout(tensor: Tensor) -> tuple[str, list[int]]:
     """(type as files name it, shape) of a tensor."""
+    if tensor.dtype not in DTYPES:
+        raise ConfigurationError(f"expected tensors that a file can hold, got {tensor.dtype}; see --keep-weights none")
     return DTYPES[tensor.dtype], list(tensor.shape)
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    last: bool = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
 
 
 def _checked(kind: Any, value: Any, what: str) -> dict[str, Any]:

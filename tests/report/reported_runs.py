@@ -67,4 +67,12 @@ def write_audit(folder: Path, genomes: Sequence[tuple[int, ...]], reason: str = 
         lines.append(f"{arch_id(genome)},audit,failed,,,100,1000,{reason or 'diverged'}")
     (folder / "audit.csv").write_text("\n".join(lines) + "\n")
     alarm = {"arch_id": arch_id(genomes[0]), "weights": "search", "kind": "noise", "line": f"noise beats PGD {reason}"}
-    (folder / "audit.json").write_text(json.dumps({"changed": {"tau": 0.75, "flips": 3}, "alarms": [alarm]}))
+    column = {
+        "search": "pgd_error",
+        "audit": "pgd_20_error",
+        "tau": 0.75,
+        "interval": [0.5, 0.9],
+        "flips": [["a", "b"]],
+    }
+    changed = {"columns": [column], "left_front": [], "hypervolume": {"share_lost": 0.25}}
+    (folder / "audit.json").write_text(json.dumps({"changed": changed, "alarms": [alarm], "images": 300}))

@@ -56,7 +56,10 @@ def test_every_network_of_every_run_is_on_the_page(report: Path, folders: list[P
     assert sorted(found["rows"]["id"]) == sorted(keys)
     assert [run["method"] for run in found["runs"]] == ["roco-nas", "tam-nas", "darts"]
     assert found["runs"][0]["failed"] == [[EVIL, 1]]
-    assert found["runs"][0]["audited"]["changed"] == {"tau": 0.75, "flips": 3}
+    compared, left, volume, alarm = found["runs"][0]["audited"]
+    assert "Kendall's tau 0.75 [0.50, 0.90], 1 of 1 pairs" in compared
+    assert (left, volume) == ("no network left the front", "hypervolume: 25.0% lost")
+    assert alarm.startswith("ALARM")
     assert {row["weights"] for row in found["runs"][0]["audit"]} == {"search", "audit"}
     shares: dict[tuple[str, str], float] = {}
     for row in found["runs"][1]["choices"]:
@@ -113,12 +116,21 @@ def test_a_watched_page_is_written_after_every_generation_until_the_search_ends(
 
 
 @pytest.mark.parametrize(
-    "content", ['{"changed": [1]}', '{"alarms": {"a": 1}}', '{"changed": {"tau": NaN}}', "[]", "{", '{"alarms": [3]}']
+    "content",
+    [
+        '{"changed": [1]}',
+        '{"alarms": {"a": 1}}',
+        '{"changed": {"columns": [1]}, "alarms": [], "images": 3}',
+        "[]",
+        "{",
+        '{"alarms": [3]}',
+    ],
 )
 def test_a_damaged_audit_is_refused_in_one_line(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = drawn_run(tmp_path / "run", 3)
+    write_audit(folder, [entry.result.genome for entry in read_journal(folder / "journal.jsonl")[1][:1]])
     (folder / "audit.json").write_text(content)
     assert main(["report", str(folder)]) == 2
     said = capsys.readouterr()
@@ -244,7 +256,7 @@ def test_a_telephone_scrolls_down_alone(browser: Any, report: Path, scheme: str)
 @pytest.mark.slow
 def test_audits_stand_beside_search_scores(opened: Opened) -> None:
     audit = opened.text("#audit")
-    assert "tau" in audit
+    assert "Kendall's tau 0.75" in audit
     assert "noise beats PGD <img" in audit
     assert "failed" in audit
 

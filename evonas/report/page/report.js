@@ -370,13 +370,11 @@ function buildSliders() {
 }
 
 function buildAudits() {
-  const audited = runs.filter((run) => run.audit.length || Object.keys(run.audited).length);
+  const audited = runs.filter((run) => run.audit.length);
   $("audit").hidden = audited.length === 0;
   $("audits").replaceChildren(...audited.map((run) => {
     const part = make("div", {}, make("h3", {}, run.name));
-    for (const alarm of run.audited.alarms ?? []) part.append(make("p", { className: "alarm" }, `${String(alarm.arch_id ?? "").slice(0, 6)} (${weightsOf(alarm)}): ${alarm.line ?? alarm.kind}`));
-    const changed = Object.entries(run.audited.changed ?? {}).filter(([, value]) => value !== null);
-    if (changed.length) part.append(pairs(changed));
+    for (const line of run.audited) part.append(make("p", { className: line.startsWith("ALARM") ? "alarm" : "" }, line));
     const measured = [...new Set(run.audit.flatMap((row) => Object.keys(row.values)))];
     const searched = run.objectives.filter((name) => byName[name]);
     const head = make("tr", {}, ...["network", "weights"].map((word) => make("th", { className: "text" }, word)), ...searched.map((name) => make("th", {}, `search: ${name.replaceAll("_", " ")}`)), ...measured.map((name) => make("th", {}, name.replaceAll("_", " "))));
@@ -393,7 +391,7 @@ function buildAudits() {
 
 function pairs(entries) {
   return make("table", {}, make("tbody", {}, ...entries.map(([name, value]) => make("tr", {}, make("td", {}, name.replaceAll("_", " ")),
-    make("td", { className: "wrap" }, typeof value === "object" ? JSON.stringify(value) : value)))));
+    make("td", { className: "wrap" }, value)))));
 }
 
 function buildRuns() {
