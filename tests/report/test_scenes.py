@@ -43,7 +43,7 @@ def test_every_connection_of_a_phase_is_an_arrow(seed: int) -> None:
 
 
 def test_lines_above_nodes_that_overlap_have_heights_of_their_own() -> None:
-    """Every node reads all earlier ones, so 1, 2 and 3 have lines that skip nodes; the line of each is above those of the nodes that it passes."""
+    """Every node reads all earlier ones: nodes 1, 2 and 3 have lines, each above those of the nodes that it passes."""
     space = PhaseSpace(phases=1, nodes=5)
     scene = DEPICTIONS["phase"].scene(space, np.ones(space.n_genes, dtype=np.int64))
     heights: dict[str, set[float]] = {}
