@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
     from evonas.report.condition import Condition, read_condition
+    from evonas.report.depictions import DEPICTIONS, Depiction, depiction_of, write_drawing
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.optuna_journal import require_optuna, write_optuna_journal
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from evonas.report.units import duration, shown
 
 __all__ = [
+    "DEPICTIONS",
     "FIGURES",
     "Agreement",
     "AuditFiles",
@@ -66,6 +68,7 @@ __all__ = [
     "Choice",
     "Choosing",
     "Condition",
+    "Depiction",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -78,6 +81,7 @@ __all__ = [
     "chance_notes",
     "choose_networks",
     "decisive",
+    "depiction_of",
     "draw_genotype",
     "duration",
     "final_table",
@@ -117,6 +121,7 @@ __all__ = [
     "transfer_table",
     "write_audit",
     "write_audit_table",
+    "write_drawing",
     "write_figures",
     "write_finalised",
     "write_joint",
