@@ -43,10 +43,21 @@ from evonas.errors import EvonasError
 from evonas.files import write_json
 from evonas.methods.imagenet_cells import read_cells
 from evonas.methods.stored import open_run
+from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES
 from evonas.report import read_audit_files, write_audit
 from evonas.runs.folder import first_genomes
 from evonas.search import Journal, read_journal
+from evonas.ship import (
+    LatencyTable,
+    Provenance,
+    WeightsCard,
+    load_table,
+    load_weights,
+    save_table,
+    weights_file,
+)
+from evonas.spaces import PhaseSpace
 from evonas.training import load_checkpoint
 from evonas.training.checkpoints import save_checkpoint
 
@@ -138,6 +149,16 @@ def open_records(path: Path) -> object:
         return records.damaged
 
 
+def weights(folder: Path) -> Path:
+    """A small network's weights, with the card that builds it."""
+    space, genome = PhaseSpace(phases=2, nodes=3, channels=2), np.array([1, 0, 1, 0, 0, 0, 0, 0])
+    network = seeded(lambda: space.build(genome, 3), 0)
+    origin = Provenance(weights="search", identity="0" * 16, seed=0, data="digits", fingerprint="0" * 32, epochs=1)
+    card = WeightsCard.of(network, space, genome, 3, (3, 32, 32), None, origin)
+    (folder / "net.safetensors").write_bytes(weights_file(network, card))
+    return folder / "net.safetensors"
+
+
 def open_work(path: Path) -> object:
     header = json.loads((GOLDEN / LEDGER).read_text().splitlines()[0])
     with BuildWork(path.parent, header["identity"]) as work:
@@ -160,6 +181,26 @@ RUN = ("roco/finished/config.json", "roco/finished/journal.jsonl", "roco/finishe
 LEDGER = "set/build/tiny.parts/ledger.jsonl"
 PARTS = sorted(f"set/build/tiny.parts/{path.name}" for path in (GOLDEN / LEDGER).parent.glob("*.safetensors"))
 
+
+def latency_table(folder: Path) -> Path:
+    layers = {f"aten.conv2d.default(1x{n}x8x8, {n}x{n}x3x3)": 0.01 * n for n in range(1, 40)}
+    table = LatencyTable(
+        subject={"space": {"name": "phase", "channels": 8}, "n_classes": 10, "image_size": 32},
+        processor="a CPU",
+        torch="2.15.0",
+        layers=layers,
+        scale=1.2,
+        overhead=0.001,
+        calibrated_on=30,
+        tested_on=30,
+        median_error=0.03,
+        p95_error=0.1,
+        slowest=4.5,
+    )
+    save_table(folder / "latency.json", table)
+    return folder / "latency.json"
+
+
 LOADERS: dict[str, Loader] = {
     "npz": Loader(npz(np.savez), lambda path: load_data(f"npz:{path}")),
     "npz, compressed": Loader(npz(np.savez_compressed), lambda path: load_data(f"npz:{path}")),
@@ -175,6 +216,8 @@ LOADERS: dict[str, Loader] = {
     "config.json": Loader(copied(RUN[1], RUN[0]), lambda path: open_run(path.parent).front),
     "population.csv": Loader(copied(RUN[2]), lambda path: first_genomes(str(path))),
     "records of an audit": Loader(copied("roco/finished/retrained/rows.jsonl"), open_records),
+    "latency table": Loader(latency_table, load_table),
+    "weights": Loader(weights, load_weights),
     "audit.csv": Loader(audited("audit.csv"), lambda path: read_audit_files(path.parent)),
     "audit.json": Loader(audited("audit.json"), lambda path: read_audit_files(path.parent)),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),

@@ -118,9 +118,9 @@ class FinalTraining:
             report,
         )
         network.eval()
-        return weights_file(network, self.card(genome)), sum(row["seconds"] for row in rows)
+        return weights_file(network, self.card(network, genome)), sum(row["seconds"] for row in rows)
 
-    def card(self, genome: Genome) -> WeightsCard:
+    def card(self, network: nn.Module, genome: Genome) -> WeightsCard:
         """Everything that builds the trained network again, but its weights."""
         provenance = Provenance(
             weights="audit",
@@ -132,7 +132,7 @@ class FinalTraining:
         )
         normalization = None if self.mode else self.data.normalization
         shape = self.data.train.images.shape[1:]
-        return WeightsCard.of(self.space, genome, self.data.n_classes, shape, normalization, provenance)
+        return WeightsCard.of(network, self.space, genome, self.data.n_classes, shape, normalization, provenance)
 
     def candidate(self, genome: Genome, weights: bytes) -> Candidate:
         """The network of a genome with weights that `train` gave, in eval mode on the device."""

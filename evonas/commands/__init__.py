@@ -18,8 +18,11 @@ COMMANDS: Table[type[Any]] = Table(
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
         "latency": "evonas.commands.latency:Latency",
+        "report": "evonas.commands.report:Report",
         "set": "evonas.commands.set_card:AdversarialSetCard",
+        "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
+        "status": "evonas.commands.status:RunStatus",
         "verify": "evonas.commands.verify:Verify",
     }
 )

@@ -39,7 +39,9 @@ class KeepWeights:
             if self.objectives and not leaders.add(result.objectives):
                 return result
             n_classes, normalization = candidate.data.n_classes, prepare.normalization
-            card = WeightsCard.of(candidate.space, candidate.genome, n_classes, shape, normalization, self.provenance)
+            card = WeightsCard.of(
+                candidate.network, candidate.space, candidate.genome, n_classes, shape, normalization, self.provenance
+            )
             return result.with_weights(weights_file(candidate.network, card))
 
         return keep

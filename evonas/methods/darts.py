@@ -26,6 +26,7 @@ class DartsOptions(CellOptions):
     method: str = "darts"
     """Supernet and schedule: darts, pcdarts, pdarts, or another of `evonas.gradient.METHODS`."""
 
+    example: ClassVar[str] = "evonas darts --data digits --method pcdarts --out runs/pcdarts"
     short: ClassVar[tuple[str, ...]] = ("method", *CellOptions.common)
 
     def __post_init__(self) -> None:

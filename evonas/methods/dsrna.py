@@ -95,6 +95,7 @@ class DsrnaOptions(CellOptions):
     """Searched beside, without the metric, in the same table: darts, pcdarts, pdarts, or one of them with -adv."""
     robustness: Annotated[RobustnessOptions, Needs("retrain")] = field(default_factory=RobustnessOptions)
 
+    example: ClassVar[str] = "evonas dsrna --data digits --out runs/dsrna"
     short: ClassVar[tuple[str, ...]] = (
         *("metric", "base", "gamma", "metric_share", "norm", "metric_images", "baselines", "radius_images"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),

@@ -65,6 +65,7 @@ class E2rnasOptions(CellOptions):
     cost_affine: bool = True
     """Count its batch normalisation."""
 
+    example: ClassVar[str] = "evonas e2rnas --data digits --out runs/e2rnas"
     short: ClassVar[tuple[str, ...]] = (
         *("version", "base", "L", "F", "sweep_L", "mgda", "weights_on"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),

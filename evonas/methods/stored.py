@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.files import expanded
-from evonas.methods import method_of
+from evonas.methods import METHODS, method_module, method_of
 from evonas.plugins import load_plugins, refuse_without_plugins
 from evonas.runs.execution import ExecutionOptions
+from evonas.runs.needs import flag, options_of
+from evonas.runs.options import from_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from evonas.runs.result import Result
     from evonas.runs.run import Run
 
-__all__ = ["Reopened", "load_network", "open_run", "reopened"]
+__all__ = ["Reopened", "begun_command", "load_network", "open_run", "reopened"]
 
 
 def open_run(path: Path | str, plugin: Sequence[str] = (), data: str = "") -> Result:
@@ -65,6 +67,41 @@ def load_network(
         train_again: where the weights of the search were not kept, train the network again from its seed.
     """
     return open_run(path, plugin, data).load(arch_id, weights, train_again)
+
+
+def begun_command(begun: Mapping[str, Any], out: Path | str) -> list[str]:
+    """Words of the command that continues a run, from what it was begun with; empty for one of a script.
+
+    Args:
+        begun: config.json, or `options` and `settings` alone, as the folder's lock has them.
+        out: its folder.
+    """
+    module = next((method_module(name) for name, path in METHODS.items() if path == begun.get("options")), None)
+    if module is not None:
+        options = from_json(module.OPTIONS, begun["settings"])
+    elif "identity" in begun and "options" not in begun:  # of version 0.1.0
+        module, options = method_of(begun)
+    else:
+        return []
+    name = next(name for name, path in METHODS.items() if path == module.__name__)
+    usual = {option.name: option.value for option in options_of(module.PRESETS[options.preset])}
+    words = ["evonas", name]
+    if options.preset != next(iter(module.PRESETS)):
+        words += ["--preset", options.preset]
+    for option in options_of(options):
+        if option.name not in ("preset", "out", "retry_failed") and option.value != usual[option.name]:
+            words += _words(flag(option.name), option.value)
+    return [*words, "--out", str(out)]
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """A flag and its value as they are given."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, tuple) else (value,)
+    plain = ["none" if each is None else str(each) for each in values]
+    apart = isinstance(value, tuple) and not isinstance(values[0] if values else "", str)
+    return [f"--{name}", *(plain if apart else [",".join(plain)])]
 
 
 def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evonas.errors import ConfigurationError, check_name
@@ -12,14 +12,14 @@ from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evonas.audit import AuditNetwork, Measured, Measurement
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
     from evonas.data import Dataset
     from evonas.methods.stored import Reopened
     from evonas.report import AuditFiles
     from evonas.runs.execution import ExecutionOptions
     from evonas.runs.result import Result
 
-__all__ = ["AuditPlan", "StoredAudit", "audit_run"]
+__all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,14 @@ class StoredAudit:
     """Whether gradients were looked at."""
     title: str
     n_classes: int
+    trainings: Mapping[str, FinalTraining] = field(default_factory=dict)
+    """arch_id -> its training to the end, where it was trained so."""
+    folder: str = ""
+    """Folder of these weights, inside the run's."""
+
+    def weights(self, key: str) -> str:
+        """Name of the weights that were measured, as `Result.load` takes it."""
+        return f"{self.folder}/{self.trainings[key].digest[:8]}" if key in self.trainings else "search"
 
 
 def audit_run(
@@ -98,7 +106,7 @@ def audit_run(
     from evonas.methods.stored import reopened
 
     genomes = _genomes(result, names)
-    wanted, scored = _measurements(plan, result)
+    wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")
     with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
         measured = _measured(plan, found, wanted, scored)
@@ -118,7 +126,9 @@ def audit_run(
     shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
     columns = {each.column: each.label.split(",")[0] for each in shown}
     checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
-    return StoredAudit(files, rows[: len(genomes)], columns, checked, title, found.prepare.data.n_classes)
+    trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
+    shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
+    return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
 
 
 def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
@@ -129,8 +139,13 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
     return {entry.key: entry.result.seed for entry in map(result.entry, asked)}
 
 
-def _measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
-    """What is measured besides the adversarial set, and whether that is, too."""
+def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
+    """What is measured besides the adversarial set, and whether that is, too.
+
+    Raises:
+        UnknownNameError: there is no such measurement.
+        ConfigurationError: there is no adversarial set.
+    """
     from evonas.attacks import ATTACKS
     from evonas.audit import MEASUREMENTS, SET, SUITES, measurements, suite_names, within
 

@@ -122,6 +122,7 @@ class TamOptions(RunOptions):
         default_factory=FinaliseOptions
     )
 
+    example: ClassVar[str] = "evonas tam --data digits --out runs/tam"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("width", "depth", "intermediate", "window", "supernet_recipe", "supernet_epsilon", "supernet_steps"),

@@ -108,8 +108,12 @@ def find_or_build(
         targets = ", ".join(plan.settings.targets)
         screen.say(f"adversarial set: none at {path} yet, building it: {targets}")
         jobs, began = JobsScreen(screen, set_work(plan)), time.monotonic()
+
+        def told(key: str, line: str) -> None:
+            jobs.finish(key, f"  {line}" if line else "")
+
         with screen:
-            built = build_adversarial_set(plan, path, executor(), jobs.see, jobs.finish)
+            built = build_adversarial_set(plan, path, executor(), jobs.see, told)
         return built, f"built in {duration(time.monotonic() - began)}, at {path}"
 
 

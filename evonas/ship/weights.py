@@ -22,7 +22,16 @@ from evonas.plugins import load_plugins
 from evonas.spaces import SPACES, HandmadeSpace
 from evonas.types import Genome
 
-__all__ = ["Provenance", "Weights", "WeightsCard", "load_weights", "read_weights", "weights_file"]
+__all__ = [
+    "Provenance",
+    "Weights",
+    "WeightsCard",
+    "load_weights",
+    "parse_weights",
+    "read_weights",
+    "space_settings",
+    "weights_file",
+]
 
 VERSION = 1
 DTYPES = {
@@ -31,6 +40,8 @@ DTYPES = {
     torch.float16: "F16",
     torch.float32: "F32",
     torch.float64: "F64",
+    torch.int8: "I8",
+    torch.int16: "I16",
     torch.int32: "I32",
     torch.int64: "I64",
     torch.uint8: "U8",
@@ -83,20 +94,21 @@ class WeightsCard:
     """Height and width of the images."""
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
     """(mean, deviation) per channel, the first layer; None: there is none."""
-    dtype: str = "float32"
+    dtype: Literal["float16", "bfloat16", "float32", "float64"]
     """Type of the weights."""
+    memory_format: Literal["contiguous_format", "channels_last"]
+    """Order of the weights in memory, by which the last bits of sums differ."""
     provenance: Provenance
 
     def __post_init__(self) -> None:
         for name in ("n_classes", "channels", "image_size"):
             if not 1 <= getattr(self, name) <= _LARGEST_SETTING:
                 raise ConfigurationError(f"expected {name} of 1 to {_LARGEST_SETTING}, got {getattr(self, name)}")
-        if getattr(torch, self.dtype, None) not in DTYPES:
-            raise ConfigurationError(f"expected a dtype that a network has, got {self.dtype!r}")
 
     @classmethod
     def of(
         cls,
+        network: nn.Module,
         space: Any,
         genome: Genome,
         n_classes: int,
@@ -107,11 +119,13 @@ class WeightsCard:
         """The card of a space's network.
 
         Args:
+            network: with its weights.
             space: a frozen dataclass; fields that change no network (`search_only`) are left out.
             image_shape: (C, H, W).
             normalization: that the network was built with.
         """
         pair = None if normalization is None else (tuple(normalization[0]), tuple(normalization[1]))
+        kinds: Any = [str(each.dtype).removeprefix("torch.") for each in network.parameters()]
         return cls(
             space=space_settings(space),
             genome=tuple(genome.tolist()),
@@ -119,6 +133,8 @@ class WeightsCard:
             channels=int(image_shape[0]),
             image_size=int(image_shape[-1]),
             normalization=pair,
+            dtype=next(iter(kinds), "float32"),
+            memory_format="channels_last" if any(map(_channels_last, network.parameters())) else "contiguous_format",
             provenance=provenance,
         )
 
@@ -187,7 +203,7 @@ class Weights:
             if wanted.get(name) != found.get(name):
                 raise DataError(f"its network has {name} {wanted.get(name)}, the file {found.get(name)}")
         network.load_state_dict(dict(self.tensors))
-        return network.to(memory_format=torch.channels_last).eval()
+        return network.to(memory_format=getattr(torch, card.memory_format)).eval()
 
 
 def weights_file(network: nn.Module, card: WeightsCard) -> bytes:
@@ -226,7 +242,7 @@ def read_weights(path: Path | str) -> Weights:
             data = read_regular(file, LARGEST_FILE)
         except FileNotFoundError as error:
             raise DataError("there is no such file") from error
-        return _parsed(data)
+        return parse_weights(data)
 
 
 def space_settings(space: Any) -> dict[str, Any]:
@@ -236,19 +252,20 @@ def space_settings(space: Any) -> dict[str, Any]:
     return as_plain({"name": space.name, **own})
 
 
-def _parsed(data: bytes) -> Weights:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _LARGEST_HEADER):
+def parse_weights(content: bytes) -> Weights:
+    """The card and the tensors in the content of a file of weights. DataError, or another error, where it is none."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, _LARGEST_HEADER):
         raise DataError("it does not start with the length of a header, so it is another kind of file, or cut short")
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(content[8 : 8 + length])
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or "evonas" not in metadata:
         raise DataError("its header does not say how to build the network, so it is another kind of file")
     if metadata.keys() != {"evonas", "sha256"}:
         raise DataError("it is of version 0.1.0 or of another kind, and does not say where its weights are from")
     card = WeightsCard.from_json(json.loads(metadata["evonas"]))
-    tensors = safetensors.torch.load(data)
-    if _head(card, tensors)[0] != data[: 8 + length]:
+    tensors = safetensors.torch.load(content)
+    if _head(card, tensors)[0] != content[: 8 + length]:
         raise DataError("it is damaged: its header is not the one of its contents")
     return Weights(card, tensors)
 
@@ -275,7 +292,14 @@ def _head(card: WeightsCard, tensors: Mapping[str, Tensor]) -> tuple[bytes, list
 
 def _layout(tensor: Tensor) -> tuple[str, list[int]]:
     """(type as files name it, shape) of a tensor."""
+    if tensor.dtype not in DTYPES:
+        raise ConfigurationError(f"expected tensors that a file can hold, got {tensor.dtype}; see --keep-weights none")
     return DTYPES[tensor.dtype], list(tensor.shape)
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    last: bool = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
 
 
 def _checked(kind: Any, value: Any, what: str) -> dict[str, Any]:

@@ -62,6 +62,6 @@ def _pointwise(part: nn.Conv2d, maps: Tensor) -> Tensor:
 
 def _depthwise(part: nn.Conv2d, maps: Tensor) -> Tensor:
     fast = torch.is_autocast_enabled("cpu") or (part.stride == (1, 1) and part.kernel_size != (3, 3))
-    if maps.ndim == 3:  # without a batch
-        return part._conv_forward(maps, part.weight, part.bias)
+    if maps.ndim == 3:
+        return depthwise(maps[None], part.weight, part.stride[0], int(part.padding[0]), part.dilation[0], fast)[0]
     return depthwise(maps, part.weight, part.stride[0], int(part.padding[0]), part.dilation[0], fast)
