@@ -7,6 +7,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from evonas.data import Dataset, DeviceData
 from evonas.errors import DataError
@@ -63,21 +64,22 @@ class AsSearched:
         """A file of the weights, given to the network again from its seed, and the seconds that this took."""
         torch.set_num_threads(self.threads)
         candidate, seconds = self.prepare.start()(genome, self.seed, report)
-        return weights_file(candidate.network, self.card(genome)), seconds
+        return weights_file(candidate.network, self.card(candidate.network, genome)), seconds
 
     def read(self, genome: Genome, path: Path) -> bytes:
         """The content of a file of kept weights, every bit of it checked. DataError where it is another network's."""
-        found, wanted = read_weights(path).card, self.card(genome)
+        found = read_weights(path)
         with decoding(f"expected weights of {arch_id(genome)} in {path}", "remove it, and it is trained again"):
-            if replace(found, provenance=replace(found.provenance, evonas=wanted.provenance.evonas)) != wanted:
+            wanted, version = self.card(found.network(self.space), genome), found.card.provenance.evonas
+            if replace(wanted, provenance=replace(wanted.provenance, evonas=version)) != found.card:
                 raise DataError("they are of another network or run")
         with storage_errors(f"read {path}"):
             return read_regular(path)
 
-    def card(self, genome: Genome) -> WeightsCard:
+    def card(self, network: nn.Module, genome: Genome) -> WeightsCard:
         """Everything that builds the network again, but its weights."""
         shape, normalization = self.data.train.images.shape[1:], self.prepare.normalization
-        return WeightsCard.of(self.space, genome, self.data.n_classes, shape, normalization, self.provenance)
+        return WeightsCard.of(network, self.space, genome, self.data.n_classes, shape, normalization, self.provenance)
 
     def candidate(self, genome: Genome, weights: bytes) -> Candidate:
         """The network with weights that `train` or `read` gave, in eval mode on the device."""

@@ -193,7 +193,8 @@ def test_a_network_is_left_as_it_was() -> None:
 
 
 def test_logits_that_are_not_finite_are_no_result() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
-    nn.init.constant_(network[1].weight, float("nan"))
+    linear = nn.Linear(192, 10)
+    nn.init.constant_(linear.weight, float("nan"))
+    network = nn.Sequential(nn.Flatten(), linear)
     with pytest.raises(DivergedError, match="not finite"):
         check_gradients(network, shown(), torch.Generator())
