@@ -26,7 +26,10 @@ OF_HELP = {
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
     *(".ship", ".ship.settings"),
-    *(f".commands.{name}" for name in ("audit", "choose", "doctor", "export", "front", "latency", "set_card")),
+    *(
+        f".commands.{name}"
+        for name in ("audit", "choose", "doctor", "export", "front", "latency", "report", "set_card")
+    ),
     *(f".commands.{name}" for name in ("ship", "show", "status", "verify")),
     ".methods.stored_audit",
 }

@@ -5,19 +5,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from torch import nn
 
 from evonas.data import Dataset, DeviceData
 from evonas.errors import DataError
 from evonas.evaluation import Prepare
 from evonas.files import decoding, read_regular, storage_errors
-from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate
 from evonas.parts import digest
 from evonas.seeding import derive_seed
-from evonas.ship import Provenance, WeightsCard, read_weights, weights_file
+from evonas.ship import Provenance, WeightsCard, parse_weights, read_weights, space_settings, weights_file
 from evonas.types import Cost, Genome, Report, arch_id
 
 __all__ = ["AsSearched"]
@@ -64,31 +61,26 @@ class AsSearched:
         """A file of the weights, given to the network again from its seed, and the seconds that this took."""
         torch.set_num_threads(self.threads)
         candidate, seconds = self.prepare.start()(genome, self.seed, report)
-        return weights_file(candidate.network, self.card(candidate.network, genome)), seconds
+        shape, normalization = self.data.train.images.shape[1:], self.prepare.normalization
+        network, classes = candidate.network, self.data.n_classes
+        card = WeightsCard.of(network, self.space, genome, classes, shape, normalization, self.provenance)
+        return weights_file(network, card), seconds
 
     def read(self, genome: Genome, path: Path) -> bytes:
         """The content of a file of kept weights, every bit of it checked. DataError where it is another network's."""
-        found = read_weights(path)
+        card = read_weights(path).card
+        found = card.space, card.genome, replace(card.provenance, evonas=self.provenance.evonas)
         with decoding(f"expected weights of {arch_id(genome)} in {path}", "remove it, and it is trained again"):
-            wanted, version = self.card(found.network(self.space), genome), found.card.provenance.evonas
-            if replace(wanted, provenance=replace(wanted.provenance, evonas=version)) != found.card:
+            if found != (space_settings(self.space), tuple(genome.tolist()), self.provenance):
                 raise DataError("they are of another network or run")
         with storage_errors(f"read {path}"):
             return read_regular(path)
 
-    def card(self, network: nn.Module, genome: Genome) -> WeightsCard:
-        """Everything that builds the network again, but its weights."""
-        shape, normalization = self.data.train.images.shape[1:], self.prepare.normalization
-        return WeightsCard.of(network, self.space, genome, self.data.n_classes, shape, normalization, self.provenance)
-
     def candidate(self, genome: Genome, weights: bytes) -> Candidate:
         """The network with weights that `train` or `read` gave, in eval mode on the device."""
         torch.set_num_threads(self.threads)
-        data, normalization = DeviceData(self.data, torch.device(self.device)), self.prepare.normalization
-        given = {} if normalization is None else {"normalization": normalization}
-        network = seeded(lambda: self.space.build(genome, self.data.n_classes, **given), 0)
-        network.load_state_dict(safetensors.torch.load(weights))
-        network.to(data.device).to(memory_format=torch.channels_last).eval()
+        data = DeviceData(self.data, torch.device(self.device))
+        network = parse_weights(weights).network(self.space).to(data.device)
         drawn = torch.Generator(data.device).manual_seed(derive_seed(self.seed, "audit"))
         return Candidate(network, genome, self.space, data, self.cost(genome), drawn)
 

@@ -18,6 +18,7 @@ COMMANDS: Table[type[Any]] = Table(
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
         "latency": "evonas.commands.latency:Latency",
+        "report": "evonas.commands.report:Report",
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",

@@ -38,10 +38,17 @@ class Export:
     settings: Annotated[ExportSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=ExportSettings)
     data: str = ""
     """npz:PATH, where the file of the run's images is now; its content is compared."""
+    optuna: Path | None = None
+    """File for a journal of Optuna with a trial for each evaluation, in place of tables: optuna-dashboard shows it."""
     plugin: tuple[str, ...] = ()
     """Python files that the run was begun with."""
 
     def __call__(self) -> None:
+        if self.optuna is not None:
+            if self.arch or self.to is not None:
+                raise ConfigurationError("expected --optuna, which is about the whole run, without ARCH and --to")
+            self._optuna(expanded(self.optuna))
+            return
         if bool(self.arch) != (self.to is not None):
             wanted = "a file after --to" if self.arch else "an arch_id, or best, after the run"
             raise ConfigurationError(
@@ -59,6 +66,17 @@ class Export:
             entries = folder.entries()
             folder.export(entries, searched)
         print(f"{len(entries)} evaluations exported to {self.run}")
+
+    def _optuna(self, path: Path) -> None:
+        from evonas.report import require_optuna, write_optuna_journal
+        from evonas.runs.folder import stored_space
+
+        require_optuna()
+        found = opened(self.run, self.plugin)
+        space = stored_space(found.folder.open_stored()["identity"]["space"])
+        name, begun = self.run.resolve().name, found.folder.journal.stat().st_mtime
+        write_optuna_journal(path, name, found.entries, found.searched, None if space is None else space.upper, begun)
+        print(f"{len(found.entries)} trials in {path}; show them with: optuna-dashboard {path}")
 
     def _network(self, to: Path) -> None:
         from evonas.runs.exporting import Export as Exporting

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from evonas.commands.opened import Folder, joint_runs, opened
-from evonas.errors import ConfigurationError
-from evonas.files import exists, expanded, read_json, read_regular, storage_errors, write_json
+from evonas.errors import ConfigurationError, StorageError, check_name
+from evonas.files import decoding, exists, expanded, read_json, read_regular, storage_errors, write_json
 from evonas.parts import as_plain
 from evonas.ranges import COUNT, Range, check_ranges
 from evonas.ship.settings import ExportSettings
@@ -67,6 +67,7 @@ class Ship:
         check_target(out / NAME, self.settings.int8)
         plan = self._plan()
         result = opened(self.run, self.plugin, self.data)
+        self._check(plan, result)
         key = self._chosen(out)
         print("2 of 3: train it to the end, and audit it")
         weights, training = self._audited(result, key, plan)
@@ -88,6 +89,15 @@ class Ship:
             recipe_epsilon=self.recipe_epsilon,
         )
 
+    def _check(self, plan: Any, result: Result) -> None:
+        """An error for names that are unknown, and for libraries that are missing, before anything begins."""
+        from evonas.audit import require_libraries
+        from evonas.methods.stored_audit import wanted_measurements
+        from evonas.training import RECIPES
+
+        check_name(RECIPES, self.recipe, "recipe")
+        require_libraries(wanted_measurements(plan, result)[0], "--measure")
+
     def _chosen(self, out: Path) -> str:
         """The arch_id; the same when the command goes on, whatever an audit has added to the run since."""
         from evonas.report import Choosing, choose_networks
@@ -95,22 +105,18 @@ class Ship:
         asked = {**asdict(self), "run": str(self.run.resolve()), "out": "", "plugin": [*self.plugin]}
         asked = {name: [*value] if isinstance(value, tuple) else value for name, value in asked.items()}
         begun = out / "ship.json"
-        with storage_errors(f"read {begun}"):
-            stored = read_json(begun) if exists(begun) else {}
-        if stored:
-            different = [name for name, value in asked.items() if stored.get("asked", {}).get(name) != value]
+        stored = _chosen_before(begun)
+        if stored is not None:
+            key, why, before = stored
+            different = [name for name, value in asked.items() if before.get(name) != value]
             if different:
                 raise ConfigurationError(
                     f"expected the settings that {out} was begun with, got another {different[0]}; "
                     "give the same command, or another folder with --out"
                 )
-            print(f"1 of 3: {stored['arch_id']} was chosen {stored['why']}")
-            return str(stored["arch_id"])
+            print(f"1 of 3: {key} was chosen {why}")
+            return key
         found = choose_networks(joint_runs([self.run])[0], Choosing(self.where, self.by, top=1))
-        if not len(found.table):
-            raise ConfigurationError(
-                f"expected a network with {self.where}, none of {found.considered} is; ask for less"
-            )
         key = str(found.table["arch_id"].iloc[0])
         print(f"1 of 3: {key} is the best of {found.satisfied} of {found.considered} networks {found.why}")
         write_json(begun, {"arch_id": key, "why": found.why, "asked": asked})
@@ -142,15 +148,33 @@ class Ship:
         )()
 
 
+def _chosen_before(begun: Path) -> tuple[str, str, dict[str, Any]] | None:
+    """arch_id, why, and the settings of a command that was stopped; None where there was none.
+
+    Raises:
+        StorageError: the file is not one of ours.
+    """
+    with storage_errors(f"read {begun}"):
+        if not exists(begun):
+            return None
+    stored = read_json(begun)
+    with decoding(f"expected what was chosen in {begun}", "remove it, and the network is chosen again", StorageError):
+        return str(stored["arch_id"]), str(stored["why"]), dict(stored["asked"])
+
+
 def _finished(out: Path, key: str) -> bool:
-    """Whether a card is there, of this network, and the files that it names are as it says."""
+    """Whether a card is there, of this network, and the files that it names are as it says.
+
+    Raises:
+        StorageError: the card is not one of ours.
+    """
     path = (out / NAME).with_suffix(".card.json")
     with storage_errors(f"read {out}"):
         if not exists(path):
             return False
-        card = read_json(path)
+    card = read_json(path)
+    with decoding(f"expected the card of a network in {path}", "remove it, and it is written again", StorageError):
+        files = {out / str(each["name"]): each["sha256"] for each in card["files"]}
         return bool(card["network"]["arch_id"] == key) and all(
-            exists(out / each["name"])
-            and hashlib.sha256(read_regular(out / each["name"])).hexdigest() == each["sha256"]
-            for each in card["files"]
+            exists(file) and hashlib.sha256(read_regular(file)).hexdigest() == digest for file, digest in files.items()
         )

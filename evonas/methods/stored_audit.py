@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evonas.runs.execution import ExecutionOptions
     from evonas.runs.result import Result
 
-__all__ = ["AuditPlan", "StoredAudit", "audit_run"]
+__all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def audit_run(
     from evonas.methods.stored import reopened
 
     genomes = _genomes(result, names)
-    wanted, scored = _measurements(plan, result)
+    wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")
     with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
         measured = _measured(plan, found, wanted, scored)
@@ -139,8 +139,13 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
     return {entry.key: entry.result.seed for entry in map(result.entry, asked)}
 
 
-def _measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
-    """What is measured besides the adversarial set, and whether that is, too."""
+def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
+    """What is measured besides the adversarial set, and whether that is, too.
+
+    Raises:
+        UnknownNameError: there is no such measurement.
+        ConfigurationError: there is no adversarial set.
+    """
     from evonas.attacks import ATTACKS
     from evonas.audit import MEASUREMENTS, SET, SUITES, measurements, suite_names, within
 

@@ -63,6 +63,8 @@ class RunOptions:
     It may change when a run is continued."""
     retry_failed: bool = False
     """Evaluate again what is recorded as failed."""
+    track: Literal["", "tensorboard"] = ""
+    """A tracker: tensorboard writes events into the run's folder `tensorboard`; pip install 'evonas[track]'."""
     plugin: tuple[str, ...] = ()
     """Python files whose SPACES, OBJECTIVES, RECIPES, ATTACKS or MEASUREMENTS join evonas's own; they are executed."""
 

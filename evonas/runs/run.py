@@ -450,7 +450,10 @@ class Run(BegunRun):
             for line in (journal.damage, changed):
                 self.screen.say(line)
             executor = self.executor(getattr(searching.evaluator.prepare, "resident", False))
-            recorder = Recorder(searching, self.folder, journal, executor, self.screen, evaluations, generations)
+            tracker = self.options.track
+            recorder = Recorder(
+                searching, self.folder, journal, executor, self.screen, evaluations, generations, tracker
+            )
             kept = KeptWeights(self.folder, self.options.keep_weights, journal, searching.searched)
             with self.screen:
                 yield recorder, journal, executor, kept

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from evonas.ship.latency_table import LatencyTable, load_table, save_table
     from evonas.ship.layers import layers_of
     from evonas.ship.onnx_format import OPSET, OnnxNetwork
-    from evonas.ship.weights import Provenance, Weights, WeightsCard, load_weights, read_weights, weights_file
+    from evonas.ship.weights import (
+        Provenance,
+        Weights,
+        WeightsCard,
+        load_weights,
+        parse_weights,
+        read_weights,
+        space_settings,
+        weights_file,
+    )
 
 __all__ = [
     "CARD_SCHEMA",
@@ -49,6 +58,7 @@ __all__ = [
     "measure_table",
     "median_latencies",
     "onnx_call",
+    "parse_weights",
     "processor",
     "quantised",
     "read_weights",
@@ -57,6 +67,7 @@ __all__ = [
     "save_table",
     "script_of",
     "set_threads",
+    "space_settings",
     "time_alternately",
     "torch_call",
     "weights_file",

@@ -193,8 +193,8 @@ def test_a_network_is_left_as_it_was() -> None:
 
 
 def test_logits_that_are_not_finite_are_no_result() -> None:
-    linear = nn.Linear(192, 10)
-    nn.init.constant_(linear.weight, float("nan"))
-    network = nn.Sequential(nn.Flatten(), linear)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, float("nan"))
     with pytest.raises(DivergedError, match="not finite"):
         check_gradients(network, shown(), torch.Generator())

@@ -57,10 +57,23 @@ def test_a_run_is_made_ready_and_gone_on_with(copied_run: Path, capsys: pytest.C
     assert error.startswith(f"error: expected the settings that {out} was begun with, got another where; give the same")
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"arch_id": 1}', '{"arch_id": "a", "why": "", "asked": 3}'])
+@pytest.mark.lengthy
+def test_a_damaged_choice_is_said(content: str, copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = copied_run / "shipped" / "ship.json"
+    begun.parent.mkdir()
+    begun.write_text(content)
+    assert shipped(copied_run) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: expected ")
+    assert str(begun) in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--where", "macs < 0"), "error: expected a network with macs < 0, none of "),
+        (("--where", "macs < 0"), "error: expected a network with macs < 0, got none of "),
         (("--where", "magic < 1"), "error: "),
         (("--measure", "magic"), "error: unknown measurement 'magic'"),
         (("--recipe", "magic"), "error: unknown recipe 'magic'"),
