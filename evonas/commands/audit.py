@@ -23,7 +23,7 @@ class AuditCommand(ExecutionOptions, AuditPlan):
     Writes audit.csv and audit.json in the run's folder; the same command goes on where it was stopped.
     """
 
-    example: ClassVar[str] = "evonas audit runs/roco-digits-quick-seed0 best --measure standard --epsilon 4/255"
+    example: ClassVar[str] = "evonas audit runs/roco-digits-quick-seed0 --measure standard --epsilon 4/255"
 
     run: Folder
     """Folder of the run."""
