@@ -16,6 +16,7 @@ COMMANDS: Table[type[Any]] = Table(
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
         "set": "evonas.commands.set_card:AdversarialSetCard",
+        "study": "evonas.commands.study:StudyCommand",
         "show": "evonas.commands.show:Show",
         "verify": "evonas.commands.verify:Verify",
     }
