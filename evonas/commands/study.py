@@ -31,7 +31,7 @@ class StudyCommand:
     preset: Literal["quick", "small", "paper"] = "quick"
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
     seeds: int | None = None
-    """Number of seeds, 0, 1, ...; each is a search of its own."""
+    """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
     status: bool = False
     """Say what is finished, begun, failed and waiting; nothing is run or written."""
     tables: bool = False
@@ -64,10 +64,10 @@ class StudyCommand:
 
     def _studied(self) -> Studied:
         from evonas.studies import STUDIES
-        from evonas.studies.study import Studied
+        from evonas.studies.study import SEEDS, Studied
 
         study = choose(STUDIES, self.name, "study")
-        seeds = study.seeds if self.seeds is None else self.seeds
+        seeds = SEEDS[self.preset] if self.seeds is None else self.seeds
         if not 1 <= seeds <= MOST_SEEDS:
             raise ConfigurationError(f"expected --seeds of 1 to {MOST_SEEDS}, got {seeds}")
         root = (self.out or Path("studies") / f"{self.name}-{self.preset}").expanduser()

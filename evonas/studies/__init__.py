@@ -14,6 +14,10 @@ __all__ = ["STUDIES"]
 
 STUDIES: "Table[Study]" = Table(
     {
+        "darts": "evonas.studies.darts:STUDY",
+        "dsrna": "evonas.studies.dsrna:STUDY",
+        "e2rnas-v1": "evonas.studies.e2rnas_v1:STUDY",
+        "e2rnas-v2": "evonas.studies.e2rnas_v2:STUDY",
         "roco": "evonas.studies.roco:STUDY",
     }
 )

@@ -71,7 +71,7 @@ def _head(studied: Studied) -> Iterator[str]:
     study, done = studied.study, len(studied.finished)
     yield f"# Study {study.name}, {studied.preset}\n"
     yield f"{study.paper}\n"
-    yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all here is made from these.\n"
+    yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
     for cell in studied.cells:
         found = studied.states[cell.folder]
         if found.status == "failed":

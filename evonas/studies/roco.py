@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evonas.audit import measurements, require_libraries
 from evonas.files import read_json
 from evonas.methods.adversarial_set import PRESETS as SETS
 from evonas.methods.adversarial_set import BuildOptions
@@ -205,6 +204,8 @@ def table_five(studied: Studied) -> list[TextTable]:
 
 def _figure(place: int) -> Callable[[Studied, Path], bool]:
     def draw(studied: Studied, path: Path) -> bool:
+        from evonas.audit import measurements
+
         labels = {each.column: each.label for each in measurements(RetrainOptions().suite)}
         measured = {column: label for column, label in labels.items() if any(column in row for row in studied.rows)}
         return draw_figure(path, place, studied.rows, measured, studied.data("cifar10"))
@@ -214,6 +215,8 @@ def _figure(place: int) -> Callable[[Studied, Path], bool]:
 
 def check() -> None:
     """ConfigurationError where a library of the attacks is missing."""
+    from evonas.audit import require_libraries
+
     require_libraries(RetrainOptions().measured().measurements, "the study roco")
 
 

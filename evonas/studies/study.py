@@ -16,10 +16,13 @@ from evonas.studies.grid import Cell, State, state
 if TYPE_CHECKING:
     from evonas.report import TextTable
 
-__all__ = ["PRESETS", "Item", "Row", "Studied", "Study", "read_rows"]
+__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "read_rows"]
 
 PRESETS = ("quick", "small", "paper")
 """Settings of a study: minutes on two cores; hours on two cores, on real images; the paper's own."""
+
+SEEDS = {"quick": 2, "small": 3, "paper": 5}
+"""Preset -> number of seeds unless another one is asked for."""
 
 Row = dict[str, Any]
 """One network, as an audit left it, or one figure of a run: column -> natural value. With group, label, role, seed."""
@@ -122,8 +125,6 @@ class Study:
     read: Callable[[Path, Cell], Iterable[Row]]
     """(folder of a finished run, its cell) -> rows."""
     items: tuple[Item, ...]
-    seeds: int = 3
-    """Number of seeds unless another one is asked for."""
     check: Callable[[], None] = lambda: None
     """Raises, before anything begins, what would stop every run: a missing library."""
     notes: tuple[str, ...] = ()
