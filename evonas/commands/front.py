@@ -58,22 +58,12 @@ class Front:
 
 
 def _joint_run(path: Path, name: str) -> JointRun:
-    from evonas.report import JointRun
-    from evonas.runs.folder import RunFolder, stored_searched
+    from evonas.runs.folder import RunFolder, joint_run
 
     folder = RunFolder(path)
     if folder.damage:
         print(folder.damage)
-    config = folder.open_stored()
-    identity = config["identity"]
-    return JointRun(
-        name,
-        stored_searched(config),
-        str(identity["space"]["name"]),
-        identity["data"],
-        config.get("measured", {}),
-        folder.entries(),
-    )
+    return joint_run(folder, name)
 
 
 def _print_joint(joint: JointFront) -> None:

@@ -99,8 +99,8 @@ class ImagenetOptions:
             raise ConfigurationError("expected --pgd (all images) or --test-limit (a subset), got both")
         if self.robust_attacks and not (self.pgd or self.test_limit):
             raise ConfigurationError(
-                f"expected images to attack with --robust-attacks {','.join(self.robust_attacks)}, got none; give --pgd "
-                "(all images) or --test-limit (a subset)"
+                f"expected images to attack with --robust-attacks {','.join(self.robust_attacks)}, got none; give "
+                "--pgd (all images) or --test-limit (a subset)"
             )
         if len(set(self.robust_attacks)) < len(self.robust_attacks):
             raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")

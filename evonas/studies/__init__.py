@@ -18,7 +18,9 @@ STUDIES: "Table[Study]" = Table(
         "dsrna": "evonas.studies.dsrna:STUDY",
         "e2rnas-v1": "evonas.studies.e2rnas_v1:STUDY",
         "e2rnas-v2": "evonas.studies.e2rnas_v2:STUDY",
+        "joint": "evonas.studies.joint:STUDY",
         "roco": "evonas.studies.roco:STUDY",
+        "tam": "evonas.studies.tam:STUDY",
     }
 )
 """Name on the command line -> study."""

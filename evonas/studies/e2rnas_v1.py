@@ -10,7 +10,7 @@ from typing import Any
 from evonas.report.papers.e2rnas import draw_over_limit
 from evonas.studies.cells import CELL_MEASURES, budgets, cell_run, check_cells, found_cells, picture
 from evonas.studies.grid import Cell
-from evonas.studies.study import Item, Row, Studied, Study
+from evonas.studies.study import Item, Row, Studied, Study, drawing
 from evonas.studies.tables import PaperTable
 
 __all__ = ["STUDY"]
@@ -147,6 +147,7 @@ STUDY = Study(
         "proportion in smaller presets. P-DARTS and PC-DARTS are their published cells at the preset's usual width.",
     ),
     items=(
+        drawing("Fig. 1"),
         Item(
             "Table 1",
             "comparison on CIFAR-10",

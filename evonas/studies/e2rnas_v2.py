@@ -8,7 +8,7 @@ from typing import Any
 
 from evonas.studies.cells import CELL_MEASURES, cell_run, check_cells, found_cells, imagenet_run, picture
 from evonas.studies.grid import Cell
-from evonas.studies.study import Item, Row, Studied, Study
+from evonas.studies.study import Item, Row, Studied, Study, drawing
 from evonas.studies.tables import Measure, PaperTable
 
 __all__ = ["STUDY"]
@@ -114,6 +114,7 @@ STUDY = Study(
     read=read,
     check=check_cells,
     items=(
+        drawing("Fig. 1"),
         Item(
             "Table I",
             "comparison on CIFAR-10",

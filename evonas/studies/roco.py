@@ -15,7 +15,7 @@ from evonas.report.papers.roco import TOPS, closest_pair, draw_figure, top_mean
 from evonas.runs.options import DataOptions
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import paired_difference, spread
-from evonas.studies.study import Item, Row, Studied, Study, read_rows
+from evonas.studies.study import Item, Row, Studied, Study, drawing, read_rows
 from evonas.studies.tables import DASH, NOTE, PAIRED, difference_cell, spread_cell
 
 __all__ = ["STUDY"]
@@ -231,6 +231,7 @@ STUDY = Study(
         "set. Both fronts are trained again as wholes; tables III and IV average the lightest of them by MACs.",
     ),
     items=(
+        drawing("Fig. 1"),
         Item(
             "Table I",
             "successful samples of the adversarial sets",

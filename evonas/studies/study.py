@@ -16,7 +16,7 @@ from evonas.studies.grid import Cell, State, state
 if TYPE_CHECKING:
     from evonas.report import TextTable
 
-__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "read_rows"]
+__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "read_rows"]
 
 PRESETS = ("quick", "small", "paper")
 """Settings of a study: minutes on two cores; hours on two cores, on real images; the paper's own."""
@@ -111,6 +111,11 @@ class Item:
     @property
     def stem(self) -> str:
         return self.name.lower().replace("fig. ", "figure-").replace(" ", "-").replace(".", "")
+
+
+def drawing(name: str, about: str = "a drawing of the method") -> Item:
+    """A figure without a result."""
+    return Item(name, about, "it holds no result, so it is not made")
 
 
 @dataclass(frozen=True)

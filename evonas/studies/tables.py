@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from evonas.studies.study import Row, Studied
 __all__ = ["DASH", "MEASURED", "Measure", "PaperTable", "difference_cell", "spread_cell"]
 
 DASH = "-"
-MEASURED = ("measured", "as reported", "difference")
+MEASURED = ("measured", "as reported", "difference", "change in %")
 """Sources of a line."""
 
 NOTE = (
@@ -59,8 +59,8 @@ class PaperTable:
     heading: str = "Architecture"
     pairs: tuple[tuple[str, str], ...] = ()
     """Labels whose differences are given, first minus second."""
-    pick: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
-    """Of several rows of a label and seed, those that count."""
+    relative: bool = False
+    """Give relative changes of these pairs, too: in percent of the second."""
 
     def __call__(self, studied: Studied) -> tuple[TextTable, ...]:
         data, meant = studied.data(self.role), paper_data(self.role)
@@ -69,6 +69,7 @@ class PaperTable:
             cells for label, reported, only in self._reported() for cells in self._lines(studied, label, reported, only)
         ]
         lines += [self._difference(studied, *pair) for pair in self.pairs]
+        lines += [self._change(studied, *pair) for pair in self.pairs if self.relative]
         header = (self.heading, "Source", *(each.heading for each in self.measures))
         notes = (NOTE, PAIRED) if self.pairs else (NOTE,)
         return (TextTable(f"{self.name}: {self.title}; {on}", header, tuple(lines), notes),)
@@ -100,7 +101,7 @@ class PaperTable:
         found: dict[int, list[Row]] = {}
         for row in studied.labelled(label, self.role):
             found.setdefault(row["seed"], []).append(row)
-        means = {seed: spread(map(measure.of, self.pick(rows))) for seed, rows in found.items()}
+        means = {seed: spread(map(measure.of, rows)) for seed, rows in found.items()}
         return {seed: each.mean for seed, each in means.items() if each is not None}
 
     def _difference(self, studied: Studied, first: str, second: str) -> tuple[str, ...]:
@@ -112,6 +113,14 @@ class PaperTable:
             for each in self.measures
         )
         return (f"{first} - {second}", MEASURED[2], *cells)
+
+    def _change(self, studied: Studied, first: str, second: str) -> tuple[str, ...]:
+        cells = []
+        for measure in self.measures:
+            own, other = (self._by_seed(studied, label, measure) for label in (first, second))
+            changes = [100 * (own[seed] / other[seed] - 1) for seed in own if other.get(seed)]
+            cells.append(spread_cell(spread(changes)))
+        return (f"{first} against {second}", MEASURED[3], *cells)
 
 
 def spread_cell(found: Spread | None, digits: int = 2) -> str:
