@@ -25,7 +25,7 @@ OF_HELP = {
     *(".runs.options", ".runs.plugins", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
-    *(f".commands.{name}" for name in ("doctor", "export", "front", "set_card", "show", "verify")),
+    *(f".commands.{name}" for name in ("doctor", "export", "front", "set_card", "show", "study", "verify")),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

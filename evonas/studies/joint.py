@@ -161,8 +161,8 @@ STUDY = Study(
     check=check_cells,
     notes=(
         "Errors are those of the searches, on the same validation images: networks of TAM-NAS inherit their weights, "
-        "the others are trained as the preset says, which is not the same number of epochs. The budgets differ; the table "
-        "has what each search took.",
+        "the others are trained as the preset says, which is not the same number of epochs. Budgets differ, too: the "
+        "table has what each search took.",
     ),
     items=(
         Item(

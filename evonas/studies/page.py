@@ -90,6 +90,8 @@ def _index(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
 
 def _body(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
     for part in parts:
+        if part.item.tables is None and part.item.draw is None:
+            continue
         yield f"\n## {part.item.name}\n"
         for table in part.tables:
             yield table.markdown()

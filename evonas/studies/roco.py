@@ -183,6 +183,7 @@ def table_four(studied: Studied) -> list[TextTable]:
 def table_five(studied: Studied) -> list[TextTable]:
     """The closest pair over whole fronts, seed by seed."""
     columns = {"params": 1e-6, "macs": 1e-6, "pgd_error": -100.0, "cw_error": -100.0}
+    digits = {"params": 4, "macs": 3, "pgd_error": 2, "cw_error": 2}
     found: dict[str, dict[str, dict[int, float]]] = {name: {each: {} for each in columns} for name in (BASELINE, ROCO)}
     for seed, rows in _by_seed(studied.rows).items():
         pair = closest_pair(rows, BASELINE, ROCO)
@@ -193,10 +194,14 @@ def table_five(studied: Studied) -> list[TextTable]:
                     found[name][column][seed] = -scale * (1 - value) if scale < 0 else scale * value
     lines = []
     for name, values in found.items():
-        lines.append((name, "measured", *(spread_cell(spread(each.values())) for each in values.values())))
+        lines.append(
+            (name, "measured", *(spread_cell(spread(values[each].values()), digits[each]) for each in columns))
+        )
         lines.append((name, "as reported", *REPORTED_PAIR[name]))
-    differences = (paired_difference(found[ROCO][each], found[BASELINE][each]) for each in columns)
-    lines.append((f"{ROCO} - {BASELINE}", "difference", *map(difference_cell, differences)))
+    differences = (
+        difference_cell(paired_difference(found[ROCO][each], found[BASELINE][each]), digits[each]) for each in columns
+    )
+    lines.append((f"{ROCO} - {BASELINE}", "difference", *differences))
     header = ("Configuration", "Source", "Params M", "MACs M", "PGD %", "C&W %")
     title = f"Table V: the networks of both fronts that are closest in MACs, a pair a seed; {studied.data('cifar10')}"
     return [TextTable(title, header, tuple(lines), (NOTE, PAIRED))]
