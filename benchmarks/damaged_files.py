@@ -43,9 +43,12 @@ from evonas.errors import EvonasError
 from evonas.files import write_json
 from evonas.methods.imagenet_cells import read_cells
 from evonas.methods.stored import open_run
+from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES
 from evonas.runs.folder import first_genomes
 from evonas.search import Journal, read_journal
+from evonas.ship import Provenance, WeightsCard, load_weights, weights_file
+from evonas.spaces import PhaseSpace
 from evonas.training import load_checkpoint
 from evonas.training.checkpoints import save_checkpoint
 
@@ -137,6 +140,16 @@ def open_records(path: Path) -> object:
         return records.damaged
 
 
+def weights(folder: Path) -> Path:
+    """A small network's weights, with the card that builds it."""
+    space, genome = PhaseSpace(phases=2, nodes=3, channels=2), np.array([1, 0, 1, 0, 0, 0, 0, 0])
+    network = seeded(lambda: space.build(genome, 3), 0)
+    origin = Provenance(weights="search", identity="0" * 16, seed=0, data="digits", fingerprint="0" * 32, epochs=1)
+    card = WeightsCard.of(network, space, genome, 3, (3, 32, 32), None, origin)
+    (folder / "net.safetensors").write_bytes(weights_file(network, card))
+    return folder / "net.safetensors"
+
+
 def open_work(path: Path) -> object:
     header = json.loads((GOLDEN / LEDGER).read_text().splitlines()[0])
     with BuildWork(path.parent, header["identity"]) as work:
@@ -162,6 +175,7 @@ LOADERS: dict[str, Loader] = {
     "config.json": Loader(copied(RUN[1], RUN[0]), lambda path: open_run(path.parent).front),
     "population.csv": Loader(copied(RUN[2]), lambda path: first_genomes(str(path))),
     "records of an audit": Loader(copied("roco/finished/retrained/rows.jsonl"), open_records),
+    "weights": Loader(weights, load_weights),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),
     "checkpoint": Loader(checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
     "checkpoint of 0.1.0": Loader(old_checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),

@@ -12,6 +12,10 @@ training did to the weights. What comes out is printed, whichever way it goes.
 
 For each seed, how many times as long the gradient of gamma R is as the loss's at the search's first step, at the
 epsilon that the search begins with (0.03, as in the paper), in first and in second order.
+
+    python benchmarks/dsrna.py --data digits --metric bound --ratio --after 3 --epochs 4 --weights-only 0 --images 800
+
+The same at the first step of every epoch, until so many of a first-order search have ended; its epsilon beside it.
 """
 
 import argparse
@@ -97,14 +101,31 @@ def searched(
     return found
 
 
-def ratio(method: Method, data: SearchData, seed: int, order: Literal[1, 2]) -> float:
-    """Length of the metric's gradient over that of the loss, at the search's first step."""
-    search = GradientSearch(replace(method, config=replace(method.config, order=order)), data, seed, CPU)
-    (upper,) = method.upper
+def begun(method: Method, data: SearchData, seed: int, order: Literal[1, 2]) -> GradientSearch:
+    return GradientSearch(replace(method, config=replace(method.config, order=order)), data, seed, CPU)
+
+
+def ratio(search: GradientSearch) -> float:
+    """Length of the metric's gradient over that of the loss, at the first step of the next epoch."""
+    (upper,) = search.method.upper
     assert isinstance(upper, Sum)
-    gradients = search.levels.upper_gradients(*next(search.batches()), upper.parts).gradients
+    below, above = next(search.batches())
+    above = replace(above, epsilon=search.levels.epsilon)
+    gradients = search.levels.upper_gradients(below, above, upper.parts).gradients
     metric, loss = torch.linalg.vector_norm(gradients, dim=1).tolist()
     return float(metric / loss)
+
+
+def ratios(method: Method, data: SearchData, seed: int, after: int) -> str:
+    """Ratios at the first step: in both orders, or in the first one at epoch after epoch."""
+    if not after:
+        return ", ".join(f"order {order}: {ratio(begun(method, data, seed, order)):.3g}" for order in ORDERS)
+    search, words = begun(method, data, seed, 1), []
+    for epoch in range(after + 1):
+        words.append(f"after epoch {epoch}: {ratio(search):.3g} at epsilon {search.levels.epsilon:.3g}")
+        if epoch < after:
+            search.run_epoch()
+    return ", ".join(words)
 
 
 def main() -> None:
@@ -126,6 +147,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--alpha-lr", type=float, default=0.02)
     parser.add_argument("--ratio", action="store_true", help="measure the lengths of the first step's gradients alone")
+    parser.add_argument("--after", type=int, default=0, help="with --ratio: epochs until the last ratio")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -141,7 +163,7 @@ def main() -> None:
         for seed in range(args.seeds):
             data = images(args, seed)
             started = time.perf_counter()
-            found = ", ".join(f"order {order}: {ratio(own, data, seed, order):.3g}" for order in ORDERS)
+            found = ratios(own, data, seed, args.after)
             print(f"seed {seed}, {args.metric} over loss, {found} ({time.perf_counter() - started:.0f} s)", flush=True)
         return
     rises, gains = [], []

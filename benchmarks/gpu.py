@@ -56,7 +56,12 @@ HEAD = """# Measured on a GPU
 
 Written by `python benchmarks/gpu.py --write`.
 """
-TESTS = ("tests/test_graphs.py", "tests/test_devices.py", "tests/contracts/test_attack_contract.py")
+TESTS = (
+    "tests/test_graphs.py",
+    "tests/test_devices.py",
+    "tests/evaluation/test_host.py",
+    "tests/contracts/test_attack_contract.py",
+)
 Graphs = Literal["auto", "off"]
 MODES: dict[str, Graphs] = {"as it is": "off", "with graphs": "auto"}
 """Column -> value of EVONAS_CUDA_GRAPHS."""

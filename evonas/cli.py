@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import get_args
 
 import tyro
@@ -56,7 +55,9 @@ def _parse(words: list[str]) -> Callable[[], None]:
         hint = nearest(words[0], names).strip() or f"known: {', '.join(sorted(names))}"
         raise ConfigurationError(f"unknown command {words[0]!r}; {hint}")
     if words and words[0] in COMMANDS:
-        refuse_unknown(words[1:], ["help", *(flag(each.name) for each in fields(COMMANDS[words[0]]))], all_by="--help")
+        refuse_unknown(
+            words[1:], ["help", *(flag(each.name) for each in options_of(COMMANDS[words[0]]))], all_by="--help"
+        )
     with one_line():
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             {**COMMANDS},

@@ -1,6 +1,5 @@
 """Everything that CUDA devices do otherwise than CPUs, decided in one place: arithmetic, order of additions, time."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,8 @@ __all__ = ["filled", "float32", "images_at_once", "seconds", "settle"]
 
 AN_IMAGE = 2**27
 """Bytes that a pass with gradients may take for an image of 32x32: those of 20 layers of 36-channel cells, doubled."""
-MOST_IMAGES = 4096
+IMAGES_AT_ONCE = 512
+"""Images of a pass on a large device."""
 
 
 def settle(device: torch.device | str) -> None:
@@ -60,21 +60,20 @@ def filled(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([like.new_full((), value) for value in values])
 
 
-def images_at_once(device: torch.device | str, share: float = 1.0, size: int = 32) -> int | None:
-    """Images of a forward and a backward pass that the memory of a CUDA device has room for, a power of two.
+def images_at_once(device: torch.device | str, size: int = 32) -> int | None:
+    """512, where the whole memory of a CUDA device has room for a forward and a backward pass of so many images.
 
-    None on a CPU, whose caches, not its memory, decide, and on a device with room for no more than 256.
+    None on a CPU, whose caches, not its memory, decide, and on a smaller device. However many processes share the
+    device, the number is the same, and so is what is computed with it.
 
     Args:
-        share: of the memory that this work may use.
         size: of an image in pixels.
     """
     device = torch.device(device)
     if device.type != "cuda":
         return None
-    room = share * torch.cuda.get_device_properties(device).total_memory / (AN_IMAGE * (size / 32) ** 2)
-    images = 2 ** int(math.log2(max(1.0, room)))
-    return min(images, MOST_IMAGES) if images > 256 else None
+    room = torch.cuda.get_device_properties(device).total_memory / (AN_IMAGE * (size / 32) ** 2)
+    return IMAGES_AT_ONCE if room >= IMAGES_AT_ONCE else None
 
 
 def seconds(device: torch.device | str) -> float:

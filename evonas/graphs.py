@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evonas.errors import EvonasError, choose
 
-__all__ = ["RECORDERS", "SWITCH", "Graphed", "Recorder", "Recording", "Step", "moments"]
+__all__ = ["RECORDERS", "SWITCH", "Graphed", "Recorder", "Recording", "Step", "moments", "switched_off"]
 
 Step = Callable[..., tuple[Tensor, ...]]
 """Tensors on one device -> tensors; with no decision that depends on a value, and no wait for the device."""
@@ -22,6 +22,11 @@ WARM_UP = 2
 
 SWITCH = "EVONAS_CUDA_GRAPHS"
 """Variable of the environment: `off` takes every step as it is; `auto`, or no variable, records where it can."""
+
+
+def switched_off() -> bool:
+    """Whether the environment turns recording off. UnknownNameError where `SWITCH` has another value."""
+    return choose({"auto": False, "off": True}, os.environ.get(SWITCH, "auto"), SWITCH)
 
 
 class Recording(Protocol):
@@ -54,7 +59,10 @@ class Graphed:
     on. Inputs of another shape, such as the last batch of an epoch, run as they are, too.
 
     A recording holds whatever the step decides on the host: rates, modes, probabilities. Where these have changed,
-    `renew` it.
+    `renew` it. The step is assumed to decide the same in every call until then: a model that draws from Python's or
+    NumPy's random numbers is noticed only where the call and its recording have drawn differently, a coin in half of
+    all recordings (`EVONAS_CUDA_GRAPHS=off` is for such models). What it returns, `state` and `generators` are compared
+    and put back; whatever else it changes on the device must not decide any of these.
 
     It keeps no reference to the step, whose memory is so given back with its owner.
 
@@ -68,7 +76,7 @@ class Graphed:
         self.warm_up = warm_up
         self._recording: Recording | None = None
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
-        self._given_up = choose({"auto": False, "off": True}, os.environ.get(SWITCH, "auto"), SWITCH)
+        self._given_up = switched_off()
 
     def __call__(
         self,

@@ -57,6 +57,8 @@ class EvaluationResult:
 
     traceback: ClassVar[str] = ""
     """Traceback of the exception behind a failed result, see `failure`. No part of its value, nor of the journal."""
+    weights: ClassVar[bytes] = b""
+    """File of the network's weights, where they may be kept; see `with_weights`. No part of its value either."""
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "failed"):
@@ -82,15 +84,26 @@ class EvaluationResult:
         traceback: str = "",
     ) -> "EvaluationResult":
         """A failed result; its reason is `reason_of(cause)`, its traceback that of the cause, or the one given."""
-        return cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds)._with(traceback or traceback_of(cause))
+        failed = cls(tuple(genome), {}, "failed", reason_of(cause), seed, seconds)
+        return failed._with(traceback=traceback or traceback_of(cause))
 
     def changed(self, **values: Any) -> "EvaluationResult":
-        """The result with other values, and the same traceback."""
-        return replace(self, **values)._with(self.traceback)
+        """The result with other values, the same traceback and the same weights."""
+        return replace(self, **values)._with(traceback=self.traceback, weights=self.weights)
 
-    def _with(self, text: str) -> "EvaluationResult":
-        if text:
-            object.__setattr__(self, "traceback", text)
+    def with_weights(self, weights: bytes) -> "EvaluationResult":
+        """The result on its way to the driver, with a file of the network's weights."""
+        return self.changed()._with(weights=weights)
+
+    def take_weights(self) -> bytes:
+        """The file of weights, which the result holds no longer: there are many results, and weights are large."""
+        weights: bytes = self.__dict__.pop("weights", b"")
+        return weights
+
+    def _with(self, **beside: str | bytes) -> "EvaluationResult":
+        for name, value in beside.items():
+            if value:
+                object.__setattr__(self, name, value)
         return self
 
 

@@ -32,6 +32,7 @@ def main(options: RocoOptions) -> runs.Result:
             options.certify,
             candidates.precision,
             options.adversarial_set,
+            space=space,
         )
         objectives = (*searched, *white_box(run, options, candidates))
         found = run.search(space, candidates, objectives, replace(options.search, seed=run.seed), first)

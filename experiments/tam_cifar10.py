@@ -30,7 +30,9 @@ def main(options: TamOptions) -> runs.Result:
         precision = supernet_precision(run, options)
         data = run.load_data()
         space = options.space(data.image_size)
-        objectives = run.make_objectives(options.search.objectives, data, options.attacks, options.certify, precision)
+        objectives = run.make_objectives(
+            options.search.objectives, data, options.attacks, options.certify, precision, space=space
+        )
         use_search(run, options, space, data, objectives)  # refuses early what could not be searched
         supernet = train_supernet(run, options, space, data, precision)
         candidates = slice_supernet(run, options, space, data, supernet)

@@ -365,6 +365,37 @@ def searched(method: Method, device: str = "cpu") -> list[Tensor]:
     return [*(each.detach().clone() for each in state), torch.tensor([*means.values()], dtype=torch.float64)]
 
 
+class Drifting(nn.Module):
+    """A model whose logits depend on how often it was called, which a buffer says."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls.add_(1)
+        logits: Tensor = self.layer((images - 0.1 * torch.sin(self.calls)).flatten(1).square())
+        return logits
+
+
+def test_a_recording_puts_back_what_a_model_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its check calls the model once more than the attack does."""
+    torch.manual_seed(0)
+    model, images, labels = Drifting().eval(), torch.rand(2, 3, 2, 2), torch.tensor([0, 1])
+    found, emulator = [], Emulator()
+    for recorders in ({}, {"cpu": emulator}):
+        monkeypatch.setattr(graphs, "RECORDERS", recorders)
+        model.calls.zero_()
+        attacked = PGD(steps=10, epsilon=0.3, step_size=0.05)(model, images, labels)
+        found.append((attacked, model.calls.item()))
+    assert len(emulator.recordings) == 1
+    assert found[0][1] == found[1][1] == 10
+    assert torch.equal(found[0][0], found[1][0])
+
+
 def test_a_replayed_attack_equals_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, few = attacked(), attacked(steps=3)
     emulator = Emulator()

@@ -17,11 +17,12 @@ import torch
 from helpers import applied
 
 import evonas
+from evonas import plugins
 from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import main
 from evonas.errors import UnknownNameError
 from evonas.methods import METHODS, roco
-from evonas.runs import parse, plugins
+from evonas.runs import parse
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "docs" / "how-to"

@@ -12,7 +12,7 @@ import pytest
 import evonas
 
 PACKAGE = Path(evonas.__file__).parent
-SHARED = {"types", "errors", "seeding", "files", "parts", "ranges", "lazy", "devices", "graphs", "_version"}
+SHARED = {"types", "errors", "seeding", "files", "parts", "plugins", "ranges", "lazy", "devices", "graphs", "_version"}
 ALL = {
     "networks",
     "data",
@@ -29,6 +29,7 @@ ALL = {
     "report",
     "evaluation",
     "audit",
+    "ship",
     "runs",
     "methods",
 }
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeding": set(),
     "files": set(),
     "parts": set(),
+    "plugins": set(),
     "devices": set(),
     "graphs": set(),
     "ranges": set(),
@@ -55,13 +57,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spaces": {"networks", "costs"},
     "training": {"data", "attacks", "costs"},
     "adversarial_sets": {"data", "attacks", "networks", "training", "costs", "executors"},
-    "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify"},
+    "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify", "ship"},
     "executors": set(),
     "search": {"executors"},
     "gradient": {"networks", "spaces", "costs", "attacks", "certify", "data", "training"},
     "report": {"search", "spaces"},
-    "evaluation": EVALUATION,
-    "audit": EVALUATION | {"evaluation", "attacks", "certify", "adversarial_sets", "executors", "search"},
+    "ship": {"networks", "spaces", "costs", "attacks", "data"},
+    "evaluation": EVALUATION | {"ship"},
+    "audit": EVALUATION | {"ship", "evaluation", "attacks", "certify", "adversarial_sets", "executors", "search"},
     "runs": ALL - {"gradient", "methods"},
     "methods": ALL,
     "doctor": ALL - {"gradient"},

@@ -22,10 +22,12 @@ PACKAGE = Path(evonas.__file__).parent
 OF_HELP = {
     *("", ".cli", ".doctor", ".errors", ".files", ".lazy", ".methods", ".parts", ".ranges", "._version"),
     *(".runs", ".runs.command_line", ".runs.execution", ".runs.help", ".runs.interrupt", ".runs.needs"),
-    *(".runs.options", ".runs.plugins", ".runs.streams", ".runs.words"),
+    *(".plugins", ".runs.options", ".runs.streams", ".runs.words"),
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
-    *(f".commands.{name}" for name in ("doctor", "export", "front", "set_card", "show", "study", "verify")),
+    *(".ship", ".ship.settings"),
+    *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "set_card", "show")),
+    *(".commands.study", ".commands.verify"),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import pickle
 import re
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -138,3 +139,13 @@ def test_choose_lists_the_known_names() -> None:
     assert choose(table, "pgd", "attack") == 1
     with pytest.raises(UnknownNameError, match=r"^unknown attack 'cw'; known: fgsm, pgd$"):
         choose(table, "cw", "attack")
+
+
+def test_weights_travel_with_a_result_and_are_no_part_of_its_value() -> None:
+    plain = EvaluationResult((1, 0), {"macs": 3.0}, seed=7)
+    given = plain.with_weights(b"weights")
+    assert given == plain
+    assert (plain.weights, given.weights) == (b"", b"weights")
+    there = pickle.loads(pickle.dumps(given)).changed(seconds=2.0)
+    assert there.take_weights() == b"weights"
+    assert there.weights == there.take_weights() == b""

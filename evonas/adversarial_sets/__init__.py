@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from evonas.adversarial_sets.build import build_adversarial_set
+    from evonas.adversarial_sets.build import build_adversarial_set, set_work
     from evonas.adversarial_sets.card import ATTACK_NAMES, AttackCell, Card, CardData, Target
     from evonas.adversarial_sets.card_page import card_markdown
     from evonas.adversarial_sets.contents import (
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         image_digests,
     )
     from evonas.adversarial_sets.format import load_adversarial_set, save_adversarial_set
-    from evonas.adversarial_sets.plan import BuildPlan, BuildProgress
+    from evonas.adversarial_sets.plan import BuildPlan
     from evonas.adversarial_sets.settings import SET_PRESETS, SetSettings
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "AdversarialSet",
     "AttackCell",
     "BuildPlan",
-    "BuildProgress",
     "Card",
     "CardData",
     "Contents",
@@ -40,6 +39,7 @@ __all__ = [
     "image_digests",
     "load_adversarial_set",
     "save_adversarial_set",
+    "set_work",
 ]
 
 import_lazily(__name__)

@@ -1,8 +1,7 @@
 """Build a set: train the targets, attack each at every threshold, keep the successful images."""
 
 import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from evonas.adversarial_sets.card import AttackCell, Card, CardData, Target
 from evonas.adversarial_sets.contents import AdversarialSet, Piece, assemble
 from evonas.adversarial_sets.format import save_adversarial_set
 from evonas.adversarial_sets.jobs import FinishedPart, SetWork, Step, Task, attacked_blocks
-from evonas.adversarial_sets.plan import THREADS, BuildPlan, BuildProgress, Effort
+from evonas.adversarial_sets.plan import THREADS, BuildPlan
 from evonas.adversarial_sets.settings import TargetSettings, build_victim
 from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import ThresholdAttack
@@ -22,9 +21,12 @@ from evonas.costs import count_macs, count_params
 from evonas.errors import DataError, EvonasError, ExecutionError
 from evonas.executors import Executor, Job, LocalExecutor, Outcome, ignore
 from evonas.networks.blocks import seeded
-from evonas.types import Activity, Cost, Note, Progress, Watch
+from evonas.types import Cost, Progress, Watch
 
-__all__ = ["build_adversarial_set"]
+__all__ = ["build_adversarial_set", "set_work"]
+
+Told = Callable[[str, str], object]
+"""(name of a finished job, line) -> whatever."""
 
 BACKWARD = 3
 """Cost of a training step, in forward passes of its images."""
@@ -36,9 +38,9 @@ _ARRAYS, _TOTALS = ("images", "sources", "changes"), ("tried", "evaluations", "s
 def build_adversarial_set(
     plan: BuildPlan,
     path: Path,
-    report: Callable[[BuildProgress], None] = lambda progress: None,
     executor: Executor | None = None,
     watch: Watch = ignore,
+    told: Told = lambda key, line: None,
 ) -> AdversarialSet:
     """Build the set and write it to PATH.safetensors with its card.
 
@@ -49,6 +51,8 @@ def build_adversarial_set(
     Args:
         executor: runs the jobs, and is closed in the end; None: one after another in this process.
         watch: gets what the executor and its workers say; may raise to stop: what is finished is kept.
+        told: gets the name of every job in `set_work` that is finished, by an earlier process too, and a line on what
+            has come of it, or nothing; may raise to stop.
     Raises:
         DataError: the data has no adversarial part, or no attack succeeded.
         StorageError, RunInUseError, RunMismatchError: see `BuildWork`.
@@ -57,7 +61,7 @@ def build_adversarial_set(
     """
     if not len(plan.data.adversarial):
         raise DataError(f"expected images in the adversarial part of {plan.data.name}, got none")
-    building = _Building(plan, report, executor or LocalExecutor(), watch)  # raises where it cannot succeed
+    building = _Building(plan, executor or LocalExecutor(), watch, told)  # raises where it cannot succeed
     before = torch.get_num_threads()
     try:
         with BuildWork(path.with_name(f"{path.name.removesuffix('.safetensors')}.parts"), plan.identity) as work:
@@ -69,31 +73,29 @@ def build_adversarial_set(
     return the_set
 
 
+def set_work(plan: BuildPlan) -> dict[str, float]:
+    """Name of every job of a building -> its predicted multiply-adds."""
+    building = _Building(plan, LocalExecutor(), ignore, lambda key, line: None)
+    return {step.label: building.passes(step) for step in building.steps()}
+
+
 class _Building:
-    """One building of a set: what waits, what is finished, and the predicted effort."""
+    """One building of a set: what waits and what is finished."""
 
     work: BuildWork
 
-    def __init__(
-        self, plan: BuildPlan, report: Callable[[BuildProgress], None], executor: Executor, watch: Watch
-    ) -> None:
+    def __init__(self, plan: BuildPlan, executor: Executor, watch: Watch, told: Told) -> None:
         self.plan, self.settings = plan, plan.settings
-        self.report, self.executor, self.watch = report, executor, watch
+        self.executor, self.watch, self.told = executor, watch, told
         self.targets = plan.settings.each_target()
         self.costs = [self.cost(target) for target in self.targets]
         self.blocks = attacked_blocks(plan)
-        trainings = [self.training(place) for place in range(len(self.targets))]
-        steps = [step for training in trainings for step in (training, *self.attacks(training))]
-        self.steps = {step.label: step for step in steps}
-        self.effort = Effort({step.part: (step.target, step.kind, self.passes(step)) for step in steps})
         self.finished: dict[Step, FinishedPart] = {}
         self.waiting = 0
-        self.begun: dict[Step, tuple[float, float]] = {}
-        """Running training -> (time, share) of the first that was heard of it."""
 
     def run(self, work: BuildWork) -> AdversarialSet:
         self.work = work
-        self.executor.start(SetWork(self.plan, work.folder).make_work, self.see)
+        self.executor.start(SetWork(self.plan).make_work, self.watch)
         try:
             for place in range(len(self.targets)):
                 self.begin(self.training(place))
@@ -112,6 +114,10 @@ class _Building:
 
     def training(self, place: int) -> Step:
         return Step(place, self.targets[place].name)
+
+    def steps(self) -> Iterator[Step]:
+        for training in map(self.training, range(len(self.targets))):
+            yield from (training, *self.attacks(training))
 
     def cells(self, training: Step) -> list[Step]:
         """The first block of every attack on a target."""
@@ -139,11 +145,13 @@ class _Building:
         """Take a step from the finished parts, or submit it; a training counts with the attacks that wait for it."""
         kept = self.work.get(step.part)
         if kept is not None:
+            self.watch(Progress(step.label, 1, 1, "epoch", "kept"))  # by an earlier process
             self.take(step, kept)
             return
         after = [] if step.attack else self.attacks(step)
         predicted = sum(map(self.passes, (step, *after)))
-        self.executor.submit(Job(step.label, Task(step, weights or {}), predicted))
+        checkpoint = step.checkpoint(self.work.folder, self.plan)
+        self.executor.submit(Job(step.label, Task(step, weights or {}), predicted, checkpoint))
         self.waiting += 1
 
     def keep(self, job: Job, outcome: Outcome) -> None:
@@ -160,48 +168,27 @@ class _Building:
         if isinstance(outcome.value, EvonasError):
             raise outcome.value
         self.work.put(step.part, *outcome.value)
-        if not step.attack:
-            step.checkpoint(self.work.folder, self.plan).unlink(missing_ok=True)
-        self.watch(Progress(job.key, 1, 1, "part", "finished"))
+        if job.checkpoint is not None:
+            job.checkpoint.unlink(missing_ok=True)
         self.take(step, outcome.value)
 
     def take(self, step: Step, part: FinishedPart) -> None:
         """Tell that a part is finished, and begin the attacks that have waited for it."""
         self.finished[step] = part
-        self.effort.finish(step.part, part[0]["seconds"])
         if step.attack:
-            self.report(self.reached(step))
+            self.told(step.label, self.outcome(step))
             return
-        note = f"clean accuracy {part[0]['clean_accuracy']:.1%}"
-        self.report(BuildProgress(step.target, "training", 0, 1, 1, 0, self.seconds_left(), True, note))
+        self.told(step.label, f"{step.target}: trained, clean accuracy {part[0]['clean_accuracy']:.1%}")
         for attack in self.attacks(step):
             self.begin(attack, part[1])
 
-    def reached(self, step: Step) -> BuildProgress:
-        """Images of a cell that are attacked so far, and those that fooled."""
-        found = {each.block: self.finished[each] for each in self.of_cell(step) if each in self.finished}
-        done, total = (sum(len(self.blocks[block]) for block in blocks) for blocks in (found, range(len(self.blocks))))
-        fooled = sum(len(part[1]["images"]) for part in found.values())
-        cell = step.target, step.attack, step.threshold
-        return BuildProgress(*cell, done, total, fooled, self.seconds_left(), done == total)
-
-    def seconds_left(self) -> float | None:
-        return self.effort.seconds_left(max(1, min(self.executor.slots, self.waiting)))
-
-    def see(self, event: Progress | Activity | Note) -> None:
-        """Tell what a worker reports, and learn the pace of a training from it."""
-        step = self.steps[event.key] if isinstance(event, Progress) else None
-        if step in self.finished:  # it came after the end of its job
-            return
-        self.watch(event)
-        if not isinstance(event, Progress) or step is None or step.attack:
-            return
-        now, share = time.monotonic(), event.done / event.total
-        began, before = self.begun.setdefault(step, (now, share))  # an earlier process may have got so far
-        if share > before:
-            self.effort.reach(step.part, share, (now - began) * share / (share - before))
-        left = self.seconds_left()
-        self.report(BuildProgress(step.target, "training", 0, event.done, event.total, 0, left, False, event.note))
+    def outcome(self, step: Step) -> str:
+        """Images of an attack at a threshold that fooled, once all of its blocks are finished."""
+        blocks = self.of_cell(step)
+        if not all(block in self.finished for block in blocks):
+            return ""
+        fooled = sum(len(self.finished[block][1]["images"]) for block in blocks)
+        return f"{step.target}, {step.kind}: {fooled} fooled, of {sum(map(len, self.blocks))} images"
 
     def assembled(self) -> AdversarialSet:
         """The set of all finished parts, in the order of the settings."""

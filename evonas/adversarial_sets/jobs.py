@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from evonas.adversarial_sets.plan import THREADS, BuildPlan
 from evonas.adversarial_sets.targets import build_target, correct, train_target
-from evonas.adversarial_sets.work import LEDGER
 from evonas.data import DeviceData, DevicePart
 from evonas.devices import settle
 from evonas.errors import EvonasError
@@ -52,9 +51,9 @@ class Step(NamedTuple):
         """Name on the screen."""
         return f"{self.target}, {self.kind}, block {self.block + 1}" if self.attack else f"{self.target}, training"
 
-    def checkpoint(self, folder: Path, plan: BuildPlan) -> Path:
-        """File that keeps the training until it is done."""
-        return folder / f"{self.part}-{plan.digits}.training.pt"
+    def checkpoint(self, folder: Path, plan: BuildPlan) -> Path | None:
+        """File that keeps the training until it is done; None for an attack."""
+        return None if self.attack else folder / f"{self.part}-{plan.digits}.training.pt"
 
 
 class Task(NamedTuple):
@@ -67,23 +66,18 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class SetWork:
-    """Work of a worker: set up once, then one step after another, on one thread.
-
-    Args:
-        folder: of the finished parts; a worker that sees it keeps its training there, epoch by epoch.
-    """
+    """Work of a worker: set up once, then one step after another, on one thread."""
 
     plan: BuildPlan
-    folder: Path
 
-    def make_work(self, report: Report) -> Callable[[Task], FinishedPart | EvonasError]:
+    def make_work(self, report: Report) -> Callable[..., FinishedPart | EvonasError]:
         settle(self.plan.device)
         torch.set_num_threads(THREADS)
-        worker = _Worker(self.plan, self.folder, report)
+        worker = _Worker(self.plan, report)
 
-        def work(task: Task) -> FinishedPart | EvonasError:
+        def work(task: Task, checkpoint: Path | None = None) -> FinishedPart | EvonasError:
             try:
-                return worker.attack(*task) if task.step.attack else worker.train(task.step)
+                return worker.attack(*task) if checkpoint is None else worker.train(task.step, checkpoint)
             except EvonasError as error:  # itself: a failed outcome would not say of which kind it is
                 return error
 
@@ -91,28 +85,22 @@ class SetWork:
 
 
 class _Worker:
-    def __init__(self, plan: BuildPlan, folder: Path, report: Report) -> None:
-        self.plan, self.folder, self.report = plan, folder, report
+    def __init__(self, plan: BuildPlan, report: Report) -> None:
+        self.plan, self.report = plan, report
         self.data = DeviceData(plan.data, torch.device(plan.device))
         self.adversarial = DevicePart(plan.data.adversarial, self.data.device)
         self.targets = plan.settings.each_target()
         self.blocks = attacked_blocks(plan)
         self._networks: dict[str, nn.Module] = {}
 
-    def train(self, step: Step) -> FinishedPart:
+    def train(self, step: Step, checkpoint: Path) -> FinishedPart:
         """The target's weights, and its accuracy."""
         target, plan = self.targets[step.place], self.plan
         network = build_target(target, self.data, plan.seed)
-        shared = (self.folder / LEDGER).exists()  # not on a machine that shares no file system with the driver
+        training = plan.settings.training_of(target, plan.precision)
+        identity = {"set": plan.name, "target": target.name}
         seconds = train_target(
-            network,
-            target,
-            self.data,
-            plan.settings.training_of(target, plan.precision),
-            plan.seed,
-            lambda done, total, note: self.report(Progress(step.label, done, total, "step", note)),
-            step.checkpoint(self.folder, plan) if shared else None,
-            {"set": plan.name, "target": target.name},
+            network, target, self.data, training, plan.seed, checkpoint, identity, step.label, self.report
         )
         facts = {
             "clean_accuracy": correct(network, self.data.validation).double().mean().item(),

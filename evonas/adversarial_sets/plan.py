@@ -1,10 +1,10 @@
-"""The plan of a set, progress reports, and prediction of the remaining time."""
+"""The plan of a set, and its name."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -14,7 +14,7 @@ from evonas.data import Dataset
 from evonas.errors import ConfigurationError
 from evonas.networks.victim_plan import IMAGE_SIZE
 
-__all__ = ["THREADS", "BuildPlan", "BuildProgress", "Effort"]
+__all__ = ["THREADS", "BuildPlan"]
 
 ALGORITHMS = 2
 """Version of targets and attacks, part of a set's name; increased when equal settings begin to give other images."""
@@ -23,9 +23,6 @@ THREADS = 1
 """CPU threads of all arithmetic: another number rounds differently, and a set is to be the same on every machine."""
 MOST_THREADS = 256
 """Largest number by which a set of version 0.1.0 is found again."""
-
-Kind = tuple[str, str]
-"""(target network, what is done with it)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,79 +84,3 @@ class BuildPlan:
     def _named(self, identity: dict[str, Any]) -> str:
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         return f"{self.data.name}-{self.preset}-{digest}"
-
-
-class BuildProgress(NamedTuple):
-    """Progress of the building of a set."""
-
-    target: str
-    stage: str
-    """training, L0 or Linf."""
-    threshold: int
-    """0 while training."""
-    done: int
-    """Images attacked, or training steps."""
-    total: int
-    fooled: int
-    seconds_left: float | None
-    """Predicted for the whole work on the slots that there are; None before the first measurement."""
-    finished: bool
-    """Whether the target is trained, or attacked at this threshold."""
-    note: str = ""
-
-
-class Effort:
-    """Predicts the remaining time: parts take the same seconds per cost as others of their network and kind have taken.
-
-    Where none has, as those of their kind, or else as all others.
-
-    Args:
-        parts: name -> (network, kind, cost).
-    """
-
-    def __init__(self, parts: Mapping[str, tuple[str, str, float]]) -> None:
-        self._parts = dict(parts)
-        self._left: dict[Kind, float] = {}
-        self._spent: dict[Kind, tuple[float, float]] = {}
-        """(seconds, cost) of finished parts."""
-        self._reached: dict[str, tuple[float, float]] = {}
-        """Running part -> (share, seconds)."""
-        for network, kind, cost in parts.values():
-            self._left[network, kind] = self._left.get((network, kind), 0.0) + cost
-
-    def reach(self, part: str, share: float, seconds: float) -> None:
-        """Record that a running part came to this share of itself in so many seconds."""
-        self._reached[part] = (share, seconds)
-
-    def finish(self, part: str, seconds: float) -> None:
-        """Record the seconds that a finished part took."""
-        self._reached.pop(part, None)
-        _move(self._parts.pop(part), 1.0, seconds, self._left, self._spent)
-
-    def seconds_left(self, slots: int = 1) -> float | None:
-        """Predicted seconds for all pending parts, so many at once; None before anything was measured."""
-        left, spent = dict(self._left), dict(self._spent)
-        for part, (share, seconds) in self._reached.items():
-            _move(self._parts[part], share, seconds, left, spent)
-        rates = {key: seconds / cost for key, (seconds, cost) in spent.items() if cost}
-        if not rates:
-            return None
-        total = 0.0
-        for key, cost in left.items():
-            alike = [rate for other, rate in rates.items() if other[1] == key[1]] or [*rates.values()]
-            total += cost * rates.get(key, sum(alike) / len(alike))
-        return total / slots
-
-
-def _move(
-    part: tuple[str, str, float],
-    share: float,
-    seconds: float,
-    left: dict[Kind, float],
-    spent: dict[Kind, tuple[float, float]],
-) -> None:
-    """Move a share of a part from what is left to what was spent."""
-    network, kind, cost = part
-    before = spent.get((network, kind), (0.0, 0.0))
-    left[network, kind] -= cost * share
-    spent[network, kind] = (before[0] + seconds, before[1] + cost * share)

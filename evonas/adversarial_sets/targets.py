@@ -1,6 +1,6 @@
 """Target networks: built from a seed, trained on the train part of the search's data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from evonas.adversarial_sets.settings import TargetSettings, build_victim
 from evonas.data import DeviceData, DevicePart, batches
 from evonas.networks.blocks import seeded
 from evonas.seeding import derive_seed
-from evonas.training import Training, TrainingConfig, standard, train_epochs, whole
-from evonas.training.checkpoints import Row
+from evonas.training import Training, TrainingConfig, standard
+from evonas.training.checkpoints import train_reporting
+from evonas.types import Report
 
 __all__ = ["build_target", "correct", "train_target"]
 
@@ -32,16 +33,17 @@ def train_target(
     data: DeviceData,
     training: TrainingConfig,
     seed: int,
-    on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
     identity: Mapping[str, Any] | None = None,
+    key: str = "",
+    report: Report = lambda progress: None,
 ) -> float:
     """Train in place on the train part, or continue with the checkpoint; ends in eval mode.
 
     Args:
-        on_step: gets (steps done, steps of the whole training, message).
         checkpoint: where every epoch is kept; None: nowhere.
         identity: what the weights follow from.
+        key: name of the job in what is reported.
     Returns:
         The seconds of all epochs, those of earlier processes too.
     Raises:
@@ -50,18 +52,8 @@ def train_target(
     """
     generator = torch.Generator(data.device).manual_seed(derive_seed(seed, "target", target.name, "training"))
     state = Training(network, data.train, data.augmentation, training, standard, generator)
-
-    def told(done: int, steps: int, note: str) -> None:
-        whole(on_step, state.epoch, state.epochs)(done, steps, note)
-
-    def on_epoch(rows: list[Row]) -> None:
-        on_step(state.epoch, state.epochs, f"epoch {state.epoch}/{state.epochs}, loss {rows[-1]['loss']:.3f}")
-
-    def on_begin(rows: list[Row]) -> None:
-        on_step(state.epoch, state.epochs, f"{'continued after ' if rows else ''}epoch {state.epoch}/{state.epochs}")
-
-    rows = train_epochs(
-        state, checkpoint, identity or {}, "a target network", on_step=told, on_epoch=on_epoch, on_begin=on_begin
+    rows = train_reporting(
+        state, checkpoint, identity or {}, "a target network", lambda loss: {"loss": loss}, key, report
     )
     network.eval()
     return float(sum(row["seconds"] for row in rows))

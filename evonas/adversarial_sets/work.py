@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from evonas.errors import RunMismatchError
 from evonas.files import replace_file, seal, storage_errors, take_lock, unseal
 
-__all__ = ["LEDGER", "BuildWork"]
+__all__ = ["BuildWork"]
 
 LEDGER = "ledger.jsonl"
 """File in the folder of finished parts that says which ones there are."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.attacks.gradient_sign import BIM, FGSM, PGD
     from evonas.attacks.inference import FixedModel, inference_copy
     from evonas.attacks.pixel import PixelAttack
+    from evonas.attacks.square import SquareSearch
     from evonas.attacks.threshold import ThresholdAttack
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "DeepFool",
     "FixedModel",
     "PixelAttack",
+    "SquareSearch",
     "ThresholdAttack",
     "inference_copy",
 ]
@@ -42,6 +44,7 @@ ATTACKS: "Table[Callable[..., Attack]]" = Table(
         "fgsm": "evonas.attacks.gradient_sign:FGSM",
         "pgd": "evonas.attacks.gradient_sign:PGD",
         "pixel": "evonas.attacks.pixel:PixelAttack",
+        "square_search": "evonas.attacks.square:SquareSearch",
         "threshold": "evonas.attacks.threshold:ThresholdAttack",
     }
 )

@@ -230,13 +230,17 @@ class _Run:
             if step in self.marks:
                 self.passed[step] = shown.clone()
             ascended = partial(self.ascended, pending)
-            x, logits = ascended(x, shown) if replayed is None else replayed(ascended, x, shown)
+            x, logits = ascended(x, shown) if replayed is None else replayed(ascended, x, shown, state=self.buffers)
             if stop:
                 unfooled = ~self.surely_fooled_now(pending, shown, logits)
                 pending, x = pending[unfooled], x[unfooled]
         unfooled = ~self.confirmed(pending)
         pending, x = pending[unfooled], x[unfooled]
         self.keep_stronger(pending, self.shown(x, pending))
+
+    def buffers(self) -> list[Tensor]:
+        """Tensors that the model may change when it is called."""
+        return [*self.model.buffers()]
 
     def ascended(self, rows: Tensor, x: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Next iterates of the images `rows`, and the logits of these ones."""

@@ -137,6 +137,10 @@ class Audit:
                 found[self._key(network, places)] = self._predicted(network, places)
         return found
 
+    def after_training(self, network: AuditNetwork) -> list[str]:
+        """Keys of the jobs that wait for a network's training, and never begin if it fails."""
+        return [self._key(network, places) for places in self._missing(network)]
+
     def run(
         self,
         executor: Executor,
@@ -232,6 +236,9 @@ class Audit:
         trained = self._find("trained", network, network.training.digest)
         if trained is not None and trained["status"] == "failed" and not self.retry_failed:
             return []
+        return self._missing(network)
+
+    def _missing(self, network: AuditNetwork) -> list[tuple[int, ...]]:
         found = [self._find_measured(network, each) for each in self.measured.measurements]
         missing = [place for place, record in enumerate(found) if self._open(record)]
         together = in_one_pass([self.measured.measurements[place] for place in missing])

@@ -1,7 +1,6 @@
 """A searched network trained to the end: from scratch or with the weights of a supernet, under any recipe."""
 
 import inspect
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +19,12 @@ from evonas.networks.blocks import seeded
 from evonas.objectives import Candidate
 from evonas.parts import digest, part_identity, part_name
 from evonas.seeding import derive_seed
+from evonas.ship import Provenance, WeightsCard, weights_file
 from evonas.training import Recipe, Training, TrainingConfig, standard
 from evonas.training.checkpoints import train_reporting
 from evonas.types import Cost, Genome, Report, arch_id
 
 __all__ = ["ENDING", "FinalTraining"]
-
-HEAD = "auxiliary."
-"""Prefix of the auxiliary head's tensors, which are trained and not kept."""
 
 ENDING = ".training.pt"
 """Ending of the checkpoint of a network in training."""
@@ -96,7 +93,7 @@ class FinalTraining:
     def train(self, genome: Genome, report: Report, checkpoint: Path | None = None) -> tuple[bytes, float]:
         """The trained weights as a safetensors file, and the seconds of training, those of earlier processes too.
 
-        The file's metadata, `evonas`, is JSON that says which network they belong to.
+        The file's metadata, `evonas`, is JSON that builds the network again; see `evonas.ship.load_weights`.
 
         Args:
             checkpoint: where every epoch is kept until the last one; None: nowhere.
@@ -121,19 +118,21 @@ class FinalTraining:
             report,
         )
         network.eval()
-        tensors = {
-            name: value.detach().cpu().contiguous()
-            for name, value in network.state_dict().items()
-            if not name.startswith(HEAD)
-        }
-        about = {
-            "space": self._space_identity,
-            "genome": genome.tolist(),
-            "n_classes": self.data.n_classes,
-            "normalization": None if self.mode else self.data.normalization,
-        }
-        weights = safetensors.torch.save(tensors, {"evonas": json.dumps(about)})  # several have no stable order
-        return weights, sum(row["seconds"] for row in rows)
+        return weights_file(network, self.card(network, genome)), sum(row["seconds"] for row in rows)
+
+    def card(self, network: nn.Module, genome: Genome) -> WeightsCard:
+        """Everything that builds the trained network again, but its weights."""
+        provenance = Provenance(
+            weights="audit",
+            identity=self.digest,
+            seed=self.seed,
+            data=self.data.name,
+            fingerprint=self.data.fingerprint,
+            epochs=self.training.epochs,
+        )
+        normalization = None if self.mode else self.data.normalization
+        shape = self.data.train.images.shape[1:]
+        return WeightsCard.of(network, self.space, genome, self.data.n_classes, shape, normalization, provenance)
 
     def candidate(self, genome: Genome, weights: bytes) -> Candidate:
         """The network of a genome with weights that `train` gave, in eval mode on the device."""

@@ -12,9 +12,11 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Table[type[Any]] = Table(
     {
+        "choose": "evonas.commands.choose:Choose",
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
+        "latency": "evonas.commands.latency:Latency",
         "set": "evonas.commands.set_card:AdversarialSetCard",
         "study": "evonas.commands.study:StudyCommand",
         "show": "evonas.commands.show:Show",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from evonas.commands.opened import Folders, print_table
+from evonas.commands.opened import Folders, joint_runs, print_table
 from evonas.errors import ConfigurationError
 from evonas.files import exists, storage_errors
-from evonas.runs.plugins import load_plugins
+from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from evonas.report import JointFront, JointRun
+    from evonas.report import JointFront
 
 __all__ = ["Front"]
 
@@ -45,25 +45,15 @@ class Front:
             with storage_errors(f"read {out}"):
                 if exists(RunFolder(out).config) or exists(RunFolder(out).journal):
                     raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
-        if len({path.resolve() for path in paths}) < len(paths):
-            raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
-        alike = len({path.name for path in paths}) < len(paths)
-        runs = [_joint_run(path, str(path) if alike else path.resolve().name) for path in paths]
+        runs, damages = joint_runs(paths)
+        for damage in damages:
+            print(damage)
         objectives = [name for name in self.objectives.split(",") if name]
         joint = joint_front(runs, objectives, self.any_data)
         _print_joint(joint)
         if self.out is not None:
             write_joint(self.out, joint)
             print(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
-
-
-def _joint_run(path: Path, name: str) -> JointRun:
-    from evonas.runs.folder import RunFolder, joint_run
-
-    folder = RunFolder(path)
-    if folder.damage:
-        print(folder.damage)
-    return joint_run(folder, name)
 
 
 def _print_joint(joint: JointFront) -> None:

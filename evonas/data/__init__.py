@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evonas.data.dataset import Dataset
     from evonas.data.image_files import FilePart
     from evonas.data.image_folder import ImageFolderSet, load_image_folder
-    from evonas.data.loader import DATA_SETS, data_root, load_data, resolve_data
+    from evonas.data.loader import DATA_SETS, data_root, load_data, resolve_data, terms_of
     from evonas.data.source import DataSetEntry, ImageSource, Part, PartSizes
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "load_data",
     "load_image_folder",
     "resolve_data",
+    "terms_of",
     "training_batches",
 ]
 

@@ -39,6 +39,8 @@ class Dataset:
     """One line where `auto` chose the data set; never part of a run's identity."""
     converted: str = ""
     """One line where images or labels were taken as others than they are: the fingerprint is of what they became."""
+    by_content: bool = False
+    """The name, that of a file, is no part of the fingerprint."""
 
     @classmethod
     def from_arrays(
@@ -110,7 +112,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over name, normalisation, images and labels of every part: other images, other fingerprint."""
-        digest = hashlib.sha256(repr((self.name, self.n_classes, self.mean, self.deviation, self.flip)).encode())
+        name = "npz" if self.by_content else self.name
+        digest = hashlib.sha256(repr((name, self.n_classes, self.mean, self.deviation, self.flip)).encode())
         for part in (self.train, self.validation, self.adversarial, self.test):
             digest.update(repr(part.images.shape).encode())
             digest.update(np.ascontiguousarray(part.images).data)

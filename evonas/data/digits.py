@@ -16,7 +16,10 @@ def load_digits(root: Path) -> ImageSource:
     found = find_spec("sklearn")
     if found is None or not found.submodule_search_locations:
         raise DataError("expected scikit-learn, which holds the digits, it is not installed; pip install scikit-learn")
-    table = np.loadtxt(Path(found.submodule_search_locations[0], "datasets", "data", "digits.csv.gz"), delimiter=",")
+    file = Path(found.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if not file.exists():
+        raise DataError(f"expected scikit-learn's digits in {file}, this version keeps them elsewhere; install another")
+    table = np.loadtxt(file, delimiter=",")
     images, labels = table[:, :-1], table[:, -1]  # as sklearn.datasets.load_digits, whose import takes a second
     pixels = np.rint(images.reshape(-1, 1, 8, 8) / 16 * 255).astype(np.uint8)
     enlarged = pixels.repeat(4, axis=2).repeat(4, axis=3).repeat(3, axis=1)

@@ -13,9 +13,16 @@ from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import choose
 from evonas.files import expanded
 
-__all__ = ["DATA_SETS", "data_root", "load_data", "own_file", "resolve_data"]
+__all__ = ["DATA_SETS", "data_root", "load_data", "own_file", "resolve_data", "terms_of"]
 
-DATA_SETS = {**TORCHVISION_SETS, "digits": DataSetEntry(load_digits)}
+DATA_SETS = {
+    **TORCHVISION_SETS,
+    "digits": DataSetEntry(
+        load_digits,
+        terms="CC BY 4.0 (Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; "
+        "scikit-learn's copy of its test part).",
+    ),
+}
 """Name -> how it is read and where its files lie, in the order in which `--ood-data auto` looks for them."""
 
 
@@ -27,6 +34,11 @@ def data_root(root: Path | str | None = None) -> Path:
 def own_file(name: str) -> Path | None:
     """The file of a user's own images that a name such as `npz:PATH` stands for; None for a data set of the table."""
     return expanded(name.removeprefix("npz:")) if name.startswith("npz:") or name.endswith(".npz") else None
+
+
+def terms_of(name: str) -> str:
+    """Licence or terms of use of the data set called so; of a user's own images, that they are the user's to state."""
+    return DATA_SETS[name].terms if name in DATA_SETS else "Not known to evonas: they are yours to state."
 
 
 def resolve_data(name: str = "auto", root: Path | str | None = None) -> tuple[str, str]:
@@ -69,4 +81,5 @@ def load_data(
     else:
         names = {**DATA_SETS, "auto": DATA_SETS["digits"], "npz:PATH": DATA_SETS["digits"]}  # for the error's list
         source = choose(names, resolved, "data set")(data_root(root), say)
-    return replace(Dataset.from_source(source, seed, train_limit, val_limit), chosen_because=because)
+    data = Dataset.from_source(source, seed, train_limit, val_limit)
+    return replace(data, chosen_because=because, by_content=own is not None)

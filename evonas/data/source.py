@@ -109,6 +109,8 @@ class DataSetEntry:
     """Data root -> images; may download what is missing."""
     files: tuple[str, ...] = ()
     """Paths below the data root; empty where the images are embedded in a package."""
+    terms: str = ""
+    """Licence or terms of use, as the authors state them."""
 
     def __call__(self, root: Path, say: Callable[[str], object] = print) -> ImageSource:
         """The images below `root`; only one process at a time downloads there.

@@ -23,14 +23,16 @@ def _entry(
     flip: bool,
     split_argument: tuple[str, Any, Any] = ("train", True, False),
     moments: Moments | None = None,
+    terms: str,
 ) -> DataSetEntry:
     """The table entry of a class of torchvision.datasets.
 
     Args:
         split_argument: keyword of the class, its value for the training images and its value for the test images.
         moments: None: measured on the train part.
+        terms: of use, as the authors state them.
     """
-    return DataSetEntry(partial(_load, name, class_name, flip, split_argument, moments), files)
+    return DataSetEntry(partial(_load, name, class_name, flip, split_argument, moments), files, terms)
 
 
 def _load(
@@ -74,6 +76,10 @@ def _in(folder: str, *names: str) -> tuple[str, ...]:
 
 _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+_CIFAR_TERMS = (
+    "No licence is stated: its authors ask to cite Krizhevsky (2009); the images are from the 80 million tiny images, "
+    "which were withdrawn in 2020."
+)
 _CIFAR10_MOMENTS = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 
 TORCHVISION_SETS = {
@@ -83,12 +89,32 @@ TORCHVISION_SETS = {
         ("train_32x32.mat", "test_32x32.mat"),
         flip=False,
         split_argument=("split", "train", "test"),
+        terms="For non-commercial use only, say its authors (Netzer et al., 2011).",
     ),
-    "fashion_mnist": _entry("fashion_mnist", "FashionMNIST", _in("FashionMNIST/raw", *_IDX), flip=True),
+    "fashion_mnist": _entry(
+        "fashion_mnist",
+        "FashionMNIST",
+        _in("FashionMNIST/raw", *_IDX),
+        flip=True,
+        terms="MIT licence (Zalando, Xiao et al., 2017).",
+    ),
     "cifar10": _entry(
-        "cifar10", "CIFAR10", _in("cifar-10-batches-py", *_CIFAR10_BATCHES), flip=True, moments=_CIFAR10_MOMENTS
+        "cifar10",
+        "CIFAR10",
+        _in("cifar-10-batches-py", *_CIFAR10_BATCHES),
+        flip=True,
+        moments=_CIFAR10_MOMENTS,
+        terms=_CIFAR_TERMS,
     ),
-    "cifar100": _entry("cifar100", "CIFAR100", _in("cifar-100-python", "train", "test", "meta"), flip=True),
-    "mnist": _entry("mnist", "MNIST", _in("MNIST/raw", *_IDX), flip=False),
+    "cifar100": _entry(
+        "cifar100", "CIFAR100", _in("cifar-100-python", "train", "test", "meta"), flip=True, terms=_CIFAR_TERMS
+    ),
+    "mnist": _entry(
+        "mnist",
+        "MNIST",
+        _in("MNIST/raw", *_IDX),
+        flip=False,
+        terms="CC BY-SA 3.0, as its copies state (LeCun et al., 1998; from NIST's Special Databases 1 and 3).",
+    ),
 }
 """Name -> entry, in the order in which `--ood-data auto` looks for them."""

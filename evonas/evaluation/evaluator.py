@@ -8,6 +8,7 @@ import torch
 
 from evonas.devices import float32
 from evonas.evaluation.host import out_of_memory
+from evonas.evaluation.keeping import KeepWeights
 from evonas.evaluation.prepare import Prepare
 from evonas.objectives import Objective
 from evonas.types import EvaluationResult, Genome, Report
@@ -23,11 +24,13 @@ class Evaluator:
         prepare: gives a candidate its weights.
         objectives: measured in order on the same candidate; parameters and MACs are always recorded beside them.
         threads: CPU threads of one evaluation; another number rounds differently.
+        keep: which networks' weights a result brings with it; None: those of none.
     """
 
     prepare: Prepare
     objectives: tuple[Objective, ...]
     threads: int
+    keep: KeepWeights | None = None
 
     def make_evaluate(self, report: Report) -> Callable[[Genome, int], EvaluationResult]:
         """A function (genome, seed) -> EvaluationResult, with data and threads of this process set up.
@@ -36,6 +39,7 @@ class Evaluator:
         """
         torch.set_num_threads(self.threads)
         prepare = self.prepare.start()
+        keep = None if self.keep is None else self.keep.start(self.prepare)
 
         @float32()
         def evaluate(genome: Genome, seed: int) -> EvaluationResult:
@@ -52,6 +56,7 @@ class Evaluator:
             broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
             if broken:
                 return EvaluationResult.failure(genome, seed, "; ".join(broken), seconds)
-            return EvaluationResult(tuple(genome), values, seed=seed, seconds=seconds)
+            result = EvaluationResult(tuple(genome), values, seed=seed, seconds=seconds)
+            return result if keep is None else keep(candidate, result)
 
         return evaluate

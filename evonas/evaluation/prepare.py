@@ -10,7 +10,7 @@ from torch import nn
 
 from evonas.data import Dataset, DeviceData
 from evonas.devices import seconds
-from evonas.networks.blocks import seeded
+from evonas.networks.blocks import Normalization, seeded
 from evonas.objectives import Candidate, CostedSpace
 from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed
@@ -31,6 +31,16 @@ class Prepare(Protocol):
     @property
     def space(self) -> "BuildingSpace":
         """The space of the candidates."""
+        ...
+
+    @property
+    def normalization(self) -> Normalization:
+        """(mean, deviation) of the candidates' first layer; None: they see images as they are."""
+        ...
+
+    @property
+    def epochs(self) -> int | None:
+        """Passes over the train part; None: the weights are inherited."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -81,6 +91,14 @@ class TrainFromScratch:
     def precision(self) -> Literal["fp32", "bf16"]:
         """Arithmetic of training; fp32 while it is `auto`."""
         return "bf16" if self.training.precision == "bf16" else "fp32"
+
+    @property
+    def normalization(self) -> Normalization:
+        return self.data.normalization
+
+    @property
+    def epochs(self) -> int:
+        return self.training.epochs
 
     def identity(self) -> dict[str, Any]:
         recipe, name = part_identity(self.recipe), part_name(self.recipe)

@@ -103,6 +103,8 @@ class SliceSupernet:
 
     resident = True
     """The supernet stays in its worker."""
+    normalization = None
+    epochs = None
 
     def __post_init__(self) -> None:
         for name in ("recalibration_batches", "recalibration_batch_size"):

@@ -11,9 +11,10 @@ import tyro
 
 from evonas.adversarial_sets import SET_PRESETS, SetSettings
 from evonas.files import expanded
-from evonas.ranges import ANY, IMAGES, THREADS, check_ranges
+from evonas.ranges import ANY, IMAGES, THREADS, Range, check_ranges
 from evonas.runs.execution import ExecutionOptions, Hardware, make_executor, resolve_hardware
 from evonas.runs.interrupt import interruptible
+from evonas.runs.needs import Needs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,15 @@ class BuildExecution(ExecutionOptions):
 
     threads: Annotated[int | None, THREADS, tyro.conf.Suppress] = 1
     """One: another number gives other images."""
+    executor: Literal["auto", "local", "process", "ray"] = "auto"
+    """local: one job after another in this process. process: several at once on this machine. ray: every GPU of this
+    machine or of a cluster. auto: ray with --ray-address or on several GPUs, process on several processors, with
+    --workers or with --timeout, else local."""
+    gpus_per_task: Annotated[float, Range(above=0, most=1), Needs("executor", ("process", "ray", "auto"))] = 1.0
+    """GPUs of one job, a fraction to share one: 0.25 runs four at once, each with a quarter of its memory."""
+    timeout: Annotated[float | None, Range(above=0, most=10**9), Needs("executor", ("process", "ray", "auto"))] = None
+    """Seconds that one job may take, the training of a target or an attack on a block of images; then its process is
+    killed and the building ends. Everything finished is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,13 +190,14 @@ def _kept(run: Run, plan: CellSearch, see: Callable[[int, list[Row]], object]) -
 def _log(run: Run, plan: CellSearch, name: str) -> EpochLog:
     path = run.checkpoint_path(plan.file("search"))
     if not path.exists() and plan.repeat in (None, 1) and run.hardware.here == plan.device:
-        run.screen.say(_metric_seconds(_here(run, plan)))
+        run.screen.say(_metric_seconds(plan))
+        torch.cuda.empty_cache()  # the searches themselves run in other processes; without CUDA nothing happens
     return EpochLog(
         run,
         path,
         plan.method.epochs,
         WHAT,
-        _opening(plan, _begin(_here(run, plan))),
+        _opening(plan, _begin(_on_cpu(plan))),
         _described,
         partial(write_search_csv, run.path / f"{plan.file('search')}.csv"),
         partial(_warning, plan),
@@ -208,7 +209,7 @@ def _found(run: Run, plan: CellSearch, fresh: bool) -> FoundCells:
     """The cells of a finished search; their pictures are drawn where it has just ended or one is missing."""
     content = load_checkpoint(run.checkpoint_path(plan.file("search")), plan.identity(), WHAT)
     assert content is not None
-    search, rows = _begin(_here(run, plan)), content["rows"]
+    search, rows = _begin(_on_cpu(plan)), content["rows"]
     search.restore(content["state"])
     complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
     if not run.reading and (fresh or not complete):
@@ -216,9 +217,9 @@ def _found(run: Run, plan: CellSearch, fresh: bool) -> FoundCells:
     return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
 
 
-def _here(run: Run, plan: CellSearch) -> CellSearch:
-    """The search where the driver of workers that have GPUs may have none."""
-    return replace(plan, device=run.hardware.here)
+def _on_cpu(plan: CellSearch) -> CellSearch:
+    """The search where it is only looked at: a GPU's memory is for those that search."""
+    return replace(plan, device="cpu")
 
 
 def _predicted(plan: CellSearch) -> float:

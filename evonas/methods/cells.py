@@ -253,7 +253,9 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
     cells = {search.full_label: search.identity() for search in plan_searches(run, options, data)}
     run.use(cells=cells)
     prepare = run.train_from_scratch(space, data, options.training)
-    objectives = run.make_objectives(options.objectives, data, options.attacks, options.certify, ood_data=ood_data)
+    objectives = run.make_objectives(
+        options.objectives, data, options.attacks, options.certify, ood_data=ood_data, space=space
+    )
     return space, prepare, objectives
 
 

@@ -243,6 +243,7 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
         options.certify,
         candidates.precision,
         options.adversarial_set,
+        space=candidates.space,
     )
     return (*searched, *white_box(run, options, candidates))
 
@@ -426,7 +427,7 @@ def _front(source: RunFolder, searched: Searched) -> list[Genome]:
 
 def _names(sources: list[tuple[Path, Searched]]) -> list[str]:
     """Names of the runs in tables: after what was searched, and after their folders where that is the same."""
-    costs = {"clean_error", "params", "macs", "flops"}
+    costs = {"clean_error", "params", "macs", "flops", "latency_ms"}
     names = ["Baseline-NAS" if costs.issuperset(searched.objectives) else "RoCo-NAS" for _, searched in sources]
     if len(set(names)) < len(names):
         names = [f"{name} ({path.resolve().name})" for name, (path, _) in zip(names, sources, strict=True)]

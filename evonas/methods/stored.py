@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.files import expanded
 from evonas.methods import method_of
+from evonas.plugins import load_plugins, refuse_without_plugins
 from evonas.runs.execution import ExecutionOptions
-from evonas.runs.plugins import load_plugins, refuse_without_plugins
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,13 +44,23 @@ def open_run(path: Path | str, plugin: Sequence[str] = (), data: str = "") -> Re
     return Result(folder, stored_searched(config), lambda: _evaluator(folder, plugin, data))
 
 
-def load_network(path: Path | str, arch_id: str = "best", plugin: Sequence[str] = (), data: str = "") -> nn.Module:
+def load_network(
+    path: Path | str,
+    arch_id: str = "best",
+    plugin: Sequence[str] = (),
+    data: str = "",
+    *,
+    weights: str = "search",
+    train_again: bool = False,
+) -> nn.Module:
     """A network of the run in a folder, in eval mode, from images in [0, 1] to logits; see `Result.load`.
 
     Args:
         arch_id: of a row with status ok; `best`: the first row of the front.
+        weights: `search`: as they were scored. `audit`, or the name of a training: trained to the end.
+        train_again: where the weights of the search were not kept, train the network again from its seed.
     """
-    return open_run(path, plugin, data).load(arch_id)
+    return open_run(path, plugin, data).load(arch_id, weights, train_again)
 
 
 def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator:

@@ -269,12 +269,17 @@ def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet,
 
     The supernet is trained, or its training is continued, where it is not there.
     """
+    import torch
+
     precision = supernet_precision(run, options)
     data = run.load_data()
     space = options.space(data.image_size)
-    objectives = run.make_objectives(options.search.objectives, data, options.attacks, options.certify, precision)
+    objectives = run.make_objectives(
+        options.search.objectives, data, options.attacks, options.certify, precision, space=space
+    )
     use_search(run, options, space, data, objectives)
     weights = train_supernet(run, options, space, data, precision)
+    torch.cuda.empty_cache()  # for the candidates; without CUDA nothing happens
     return space, slice_supernet(run, options, space, data, weights), objectives
 
 

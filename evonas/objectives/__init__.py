@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evonas.objectives.clean_error import CleanError
     from evonas.objectives.cost import Flops, Macs, Params
     from evonas.objectives.jacobian_norm import JacobianNorm
+    from evonas.objectives.latency import LatencyMs
     from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
     from evonas.objectives.ood_aupr import OodAupr, OodImages
 
@@ -27,6 +28,7 @@ __all__ = [
     "FGSMError",
     "Flops",
     "JacobianNorm",
+    "LatencyMs",
     "Macs",
     "Objective",
     "OodAupr",
@@ -44,12 +46,14 @@ OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
         "fgsm_error": "evonas.objectives.attack_error:FGSMError",
         "flops": "evonas.objectives.cost:Flops",
         "jacobian_norm": "evonas.objectives.jacobian_norm:JacobianNorm",
+        "latency_ms": "evonas.objectives.latency:LatencyMs",
         "macs": "evonas.objectives.cost:Macs",
         "ood_aupr": "evonas.objectives.ood_aupr:OodAupr",
         "pgd_error": "evonas.objectives.attack_error:PGDError",
         "params": "evonas.objectives.cost:Params",
     }
 )
-"""Name -> class. AdversarialSetError takes a set, OodAupr images of another data set; all else has defaults."""
+"""Name -> class. AdversarialSetError takes a set, LatencyMs a table, OodAupr images of another data set; all else has
+defaults."""
 
 import_lazily(__name__)

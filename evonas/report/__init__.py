@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
+    from evonas.report.choosing import Choice, Choosing, choose_networks
+    from evonas.report.condition import Condition, read_condition
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
     from evonas.report.output import write_rows
@@ -34,19 +37,25 @@ if TYPE_CHECKING:
         front,
         front_text,
         history,
+        knee_row,
         objective_values,
         population_table,
         rank_correlations,
         read_genomes,
         write_tables,
     )
+    from evonas.report.text_drawing import draw_text
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
 __all__ = [
     "FIGURES",
     "Agreement",
+    "AuditRow",
     "Chance",
+    "Choice",
+    "Choosing",
+    "Condition",
     "HistoryRow",
     "JointFront",
     "JointRun",
@@ -55,7 +64,10 @@ __all__ = [
     "agreement_table",
     "cell_table",
     "chance_notes",
+    "choose_networks",
+    "decisive",
     "draw_genotype",
+    "draw_text",
     "duration",
     "final_table",
     "folded",
@@ -64,6 +76,7 @@ __all__ = [
     "handmade_table",
     "history",
     "joint_front",
+    "knee_row",
     "layer_table",
     "marked",
     "means_of_repeats",
@@ -79,6 +92,8 @@ __all__ = [
     "population_table",
     "rank_agreement",
     "rank_correlations",
+    "read_audit",
+    "read_condition",
     "read_genomes",
     "reported_tables",
     "retrained_table",

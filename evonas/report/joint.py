@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["JointFront", "JointRun", "joint_figure", "joint_front", "write_joint"]
+__all__ = ["JointFront", "JointRun", "check_comparable", "joint_figure", "joint_front", "write_joint"]
 
 COSTS = ("params", "macs")
 HEAD = ("run", "method", "space", "arch_id", "generation", "rank", "status")
@@ -113,7 +113,7 @@ def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: b
             raise ConfigurationError(
                 f"expected {missing[0]} in every run, {run.name} has no such column; it has {', '.join(run.columns)}"
             )
-        _check_comparable(runs[0], run, asked, any_data)
+        check_comparable(runs[0], run, asked, any_data)
     maximize = tuple(
         name
         for name in asked
@@ -125,7 +125,7 @@ def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: b
     return JointFront(table, asked, maximize, about, levels.pop() if len(levels) == 1 else None)
 
 
-def _check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], any_data: bool) -> None:
+def check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], any_data: bool) -> None:
     """An error where two runs were scored on different images or in different ways."""
     if run.data["fingerprint"] != first.data["fingerprint"] and not any_data:
         raise ConfigurationError(

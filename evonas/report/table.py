@@ -18,7 +18,7 @@ from evonas.files import decoding, read_regular, storage_errors
 from evonas.report.chance import Chance, chance_notes, marked
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable
-from evonas.search import Entry, hypervolume, minimised, non_dominated, ranks
+from evonas.search import Entry, hypervolume, knee, minimised, non_dominated, ranks
 from evonas.types import Cost, Genome, arch_id
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "front",
     "front_text",
     "history",
+    "knee_row",
     "objective_values",
     "population_table",
     "rank_correlation",
@@ -161,6 +162,12 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 def front(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of a population table that no other row dominates."""
     return table[table["rank"] == 0]
+
+
+def knee_row(table: pd.DataFrame, objectives: Sequence[str], maximize: Sequence[str]) -> int:
+    """Position of the knee of the front among a table's rows; see `evonas.search.knee`."""
+    signs = np.array([-1.0 if name in maximize else 1.0 for name in objectives])
+    return knee(table[list(objectives)].to_numpy(dtype=np.float64) * signs)
 
 
 def front_text(table: pd.DataFrame, searched: Searched, most: int = 20, last: Sequence[str] = ()) -> TextTable:

@@ -35,6 +35,8 @@ def audit_networks(
                 jobs.add(job.key, job.predicted)
 
             def told(job: Job, network: AuditNetwork, record: Mapping[str, Any]) -> None:
+                if (record["kind"], record["status"]) == ("trained", "failed"):
+                    jobs.leave_out(audit.after_training(network))
                 jobs.finish(job.key, f"  {network.label}: {_outcome(record)}")
 
             with run.screen:

@@ -16,11 +16,11 @@ from evonas.executors import Executor
 from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
+from evonas.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
 from evonas.runs.options import DataOptions, RunOptions, as_json
-from evonas.runs.plugins import load_plugins, plugin_identity, refuse_without_plugins
 from evonas.runs.screen import Screen
 from evonas.training import PRECISIONS, Recipe, TradesYopo, TrainingPrecision
 
@@ -152,7 +152,7 @@ class BegunRun:
         return precision
 
     def score_batch_size(self, image_size: int) -> int | None:
-        """Images of a pass that scores networks: as asked for, as the run was begun, or as a GPU has room for.
+        """Images of a pass that scores networks: as asked for, as the run was begun, or by a GPU's memory.
 
         None: every score has its own number.
 
@@ -165,7 +165,7 @@ class BegunRun:
                 size = self.begun("score_batch_size")
             elif size is None:
                 size = self.hardware.images_at_once(self.options.execution.gpus_per_task, image_size)
-                self.note(f"scores: batches of {size}, which the GPU's memory has room for" if size else "")
+                self.note(f"scores: batches of {size}, by the GPU's memory, however many share it" if size else "")
             if size is not None:
                 self.use(score_batch_size=size)
             self._score_batches[image_size] = size
@@ -224,6 +224,8 @@ class BegunRun:
                 continue  # not there, or another file of that name
             if own_file(begun["name"]):
                 data = replace(data, name=begun["name"])
+            by_name = replace(data, by_content=False)  # as version 0.1.0 had its fingerprint
+            data = by_name if by_name.fingerprint == begun["fingerprint"] else data
             if data.fingerprint == begun["fingerprint"]:
                 if path != own.absolute():
                     self.note(f"data: {path} has the images of {own}")

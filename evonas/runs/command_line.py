@@ -14,12 +14,12 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from evonas.errors import ConfigurationError, EvonasError, nearest
 from evonas.files import expanded
+from evonas.plugins import load_plugins
 from evonas.runs.execution import warm_up_early
 from evonas.runs.help import MANY, WORDS, help_text
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.options import changed
-from evonas.runs.plugins import load_plugins
 from evonas.runs.streams import LOST, LastingOutput, drop, tell
 from evonas.runs.words import is_switch, read_words
 

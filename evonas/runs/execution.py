@@ -121,14 +121,14 @@ class Hardware:
         )
 
     def images_at_once(self, gpus: float, size: int) -> int | None:
-        """See `images_at_once`: of the share of a device that one evaluation has; a worker of a cluster answers."""
+        """See `images_at_once`; a worker of a cluster answers for its device."""
         from evonas.devices import images_at_once
 
         if self.connection is None:
-            return images_at_once(self.device, 1 / -(-self.workers // _devices(self.device)), size)
+            return images_at_once(self.device, size)
         if self.device == "cpu":
             return None
-        return self.connection.ask(partial(images_at_once, self.device, gpus, size), self.threads, gpus)
+        return self.connection.ask(partial(images_at_once, self.device, size), self.threads, gpus)
 
 
 def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any], alone: bool = False) -> Hardware:
@@ -136,12 +136,17 @@ def resolve_hardware(settings: ExecutionOptions, identity: Mapping[str, Any], al
 
     Args:
         alone: the run does one thing at a time.
+    Raises:
+        ConfigurationError: the machine cannot be used as asked.
+        UnknownNameError: a wrong word in the environment.
     """
     import torch
 
     from evonas.devices import settle
     from evonas.executors import RayConnection
+    from evonas.graphs import switched_off
 
+    switched_off()  # a wrong word there would fail every evaluation
     executor, because = _executor(settings)
     connection = RayConnection(settings.ray_address) if executor == "ray" else None
     asked = identity.get("device", "auto") if settings.device == "auto" else settings.device
@@ -203,11 +208,13 @@ def warm_up_early(options: Any) -> None:
     """Let the server of worker processes load torch beside this process, where a new run on the CPU will need it.
 
     Args:
-        options: of a command, with `execution`, `out`, `preset` and `seed` if it is a run's.
+        options: of a command; one that begins no run may find what it makes, such as a set, and need no worker.
     """
-    execution = getattr(options, "execution", None)
-    if not isinstance(execution, ExecutionOptions) or not hasattr(options, "out"):
+    from evonas.runs.options import RunOptions
+
+    if not isinstance(options, RunOptions):
         return
+    execution = options.execution
     elsewhere = (
         execution.ray_address is not None or os.environ.get("RAY_ADDRESS") or execution.device.startswith("cuda")
     )

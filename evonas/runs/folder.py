@@ -70,6 +70,10 @@ class RunFolder:
     def journal(self) -> Path:
         return self.path / "journal.jsonl"
 
+    def weights(self, arch_id: str) -> Path:
+        """File of the weights of a network as it was searched."""
+        return self.path / "weights" / f"{arch_id}.safetensors"
+
     def stored(self) -> dict[str, Any]:
         """The configuration that a run here was created with; empty where there is none yet.
 

@@ -1,6 +1,6 @@
 """The screen of a list of jobs: how many are finished, which ones run and how far they are, and an estimate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from evonas.runs.screen import Pace, Screen, working
 from evonas.types import Activity, Note, Progress
@@ -34,6 +34,12 @@ class JobsScreen:
     def add(self, key: str, work: float) -> None:
         """Count one more job."""
         self._work[key] = work
+        self._pace.total = sum(self._work.values())
+
+    def leave_out(self, keys: Iterable[str]) -> None:
+        """Count jobs no longer, which will never begin."""
+        for key in keys:
+            self._work.pop(key, None)
         self._pace.total = sum(self._work.values())
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.attacks.inference import Precision
     from evonas.data import Part
     from evonas.objectives import Objective, OodAupr
+    from evonas.ship import LatencyTable
 
 __all__ = ["AttackOptions", "CertifyOptions", "make_objectives"]
 
@@ -111,6 +112,7 @@ def make_objectives(
     ood: OodAupr | None = None,
     clean_sources: Part | None = None,
     batch_size: int | None = None,
+    latency: LatencyTable | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives called so, in order.
 
@@ -122,18 +124,25 @@ def make_objectives(
         clean_sources: the set's clean images, for the error before the attack; None: without that column.
         batch_size: images of a pass of errors and AUPR; None: each one's own. Certificates and the Jacobian, whose
             passes are many times as large, keep theirs.
+        latency: table of the space, for `latency_ms`.
     """
-    from evonas.objectives import OBJECTIVES, AdversarialSetError, CleanError, OodAupr
+    from evonas.objectives import OBJECTIVES, AdversarialSetError, CleanError, LatencyMs, OodAupr
     from evonas.objectives.attack_error import AttackError
 
     ready: dict[str, Objective] = {
         **(attacks or AttackOptions()).objectives(precision),
         **(certify or CertifyOptions()).objectives(),
         **({} if ood is None else {OodAupr.name: ood}),
+        **({} if latency is None else {LatencyMs.name: LatencyMs(latency)}),
     }
     if adversarial_set is not None:
         ready[AdversarialSetError.name] = AdversarialSetError(adversarial_set, clean_sources=clean_sources)
-    for name, what in ((AdversarialSetError.name, "an adversarial set"), (OodAupr.name, "images of another data set")):
+    needed = {
+        AdversarialSetError.name: "an adversarial set",
+        LatencyMs.name: "a latency table",
+        OodAupr.name: "images of another data set",
+    }
+    for name, what in needed.items():
         if name in names and name not in ready:
             raise ConfigurationError(f"expected {what} for {name}, got none")
     found = (ready[name] if name in ready else choose(OBJECTIVES, name, "objective")() for name in names)

@@ -54,10 +54,13 @@ class RunOptions:
     """Seed of everything random."""
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
     score_batch_size: Annotated[int | None, Range(least=1, most=2**16)] = None
-    """Images of a pass when networks are scored for errors or AUPR; by default 200 to 500, on a GPU with room for more
-    as many as its memory holds. Another number rounds differently: a run goes on with its own."""
+    """Images of a pass when networks are scored for errors or AUPR; by default 200 to 500, on a GPU of 64 GiB or more
+    512, however many evaluations share it. Another number rounds differently: a run goes on with its own."""
     out: Path | None = None
     """Folder of the run; runs/METHOD-DATA-PRESET-seedN by default."""
+    keep_weights: Literal["none", "front", "all"] = "front"
+    """Networks whose weights stay in the run's folder, `weights/ARCH.safetensors`: those on the front, all, or none.
+    It may change when a run is continued."""
     retry_failed: bool = False
     """Evaluate again what is recorded as failed."""
     plugin: tuple[str, ...] = ()

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from evonas.errors import SearchFailedError
@@ -19,6 +21,7 @@ from evonas.report import (
     front,
     front_text,
     history,
+    knee_row,
     population_table,
     rank_correlations,
     shown,
@@ -32,7 +35,7 @@ from evonas.types import Activity, Genome, arch_id
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Recorder", "Searching"]
+__all__ = ["Recorder", "Searching", "next_commands"]
 
 ALIKE = 0.9
 """Rank correlation from which on two errors are said to rank networks alike."""
@@ -111,6 +114,19 @@ class Searching:
         yield f"{where}: {asked}, searching {names} with {search['algorithm']}"
 
 
+def next_commands(folder: Path, found: pd.DataFrame, searched: Searched) -> Iterator[str]:
+    """Three commands on a finished search, ready to paste, with the knee of its front."""
+    run, knee = quote(str(folder)), str(found["arch_id"].iloc[knee_row(found, searched.objectives, searched.maximize)])
+    words = {
+        f"evonas show {run} {knee}": "the knee of the front: layers, costs, parents",
+        f"evonas report {run}": "one page with everything",
+        f"evonas audit {run}": "does the front survive stronger attacks?",
+    }
+    wide = max(map(len, words))
+    yield "next:"
+    yield from (f"  {command:<{wide}}  # {what}" for command, what in words.items())
+
+
 class Recorder:
     """Sees the events of a search: counts, shows and exports them."""
 
@@ -179,6 +195,8 @@ class Recorder:
         for line in self._at_chance():
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+        for line in next_commands(self.folder.path, found, self.searched) if len(found) else ():
+            say(line)
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:
         """Lines on what its errors say of the networks in a population table, besides the clean error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.errors import ConfigurationError, DataError, UnknownNameError, check_name, nearest
 from evonas.executors import ignore
+from evonas.files import decoding, exists, storage_errors
+from evonas.parts import digest
 from evonas.runs.folder import RunFolder
+from evonas.search import read_journal
+from evonas.ship import read_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,30 +86,109 @@ class Result:
         plot_front(target, self.population, self.searched)
         return target
 
-    def load(self, arch_id: str = "best") -> nn.Module:
-        """The network of a row, in eval mode, from images in [0, 1] to logits.
-
-        It gets its weights as the search gave them, from the row's seed: for a method that trains each candidate this
-        trains it again; on a CPU of the same kind the weights are the same bit for bit.
+    def load(self, arch_id: str = "best", weights: str = "search", train_again: bool = False) -> nn.Module:
+        """The network of a row, in eval mode, from images in [0, 1] to logits; its weights are read from the folder.
 
         Args:
             arch_id: of a row with status ok; `best`: the first row of the front.
+            weights: `search`: as they were scored. `audit`: of the longest training to the end. A name of
+                `trainings(arch_id)`: of that training.
+            train_again: where the weights of the search were not kept, give them to the network as the search did,
+                from the row's seed: for a method that trains each candidate this trains it again; on a CPU of the same
+                kind the weights are the same bit for bit.
         Raises:
-            UnknownNameError: there is no such row.
+            UnknownNameError: there is no such row, or no such training.
+            ConfigurationError: the weights were not kept.
+            DataError: their file is damaged, or another run's.
         """
         entry = self.entry(arch_id)
+        if weights != "search":
+            return self._read(self._trained(entry.key, weights), entry)
+        path = self.folder.weights(entry.key)
+        with storage_errors(f"read {path}"):
+            kept = exists(path)
+        if kept:
+            return self._read(path, entry, digest(read_journal(self.folder.journal)[0]))
+        if not train_again:
+            raise ConfigurationError(
+                f"expected weights in {path}, none were kept (see --keep-weights); with train_again=True the network "
+                f"gets them again from its seed, which took {entry.result.seconds:.3g} s then"
+            )
         prepare = self.evaluator.prepare.start()
         genome = np.array(entry.result.genome, dtype=np.int64)
         return prepare(genome, entry.result.seed, ignore)[0].network.eval()
 
+    def trainings(self, arch_id: str = "best") -> list[str]:
+        """Names of a row's trainings to the end, such as `retrained/1a2b3c4d`, the longest first."""
+        found = []
+        key = self.entry(arch_id).key
+        for path in sorted(self.path.glob(f"*/{key}-*.safetensors")):
+            epochs = read_weights(path).card.provenance.epochs or 0
+            found.append((-epochs, f"{path.parent.name}/{path.stem.removeprefix(f'{key}-')}"))
+        return [name for _, name in sorted(found)]
+
+    def _trained(self, key: str, weights: str) -> Path:
+        """File of the weights of a training to the end."""
+        found = self.trainings(key)
+        if not found:
+            raise ConfigurationError(
+                f"expected {key} trained to the end in {self.path}, it is not yet: see --retrain and --finalise"
+            )
+        name = found[0] if weights == "audit" else weights
+        check_name(("search", "audit", *found), name, "weights")
+        if weights == "audit" and len(found) > 1:
+            print(f"{key}: weights {name}, the longest of its trainings {', '.join(found)}", file=sys.stderr)
+        folder, training = name.split("/")
+        return self.path / folder / f"{key}-{training}.safetensors"
+
+    def _read(self, path: Path, entry: Entry, identity: str = "") -> nn.Module:
+        """The network in a file of weights, which must be that of this row.
+
+        Args:
+            identity: digest of the run that wrote it; empty: any.
+        """
+        found = read_weights(path)
+        space = None if found.card.known_space else self.space
+        with decoding(f"expected weights of {entry.key} in {path}", "remove it, and load again"):
+            if found.card.genome != entry.result.genome or identity not in ("", found.card.provenance.identity):
+                raise DataError("they are of another network or run")
+            return found.network(space)
+
     def entry(self, arch_id: str) -> Entry:
-        """The evaluation of a row with status ok."""
-        if arch_id == "best" and len(self.front):
-            arch_id = str(self.front["arch_id"].iloc[0])
-        for entry in self.entries:
-            if entry.key == arch_id and entry.result.ok:
-                return entry
-        raise UnknownNameError(f"expected the arch_id of a row with status ok, got {arch_id!r}; see population.csv")
+        """The evaluation of a row with status ok, by whatever a user may call it.
+
+        Args:
+            arch_id: of a row, or the first digits of it where no other begins so; `best`: the first row of the front;
+                `knee`: that of the front in the searched objectives, see `evonas.search.knee`.
+        Raises:
+            UnknownNameError: there is no such row with status ok, or several begin so.
+        """
+        called = self._called(arch_id)
+        found = [entry for entry in self.entries if called and entry.key.startswith(called)]
+        if len(found) > 1:
+            named = ", ".join(entry.key for entry in found[:5])
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise UnknownNameError(f"expected one network, {arch_id!r} begins {named}{more}; give more digits")
+        if found and not found[0].result.ok:
+            raise UnknownNameError(
+                f"expected the arch_id of a row with status ok, {found[0].key} failed: {found[0].result.reason}"
+            )
+        if not found:
+            raise UnknownNameError(
+                f"expected the arch_id of a row with status ok, its first digits, best or knee, got {arch_id!r}; "
+                f"{nearest(arch_id, [entry.key for entry in self.entries])}see population.csv"
+            )
+        return found[0]
+
+    def _called(self, name: str) -> str:
+        """The arch_id that `best` or `knee` stands for; any other name as it is."""
+        from evonas.report import knee_row
+
+        if name not in ("best", "knee") or not len(self.front):
+            return name
+        searched = self.searched
+        row = 0 if name == "best" else knee_row(self.front, searched.objectives, searched.maximize)
+        return str(self.front["arch_id"].iloc[row])
 
     def verify(self, *arch_ids: str) -> None:
         """Count every network anew, and evaluate the named rows again from their seeds.

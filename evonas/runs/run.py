@@ -26,12 +26,14 @@ from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
 from evonas.executors import Executor
-from evonas.objectives import AdversarialSetError, Objective, OodAupr
+from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.parts import part_identity, refuse_another_run
 from evonas.report import write_rows
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
+from evonas.runs.keeping import KeptWeights, keep_weights
+from evonas.runs.latency import begun_table, find_or_measure
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
 from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
@@ -39,6 +41,7 @@ from evonas.runs.result import Result
 from evonas.runs.screen import Pace
 from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
 from evonas.search import EvolutionConfig, Journal, evolve, score
+from evonas.ship import LatencyTable
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
 from evonas.types import Genome, Space
@@ -107,6 +110,7 @@ class Run(BegunRun):
         precision: str = "fp32",
         adversarial_set: str = "auto",
         ood_data: Dataset | None = None,
+        space: BuildingSpace | None = None,
     ) -> tuple[Objective, ...]:
         """The objectives called so; a set or other images that they need are found, or built, or chosen.
 
@@ -114,6 +118,7 @@ class Run(BegunRun):
             precision: of the gradients of attacks, and of what builds a set.
             adversarial_set: see `adversarial_set`.
             ood_data: for `ood_aupr`; None: see `ood_data`.
+            space: for `latency_ms`, whose table is found or measured for it.
         Raises:
             RunMismatchError: the run in the folder was begun without one of them.
             EvonasError: see `adversarial_set`.
@@ -122,14 +127,16 @@ class Run(BegunRun):
         if begun is not None and not {*names} <= begun.keys():  # before a set is built for it
             refuse_another_run(self.folder.journal, {"objectives": [*begun]}, {"objectives": [*names]})
         arithmetic: Precision = "bf16" if precision == "bf16" else "fp32"
-        the_set, clean, ood = None, None, None
+        the_set, clean, ood, latency = None, None, None, None
         if AdversarialSetError.name in names:
             the_set = self.adversarial_set(data, adversarial_set, precision=arithmetic)
             clean = self._clean_sources(the_set, data)
         if OodAupr.name in names:
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
+        if LatencyMs.name in names and space is not None:
+            latency = self.latency_table(space, data)
         size = self.score_batch_size(data.image_size)
-        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size)
+        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
 
     def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
         """The set's clean images, where the data has them and a run in the folder was begun with them."""
@@ -184,6 +191,20 @@ class Run(BegunRun):
             self.note(warning)
         self._sets[key] = found
         return found
+
+    def latency_table(self, space: BuildingSpace, data: Dataset) -> LatencyTable:
+        """The latency table of a space: the one that the run was begun with, or one of this machine.
+
+        Raises:
+            EvonasError: it cannot be read or measured, or the run's own is gone.
+        """
+        begun = self.begun("objectives", LatencyMs.name, "table", "fingerprint")
+        if begun is not None:
+            table, note = begun_table(self.path, begun)
+        else:
+            table, note = find_or_measure(space, data.n_classes, data.image_size, self.path, self.screen)
+        self.note(note)
+        return table
 
     def train_epochs(
         self,
@@ -257,7 +278,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, first)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, config.objectives)
-        with self._recording(searching, config.evaluations, config.generations) as (recorder, journal, executor):
+        with self._recording(searching, config.evaluations, config.generations) as (recorder, journal, executor, kept):
             states = evolve(
                 space,
                 searching.evaluator,
@@ -273,6 +294,7 @@ class Run(BegunRun):
             with contextlib.closing(states):
                 for state in states:
                     recorder.end_generation(state.generation)
+                    kept.sweep()
         return Result(self.folder, searching.searched, lambda: searching.evaluator)
 
     def score(
@@ -297,7 +319,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, distinct)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, names)
-        with self._recording(searching, len(distinct), 0) as (recorder, journal, executor):
+        with self._recording(searching, len(distinct), 0) as (recorder, journal, executor, _):
             score(
                 np.array(distinct, dtype=np.int64),
                 searching.evaluator,
@@ -390,12 +412,14 @@ class Run(BegunRun):
         self, space: SearchSpace, prepare: Prepare, objectives: Sequence[Objective], names: Sequence[str]
     ) -> Searching:
         evaluator = Evaluator(prepare, tuple(objectives), self.threads)
-        return Searching(self.method, space, evaluator, tuple(names))
+        searching = Searching(self.method, space, evaluator, tuple(names))
+        kept = keep_weights(self.options.keep_weights, searching, self.identity)
+        return replace(searching, evaluator=replace(evaluator, keep=kept))
 
     @contextlib.contextmanager
     def _recording(
         self, searching: Searching, evaluations: int, generations: int
-    ) -> Iterator[tuple[Recorder, Journal, Executor]]:
+    ) -> Iterator[tuple[Recorder, Journal, Executor, KeptWeights]]:
         if self.reading:
             raise ConfigurationError(f"expected a run to continue, {self.path} is only looked at")
         with Journal(self.folder.journal, self.identity) as journal:
@@ -426,7 +450,10 @@ class Run(BegunRun):
                 self.screen.say(line)
             executor = self.executor(getattr(searching.evaluator.prepare, "resident", False))
             recorder = Recorder(searching, self.folder, journal, executor, self.screen, evaluations, generations)
+            kept = KeptWeights(self.folder, self.options.keep_weights, journal, searching.searched)
             with self.screen:
-                yield recorder, journal, executor
+                yield recorder, journal, executor, kept
                 recorder.export()
+                kept.sweep()
             recorder.conclude()
+            self.screen.say(kept.missing())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -33,6 +34,7 @@ def run_search(
     seed: int = 0,
     execution: ExecutionOptions | None = None,
     retry_failed: bool = False,
+    keep_weights: Literal["none", "front", "all"] = "front",
     console: Console | None = None,
 ) -> Result:
     """Search a space, training every candidate from scratch; the same call continues the run in `out`.
@@ -51,6 +53,7 @@ def run_search(
         seed: of everything random.
         execution: device, threads and executor; by default what is there.
         retry_failed: evaluate again what is recorded as failed.
+        keep_weights: networks whose weights stay in `out`.
         console: for progress; standard output by default.
     Returns:
         `.front`, `.population`, `.plot()`, `.load(arch_id)`, `.verify()`.
@@ -60,14 +63,20 @@ def run_search(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ConfigurationError(f"expected an integer as seed, got {seed!r}")
     seed = int(seed)
-    options = RunOptions(seed=seed, execution=execution or ExecutionOptions(), out=Path(out), retry_failed=retry_failed)
+    options = RunOptions(
+        seed=seed,
+        execution=execution or ExecutionOptions(),
+        out=Path(out),
+        retry_failed=retry_failed,
+        keep_weights=keep_weights,
+    )
     with Run.open("search", options, label=data.name, console=console) as run:
         run.use(data=data.identity())
         run.note(data.converted)
         run.note(run.hardware.note)
         candidates = run.train_from_scratch(space, data, training or TrainingConfig(), recipe)
         named = [part for part in objectives if isinstance(part, str)]
-        made = iter(run.make_objectives(named, data, precision=candidates.precision))
+        made = iter(run.make_objectives(named, data, precision=candidates.precision, space=space))
         parts = [next(made) if isinstance(part, str) else part for part in objectives]
         if audit is not None:
             run.check_audit(data, audit)

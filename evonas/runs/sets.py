@@ -1,6 +1,7 @@
 """Adversarial sets of a run: found, checked against its data, or built."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from evonas.adversarial_sets import (
     SET_PRESETS,
     AdversarialSet,
     BuildPlan,
-    BuildProgress,
     build_adversarial_set,
     image_digests,
     load_adversarial_set,
+    set_work,
 )
 from evonas.adversarial_sets.settings import EARLIER_PRESETS
 from evonas.data import Dataset, Part
@@ -22,10 +23,10 @@ from evonas.errors import ConfigurationError
 from evonas.executors import Executor, LocalExecutor
 from evonas.files import exists, expanded, storage_errors, waited_lock
 from evonas.report import duration
-from evonas.runs.screen import Pace, Screen, working
-from evonas.types import Activity, Note, Progress
+from evonas.runs.jobs_screen import JobsScreen
+from evonas.runs.screen import Screen
 
-__all__ = ["check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
+__all__ = ["cache_folder", "check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -41,7 +42,7 @@ def set_path(plan: BuildPlan, wanted: str | None = None, called: str = "") -> Pa
     Raises:
         ConfigurationError: it was computed by several threads, and is gone.
     """
-    usual = _cache() / SETS / f"{plan.name}.safetensors"
+    usual = cache_folder() / SETS / f"{plan.name}.safetensors"
     names = (plan.name, *plan.earlier_names) if wanted else (plan.name,)
     with storage_errors("look for adversarial sets"):
         there = [path for path in (usual, *(SETS / f"{name}.safetensors" for name in names)) if exists(path)]
@@ -71,7 +72,7 @@ def plan_as_begun(plan: BuildPlan, wanted: str | None, called: str = "") -> tupl
     return plan, set_path(plan, wanted, called)
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Folder named by EVONAS_CACHE, else ~/.cache/evonas."""
     return expanded(os.environ.get("EVONAS_CACHE") or "~/.cache/evonas")
 
@@ -106,10 +107,14 @@ def find_or_build(
             return _found(plan, path)
         targets = ", ".join(plan.settings.targets)
         screen.say(f"adversarial set: none at {path} yet, building it: {targets}")
-        shown = _SetScreen(screen)
+        jobs, began = JobsScreen(screen, set_work(plan)), time.monotonic()
+
+        def told(key: str, line: str) -> None:
+            jobs.finish(key, f"  {line}" if line else "")
+
         with screen:
-            built = build_adversarial_set(plan, path, shown.told, executor(), shown.watch)
-        return built, f"built in {duration(shown.pace.elapsed)}, at {path}"
+            built = build_adversarial_set(plan, path, executor(), jobs.see, told)
+        return built, f"built in {duration(time.monotonic() - began)}, at {path}"
 
 
 def _found(plan: BuildPlan, path: Path) -> tuple[AdversarialSet, str]:
@@ -153,51 +158,3 @@ def clean_sources(found: AdversarialSet, data: Dataset) -> Part | None:
         return None
     clean = adversarial.take(found.source_index)
     return clean if np.array_equal(found.sources, image_digests(clean.images)) else None
-
-
-class _SetScreen:
-    """A line for every target and threshold that is done; in place, what runs, what waits, and how long it takes."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.screen, self.pace = screen, Pace(1.0)
-        self.activity: Activity | None = None
-        self.left: float | None = None
-        """Predicted seconds."""
-        self.running: dict[str, str] = {}
-        """Job -> what it last said."""
-
-    def told(self, progress: BuildProgress) -> None:
-        self.left = progress.seconds_left
-        self.screen.check()
-        if progress.finished:
-            self.screen.say(f"  {_described(progress)}; {self._time()}")
-        self._show()
-
-    def watch(self, event: Progress | Activity | Note) -> None:
-        if isinstance(event, Note):
-            self.screen.say(event.text)
-        elif isinstance(event, Activity):
-            self.activity = event
-        elif event.unit == "part":  # it is finished
-            self.running.pop(event.key, None)
-        else:
-            self.running[event.key] = event.note
-        self._show()
-
-    def _show(self) -> None:
-        busy = [] if self.activity is None else [working(self.activity)]
-        inside = [f"{job}: {said}" for job, said in self.running.items()]
-        self.screen.show("; ".join(["adversarial set", *busy, *inside[-1:], self._time()]), *inside)
-
-    def _time(self) -> str:
-        left = f", about {duration(self.left)} left" if self.left else ""
-        return f"{duration(self.pace.elapsed)} elapsed{left}"
-
-
-def _described(progress: BuildProgress) -> str:
-    if progress.stage == "training":
-        return f"{progress.target}: trained, {progress.note}"
-    return (
-        f"{progress.target}, {progress.stage} th {progress.threshold}: "
-        f"{progress.fooled} fooled, {progress.done} of {progress.total} images"
-    )

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from evonas.executors import LocalExecutor
     from evonas.search.evaluations import EvaluationWork
     from evonas.search.evolution import evolve
+    from evonas.search.genealogy import genealogy
     from evonas.search.journal import Entry, Journal, read_journal
-    from evonas.search.pareto import hypervolume, minimised, non_dominated, ranks
+    from evonas.search.pareto import hypervolume, knee, minimised, non_dominated, ranks
     from evonas.search.problem import NASProblem
     from evonas.search.proposals import SearchState
     from evonas.search.scoring import Event, Finished, score
@@ -27,7 +28,9 @@ __all__ = [
     "NASProblem",
     "SearchState",
     "evolve",
+    "genealogy",
     "hypervolume",
+    "knee",
     "minimised",
     "non_dominated",
     "ranks",

@@ -15,7 +15,7 @@ from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchS
 from evonas.search.scoring import Evaluations, Event
 from evonas.types import EvaluationResult, Genome, Note, Space, arch_id
 
-__all__ = ["evolve"]
+__all__ = ["Generations", "evolve"]
 
 
 def evolve(
@@ -61,7 +61,7 @@ def evolve(
         steady = SteadyState(space, config, maximize, first, predict)
         states = evolve_asynchronously(steady, executor, journal, retry_failed, report)
     else:
-        search = _Generations(space, config, maximize, first, predict)
+        search = Generations(space, config, maximize, first, predict)
         evaluations = Evaluations(executor, journal, config.objectives, config.seed, retry_failed, report)
         states = _by_generations(search, evaluations, journal, report)
     executor.start(EvaluationWork(evaluate), report)
@@ -72,7 +72,7 @@ def evolve(
 
 
 def _by_generations(
-    search: "_Generations", evaluations: Evaluations, journal: Journal, report: Callable[[Event], None]
+    search: "Generations", evaluations: Evaluations, journal: Journal, report: Callable[[Event], None]
 ) -> Iterator[SearchState]:
     config = search.config
     for generation in range(config.generations + 1):
@@ -87,7 +87,7 @@ def _by_generations(
     journal.sort()
 
 
-class _Generations(Proposals):
+class Generations(Proposals):
     """A whole generation at a time: asked for, evaluated, told."""
 
     def ask(self) -> list[tuple[Genome, float]]:

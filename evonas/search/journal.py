@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 from evonas.errors import RunInUseError, RunMismatchError, StorageError
+from evonas.executors import ignore
 from evonas.files import open_regular, read_regular, replace_file, seal, storage_errors, take_lock, unseal
 from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
@@ -72,6 +73,8 @@ class Journal:
         self.spare: dict[str, Entry] = {}
         """Whole entries behind a lost line of an asynchronous search: their moment is unknown, their results are not.
         They are out of the file, and recorded again when their genome is proposed."""
+        self.before_line: Callable[[Entry], object] = ignore
+        """Called with an entry before its line is written."""
         self._sync = sync
         self._file: BinaryIO | None = None
         self._identity = as_plain(identity or {})  # as it comes back from the file
@@ -103,6 +106,7 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Record a finished evaluation. The line is on disk when this returns."""
+        self.before_line(entry)
         if self._file is not None:
             with storage_errors(f"write {self.path}"):
                 self._put(self._line(len(self.lines) + 1, entry))

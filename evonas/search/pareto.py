@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["hypervolume", "minimised", "non_dominated", "ranks"]
+__all__ = ["hypervolume", "knee", "minimised", "non_dominated", "ranks"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +68,28 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     inside = values[np.isfinite(values).all(axis=1)]
     inside = inside[(inside < worst).all(axis=1)]
     return float(Hypervolume(ref_point=worst)(inside)) if len(inside) else 0.0
+
+
+def knee(F: npt.ArrayLike) -> int:
+    """Index of the knee of a front: the row whose objectives, each in units of the front's range, have the least sum.
+
+    The least Manhattan distance to the ideal point (Chiu et al., 2016). With two objectives it is the row farthest
+    below the straight line between the ends of the front (Das, 1999). Of equal rows the first one.
+
+    Args:
+        F: (n, m) objectives, minimised; n > 0. Rows that are not finite, or not on the first front, are left out; an
+            objective that is equal in all of the front counts nothing.
+    Raises:
+        ValueError: no row is finite.
+    """
+    values = _matrix(F)
+    front = non_dominated(values)
+    if len(front) == 0:
+        raise ValueError("expected a finite row, got none")
+    rows = values[front]
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    scaled = (rows / 2 - low / 2) / np.where(high > low, high / 2 - low / 2, 1.0)  # halves do not overflow
+    return int(front[scaled.sum(axis=1).argmin()])
 
 
 def _matrix(F: npt.ArrayLike) -> Floats:

@@ -1,6 +1,6 @@
 """The cell space of DARTS (Liu et al., 2019) as integers, for gradient methods and evolution alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -130,6 +130,17 @@ class DartsSpace:
         """Number of nodes that read the same input twice; 0 is feasible."""
         cells = self._cells(genome)
         return float((cells[:, :, 0, 0] == cells[:, :, 1, 0]).sum())
+
+    def cover(self) -> Iterator[Genome]:
+        """Genomes whose networks have every layer of the space between them, the slowest network among them.
+
+        One for each operation, on the inputs of the cells alone, and one for each on the last two states.
+        """
+        for operation in range(len(OPERATIONS)):
+            for first in (np.zeros(self.nodes, dtype=np.int64), np.arange(self.nodes)):
+                cell = np.full((self.nodes, 2, 2), operation, dtype=np.int64)
+                cell[:, 0, 0], cell[:, 1, 0] = first, first + 1
+                yield np.tile(cell.reshape(-1), 2)
 
     def genotype(self, genome: Genome) -> Genotype:
         """Cells of a genome in the notation of DARTS, with pairs and nodes in the order of the genome."""

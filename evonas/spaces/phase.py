@@ -1,6 +1,6 @@
 """The macro space of NSGA-Net, phase bitstrings, as searched by RoCo-NAS."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -221,6 +221,16 @@ class PhaseSpace:
         return {
             name: np.array(bits + [0] * (self.n_genes - len(bits)), dtype=np.int64) for name, bits in filled.items()
         }
+
+    def cover(self) -> Iterator[Genome]:
+        """Genomes whose networks have every layer of the space between them, the slowest network among them.
+
+        For each number of phases, `dense` ones, and ones whose output reads as many maps as there can be.
+        """
+        star = [int(before == 1) for before, _ in connections([1] * self.bits_per_phase, self.nodes)]
+        for active in range(1, min(self.phases, self._room) + 1):
+            for bits in ([1] * self.bits_per_phase, [*star, 1]):
+                yield np.array(bits * active + [0] * (self.n_genes - active * len(bits)), dtype=np.int64)
 
     @staticmethod
     def from_lists(nested: NestedBits) -> Genome:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -130,6 +130,15 @@ class ShuffleSpace:
             for block, mids in enumerate(by_block[: self._upper[place] + 1])
             for mid in mids
         }
+
+    def cover(self) -> Iterator[Genome]:
+        """Genomes whose networks have every layer of the space between them, the slowest network among them.
+
+        One for each block and ratio, which stand at every place; inside or outside the window.
+        """
+        for block in range(len(BLOCKS)):
+            for ratio in range(N_RATIOS):
+                yield np.minimum(self._upper, np.repeat([block, ratio], self.n_places))
 
     def violation(self, genome: Genome) -> float:
         """Distance of the parameters (10 classes) from the window, relative to its upper edge; <= 0 inside."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,8 +146,10 @@ def _label(row: Row, cell: Cell) -> str:
 
 
 def _adversarial(row: Row) -> float:
-    """Error under the strongest PGD of 10 steps that was measured: P10 of 8/255."""
-    return float(row.get("pgd10_8_error", row.get("pgd2_8_error", 1.0)))
+    """Error under the PGD of the largest epsilon and the fewest steps that was measured: P10 8/255 in the paper."""
+    found = [(re.fullmatch(r"pgd(\d+)_(\d+)_error", column), value) for column, value in row.items()]
+    measured = [(int(match[2]), -int(match[1]), value) for match, value in found if match]
+    return float(max(measured)[2])
 
 
 def _fronts(studied: Studied, names: Sequence[str], kind: str) -> dict[str, list[Row]]:
@@ -166,7 +169,9 @@ def _bubbles(kind: str, title: str) -> Callable[[Studied, Path], bool]:
     def draw(studied: Studied, path: Path) -> bool:
         fronts = _fronts(studied, FIGURES_6_AND_7, kind)
         of_one = {name: [row for row in rows if row.get("mode") != "finetune"] for name, rows in fronts.items()}
-        return draw_bubbles(path, of_one, f"{title}, {studied.data('cifar10')}")
+        searched = _fronts(studied, FIGURES_6_AND_7, "searched")
+        order = {name: [row["arch_id"] for row in rows] for name, rows in searched.items()}
+        return draw_bubbles(path, of_one, order, f"{title}, {studied.data('cifar10')}")
 
     return draw
 

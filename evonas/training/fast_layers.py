@@ -57,9 +57,11 @@ def _faster(part: nn.Module) -> Callable[[Tensor], Tensor] | None:
 
 
 def _pointwise(part: nn.Conv2d, maps: Tensor) -> Tensor:
-    return functional.linear(maps.permute(0, 2, 3, 1), part.weight.flatten(1), part.bias).permute(0, 3, 1, 2)
+    return functional.linear(maps.movedim(-3, -1), part.weight.flatten(1), part.bias).movedim(-1, -3)
 
 
 def _depthwise(part: nn.Conv2d, maps: Tensor) -> Tensor:
     fast = torch.is_autocast_enabled("cpu") or (part.stride == (1, 1) and part.kernel_size != (3, 3))
+    if maps.ndim == 3:
+        return depthwise(maps[None], part.weight, part.stride[0], int(part.padding[0]), part.dilation[0], fast)[0]
     return depthwise(maps, part.weight, part.stride[0], int(part.padding[0]), part.dilation[0], fast)

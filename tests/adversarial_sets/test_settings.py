@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from evonas.adversarial_sets import ATTACK_NAMES, SET_PRESETS, BuildPlan, SetSettings
-from evonas.adversarial_sets.plan import Effort
 from evonas.adversarial_sets.settings import TargetSettings
 from evonas.adversarial_sets.targets import build_target, correct, train_target
 from evonas.attacks import PixelAttack, ThresholdAttack
@@ -240,54 +239,3 @@ def each_setting_changed() -> list[SetSettings]:
     }
     assert other.keys() == {field.name for field in fields(SetSettings)}
     return [replace(SetSettings(), **{name: value}) for name, value in other.items()]
-
-
-# How long it takes.
-
-
-def test_parts_of_a_kind_take_as_long_for_their_cost() -> None:
-    """Two parts of kind a cost 1 and 3; the first took 2 seconds, so the other takes 6."""
-    effort = Effort({"one": ("net", "a", 1.0), "two": ("net", "a", 3.0)})
-    assert effort.seconds_left() is None
-    effort.finish("one", 2.0)
-    assert effort.seconds_left() == pytest.approx(6.0)
-    assert effort.seconds_left(slots=4) == pytest.approx(1.5)
-    effort.finish("two", 6.0)
-    assert effort.seconds_left() == 0
-
-
-def test_a_kind_that_was_not_seen_yet_takes_what_the_others_took() -> None:
-    effort = Effort({"one": ("net", "a", 1.0), "two": ("net", "b", 2.0), "three": ("net", "c", 4.0)})
-    effort.finish("one", 3.0)  # 3 a unit
-    assert effort.seconds_left() == pytest.approx(18.0)
-    effort.finish("two", 2.0)  # 1 a unit: 2 on average
-    assert effort.seconds_left() == pytest.approx(8.0)
-
-
-def test_a_network_that_was_not_seen_yet_takes_what_others_took_for_that_kind() -> None:
-    """1 a unit for kind a of the first network and 5 for kind b: 2 + 15; then its own 4 a unit for kind b: 2 + 8."""
-    parts = {"one": ("x", "a", 1.0), "two": ("x", "b", 1.0), "three": ("y", "a", 2.0)}
-    effort = Effort({**parts, "four": ("y", "b", 2.0), "five": ("y", "b", 1.0)})
-    effort.finish("one", 1.0)
-    effort.finish("two", 5.0)
-    assert effort.seconds_left() == pytest.approx(17.0)
-    effort.finish("five", 4.0)
-    assert effort.seconds_left() == pytest.approx(10.0)
-
-
-def test_what_is_running_counts_by_its_share() -> None:
-    """A quarter of cost 4 took 5 seconds: 15 for the rest of it, and 10 for cost 2 of the same kind."""
-    effort = Effort({"one": ("net", "a", 4.0), "two": ("net", "a", 2.0)})
-    effort.reach("one", 0.0, 0.0)
-    assert effort.seconds_left() is None
-    effort.reach("one", 0.25, 5.0)
-    assert effort.seconds_left() == pytest.approx(25.0)
-    effort.finish("one", 20.0)
-    effort.reach("two", 0.5, 5.0)
-    assert effort.seconds_left() == pytest.approx(5.0)
-
-
-def test_a_part_that_was_finished_in_no_time_predicts_nothing_wrong() -> None:
-    effort = Effort({"one": ("net", "a", 1.0), "two": ("net", "a", 1.0)})
-    effort.finish("one", 0.0)
-    assert effort.seconds_left() == 0

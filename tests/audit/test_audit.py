@@ -78,6 +78,9 @@ def run(
     def told(job: Job, network: AuditNetwork, record: Mapping[str, Any]) -> None:
         assert done.work.pop(job.key, job.predicted) == job.predicted
         done.told.append((network.arch_id, record["kind"]))
+        if (record["kind"], record["status"]) == ("trained", "failed"):
+            for key in audit.after_training(network):
+                del done.work[key]
         if len(done.told) == stop_after:
             raise KeyboardInterrupt
 
@@ -285,6 +288,7 @@ def test_a_network_that_diverges_is_failed_and_not_measured(tmp_path: Path, whol
     lost = replace(CHAINS, training=DIVERGES)
     done = run(tmp_path, [lost, PAIRS])
     assert [pair for pair in done.told if pair[0] == lost.arch_id] == [(lost.arch_id, "trained")]
+    assert done.work == {}
     row, other = done.rows
     assert (row["status"], row["train_seconds"]) == ("failed", None)
     assert row["reason"].startswith("training diverged: the loss of epoch 1 is ")

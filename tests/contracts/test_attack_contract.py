@@ -40,6 +40,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"threshold": 9, "population": 90, "generations": 4},
         {"threshold": 9, "population": 90, "generations": 4, "precision": "bf16"},
     ],
+    "square_search": [{"epsilon": 0.1, "queries": 60}],
     "threshold": [
         {"threshold": 60, "population": 30, "generations": 5},
         {"threshold": 80, "algorithm": "de", "population": 192, "generations": 2},

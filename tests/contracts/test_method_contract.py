@@ -5,18 +5,21 @@ A method whose runs are folders with a front (one with `compose`) needs a line i
 
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import config, contents, journal, rows
 
 import evonas
 from evonas.cli import main
+from evonas.data import DeviceData, batches
+from evonas.executors import ignore
 from evonas.files import read_json
 from evonas.methods import METHODS, method_module, method_of
 from evonas.runs import parse
 from evonas.runs.options import as_json, from_json
+from evonas.ship import load_weights
 
 HERE = ("--data=digits", "--device=cpu", "--threads=1", "--executor=local")
 CELLS = (
@@ -164,11 +167,25 @@ class TestARun:
         assert contents(begun.folder) == before
 
     def test_it_is_opened_and_its_networks_are_loaded(self, begun: Begun) -> None:
+        """From their files, with the weights that were scored: the same logits, and the recorded error, exactly."""
         before = contents(begun.folder)
         found = evonas.open_run(begun.folder)
-        assert list(found.front["arch_id"]) == [row["arch_id"] for row in rows(begun.folder / "front.csv")]
-        network: Any = evonas.load_network(begun.folder)
-        assert not network.training
-        with torch.no_grad():
-            assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+        front = rows(begun.folder / "front.csv")
+        assert list(found.front["arch_id"]) == [row["arch_id"] for row in front]
+        assert {path.stem for path in (begun.folder / "weights").iterdir()} == {row["arch_id"] for row in front}
+        data = found.evaluator.prepare.data
+        images = DeviceData(data, torch.device("cpu")).validation
+        pixels, labels = next(batches(images, len(images)))
+        prepare = found.evaluator.prepare.start()
+        for row in front:
+            network = evonas.load_network(begun.folder, row["arch_id"])
+            assert not network.training
+            entry = found.entry(row["arch_id"])
+            scored = prepare(np.array(entry.result.genome), entry.result.seed, ignore)[0].network
+            with torch.no_grad():
+                logits = network(pixels)
+                assert torch.equal(logits, scored(pixels))
+            assert float((logits.argmax(1) != labels).double().mean()) == float(row["clean_error"])
+            alone = load_weights(begun.folder / "weights" / f"{row['arch_id']}.safetensors")
+            assert torch.equal(alone(pixels), logits)
         assert contents(begun.folder) == before

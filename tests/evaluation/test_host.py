@@ -73,6 +73,7 @@ class Failing:
         self.error = error
         self.data: Any = None
         self.space: Any = None
+        self.normalization = self.epochs = None
 
     def identity(self) -> dict[str, Any]:
         return {}

@@ -44,7 +44,10 @@ class TestOpenRun:
         before = contents(roco_run)
         found = evonas.open_run(roco_run)
         row = found.population.iloc[-1]
-        networks = [found.load(row["arch_id"]), evonas.load_network(roco_run, row["arch_id"])]
+        networks = [
+            found.load(row["arch_id"], train_again=True),
+            evonas.load_network(roco_run, row["arch_id"], train_again=True),
+        ]
         part = load_data("digits", train_limit=150, val_limit=50).validation
         images = torch.from_numpy(part.images).float() / 255
         for network in networks:
@@ -90,7 +93,7 @@ class TestOpenRun:
         found = evonas.open_run(changed(copied_run, change))
         assert len(found.front)
         with pytest.raises(ConfigurationError, match="set EVONAS_DATA to the root that holds it") as refused:
-            found.load()
+            found.verify("best")
         assert config(copied_run)["identity"]["data"]["fingerprint"] in str(refused.value)
 
     def test_a_run_under_another_executor_is_opened_here(self, copied_run: Path) -> None:

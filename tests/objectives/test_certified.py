@@ -123,6 +123,8 @@ class Given:
     network: nn.Module
     data: Any = None
     space: Any = SPACE
+    normalization: Any = None
+    epochs: Any = None
 
     def identity(self) -> dict[str, Any]:
         return {}

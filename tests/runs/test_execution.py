@@ -2,16 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from evonas import devices
-from evonas.errors import ConfigurationError, ExecutionError
-from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor
+from evonas.errors import ConfigurationError, ExecutionError, UnknownNameError
+from evonas.executors import LocalExecutor, ProcessExecutor, RayConnection, RayExecutor, forks
 from evonas.executors.ray_cluster import Node
+from evonas.methods.adversarial_set import BuildOptions
+from evonas.methods.roco import RocoOptions
 from evonas.runs import ExecutionOptions, execution
-from evonas.runs.execution import SAME_VERSIONS, Hardware, make_executor, resolve_hardware, resolve_threads
+from evonas.runs.execution import (
+    SAME_VERSIONS,
+    Hardware,
+    make_executor,
+    resolve_hardware,
+    resolve_threads,
+    warm_up_early,
+)
 
 CPUS = resolve_threads(None)
 
@@ -92,6 +103,12 @@ def test_a_container_may_use_its_quota(
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {*range(6)})
     assert resolve_threads(None) == processors
     assert resolve_threads(7) == 7
+
+
+def test_a_wrong_word_about_graphs_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVONAS_CUDA_GRAPHS", "of")
+    with pytest.raises(UnknownNameError, match="unknown EVONAS_CUDA_GRAPHS 'of'; did you mean off"):
+        resolve_hardware(ExecutionOptions(device="cpu"), {})
 
 
 def test_without_a_number_processes_fill_the_machine() -> None:
@@ -210,19 +227,11 @@ def test_workers_of_a_cluster_need_the_drivers_versions() -> None:
     host.prepare(0, 1.0)
 
 
-@pytest.mark.parametrize(("workers", "share"), [(1, 1.0), (3, 1 / 3)])
-def test_scores_of_an_evaluation_fill_its_share_of_a_gpu(
-    workers: int, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def images_at_once(*given: Any) -> int:
-        asked.append(given)
-        return 512
-
-    monkeypatch.setattr(devices, "images_at_once", images_at_once)
-    assert Hardware("process", "cuda:0", 1, workers, "").images_at_once(1.0, 32) == 512
-    assert asked == [("cuda:0", share, 32)]
+@pytest.mark.parametrize("workers", [1, 3])
+def test_images_of_a_pass_do_not_depend_on_the_slots(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert Hardware("process", "cuda:0", 1, workers, "").images_at_once(1 / workers, 32) == 512
 
 
 def test_a_worker_of_a_cluster_says_what_its_gpu_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +241,23 @@ def test_a_worker_of_a_cluster_says_what_its_gpu_holds(monkeypatch: pytest.Monke
         asked.append(cpus_and_gpus)
         return work()
 
-    monkeypatch.setattr(devices, "images_at_once", lambda device, share, size: 8 * size if device == "cuda" else None)
+    monkeypatch.setattr(devices, "images_at_once", lambda device, size: 8 * size if device == "cuda" else None)
     monkeypatch.setattr(RayConnection, "ask", ask)
     assert Hardware("ray", "cuda", 2, 1, "", RayConnection("auto")).images_at_once(0.25, 32) == 256
     assert asked == [(2, 0.25)]
     assert Hardware("ray", "cpu", 2, 1, "", RayConnection("auto")).images_at_once(1.0, 32) is None
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("options", "early"), [(RocoOptions(), 1), (BuildOptions(), 0)])
+def test_only_a_new_run_starts_the_server_of_workers_early(
+    options: Any, early: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set may be there already, which takes the data to know."""
+    started: list[Any] = []
+    monkeypatch.setattr(forks, "warm_up", started.append)
+    monkeypatch.setattr(execution, "resolve_threads", lambda given: 2)
+    monkeypatch.setattr(execution, "GPU", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    warm_up_early(options)
+    assert len(started) == early

@@ -68,6 +68,16 @@ def test_a_job_that_is_added_is_counted_and_late_messages_are_not(clock: Callabl
     assert text.getvalue().splitlines() == ["  1/3 done, 0:30 elapsed, about 2:00 left"]
 
 
+def test_jobs_that_will_never_begin_are_not_counted(clock: Callable[[float], None]) -> None:
+    """6 of 8 units are left out: the other 2 are all of the work."""
+    text, screen = on(terminal=False)
+    jobs = JobsScreen(screen, WORK)
+    jobs.leave_out(["long", "unknown"])
+    clock(30)
+    jobs.see(Progress("short", 1, 2, "image"))
+    assert text.getvalue().splitlines() == ["  short image 1/2; 0/1 done, 0:30 elapsed, about 0:30 left"]
+
+
 @pytest.mark.lengthy
 def test_a_terminal_has_a_bar_and_a_line_for_every_job_that_runs() -> None:
     text, screen = on(terminal=True)

@@ -15,11 +15,12 @@ import torch
 from tiny_runs import FLAGS, config, contents, journal, rows
 
 import evonas
+from evonas import plugins
 from evonas.audit import measurements
 from evonas.cli import main
-from evonas.errors import ConfigurationError
-from evonas.runs import plugins
-from evonas.runs.plugins import load_plugins, plugin_identity
+from evonas.errors import ConfigurationError, DataError
+from evonas.plugins import load_plugins, plugin_identity
+from evonas.ship import load_weights
 from evonas.spaces import SPACES
 from evonas.training import RECIPES
 
@@ -139,6 +140,11 @@ class TestARun:
             opened.verify("best")
             network = evonas.load_network(given.folder, plugin=named)
             assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+        (file, *_) = (given.folder / "weights").iterdir()
+        with process(), pytest.raises(DataError, match="which a plugin has that plugin= must name, 'widths'"):
+            load_weights(file)
+        with process():
+            assert load_weights(file, named)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
         assert contents(given.folder) == before
 
     def test_show_verify_and_export_take_it(

@@ -19,6 +19,7 @@ from tiny_runs import EVALUATIONS, ROCO, SPACE, config, contents, genome_of, jou
 import evonas
 from evonas.audit import CLEAN, AuditNetwork, FinalTraining, Measured
 from evonas.cli import main
+from evonas.data import load_data
 from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, SearchFailedError, StorageError
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
@@ -257,6 +258,32 @@ def test_images_of_ones_own_are_known_by_their_content(
         run(replace(options, data=DataOptions(data=f"npz:{there}/renamed.npz")))
 
 
+def test_the_name_of_a_file_is_no_part_of_its_fingerprint(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_images(tmp_path / f"{name}.npz")
+    one, two = (load_data(f"npz:{tmp_path}/{name}.npz") for name in ("one", "two"))
+    assert (one.name, two.name) == ("npz:one.npz", "npz:two.npz")
+    assert one.fingerprint == two.fingerprint != replace(one, by_content=False).fingerprint
+    save_images(tmp_path / "two.npz", seed=1)
+    assert load_data(f"npz:{tmp_path}/two.npz").fingerprint != one.fingerprint
+
+
+def test_a_fingerprint_of_an_earlier_version_has_the_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was begun with it goes on, whatever the file is called now."""
+    save_images(tmp_path / "mine.npz")
+    search = replace(ROCO.search, population=2, generations=0)
+    options = replace(ROCO, data=DataOptions(data=f"npz:{tmp_path}/mine.npz"), search=search, out=tmp_path / "run")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("evonas.runs.begun.load_data", lambda *given: replace(load_data(*given), by_content=False))
+        run(options)
+    before = journal(tmp_path / "run")
+    (tmp_path / "mine.npz").rename(tmp_path / "renamed.npz")
+    run(replace(options, data=DataOptions(data=f"npz:{tmp_path}/renamed.npz")))
+    assert journal(tmp_path / "run") == before
+
+
 def test_a_relative_path_of_an_earlier_version_is_found_from_the_runs_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,7 +519,7 @@ class TestTheSizeOfAPassThatScores:
         options, room = replace(ROCO, out=tmp_path / "run"), iter([512, 1024])
         monkeypatch.setattr(Hardware, "images_at_once", lambda self, gpus, size: next(room))
         said = run(options)
-        assert "scores: batches of 512, which the GPU's memory has room for" in said
+        assert "scores: batches of 512, by the GPU's memory, however many share it" in said
         assert config(tmp_path / "run")["identity"]["objectives"]["clean_error"]["batch_size"] == 512
         before = journal(tmp_path / "run")
         run(options)

@@ -164,6 +164,25 @@ def test_a_run_goes_on_with_a_set_of_the_presets_earlier_settings(
         file.unlink()
 
 
+@pytest.mark.lengthy
+def test_a_set_of_the_earlier_settings_that_is_gone_is_built_again(
+    built: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread has computed it, so that it comes out the same; the run knows it by its name."""
+    monkeypatch.setitem(SET_PRESETS, "quick", replace(TINY, attack_generations=1))
+    monkeypatch.setitem(EARLIER_PRESETS, "quick", TINY)
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    gone, now = load_adversarial_set(built), plan(digits, settings=SET_PRESETS["quick"])
+    before, path = plan_as_begun(now, gone.fingerprint, gone.card.name)
+    assert (before, path.exists()) == (plan(digits), False)
+    again, where = find_or_build(before, path, screen())
+    assert (again, again.fingerprint) == (gone, gone.fingerprint)
+    assert where.startswith("built in ")
+    assert plan_as_begun(now, gone.fingerprint, gone.card.name) == (before, path)  # found, by its fingerprint now
+    assert plan_as_begun(now, "0" * 64, "another")[0] == now
+
+
 @pytest.mark.parametrize("ending", ["", ".safetensors"])
 def test_a_set_with_a_name_is_found_under_it(
     ending: str, built: Path, digits: Dataset, tmp_path: Path, no_building: None
@@ -238,9 +257,9 @@ def test_the_screen_says_what_runs_what_waits_and_what_was_lost(
     find_or_build(plan(digits), tmp_path / "mine", talking, executor=Talking)
     lines = shown(talking).splitlines()
     assert "LeNet, training: its worker process was killed; it runs again" in lines
-    busy = "  adversarial set; 2 of 2 slots busy, 1 waiting, 1 retried; "
-    assert any(line.startswith(f"{busy}LeNet, training: epoch 4/4, loss ") for line in lines)
-    attacking = [line for line in lines if line.startswith(f"{busy}LeNet, Linf th 20, block 1: 20 images; ")]
+    busy = "done, 2 of 2 slots busy, 1 waiting, 1 retried, "
+    assert any(line.startswith("  LeNet, training epoch 4/4, loss ") and f"; 0/3 {busy}" in line for line in lines)
+    attacking = [line for line in lines if line.startswith(f"  LeNet, Linf th 20, block 1 20 images; 2/3 {busy}")]
     assert attacking
     assert all(" elapsed, about " in line for line in attacking)
 

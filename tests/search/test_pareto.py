@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evonas.search import hypervolume, non_dominated, ranks
+from evonas.search import hypervolume, knee, non_dominated, ranks
 
 Floats = npt.NDArray[np.float64]
 Matrices = hnp.arrays(
@@ -107,3 +107,29 @@ def test_shapes_are_checked() -> None:
         hypervolume([[1.0, 2.0]], [5.0, 5.0, 5.0])
     with pytest.raises(ValueError, match="expected a finite reference point"):
         hypervolume([[1.0, 2.0]], [5.0, math.inf])
+
+
+def test_knee_of_a_circle_is_where_its_tangent_is_parallel_to_the_line_between_the_ends() -> None:
+    """f1 = 1 - sin t, f2 = 1 - cos t: the distance below x + y = 1 is largest at t = 45 degrees."""
+    t = np.linspace(0, np.pi / 2, 91)
+    front = np.column_stack([1 - np.sin(t), 1 - np.cos(t)])
+    assert knee(front) == 45
+    assert knee(front * [1e6, 1e-3] + [7, -2]) == 45  # each objective is in units of its own range
+
+
+def test_knee_of_a_power_is_where_its_slope_is_one() -> None:
+    """y = (1 - x)^4 has the slope -1 at x = 1 - 4^(-1/3) = 0.370."""
+    x = np.linspace(0, 1, 1001)
+    assert knee(np.column_stack([x, (1 - x) ** 4])) == round(1000 * (1 - 4 ** (-1 / 3)))
+
+
+def test_knee_by_hand() -> None:
+    assert knee([[0, 10], [1, 4], [4, 1], [10, 0]]) == 1  # 0.5 and 0.5 of the ranges: the first of equal ones
+    assert knee([[0, 10, 10], [10, 0, 10], [10, 10, 0], [4, 4, 5], [9, 9, 9]]) == 3
+    assert knee([[3.0, 7.0], [3.0, 7.0]]) == 0
+    assert knee([[5.0], [2.0], [2.0]]) == 1
+    rows = [[math.nan, 0], [-math.inf, 0], [9, 9], [1, 5], [2, 3], [5, 1]]
+    assert knee(rows) == 4  # rows that are dominated or not finite are left out
+    assert knee([[-1e308, 1e308], [-5e307, -5e307], [1e308, -1e308]]) == 1
+    with pytest.raises(ValueError, match="expected a finite row"):
+        knee([[math.nan, 1.0]])

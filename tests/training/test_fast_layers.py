@@ -70,6 +70,17 @@ def test_values_and_gradients_are_torchs(name: str, size: int, memory_format: to
 
 
 @pytest.mark.parametrize("name", FASTER)
+def test_maps_without_a_batch_are_taken_as_torch_takes_them(name: str) -> None:
+    layer = FASTER[name]().double()
+    maps = torch.randn(6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = found(layer, maps)
+    with fast_layers(layer):
+        faster = found(layer, maps)
+    for one, other in zip(faster, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FASTER)
 def test_in_bfloat16_they_are_as_exact_as_it_is(name: str) -> None:
     """Sums are taken in float32, and rounded to 8 bits once."""
     layer = FASTER[name]()

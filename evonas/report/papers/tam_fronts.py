@@ -35,6 +35,7 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
             x, y = [1e-6 * row["params"] for row in own], [100 * row[error] for row in own]
             axes.scatter(x, y, s=34, color=colour, marker=marker, label=words, alpha=0.8, zorder=3)
         axes.set(title=name, xlabel="parameters (millions)", ylabel=ERRORS[error])
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(f"Figure 5: from scratch and fine-tuned, {data}")
@@ -42,13 +43,16 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
     return True
 
 
-def draw_bubbles(path: Path, fronts: Mapping[str, Sequence[TableRow]], title: str) -> bool:
+def draw_bubbles(
+    path: Path, fronts: Mapping[str, Sequence[TableRow]], order: Mapping[str, Sequence[str]], title: str
+) -> bool:
     """Draw Figure 6 or 7: clean over adversarial error, a panel a supernet, the area of a circle its parameters.
-
-    A network has the same colour and letter in both figures: they follow from its arch_id.
 
     Args:
         fronts: supernet -> rows with arch_id, params, clean_error and adversarial_error.
+        order: supernet -> the arch_ids of its front; a network's place there is its colour and letter in both figures.
+    Returns:
+        Whether there is a network.
     """
     from matplotlib import colormaps
 
@@ -57,10 +61,9 @@ def draw_bubbles(path: Path, fronts: Mapping[str, Sequence[TableRow]], title: st
         return False
     figure, every = panels(len(shown), (5.0, 4.2), extra=0.4)
     for axes, (name, rows) in zip(every, shown.items(), strict=True):
-        order = sorted({row["arch_id"] for row in rows})
         largest = max(row["params"] for row in rows)
         for row in rows:
-            place = order.index(row["arch_id"])
+            place = order[name].index(row["arch_id"])
             x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
             colour = colormaps["tab20"](place % 20)
             axes.scatter(x, y, s=500 * (row["params"] / largest) ** 2, color=colour, alpha=0.7, zorder=3)

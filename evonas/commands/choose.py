@@ -1,0 +1,97 @@
+"""Choose networks of one run or several by a condition on what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from evonas.commands.opened import Folders, joint_runs, print_json, print_table
+from evonas.errors import ConfigurationError
+from evonas.files import exists, storage_errors
+from evonas.ranges import COUNT, check_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evonas.report import Choice, JointRun
+
+__all__ = ["Choose"]
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Choose networks of one run or several: those under a constraint, the best by a column, the knee of the front."""
+
+    runs: Folders
+    """Folders of the runs."""
+    where: Annotated[str, tyro.conf.arg(metavar="CONDITION")] = ""
+    """Condition on columns, such as "macs < 8M and params < 5e4 and pgd_error <= 45%"; columns of audit.csv are called
+    audit.NAME."""
+    by: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = ""
+    """Column to sort by, best first; by default the rank, then the searched objectives."""
+    knee: bool = False
+    """Only the knee of the front: the least sum of the objectives, each in units of the front's range."""
+    top: Annotated[int | None, COUNT] = None
+    """At most so many networks, the first ones."""
+    csv: Path | None = None
+    """CSV file for the chosen rows."""
+    json: bool = False
+    """Print the chosen rows as JSON instead of a table."""
+    any_data: bool = False
+    """Take runs on different data, too; errors then do not compare."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def __call__(self) -> None:
+        from evonas.report import Choosing, choose_networks
+        from evonas.report.output import write_csv
+
+        runs, notes = joint_runs(self.runs)
+        audited, said = _audits(self.runs, runs)
+        wanted = Choosing(self.where, self.by, self.knee, self.top, self.any_data)
+        found = choose_networks(runs, wanted, audited)
+        notes = [*notes, *said, *found.notes]
+        if self.csv is not None:
+            with storage_errors(f"write {self.csv}"):
+                if exists(self.csv) and not self.csv.is_file():
+                    raise ConfigurationError(f"expected a file for --csv, {self.csv} is none")
+            write_csv(self.csv, found.table)
+        self._show(found, notes)
+
+    def _show(self, found: Choice, notes: Sequence[str]) -> None:
+        if self.json:
+            print_json(
+                {
+                    "where": self.where,
+                    "considered": found.considered,
+                    "satisfied": found.satisfied,
+                    "notes": list(notes),
+                    "networks": found.records(),
+                }
+            )
+            return
+        for note in notes[: len(notes) - len(found.notes)]:
+            print(note)
+        print_table(found.text(), kept=found.named)
+        if self.csv is not None:
+            print(f"{len(found.table)} rows: {self.csv}")
+
+
+def _audits(
+    paths: Sequence[Path], runs: Sequence[JointRun]
+) -> tuple[dict[str, dict[str, Mapping[str, float]]], list[str]]:
+    """Name of a run -> arch_id -> what its audit measured; and a line for every audit on whose weights that was."""
+    from evonas.report import decisive, read_audit
+
+    audited, notes = dict[str, "dict[str, Mapping[str, float]]"](), list[str]()
+    for path, run in zip(paths, runs, strict=True):
+        rows = read_audit(path)
+        audited[run.name] = decisive(rows)
+        kinds = {row.words for row in rows if audited[run.name].get(row.arch_id) is row.values}
+        if kinds:
+            notes.append(f"audit.* of {run.name}: {len(audited[run.name])} networks, {', '.join(kinds)}")
+    return audited, notes

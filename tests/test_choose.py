@@ -1,0 +1,87 @@
+"""`evonas choose` on a real run."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from tiny_runs import contents, rows
+
+from evonas.cli import main
+from evonas.runs import RunFolder
+
+pytestmark = pytest.mark.lengthy
+
+
+def chosen(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert main(["choose", *words, "--json"]) == 0
+    return [row["arch_id"] for row in json.loads(capsys.readouterr().out)["networks"]]
+
+
+def test_what_is_chosen_is_what_the_table_has(roco_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(roco_run)
+    every = rows(roco_run / "population.csv")
+    assert chosen(capsys, str(roco_run)) == [row["arch_id"] for row in every]
+    middle = sorted(int(row["macs"]) for row in every)[6]
+    expected = {row["arch_id"] for row in every if int(row["macs"]) < middle and float(row["clean_error"]) < 0.85}
+    where = f"macs < {middle} and clean_error < 85%"
+    assert set(chosen(capsys, str(roco_run), "--where", where)) == expected
+    by = chosen(capsys, str(roco_run), "--by", "params", "--top", "3")
+    assert [int(row["params"]) for name in by for row in every if row["arch_id"] == name] == sorted(
+        int(row["params"]) for row in every
+    )[:3]
+    assert contents(roco_run) == before
+
+
+def test_the_table_and_the_file(
+    roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (knee,) = chosen(capsys, str(roco_run), "--knee")
+    path = tmp_path / "new" / "chosen.csv"
+    assert main(["choose", str(roco_run), "--knee", "--csv", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert knee in said
+    assert f"1 rows: {path}" in said
+    assert max(len(line) for line in said.splitlines() if line[0] in "┏┃┡│└") <= 80
+    with open(path, newline="") as file:
+        assert [row["arch_id"] for row in csv.DictReader(file)] == [knee]
+    assert main(["show", str(roco_run)]) == 0
+    assert knee in capsys.readouterr().out  # it is on the front
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--where", "mac < 3"], "unknown column 'mac'; did you mean macs?"),
+        (["--where", "macs <"], "expected a condition such as"),
+        (["--where", "macs < 3"], "the tightest is macs < 3 (0 satisfy it); closest: "),
+        (["--by", "speed"], "unknown column 'speed'"),
+        (["--top", "0"], "expected top >= 1, got 0"),
+        (["--csv", "."], "expected a file for --csv"),
+    ],
+)
+def test_an_error_is_one_line(
+    words: list[str], expected: str, roco_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["choose", str(roco_run), *words]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith("error: ")
+    assert expected in said.err
+
+
+def test_no_folder_or_one_twice(roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], [str(tmp_path)], [str(roco_run), str(roco_run)]):
+        assert main(["choose", *words]) == 2
+        assert capsys.readouterr().err.startswith("error: expected ")
+
+
+def test_a_run_that_is_being_written_and_has_lost_a_line(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = copied_run / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    with RunFolder(copied_run).locked():
+        assert main(["choose", str(copied_run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["considered"] == 11
+    assert "1 torn or altered line(s) are left out" in found["notes"][0]
