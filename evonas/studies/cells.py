@@ -14,7 +14,17 @@ from evonas.studies.grid import Cell
 from evonas.studies.study import Row, Studied, read_rows
 from evonas.studies.tables import Measure
 
-__all__ = ["CELL_MEASURES", "SIZES", "budgets", "cell_run", "check_cells", "found_cells", "imagenet_run", "picture"]
+__all__ = [
+    "CELL_MEASURES",
+    "PUBLISHED",
+    "SIZES",
+    "budgets",
+    "cell_run",
+    "check_cells",
+    "found_cells",
+    "imagenet_run",
+    "picture",
+]
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "quick": {

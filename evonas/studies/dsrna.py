@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from evonas.methods import method_module
 from evonas.report import TextTable
-from evonas.studies.cells import cell_run, check_cells, found_cells, imagenet_run
+from evonas.studies.cells import PUBLISHED, cell_run, found_cells, imagenet_run
 from evonas.studies.grid import Cell
 from evonas.studies.study import Item, Row, Studied, Study
 from evonas.studies.tables import Measure, PaperTable
@@ -99,9 +100,14 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
 def read(folder: Path, cell: Cell) -> list[Row]:
     rows = found_cells(folder, cell)
     for row in rows:
-        if cell.method != "imagenet":
+        if cell.method != "imagenet" and row["configuration"] not in PUBLISHED:
             row["label"] = BASELINES.get(str(row["configuration"]), cell.group)
     return rows
+
+
+def check() -> None:
+    """ConfigurationError where a library of the attacks, or the room of the gradient methods, is missing."""
+    method_module("dsrna").PRESETS["paper"].robustness.check()
 
 
 def _bounds(name: str, measure: Measure, title: str) -> list[PaperTable]:
@@ -125,7 +131,7 @@ STUDY = Study(
     paper="DSRNA: Differentiable Search of Robust Neural Architectures (Hosseini et al., 2021).",
     cells=cells,
     read=read,
-    check=check_cells,
+    check=check,
     items=(
         Item(
             "Table 1",

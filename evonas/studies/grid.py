@@ -56,8 +56,10 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Digest of everything that is asked for."""
-        return digest({"method": self.method, "options": as_json(self.options), "links": [*map(list, self.links)]})
+        """Digest of all that is asked for; an option that a later version adds changes nothing at its default."""
+        usual = as_json(type(self.options)())
+        given = {name: value for name, value in as_json(self.options).items() if value != usual[name]}
+        return digest({"method": self.method, "options": given, "links": [*map(list, self.links)]})
 
 
 class State(NamedTuple):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from studies.toy import studied
+from toy_studies import studied
 
 from evonas.cli import main
 from evonas.methods import method_module
@@ -95,7 +95,7 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from studies.toy import studied
+from toy_studies import studied
 from evonas.studies.page import write_study
 from evonas.studies.running import run_cells
 found = studied({name!r}, Path({root!r}))
@@ -105,7 +105,7 @@ write_study(studied({name!r}, found.root))
 
 
 def begin(name: str, root: Path) -> "subprocess.Popen[bytes]":
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), name=name, root=str(root))
+    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
