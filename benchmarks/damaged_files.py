@@ -45,9 +45,18 @@ from evonas.methods.imagenet_cells import read_cells
 from evonas.methods.stored import open_run
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES
+from evonas.report import read_audit_files, write_audit
 from evonas.runs.folder import first_genomes
 from evonas.search import Journal, read_journal
-from evonas.ship import Provenance, WeightsCard, load_weights, weights_file
+from evonas.ship import (
+    LatencyTable,
+    Provenance,
+    WeightsCard,
+    load_table,
+    load_weights,
+    save_table,
+    weights_file,
+)
 from evonas.spaces import PhaseSpace
 from evonas.training import load_checkpoint
 from evonas.training.checkpoints import save_checkpoint
@@ -156,9 +165,41 @@ def open_work(path: Path) -> object:
         return [work.get(each.stem) for each in sorted(path.parent.glob("*.safetensors"))]
 
 
+def audited(name: str) -> Callable[[Path], Path]:
+    """One of the files of an audit, the other beside it."""
+
+    def make(folder: Path) -> Path:
+        row = {"arch_id": "a1", "weights": "search", "status": "ok", "clean_error": 0.125, "params": 9, "reason": ""}
+        alarm = {"arch_id": "a1", "weights": "search", "kind": "noise", "line": "noise does better than PGD"}
+        write_audit(folder, [row], {"changed": {"tau": 0.5}, "alarms": [alarm], "images": 300})
+        return folder / name
+
+    return make
+
+
 RUN = ("roco/finished/config.json", "roco/finished/journal.jsonl", "roco/finished/population.csv")
 LEDGER = "set/build/tiny.parts/ledger.jsonl"
 PARTS = sorted(f"set/build/tiny.parts/{path.name}" for path in (GOLDEN / LEDGER).parent.glob("*.safetensors"))
+
+
+def latency_table(folder: Path) -> Path:
+    layers = {f"aten.conv2d.default(1x{n}x8x8, {n}x{n}x3x3)": 0.01 * n for n in range(1, 40)}
+    table = LatencyTable(
+        subject={"space": {"name": "phase", "channels": 8}, "n_classes": 10, "image_size": 32},
+        processor="a CPU",
+        torch="2.15.0",
+        layers=layers,
+        scale=1.2,
+        overhead=0.001,
+        calibrated_on=30,
+        tested_on=30,
+        median_error=0.03,
+        p95_error=0.1,
+        slowest=4.5,
+    )
+    save_table(folder / "latency.json", table)
+    return folder / "latency.json"
+
 
 LOADERS: dict[str, Loader] = {
     "npz": Loader(npz(np.savez), lambda path: load_data(f"npz:{path}")),
@@ -175,7 +216,10 @@ LOADERS: dict[str, Loader] = {
     "config.json": Loader(copied(RUN[1], RUN[0]), lambda path: open_run(path.parent).front),
     "population.csv": Loader(copied(RUN[2]), lambda path: first_genomes(str(path))),
     "records of an audit": Loader(copied("roco/finished/retrained/rows.jsonl"), open_records),
+    "latency table": Loader(latency_table, load_table),
     "weights": Loader(weights, load_weights),
+    "audit.csv": Loader(audited("audit.csv"), lambda path: read_audit_files(path.parent)),
+    "audit.json": Loader(audited("audit.json"), lambda path: read_audit_files(path.parent)),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),
     "checkpoint": Loader(checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
     "checkpoint of 0.1.0": Loader(old_checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),

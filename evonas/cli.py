@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import get_args
 
 import tyro
@@ -13,6 +15,7 @@ from evonas.commands import COMMANDS
 from evonas.errors import ConfigurationError, nearest
 from evonas.methods import METHODS, method_module
 from evonas.runs.command_line import command, flags_of, guarded, one_line, refuse_unknown
+from evonas.runs.help import example_lines
 from evonas.runs.needs import flag, options_of
 
 __all__ = ["main"]
@@ -46,7 +49,20 @@ def _completion(words: list[str]) -> str:
     }
     for name in METHODS:
         flags[name] = [*flags_of(next(iter(method_module(name).PRESETS.values()))), "help", "help-all"]
-    return completion(words[0], {name: sorted(f"--{each}" for each in given) for name, given in flags.items()})
+    dashed = {name: sorted(f"--{each}" for each in given) for name, given in flags.items()}
+    of_networks = [name for name, kind in COMMANDS.items() if {each.name for each in fields(kind)} & {"arch", "archs"}]
+    return completion(words[0], dashed, of_networks)
+
+
+@contextlib.contextmanager
+def _example(words: list[str]) -> Iterator[None]:
+    """Within, the help of a command ends with its example."""
+    try:
+        yield
+    except SystemExit as ended:
+        if not ended.code and words and words[0] in COMMANDS:
+            print("\n".join(example_lines(COMMANDS[words[0]])))
+        raise
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -58,7 +74,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
         refuse_unknown(
             words[1:], ["help", *(flag(each.name) for each in options_of(COMMANDS[words[0]]))], all_by="--help"
         )
-    with one_line():
+    with _example(words), one_line():
         chosen: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
             {**COMMANDS},
             prog="evonas",

@@ -18,6 +18,7 @@ __all__ = [
     "decoding",
     "exists",
     "expanded",
+    "holder",
     "open_regular",
     "read_json",
     "read_regular",
@@ -186,6 +187,36 @@ def take_lock(file: IO[Any], path: Path) -> None:
         raise StorageError(
             f"could not lock {path}: {error.strerror or error}; choose a folder on a file system that has locks"
         ) from error
+
+
+def holder(path: Path) -> int | None:
+    """Process of this machine that holds the lock of a file; 0: none does; None: unknown here. No lock is taken.
+
+    Read from /proc/locks, which names the file by its inode; what the process has open decides where it can be seen.
+    """
+    try:
+        status, locks = path.stat(), Path("/proc/locks").read_text().splitlines()
+    except FileNotFoundError:
+        return 0 if Path("/proc/locks").exists() else None
+    except OSError:
+        return None
+    for line in locks:
+        words = line.split()
+        if len(words) < 6 or "FLOCK" not in words or words[1] == "->":
+            continue
+        pid, (major, minor, inode) = int(words[4]), words[5].split(":")
+        if int(inode) == status.st_ino:
+            device = (int(major, 16), int(minor, 16)) == (os.major(status.st_dev), os.minor(status.st_dev))
+            if device or _has_open(pid, status):
+                return pid
+    return 0
+
+
+def _has_open(pid: int, status: os.stat_result) -> bool:
+    try:
+        return any(os.path.samestat(each.stat(), status) for each in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evonas.costs import CostTable, count_macs, count_params
-from evonas.spaces import PhaseSpace
+from evonas.costs import CostTable, count_macs, count_params, layer_costs
+from evonas.spaces import SPACES, PhaseSpace
 
 
 class Attention(nn.Module):
@@ -261,3 +261,38 @@ def test_attention_is_counted_although_torch_fuses_it(fastpath: bool) -> None:
         assert torch.backends.mha.get_fastpath_enabled() is fastpath
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def test_layers_by_hand() -> None:
+    """Products of a module's own count for it; those of layers inside it do not."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1, groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    found = layer_costs(module, (3, 8, 8))
+    assert [(layer.name, layer.kind, layer.shape, layer.params, layer.macs) for layer in found] == [
+        ("0", "Conv2d 3x3 /2", (4, 4, 4), 112, 3 * 4 * 9 * 16),
+        ("1", "ReLU", (4, 4, 4), 0, 0),
+        ("2", "Flatten", (64,), 0, 0),
+        ("3", "Linear", (5,), 64 * 5 + 5, 64 * 5),
+    ]
+    inner = layer_costs(nn.Sequential(Attention(3), nn.Conv2d(3, 3, 1, groups=3, bias=False)), (3, 4, 4))
+    assert [(layer.kind, layer.params, layer.macs) for layer in inner] == [
+        ("Attention", 9, count_macs(Attention(3), (3, 4, 4))),
+        ("Conv2d 1x1 in 3 groups", 3, 48),
+    ]
+
+
+def test_a_layer_that_is_used_twice_counts_once_and_works_twice() -> None:
+    shared = nn.Conv2d(2, 2, 1, bias=False)
+    found = layer_costs(nn.Sequential(shared, nn.ReLU(), shared), (2, 4, 4))
+    assert [(layer.kind, layer.params, layer.macs) for layer in found] == [("ReLU", 0, 0), ("Conv2d 1x1", 4, 128)]
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", SPACES)
+def test_layers_add_up_to_the_costs_of_the_network(name: str) -> None:
+    space = SPACES[name]()
+    genome = space.canonical(space.sample(1, np.random.default_rng(7))[0])
+    network = space.build(genome)
+    training, hooks = network.training, [len(part._forward_hooks) for part in network.modules()]
+    found = layer_costs(network)
+    assert (sum(layer.params for layer in found), sum(layer.macs for layer in found)) == tuple(space.cost(genome))
+    assert (network.training, [len(part._forward_hooks) for part in network.modules()]) == (training, hooks)

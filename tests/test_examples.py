@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from evonas.cli import _parse
+from evonas.cli import _parse, main
 from evonas.commands import COMMANDS
 from evonas.methods import METHODS, method_module
 from evonas.methods.roco import PRESETS, RocoOptions
@@ -88,6 +88,22 @@ def test_every_command_that_is_shown_can_be_called(path: Path) -> None:
             parse(method_module(name).PRESETS, words)
         elif (path.name, name) != ("method.md", "random"):  # the command that this guide adds
             _parse([name, *words])
+
+
+@pytest.mark.parametrize("name", [*METHODS, *COMMANDS])
+def test_the_help_of_every_command_ends_with_an_example_that_can_be_called(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = method_module(name).OPTIONS if name in METHODS else COMMANDS[name]
+    program, called, *words = shlex.split(kind.example)
+    assert (program, called) == ("evonas", name)
+    if name in METHODS:
+        parse(method_module(name).PRESETS, words)
+    else:
+        _parse([name, *words])
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert capsys.readouterr().out.rstrip().endswith(f"example: {kind.example}")
 
 
 def test_commands_are_found_where_they_are_shown(tmp_path: Path) -> None:

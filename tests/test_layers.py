@@ -83,7 +83,11 @@ LIVES_IN = {
     "ray": {"executors"},
     "pandas": {"report", "runs"},
     "matplotlib": {"report"},
-    "plotly": {"report"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
+    "onnx": {"ship"},
+    "onnxruntime": {"ship"},
+    "executorch": {"ship"},
 }
 """Packages that only some rooms may import."""
 

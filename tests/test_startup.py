@@ -26,8 +26,12 @@ OF_HELP = {
     *(".data", ".data.loader", ".data.source", ".data.arrays", ".data.dataset", ".data.digits", ".data.npz"),
     *(".data.torchvision_sets", ".seeding", ".types", ".commands", ".commands.opened"),
     *(".ship", ".ship.settings"),
-    *(f".commands.{name}" for name in ("choose", "doctor", "export", "front", "latency", "set_card", "show")),
-    *(".commands.study", ".commands.verify"),
+    *(
+        f".commands.{name}"
+        for name in ("audit", "choose", "doctor", "export", "front", "latency", "report", "set_card")
+    ),
+    *(f".commands.{name}" for name in ("ship", "show", "status", "study", "verify")),
+    ".methods.stored_audit",
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 
@@ -150,6 +154,27 @@ def test_bash_completes_commands_and_flags(words: list[str], number: int, expect
     modules, script = after_command("--print-completion", "bash")
     assert packages(modules) & HEAVY == set()
     line = f"{script}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={number}; _evonas; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (expected, "")
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("show RUN kn", ["knee"]),
+        ("show RUN 0a", ["0a1b2c3d4e5f6071", "0af0000000000000"]),
+        ("verify RUN 0a", []),
+        ("show elsewhere 0a", []),
+    ],
+)
+def test_bash_completes_the_networks_of_a_front(words: str, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a run").mkdir()
+    lines = ["arch_id,generation", "0a1b2c3d4e5f6071,0", "0af0000000000000,1", "ffffffffffffffff,1"]
+    (tmp_path / "a run" / "front.csv").write_text("\n".join(lines) + "\n")
+    script = after_command("--print-completion", "bash")[1]
+    given = ["evonas", *(f'"{tmp_path}/a run"' if word == "RUN" else word for word in words.split())]
+    line = f"{script}\nCOMP_WORDS=({' '.join(given)}); COMP_CWORD=3; _evonas; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout.split(), done.stderr) == (expected, "")
 

@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evonas.audit.images import CountsErrors
+from evonas.audit.intervals import packed, unpacked
 from evonas.audit.measurements import Measurement, in_one_pass, joined
 from evonas.audit.records import AuditRecords
+from evonas.audit.searched import AsSearched
 from evonas.audit.training import FinalTraining
 from evonas.data import Dataset, Part
 from evonas.devices import float32
@@ -29,9 +32,11 @@ class AuditNetwork:
     """The search that found it, as tables name it."""
     genome: Genome
     """Canonical; empty for a hand-made network."""
-    training: FinalTraining
+    training: FinalTraining | AsSearched
     name: str = ""
     """Name in tables; the arch_id where it is empty."""
+    kept: Path | None = None
+    """File of its weights, which makes training unnecessary."""
 
     @cached_property
     def arch_id(self) -> str:
@@ -62,6 +67,10 @@ class Measured:
     test_limit: int | None = None
     """Take a class-balanced subset of this many test images; None: all."""
     batch_size: int = 250
+    seed: int | None = None
+    """Seed of the choice of test images; None: that of a network's training."""
+    per_image: bool = False
+    """Record which images a network gets wrong, beside their share."""
 
     def __post_init__(self) -> None:
         columns = [each.column for each in self.measurements]
@@ -69,7 +78,12 @@ class Measured:
             raise ConfigurationError(f"expected measurements of different columns, got {', '.join(columns)}")
 
     def test_part(self, data: Dataset, seed: int) -> Part:
-        """The test images that are scored. DataError where the limit is below one image a class."""
+        """The test images that are scored. DataError where the limit is below one image a class.
+
+        Args:
+            seed: of the choice, where the measurements have none.
+        """
+        seed = seed if self.seed is None else self.seed
         return data.test.limited(self.test_limit, data.n_classes, generator("test limit", seed))
 
     def tested(self, data: Dataset, seed: int) -> Dataset:
@@ -78,15 +92,18 @@ class Measured:
         return replace(data, train=part, validation=part)
 
     def digest(self, network: AuditNetwork, measurement: Measurement) -> str:
-        """Digest of everything a measurement's values follow from."""
-        return digest(
-            {
-                "training": network.training.digest,
-                "measurement": measurement.identity(),
-                "test_limit": self.test_limit,
-                "batch_size": self.batch_size,
-            }
-        )
+        """Digest of everything a measurement's values follow from, and of what is recorded."""
+        found = {
+            "training": network.training.digest,
+            "measurement": measurement.identity(),
+            "test_limit": self.test_limit,
+            "batch_size": self.batch_size,
+        }
+        if self.seed is not None:
+            found["seed"] = self.seed
+        if self.per_image:
+            found["per_image"] = True
+        return digest(found)
 
 
 class Step(NamedTuple):
@@ -124,6 +141,18 @@ class Audit:
             found.setdefault(network.key, network)
         self._distinct = list(found.values())
         self._labels = Counter(network.label for network in self._distinct)
+
+    def adopt(self) -> None:
+        """Take over the weights that are kept elsewhere, as of finished trainings.
+
+        Raises:
+            DataError: their file is damaged, or is another network's.
+            StorageError: it cannot be read, or weights and records not written.
+        """
+        for network in self._distinct:
+            if network.kept is not None and isinstance(network.training, AsSearched) and self._to_train(network):
+                weights = network.training.read(network.genome, network.kept)
+                self._record_trained(network, {"weights": weights, "seconds": 0.0})
 
     def pending(self) -> list[AuditNetwork]:
         """Networks that are not finished, each once, in order."""
@@ -189,8 +218,9 @@ class Audit:
         """Remove the checkpoints of networks that are trained."""
         for network in self._distinct:
             trained = self._find("trained", network, network.training.digest)
-            if trained is not None and trained["status"] == "ok":
-                network.training.checkpoint(self.records.folder, network.genome).unlink(missing_ok=True)
+            kept = network.training.checkpoint(self.records.folder, network.genome)
+            if kept is not None and trained is not None and trained["status"] == "ok":
+                kept.unlink(missing_ok=True)
 
     def _begin(self, executor: Executor, number: int, network: AuditNetwork, lost: Callable[[Job, str], None]) -> int:
         """Submit what can begin; returns the number of jobs."""
@@ -226,7 +256,7 @@ class Audit:
 
     @staticmethod
     def _predicted(network: AuditNetwork, places: tuple[int, ...]) -> float:
-        return float(network.macs) * (1 if places else network.training.training.epochs)
+        return float(network.macs) * (1 if places else network.training.epochs or 1)
 
     def _to_train(self, network: AuditNetwork) -> bool:
         return self._open(self._find("trained", network, network.training.digest))
@@ -267,7 +297,8 @@ class Audit:
         arch, identity = network.arch_id, self.measured.digest(network, measurement)
         if "failure" in value:
             return self.records.add("measured", arch, identity, status="failed", reason=value["failure"])
-        return self.records.add("measured", arch, identity, status="ok", values=value["values"])
+        beside = {"wrong": value["wrong"]} if "wrong" in value else {}
+        return self.records.add("measured", arch, identity, status="ok", values=value["values"], **beside)
 
     def _row(self, network: AuditNetwork) -> dict[str, Any]:
         training = network.training
@@ -277,6 +308,7 @@ class Audit:
         failed = [record for record in records if record["status"] == "failed"]
         cost = training.cost(network.genome)
         values = {name: value for record in found if record for name, value in record.get("values", {}).items()}
+        wrong = {name: each for record in found if record for name, each in record.get("wrong", {}).items()}
         return {
             "configuration": network.configuration,
             "arch_id": network.arch_id,
@@ -290,6 +322,7 @@ class Audit:
             "data": training.data.name,
             "genome": " ".join(map(str, network.genome.tolist())),
             "reason": failed[0]["reason"] if failed else "",
+            **({"wrong": {name: unpacked(each) for name, each in wrong.items()}} if self.measured.per_image else {}),
         }
 
 
@@ -315,7 +348,7 @@ class _Worker:
                 if not step.measurements:
                     weights, seconds = training.train(genome, report_of, checkpoint)
                     return {"weights": weights, "seconds": seconds}
-                images = training.data.fingerprint, training.seed
+                images = training.data.fingerprint, training.seed if self.measured.seed is None else self.measured.seed
                 if images not in tested:
                     tested[images] = self.measured.tested(training.data, training.seed)
                 return {"measured": self._measured(step, tested[images], report_of)}
@@ -330,16 +363,23 @@ class _Worker:
         """Values of each measurement, or why there are none."""
         network, chosen = self.networks[step.network], [self.measured.measurements[each] for each in step.measurements]
         candidate = network.training.candidate(network.genome, step.weights)
+        measure, wrong = joined(chosen), {}
         try:
-            values = joined(chosen)(candidate, tested, self.measured.batch_size, report)
+            if self.measured.per_image and isinstance(measure, CountsErrors):
+                found = measure.wrong(candidate, tested, self.measured.batch_size, report)
+                wrong, values = {name: packed(each.numpy()) for name, each in found.items()}, measure.values(found)
+            else:
+                values = measure(candidate, tested, self.measured.batch_size, report)
         except DivergedError as error:
             if len(chosen) == 1:
                 return [{"failure": str(error)}]
             alone = [step._replace(measurements=(place,)) for place in step.measurements]
             return [value for each in alone for value in self._measured(each, tested, report)]  # some may be finite
+        beside = {"wrong": wrong} if wrong else {}
         if len(chosen) == 1:
-            return [{"values": values}]
-        return [{"values": {each.column: values[each.column]}} for each in chosen]
+            return [{"values": values, **beside}]
+        names = [each.column for each in chosen]
+        return [{"values": {name: values[name]}, **({"wrong": {name: wrong[name]}} if wrong else {})} for name in names]
 
 
 def lightest(networks: Sequence[AuditNetwork]) -> Iterator[AuditNetwork]:

@@ -5,20 +5,37 @@ A new measurement is an entry of `MEASUREMENTS`; every command of an audit then 
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from evonas.adversarial_sets import AdversarialSet
-from evonas.attacks import ATTACKS, BIM, FGSM, PGD, Attack, AutoAttack, CarliniWagnerL2, DeepFool
+from evonas.attacks import (
+    ATTACKS,
+    BIM,
+    FGSM,
+    PGD,
+    Attack,
+    AutoAttack,
+    CarliniWagnerL2,
+    DeepFool,
+    PixelAttack,
+    ThresholdAttack,
+)
+from evonas.audit.calibration import CalibrationError
+from evonas.audit.corruptions import STRENGTHS, Corrupted
+from evonas.audit.gradient_check import CHECKED, GRADIENT_CHECK, GradientCheck
+from evonas.audit.images import CountsErrors, OnImages, reporting
+from evonas.audit.staged import StagedAutoAttack
 from evonas.certify import certified_radius, random_targets
 from evonas.certify.settings import Intermediate
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
-from evonas.objectives import AdversarialSetError, Candidate, OodAupr
-from evonas.objectives.scoring import error_under, errors_after
+from evonas.objectives import AdversarialSetError, Candidate, CertifiedAccuracy, OodAupr
+from evonas.objectives.scoring import error_under, wrong_after, wrong_under
 from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed
 from evonas.spaces.darts_costs import paper_flops
@@ -85,43 +102,33 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class ErrorUnder:
+class ErrorUnder(CountsErrors):
     """Share of the test images that a network gets wrong, clean or under a white-box attack."""
 
     column: str
     attack: Attack | None = None
 
-    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+    def wrong(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, Tensor]:
         part = DevicePart(tested.validation, candidate.device)
-        on_batch = _reporting(report, candidate, self.column, len(part))
+        on_batch = reporting(report, candidate, self.column, len(part))
         every_batch = batches(part, batch_size)
-        return {self.column: error_under(candidate.attacked, every_batch, self.attack, candidate.generator, on_batch)}
+        return {self.column: wrong_under(candidate.attacked, every_batch, self.attack, candidate.generator, on_batch)}
 
 
 @dataclass(frozen=True)
-class ErrorsAfter:
+class ErrorsAfter(CountsErrors):
     """Errors under one PGD after several numbers of steps, in one pass: what `ErrorUnder` gives for each of them."""
 
     columns: tuple[str, ...]
     attacks: tuple[PGD, ...]
     """One for each column; they differ in their steps alone, and are `prefixed`."""
 
-    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+    def wrong(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, Tensor]:
         part = DevicePart(tested.validation, candidate.device)
-        on_batch = _reporting(report, candidate, ", ".join(self.columns), len(part))
+        on_batch = reporting(report, candidate, ", ".join(self.columns), len(part))
         steps = [attack.steps for attack in self.attacks]
-        errors = errors_after(candidate.attacked, batches(part, batch_size), self.attacks[0], steps, on_batch)
-        return dict(zip(self.columns, errors, strict=True))
-
-
-def _reporting(report: Report, candidate: Candidate, columns: str, total: int) -> Callable[[int], None]:
-    """A function that reports how many images are done; none are by now."""
-
-    def on_batch(done: int) -> None:
-        report(Progress(arch_id(candidate.genome), done, total, "image", f"scoring {columns}, {done}/{total} images"))
-
-    on_batch(0)
-    return on_batch
+        wrong = wrong_after(candidate.attacked, batches(part, batch_size), self.attacks[0], steps, on_batch)
+        return dict(zip(self.columns, wrong, strict=True))
 
 
 def in_one_pass(measurements: Sequence[Measurement]) -> list[list[int]]:
@@ -196,6 +203,19 @@ class OodPrecision:
         report(Progress(arch_id(candidate.genome), total, total, "image", "scoring ood_aupr"))
         seen = replace(candidate, data=DeviceData(tested, candidate.device))
         return dict(self.objective(tested)(seen))
+
+
+@dataclass(frozen=True)
+class CertifiedShare:
+    """Share of images that are classified right, provably so for every change within epsilon."""
+
+    certificate: CertifiedAccuracy
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        total = min(len(tested.validation), self.certificate.images)
+        report(Progress(arch_id(candidate.genome), 0, total, "image", "scoring certified_accuracy"))
+        seen = replace(candidate, data=DeviceData(tested, candidate.device))
+        return dict(self.certificate(seen))
 
 
 @dataclass(frozen=True)
@@ -303,7 +323,7 @@ def _roco_suite() -> dict[str, tuple[Measurement, ...]]:
 
 def _dsrna_suite() -> dict[str, tuple[Measurement, ...]]:
     """DSRNA, 4.3.1."""
-    pgd = {steps: PGD(epsilon=8 / 255, step_size=2 / 255, steps=steps) for steps in (10, 20, 100)}
+    pgd = {steps: PGD(epsilon=8 / 255, step_size=2 / 255, steps=steps) for steps in (10, 20, 50, 100)}
     return {
         "fgsm2": (_error("fgsm_error", "FGSM", FGSM(epsilon=2 / 255), FGSM_NOTE),),
         **{
@@ -318,19 +338,84 @@ def _radius(column: str, label: str, norm: Literal["linf", "l2"]) -> Measurement
     return Measurement(column, label, MeanRadius(column, norm), unit="pixels", maximize=True)
 
 
-AUTOATTACK = _error(
-    "autoattack_error",
-    "AutoAttack, L-inf epsilon 8/255",
-    AutoAttack(),
-    "the standard version (Croce and Hein, 2020)",
-    "pyautoattack",
-)
+WITHIN = 8 / 255
+"""L-inf radius of what is not a paper's own setting."""
+
+
+def _stages() -> dict[str, tuple[Measurement, ...]]:
+    """The attacks of AutoAttack, each alone on every image that the network gets right, then all of them."""
+    source, library = "of the standard version (Croce and Hein, 2020)", "pyautoattack"
+    labels = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
+    alone = {name: _called(name, label, AutoAttack(attacks=(name,)), source) for name, label in labels.items()}
+    staged = StagedAutoAttack("autoattack_error", AutoAttack())
+    whole = Measurement("autoattack_error", "AutoAttack, L-inf epsilon 8/255", staged, source, library=library)
+    return {
+        **{name.replace("-", "_"): (replace(each, library=library),) for name, each in alone.items()},
+        "autoattack": (whole,),
+    }
+
+
+def _called(name: str, label: str, attack: Attack, note: str) -> Measurement:
+    return _error(f"{name.replace('-', '_')}_error", f"{label}, L-inf epsilon 8/255", attack, note)
+
+
+def _restarted() -> dict[str, tuple[Measurement, ...]]:
+    """One step, few steps, and PGD from five random starts, whose worst iterate counts."""
+    pgd = PGD(epsilon=WITHIN, step_size=2 / 255, random_start=True, restarts=5, stop_when_fooled=True)
+    note = "five random starts, steps of 2/255; the worst iterate counts"
+    return {
+        "fgsm_linf": (_called("fgsm_linf", "FGSM", FGSM(epsilon=WITHIN), ""),),
+        "bim_linf": (_called("bim_linf", "BIM, 10 steps", BIM(epsilon=WITHIN), "steps of 1/255"),),
+        **{
+            f"pgd{steps}x5": (_called(f"pgd{steps}x5", f"PGD ({steps}, 5 starts)", replace(pgd, steps=steps), note),)
+            for steps in (20, 50, 100)
+        },
+    }
+
+
+def _few_changes() -> dict[str, tuple[Measurement, ...]]:
+    """Attacks by evolution, on some of the images: they take thousands of passes for each."""
+    pixel = ErrorUnder("pixel_error", PixelAttack(threshold=1, population=100, generations=30))
+    threshold = ErrorUnder("threshold_error", ThresholdAttack(threshold=10, population=100, generations=50))
+    note = "on 50 images"
+    return {
+        "pixel": (Measurement("pixel_error", "Pixel attack, 1 pixel", OnImages(pixel, 50), note),),
+        "threshold": (Measurement("threshold_error", "Threshold attack, 10/255", OnImages(threshold, 50), note),),
+    }
+
+
+def _without_attacker() -> dict[str, tuple[Measurement, ...]]:
+    """Changed images, certificates, calibration, and the ladder that alarms are read from."""
+    words = {"gaussian_noise": "Gaussian noise", "brightness": "Brightness", "contrast": "Contrast", "blur": "Blur"}
+    note = "CIFAR-10-C's kind, mean of severities 1 to 5: {}"
+    changed = {
+        kind: Measurement(
+            f"{kind}_error",
+            label,
+            Corrupted(f"{kind}_error", kind),
+            note.format(", ".join(f"{each:g}" for each in STRENGTHS[kind])),
+        )
+        for kind, label in words.items()
+    }
+    proven = CertifiedShare(CertifiedAccuracy(images=100))
+    certified = Measurement("certified_accuracy", "Certified, L-inf 1/255", proven, "of 100 images", maximize=True)
+    ladder = OnImages(GradientCheck(), CHECKED)
+    return {
+        **{kind: (each,) for kind, each in changed.items()},
+        "ece": (Measurement("ece", "Calibration error", CalibrationError(), "15 bins (Guo et al., 2017)"),),
+        "certified": (certified,),
+        GRADIENT_CHECK: (Measurement(GRADIENT_CHECK, "No usable gradient", ladder, f"share of {CHECKED} images"),),
+    }
+
 
 MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
     "clean": (CLEAN,),
     **_roco_suite(),
     **_dsrna_suite(),
-    "autoattack": (AUTOATTACK,),
+    **_restarted(),
+    **_stages(),
+    **_few_changes(),
+    **_without_attacker(),
     "radius_linf": (_radius("certified_radius_linf", "Radius L-inf", "linf"),),
     "radius_l2": (_radius("certified_radius_l2", "Radius L2", "l2"),),
     "paper_flops": (Measurement("paper_flops", "FLOPs of E2RNAS's tables", PaperFlops(), unit="count"),),

@@ -178,6 +178,11 @@ class FinalTraining:
         return seeded(build, seed)
 
     @property
+    def epochs(self) -> int:
+        """Passes over the train part."""
+        return self.training.epochs
+
+    @property
     def _space_identity(self) -> dict[str, Any]:
         unused = getattr(self.space, "search_only", ())
         own = {name: value for name, value in asdict(self.space).items() if name not in unused}

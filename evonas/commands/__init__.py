@@ -12,14 +12,18 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Table[type[Any]] = Table(
     {
+        "audit": "evonas.commands.audit:AuditCommand",
         "choose": "evonas.commands.choose:Choose",
         "doctor": "evonas.commands.doctor:Doctor",
         "export": "evonas.commands.export:Export",
         "front": "evonas.commands.front:Front",
         "latency": "evonas.commands.latency:Latency",
+        "report": "evonas.commands.report:Report",
         "set": "evonas.commands.set_card:AdversarialSetCard",
-        "study": "evonas.commands.study:StudyCommand",
+        "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
+        "status": "evonas.commands.status:RunStatus",
+        "study": "evonas.commands.study:StudyCommand",
         "verify": "evonas.commands.verify:Verify",
     }
 )

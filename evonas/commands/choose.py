@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -24,6 +24,10 @@ __all__ = ["Choose"]
 @dataclass(frozen=True)
 class Choose:
     """Choose networks of one run or several: those under a constraint, the best by a column, the knee of the front."""
+
+    example: ClassVar[str] = (
+        'evonas choose runs/roco-digits-quick-seed0 --where "macs < 8M and pgd_error < 60%" --by params'
+    )
 
     runs: Folders
     """Folders of the runs."""

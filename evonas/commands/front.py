@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -23,12 +23,18 @@ __all__ = ["Front"]
 class Front:
     """Put the rows of several runs on one front, whatever their methods and spaces."""
 
+    example: ClassVar[str] = (
+        "evonas front runs/roco-digits-quick-seed0 runs/tam-digits-quick-seed0 --objectives clean_error,params"
+    )
+
     runs: Folders
     """Folders of the runs."""
     objectives: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...")] = "clean_error,params"
     """Columns that every run has, measured alike."""
     out: Path | None = None
     """Folder for front.csv, population.csv and front.png; none of the runs."""
+    by: Literal["method", "run"] = "method"
+    """What has a colour of its own in the picture; `run` keeps two runs of one method apart."""
     any_data: bool = False
     """Take runs on different data, too; errors then do not compare."""
     plugin: tuple[str, ...] = ()
@@ -50,13 +56,13 @@ class Front:
             print(damage)
         objectives = [name for name in self.objectives.split(",") if name]
         joint = joint_front(runs, objectives, self.any_data)
-        _print_joint(joint)
+        _print_joint(joint, self.by)
         if self.out is not None:
-            write_joint(self.out, joint)
+            write_joint(self.out, joint, self.by)
             print(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
 
 
-def _print_joint(joint: JointFront) -> None:
+def _print_joint(joint: JointFront, by: Literal["method", "run"]) -> None:
     from evonas.report import TextTable, chance_notes, marked
 
     names = list(dict.fromkeys((*joint.objectives, "params", "macs")))
@@ -71,7 +77,7 @@ def _print_joint(joint: JointFront) -> None:
             lines,
             (
                 *chance_notes(lines, joint.chance),
-                *(f"{method}: {first} of {count} on the front" for method, (first, count) in joint.methods.items()),
+                *(f"{name}: {first} of {count} on the front" for name, (first, count) in joint.counted(by).items()),
                 *(f"{name}: {words}" for name, words in joint.about.items()),
             ),
         ),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -28,15 +27,14 @@ __all__ = ["Latency"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained.
+    """Time networks of a run on this CPU, in rounds over all of them; weights do not matter, and none are trained."""
 
-    evonas latency runs/roco-digits-quick-seed0 --runtime onnx
-    """
+    example: ClassVar[str] = "evonas latency runs/roco-digits-quick-seed0 --runtime onnx"
 
     run: Folder
     """Folder of the run."""
-    archs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """arch_ids of networks, or best; the front by default."""
+    networks: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = field(default_factory=list)
+    """arch_ids of its networks, or best; the front by default."""
     runtime: Literal["torch", "onnx"] = "torch"
     """torch, or onnx for onnxruntime on the exported network."""
     threads: Annotated[int, Range(least=1, most=1024)] = 1
@@ -59,11 +57,12 @@ class Latency:
 
     def __call__(self) -> None:
         from evonas.report import write_rows
-        from evonas.ship.latency import require_runtime
+        from evonas.ship import require_extra
 
-        require_runtime(self.runtime)
+        if self.runtime == "onnx":
+            require_extra("--runtime onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
         found = opened(self.run, self.plugin)
-        names = self.archs or tuple(found.front["arch_id"])
+        names = self.networks or list(found.front["arch_id"])
         if not names:
             raise ConfigurationError(f"expected networks on the front of {self.run}, got none; see population.csv")
         entries = [found.entry(str(name)) for name in dict.fromkeys(names)]
@@ -83,8 +82,8 @@ class Latency:
 
         from evonas.ship.latency import set_threads, time_alternately
 
-        with tempfile.TemporaryDirectory() as folder, set_threads(self.threads):
-            calls = self._calls(found, entries, Path(folder))
+        with set_threads(self.threads):
+            calls = self._calls(found, entries)
             warm = float(time_alternately(calls, self.warm_up, done=_shown(self.warm_up, "warm-up")).sum())
             begun, worked = time.perf_counter(), time.process_time()
             seconds = time_alternately(calls, self.runs, done=_shown(self.runs, "round"))
@@ -92,7 +91,7 @@ class Latency:
             busy = 1 - (time.process_time() - worked) / elapsed if self.threads == 1 else None
         return warm, seconds, busy
 
-    def _calls(self, found: Result, entries: list[Entry], folder: Path) -> list[Callable[[], object]]:
+    def _calls(self, found: Result, entries: list[Entry]) -> list[Callable[[], object]]:
         """A forward pass of every network."""
         import numpy as np
         import torch
@@ -113,7 +112,7 @@ class Latency:
             if self.runtime == "torch":
                 calls.append(torch_call(network, images))
             else:
-                calls.append(onnx_call(network, folder / f"{entry.key}.onnx", images, self.threads))
+                calls.append(onnx_call(network, images, self.threads))
         return calls
 
     def _about(self, warm: float, busy: float | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from evonas.commands.opened import File
 
@@ -13,6 +14,8 @@ __all__ = ["AdversarialSetCard"]
 @dataclass(frozen=True)
 class AdversarialSetCard:
     """Check an adversarial set, print its card, and draw some of its images."""
+
+    example: ClassVar[str] = "evonas set set.safetensors --picture set.png"
 
     file: File
     """File of the set."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -24,9 +24,11 @@ WIDTH = 80
 class Show:
     """Print the front of a run, or one of its networks: drawing, layers, parents, children, all that was measured."""
 
+    example: ClassVar[str] = "evonas show runs/roco-digits-quick-seed0 knee"
+
     run: Folder
     """Folder of the run."""
-    arch: Annotated[str, tyro.conf.Positional] = ""
+    arch: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ARCH")] = ""
     """A network: its arch_id, or the first digits of that; best, the first row of the front; knee, that of the front.
     """
     json: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from evonas.commands.opened import Folder, opened
 from evonas.errors import ConfigurationError
@@ -17,6 +17,8 @@ __all__ = ["Verify"]
 @dataclass(frozen=True)
 class Verify:
     """Check a run: rebuild every network and count it, and evaluate the named ones again from their seed."""
+
+    example: ClassVar[str] = "evonas verify runs/roco-digits-quick-seed0 --retrain best"
 
     run: Folder
     """Folder of the run."""

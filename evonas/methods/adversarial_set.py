@@ -67,6 +67,7 @@ class BuildOptions:
     """The set's file; by default adversarial_sets/DATA-PRESET-DIGITS.safetensors below the variable EVONAS_CACHE, else
     below ~/.cache/evonas, DIGITS standing for everything that decides the set."""
 
+    example: ClassVar[str] = "evonas build-set --data digits --out sets/digits.safetensors"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "seed", "out", "targets", "widths", "target_epochs"),
         *("set_attacks", "thresholds", "attacked_images", "attack_population", "attack_generations"),

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from evonas.runs.run import Run
     from evonas.spaces import DartsSpace
 
-__all__ = ["CellRetrainOptions", "RobustnessOptions", "check_networks", "measure_cells", "retrain_cells"]
+__all__ = [
+    "CellRetrainOptions",
+    "RobustnessOptions",
+    "cell_training",
+    "check_networks",
+    "measure_cells",
+    "retrain_cells",
+]
 
 AUXILIARY_SIZE = {"cifar": 32, "imagenet": 224}
 """Stem -> the one size of images that the auxiliary head is made for."""
@@ -230,7 +237,7 @@ def retrain_cells(
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
     seconds = {each.name: each.seconds for each in cells}
     rows = [{**row, "search_seconds": seconds[row["configuration"]]} for row in rows]
-    notes = list(_notes(options, measured, networks[0].training))
+    notes = list(_notes(options, measured, _training(networks)))
     tested = measured.test_part(prepare.data, run.seed)
     chance = Chance(prepare.data.n_classes, len(tested))
     table = cell_table(rows, notes, prepare.data.name, run.device, chance)
@@ -302,29 +309,54 @@ def measure_cells(
 def _networks(
     run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, cells: Sequence[FoundCells]
 ) -> list[AuditNetwork]:
-    from evonas.audit import AuditNetwork, FinalTraining
+    from evonas.audit import AuditNetwork
+
+    networks = []
+    for each, millions in product(cells, options.retrain_params or (None,)):
+        training = cell_training(run, options, prepare, each.genotype, millions)
+        genome = training.space.canonical(training.space.from_genotype(each.genotype))
+        networks.append(AuditNetwork(each.name, genome, training))
+    return networks
+
+
+def _training(networks: Sequence[AuditNetwork]) -> FinalTraining:
+    """That of the first network."""
+    from evonas.audit import FinalTraining
+
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
+    return training
+
+
+def cell_training(
+    run: Run,
+    options: CellRetrainOptions,
+    prepare: TrainFromScratch,
+    genotype: Genotype,
+    millions: float | None = None,
+) -> FinalTraining:
+    """Training of a large network of these cells.
+
+    Args:
+        millions: of parameters, which its width follows from; None: the width is given.
+    """
+    from evonas.audit import FinalTraining
     from evonas.spaces import DartsSpace
 
     searched = prepare.space
     assert isinstance(searched, DartsSpace)
     gpus = run.options.execution.gpus_per_task
     precision, _ = run.hardware.precision(options.retrain_precision, gpus, depthwise=True)
-    networks = []
-    for each, millions in product(cells, options.retrain_params or (None,)):
-        space = _space(options, searched, each.genotype, prepare.data.n_classes, millions)
-        training = FinalTraining(
-            space=space,
-            data=prepare.data,
-            training=options.training(precision),
-            recipe=options.recipe,
-            cutout=options.cutout,
-            seed=run.seed,
-            device=run.device,
-            threads=run.threads,
-        )
-        genome = space.canonical(space.from_genotype(each.genotype))
-        networks.append(AuditNetwork(each.name, genome, training))
-    return networks
+    return FinalTraining(
+        space=_space(options, searched, genotype, prepare.data.n_classes, millions),
+        data=prepare.data,
+        training=options.training(precision),
+        recipe=options.recipe,
+        cutout=options.cutout,
+        seed=run.seed,
+        device=run.device,
+        threads=run.threads,
+    )
 
 
 def _space(
@@ -353,7 +385,7 @@ def _space(
 
 
 def _opening(networks: Sequence[AuditNetwork]) -> str:
-    named, base = ", ".join(network.configuration for network in networks), networks[0].training
+    named, base = ", ".join(network.configuration for network in networks), _training(networks)
     return (
         f"training cells again ({named}): {base.training.epochs} epochs, batches of {base.training.batch_size}, "
         f"cutout {base.cutout}, {base.training.precision}"

@@ -10,6 +10,7 @@ from evonas.errors import ConfigurationError, check_name
 from evonas.methods.cell_retraining import (
     CellRetrainOptions,
     RobustnessOptions,
+    cell_training,
     check_networks,
     measure_cells,
     retrain_cells,
@@ -21,12 +22,12 @@ from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions
 from evonas.seeding import derive_seed
 from evonas.training.settings import TrainingConfig, check_precision
-from evonas.types import arch_id
+from evonas.types import Genome, arch_id
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evonas.audit import OodPrecision
+    from evonas.audit import FinalTraining, OodPrecision
     from evonas.data import Dataset
     from evonas.evaluation import TrainFromScratch
     from evonas.gradient import Method
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAPER",
     "QUICK",
+    "TRAINED",
     "CellOptions",
     "LevelOptions",
     "NetworkOptions",
@@ -48,7 +50,11 @@ __all__ = [
     "perturbed",
     "plan_searches",
     "run",
+    "to_the_end",
 ]
+
+TRAINED = "retrained"
+"""Folder of networks that were trained to the end."""
 
 SEARCH_PRECISIONS = ("auto", "bf16", "fp32")
 """tf32 is none: a search differences, certifies and compares gradients."""
@@ -257,6 +263,13 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
         options.objectives, data, options.attacks, options.certify, ood_data=ood_data, space=space
     )
     return space, prepare, objectives
+
+
+def to_the_end(run: Run, options: CellOptions, candidates: TrainFromScratch, genome: Genome) -> FinalTraining:
+    """Training of cells of the run in a large network, as `retrain_cells` has it; of several sizes the first."""
+    space: Any = candidates.space
+    first = next(iter(options.after.retrain_params or (None,)))
+    return cell_training(run, options.after, candidates, space.genotype(genome), first)
 
 
 def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from evonas.errors import check_name
 from evonas.gradient import METHODS
-from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
+from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, to_the_end
 from evonas.methods.cells import run as run_cells
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evonas.gradient import Method
     from evonas.runs.result import Result
 
-__all__ = ["OPTIONS", "PRESETS", "DartsOptions", "compose", "run"]
+__all__ = ["OPTIONS", "PRESETS", "TRAINED", "DartsOptions", "compose", "run", "to_the_end"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class DartsOptions(CellOptions):
     method: str = "darts"
     """Supernet and schedule: darts, pcdarts, pdarts, or another of `evonas.gradient.METHODS`."""
 
+    example: ClassVar[str] = "evonas darts --data digits --method pcdarts --out runs/pcdarts"
     short: ClassVar[tuple[str, ...]] = ("method", *CellOptions.common)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
 from evonas.gradient.robustness import EpsilonSchedule
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
-from evonas.methods.cells import PAPER, QUICK, CellOptions, compose, perturbed
+from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, perturbed, to_the_end
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import IMAGES, MILLIONS, RADIUS, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evonas.gradient import BoundLoss, Method
     from evonas.runs.result import Result
 
-__all__ = ["OPTIONS", "PRESETS", "BoundOptions", "DsrnaOptions", "compose", "run"]
+__all__ = ["OPTIONS", "PRESETS", "TRAINED", "BoundOptions", "DsrnaOptions", "compose", "run", "to_the_end"]
 
 ADVERSARIAL = "-adv"
 """Ending of the name of a base whose weights are trained at a perturbed architecture."""
@@ -95,6 +95,7 @@ class DsrnaOptions(CellOptions):
     """Searched beside, without the metric, in the same table: darts, pcdarts, pdarts, or one of them with -adv."""
     robustness: Annotated[RobustnessOptions, Needs("retrain")] = field(default_factory=RobustnessOptions)
 
+    example: ClassVar[str] = "evonas dsrna --data digits --out runs/dsrna"
     short: ClassVar[tuple[str, ...]] = (
         *("metric", "base", "gamma", "metric_share", "norm", "metric_images", "baselines", "radius_images"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
 from evonas.gradient.mgda import Normalisation
-from evonas.methods.cells import PAPER, QUICK, CellOptions, compose
+from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, to_the_end
 from evonas.methods.cells import run as run_cells
 from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
 from evonas.runs.needs import Needs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evonas.gradient.method import Combine
     from evonas.runs.result import Result
 
-__all__ = ["OPTIONS", "PRESETS", "E2rnasOptions", "compose", "run"]
+__all__ = ["OPTIONS", "PRESETS", "TRAINED", "E2rnasOptions", "compose", "run", "to_the_end"]
 
 FIRST, SECOND, BY_MGDA = Needs("version", (1,)), Needs("version", (2,)), Needs("mgda")
 
@@ -65,6 +65,7 @@ class E2rnasOptions(CellOptions):
     cost_affine: bool = True
     """Count its batch normalisation."""
 
+    example: ClassVar[str] = "evonas e2rnas --data digits --out runs/e2rnas"
     short: ClassVar[tuple[str, ...]] = (
         *("version", "base", "L", "F", "sweep_L", "mgda", "weights_on"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),

@@ -88,6 +88,7 @@ class ImagenetOptions:
     out: Path | None = None
     """Folder of the run; runs/imagenet-CELLS-PRESET-seedN by default."""
 
+    example: ClassVar[str] = "evonas imagenet --cells DARTS_V2"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
         *("precision", "test_limit", "pgd", "robust_attacks", "ood_data", "device", "threads", "workers"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evonas.adversarial_sets import AdversarialSet
-    from evonas.audit import AuditNetwork, Measured
+    from evonas.audit import AuditNetwork, FinalTraining, Measured
     from evonas.evaluation import TrainFromScratch
     from evonas.objectives import Objective
     from evonas.report import Chance, Searched
@@ -38,6 +38,7 @@ __all__ = [
     "OBJECTIVES_OF_ROCO",
     "OPTIONS",
     "PRESETS",
+    "TRAINED",
     "RetrainOptions",
     "RocoOptions",
     "compose",
@@ -45,10 +46,13 @@ __all__ = [
     "prepare_retraining",
     "retrain_front",
     "run",
+    "to_the_end",
     "white_box",
 ]
 
 METHOD = "roco-nas"
+TRAINED = "retrained"
+"""Folder of networks that were trained to the end."""
 OF_PHASES = Needs("space", (PhaseSpace.name,))
 OBJECTIVES_OF_ROCO = ("clean_error", "macs", "adversarial_set_error")
 """RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
@@ -136,6 +140,7 @@ class RocoOptions(RunOptions):
     certify: CertifyOptions = field(default_factory=CertifyOptions)
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
+    example: ClassVar[str] = "evonas roco --data digits --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
@@ -360,12 +365,9 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
         UnknownNameError: a named network is on neither front.
     """
     from evonas.audit import AuditNetwork, lightest
-    from evonas.runs.auditing import training_to_the_end
     from evonas.runs.folder import stored_space
 
-    longer = training_to_the_end(run, candidates, options.retrain_epochs)
-    training = replace(longer.training, batch_size=options.retrain_batch_size)
-    base = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
+    base = _retraining(run, options, candidates)
     sources = [(run.folder, found.searched, base)]
     if options.against is not None:
         other, searched = _against(run, options.against, candidates)
@@ -385,6 +387,19 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
             f"expected --retrain-networks with arch_ids of the front, got {', '.join(sorted(unknown))}; "
             f"see {run.path / 'front.csv'}"
         )
+
+
+def to_the_end(run: Run, options: RocoOptions, candidates: TrainFromScratch, genome: Genome) -> FinalTraining:
+    """Training of a network of the run after the search, as `retrain_front` has it."""
+    return _retraining(run, options.after, candidates)
+
+
+def _retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> FinalTraining:
+    from evonas.runs.auditing import training_to_the_end
+
+    longer = training_to_the_end(run, candidates, options.retrain_epochs)
+    training = replace(longer.training, batch_size=options.retrain_batch_size)
+    return replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
 
 
 def _at_width(space: Any, channels: int) -> Any:

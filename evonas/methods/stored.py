@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.files import expanded
-from evonas.methods import method_of
+from evonas.methods import METHODS, method_module, method_of
 from evonas.plugins import load_plugins, refuse_without_plugins
 from evonas.runs.execution import ExecutionOptions
+from evonas.runs.needs import flag, options_of
+from evonas.runs.options import from_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
 
-    from evonas.evaluation import Evaluator
+    from evonas.evaluation import Evaluator, Prepare
+    from evonas.objectives import Objective
     from evonas.runs.folder import RunFolder
     from evonas.runs.result import Result
+    from evonas.runs.run import Run
 
-__all__ = ["load_network", "open_run"]
+__all__ = ["Reopened", "begun_command", "load_network", "open_run", "reopened"]
 
 
 def open_run(path: Path | str, plugin: Sequence[str] = (), data: str = "") -> Result:
@@ -63,19 +69,86 @@ def load_network(
     return open_run(path, plugin, data).load(arch_id, weights, train_again)
 
 
+def begun_command(begun: Mapping[str, Any], out: Path | str) -> list[str]:
+    """Words of the command that continues a run, from what it was begun with; empty for one of a script.
+
+    Args:
+        begun: config.json, or `options` and `settings` alone, as the folder's lock has them.
+        out: its folder.
+    """
+    module = next((method_module(name) for name, path in METHODS.items() if path == begun.get("options")), None)
+    if module is not None:
+        options = from_json(module.OPTIONS, begun["settings"])
+    elif "identity" in begun and "options" not in begun:  # of version 0.1.0
+        module, options = method_of(begun)
+    else:
+        return []
+    name = next(name for name, path in METHODS.items() if path == module.__name__)
+    usual = {option.name: option.value for option in options_of(module.PRESETS[options.preset])}
+    words = ["evonas", name]
+    if options.preset != next(iter(module.PRESETS)):
+        words += ["--preset", options.preset]
+    for option in options_of(options):
+        if option.name not in ("preset", "out", "retry_failed") and option.value != usual[option.name]:
+            words += _words(flag(option.name), option.value)
+    return [*words, "--out", str(out)]
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """A flag and its value as they are given."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, tuple) else (value,)
+    plain = ["none" if each is None else str(each) for each in values]
+    apart = isinstance(value, tuple) and not isinstance(values[0] if values else "", str)
+    return [f"--{name}", *(plain if apart else [",".join(plain)])]
+
+
 def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator:
     """Evaluator of a run's networks."""
     from evonas.evaluation import Evaluator
+
+    identity = folder.open_stored()["identity"]
+    here = ExecutionOptions(device=identity["device"], threads=identity["threads"], executor="local")
+    with reopened(folder, here, plugin, data) as (run, _, _, prepare, objectives):
+        return Evaluator(prepare, objectives, run.threads)
+
+
+class Reopened(NamedTuple):
+    """A run that is on disk, and the parts that it is composed of."""
+
+    run: Run
+    module: Any
+    """Of its method."""
+    options: Any
+    prepare: Prepare
+    objectives: tuple[Objective, ...]
+
+
+@contextlib.contextmanager
+def reopened(
+    folder: RunFolder,
+    execution: ExecutionOptions,
+    plugin: Sequence[str] = (),
+    data: str = "",
+    retry_failed: bool = False,
+    console: Console | None = None,
+) -> Iterator[Reopened]:
+    """A stored run, composed again to be looked at; what it is composed of is not trained.
+
+    Raises:
+        ConfigurationError: it was begun by a script, or its images are not where they were.
+        RunMismatchError: the device or the number of threads is another one.
+    """
     from evonas.runs.run import Run
 
     config = folder.open_stored()
     module, options = method_of(config)
     identity = config["identity"]
-    here = ExecutionOptions(device=identity["device"], threads=identity["threads"], executor="local")
-    options = replace(options, out=folder.path, plugin=tuple(plugin), execution=here)
+    options = replace(options, out=folder.path, plugin=tuple(plugin), execution=execution, retry_failed=retry_failed)
     if data:
         options = replace(options, data=replace(options.data, data=data))
-    with Run.open(identity["method"], options, reading=True) as run:
+    with Run.open(identity["method"], options, reading=True, console=console) as run:
         try:
             _, prepare, objectives = module.compose(run, options)
         except RunMismatchError as error:
@@ -86,4 +159,4 @@ def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator
                 f"got {run.identity['data']['fingerprint']}; set EVONAS_DATA to the root that holds it, "
                 "or say with --data npz:PATH where your own images are now"
             ) from error
-    return Evaluator(prepare, objectives, identity["threads"])
+        yield Reopened(run, module, options, prepare, objectives)

@@ -18,6 +18,7 @@ from evonas.methods.tam_finalise import (
     count_layers,
     finalise_front,
     ranked,
+    scratch_training,
 )
 from evonas.objectives import OBJECTIVES
 from evonas.parts import as_plain, part_identity
@@ -28,11 +29,12 @@ from evonas.runs.options import DataOptions, RunOptions
 from evonas.search.settings import EvolutionConfig
 from evonas.seeding import derive_seed, generator
 from evonas.training.settings import OneShotConfig, TrainingPrecision
-from evonas.types import arch_id
+from evonas.types import Genome, arch_id
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evonas.audit import FinalTraining
     from evonas.data import Dataset
     from evonas.evaluation import SliceSupernet, SupernetWeights
     from evonas.objectives import Objective
@@ -46,6 +48,7 @@ __all__ = [
     "OBJECTIVES_OF_TAM",
     "OPTIONS",
     "PRESETS",
+    "TRAINED",
     "YOPO_LOOPS",
     "TamOptions",
     "after_search",
@@ -53,11 +56,14 @@ __all__ = [
     "run",
     "slice_supernet",
     "supernet_precision",
+    "to_the_end",
     "train_supernet",
     "use_search",
 ]
 
 METHOD = "tam-nas"
+TRAINED = "finalised"
+"""Folder of networks that were trained to the end."""
 OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
 """TAM-NAS, III-E."""
 
@@ -116,6 +122,7 @@ class TamOptions(RunOptions):
         default_factory=FinaliseOptions
     )
 
+    example: ClassVar[str] = "evonas tam --data digits --out runs/tam"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("width", "depth", "intermediate", "window", "supernet_recipe", "supernet_epsilon", "supernet_steps"),
@@ -262,6 +269,16 @@ def after_search(run: Run, options: TamOptions, candidates: SliceSupernet, found
         count_layers(run, options.after, found)
     else:
         run.screen.say("no statistics of layers: they need networks that are ok, with clean_error and pgd_error")
+
+
+def to_the_end(run: Run, options: TamOptions, candidates: SliceSupernet, genome: Genome) -> FinalTraining:
+    """Training of a network of the run after the search: from new weights, as `finalise_front` has it."""
+    from evonas.training import TradesYopo
+
+    asked = options.finalising.recipe(options.supernet_epsilon)
+    recipe = run.recipe_as_begun(asked, run.begun("supernet", "recipe"))
+    assert isinstance(recipe, TradesYopo)
+    return scratch_training(run, options.finalising, recipe, candidates)
 
 
 def compose(run: Run, options: TamOptions) -> tuple[ShuffleSpace, SliceSupernet, tuple[Objective, ...]]:

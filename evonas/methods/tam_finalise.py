@@ -16,7 +16,7 @@ from evonas.types import Genome
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
-    from evonas.audit import AuditNetwork, Measured, Measurement
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
     from evonas.data import Dataset
     from evonas.evaluation import SliceSupernet
     from evonas.report import TextTable
@@ -263,23 +263,11 @@ def _networks(
 ) -> Iterator[AuditNetwork]:
     """Everything that is to be trained, in the order of the tables."""
     import numpy as np
-    import torch
 
-    from evonas.audit import AuditNetwork, FinalTraining
+    from evonas.audit import AuditNetwork
     from evonas.spaces import HandmadeSpace
-    from evonas.training import resolve_precision
 
-    precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
-    scratch = FinalTraining(
-        space=candidates.space,
-        data=candidates.data,
-        training=options.training(precision),
-        recipe=recipe,
-        mode="scratch",
-        seed=run.seed,
-        device=run.device,
-        threads=run.threads,
-    )
+    scratch = scratch_training(run, options, recipe, candidates)
     ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=candidates.weights)}
     chosen = {mode: way for mode, way in ways.items() if options.finalise in (mode, "both")}
     genomes = [(each.genome, "") for each in best[: options.finalise_top]]
@@ -291,6 +279,28 @@ def _networks(
         own = HandmadeSpace(name, options.handmade_width, candidates.data.image_size)
         called = name if own.width == 1 else f"{name}-x{own.width:g}"
         yield AuditNetwork("Table X (scratch)", np.empty(0, dtype=np.int64), replace(scratch, space=own), called)
+
+
+def scratch_training(
+    run: Run, options: FinaliseOptions, recipe: TradesYopo, candidates: SliceSupernet
+) -> FinalTraining:
+    """Training of a network of the supernet from new weights."""
+    import torch
+
+    from evonas.audit import FinalTraining
+    from evonas.training import resolve_precision
+
+    precision, _ = resolve_precision(options.finalise_precision, torch.device(run.device), depthwise=True)
+    return FinalTraining(
+        space=candidates.space,
+        data=candidates.data,
+        training=options.training(precision),
+        recipe=recipe,
+        mode="scratch",
+        seed=run.seed,
+        device=run.device,
+        threads=run.threads,
+    )
 
 
 def _trained(run: Run, networks: Sequence[AuditNetwork]) -> bool:

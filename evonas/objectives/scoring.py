@@ -9,7 +9,7 @@ from evonas.attacks import PGD, Attack
 from evonas.data import DevicePart
 from evonas.errors import DivergedError
 
-__all__ = ["error_under", "errors_after", "first_images", "wrong_under"]
+__all__ = ["error_under", "errors_after", "first_images", "wrong_after", "wrong_under"]
 
 OnBatch = Callable[[int], None]
 """Called after every batch with the number of finished images."""
@@ -48,8 +48,18 @@ def errors_after(
     on_batch: OnBatch | None = None,
 ) -> list[float]:
     """Share of misclassified images after each number of steps of a `prefixed` attack; see `wrong_under`."""
-    wrong = _wrong(network, part, lambda images, labels: attack.after(network, images, labels, steps), on_batch)
-    return [each.double().mean().item() for each in wrong]
+    return [each.double().mean().item() for each in wrong_after(network, part, attack, steps, on_batch)]
+
+
+def wrong_after(
+    network: nn.Module,
+    part: Iterable[tuple[Tensor, Tensor]],
+    attack: PGD,
+    steps: Sequence[int],
+    on_batch: OnBatch | None = None,
+) -> list[Tensor]:
+    """`wrong_under` after each number of steps of a `prefixed` attack."""
+    return _wrong(network, part, lambda images, labels: attack.after(network, images, labels, steps), on_batch)
 
 
 def _wrong(

@@ -5,12 +5,22 @@ from typing import TYPE_CHECKING
 from evonas.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from evonas.report.audit_files import (
+        AuditFiles,
+        audit_lines,
+        audit_text,
+        read_audit_files,
+        write_audit,
+        write_audit_table,
+    )
     from evonas.report.audited import AuditRow, decisive, read_audit
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
     from evonas.report.condition import Condition, read_condition
+    from evonas.report.depictions import DEPICTIONS, Depiction, depiction_of, write_drawing
     from evonas.report.drawing import draw_genotype
     from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
+    from evonas.report.optuna_journal import require_optuna, write_optuna_journal
     from evonas.report.output import write_rows
     from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
     from evonas.report.papers.dsrna import measured_table, reported_tables
@@ -44,30 +54,35 @@ if TYPE_CHECKING:
         read_genomes,
         write_tables,
     )
-    from evonas.report.text_drawing import draw_text
+    from evonas.report.tensorboard import require_tensorboard, write_tensorboard
     from evonas.report.text_table import TextTable, folded
     from evonas.report.units import duration, shown
 
 __all__ = [
+    "DEPICTIONS",
     "FIGURES",
     "Agreement",
+    "AuditFiles",
     "AuditRow",
     "Chance",
     "Choice",
     "Choosing",
     "Condition",
+    "Depiction",
     "HistoryRow",
     "JointFront",
     "JointRun",
     "Searched",
     "TextTable",
     "agreement_table",
+    "audit_lines",
+    "audit_text",
     "cell_table",
     "chance_notes",
     "choose_networks",
     "decisive",
+    "depiction_of",
     "draw_genotype",
-    "draw_text",
     "duration",
     "final_table",
     "folded",
@@ -93,23 +108,31 @@ __all__ = [
     "rank_agreement",
     "rank_correlations",
     "read_audit",
+    "read_audit_files",
     "read_condition",
     "read_genomes",
     "reported_tables",
+    "require_optuna",
+    "require_tensorboard",
     "retrained_table",
     "roco_tables",
     "search_table",
     "shown",
     "transfer_table",
+    "write_audit",
+    "write_audit_table",
+    "write_drawing",
     "write_figures",
     "write_finalised",
     "write_joint",
     "write_layers",
     "write_means",
+    "write_optuna_journal",
     "write_retrained",
     "write_rows",
     "write_search_csv",
     "write_tables",
+    "write_tensorboard",
 ]
 
 import_lazily(__name__)

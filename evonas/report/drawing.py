@@ -10,17 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
-from matplotlib.path import Path as Curve
-
 from evonas.report.output import write_png
+from evonas.report.scene import END, INCHES, INK, LINE, PAPER, Box, Disc, Line, Point, Scene, Shape, Words
 
-__all__ = ["Cells", "draw_genotype", "genotype_figure", "operation_colour", "operation_words", "state_name"]
+__all__ = ["Cells", "draw_genotype", "genotype_scene", "operation_colour", "operation_words", "state_name"]
 
-INCHES = 0.42
-"""Inches to one unit of all lengths below."""
 MARGIN, RADIUS, ARROW, BEND = 0.9, 0.46, 0.22, 0.3
 COLUMN, BOX, BESIDE = 4.9, 2.6, 0.75
 """Distance of nodes, width of an operation, and its distance to its node's column."""
@@ -31,13 +25,7 @@ SPREAD = 0.16
 
 COLOURS = {"sep": "#1f5fbf", "dil": "#7a3fb0", "max": "#c2571a", "avg": "#a67c00", "skip": "#2b8a57"}
 """First word of an operation -> colour."""
-OTHER, LINE, INK = "#555b66", "#a9afba", "#22262e"
-
-BRANCH = (Curve.MOVETO, *(Curve.CURVE3, Curve.CURVE3, Curve.LINETO) * 2)
-TO_OUTPUT = (Curve.MOVETO, Curve.LINETO, *(Curve.CURVE4,) * 3)
-"""Kinds of the points along a line."""
-
-Point = tuple[float, float]
+OTHER = "#555b66"
 
 
 class Cells(Protocol):
@@ -54,11 +42,11 @@ class Cells(Protocol):
 
 
 def draw_genotype(path: Path, genotype: Cells, title: str) -> None:
-    """Draw `genotype_figure` into a PNG file, whole or not at all."""
-    write_png(path, genotype_figure(genotype, title), dpi=150)
+    """Draw `genotype_scene` into a PNG file, whole or not at all."""
+    write_png(path, genotype_scene(genotype, title).figure(), dpi=150)
 
 
-def genotype_figure(genotype: Cells, title: str) -> Figure:
+def genotype_scene(genotype: Cells, title: str = "") -> Scene:
     """Both cells, one below the other: inputs c_{k-2} and c_{k-1} on the left, nodes 0, 1, ..., the output c_k.
 
     A node is the sum of its two operations; the output is the concatenation of the states that lead to it.
@@ -68,20 +56,19 @@ def genotype_figure(genotype: Cells, title: str) -> Figure:
         "reduction cell": (genotype.reduce, genotype.reduce_concat),
     }
     width = max(2 * MARGIN + COLUMN * (len(pairs) // 2 + 0.5) for pairs, _ in cells.values())
-    lines = textwrap.wrap(title, int(9 * width * INCHES)) or [""]
-    figure = Figure()
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.text(MARGIN - RADIUS, -0.4, "\n".join(lines), fontsize=13, va="top", color=INK)
+    lines = textwrap.wrap(title, int(9 * width * INCHES))
+    scene = Scene(width)
+    left = MARGIN - RADIUS
+    if lines:
+        scene.add(Words((left, -0.4), "\n".join(lines), 13, anchor="left", vertical="top"))
     y = -0.9 - 0.65 * len(lines)
     for name, (pairs, concat) in cells.items():
-        axes.text(MARGIN - RADIUS, y, name, fontsize=10, weight="bold", va="center", color=INK)
+        scene.add(Words((left, y), name, 10, anchor="left", vertical="center", bold=True))
         heights = _heights(pairs, y - ROW)
-        _draw_cell(axes, pairs, concat, heights)
+        _draw_cell(scene, pairs, concat, heights)
         y = heights[-1] - 1.3
-    axes.set(xlim=(0, width), ylim=(y + 0.5, 0))
-    axes.set_axis_off()
-    figure.set_size_inches(width * INCHES, -(y + 0.5) * INCHES)
-    return figure
+    scene.height = -(y + 0.5)
+    return scene
 
 
 def _heights(pairs: Sequence[tuple[str, int]], top: float) -> list[float]:
@@ -94,7 +81,7 @@ def _heights(pairs: Sequence[tuple[str, int]], top: float) -> list[float]:
     return heights
 
 
-def _draw_cell(axes: Axes, pairs: Sequence[tuple[str, int]], concat: Sequence[int], heights: Sequence[float]) -> None:
+def _draw_cell(scene: Scene, pairs: Sequence[tuple[str, int]], concat: Sequence[int], heights: Sequence[float]) -> None:
     columns = [MARGIN + COLUMN * max(state - 1, 0) for state in range(len(heights))]
     ends = columns[:]
     for node in range(2, len(heights)):
@@ -105,52 +92,40 @@ def _draw_cell(axes: Axes, pairs: Sequence[tuple[str, int]], concat: Sequence[in
             below = DROP + STACK * (place if edges[0][1] == source else 0)
             offset = -SPREAD if place else SPREAD  # the upper one outside, so that the two do not cross
             top = heights[node] + (RADIUS**2 - SPREAD**2) ** 0.5
-            _draw_edge(axes, operation, (branch, heights[source]), below, (columns[node] + offset, top))
+            _draw_edge(scene, operation, (branch, heights[source]), below, (columns[node] + offset, top))
     output = columns[-1] + COLUMN / 2, sum(heights[state] for state in concat) / len(concat)
     for state, (x, y) in enumerate(zip(columns, heights, strict=True)):
         if state in concat:
             above = SPREAD * ((len(concat) - 1) / 2 - sorted(concat).index(state))
-            _draw_output(axes, (x, y), columns[-1] + RADIUS, (output[0] - RADIUS, output[1] + above))
+            _draw_output(scene, (x, y), columns[-1] + RADIUS, (output[0] - RADIUS, output[1] + above))
         else:
-            _draw_path(axes, Curve([(x, y), (ends[state], y)]), LINE)
-        _draw_state(axes, (x, y), state_name(state), inner=state > 1)
-    _draw_state(axes, output, "$c_k$", inner=False)
+            scene.add(Line([(x, y), (ends[state], y)], LINE))
+        _draw_state(scene, (x, y), state_name(state), inner=state > 1)
+    _draw_state(scene, output, "$c_k$", inner=False)
 
 
-def _draw_edge(axes: Axes, operation: str, start: Point, below: float, end: Point) -> None:
+def _draw_edge(scene: Scene, operation: str, start: Point, below: float, end: Point) -> None:
     """A branch of a state's line that leads through an operation below it to the top of a node."""
     (x, y), (column, top), colour = start, end, operation_colour(operation)
     left, middle = x + DROP, y - below
     corner = [(column - BEND, middle), (column, middle), (column, middle - BEND)]
-    path = Curve([start, (x, middle), (left, middle), *corner, (column, top + ARROW)], BRANCH)
-    _draw_path(axes, path, colour)
-    arrow = [(column, top), (column - ARROW / 2, top + ARROW), (column + ARROW / 2, top + ARROW)]
-    axes.add_patch(Polygon(arrow, color=colour, zorder=2))
-    axes.add_patch(Circle(start, 0.1, color=colour, zorder=3))
-    shape = f"round,pad=0,rounding_size={THICK / 2}"
-    box = FancyBboxPatch((left, middle - THICK / 2), BOX, THICK, shape, facecolor=colour, edgecolor="none", zorder=3)
-    axes.add_patch(box)
-    words = operation_words(operation)
-    axes.text(left + BOX / 2, middle, words, color="white", fontsize=8.5, ha="center", va="center_baseline", zorder=4)
+    scene.add(Line([start, (x, middle), (left, middle), *corner, (column, top + ARROW)], colour, "MQLQL"))
+    scene.add(Shape([(column, top), (column - ARROW / 2, top + ARROW), (column + ARROW / 2, top + ARROW)], colour))
+    scene.add(Disc(start, 0.1, colour), Box((left, middle - THICK / 2), BOX, THICK, colour))
+    scene.add(Words((left + BOX / 2, middle), operation_words(operation), 8.5, "white"))
 
 
-def _draw_output(axes: Axes, start: Point, bend: float, end: Point) -> None:
+def _draw_output(scene: Scene, start: Point, bend: float, end: Point) -> None:
     """A state's line, level as far as x = `bend`, then to the output."""
     (_, y), (x, to_y) = start, (end[0] - ARROW, end[1])
     middle = (bend + x) / 2
-    _draw_path(axes, Curve([start, (bend, y), (middle, y), (middle, to_y), (x, to_y)], TO_OUTPUT), LINE)
-    axes.add_patch(Polygon([end, (x, to_y + ARROW / 2), (x, to_y - ARROW / 2)], color=LINE, zorder=2))
+    scene.add(Line([start, (bend, y), (middle, y), (middle, to_y), (x, to_y)], LINE, "MLC"))
+    scene.add(Shape([end, (x, to_y + ARROW / 2), (x, to_y - ARROW / 2)], LINE))
 
 
-def _draw_path(axes: Axes, path: Curve, colour: str) -> None:
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=1.5, capstyle="butt"))
-
-
-def _draw_state(axes: Axes, centre: Point, name: str, inner: bool) -> None:
-    face = "white" if inner else "#e9ecf1"
-    axes.add_patch(Circle(centre, RADIUS, facecolor=face, edgecolor=INK, linewidth=1.2, zorder=3))
-    size, vertical = (10, "center_baseline") if inner else (9, "center")
-    axes.text(*centre, name, fontsize=size, color=INK, ha="center", va=vertical, zorder=4)
+def _draw_state(scene: Scene, centre: Point, name: str, inner: bool) -> None:
+    scene.add(Disc(centre, RADIUS, PAPER if inner else END, INK))
+    scene.add(Words(centre, name, 10 if inner else 9, vertical="center_baseline" if inner else "center"))
 
 
 def state_name(state: int) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, cycle
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from evonas.errors import ConfigurationError
 from evonas.report.chance import Chance, draw_chance
+from evonas.report.colours import styles_of
+from evonas.report.labels import draw_labels
 from evonas.report.output import write_csv, write_png
-from evonas.report.plots import panels, values_of
+from evonas.report.plots import front_labels, panels, placed, sizes_of, values_of
 from evonas.report.table import Searched, population_table
 from evonas.report.units import axis_text
 from evonas.search import Entry, ranks
@@ -21,24 +23,16 @@ from evonas.search import Entry, ranks
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["JointFront", "JointRun", "check_comparable", "joint_figure", "joint_front", "write_joint"]
+__all__ = ["JointFront", "JointRun", "check_comparable", "differences", "joint_figure", "joint_front", "write_joint"]
+
+By = Literal["method", "run"]
 
 COSTS = ("params", "macs")
 HEAD = ("run", "method", "space", "arch_id", "generation", "rank", "status")
 TAIL = ("params", "macs", "train_seconds", "seed", "data", "genome")
-STYLES = (
-    ("#1f5fbf", "o"),
-    ("#d1602a", "s"),
-    ("#2b8a57", "^"),
-    ("#7a3fb0", "D"),
-    ("#a67c00", "v"),
-    ("#c22f5c", "P"),
-    ("#2a9db0", "X"),
-    ("#555b66", "*"),
-)
-"""(colour, marker) of methods."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +48,10 @@ class JointRun:
     measured: Mapping[str, Mapping[str, Any]]
     """Column -> exact settings of its measurement."""
     entries: Sequence[Entry]
+
+    def maximizes(self, name: str) -> bool:
+        """Whether more is better in a column, by the search or by its measurement."""
+        return name in self.searched.maximize or bool(self.measured.get(name, {}).get("maximize"))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,11 +79,10 @@ class JointFront:
         """Rows that no other row dominates."""
         return self.table[self.table["rank"] == 0]
 
-    @property
-    def methods(self) -> dict[str, tuple[int, int]]:
-        """Method -> (rows on the front, rows), in alphabetical order."""
-        of = self.table.groupby("method")["rank"]
-        return {str(method): (int((rank == 0).sum()), len(rank)) for method, rank in of}
+    def counted(self, by: By) -> dict[str, tuple[int, int]]:
+        """Method, or run -> (rows on the front, rows), in alphabetical order."""
+        of = self.table.groupby(by)["rank"]
+        return {str(name): (int((rank == 0).sum()), len(rank)) for name, rank in of}
 
     @property
     def data(self) -> str:
@@ -114,11 +111,7 @@ def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: b
                 f"expected {missing[0]} in every run, {run.name} has no such column; it has {', '.join(run.columns)}"
             )
         check_comparable(runs[0], run, asked, any_data)
-    maximize = tuple(
-        name
-        for name in asked
-        if any(name in run.searched.maximize or run.measured.get(name, {}).get("maximize") for run in runs)
-    )
+    maximize = tuple(name for name in asked if any(run.maximizes(name) for run in runs))
     table = _table(runs, asked, maximize)
     about = {name: words for run in runs for name in asked if (words := run.searched.about.get(name))}
     levels = {run.searched.chance for run in runs}
@@ -133,7 +126,7 @@ def check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], 
             "their errors do not compare, --any-data puts them together all the same"
         )
     for name in objectives:
-        difference = list(_differences(first.measured.get(name, {}), run.measured.get(name, {})))
+        difference = list(differences(first.measured.get(name, {}), run.measured.get(name, {})))
         if difference:
             what = ", ".join(
                 f"{key} is {there} in {first.name} and {here} in {run.name}" for key, there, here in difference
@@ -147,7 +140,7 @@ def _data(run: JointRun) -> str:
     return f"{data['name']} in {run.name} ({', '.join([*sizes, data['fingerprint'][:8]])})"
 
 
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(key, first value, second value) of every difference; `about` only where nothing else differs."""
     keys = dict.fromkeys((*first, *second))
     found = [
@@ -183,67 +176,86 @@ def _table(runs: Sequence[JointRun], objectives: tuple[str, ...], maximize: tupl
     return table.iloc[order].reset_index(drop=True)
 
 
-def write_joint(folder: Path, joint: JointFront) -> None:
-    """Write population.csv (all rows), front.csv and front.png, each whole or not at all."""
+def write_joint(folder: Path, joint: JointFront, by: By = "method") -> None:
+    """Write population.csv (all rows), front.csv and front.png, each whole or not at all.
+
+    Args:
+        by: what has a colour of its own in the picture.
+    """
     write_csv(folder / "population.csv", joint.table)
     write_csv(folder / "front.csv", joint.front)
-    write_png(folder / "front.png", joint_figure(joint))
+    write_png(folder / "front.png", joint_figure(joint, by))
 
 
-def joint_figure(joint: JointFront) -> Figure:
-    """One panel for every pair of objectives, one colour and mark a method: dark and large on the front."""
+def joint_figure(joint: JointFront, by: By = "method") -> Figure:
+    """One panel for every pair of objectives, one colour and mark a method, or run; the front is dark, large and named.
+
+    With three or more objectives, marks grow with the parameters.
+    """
     from matplotlib.lines import Line2D
 
     other = next(name for name in (*COSTS, "") if name not in joint.objectives)
     pairs = list(combinations(joint.objectives, 2)) or [(joint.objectives[0], other)]
     figure, every = panels(len(pairs), (6.0, 4.5), extra=0.8, narrowest=7.0)
+    styles = styles_of(joint.counted(by))
+    sizes = sizes_of(joint.table, len(joint.objectives) > 2)
     for axes, (vertical, horizontal) in zip(every, pairs, strict=True):
-        _panel(axes, joint, horizontal, vertical)
+        _panel(axes, joint, horizontal, vertical, {name: joint.table[by] == name for name in styles}, sizes)
         axes.set(
             xlabel=axis_text(horizontal, joint.about, joint.maximize),
             ylabel=axis_text(vertical, joint.about, joint.maximize),
         )
     handles = [
-        Line2D([], [], color=colour, marker=marker, label=f"{method}: {first} of {count}", linestyle="")
-        for (method, (first, count)), (colour, marker) in _styled(joint)
+        Line2D([], [], color=styles[name].colour, marker=styles[name].marker, label=f"{name}: {first} of {count}")
+        for name, (first, count) in joint.counted(by).items()
     ]
     for handle in handles:
-        handle.set(markeredgecolor="black", markersize=7)
+        handle.set(markeredgecolor="black", markersize=7, linestyle="")
     lines = [line for axes in every for line in axes.get_lines() if line.get_label() == "chance"]
     handles += lines[:1]
-    title = "dark: on the joint front, counted for each method; pale: dominated"
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), title=title)
+    grown = "; the more parameters, the larger" if sizes is not None else ""
+    title = f"dark: on the joint front, counted for each {by}; pale: dominated{grown}"
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    across = max(1, min(len(handles), 4, int(13 * figure.get_figwidth() / (longest + 4))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=across, title=title)
     figure.suptitle(f"{len(joint.front)} of {len(joint.table)} networks on the joint front, {joint.data}")
     return figure
 
 
-def _styled(joint: JointFront) -> Iterator[tuple[tuple[str, tuple[int, int]], tuple[str, str]]]:
-    """Methods with their counts, and their colours and markers."""
-    return zip(joint.methods.items(), cycle(STYLES), strict=False)
-
-
-def _panel(axes: Axes, joint: JointFront, horizontal: str, vertical: str) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    for (method, _), (colour, marker) in _styled(joint):
-        own = joint.table[joint.table["method"] == method]
+def _panel(
+    axes: Axes,
+    joint: JointFront,
+    horizontal: str,
+    vertical: str,
+    series: Mapping[str, pd.Series[bool]],
+    sizes: pd.Series[float] | None,
+) -> None:
+    table, styles = joint.table, styles_of(series)
+    for name, own in series.items():
+        style: dict[str, Any] = {"color": styles[name].colour, "marker": styles[name].marker}
         for rows, size, alpha, edge, above in (
-            (own[own["rank"] != 0], 26, 0.45, "none", 2),
-            (own[own["rank"] == 0], 52, 0.95, "black", 3),
+            (table[own & (table["rank"] != 0)], 26, 0.4, "none", 2),
+            (table[own & (table["rank"] == 0)], 52, 0.95, "black", 3),
         ):
+            area = size * (1.0 if sizes is None else sizes[rows.index])
             x, y = values_of(rows, horizontal), values_of(rows, vertical)
-            axes.scatter(
-                x, y, s=size, color=colour, marker=marker, alpha=alpha, edgecolors=edge, linewidths=0.7, zorder=above
-            )
+            axes.scatter(x, y, s=area, alpha=alpha, edgecolors=edge, zorder=above, linewidths=0.7, **style)
     if len(joint.objectives) == 2 and not joint.maximize:
         steps = joint.front.sort_values(list(reversed(joint.objectives)))
         x, y = values_of(steps, horizontal), values_of(steps, vertical)
         axes.step(x, y, where="post", color="0.5", linewidth=1, zorder=1)
     for name, scale, axis in ((horizontal, axes.set_xscale, axes.xaxis), (vertical, axes.set_yscale, axes.yaxis)):
-        values = joint.table[name].astype(float)
-        if name in COSTS and values.min() > 0 and values.max() > 20 * values.min():
-            scale("log")
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _widen(joint.table[name].astype(float), name, scale, axis)
     axes.margins(0.06)
     axes.grid(alpha=0.3)
     draw_chance(axes, horizontal, vertical, joint.chance)
+    draw_labels(axes, placed(table, front_labels(table, joint.objectives, joint.maximize), horizontal, vertical))
+
+
+def _widen(values: pd.Series[float], name: str, scale: Callable[[str], None], axis: Axis) -> None:
+    """A logarithmic axis for costs that differ by more than twentyfold."""
+    from matplotlib.ticker import FuncFormatter
+
+    if name in COSTS and values.min() > 0 and values.max() > 20 * values.min():
+        scale("log")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

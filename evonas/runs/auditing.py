@@ -15,6 +15,9 @@ from evonas.runs.jobs_screen import JobsScreen
 
 __all__ = ["audit_networks", "training_to_the_end"]
 
+SHOWN = 4
+"""Values of a measurement that fit into a line; of more, the first one is shown."""
+
 
 def audit_networks(
     run: BegunRun, networks: Sequence[AuditNetwork], measured: Measured, opening: str, folder: str
@@ -22,6 +25,7 @@ def audit_networks(
     """The folder of the records, and a row for every network; see `Run.audit`."""
     with AuditRecords.opened(run.path / folder) as records:
         audit = Audit(networks, measured, records, run.options.retry_failed)
+        audit.adopt()
         pending = audit.pending()
         run.screen.say(f"{opening}; {len(pending)} pending")
         if records.damaged:
@@ -72,4 +76,7 @@ def _outcome(record: Mapping[str, Any]) -> str:
         return f"failed: {record['reason']}"
     if record["kind"] == "trained":
         return f"trained in {record['seconds']:.0f} s"
-    return ", ".join(f"{name} {shown(name, value)}" for name, value in record["values"].items())
+    values = dict(record["values"])
+    if len(values) > SHOWN:
+        values = dict([next(iter(values.items()))])
+    return ", ".join(f"{name} {shown(name, value)}" for name, value in values.items())

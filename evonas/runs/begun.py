@@ -17,6 +17,7 @@ from evonas.executors.forks import warm_up
 from evonas.files import exists, expanded
 from evonas.parts import as_plain, refuse_another_run
 from evonas.plugins import load_plugins, plugin_identity, refuse_without_plugins
+from evonas.report import require_tensorboard
 from evonas.runs.execution import WORKERS_IMPORT, Hardware, make_executor, resolve_hardware
 from evonas.runs.folder import RunFolder
 from evonas.runs.interrupt import interruptible
@@ -41,6 +42,8 @@ class BegunRun:
         self.method, self.options, self.folder, self.screen = method, options, folder, screen
         self.reading = reading
         """The run is only looked at: nothing is trained, built or written."""
+        if options.track == "tensorboard" and not reading:
+            require_tensorboard()
         self.stored = folder.stored()
         self.checkpoint = {} if self.stored else folder.checkpoint_identity()
         refuse_without_plugins(self.stored, options.plugin)
@@ -89,6 +92,8 @@ class BegunRun:
             run = cls(method, options, folder, Screen(console, interruption.check), reading, alone)
             run._data_name = data
             run.note(because)
+            if not reading:
+                folder.keep_options(type(options).__module__, as_json(options))
             yield run
 
     @property

@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas._version import version_of
 from evonas.data import terms_of
 from evonas.errors import StorageError
-from evonas.files import decoding, exists, read_json, read_regular, storage_errors
+from evonas.files import decoding, exists, read_json, storage_errors
+from evonas.report import read_audit
 from evonas.report.units import is_error
 
 if TYPE_CHECKING:
     from evonas.data import Dataset
-    from evonas.runs.exporting import Export
-    from evonas.ship import Agreement, Card, ErrorRow, Rival
+    from evonas.runs.exporting import Export, Measured
+    from evonas.ship import Card, ErrorRow, WeightsCard
 
-__all__ = ["make_card", "read_audit"]
+__all__ = ["audited", "make_card"]
 
 ABOUT_TRAINING = ("training", "supernet", "method", "cells", "precision", "device", "threads")
 """Pieces of a run's identity that its weights follow from."""
 
 
-def make_card(
-    export: Export,
-    data: Dataset,
-    files: Mapping[Path, bytes],
-    agreement: Agreement,
-    rivals: Mapping[str, Rival],
-    clean_error: float,
-) -> Card:
-    """The card of files that are written.
-
-    Args:
-        clean_error: share of the checked test images that the network gets wrong.
-        rivals: the network and its int8 one, where that was made.
-    """
+def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measured: Measured) -> Card:
+    """The card of files that are about to be written."""
     from evonas.runs.exporting import file_row
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
-    config = export.result.folder.open_stored()
-    audit = read_audit(export.result.path, export.entry.key, export.weights)
+    config, trained = export.result.folder.open_stored(), _trained(export)
+    audit = audited(export.result.path, export.entry.key, export.weights)
     about = export._about(data)
-    size = data.image_size
+    agreement, size = measured.agreement, data.image_size
     return Card(
         name=export.to.name,
-        network=_network(export, config),
+        network=_network(export, trained, str(config["identity"]["method"]), size),
         files=[file_row(path, content, EXPORTS[path.suffix].name) for path, content in files.items()],
         input={
             "name": "images",
@@ -66,32 +53,53 @@ def make_card(
             "largest_difference": {str(batch): value for batch, value in agreement.largest.items()},
             "labels_changed": max(agreement.changed.values()),
         },
-        errors=[*_errors(export, config, agreement.images, clean_error, rivals), *_audited(audit)],
-        latency=_latencies(rivals),
-        quantisation=_quantisation(export, data) if rivals else None,
+        errors=[*_errors(export, config, measured), *_audited(audit)],
+        latency=_latencies(measured),
+        quantisation=_quantisation(export, data) if measured.rivals else None,
         audit=audit and {name: audit[name] for name in ("images", "measured", "alarms")},
-        training={name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]},
-        seed=export.entry.result.seed,
+        training=dict(export.training or _training(trained, config)),
+        seed=export.entry.result.seed if trained is None else trained.provenance.seed,
         versions=_versions(config),
-        limits=[*_limits(export, agreement.images, bool(audit), bool(rivals))],
+        limits=[*_limits(export, agreement.images, bool(audit), bool(measured.rivals))],
     )
 
 
-def _network(export: Export, config: Mapping[str, Any]) -> dict[str, Any]:
+def _trained(export: Export) -> WeightsCard | None:
+    """The card of weights of a training to the end; None for those of the search."""
+    from evonas.ship import read_weights
+
+    if export.weights == "search":
+        return None
+    key = export.entry.key
+    name = export.result.trainings(key)[0] if export.weights == "audit" else export.weights
+    folder, training = name.split("/")
+    return read_weights(export.result.path / folder / f"{key}-{training}.safetensors").card
+
+
+def _training(trained: WeightsCard | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the weights follow from, as far as the run states them."""
+    if trained is None:
+        return {name: config["identity"][name] for name in ABOUT_TRAINING if name in config["identity"]}
+    return {"space": trained.space, "provenance": asdict(trained.provenance)}
+
+
+def _network(export: Export, trained: WeightsCard | None, method: str, size: int) -> dict[str, Any]:
     import numpy as np
 
+    from evonas.costs import count_macs, count_params
+
     genome = export.entry.result.genome
-    values = export.entry.result.objectives
+    space = export.result.space if trained is None or not trained.known_space else trained.make_space()
     kind = {"search": "as the search scored them", "audit": "of a training to the end"}
     return {
         "arch_id": export.entry.key,
-        "space": str(export.result.space.name),
-        "method": str(config["identity"]["method"]),
+        "space": str(space.name),
+        "method": method,
         "genome": [*genome],
-        "description": str(export.result.space.describe(np.array(genome, dtype=np.int64))),
-        "params": int(values["params"]),
-        "macs": int(values["macs"]),
-        "weights": kind.get(export.weights, export.weights),
+        "description": str(space.describe(np.array(genome, dtype=np.int64))),
+        "params": count_params(export.network),
+        "macs": count_macs(export.network, (3, size, size)),
+        "weights": kind.get(export.weights, f"of a training to the end, {export.weights}"),
     }
 
 
@@ -104,20 +112,18 @@ def _data(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _errors(
-    export: Export, config: Mapping[str, Any], images: int, clean_error: float, rivals: Mapping[str, Rival]
-) -> Iterator[ErrorRow]:
+def _errors(export: Export, config: Mapping[str, Any], measured: Measured) -> Iterator[ErrorRow]:
     """Errors measured now, then those of the search."""
     from evonas.ship import ErrorRow
 
-    wanted = export.settings
+    wanted, images = export.settings, measured.agreement.images
     attacked = min(wanted.attacked_images, images)
-    if not rivals:
-        yield ErrorRow.of("clean_error", clean_error, images, "test", "this export")
+    if not measured.rivals:
+        yield ErrorRow.of("clean_error", measured.clean_error, images, "test", "this export")
     bound = f"L-inf, epsilon {wanted.epsilon:.4g}"
     pgd = f"PGD against the float32 network, 20 steps, {bound}"
     squares = f"Square attack through onnxruntime, {wanted.queries} queries, {bound}"
-    for name, each in rivals.items():
+    for name, each in measured.rivals.items():
         network: Any = name
         threat: Any = "white-box" if name == "float32" else "transfer"
         yield ErrorRow.of("clean_error", each.clean_error, images, "test", "this export", network=network)
@@ -145,43 +151,26 @@ def _searched(export: Export, config: Mapping[str, Any]) -> Iterator[ErrorRow]:
         yield ErrorRow.of(column, value, images, part, "search", threat, text)
 
 
-def read_audit(run: Path, key: str, weights: str) -> dict[str, Any] | None:
+def audited(run: Path, key: str, weights: str) -> dict[str, Any] | None:
     """The audit of a network in a run's audit.csv and audit.json: columns, images, alarms; None without one.
 
     Raises:
         StorageError: one of the files is not an audit's.
     """
-    table, facts = run / "audit.csv", run / "audit.json"
-    with storage_errors(f"read {run}"):
-        if not exists(table):
-            return None
-        content, summarised = read_regular(table, 2**26), exists(facts)
-    about = read_json(facts) if summarised else {}
-    kind = "search" if weights == "search" else "audit"
-    with decoding(f"expected the table of an audit in {table}", "run the audit again", StorageError):
-        for row in csv.DictReader(io.StringIO(content.decode())):
-            if (row["arch_id"], row["weights"], row["status"]) == (key, kind, "ok"):
-                return {
-                    "images": about.get("images"),
-                    "measured": dict(_numbers(row)),
-                    "alarms": [
-                        str(each["line"])
-                        for each in about.get("alarms", [])
-                        if (each["arch_id"], each["weights"]) == (key, kind)
-                    ],
-                }
-    return None
-
-
-def _numbers(row: Mapping[str, str]) -> Iterator[tuple[str, float]]:
-    for name, text in row.items():
-        if name not in ("arch_id", "weights", "status", "reason", "params", "macs", "genome", "seed"):
-            try:
-                value = float(text)
-            except (TypeError, ValueError):
-                continue
-            if value == value and abs(value) != float("inf"):
-                yield name, value
+    kind, facts = "search" if weights == "search" else "audit", run / "audit.json"
+    rows = [row for row in read_audit(run) if (row.arch_id, row.weights, row.status) == (key, kind, "ok")]
+    if not rows:
+        return None
+    with storage_errors(f"read {facts}"):
+        about = read_json(facts) if exists(facts) else {}
+    with decoding(f"expected what an audit found in {facts}", "run the audit again", StorageError):
+        alarms = [each for each in about.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)]
+        images = about.get("images")
+        return {
+            "images": None if images is None else int(images),
+            "measured": dict(rows[0].values),
+            "alarms": [str(each["line"]) for each in alarms],
+        }
 
 
 def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
@@ -199,20 +188,15 @@ def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
             yield ErrorRow.of(column, value, int(audit["images"]), "test", "audit", threat, text)
 
 
-def _latencies(rivals: Mapping[str, Rival]) -> list[dict[str, Any]]:
+def _latencies(measured: Measured) -> list[dict[str, Any]]:
+    from evonas.ship import processor
     from evonas.ship.int8 import PASSES
 
-    runtime = f"onnxruntime {version_of('onnxruntime')}, {platform.machine()}"
+    common = {"batch": 1, "threads": 1, "passes": PASSES}
+    runtime = f"onnxruntime {version_of('onnxruntime')}, {processor()}"
     return [
-        {
-            "network": name,
-            "milliseconds": each.milliseconds,
-            "batch": 1,
-            "threads": 1,
-            "passes": PASSES,
-            "runtime": runtime,
-        }
-        for name, each in rivals.items()
+        {"network": name, "milliseconds": each, **common, "runtime": runtime}
+        for name, each in measured.milliseconds.items()
     ]
 
 

@@ -21,7 +21,7 @@ from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import flag, options_of, refuse_unused
 from evonas.runs.options import changed
 from evonas.runs.streams import LOST, LastingOutput, drop, tell
-from evonas.runs.words import is_switch, read_words
+from evonas.runs.words import is_switch, read_number, read_words
 
 __all__ = ["command", "flags_of", "guarded", "one_line", "parse", "refuse_unknown"]
 
@@ -124,6 +124,7 @@ def one_line() -> Iterator[None]:
     message, registry = io.StringIO(), ConstructorRegistry()
     registry.primitive_rule(_comma_separated)
     registry.primitive_rule(_path)
+    registry.primitive_rule(_number)
     try:
         with registry, contextlib.redirect_stderr(message):
             yield
@@ -179,6 +180,26 @@ def _comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
         is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, str) for each in value),
         str_from_instance=lambda value: [",".join(value)],
     )
+
+
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """A float may be a fraction, such as 8/255."""
+    if info.type is not float:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=WORDS[float],
+        instance_from_str=_as_number,
+        is_instance=lambda value: isinstance(value, float),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _as_number(words: list[str]) -> Any:
+    try:
+        return read_number("it", words[0])
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
 
 
 def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from evonas.data import Dataset
     from evonas.runs.result import Result
     from evonas.search import Entry
-    from evonas.ship import Format, Rival
+    from evonas.ship import Agreement, Format, Rival
     from evonas.ship.settings import ExportSettings
 
-__all__ = ["Export", "check_target"]
+__all__ = ["Export", "Measured", "check_target"]
 
 Say = Callable[[str], object]
 
@@ -38,6 +38,19 @@ def check_target(to: Path, int8: bool) -> Format:
     return format_of(to)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Findings about files that were made."""
+
+    agreement: Agreement
+    clean_error: float
+    """Share of the checked images that the network gets wrong."""
+    rivals: Mapping[str, Rival]
+    """float32 and int8, where they were compared."""
+    milliseconds: Mapping[str, float]
+    """Median of a pass of one image through onnxruntime, of ONNX files."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Export:
     """One network on its way into a file."""
@@ -49,6 +62,8 @@ class Export:
     """`search`, `audit`, or the name of a training."""
     to: Path
     settings: ExportSettings
+    training: Mapping[str, Any] | None = None
+    """Settings of the training to the end, for the card; None: those that the run or the weights' file states."""
 
     def __call__(self, say: Say = print) -> list[Path]:
         """Write the files and the card; nothing is written where the check fails.
@@ -58,8 +73,7 @@ class Export:
         Returns:
             The files.
         """
-        from evonas.runs.carding import make_card
-        from evonas.ship import Sent, card_page, check_export, labelled_images
+        from evonas.ship import Sent, check_export, labelled_images
 
         kind = check_target(self.to, self.settings.int8)
         data: Dataset = self.result.evaluator.prepare.data
@@ -67,22 +81,38 @@ class Export:
         network = self.network.cpu()
         sent = Sent(network, data.image_size, self._about(data))
         say(f"{self.entry.key}: writing {self.to} ({kind.name}: {kind.note})")
-        files = {self.to: kind.write(sent)}
-        agreement = check_export(network, kind.read(files[self.to]), images, str(self.to))
+        model = kind.write(sent)
+        agreement = check_export(network, kind.read(model), images, str(self.to))
         say(f"checked on {agreement}")
-        found: Mapping[str, Rival] = {}
+        files = {"float32": model}
+        found: dict[str, Rival] = {}
         if self.settings.int8:
-            files[self.int8_file], found = self._int8(sent, files[self.to], data, (images, labels), say)
-        for path, content in files.items():
-            replace_file(path, lambda file, content=content: file.write(content))
-        card = make_card(self, data, files, agreement, found, _error(network, images, labels))
-        pages = self.to.with_suffix(".card.md"), self.to.with_suffix(".card.json")
-        text = card_page(card).encode()
-        replace_file(pages[0], lambda file: file.write(text))
-        write_json(pages[1], card.as_json())
-        for path in (*files, *pages):
+            files["int8"], found = self._int8(sent, model, data, (images, labels), say)
+        measured = Measured(agreement, _error(network, images, labels), found, self._latencies(files, images[:1]))
+        for line in compared(measured, files, min(self.settings.attacked_images, len(images))):
+            say(line)
+        return self._written(files, data, measured, say)
+
+    def _written(self, files: Mapping[str, bytes], data: Dataset, measured: Measured, say: Say) -> list[Path]:
+        """Write the files, and their card in the end."""
+        from evonas.runs.carding import make_card
+        from evonas.ship import card_page
+
+        named = {self.to if name == "float32" else self.int8_file: content for name, content in files.items()}
+        card = make_card(self, data, named, measured)
+        page, stored = self.to.with_suffix(".card.md"), self.to.with_suffix(".card.json")
+        for path, content in {**named, page: card_page(card).encode()}.items():
+            replace_file(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_json(stored, card.as_json())
+        for path in (*named, page, stored):
             say(f"wrote {path}, {path.stat().st_size:,} bytes")
-        return [*files, *pages]
+        return [*named, page, stored]
+
+    def _latencies(self, files: Mapping[str, bytes], image: Tensor) -> dict[str, float]:
+        """Median milliseconds of an image, of ONNX files."""
+        from evonas.ship import median_latencies
+
+        return median_latencies(files, image) if self.to.suffix == ".onnx" else {}
 
     @property
     def int8_file(self) -> Path:
@@ -101,10 +131,7 @@ class Export:
         attacked = min(wanted.attacked_images, len(tested[0]))
         say(f"attacking both on {attacked} images: PGD made against float32, and {wanted.queries} black-box queries")
         models = {"float32": model, "int8": int8}
-        found = rivals(sent.network, models, *tested, attacked, wanted.epsilon, wanted.queries)
-        for line in compared(found, len(tested[0]), attacked):
-            say(line)
-        return int8, found
+        return int8, rivals(sent.network, models, *tested, attacked, wanted.epsilon, wanted.queries)
 
     def _about(self, data: Dataset) -> dict[str, str]:
         """Lines for the metadata of the file."""
@@ -139,18 +166,22 @@ def normalization(network: nn.Module, mean: str, deviation: str) -> str:
     return "None: the network takes the images as they are. Do not normalise before."
 
 
-def compared(found: Mapping[str, Rival], images: int, attacked: int) -> Sequence[str]:
-    """Lines that set float32 and int8 side by side."""
+def compared(measured: Measured, files: Mapping[str, bytes], attacked: int) -> Sequence[str]:
+    """Lines that set the files side by side."""
+    found, images = measured.rivals, measured.agreement.images
+    clean = [each.clean_error for each in found.values()] or [measured.clean_error]
     rows = {
-        f"accuracy, clean, {images} images": [f"{1 - each.clean_error:.1%}" for each in found.values()],
+        f"accuracy, clean, {images} images": [f"{1 - each:.1%}" for each in clean],
         f"accuracy, PGD on float32, {attacked} images": [f"{1 - each.pgd_error:.1%}" for each in found.values()],
         f"accuracy, black-box squares, {attacked} images": [f"{1 - each.square_error:.1%}" for each in found.values()],
-        "size, bytes": [f"{each.bytes:,}" for each in found.values()],
-        "median ms, batch 1, 1 thread": [f"{each.milliseconds:.3f}" for each in found.values()],
+        "size, bytes": [f"{len(each):,}" for each in files.values()],
+        "median ms, batch 1, 1 thread": [f"{each:.3f}" for each in measured.milliseconds.values()],
     }
     wide = max(map(len, rows))
     return [
-        f"{name:{wide}}{''.join(f'{cell:>12}' for cell in cells)}" for name, cells in {"": [*found], **rows}.items()
+        f"{name:{wide}}{''.join(f'{cell:>12}' for cell in cells)}"
+        for name, cells in {"": [*files], **rows}.items()
+        if cells
     ]
 
 

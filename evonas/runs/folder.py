@@ -14,10 +14,13 @@ from evonas.files import (
     exists,
     expanded,
     read_json,
+    read_regular,
     replace_file,
+    seal,
     storage_errors,
     sweep,
     take_lock,
+    unseal,
     write_json,
 )
 from evonas.parts import fits
@@ -142,6 +145,27 @@ class RunFolder:
                         (self.path / LOCK).unlink()
                         for path in made:
                             path.rmdir()
+
+    def keep_options(self, options: str, settings: Mapping[str, Any]) -> None:
+        """Write into the lock's file what the process that holds it was asked for: before a search nothing else says.
+
+        In place, not by a new file: that would be another lock.
+
+        Args:
+            options: module of the options' class.
+        """
+        with storage_errors(f"write {self.path / LOCK}"), open(self.path / LOCK, "r+b") as file:
+            file.write(seal({"options": options, "settings": settings}))
+            file.truncate()
+
+    def kept_options(self) -> dict[str, Any]:
+        """`options` and `settings` that the last process here was asked for; empty where nothing says."""
+        with storage_errors(f"read {self.path / LOCK}"):
+            try:
+                content = read_regular(self.path / LOCK, 2**26)
+            except FileNotFoundError:
+                return {}
+        return unseal(content) or {}
 
     def entries(self) -> list[Entry]:
         """Everything evaluated so far; a run that is going on may be read, too."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from evonas.runs.needs import Option, documentation, flag, options_of
 
-__all__ = ["help_text", "metavar"]
+__all__ = ["example_lines", "help_text", "metavar"]
 
 INDENT = 26
 WORDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -38,7 +38,14 @@ def help_text(program: str, options: Any, everything: bool) -> str:
     lines += ["", *_described_flag("--help", "Show this help.", width)]
     if len(shown) < len(every):
         lines += _described_flag("--help-all", f"Show all {len(every)} options.", width)
+    lines += example_lines(type(options))
     return "\n".join(lines)
+
+
+def example_lines(kind: type) -> list[str]:
+    """Last lines of a help text: the `example` of a class of options or of a command, unbroken, to be pasted."""
+    example = getattr(kind, "example", "")
+    return ["", f"example: {example}"] if example else []
 
 
 def metavar(hint: Any) -> str:

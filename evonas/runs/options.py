@@ -63,9 +63,13 @@ class RunOptions:
     It may change when a run is continued."""
     retry_failed: bool = False
     """Evaluate again what is recorded as failed."""
+    track: Literal["", "tensorboard"] = ""
+    """A tracker: tensorboard writes events into the run's folder `tensorboard`; pip install 'evonas[track]'."""
     plugin: tuple[str, ...] = ()
     """Python files whose SPACES, OBJECTIVES, RECIPES, ATTACKS or MEASUREMENTS join evonas's own; they are executed."""
 
+    example: ClassVar[str] = ""
+    """A command to show at the end of the help."""
     short: ClassVar[tuple[str, ...]] = ()
     """Options that --help shows; --help-all shows all."""
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -72,7 +72,8 @@ def portrait(found: Result, name: str) -> Portrait:
         UnknownNameError: there is no such network.
     """
     from evonas.costs import layer_costs
-    from evonas.report import draw_text, read_audit
+    from evonas.report import read_audit
+    from evonas.runs.text_drawing import draw_text
 
     entry = found.entry(name)
     config = found.folder.open_stored()

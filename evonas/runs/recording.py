@@ -25,6 +25,7 @@ from evonas.report import (
     population_table,
     rank_correlations,
     shown,
+    write_tensorboard,
 )
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
@@ -139,7 +140,9 @@ class Recorder:
         screen: Screen,
         evaluations: int,
         generations: int,
+        tracker: str = "",
     ) -> None:
+        self.tracker, self.generations, self._ended = tracker, generations, -1
         self.searching, self.folder, self.journal, self.executor = searching, folder, journal, executor
         self.searched = searching.searched
         errors = [name for name in searching.objectives if name.endswith("error")]
@@ -163,6 +166,7 @@ class Recorder:
 
     def end_generation(self, generation: int) -> None:
         """The survivors of a generation are known."""
+        self._ended = generation
         rows = history(self.reached, self.searched)
         self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
         if self.screen.fresh:  # a replay writes nothing before it has caught up
@@ -176,10 +180,17 @@ class Recorder:
         """Write every table and picture of the journal, unless they are up to date."""
         if self._stale:
             self.folder.export(list(self.journal), self.searched)
+            self._track(self._ended)
             self._stale = False
+
+    def _track(self, generation: int) -> None:
+        """Give the tracker what it lacks of the generations until this one."""
+        if self.tracker == "tensorboard":
+            write_tensorboard(self.folder.path / "tensorboard", list(self.journal), self.searched, generation)
 
     def conclude(self) -> None:
         """Say what was reached, and where it is. SearchFailedError where nothing succeeded."""
+        self._track(self.generations)
         self._stop_without_success()
         screen, say = self.screen, self.screen.screen.say
         table = population_table(self.journal, self.searched)
@@ -195,6 +206,8 @@ class Recorder:
         for line in self._at_chance():
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
+        if self.tracker == "tensorboard":
+            say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}")
         for line in next_commands(self.folder.path, found, self.searched) if len(found) else ():
             say(line)
 

@@ -15,7 +15,7 @@ from evonas.errors import ConfigurationError, DataError, UnknownNameError, check
 from evonas.executors import ignore
 from evonas.files import decoding, exists, storage_errors
 from evonas.parts import digest
-from evonas.runs.folder import RunFolder
+from evonas.runs.folder import RunFolder, stored_space
 from evonas.search import read_journal
 from evonas.ship import read_weights
 
@@ -84,6 +84,25 @@ class Result:
 
         target = self.path / "front.png" if path is None else Path(path)
         plot_front(target, self.population, self.searched)
+        return target
+
+    def draw(self, arch_id: str = "best", path: Path | str | None = None) -> Path:
+        """Draw a network: phases with their nodes, blocks with their widths, cells with their operations.
+
+        Args:
+            arch_id: of a row, see `entry`.
+            path: of an SVG or PNG file; None: ARCH.svg in the run's folder.
+        Raises:
+            ConfigurationError: networks of this space have no drawing, or the file is of another kind.
+        """
+        from evonas.report import depiction_of, write_drawing
+
+        entry, space = self.entry(arch_id), stored_space(self.folder.open_stored()["identity"]["space"])
+        depiction = depiction_of(space)
+        if depiction is None:
+            raise ConfigurationError(f"expected a space whose networks are drawn, got that of {self.path}")
+        target = self.path / f"{entry.key}.svg" if path is None else Path(path)
+        write_drawing(target, depiction.scene(space, np.array(entry.result.genome, dtype=np.int64)))
         return target
 
     def load(self, arch_id: str = "best", weights: str = "search", train_again: bool = False) -> nn.Module:

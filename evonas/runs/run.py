@@ -28,7 +28,7 @@ from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratc
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.parts import part_identity, refuse_another_run
-from evonas.report import write_rows
+from evonas.report import write_audit_table
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
@@ -405,7 +405,8 @@ class Run(BegunRun):
         chosen = networks[: options.audit_top]
         opening = f"auditing {len(chosen)} networks of the front ({', '.join(options.audit)})"
         _, rows = self.audit(chosen, measured, opening)
-        write_rows(self.path / "audit.csv", rows)
+        images = len(measured.test_part(training.data, self.seed))
+        write_audit_table(self.path, [{**row, "weights": "audit", "images": images} for row in rows])
         return pd.DataFrame(rows)
 
     def _searching(
@@ -449,7 +450,10 @@ class Run(BegunRun):
             for line in (journal.damage, changed):
                 self.screen.say(line)
             executor = self.executor(getattr(searching.evaluator.prepare, "resident", False))
-            recorder = Recorder(searching, self.folder, journal, executor, self.screen, evaluations, generations)
+            tracker = self.options.track
+            recorder = Recorder(
+                searching, self.folder, journal, executor, self.screen, evaluations, generations, tracker
+            )
             kept = KeptWeights(self.folder, self.options.keep_weights, journal, searching.searched)
             with self.screen:
                 yield recorder, journal, executor, kept

@@ -35,6 +35,7 @@ def run_search(
     execution: ExecutionOptions | None = None,
     retry_failed: bool = False,
     keep_weights: Literal["none", "front", "all"] = "front",
+    track: Literal["", "tensorboard"] = "",
     console: Console | None = None,
 ) -> Result:
     """Search a space, training every candidate from scratch; the same call continues the run in `out`.
@@ -54,6 +55,7 @@ def run_search(
         execution: device, threads and executor; by default what is there.
         retry_failed: evaluate again what is recorded as failed.
         keep_weights: networks whose weights stay in `out`.
+        track: a tracker; "tensorboard" writes events into `out`/tensorboard.
         console: for progress; standard output by default.
     Returns:
         `.front`, `.population`, `.plot()`, `.load(arch_id)`, `.verify()`.
@@ -69,6 +71,7 @@ def run_search(
         out=Path(out),
         retry_failed=retry_failed,
         keep_weights=keep_weights,
+        track=track,
     )
     with Run.open("search", options, label=data.name, console=console) as run:
         run.use(data=data.identity())

@@ -13,13 +13,22 @@ if TYPE_CHECKING:
     from evonas.ship.card_schema import CARD_SCHEMA
     from evonas.ship.checking import TOLERANCE, Agreement, check_export, labelled_images
     from evonas.ship.format import Format, Sent, format_of, require_extra
-    from evonas.ship.int8 import Rival, quantised, rivals
+    from evonas.ship.int8 import Rival, median_latencies, quantised, rivals
     from evonas.ship.latency import Runtime, onnx_call, processor, set_threads, time_alternately, torch_call
     from evonas.ship.latency_measuring import Effort, measure_table
     from evonas.ship.latency_table import LatencyTable, load_table, save_table
     from evonas.ship.layers import layers_of
     from evonas.ship.onnx_format import OPSET, OnnxNetwork
-    from evonas.ship.weights import Provenance, Weights, WeightsCard, load_weights, read_weights, weights_file
+    from evonas.ship.weights import (
+        Provenance,
+        Weights,
+        WeightsCard,
+        load_weights,
+        parse_weights,
+        read_weights,
+        space_settings,
+        weights_file,
+    )
 
 __all__ = [
     "CARD_SCHEMA",
@@ -47,7 +56,9 @@ __all__ = [
     "load_table",
     "load_weights",
     "measure_table",
+    "median_latencies",
     "onnx_call",
+    "parse_weights",
     "processor",
     "quantised",
     "read_weights",
@@ -56,6 +67,7 @@ __all__ = [
     "save_table",
     "script_of",
     "set_threads",
+    "space_settings",
     "time_alternately",
     "torch_call",
     "weights_file",

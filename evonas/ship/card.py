@@ -97,7 +97,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     z = 1.959963984540054
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return centre - half if share > 0 else 0.0, centre + half if share < 1 else 1.0
 
 
 def script_of(name: str, taken: Mapping[str, Any]) -> str:

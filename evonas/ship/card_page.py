@@ -87,10 +87,11 @@ def _errors(card: Card) -> Iterator[str]:
         ),
     )
     yield "## Threat model"
-    yield "\n".join(
-        f"- {each['threat']}: {each['knows']}{f' ({each_attack})' if (each_attack := each['attacks']) else ''}."
-        for each in card.threats
-    )
+    yield "\n".join(_threat(**each) for each in card.threats)
+
+
+def _threat(threat: str, knows: str, attacks: str) -> str:
+    return f"- {threat}: {knows}." + (f" Measured: {attacks}." if attacks else "")
 
 
 def _speed(content: Mapping[str, Any]) -> Iterator[str]:

@@ -1,40 +1,38 @@
 """Networks of 8-bit integers: static quantisation by onnxruntime, and what it does to errors and to latency."""
 
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from evonas.attacks import PGD, SquareSearch
 from evonas.seeding import derive_seed
 from evonas.ship.checking import answers
+from evonas.ship.latency import time_alternately
 from evonas.ship.onnx_format import INPUT, OnnxNetwork, described
 
-__all__ = ["QUANTISATION", "Rival", "quantised", "rivals"]
+__all__ = ["PASSES", "QUANTISATION", "Rival", "median_latencies", "quantised", "rivals"]
 
-QUANTISATION = "static, QDQ, int8 weights by channel, int8 activations, ranges by MinMax"
+QUANTISATION = "static, QDQ, signed 8-bit weights by channel, unsigned 8-bit activations, ranges by MinMax"
 WARM_UP, PASSES = 20, 200
 """Passes of one image before latency counts, and those that count."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """One of two networks that are compared: errors as shares of images, and the latency of one image."""
+    """Errors of one of two networks that are compared, as shares of images."""
 
     clean_error: float
     pgd_error: float
     """On images that PGD makes against the float32 network: white-box there, transferred to the int8 one."""
     square_error: float
     """Under a black-box search against this network itself, through onnxruntime."""
-    milliseconds: float
-    """Median of a pass of one image, on one thread."""
-    bytes: int
 
 
 def quantised(model: bytes, images: Tensor, about: Mapping[str, str]) -> bytes:
@@ -58,11 +56,17 @@ def quantised(model: bytes, images: Tensor, about: Mapping[str, str]) -> bytes:
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QInt8,
+            nodes_to_exclude=_kept_in_float(onnx.load(prepared)),
+            activation_type=QuantType.QUInt8,  # x86 and Arm have kernels for unsigned times signed
             weight_type=QuantType.QInt8,
         )
         found = onnx.load(written)
     return described(found, {**about, "quantisation": f"{QUANTISATION}, {len(images)} images of the train part"})
+
+
+def _kept_in_float(model: Any) -> list[str]:
+    """Batch normalisations that no convolution could take in: their weights are vectors without channels."""
+    return [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
 class _Reader:
@@ -85,7 +89,7 @@ def rivals(
     epsilon: float,
     queries: int,
 ) -> dict[str, Rival]:
-    """Errors and latencies of ONNX files of one network.
+    """Errors of ONNX files of one network.
 
     Args:
         network: as torch runs it; PGD follows its gradients.
@@ -98,14 +102,11 @@ def rivals(
     there = images[:attacked], labels[:attacked]
     moved = _pgd(epsilon)(network, *there)
     found = {name: OnnxNetwork(model) for name, model in models.items()}
-    milliseconds = _latencies(found, images[:1])
     return {
         name: Rival(
             _error(each, images, labels),
             _error(each, moved, there[1]),
             _error(each, _square(epsilon, queries)(each, *there, _drawn()), there[1]),
-            milliseconds[name],
-            len(models[name]),
         )
         for name, each in found.items()
     }
@@ -127,12 +128,12 @@ def _error(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float((answers(network, images, 128).argmax(1) != labels).double().mean())
 
 
-def _latencies(networks: Mapping[str, nn.Module], image: Tensor) -> dict[str, float]:
-    """Median milliseconds of a pass of one image; the networks take turns, so that a busy machine hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(WARM_UP + PASSES):
-        for name, network in networks.items():
-            begun = time.perf_counter()
-            network(image)
-            seconds[name].append(time.perf_counter() - begun)
-    return {name: 1000 * statistics.median(taken[WARM_UP:]) for name, taken in seconds.items()}
+def median_latencies(models: Mapping[str, bytes], image: Tensor) -> dict[str, float]:
+    """Median milliseconds of a pass of one image on one thread; the ONNX files take turns.
+
+    Args:
+        image: (1, 3, H, W).
+    """
+    calls = [partial(OnnxNetwork(model), image) for model in models.values()]
+    medians = np.median(time_alternately(calls, WARM_UP + PASSES)[:, WARM_UP:], axis=1)
+    return {name: 1000 * float(median) for name, median in zip(models, medians, strict=True)}

@@ -1,10 +1,8 @@
 """Time of a forward pass on this CPU."""
 
 import contextlib
-import importlib.util
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.errors import ConfigurationError, ExecutionError
+from evonas.errors import ExecutionError
+from evonas.ship.format import Sent
 
-__all__ = ["Runtime", "onnx_call", "processor", "require_runtime", "set_threads", "time_alternately", "torch_call"]
+__all__ = ["Runtime", "onnx_call", "processor", "set_threads", "time_alternately", "torch_call"]
 
 Runtime = Literal["torch", "onnx"]
 
@@ -56,36 +55,26 @@ def torch_call(network: nn.Module, images: torch.Tensor) -> Callable[[], object]
     return call
 
 
-def require_runtime(runtime: Runtime) -> None:
-    """ConfigurationError where a library of the runtime is not installed."""
-    needed = ("onnx", "onnxscript", "onnxruntime") if runtime == "onnx" else ()
-    absent = [name for name in needed if importlib.util.find_spec(name) is None]
-    if absent:
-        raise ConfigurationError(
-            f"expected {', '.join(absent)} for --runtime onnx, not installed; pip install 'evonas[onnx]', "
-            "or give --runtime torch"
-        )
+def onnx_call(network: nn.Module, images: torch.Tensor, threads: int) -> Callable[[], object]:
+    """A run of onnxruntime on the exported network, with these threads inside an operator and one operator at a time.
 
-
-def onnx_call(network: nn.Module, path: Path, images: torch.Tensor, threads: int) -> Callable[[], object]:
-    """A run of onnxruntime on the CPU, with exactly these threads inside an operator and one operator at a time.
-
-    Args:
-        path: file that the network is exported to.
+    Raises:
+        ExecutionError: onnxruntime takes another number of threads.
     """
     import onnxruntime
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, on its own libraries
-        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False)
+    from evonas.ship.onnx_format import INPUT, ONNX
+
+    about = {"input_layout": "NCHW", "value_range": "[0, 1]"}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    exported = ONNX.write(Sent(network, images.shape[-1], about))
+    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     given = session.get_session_options()
     if (given.intra_op_num_threads, given.inter_op_num_threads) != (threads, 1):
         raise ExecutionError(f"expected onnxruntime to take {threads} threads, it takes {given.intra_op_num_threads}")
-    feed: dict[str, Any] = {session.get_inputs()[0].name: images.numpy()}
+    feed: dict[str, Any] = {INPUT: images.numpy()}
     return lambda: session.run(None, feed)
 
 

@@ -40,9 +40,9 @@ def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None
         network: on the CPU, for square images of three channels.
         calls: gets every layer's call that it has not yet.
     """
-    recorder = _Recorder()
+    recorder, image = _Recorder(), torch.zeros(1, 3, image_size, image_size)
     with evaluating(network), torch.inference_mode(), recorder:
-        network(torch.zeros(1, 3, image_size, image_size))
+        network(image)
     if calls is not None:
         for name, call in recorder.calls.items():
             calls.setdefault(name, call)

@@ -18,7 +18,7 @@ class ExportSettings:
     """Test images of the check, class-balanced; all where there are fewer."""
     calibration_images: Annotated[int, IMAGES] = 256
     """Images of the train part that give the ranges of the int8 network."""
-    attacked_images: Annotated[int, IMAGES] = 200
+    attacked_images: Annotated[int, IMAGES] = 100
     """Of the test images, those that both networks are attacked on with --int8."""
     epsilon: Annotated[float, STEP] = 8 / 255
     """Radius of these attacks in L-inf, on the [0, 1] scale."""

@@ -28,4 +28,4 @@ def _read(data: bytes) -> nn.Module:
     return found
 
 
-PT2 = Format("torch.export", _write, _read, "a program of torch.export, any batch; torch.export.load reads it")
+PT2 = Format("torch.export", _write, _read, "a program, any batch; torch.export.load reads it")

@@ -22,7 +22,16 @@ from evonas.plugins import load_plugins
 from evonas.spaces import SPACES, HandmadeSpace
 from evonas.types import Genome
 
-__all__ = ["Provenance", "Weights", "WeightsCard", "load_weights", "read_weights", "weights_file"]
+__all__ = [
+    "Provenance",
+    "Weights",
+    "WeightsCard",
+    "load_weights",
+    "parse_weights",
+    "read_weights",
+    "space_settings",
+    "weights_file",
+]
 
 VERSION = 1
 DTYPES = {
@@ -233,7 +242,7 @@ def read_weights(path: Path | str) -> Weights:
             data = read_regular(file, LARGEST_FILE)
         except FileNotFoundError as error:
             raise DataError("there is no such file") from error
-        return _parsed(data)
+        return parse_weights(data)
 
 
 def space_settings(space: Any) -> dict[str, Any]:
@@ -243,19 +252,20 @@ def space_settings(space: Any) -> dict[str, Any]:
     return as_plain({"name": space.name, **own})
 
 
-def _parsed(data: bytes) -> Weights:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _LARGEST_HEADER):
+def parse_weights(content: bytes) -> Weights:
+    """The card and the tensors in the content of a file of weights. DataError, or another error, where it is none."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, _LARGEST_HEADER):
         raise DataError("it does not start with the length of a header, so it is another kind of file, or cut short")
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(content[8 : 8 + length])
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or "evonas" not in metadata:
         raise DataError("its header does not say how to build the network, so it is another kind of file")
     if metadata.keys() != {"evonas", "sha256"}:
         raise DataError("it is of version 0.1.0 or of another kind, and does not say where its weights are from")
     card = WeightsCard.from_json(json.loads(metadata["evonas"]))
-    tensors = safetensors.torch.load(data)
-    if _head(card, tensors)[0] != data[: 8 + length]:
+    tensors = safetensors.torch.load(content)
+    if _head(card, tensors)[0] != content[: 8 + length]:
         raise DataError("it is damaged: its header is not the one of its contents")
     return Weights(card, tensors)
 

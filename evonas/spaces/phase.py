@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import ConfigurationError, choose
-from evonas.networks.phase_plan import PhaseGraph, plan_phases
+from evonas.networks.phase_plan import PhaseGraph, PhasePlan, plan_phases
 from evonas.spaces.phase_graph import canonical_bits, connections, decode, n_bits, node_counts
 from evonas.spaces.phase_operators import PHASE_OPERATORS, PhaseOperators
 from evonas.types import Cost, Genome, as_genome
@@ -149,6 +149,11 @@ class PhaseSpace:
         return PhaseNetwork(
             self._graphs(genome), self._width(channels), n_classes, in_channels, self.image_size, normalization
         )
+
+    def plan(self, genome: Genome) -> list[tuple[PhaseGraph, PhasePlan]]:
+        """Connections of every active phase, with its channels and sizes."""
+        graphs = self._graphs(genome)
+        return list(zip(graphs, plan_phases(len(graphs), self.channels, 3, self.image_size), strict=True))
 
     def cost(
         self,

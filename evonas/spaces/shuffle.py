@@ -173,6 +173,10 @@ class ShuffleSpace:
             for place, (block, ratio) in enumerate(zip(blocks, ratios, strict=True))
         ]
 
+    def ratios(self, genome: Genome) -> list[float]:
+        """Ratio of the inner width at every place, 0.2 to 2.0."""
+        return [(gene + 1) / 5 for gene in self._checked(genome)[self.n_places :].tolist()]
+
     def build(
         self,
         genome: Genome,

@@ -27,6 +27,7 @@ from evonas.audit import (
     measurements,
     require_libraries,
 )
+from evonas.audit.corruptions import KINDS
 from evonas.data import Dataset, load_data
 from evonas.data.out_of_distribution import load_ood_data
 from evonas.errors import ConfigurationError, DivergedError
@@ -51,7 +52,7 @@ CHOSEN: dict[str, Measurement] = {
 }
 """Those that methods make, since they need other images; the set comes from a fixture."""
 
-LARGER_IS_BETTER = ("ood_aupr", "certified_radius")
+LARGER_IS_BETTER = ("ood_aupr", "certified_")
 """What such columns begin with; of all others, errors and costs, less is better."""
 
 LARGEST = {"share": 1.0, "pixels": math.inf, "count": math.inf}
@@ -59,8 +60,14 @@ LARGEST = {"share": 1.0, "pixels": math.inf, "count": math.inf}
 
 LIBRARIES = {"foolbox", "pyautoattack"}
 
-DEAR = {"autoattack", "radius_linf", "radius_l2", "pgd100", "cw", "cw60"}
+DEAR = {
+    *("autoattack", "apgd_ce", "apgd_t", "fab_t", "square", "radius_linf", "radius_l2", "certified", "pixel"),
+    *("threshold", "pgd50", "pgd100", "pgd20x5", "pgd50x5", "pgd100x5", "cw", "cw60", "gradient_check"),
+}
 """They are tried on two test images, the others on eight."""
+
+SEVERITIES = dict.fromkeys(KINDS, 5)
+"""Name -> numbers that its column is the mean of."""
 
 RIGHT = (1, 4)
 """Test images of which the network below is right, but not sure."""
@@ -136,16 +143,17 @@ def first(name: str, number: int, entry: Measurement, tested: Dataset, called: d
 class TestMeasurement:
     @pytest.mark.lengthy
     def test_it_gives_finite_values_in_the_range_of_its_unit(
-        self, entry: Measurement, tested: Dataset, first: First
+        self, name: str, entry: Measurement, tested: Dataset, first: First
     ) -> None:
         values = first.values
         assert next(iter(values)) == entry.column
-        assert all(name.startswith(entry.column) for name in values)
+        assert all(column.startswith(entry.column) for column in values)
         assert all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
         assert all(0 <= value <= LARGEST[entry.unit] for value in values.values())
         assert entry.unit != "count" or all(value == int(value) for value in values.values())
         if entry.column.endswith("_error") and entry.column != "adversarial_set_error":
-            assert values[entry.column] * len(tested.validation) % 1 == pytest.approx(0, abs=1e-9)
+            images = len(tested.validation) * SEVERITIES.get(name, 1)
+            assert values[entry.column] * images == pytest.approx(round(values[entry.column] * images), abs=1e-9)
 
     @pytest.mark.lengthy
     def test_it_repeats_itself_and_leaves_the_network_as_it_was(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latency_tables import measured
 
 from evonas.adversarial_sets import AdversarialSet
 from evonas.data import DeviceData, load_data
@@ -39,6 +40,8 @@ def made(name: str, adversarial_set: AdversarialSet) -> Objective:
     if name == "ood_aupr":
         noise = np.random.default_rng(0).integers(256, size=(12, 3, 32, 32)).astype(np.uint8)
         return OBJECTIVES[name](OodImages("noise", noise))
+    if name == "latency_ms":
+        return OBJECTIVES[name](measured(SPACE))
     return OBJECTIVES[name](adversarial_set) if name == "adversarial_set_error" else OBJECTIVES[name]()
 
 

@@ -13,7 +13,14 @@ from evonas.report.condition import Condition
 
 NUMBERS = ("macs", "params", "clean_error", "pgd_error", "audit.pgd20", "seed")
 WORDS = ("method", "run")
-ROW = {"macs": 7e6, "params": 60_000, "clean_error": 0.25, "pgd_error": math.nan, "audit.pgd20": 0.5, "seed": 3}
+ROW: dict[str, Any] = {
+    "macs": 7e6,
+    "params": 60_000,
+    "clean_error": 0.25,
+    "pgd_error": math.nan,
+    "audit.pgd20": 0.5,
+    "seed": 3,
+}
 ROW |= {"method": "roco-nas", "run": "first"}
 
 

@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox, BboxBase
 from evonas.networks.darts import GENOTYPES
 from evonas.networks.darts_operations import PRIMITIVES
 from evonas.report import draw_genotype
-from evonas.report.drawing import Cells, genotype_figure, operation_colour, operation_words, state_name
+from evonas.report.drawing import Cells, genotype_scene, operation_colour, operation_words, state_name
 
 Pairs = tuple[tuple[str, int], ...]
 
@@ -57,7 +57,7 @@ class Page:
     """A drawn figure in pixels."""
 
     def __init__(self, cells: Cells, title: str) -> None:
-        figure = genotype_figure(cells, title)
+        figure = genotype_scene(cells, title).figure()
         renderer = FigureCanvasAgg(figure).get_renderer()
         (axes,) = figure.axes
         self.whole: BboxBase = figure.bbox

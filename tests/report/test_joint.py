@@ -81,7 +81,7 @@ def test_one_front_over_all_runs() -> None:
         ["first", "3 0", 1],
     ]
     assert joint.front["genome"].tolist() == ["2 0", "7", "1 0", "1 0"]
-    assert joint.methods == {"roco-nas": (2, 3), "tam-nas": (2, 2)}
+    assert joint.counted("method") == {"roco-nas": (2, 3), "tam-nas": (2, 2)}
     assert (joint.data, joint.maximize) == ("digits", ())
 
 

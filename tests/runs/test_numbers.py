@@ -101,11 +101,28 @@ def is_right(method: str, option: Option, word: str, options: Any) -> bool:
     return number == float(word) and number in stated(option)[0] and again == options
 
 
+def command_numbers() -> list[tuple[str, Option]]:
+    """(command on what is there, number on its command line)."""
+    every = ((name, option) for name, command in COMMANDS.items() for option in options_of(command))
+    return [(name, option) for name, option in every if is_number(option.hint)]
+
+
 def test_every_number_states_its_range() -> None:
-    """And those of the other commands, which have none, would have to."""
     assert [case.option.name for case in cases() if len(stated(case.option)) != 1] == []
-    for command in COMMANDS.values():
-        assert not [option.name for option in options_of(command) if is_number(option.hint)]
+    assert [(name, option.name) for name, option in command_numbers() if len(stated(option)) != 1] == []
+
+
+@pytest.mark.lengthy
+def test_every_number_of_a_command_is_refused_before_it_looks_at_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = []
+    for name, option in command_numbers():
+        for value in WORST:
+            code, said = main([name, "nowhere", f"--{flag(option.name)}={value}"]), capsys.readouterr()
+            right = float(value) in stated(option)[0] and (float in parts(option.hint) or value.lstrip("-").isdigit())
+            named = "nowhere" if right else option.name.split("_")[0]
+            if code != 2 or said.out or said.err.count("\n") != 1 or named not in said.err:
+                wrong.append(f"{name} --{flag(option.name)}={value}: {code} {said}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_knee_by_hand() -> None:
     assert knee([[0, 10, 10], [10, 0, 10], [10, 10, 0], [4, 4, 5], [9, 9, 9]]) == 3
     assert knee([[3.0, 7.0], [3.0, 7.0]]) == 0
     assert knee([[5.0], [2.0], [2.0]]) == 1
-    rows = [[math.nan, 0], [-math.inf, 0], [9, 9], [1, 5], [2, 3], [5, 1]]
+    rows: list[list[float]] = [[math.nan, 0], [-math.inf, 0], [9, 9], [1, 5], [2, 3], [5, 1]]
     assert knee(rows) == 4  # rows that are dominated or not finite are left out
     assert knee([[-1e308, 1e308], [-5e307, -5e307], [1e308, -1e308]]) == 1
     with pytest.raises(ValueError, match="expected a finite row"):

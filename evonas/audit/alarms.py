@@ -1,0 +1,107 @@
+"""Signs of masked gradients: attacks that fail because they cannot find what is there (Athalye et al., 2018).
+
+Carlini et al. (2019), "On evaluating adversarial robustness", 3.3 and 4. Each alarm compares shares of the same images;
+a difference counts from two standard errors on.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from evonas.audit.gradient_check import GRADIENT_CHECK, RUNGS, check_gradients, wide
+
+__all__ = ["ALARMS", "Alarm", "alarms", "masked_gradients"]
+
+MANY = 0.1
+"""Share of images without a usable gradient from which on it is an alarm."""
+
+ALARMS = {
+    "black-box": "an attack that sees no gradients does better than PGD",
+    "epsilon": "a larger epsilon does not hurt more",
+    "one-step": "one step does better than many",
+    "noise": "noise does better than PGD",
+    "epsilon-1": "PGD that may change every pixel to anything does not reach the error of guessing",
+    "gradients": "gradients are zero or not finite on many images",
+    "random": "the same image gets other logits when it is shown again",
+}
+"""Kind -> what is wrong."""
+
+
+class Alarm(NamedTuple):
+    """One sign, and a line with its numbers."""
+
+    kind: str
+    """Key of `ALARMS`."""
+    line: str
+
+
+def masked_gradients(
+    network: nn.Module,
+    shown: Iterable[tuple[Tensor, Tensor]],
+    n_classes: int,
+    generator: torch.Generator,
+    epsilon: float = 8 / 255,
+) -> list[Alarm]:
+    """Alarms of any network; see `check_gradients`.
+
+    Args:
+        shown: batches of (B, C, H, W) images in [0, 1] and (B,) labels on the network's device; some 200 images.
+        generator: on the same device.
+    """
+    shown = list(shown)
+    values = check_gradients(network, shown, generator, epsilon)
+    return alarms(values, sum(len(labels) for _, labels in shown), n_classes, epsilon)
+
+
+def alarms(values: Mapping[str, float], images: int, n_classes: int, epsilon: float = 8 / 255) -> list[Alarm]:
+    """Alarms of what `check_gradients` gave; none where it was not measured.
+
+    Args:
+        images: that the values are shares of.
+        epsilon: that they were measured with.
+    """
+    names = [f"{GRADIENT_CHECK}_{name}" for name in RUNGS]
+    if not {GRADIENT_CHECK, *names} <= values.keys():
+        return []
+    rungs = {name: values[column] for name, column in zip(RUNGS, names, strict=True)}
+    found = _found(values[GRADIENT_CHECK], rungs, images, n_classes, epsilon)
+    return [Alarm(kind, f"{ALARMS[kind]}: {numbers}") for kind, numbers in found]
+
+
+def _found(
+    lost: float, rungs: Mapping[str, float], images: int, n_classes: int, epsilon: float
+) -> Iterator[tuple[str, str]]:
+    """(kind, its numbers) of every alarm."""
+    pgd, larger, chance = rungs["pgd"], rungs["pgd_wide"], 1 - 1 / n_classes
+    within = f"within {_pixels(epsilon)}"
+    for kind, name, words in (
+        ("black-box", "square", "Square"),
+        ("one-step", "fgsm", "FGSM"),
+        ("noise", "noise", "random signs"),
+    ):
+        if rungs[name] - pgd > 2 * _deviation(rungs[name], pgd, images):
+            yield kind, f"{words} {_percent(rungs[name])}, PGD {_percent(pgd)}, {within} on {images} images"
+    if larger <= pgd < chance - 2 * _deviation(chance, None, images) and epsilon < wide(epsilon):
+        yield "epsilon", f"PGD {_percent(pgd)} {within}, {_percent(larger)} within {_pixels(wide(epsilon))}"
+    if rungs["pgd_one"] < chance - 2 * _deviation(chance, None, images):
+        yield "epsilon-1", f"PGD {_percent(rungs['pgd_one'])} within 1, guessing {_percent(chance)}"
+    if lost > MANY:
+        yield "gradients", f"on {_percent(lost)} of {images} images"
+    if rungs["random"] > 0:
+        yield "random", f"{_percent(rungs['random'])} of {images} images"
+
+
+def _deviation(first: float, second: float | None, images: int) -> float:
+    """Standard error of a share, or of the difference of two."""
+    return math.sqrt(sum(each * (1 - each) for each in (first, second) if each is not None) / images)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _pixels(epsilon: float) -> str:
+    return f"{255 * epsilon:.4g}/255"

@@ -1,0 +1,293 @@
+"""The audit of a run on disk: its networks as searched or trained to the end, measured, compared with the search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from evonas.errors import ConfigurationError, check_name
+from evonas.ranges import COUNT, IMAGES, Range, check_ranges
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
+    from evonas.data import Dataset
+    from evonas.methods.stored import Reopened
+    from evonas.report import AuditFiles
+    from evonas.runs.execution import ExecutionOptions
+    from evonas.runs.result import Result
+
+__all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPlan:
+    """What is measured, on which images, of which weights."""
+
+    measure: tuple[str, ...] = ("quick",)
+    """quick, standard, full, or names of measurements."""
+    images: Annotated[int, IMAGES] = 1000
+    """Test images, class-balanced, the same for every network; all where there are fewer."""
+    epsilon: Annotated[float, Range(above=0, most=1, pixels=True)] = 8 / 255
+    """L-inf radius of the attacks that have none of their own, on the [0, 1] scale."""
+    replicates: Annotated[int, COUNT] = 1
+    """Trainings of every network, each from a seed of its own; means and deviations go into audit.json."""
+    adversarial_set: str = ""
+    """File of a set for the measurement adversarial_set; by default that of the search."""
+    train: bool = False
+    """Train the networks to the end, as the run's own method does after its search, instead of as searched."""
+    epochs: Annotated[int | None, COUNT] = None
+    """With --train: passes over the train part; by default those that the run's settings state."""
+    recipe: str = ""
+    """With --train: another loss: standard, trades, trades_yopo, fast_adversarial, or a plugin's."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of that recipe's attack; its own by default."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name in ("epochs", "recipe", "recipe_epsilon"):
+            if getattr(self, name) and not self.train:
+                flag = name.replace("_", "-")
+                raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
+        if self.recipe_epsilon is not None and not self.recipe:
+            raise ConfigurationError("expected --recipe with --recipe-epsilon, which is the radius of its attack")
+        if not self.measure:
+            raise ConfigurationError("expected measurements with --measure, got none; quick is the shortest list")
+
+
+@dataclass(frozen=True)
+class StoredAudit:
+    """A finished audit: what stands in audit.csv and audit.json, and what shows it."""
+
+    files: AuditFiles
+    rows: list[dict[str, Any]]
+    """Rows of the networks that were asked for."""
+    columns: dict[str, str]
+    """Measured column -> its heading."""
+    checked: bool
+    """Whether gradients were looked at."""
+    title: str
+    n_classes: int
+    trainings: Mapping[str, FinalTraining] = field(default_factory=dict)
+    """arch_id -> its training to the end, where it was trained so."""
+    folder: str = ""
+    """Folder of these weights, inside the run's."""
+
+    def weights(self, key: str) -> str:
+        """Name of the weights that were measured, as `Result.load` takes it."""
+        return f"{self.folder}/{self.trainings[key].digest[:8]}" if key in self.trainings else "search"
+
+
+def audit_run(
+    result: Result,
+    names: Sequence[str],
+    plan: AuditPlan,
+    execution: ExecutionOptions,
+    *,
+    plugin: Sequence[str] = (),
+    data: str = "",
+    retry_failed: bool = False,
+    console: Console | None = None,
+) -> StoredAudit:
+    """Audit networks of a run, or continue with that; audit.csv and audit.json in its folder.
+
+    Args:
+        names: arch_ids of rows with status ok, or `best`; none: the front.
+    Raises:
+        UnknownNameError: there is no such network or measurement.
+        ConfigurationError: a library is missing, or the run cannot be audited so.
+        EvonasError: see `Run.audit`.
+        Interrupted: a signal came; the same command goes on.
+    """
+    from evonas.audit import lightest, require_libraries
+    from evonas.audit.gradient_check import GRADIENT_CHECK
+    from evonas.methods.stored import reopened
+
+    genomes = _genomes(result, names)
+    wanted, scored = wanted_measurements(plan, result)
+    require_libraries(wanted, "--measure")
+    with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
+        measured = _measured(plan, found, wanted, scored)
+        seeds = range(1, plan.replicates + 1)
+        networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
+        tested = measured.test_part(found.prepare.data, found.run.seed)
+        folder = found.module.TRAINED if plan.train else "audit/search"
+        every = [network for of_seed in networks for network in of_seed]
+        _, rows = found.run.audit(every, measured, _opening(plan, result, every, len(tested)), folder)
+        beside = {"weights": "audit" if plan.train else "search", "images": len(tested), "epsilon": plan.epsilon}
+        rows = [{**row, **beside} for row in rows]
+        repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
+        files = _written(result, plan, repeats, found.prepare.data, len(tested))
+    weights = "trained to the end" if plan.train else "as searched"
+    searched = result.searched
+    title = f"{searched.method} on {searched.data}, {len(genomes)} networks {weights}, {len(tested)} test images"
+    shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
+    columns = {each.column: each.label.split(",")[0] for each in shown}
+    checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
+    trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
+    shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
+    return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
+
+
+def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
+    """arch_id -> seed of its evaluation, each once."""
+    asked = [*names] or [str(name) for name in result.front["arch_id"]]
+    if not asked:
+        raise ConfigurationError(f"expected networks on the front of {result.path}, got none; see population.csv")
+    return {entry.key: entry.result.seed for entry in map(result.entry, asked)}
+
+
+def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
+    """What is measured besides the adversarial set, and whether that is, too.
+
+    Raises:
+        UnknownNameError: there is no such measurement.
+        ConfigurationError: there is no adversarial set.
+    """
+    from evonas.attacks import ATTACKS
+    from evonas.audit import MEASUREMENTS, SET, SUITES, measurements, suite_names, within
+
+    for name in plan.measure:
+        check_name({**SUITES, **MEASUREMENTS, **dict.fromkeys(ATTACKS), SET: ()}, name, "measurement")
+    has_set = bool(plan.adversarial_set) or "adversarial_set_error" in result.searched.columns
+    names = suite_names(plan.measure, has_set)
+    if SET in names and not has_set:
+        raise ConfigurationError(
+            f"expected a file with --adversarial-set for {SET}: {result.path} was not searched on one"
+        )
+    if plan.adversarial_set and SET not in names:
+        raise ConfigurationError("expected --measure with adversarial_set, standard or full for --adversarial-set")
+    found = measurements([name for name in names if name != SET])
+    return tuple(within(each, plan.epsilon) for each in found), SET in names
+
+
+def _measured(plan: AuditPlan, found: Reopened, wanted: tuple[Measurement, ...], scored: bool) -> Measured:
+    from evonas.audit import AdversarialSetShare, Measured, Measurement
+    from evonas.objectives import AdversarialSetError
+
+    on_the_set = []
+    if scored:
+        own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
+        asked = plan.adversarial_set
+        the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
+        on_the_set = [Measurement("adversarial_set_error", "Adversarial set", AdversarialSetShare(the_set))]
+    parts = (*wanted, *on_the_set)
+    return Measured(measurements=parts, test_limit=plan.images, seed=found.run.seed, per_image=True)
+
+
+def _networks(
+    found: Reopened, result: Result, genomes: dict[str, int], plan: AuditPlan, replicate: int
+) -> Iterator[AuditNetwork]:
+    """Every network with its training; the first replicate is the search's own, or the method's."""
+    import numpy as np
+
+    from evonas.audit import AsSearched, AuditNetwork
+    from evonas.files import exists
+    from evonas.parts import digest
+    from evonas.seeding import derive_seed
+    from evonas.ship import Provenance
+
+    run, prepare = found.run, found.prepare
+    of_search = Provenance(
+        weights="search",
+        identity=digest(run.stored["identity"]),
+        seed=run.seed,
+        data=prepare.data.name,
+        fingerprint=prepare.data.fingerprint,
+        epochs=prepare.epochs,
+    )
+    label = result.searched.method if replicate == 1 else f"{result.searched.method}, seed {replicate}"
+    for key, seed in genomes.items():
+        genome = np.array(result.entry(key).result.genome, dtype=np.int64)
+        if plan.train:
+            training = _other_recipe(found.module.to_the_end(run, found.options, prepare, genome), plan)
+            if replicate > 1:
+                training = replace(training, seed=derive_seed(training.seed, "replicate", replicate))
+            yield AuditNetwork(label, genome, training)
+            continue
+        seed = seed if replicate == 1 else derive_seed(seed, "replicate", replicate)
+        searched = AsSearched(prepare=prepare, provenance=of_search, seed=seed, device=run.device, threads=run.threads)
+        kept = result.folder.weights(key)
+        yield AuditNetwork(label, genome, searched, kept=kept if replicate == 1 and exists(kept) else None)
+
+
+def _other_recipe(training: Any, plan: AuditPlan) -> Any:
+    """The training with the plan's epochs and recipe."""
+    from evonas.methods.roco import RocoOptions
+
+    if plan.epochs is not None:
+        training = replace(training, training=replace(training.training, epochs=plan.epochs))
+    if plan.recipe:
+        options = RocoOptions(recipe=plan.recipe, recipe_epsilon=plan.recipe_epsilon)
+        training = replace(training, recipe=options.make_recipe())
+    return training
+
+
+def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], images: int) -> str:
+    """The line before anything is done: what is measured, and how long giving weights takes."""
+    words = f"auditing {len(networks)} networks of {result.path} on {images} test images ({', '.join(plan.measure)})"
+    if plan.train:
+        epochs = ", ".join(str(each) for each in dict.fromkeys(network.training.epochs for network in networks))
+        return f"{words}, trained to the end ({epochs} epochs)"
+    again = [network for network in networks if network.kept is None]
+    seconds = sum(result.entry(network.arch_id).result.seconds for network in again)
+    without = f"; no weights are kept of {len(again)}: trained again from their seeds, {seconds:.0f} s in the search"
+    return words + (without if again else "")
+
+
+def _written(
+    result: Result, plan: AuditPlan, repeats: Sequence[Sequence[dict[str, Any]]], data: Dataset, images: int
+) -> AuditFiles:
+    """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
+    from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
+    from evonas.report import AuditFiles, read_audit_files, write_audit
+    from evonas.report.audit_files import shown_row
+
+    before = read_audit_files(result.path)
+    rows = [of_network[0] for of_network in repeats]
+    new = {(row["arch_id"], row["weights"]) for row in rows}
+    others = [row for row in before.rows if (row["arch_id"], row["weights"]) not in new] if before else []
+    searched = result.searched
+    values = {row["arch_id"]: result.entry(row["arch_id"]).result.objectives for row in rows}
+    scores = Scores(values, searched.objectives, searched.maximize, searched.reference)
+    whole = [of_network for of_network in repeats if all(row["status"] == "ok" for row in of_network)]
+    fine = [of_network[0] for of_network in whole]
+    columns = [name for name in _numbers(rows) if name.endswith(("_error", "ece", "radius_linf", "radius_l2"))]
+    every = [*rows, *others]
+    found = [each for row in every for each in _alarms(row, data.n_classes)]
+    pairs = compared(searched.objectives, [*_numbers(rows)])
+    summary = {
+        "weights": "audit" if plan.train else "search",
+        "measure": [*plan.measure],
+        "images": images,
+        "epsilon": plan.epsilon,
+        "replicates": plan.replicates,
+        "changed": changes(fine, scores) if fine else {},
+        "alarms": found,
+        "intervals": {row["arch_id"]: intervals(row) for row in rows},
+        "on_front": on_front(whole, scores, pairs) if whole else {},
+        "replicated": {each[0]["arch_id"]: replicated(each, columns) for each in whole} if plan.replicates > 1 else {},
+    }
+    write_audit(result.path, every, summary)
+    return AuditFiles([shown_row(row) for row in every], summary)
+
+
+def _alarms(row: Mapping[str, Any], n_classes: int) -> Iterator[dict[str, str]]:
+    """Alarms of a row of audit.csv, as audit.json has them."""
+    from evonas.audit import CHECKED, alarms
+
+    if row["status"] == "ok" and row.get("images") and row.get("epsilon"):
+        for each in alarms(row, min(CHECKED, int(row["images"])), n_classes, float(row["epsilon"])):
+            yield {"arch_id": row["arch_id"], "weights": row["weights"], "kind": each.kind, "line": each.line}
+
+
+def _numbers(rows: Sequence[dict[str, Any]]) -> dict[str, None]:
+    """Columns of numbers, in order of appearance."""
+    return {
+        name: None
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

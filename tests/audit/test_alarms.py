@@ -1,0 +1,200 @@
+"""Alarms for masked gradients: the rules on numbers made by hand, and networks with planted faults."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evonas.attacks import PGD
+from evonas.audit import ALARMS, alarms, check_gradients, masked_gradients
+from evonas.data import DevicePart, batches, load_data
+from evonas.errors import DivergedError
+
+HONEST = {
+    "gradient_check": 0.0,
+    "gradient_check_clean": 0.05,
+    "gradient_check_fgsm": 0.3,
+    "gradient_check_pgd": 0.4,
+    "gradient_check_pgd_wide": 1.0,
+    "gradient_check_pgd_one": 1.0,
+    "gradient_check_noise": 0.06,
+    "gradient_check_square": 0.35,
+    "gradient_check_random": 0.0,
+}
+
+
+def kinds(**changed: float) -> list[str]:
+    values = HONEST | {f"gradient_check{f'_{name}' if name else ''}": value for name, value in changed.items()}
+    return [each.kind for each in alarms(values, 200, 10)]
+
+
+def test_nothing_is_wrong_with_an_honest_network() -> None:
+    assert kinds() == []
+    assert alarms({}, 200, 10) == []
+    assert alarms({"gradient_check": 1.0}, 200, 10) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("square", "black-box"), ("fgsm", "one-step"), ("noise", "noise")])
+def test_a_difference_counts_from_two_standard_errors_on(name: str, kind: str) -> None:
+    """PGD's error is 0.4 of 200 images; two errors of a difference near it are 2 sqrt(2 * 0.24 / 200) = 0.098."""
+    assert kinds(**{name: 0.49}) == []
+    assert kinds(**{name: 0.51}) == [kind]
+
+
+def test_a_larger_epsilon_has_to_hurt_more() -> None:
+    assert kinds(pgd_wide=0.41) == []
+    assert kinds(pgd_wide=0.4) == ["epsilon"]
+    assert kinds(pgd=1.0, pgd_wide=1.0) == []  # all that there is is lost
+
+
+def test_epsilon_1_reaches_chance() -> None:
+    """Guessing errs on 0.9; its two standard errors on 200 images are 0.042."""
+    assert kinds(pgd_one=0.86) == []
+    assert kinds(pgd_one=0.85) == ["epsilon-1"]
+
+
+def test_gradients_and_answers() -> None:
+    assert kinds(**{"": 0.1}) == []
+    assert kinds(**{"": 0.105}) == ["gradients"]
+    assert kinds(random=0.005) == ["random"]
+
+
+def test_a_line_has_the_numbers() -> None:
+    (alarm,) = alarms(HONEST | {"gradient_check_square": 0.6}, 200, 10)
+    assert alarm.line == f"{ALARMS['black-box']}: Square 60.0%, PGD 40.0%, within 8/255 on 200 images"
+    assert all(len(words.splitlines()) == 1 for words in ALARMS.values())
+
+
+class Quantised(nn.Module):
+    """Inputs rounded to a few levels: gradients are zero."""
+
+    def __init__(self, network: nn.Module, levels: int = 3) -> None:
+        super().__init__()
+        self.network, self.levels = network, levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images * self.levels).round() / self.levels)
+        return logits
+
+
+class Sharp(nn.Module):
+    """Logits times 1000: softmax is exactly one class, and its gradients vanish."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = 1000 * self.network(images)
+        return logits
+
+
+class Noisy(nn.Module):
+    """A random layer in front."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images + 0.2 * torch.randn_like(images))
+        return logits
+
+
+class Bytes(nn.Module):
+    """Inputs as bytes: torch has no gradients at all."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.network((images * 255).byte().float() / 255)
+        return logits
+
+
+CPU = torch.device("cpu")
+DIGITS = load_data("digits")
+
+
+def shown() -> list[tuple[Tensor, Tensor]]:
+    """200 test images at their own size of 8x8."""
+    part = DevicePart(DIGITS.test, CPU)
+    return list(batches(DevicePart.of(part.images[:200, ::4, ::4].contiguous(), part.labels[:200]), 200))
+
+
+@cache
+def trained(epsilon: float) -> nn.Module:
+    """A small network, trained on images as they are, or against PGD."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+    part = DevicePart(DIGITS.train, CPU)
+    images = part.images[:, ::4, ::4].permute(0, 3, 1, 2).float() / 255
+    attack = PGD(epsilon=epsilon, step_size=epsilon / 2.5 or 1.0, steps=4)
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(25):
+        for rows in torch.randperm(len(images)).split(128):
+            optimiser.zero_grad()
+            functional.cross_entropy(
+                network(attack(network, images[rows], part.labels[rows])), part.labels[rows]
+            ).backward()
+            optimiser.step()
+    network.zero_grad()
+    return network.eval()
+
+
+def found(network: nn.Module) -> set[str]:
+    torch.manual_seed(1)  # of the network with a random layer
+    return {each.kind for each in masked_gradients(network, shown(), 10, torch.Generator().manual_seed(0))}
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("epsilon", [0.0, 0.1], ids=["plain", "adversarially trained"])
+def test_an_honest_network_raises_no_alarm(epsilon: float) -> None:
+    network = trained(epsilon)
+    values = check_gradients(network, shown(), torch.Generator().manual_seed(0))
+    assert values["gradient_check_clean"] < 0.15
+    assert found(network) == set()
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [(Quantised, "gradients"), (Sharp, "gradients"), (Noisy, "random"), (Bytes, "gradients")],
+    ids=["quantised", "logits times 1000", "random layer", "bytes"],
+)
+def test_a_planted_fault_raises_its_alarm(planted: Callable[[nn.Module], nn.Module], kind: str) -> None:
+    kinds = found(planted(trained(0.0)))
+    assert kind in kinds
+    assert (kind == "random") == ("random" in kinds)
+    if kind == "gradients":
+        assert {"epsilon", "epsilon-1"} <= kinds
+
+
+@pytest.mark.lengthy
+def test_squares_see_what_sharp_logits_hide() -> None:
+    assert "black-box" in found(Sharp(trained(0.0)))
+
+
+@pytest.mark.lengthy
+def test_a_network_is_left_as_it_was() -> None:
+    network = trained(0.0).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first = check_gradients(network, shown(), torch.Generator().manual_seed(0), queries=20, steps=2)
+    again = check_gradients(network, shown(), torch.Generator().manual_seed(0), queries=20, steps=2)
+    assert first == again
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(each.grad is None and each.requires_grad for each in network.parameters())
+
+
+def test_logits_that_are_not_finite_are_no_result() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, float("nan"))
+    with pytest.raises(DivergedError, match="not finite"):
+        check_gradients(network, shown(), torch.Generator())

@@ -1,0 +1,172 @@
+"""`evonas audit`: runs on disk measured, again, trained to the end, killed and continued; and what is refused."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import rows
+
+from evonas.cli import main
+from evonas.report import read_audit_files
+
+HERE = ("--executor", "local", "--device", "cpu")
+
+
+def audit(folder: Path, *words: str) -> None:
+    assert main(["audit", str(folder), *words, *HERE]) == 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["audit", *words]) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "audit.json").read_text())
+    return content
+
+
+@pytest.mark.lengthy
+def test_kept_weights_and_those_trained_again_give_equal_rows(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = ("--measure", "clean,pgd20,contrast", "--images", "60")
+    audit(copied_run, *measure)
+    assert "trained in" not in capsys.readouterr().out
+    kept = rows(copied_run / "audit.csv")
+    front = {row["arch_id"] for row in rows(copied_run / "front.csv")}
+    assert {row["arch_id"] for row in kept} == front
+    assert {row["weights"] for row in kept} == {"search"}
+    assert {row["images"] for row in kept} == {"60"}
+    first = (copied_run / "audit.json").read_bytes()
+
+    audit(copied_run, *measure)  # everything is recorded
+    assert "0 pending" in capsys.readouterr().out
+    assert (rows(copied_run / "audit.csv"), (copied_run / "audit.json").read_bytes()) == (kept, first)
+
+    shutil.rmtree(copied_run / "audit")
+    shutil.rmtree(copied_run / "weights")
+    audit(copied_run, *measure)
+    said = capsys.readouterr().out
+    assert f"no weights are kept of {len(front)}: trained again from their seeds" in said
+    assert "trained in" in said
+    assert (rows(copied_run / "audit.csv"), (copied_run / "audit.json").read_bytes()) == (kept, first)
+
+
+@pytest.mark.lengthy
+def test_rows_of_other_weights_stay(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit(copied_run, "best", "--measure", "clean", "--images", "30")
+    audit(copied_run, "best", "--measure", "clean,pgd10", "--images", "30", "--train", "--epochs", "1", "--json")
+    printed = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]) or "null")
+    assert [row["weights"] for row in printed["rows"]] == ["audit", "search"]
+    found = read_audit_files(copied_run)
+    assert found is not None
+    assert [(row["weights"], row["pgd10_error"] is None) for row in found.rows] == [("audit", False), ("search", True)]
+    assert [*(copied_run / "retrained").glob("*.safetensors")]
+
+
+@pytest.mark.lengthy
+def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path) -> None:
+    audit(copied_run, "--measure", "clean", "--images", "60", "--replicates", "2")
+    found, table = summary(copied_run), rows(copied_run / "audit.csv")
+    assert found["replicates"] == 2
+    assert {*found["on_front"]} == {*found["replicated"]} == {row["arch_id"] for row in table}
+    assert all(0 <= each <= 1 for each in found["on_front"].values())
+    for row in table:
+        clean = found["replicated"][row["arch_id"]]["clean_error"]
+        assert clean["values"][0] == float(row["clean_error"])
+        assert clean["mean"] == pytest.approx(sum(clean["values"]) / 2)
+        low, high = found["intervals"][row["arch_id"]]["clean_error"]
+        assert low <= float(row["clean_error"]) <= high
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--measure", "pgd21"), "unknown measurement 'pgd21'; did you mean pgd20?"),
+        (("--measure", "adversarial_set"), "expected a file with --adversarial-set"),
+        (("nothing",), "expected the arch_id of a row with status ok, got 'nothing'"),
+        (("--epochs", "3"), "expected --train with --epochs"),
+        (("--train", "--recipe-epsilon", "0.1"), "expected --recipe with --recipe-epsilon"),
+        (("--epsilon", "8"), "8/255?"),
+        (("--images", "3", *HERE), "at least one image a class"),
+        (("--replicates", "0"), "expected replicates >= 1"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: tuple[str, ...], message: str, roco_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, str(roco_run), *words)
+    assert not (roco_run / "audit").exists()
+
+
+def test_a_missing_library_is_named_before_anything_is_done(
+    roco_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = refused(capsys, str(roco_run), "--measure", "standard")
+    assert "expected pyautoattack, foolbox for" in text
+    assert "pip install 'evonas[audit]'" in text
+    assert not (roco_run / "audit").exists()
+
+
+@pytest.mark.lengthy
+def test_damaged_weights_are_one_line(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next((copied_run / "weights").iterdir())
+    path.write_bytes(path.read_bytes()[:-1])
+    assert path.name in refused(capsys, str(copied_run), "--measure", "clean", *HERE)
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                status = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(status[1]) == parent:
+                found += [int(folder.name), *children(int(folder.name))]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_audit_killed_five_times_equals_an_undisturbed_one(copied_run: Path, tmp_path: Path) -> None:
+    """Its driver three times, a worker twice, each time when some more is recorded."""
+    words = ("--measure", "clean,fgsm_linf,pgd10,pgd20,gaussian_noise,gradient_check", "--images", "60")
+    command = [sys.executable, "-m", "evonas", "audit", str(copied_run), *words, "--workers", "2", "--device", "cpu"]
+    whole = Path(shutil.copytree(copied_run, tmp_path / "whole"))
+    shutil.rmtree(copied_run / "weights")
+    records, rng = copied_run / "audit" / "search" / "rows.jsonl", random.Random(0)
+
+    def recorded() -> int:
+        return len(records.read_bytes().splitlines()) if records.exists() else 0
+
+    for victim in ("driver", "worker", "driver", "worker", "driver"):
+        begun = recorded()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+            while process.poll() is None and recorded() <= begun:
+                time.sleep(0.05)
+            workers = [each for each in children(process.pid) if each != process.pid]
+            if process.poll() is None and victim == "worker" and workers:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                while process.poll() is None and recorded() <= begun + 1:
+                    time.sleep(0.05)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    audit(whole, *words)
+    assert rows(copied_run / "audit.csv") == rows(whole / "audit.csv")
+    assert summary(copied_run) == summary(whole)

@@ -1,0 +1,152 @@
+"""The files of an audit: read as they were written, and refused in one line where they are damaged."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evonas.errors import StorageError
+from evonas.report import audit_lines, audit_text, read_audit_files, write_audit
+from evonas.report.chance import Chance
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "configuration": "roco-nas",
+        "arch_id": "0abf5be0c3648ca4",
+        "weights": "search",
+        "status": "ok",
+        "clean_error": 0.125,
+        "pgd20_error": 1 / 3,
+        "params": 224,
+        "macs": 160220,
+        "images": 300,
+        "epsilon": 8 / 255,
+        "genome": "1 1 1",
+        "reason": "",
+        "wrong": {"clean_error": []},
+    },
+    {
+        "arch_id": "59562bf3ba3c0e85",
+        "weights": "audit",
+        "status": "failed",
+        "params": 168,
+        "macs": 113420,
+        "images": 300,
+        "epsilon": 8 / 255,
+        "genome": "1 0 0",
+        "reason": 'training diverged: "loss", is nan',
+    },
+]
+SUMMARY = {
+    "changed": {
+        "columns": [
+            {"search": "pgd_error", "audit": "pgd20_error", "tau": 0.5, "interval": [0.1, 0.9], "flips": [["a", "b"]]},
+        ],
+        "left_front": ["a"],
+        "hypervolume": {"search": 2.0, "audit": 1.5, "lost": 0.5, "share_lost": 0.25},
+    },
+    "alarms": [{"arch_id": "a", "weights": "search", "kind": "noise", "line": "noise does better: 3%"}],
+    "images": 300,
+}
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    assert read_audit_files(tmp_path) is None
+    write_audit(tmp_path, ROWS, SUMMARY)
+    found = read_audit_files(tmp_path)
+    assert found is not None
+    assert found.summary == SUMMARY
+    assert [row["arch_id"] for row in found.rows] == ["0abf5be0c3648ca4", "59562bf3ba3c0e85"]
+    assert (found.rows[0]["pgd20_error"], found.rows[0]["params"]) == (1 / 3, 224)
+    assert (found.rows[1]["clean_error"], found.rows[1]["reason"]) == (None, 'training diverged: "loss", is nan')
+    with open(tmp_path / "audit.csv", newline="") as file:
+        header = next(csv.reader(file))
+    assert header[:3] == ["arch_id", "weights", "status"]
+    assert header[-1] == "reason"
+    assert not {"configuration", "wrong"} & {*header}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("weights,", "weight,", "its columns are"),
+        (",search,", ",searched,", "weights 'searched'"),
+        (",failed,", ",lost,", "status 'lost'"),
+        ("0.125", "many", "many"),
+        ("0.125", "nan", "clean_error is nan"),
+        ("0.125", "0.125,1", "cells"),
+        ("59562bf3ba3c0e85,audit", "0abf5be0c3648ca4,search", "two rows"),
+    ],
+)
+def test_a_damaged_table_is_one_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    write_audit(tmp_path, ROWS, SUMMARY)
+    table = tmp_path / "audit.csv"
+    text = table.read_text()
+    assert old in text
+    table.write_text(text.replace(old, new))
+    with pytest.raises(StorageError, match=message) as raised:
+        read_audit_files(tmp_path)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "audit the run again" in str(raised.value)
+
+
+@pytest.mark.parametrize("change", [{"alarms": 3}, {"alarms": [{}]}, {"alarms": ["x"]}, {"changed": []}, {"images": 0}])
+def test_a_damaged_summary_is_one_line(change: dict[str, Any], tmp_path: Path) -> None:
+    write_audit(tmp_path, ROWS, SUMMARY)
+    (tmp_path / "audit.json").write_text(json.dumps(SUMMARY | change))
+    with pytest.raises(StorageError, match=r"expected the summary of an audit in .*audit\.json"):
+        read_audit_files(tmp_path)
+
+
+def test_a_hundred_damaged_files_are_one_line_or_a_result(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    lines = []
+    for number in range(100):
+        write_audit(tmp_path, ROWS, SUMMARY)
+        path = tmp_path / rng.choice(["audit.csv", "audit.json"])
+        content = bytearray(path.read_bytes())
+        at = rng.randrange(len(content))
+        if number % 3 == 0:
+            content = content[:at]
+        elif number % 3 == 1:
+            content[at] = rng.randrange(256)
+        else:
+            content[at : at + 8] = rng.randbytes(8)
+        path.write_bytes(content)
+        lines.append(line_of(tmp_path))
+    assert {len(line.splitlines()) for line in lines} <= {0, 1}
+    assert sum(map(bool, lines)) > 40
+
+
+def line_of(folder: Path) -> str:
+    """The error of reading; empty where there is none."""
+    try:
+        read_audit_files(folder)
+    except StorageError as error:
+        return str(error)
+    return ""
+
+
+def test_what_is_shown() -> None:
+    table = audit_text(
+        "a title", ROWS, {"clean_error": "No attack", "pgd20_error": "PGD (20)"}, Chance(10, 300), {"x": 1}
+    )
+    assert table.header == ("arch_id", "No attack", "PGD (20)", "params", "MACs", "on front")
+    assert table.lines[0] == ("0abf5be0c3648ca4", "12.5%", "33.3%", "224", "160.2k", "-")
+    assert table.lines[1][1:3] == ("-", "-")
+    assert "59562bf3ba3c0e85 failed: training diverged" in table.notes[-1]
+
+
+def test_changes_and_alarms_are_a_line_each() -> None:
+    assert list(audit_lines(SUMMARY, ["a", "b", "c"], True)) == [
+        "pgd_error of the search and pgd20_error of the audit: Kendall's tau 0.50 [0.10, 0.90], "
+        "1 of 3 pairs of networks change places",
+        "left the front: a",
+        "hypervolume: 25.0% lost",
+        "ALARM a (search), noise does better: 3%",
+    ]
+    assert list(audit_lines({"changed": {}, "alarms": []}, ["a"], True)) == ["no sign of masked gradients"]
+    assert list(audit_lines({"changed": {}, "alarms": []}, ["a"], False)) == []
