@@ -50,7 +50,9 @@ def _completion(words: list[str]) -> str:
     for name in METHODS:
         flags[name] = [*flags_of(next(iter(method_module(name).PRESETS.values()))), "help", "help-all"]
     dashed = {name: sorted(f"--{each}" for each in given) for name, given in flags.items()}
-    of_networks = [name for name, kind in COMMANDS.items() if {each.name for each in fields(kind)} & {"arch", "archs"}]
+    of_networks = [
+        name for name, kind in COMMANDS.items() if {each.name for each in fields(kind)} & {"arch", "archs", "networks"}
+    ]
     return completion(words[0], dashed, of_networks)
 
 

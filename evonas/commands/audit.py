@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -20,9 +20,10 @@ __all__ = ["AuditCommand"]
 class AuditCommand(ExecutionOptions, AuditPlan):
     """Measure networks of a run under real attackers, and say what that changes: does its front survive?
 
-    Writes audit.csv and audit.json in the run's folder; the same command goes on where it was stopped. Example:
-    evonas audit runs/roco --measure standard --epsilon 4/255
+    Writes audit.csv and audit.json in the run's folder; the same command goes on where it was stopped.
     """
+
+    example: ClassVar[str] = "evonas audit runs/roco-digits-quick-seed0 --measure standard --epsilon 4/255"
 
     run: Folder
     """Folder of the run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -29,9 +29,9 @@ class Ship:
     """Make the best network of a run under a constraint ready to leave, in one folder: choose it, train it to the end
     with a robust recipe, audit it, export and check it, time it, and write its card. The same command goes on where it
     was stopped.
-
-    evonas ship runs/roco-digits-quick-seed0 --where "macs < 8M"
     """
+
+    example: ClassVar[str] = 'evonas ship runs/roco-digits-quick-seed0 --where "macs < 8M"'
 
     run: Folder
     """Folder of the run."""

@@ -136,7 +136,7 @@ class RocoOptions(RunOptions):
     certify: CertifyOptions = field(default_factory=CertifyOptions)
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
-    example: ClassVar[str] = "evonas roco --data digits --objectives clean_error,macs,pgd_error --out runs/mine"
+    example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),

@@ -60,7 +60,7 @@ class Choice:
     satisfied: int
     """Networks that satisfy the condition."""
     why: str
-    """Condition, after the numbers in a title."""
+    """Condition, in words after `networks`."""
     asked: tuple[str, ...]
     """Columns that were asked for, and the searched objectives that all runs share."""
     notes: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Choice:
         )
         left = len(self.table) - len(lines)
         return TextTable(
-            f"{self.satisfied} of {self.considered} networks{self.why}; {len(self.table)} chosen",
+            f"{self.satisfied} of {self.considered} networks {self.why}; {len(self.table)} chosen",
             (*(("run",) if several else ()), "arch_id", *(name.replace("_", " ") for name in names)),
             lines,
             (
@@ -135,7 +135,7 @@ def choose_networks(
         found.head(len(found) if wanted.top is None else wanted.top).reset_index(drop=True),
         len(rows),
         len(chosen),
-        f": {condition.text}" if condition else "",
+        f"with {condition.text}" if condition else "with status ok",
         tuple(dict.fromkeys((*named, *objectives))),
         (*_partly(table, runs, named), *notes),
         _chance(runs),

@@ -130,8 +130,9 @@ class Result:
             return self._read(path, entry, digest(read_journal(self.folder.journal)[0]))
         if not train_again:
             raise ConfigurationError(
-                f"expected weights in {path}, none were kept (see --keep-weights); with train_again=True the network "
-                f"gets them again from its seed, which took {entry.result.seconds:.3g} s then"
+                f"expected weights in {path}, none were kept (see --keep-weights); with train_again=True, or "
+                "--train-again, the network gets them again from its seed, which took "
+                f"{entry.result.seconds:.3g} s then"
             )
         prepare = self.evaluator.prepare.start()
         genome = np.array(entry.result.genome, dtype=np.int64)

@@ -240,6 +240,9 @@ def test_the_fingerprint_sees_every_field_that_matters() -> None:
     ):
         changed.add(replace(data, **setting).fingerprint)
     assert len(changed) == 1 + 2 * len(PARTS) + 1 + 5
+    own = {replace(data, name=name, by_content=True).fingerprint for name in ("npz:mine.npz", "npz:renamed.npz")}
+    assert len(own) == 1
+    assert not own & changed
     assert {field.name for field in fields(data)} == {
         *PARTS,
         "name",
@@ -249,6 +252,7 @@ def test_the_fingerprint_sees_every_field_that_matters() -> None:
         "flip",
         "chosen_because",
         "converted",
+        "by_content",
     }
     assert replace(data, chosen_because="it was there") == data  # why it was chosen is no part of what it is
 

@@ -95,7 +95,7 @@ def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path)
     [
         (("--measure", "pgd21"), "unknown measurement 'pgd21'; did you mean pgd20?"),
         (("--measure", "adversarial_set"), "expected a file with --adversarial-set"),
-        (("nothing",), "expected the arch_id of a row with status ok, got 'nothing'"),
+        (("nothing",), "got 'nothing'; see population.csv"),
         (("--epochs", "3"), "expected --train with --epochs"),
         (("--train", "--recipe-epsilon", "0.1"), "expected --recipe with --recipe-epsilon"),
         (("--epsilon", "8"), "8/255?"),

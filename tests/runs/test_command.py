@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evonas.cli import main
+from evonas.commands import COMMANDS
 from evonas.errors import ConfigurationError, StorageError
 from evonas.methods import METHODS, method_module
 from evonas.methods.roco import PRESETS, RocoOptions
@@ -162,7 +163,7 @@ class TestUnknownWords:
         [
             (["rocco"], "unknown command 'rocco'; did you mean roco?"),
             (["verfy", "runs/x"], "did you mean verify?"),
-            (["xyzzy"], "known: build-set, darts, doctor, dsrna, e2rnas, export, front, imagenet, roco, set, show"),
+            (["xyzzy"], f"known: {', '.join(sorted([*COMMANDS, *METHODS]))}"),
         ],
     )
     def test_an_unknown_command_gets_the_nearest_one(
