@@ -99,7 +99,7 @@ def measure(name: str, command: str, page: Path) -> tuple[int, str]:
     text = "\n".join(line.rstrip() for line in ended.stdout.strip().splitlines())
     section = f"""## {name}
 
-`python benchmarks/{shown}`, {datetime.date.today()}, {seconds:.0f} s, on {machine()}; load average before it: {load:.1f}.{verdict}
+`python benchmarks/{shown}`, {datetime.date.today()}, {seconds:.0f} s, on {machine()}, load average {load:.1f}.{verdict}
 
 ```text
 {text}

@@ -43,7 +43,8 @@ def joint_runs(paths: Sequence[Path]) -> tuple[list[JointRun], list[str]]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
     names = [path.resolve().name for path in paths]
-    runs, damages = list[JointRun](), list[str]()
+    runs: list[JointRun] = []
+    damages: list[str] = []
     for path, name in zip(paths, names, strict=True):
         folder = RunFolder(path)
         runs.append(joint_run(folder, name if names.count(name) == 1 else str(path)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from evonas.commands.opened import print_table
-from evonas.errors import ConfigurationError, SearchFailedError, choose
+from evonas.errors import SearchFailedError, choose
+from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
     from evonas.studies.study import Studied
@@ -23,14 +24,16 @@ MOST_SEEDS = 1000
 class StudyCommand:
     """Run a paper's whole grid of searches, with seeds, and write its tables and figures; the same command continues.
 
-    For example: `evonas study roco --preset quick --seeds 3`, and meanwhile `evonas study roco --status`.
+    Meanwhile, --status says how far it is.
     """
+
+    example: ClassVar[str] = "evonas study roco --preset quick --seeds 3"
 
     name: Annotated[str, tyro.conf.Positional]
     """Name of the study: roco, darts, e2rnas-v1, e2rnas-v2, dsrna, tam, joint."""
     preset: Literal["quick", "small", "paper"] = "quick"
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, Range(least=1, most=MOST_SEEDS)] = None
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
     status: bool = False
     """Say what is finished, begun, failed and waiting; nothing is run or written."""
@@ -42,6 +45,9 @@ class StudyCommand:
     """Folder of the data sets; else the variable EVONAS_DATA, else ./data."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def __call__(self) -> None:
         from evonas.files import storage_errors
@@ -68,8 +74,6 @@ class StudyCommand:
 
         study = choose(STUDIES, self.name, "study")
         seeds = SEEDS[self.preset] if self.seeds is None else self.seeds
-        if not 1 <= seeds <= MOST_SEEDS:
-            raise ConfigurationError(f"expected --seeds of 1 to {MOST_SEEDS}, got {seeds}")
         root = (self.out or Path("studies") / f"{self.name}-{self.preset}").expanduser()
         return Studied(study, self.preset, seeds, root)
 

@@ -17,7 +17,6 @@ from evonas.files import decoding, exists, storage_errors
 from evonas.parts import digest
 from evonas.runs.folder import RunFolder, stored_space
 from evonas.search import read_journal
-from evonas.ship import read_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +139,8 @@ class Result:
 
     def trainings(self, arch_id: str = "best") -> list[str]:
         """Names of a row's trainings to the end, such as `retrained/1a2b3c4d`, the longest first."""
+        from evonas.ship import read_weights
+
         found = []
         key = self.entry(arch_id).key
         for path in sorted(self.path.glob(f"*/{key}-*.safetensors")):
@@ -167,6 +168,8 @@ class Result:
         Args:
             identity: digest of the run that wrote it; empty: any.
         """
+        from evonas.ship import read_weights
+
         found = read_weights(path)
         space = None if found.card.known_space else self.space
         with decoding(f"expected weights of {entry.key} in {path}", "remove it, and load again"):

@@ -96,7 +96,7 @@ def fronts(studied: Studied) -> dict[int, JointFront]:
 
 def shares(studied: Studied) -> list[TextTable]:
     """One line a method: networks evaluated, those on the joint front, and the cost of its search."""
-    counts = {seed: joint.methods for seed, joint in fronts(studied).items()}
+    counts = {seed: joint.counted("method") for seed, joint in fronts(studied).items()}
     lines = []
     for name in METHODS:
         own = [found[name] for found in counts.values() if name in found]
