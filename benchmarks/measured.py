@@ -4,7 +4,8 @@
     python benchmarks/measured.py startup busy               # these; the other sections of the page stay as they are
     python benchmarks/measured.py --table TABLE.json search_overhead
 
-Every section says what its command printed, when, and on which machine: a page may hold sections of several machines.
+Every section says what its command printed, when, on which machine and how busy that was: a page may hold sections of
+several machines.
 What a benchmark that ends with 1 says is kept as well: it is a claim that does not hold on that machine.
 The exit code is 1 where one could not be run at all.
 """
@@ -80,7 +81,7 @@ def main() -> int:
 def measure(name: str, command: str, page: Path) -> tuple[int, str]:
     """Run one benchmark and write its section; returns its exit code and what it printed."""
     script, *options = shlex.split(command)
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
     ended = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options],
@@ -98,7 +99,7 @@ def measure(name: str, command: str, page: Path) -> tuple[int, str]:
     text = "\n".join(line.rstrip() for line in ended.stdout.strip().splitlines())
     section = f"""## {name}
 
-`python benchmarks/{shown}`, {datetime.date.today()}, {seconds:.0f} s, on {machine()}.{verdict}
+`python benchmarks/{shown}`, {datetime.date.today()}, {seconds:.0f} s, on {machine()}, load average {load:.1f}.{verdict}
 
 ```text
 {text}

@@ -35,12 +35,14 @@ def main(options: ImagenetOptions) -> dict[str, Any]:
     with runs.Run.open("imagenet-cells", options.of_run, "imagenet", cells_label(options.cells), alone=True) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)
+        attacks = options.attacks
         ood = load_ood(run, options, data)
         read = image_reader(run, options)
         cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
-        return score_cells(run, cells, network, read(data.test), read(attacked), ood and (ood, read(ood.own)))
+        images = read(data.test), read(attacked)
+        return score_cells(run, cells, network, *images, ood and (ood, read(ood.own)), attacks)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": ALL,
     "doctor": ALL - {"gradient"},
     "completion": set(),
-    "commands": ALL | {"doctor"},
+    "studies": {"methods", "runs", "report", "audit"},
+    "commands": ALL | {"doctor", "studies"},
     "cli": ALL | {"commands", "completion"},
     "__main__": {"cli"},
 }

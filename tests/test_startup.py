@@ -30,7 +30,7 @@ OF_HELP = {
         f".commands.{name}"
         for name in ("audit", "choose", "doctor", "export", "front", "latency", "report", "set_card")
     ),
-    *(f".commands.{name}" for name in ("ship", "show", "status", "verify")),
+    *(f".commands.{name}" for name in ("ship", "show", "status", "study", "verify")),
     ".methods.stored_audit",
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""

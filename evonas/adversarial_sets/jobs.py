@@ -145,10 +145,14 @@ def attacked_blocks(plan: BuildPlan) -> list[npt.NDArray[np.int64]]:
     """Indices into the adversarial part of the images that are attacked, balanced over classes, block by block.
 
     Raises:
-        DataError: fewer images asked for than there are classes.
+        DataError: fewer images asked for, or left, than there are classes.
     """
+    part, classes, skipped = plan.data.adversarial, plan.data.n_classes, plan.settings.skip_images
+    left = np.arange(len(part))
+    if skipped:
+        left = np.setdiff1d(left, part.balanced(skipped, classes, generator("attacked", plan.split_seed)))
     rng = generator("attacked", plan.seed)
-    chosen = plan.data.adversarial.balanced(plan.settings.attacked_images, plan.data.n_classes, rng)
+    chosen = left[part.take(left).balanced(plan.settings.attacked_images, classes, rng)]
     return np.array_split(chosen, -(-len(chosen) // plan.settings.attack_block))
 
 

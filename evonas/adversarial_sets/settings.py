@@ -59,6 +59,9 @@ class SetSettings:
     """Thresholds th of the attacks (Table I)."""
     attacked_images: Annotated[int | None, IMAGES] = 1000
     """Images of the adversarial part, balanced over classes, on which every target is attacked."""
+    skip_images: Annotated[int, Range(least=0, most=10**9)] = 0
+    """Images of the adversarial part to leave alone: those that a set of so many attacked images, with the seed of the
+    data's parts, was made from."""
     attack_population: Annotated[int, Range(least=5, most=10**5)] = 400
     """Individuals per generation (Kotyan and Vargas)."""
     attack_generations: Annotated[int, COUNT] = 100
@@ -95,7 +98,7 @@ class SetSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings as plain values; later additions only if they are used."""
-        later = ("attack_block", "attack_chunk")
+        later = ("attack_block", "attack_chunk", "skip_images")
         return {name: v for name, v in asdict(self).items() if name not in later or v != getattr(SetSettings, name)}
 
     def training_of(self, target: TargetSettings, precision: str = "auto") -> TrainingConfig:

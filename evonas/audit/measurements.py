@@ -7,7 +7,7 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ __all__ = [
     "Measurement",
     "OodPrecision",
     "PaperFlops",
+    "SecondSetShare",
     "errors_under",
     "in_one_pass",
     "joined",
@@ -160,6 +161,17 @@ class AdversarialSetShare:
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
         report(Progress(arch_id(candidate.genome), 0, 1, "image", "scoring the adversarial set"))
         return dict(AdversarialSetError(self.adversarial_set)(candidate))
+
+
+@dataclass(frozen=True)
+class SecondSetShare(AdversarialSetShare):
+    """The same on another set, which no search has seen: a searched set is optimised against."""
+
+    name: ClassVar[str] = "second_set_error"
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        found = super().__call__(candidate, tested, batch_size, report)
+        return {column.replace(AdversarialSetError.name, self.name): value for column, value in found.items()}
 
 
 @dataclass(frozen=True)

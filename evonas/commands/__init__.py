@@ -23,6 +23,7 @@ COMMANDS: Table[type[Any]] = Table(
         "ship": "evonas.commands.ship:Ship",
         "show": "evonas.commands.show:Show",
         "status": "evonas.commands.status:RunStatus",
+        "study": "evonas.commands.study:StudyCommand",
         "verify": "evonas.commands.verify:Verify",
     }
 )

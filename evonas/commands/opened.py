@@ -38,28 +38,17 @@ def joint_runs(paths: Sequence[Path]) -> tuple[list[JointRun], list[str]]:
     Raises:
         ConfigurationError: a folder that is no run, or is given twice.
     """
-    from evonas.report import JointRun
-    from evonas.runs.folder import RunFolder, stored_searched
+    from evonas.runs.folder import RunFolder, joint_run
 
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigurationError(f"expected every run once, got {', '.join(map(str, paths))}")
     names = [path.resolve().name for path in paths]
-    runs, damages = list[JointRun](), list[str]()
+    runs: list[JointRun] = []
+    damages: list[str] = []
     for path, name in zip(paths, names, strict=True):
         folder = RunFolder(path)
-        config = folder.open_stored()
-        identity = config["identity"]
+        runs.append(joint_run(folder, name if names.count(name) == 1 else str(path)))
         damages += [folder.damage] if folder.damage else []
-        runs.append(
-            JointRun(
-                name if names.count(name) == 1 else str(path),
-                stored_searched(config),
-                str(identity["space"]["name"]),
-                identity["data"],
-                config.get("measured", {}),
-                folder.entries(),
-            )
-        )
     return runs, damages
 
 

@@ -57,6 +57,8 @@ class BuildOptions:
     """Size of a class-balanced subset to train the targets on."""
     seed: Annotated[int, ANY] = 0
     """Seed of everything random, and of the data's parts: a search uses the set with the same seed or --split-seed."""
+    set_seed: Annotated[int | None, ANY] = None
+    """Seed of the targets, of the images chosen and of the attacks alone; `seed` by default."""
     settings: SetSettings = field(default_factory=SetSettings)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training and of the attacks' search; a success is always confirmed in fp32."""
@@ -122,7 +124,7 @@ def make_plan(options: BuildOptions, hardware: Hardware, screen: Screen) -> Buil
         split_seed=options.seed,
         settings=options.settings,
         preset=options.preset,
-        seed=options.seed,
+        seed=options.seed if options.set_seed is None else options.set_seed,
         device=hardware.device,
         precision="bf16" if precision == "bf16" else "fp32",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from evonas.certify.settings import Intermediate
@@ -48,8 +49,9 @@ class CellRetrainOptions:
     """After the search, train the cells in a large network and score it on test images."""
     retrain_channels: Annotated[int | None, CHANNELS] = None
     """Channels of a node of its first cell; by default those of the scored network."""
-    retrain_params: Annotated[float | None, Range(above=0, most=10**6)] = None
-    """Instead: the width whose network comes nearest to this many million parameters (E2RNAS's C46 ... C12)."""
+    retrain_params: Annotated[tuple[float, ...] | None, Range(above=0, most=10**6)] = None
+    """Instead: the widths whose networks come nearest to so many million parameters, one network of every cells and
+    number, such as 0.42,1.05,2.1,3.35 (E2RNAS's C46 ... C12)."""
     retrain_layers: Annotated[int | None, LAYERS] = None
     """Its cells; by default those of the scored network."""
     retrain_epochs: Annotated[int, COUNT] = 600
@@ -85,6 +87,8 @@ class CellRetrainOptions:
                 f"expected --retrain-channels or --retrain-params, got both: {self.retrain_channels} and "
                 f"{self.retrain_params}"
             )
+        if self.retrain_params is not None and len({*self.retrain_params}) < max(1, len(self.retrain_params)):
+            raise ConfigurationError(f"expected different numbers of --retrain-params, got {self.retrain_params}")
         check_ranges(self)
         self.training(self.retrain_precision)  # it checks the others
         for name in self.published:
@@ -202,9 +206,9 @@ def check_networks(options: CellRetrainOptions, space: DartsSpace, data: Dataset
         raise ConfigurationError(
             f"expected images of {wanted} pixels for an auxiliary head, got {data.image_size}; give --auxiliary 0"
         )
-    _space(options, space, None, data.n_classes)
-    for name in options.published:
-        _space(options, space, GENOTYPES[name], data.n_classes)
+    for cells in (None, *(GENOTYPES[name] for name in options.published)):
+        for millions in options.retrain_params or (None,):
+            _space(options, space, cells, data.n_classes, millions)
 
 
 def retrain_cells(
@@ -231,7 +235,8 @@ def retrain_cells(
     networks = _networks(run, options, prepare, cells)
     measured = options.measured(precision)
     folder, rows = run.audit(networks, measured, _opening(networks), "retrained")
-    rows = [{**row, "search_seconds": each.seconds} for each, row in zip(cells, rows, strict=True)]
+    seconds = {each.name: each.seconds for each in cells}
+    rows = [{**row, "search_seconds": seconds[row["configuration"]]} for row in rows]
     notes = list(_notes(options, measured, _training(networks)))
     tested = measured.test_part(prepare.data, run.seed)
     chance = Chance(prepare.data.n_classes, len(tested))
@@ -274,7 +279,9 @@ def measure_cells(
     measured = Measured(measurements=(CLEAN, *robust.attacks, *robust.radii), test_limit=options.test_limit)
     networks, opening = _networks(run, options, prepare, cells), "measuring the robustness of these networks"
     _, rows = run.audit(networks, measured, opening, "retrained")
-    named = zip([*groups, *options.published], rows, strict=True)
+    group_of = dict(zip((each.name for each in cells), [*groups, *options.published], strict=True))
+    several = len(options.retrain_params or ()) > 1
+    named = [(group_of[row["configuration"]] + (f"-C{row['channels']}" if several else ""), row) for row in rows]
     means = means_of_repeats(
         [(name, row) for name, row in named if row["status"] == "ok"], [each.column for each in measured.measurements]
     )
@@ -305,8 +312,8 @@ def _networks(
     from evonas.audit import AuditNetwork
 
     networks = []
-    for each in cells:
-        training = cell_training(run, options, prepare, each.genotype)
+    for each, millions in product(cells, options.retrain_params or (None,)):
+        training = cell_training(run, options, prepare, each.genotype, millions)
         genome = training.space.canonical(training.space.from_genotype(each.genotype))
         networks.append(AuditNetwork(each.name, genome, training))
     return networks
@@ -322,9 +329,17 @@ def _training(networks: Sequence[AuditNetwork]) -> FinalTraining:
 
 
 def cell_training(
-    run: Run, options: CellRetrainOptions, prepare: TrainFromScratch, genotype: Genotype
+    run: Run,
+    options: CellRetrainOptions,
+    prepare: TrainFromScratch,
+    genotype: Genotype,
+    millions: float | None = None,
 ) -> FinalTraining:
-    """Training of a large network of these cells."""
+    """Training of a large network of these cells.
+
+    Args:
+        millions: of parameters, which its width follows from; None: the width is given.
+    """
     from evonas.audit import FinalTraining
     from evonas.spaces import DartsSpace
 
@@ -333,7 +348,7 @@ def cell_training(
     gpus = run.options.execution.gpus_per_task
     precision, _ = run.hardware.precision(options.retrain_precision, gpus, depthwise=True)
     return FinalTraining(
-        space=_space(options, searched, genotype, prepare.data.n_classes),
+        space=_space(options, searched, genotype, prepare.data.n_classes, millions),
         data=prepare.data,
         training=options.training(precision),
         recipe=options.recipe,
@@ -344,8 +359,15 @@ def cell_training(
     )
 
 
-def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | None, n_classes: int) -> DartsSpace:
-    """The space that builds cells at the width and depth that they are trained at; None: any of the search's."""
+def _space(
+    options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | None, n_classes: int, millions: float | None
+) -> DartsSpace:
+    """The space that builds cells at the width and depth that they are trained at.
+
+    Args:
+        cells: None: any of the search's.
+        millions: of parameters, which the width follows from; None: it is given.
+    """
     import numpy as np
 
     from evonas.spaces.darts_costs import width_for
@@ -356,10 +378,10 @@ def _space(options: CellRetrainOptions, searched: DartsSpace, cells: Genotype | 
         layers=options.retrain_layers or searched.layers,
         nodes=searched.nodes if cells is None else len(cells.normal) // 2,
     )
-    if options.retrain_params is None:
+    if millions is None:
         return deep
     genome = np.zeros(deep.n_genes, dtype=np.int64) if cells is None else deep.from_genotype(cells)
-    return replace(deep, channels=width_for(deep, genome, n_classes, 1e6 * options.retrain_params))
+    return replace(deep, channels=width_for(deep, genome, n_classes, 1e6 * millions))
 
 
 def _opening(networks: Sequence[AuditNetwork]) -> str:

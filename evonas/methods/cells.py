@@ -266,9 +266,10 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
 
 
 def to_the_end(run: Run, options: CellOptions, candidates: TrainFromScratch, genome: Genome) -> FinalTraining:
-    """Training of cells of the run in a large network, as `retrain_cells` has it."""
+    """Training of cells of the run in a large network, as `retrain_cells` has it; of several sizes the first."""
     space: Any = candidates.space
-    return cell_training(run, options.after, candidates, space.genotype(genome))
+    first = next(iter(options.after.retrain_params or (None,)))
+    return cell_training(run, options.after, candidates, space.genotype(genome), first)
 
 
 def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSearch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from evonas.training.settings import TrainingConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evonas.audit import Measurement
     from evonas.data import FilePart, ImageFolderSet
     from evonas.methods.imagenet_cells import ImagenetCells
     from evonas.methods.imagenet_scores import OodFiles, PartScores
@@ -43,6 +45,8 @@ __all__ = [
     "train_cells",
 ]
 
+DSRNA = {"fgsm": "fgsm2", "cw": "cw60"}
+"""DSRNA's attacks that go by another name among the measurements."""
 METHOD, WHAT = "imagenet-cells", "a training of cells"
 
 HEAD = "auxiliary."
@@ -66,6 +70,9 @@ class ImagenetOptions:
     """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
     """Attack all images of val/ by PGD; without it and --test-limit none is attacked."""
+    robust_attacks: tuple[str, ...] = ()
+    """Further attacks on the images that PGD attacks: DSRNA's fgsm, pgd10, pgd20, pgd100 (epsilon 8/255) and cw (needs
+    foolbox), its Table 3, or any other of --suite in roco."""
     ood_data: str = ""
     """Out-of-distribution images for AUPR, enlarged: svhn (the paper's), another data set's name, noise, or auto (svhn
     where it is, else what is there); empty: no AUPR."""
@@ -84,16 +91,32 @@ class ImagenetOptions:
     example: ClassVar[str] = "evonas imagenet --cells DARTS_V2"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
-        *("precision", "test_limit", "pgd", "ood_data", "device", "threads", "workers"),
+        *("precision", "test_limit", "pgd", "robust_attacks", "ood_data", "device", "threads", "workers"),
     )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.pgd and self.test_limit is not None:
             raise ConfigurationError("expected --pgd (all images) or --test-limit (a subset), got both")
+        if self.robust_attacks and not (self.pgd or self.test_limit):
+            raise ConfigurationError(
+                f"expected images to attack with --robust-attacks {','.join(self.robust_attacks)}, got none; give "
+                "--pgd (all images) or --test-limit (a subset)"
+            )
+        if len(set(self.robust_attacks)) < len(self.robust_attacks):
+            raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
         if self.network.layers < 2:  # the auxiliary head needs maps that are halved twice
             raise ConfigurationError(f"expected layers >= 2, got {self.network.layers}")
+
+    @property
+    def attacks(self) -> tuple[Measurement, ...]:
+        """The further attacks. ConfigurationError for one that is unknown, or whose library is missing."""
+        from evonas.audit import errors_under, require_libraries
+
+        found = errors_under([DSRNA.get(name, name) for name in self.robust_attacks], "robust-attacks")
+        require_libraries(found, "--robust-attacks")
+        return found
 
     @property
     def of_run(self) -> RunOptions:
@@ -134,12 +157,14 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
     with Run.open(METHOD, options.of_run, "imagenet", cells_label(options.cells), console, alone=True) as run:
         data = load_images(options)
         attacked = attacked_files(data, options.test_limit, options.pgd, options.seed)  # raises before days of training
+        attacks = options.attacks
         ood = load_ood(run, options, data)
         read = image_reader(run, options)
         cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
-        return score_cells(run, cells, network, read(data.test), read(attacked), ood and (ood, read(ood.own)))
+        images = read(data.test), read(attacked)
+        return score_cells(run, cells, network, *images, ood and (ood, read(ood.own)), attacks)
 
 
 def load_images(options: ImagenetOptions) -> ImageFolderSet:
@@ -260,6 +285,7 @@ def score_cells(
     clean: FilePart,
     attacked: FilePart,
     ood: tuple[OodFiles, FilePart] | None = None,
+    attacks: Sequence[Measurement] = (),
 ) -> dict[str, Any]:
     """Score the network of `train_cells` and write results.csv; what training.pt holds is not scored again.
 
@@ -267,6 +293,7 @@ def score_cells(
         clean: images for top-1 and top-5 error.
         attacked: images for PGD error; may be empty.
         ood: images for AUPR; None: none.
+        attacks: further errors on the attacked images.
     Returns:
         the row of results.csv; errors are shares in [0, 1].
     """
@@ -285,7 +312,8 @@ def score_cells(
         content = {name: checkpoint[name] for name in ("state", "rows")}
         save_checkpoint(run.path / "training.pt", run.identity, {**content, "scores": scores})
 
-    errors = score_parts(network, clean, attacked, run.seed, checkpoint.get("scores", {}), keep, run.screen, ood)
+    scores = checkpoint.get("scores", {})
+    errors = score_parts(network, clean, attacked, run.seed, scores, keep, run.screen, ood, attacks)
     row = {
         "cells": cells.given,
         "channels": cells.plan.channels,

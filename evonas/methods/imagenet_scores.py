@@ -1,6 +1,7 @@
 """A network of cells on ImageNet's val/: top-1 and top-5 error, and the error under attack."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.attacks import PGD
+from evonas.audit import ErrorUnder, Measurement
 from evonas.data import Dataset, FilePart, ImageFolderSet, batches
 from evonas.data.image_files import FileImages
 from evonas.errors import DataError, DivergedError
 from evonas.objectives.ood_aupr import OodAupr, OodImages, average_precision, chosen_images, ood_scores
 from evonas.objectives.scoring import OnBatch, error_under
+from evonas.parts import part_identity
 from evonas.runs.screen import Screen
 from evonas.seeding import generator
 
@@ -113,6 +116,7 @@ def score_parts(
     keep: Callable[[PartScores], None],
     screen: Screen,
     ood: tuple[OodFiles, FilePart] | None = None,
+    attacks: Sequence[Measurement] = (),
 ) -> dict[str, float]:
     """Errors of a network on clean images, and on attacked ones and its AUPR where there are images for them.
 
@@ -122,6 +126,7 @@ def score_parts(
         scores: found before; what is missing is added.
         keep: called with `scores` after each addition.
         ood: images of AUPR, and its own files as they are read.
+        attacks: further errors on the attacked images.
     Raises:
         DivergedError: logits that are not finite.
     """
@@ -133,6 +138,9 @@ def score_parts(
             len(attacked),
             lambda on_batch: {"pgd_error": error_under(network, batches(attacked, AT_ONCE), ATTACK, on_batch=on_batch)},
         )
+    for each in attacks:
+        name = f"{each.column}({part_identity(each.measure)}), {len(attacked)} images of seed {seed}"
+        wanted[name] = (len(attacked), partial(_error, network, attacked, each))
     if ood is not None:
         others, own = ood
         wanted[f"{others.about}, seed {seed}"] = (
@@ -145,6 +153,13 @@ def score_parts(
                 scores[name] = errors(_showing(screen, name.split("(")[0], images))
                 keep(scores)
     return {column: value for name in wanted for column, value in scores[name].items()}
+
+
+def _error(network: nn.Module, attacked: FilePart, measurement: Measurement, on_batch: OnBatch) -> dict[str, float]:
+    """Column -> error under a measurement's attack."""
+    assert isinstance(measurement.measure, ErrorUnder)
+    error = error_under(network, batches(attacked, AT_ONCE), measurement.measure.attack, on_batch=on_batch)
+    return {measurement.column: error}
 
 
 def top_errors(network: nn.Module, part: FilePart, on_batch: OnBatch | None = None) -> dict[str, float]:

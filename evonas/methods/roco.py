@@ -78,6 +78,8 @@ class RetrainOptions:
     """Size of a class-balanced subset of the test images to score on."""
     suite: tuple[str, ...] = ("pgd", "fgsm", "bim", "cw", "deepfool")
     """Measurements of these networks; cw and deepfool need pip install 'evonas[audit]'."""
+    second_set: str = ""
+    """File of another adversarial set to score on, too: one that no search saw, of other images and targets."""
     against: str | None = None
     """Folder of another run, such as a Baseline-NAS one: its front is trained, scored and shown beside."""
 
@@ -90,15 +92,17 @@ class RetrainOptions:
 
             errors_under(self.suite, "suite")
 
-    def measured(self, adversarial_set: AdversarialSet | None = None) -> Measured:
-        """The clean error, the error on the set where there is one, the suite's errors."""
-        from evonas.audit import CLEAN, AdversarialSetShare, Measured, Measurement, measurements
+    def measured(self, adversarial_set: AdversarialSet | None = None, second: AdversarialSet | None = None) -> Measured:
+        """The clean error, the errors on the sets that there are, the suite's errors."""
+        from evonas.audit import CLEAN, AdversarialSetShare, Measured, Measurement, SecondSetShare, measurements
 
-        on_the_set = []
+        sets = []
         if adversarial_set is not None:
             share = AdversarialSetShare(adversarial_set)
-            on_the_set = [Measurement("adversarial_set_error", "Adversarial set", share)]
-        parts = (CLEAN, *on_the_set, *measurements(self.suite))
+            sets.append(Measurement("adversarial_set_error", "Adversarial set", share))
+        if second is not None:
+            sets.append(Measurement(SecondSetShare.name, "Second adversarial set", SecondSetShare(second)))
+        parts = (CLEAN, *sets, *measurements(self.suite))
         return Measured(measurements=parts, test_limit=self.test_limit, batch_size=200)
 
 
@@ -285,9 +289,16 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
     after.measured().test_part(candidates.data, run.seed)
     if after.against is not None:
         _front(*_against(run, after.against, candidates))
+    _second_set(run, options, candidates)
     if "adversarial_set_error" not in options.search.objectives and options.adversarial_set == "auto":
         return None
     return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+
+
+def _second_set(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
+    """The set besides the searched one, read once; None where none is asked for."""
+    asked = options.after.second_set
+    return run.adversarial_set(candidates.data, asked, precision=candidates.precision) if asked else None
 
 
 def retrain_front(
@@ -304,7 +315,8 @@ def retrain_front(
 
     after = options.after
     networks = list(_networks(run, after, candidates, found))
-    folder, rows = run.audit(networks, after.measured(the_set), _opening(networks, after), "retrained")
+    measured = after.measured(the_set, _second_set(run, options, candidates))
+    folder, rows = run.audit(networks, measured, _opening(networks, after), "retrained")
     attacks = measurements(after.suite)
     labels = {each.column: each.label for each in attacks}
     fronts = [[row for row in rows if row["configuration"] == name] for name in configurations(rows)]

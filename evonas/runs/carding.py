@@ -223,3 +223,4 @@ def _limits(export: Export, images: int, audited: bool, int8: bool) -> Iterator[
         yield "The network was not audited: nothing here rules out that its gradients are masked."
     if int8:
         yield "The int8 network has no gradients: its errors are under transferred and black-box attacks alone."
+        yield "Its logits are coarse, which hinders a black-box search: a lower error under it proves nothing."

@@ -26,6 +26,7 @@ from evonas.files import (
 from evonas.parts import fits
 from evonas.report import (
     Chance,
+    JointRun,
     Searched,
     history,
     plot_front,
@@ -37,7 +38,7 @@ from evonas.report import (
 from evonas.search import Entry, read_journal
 from evonas.search.journal import lost_lines, stored_identity
 
-__all__ = ["EXPORTS", "RunFolder", "first_genomes", "stored_searched", "stored_space", "versions"]
+__all__ = ["EXPORTS", "RunFolder", "first_genomes", "joint_run", "stored_searched", "stored_space", "versions"]
 
 EXPORTS = ("front.csv", "population.csv", "history.csv", "front.png", "history.png")
 LOCK = "run.lock"
@@ -266,6 +267,18 @@ def stored_searched(config: Mapping[str, Any]) -> Searched:
             None if space is None else lambda genome: space.cost(genome, n_classes),
             Chance.of(n_classes, identity["data"]["validation"], config.get("measured", {})),
         )
+
+
+def joint_run(folder: RunFolder, name: str) -> JointRun:
+    """A run as a joint front needs it.
+
+    Raises:
+        ConfigurationError: there is no run in the folder.
+    """
+    config = folder.open_stored()
+    identity = config["identity"]
+    space, measured = str(identity["space"]["name"]), config.get("measured", {})
+    return JointRun(name, stored_searched(config), space, identity["data"], measured, folder.entries())
 
 
 def first_genomes(source: str) -> list[list[int]]:

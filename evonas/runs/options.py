@@ -145,6 +145,8 @@ def _read(hint: Any, value: Any) -> Any:
     if isinstance(value, str) and float in (hint, *get_args(hint)):
         with contextlib.suppress(ValueError):
             return float(value)  # infinity, see `as_plain`
+    if isinstance(value, float) and tuple[float, ...] in get_args(hint):
+        return (value,)  # one number, as version 0.1.0 had it
     return Path(value) if isinstance(value, str) and hint == Path | None else value
 
 

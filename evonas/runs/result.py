@@ -17,7 +17,6 @@ from evonas.files import decoding, exists, storage_errors
 from evonas.parts import digest
 from evonas.runs.folder import RunFolder, stored_space
 from evonas.search import read_journal
-from evonas.ship import read_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,8 +129,9 @@ class Result:
             return self._read(path, entry, digest(read_journal(self.folder.journal)[0]))
         if not train_again:
             raise ConfigurationError(
-                f"expected weights in {path}, none were kept (see --keep-weights); with train_again=True the network "
-                f"gets them again from its seed, which took {entry.result.seconds:.3g} s then"
+                f"expected weights in {path}, none were kept (see --keep-weights); with train_again=True, or "
+                "--train-again, the network gets them again from its seed, which took "
+                f"{entry.result.seconds:.3g} s then"
             )
         prepare = self.evaluator.prepare.start()
         genome = np.array(entry.result.genome, dtype=np.int64)
@@ -139,6 +139,8 @@ class Result:
 
     def trainings(self, arch_id: str = "best") -> list[str]:
         """Names of a row's trainings to the end, such as `retrained/1a2b3c4d`, the longest first."""
+        from evonas.ship import read_weights
+
         found = []
         key = self.entry(arch_id).key
         for path in sorted(self.path.glob(f"*/{key}-*.safetensors")):
@@ -166,6 +168,8 @@ class Result:
         Args:
             identity: digest of the run that wrote it; empty: any.
         """
+        from evonas.ship import read_weights
+
         found = read_weights(path)
         space = None if found.card.known_space else self.space
         with decoding(f"expected weights of {entry.key} in {path}", "remove it, and load again"):

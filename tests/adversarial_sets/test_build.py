@@ -19,6 +19,7 @@ from evonas.adversarial_sets import (
     load_adversarial_set,
     set_work,
 )
+from evonas.adversarial_sets.jobs import attacked_blocks
 from evonas.adversarial_sets.targets import build_target, correct
 from evonas.adversarial_sets.work import BuildWork
 from evonas.attacks import PixelAttack, ThresholdAttack
@@ -188,6 +189,16 @@ def test_images_are_chosen_equally_from_each_class(digits: Dataset, built: Built
     chosen = set(built.the_set.records[:, 4].tolist())
     labels = Counter(digits.adversarial.labels[sorted(chosen)].tolist())
     assert max(labels.values()) <= 4
+
+
+def test_a_second_set_is_made_of_other_images(digits: Dataset) -> None:
+    first = attacked_blocks(plan(digits, replace(TINY, attacked_images=20)))
+    second = attacked_blocks(plan(digits, replace(TINY, attacked_images=20, skip_images=20), seed=1))
+    rest = attacked_blocks(plan(digits, replace(TINY, attacked_images=None, skip_images=20), seed=1))
+    taken, other = set(np.concatenate(first).tolist()), set(np.concatenate(second).tolist())
+    assert (len(taken), len(other)) == (20, 20)
+    assert not taken & other
+    assert taken | set(np.concatenate(rest).tolist()) == set(range(len(digits.adversarial)))
 
 
 def test_the_card_says_how_it_was_made(built: Built, digits: Dataset) -> None:

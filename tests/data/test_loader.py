@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from evonas.data import DATA_SETS, data_root, load_data, resolve_data
+from evonas.data import DATA_SETS, data_root, load_data, resolve_data, terms_of
 from evonas.data.torchvision_sets import TORCHVISION_SETS
 from evonas.errors import DataError, EvonasError, UnknownNameError
 from evonas.files import waited_lock
@@ -19,6 +19,12 @@ DOWNLOADED = sorted(set(DATA_SETS) - {"digits"})
 
 def test_known_data_sets() -> None:
     assert sorted(DATA_SETS) == ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "svhn"]
+
+
+def test_every_data_set_states_its_terms() -> None:
+    assert [name for name, entry in DATA_SETS.items() if not entry.terms.endswith(".")] == []
+    assert terms_of("svhn").startswith("For non-commercial use only")
+    assert terms_of("npz:mine.npz") == "Not known to evonas: they are yours to state."
 
 
 def test_root_is_the_argument_else_the_environment_else_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

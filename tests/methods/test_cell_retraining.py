@@ -364,12 +364,16 @@ def test_every_network_has_the_width_that_comes_nearest(tmp_path: Path, monkeypa
     monkeypatch.setattr(FinalTraining, "train", lambda *arguments: (_ for _ in ()).throw(DivergedError("not now")))
     narrow = replace(SPACE, nodes=2)
     cells = FoundCells("two nodes", narrow.genotype(narrow.sample(1, np.random.default_rng(0))[0]))
-    options = replace(AFTER, retrain_params=0.1, retrain_layers=4, published=("DARTS_V2", "PDARTS"))
+    options = replace(AFTER, retrain_params=(0.1, 0.3), retrain_layers=4, published=("DARTS_V2", "PDARTS"))
     retrain(tmp_path, options, [cells], replace(CANDIDATES, space=narrow))
-    for row, nodes in zip(table(tmp_path), (2, 4, 4), strict=True):
+    assert [row["configuration"] for row in table(tmp_path)] == [
+        name for name in ("two nodes", "DARTS_V2", "PDARTS") for _ in (0.1, 0.3)
+    ]
+    for place, row in enumerate(table(tmp_path)):  # of each cells the smaller network first
+        nodes, wanted = (2, 4, 4)[place // 2], (100_000, 300_000)[place % 2]
         space, genome = DartsSpace(layers=4, nodes=nodes), np.array(row["genome"].split(), dtype=np.int64)
         width = int(row["channels"])
-        apart = [abs(space.cost(genome, 10, each).params - 100_000) for each in (width - 1, width, width + 1)]
+        apart = [abs(space.cost(genome, 10, each).params - wanted) for each in (width - 1, width, width + 1)]
         assert min(apart) == apart[1]
         assert int(row["params"]) == space.cost(genome, 10, width).params
     assert len({row["channels"] for row in table(tmp_path)}) > 1
@@ -400,7 +404,7 @@ HALF = replace(DATA, train=Part(DATA.train.images[:, :, ::2, ::2], DATA.train.la
         ({"cutout": 32}, DATA, NOISE, ConfigurationError, "expected cutout < 32, the images' size, got 32"),
         ({}, HALF, NOISE, ConfigurationError, "expected images of 32 pixels for an auxiliary head, got 16; give --aux"),
         ({"retrain_layers": 2}, DATA, NOISE, ConfigurationError, "at least 3 layers"),
-        ({"retrain_params": 1e7}, DATA, NOISE, ConfigurationError, "expected retrain_params <= 1,000,000"),
+        ({"retrain_params": (1e7,)}, DATA, NOISE, ConfigurationError, "expected retrain_params <= 1,000,000"),
     ],
 )
 def test_what_would_stop_it_is_found_before(

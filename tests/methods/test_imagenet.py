@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from evonas.data import Dataset, FilePart, Part, load_image_folder
 from evonas.data.out_of_distribution import resolve_ood_data
-from evonas.errors import ConfigurationError, DataError, RunMismatchError
+from evonas.errors import ConfigurationError, DataError, RunMismatchError, UnknownNameError
 from evonas.methods import imagenet
 from evonas.methods.imagenet import PRESETS, ImagenetOptions
 from evonas.methods.imagenet_cells import cells_label, read_cells
@@ -174,6 +174,25 @@ def test_a_finished_run_trains_and_scores_nothing_again(finished: Path, root: Pa
     tensors, _ = weights(finished)
     stored = checkpoint(finished)["state"]["network"]
     assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
+
+
+@pytest.mark.lengthy
+def test_further_attacks_are_scored_on_the_trained_network(finished: Path, root: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    text = run(replace(TINY, robust_attacks=("fgsm", "pgd10"), data_root=root, out=folder))
+    assert text.count("scoring 2 images") == 2
+    (row,), (before,) = rows(folder / "results.csv"), rows(finished / "results.csv")
+    assert {name: row[name] for name in before} == before
+    assert {float(row[name]) for name in ("fgsm_error", "pgd10_error")} <= {0.0, 0.5, 1.0}
+
+
+def test_further_attacks_need_images() -> None:
+    with pytest.raises(ConfigurationError, match="expected images to attack with --robust-attacks fgsm, got none"):
+        ImagenetOptions(robust_attacks=("fgsm",))
+    with pytest.raises(ConfigurationError, match="every one of --robust-attacks once"):
+        ImagenetOptions(robust_attacks=("fgsm", "fgsm"), pgd=True)
+    with pytest.raises(UnknownNameError, match="fgsn"):
+        _ = ImagenetOptions(robust_attacks=("fgsn",), pgd=True).attacks
 
 
 @pytest.mark.slow

@@ -1,13 +1,17 @@
-"""E2RNAS's table of cells that were trained again (v1: Table 1; v2: Tables I and IV)."""
+"""E2RNAS's table of cells that were trained again (v1: Table 1; v2: Tables I and IV), and Figure 4 of v1."""
 
+import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from evonas.report.chance import Chance, chance_notes
+from evonas.report.output import write_png
+from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, scored
 from evonas.report.text_table import TextTable, diverged_note
 from evonas.report.units import shown
 
-__all__ = ["cell_table"]
+__all__ = ["cell_table", "draw_over_limit"]
 
 SECONDS_OF_A_DAY = 86_400
 
@@ -71,3 +75,27 @@ def _line(row: TableRow, aupr: bool, chance: Chance | None) -> tuple[str, ...]:
 
 def _name(row: TableRow) -> str:
     return f"{row['configuration']}-C{row['channels']}"
+
+
+def draw_over_limit(path: Path, rows: Sequence[TableRow], data: str) -> bool:
+    """Draw Figure 4 of version 1: test error, parameters and PGD accuracy over L; false where there are no rows.
+
+    Args:
+        rows: of every seed, with a column limit: L in millions.
+    """
+    columns = {"clean_error": (100, 0, "test error (%)"), "params": (1e-6, 0, "parameters (M)")}
+    columns["pgd_error"] = (-100, 100, "PGD accuracy (%)")
+    if not rows:
+        return False
+    limits = sorted({row["limit"] for row in rows})
+    figure, every = panels(len(columns), (4.2, 3.4), extra=0.4)
+    for axes, (column, (scale, offset, label)) in zip(every, columns.items(), strict=True):
+        found = [[offset + scale * row[column] for row in rows if row["limit"] == limit] for limit in limits]
+        means = [statistics.fmean(each) for each in found]
+        spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in found]
+        axes.errorbar(limits, means, yerr=spread if any(spread) else None, marker="o", color="#1f5fbf", capsize=3)
+        axes.set(xlabel="L (millions of parameters)", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"Figure 4: E2RNAS with different L, {data}")
+    write_png(path, figure)
+    return True

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "TOPS", "TopMean", "closest_pair", "lightest", "roco_tables", "top_mean", "write_figures"]
+__all__ = [
+    "FIGURES",
+    "TOPS",
+    "TopMean",
+    "closest_pair",
+    "draw_figure",
+    "lightest",
+    "roco_tables",
+    "top_mean",
+    "write_figures",
+]
 
 TOPS = (1, 3, 5)
 """Numbers of lightest networks that are averaged (IV-C)."""
@@ -29,6 +39,9 @@ SET_COLUMNS = {
     "adversarial_set_error": "L0 and L-inf",
     "adversarial_set_error_L0": "L0",
     "adversarial_set_error_Linf": "L-inf",
+    "second_set_error": "second set",
+    "second_set_error_L0": "second set, L0",
+    "second_set_error_Linf": "second set, L-inf",
 }
 """Column -> images of the adversarial set that it covers."""
 PAIR_COLUMNS = {"params": "Parameters", "macs": "MACs", "pgd_error": "PGD", "cw_error": "C&W"}
@@ -42,7 +55,9 @@ TITLES = (
     "Figure 5: accuracy under attack over MACs",
     "Figure 6: accuracy under attack over MACs",
 )
-CLEAN = "clean test images; published networks were not measured here and are not drawn"
+CLEAN = "clean test images"
+PUBLISHED = {"DARTS": (3.3, 97.24), "ENAS": (4.6, 97.11), "ProxylessNAS": (5.7, 97.92), "SMASHv2": (16.0, 95.97)}
+"""Figure 2's other methods -> millions of parameters and accuracy in percent, as their own papers report them."""
 STYLES = (("#1f5fbf", "o"), ("#d1602a", "s"))
 """(colour, marker) of the first and the second configuration."""
 
@@ -53,6 +68,8 @@ class TopMean(NamedTuple):
     value: float
     networks: int
     """Number of averaged networks: smaller than asked for where there are no more."""
+    deviation: float = 0.0
+    """Standard deviation over seeds; 0 for one seed."""
 
 
 def lightest(rows: Iterable[TableRow], configuration: str) -> list[TableRow]:
@@ -182,39 +199,55 @@ def _notes(rows: Sequence[TableRow]) -> tuple[str, ...]:
 
 
 def write_figures(folder: Path, rows: Sequence[TableRow], attacks: Mapping[str, str], data: str) -> list[Path]:
-    """Write Figures 2 to 6, each whole or not at all; returns those that could be drawn.
+    """Write Figures 2 to 6 of one run, each whole or not at all; returns those that could be drawn.
 
     2 accuracy over parameters, 3 and 4 MACs and parameters of the top 1, 3 and 5, 5 accuracy under PGD over MACs,
     6 the same under the other attacks. An older figure is removed where its attacks were not measured now. Networks
-    that failed are not drawn, nor are published points of other methods, which nobody measured here.
+    that failed are not drawn.
 
     Args:
         attacks: column -> attack and its bound, for every attack of the suite that was measured.
     """
-    pgd = {name: label for name, label in attacks.items() if name == "pgd_error"}
-    others = {name: label for name, label in attacks.items() if name != "pgd_error"}
     written = []
-    for place, (name, title) in enumerate(zip(FIGURES, TITLES, strict=True)):
-        figure = _figure(place, rows, pgd, others) if scored(rows) else None
-        if figure is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            figure.suptitle(f"{title}, {data}", fontsize=12)
-            write_png(folder / name, figure)
+    for place, name in enumerate(FIGURES):
+        if draw_figure(folder / name, place, rows, attacks, data):
             written.append(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
     return written
 
 
-def _figure(place: int, rows: Sequence[TableRow], pgd: Mapping[str, str], others: Mapping[str, str]) -> Figure | None:
+def draw_figure(path: Path, place: int, rows: Sequence[TableRow], attacks: Mapping[str, str], data: str) -> bool:
+    """Draw one of `FIGURES`; false where nothing that it shows was measured.
+
+    Args:
+        rows: of one run, or of runs that differ in their seed: bars are means over seeds then.
+    """
+    figure = _figure(place, rows, attacks, data) if scored(rows) else None
+    if figure is None:
+        return False
+    figure.suptitle(f"{TITLES[place]}, {data}", fontsize=12)
+    write_png(path, figure)
+    return True
+
+
+def _figure(place: int, rows: Sequence[TableRow], attacks: Mapping[str, str], data: str) -> Figure | None:
     """One of `FIGURES` without its title; None where its attacks were not measured."""
     if place in (1, 2):
         return _bars(rows, ("macs", "params")[place - 1])
-    labels = ({"clean_error": CLEAN}, {}, {}, pgd, others)[place]
-    return _scatter(rows, labels, "macs" if place else "params") if labels else None
+    if place == 0:
+        return _scatter(rows, {"clean_error": CLEAN}, "params", PUBLISHED if data == "cifar10" else {})
+    labels = {name: label for name, label in attacks.items() if (name == "pgd_error") == (place == 3)}
+    return _scatter(rows, labels, "macs") if labels else None
 
 
-def _scatter(rows: Sequence[TableRow], labels: Mapping[str, str], horizontal: str) -> Figure:
-    """Accuracy over parameters or MACs, one panel a column."""
+def _scatter(
+    rows: Sequence[TableRow],
+    labels: Mapping[str, str],
+    horizontal: str,
+    published: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Accuracy over parameters or MACs, one panel a column; over MACs with a curve through RoCo-NAS's networks."""
     figure, every = panels(len(labels), (5.0, 4.0), extra=0.5, narrowest=7.0, across=2 if len(labels) == 4 else 3)
     for axes, (column, label) in zip(every, labels.items(), strict=True):
         for name, (colour, marker) in zip(configurations(rows), STYLES, strict=False):
@@ -222,6 +255,11 @@ def _scatter(rows: Sequence[TableRow], labels: Mapping[str, str], horizontal: st
             x = [row[horizontal] * axis_scale(horizontal) for row in found]
             y = [100 * (1 - row[column]) for row in found]
             axes.scatter(x, y, s=36, color=colour, marker=marker, label=name, alpha=0.85, zorder=3)
+            if horizontal == "macs" and name.startswith("RoCo-NAS"):
+                _curve(axes, x, y)
+        for name, (millions, accuracy) in (published or {}).items():
+            axes.scatter(millions, accuracy, s=40, facecolors="none", edgecolors="0.35", marker="D", zorder=2)
+            axes.annotate(f"{name}, published", (millions, accuracy), (4, 4), textcoords="offset points", fontsize=8)
         axes.set_title(label, fontsize=10)
         axes.set(xlabel=axis_label(horizontal), ylabel="accuracy (%)")
         axes.margins(0.08)
@@ -230,23 +268,48 @@ def _scatter(rows: Sequence[TableRow], labels: Mapping[str, str], horizontal: st
     return figure
 
 
+def _curve(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """A parabola in the logarithm of x by least squares; a line through points at two x, nothing through one."""
+    import numpy as np
+
+    degree = min(2, len(set(x)) - 1)
+    if degree < 1:
+        return
+    fitted = np.polynomial.Polynomial.fit(np.log(x), y, degree)
+    along = np.linspace(np.log(min(x)), np.log(max(x)), 100)
+    axes.plot(np.exp(along), fitted(along), color="#c22f2f", linewidth=1.6, label="fitted to RoCo-NAS", zorder=2)
+
+
 def _bars(rows: Sequence[TableRow], column: str) -> Figure:
-    """Means of the top 1, 3 and 5 beside each other, one colour a configuration."""
+    """Means of the top 1, 3 and 5 beside each other, one colour a configuration; of several seeds with a deviation."""
     figure, (axes,) = panels(1, (7.0, 4.5))
     names = configurations(rows)
     width = min(0.8 / len(names), 0.5)
     fewer = False
     for index, (name, (colour, _)) in enumerate(zip(names, STYLES, strict=False)):
-        means = [(place, top_mean(rows, name, column, top), top) for place, top in enumerate(TOPS)]
+        means = [(place, _over_seeds(rows, name, column, top), top) for place, top in enumerate(TOPS)]
         drawn = [(place, mean, mean.networks < top) for place, mean, top in means if mean is not None]
         left = [place + (index - (len(names) - 1) / 2) * width for place, _, _ in drawn]
         heights = [mean.value * axis_scale(column) for _, mean, _ in drawn]
-        bars = axes.bar(left, heights, 0.92 * width, color=colour, label=name)
+        spread = [mean.deviation * axis_scale(column) for _, mean, _ in drawn]
+        bars = axes.bar(left, heights, 0.92 * width, color=colour, label=name, yerr=spread if any(spread) else None)
         texts = [shown(column, mean.value) + (f"\n({mean.networks})" if few else "") for _, mean, few in drawn]
         axes.bar_label(bars, texts, fontsize=8, padding=2)
         fewer |= any(few for _, _, few in drawn)
     _label_bars(axes, column, "in brackets: how many networks there are, where they are fewer" if fewer else "")
     return figure
+
+
+def _over_seeds(rows: Sequence[TableRow], configuration: str, column: str, top: int) -> TopMean | None:
+    """`top_mean` of every seed's rows, averaged; the fewest networks of a seed count."""
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    every = [top_mean([row for row in rows if row["seed"] == seed], configuration, column, top) for seed in seeds]
+    found = [mean for mean in every if mean is not None]
+    if not found:
+        return None
+    values = [mean.value for mean in found]
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return TopMean(statistics.fmean(values), min(mean.networks for mean in found), deviation)
 
 
 def _label_bars(axes: Axes, column: str, note: str) -> None:

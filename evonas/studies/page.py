@@ -1,0 +1,118 @@
+"""What a study leaves: study.md, a file for each table and figure of the paper, and the rows behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evonas.report import TextTable, duration, write_rows
+from evonas.report.output import write_text
+from evonas.report.text_table import write_page
+from evonas.studies.study import Item, Studied
+
+__all__ = ["PAGE", "status_table", "write_study"]
+
+PAGE = "study.md"
+
+
+def write_study(studied: Studied) -> Path:
+    """Write rows.csv, table-*.md and .csv, figure-*.png and study.md from what is finished; returns the page.
+
+    A figure that cannot be drawn any more is removed. Equal runs give equal files.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    root = studied.root
+    if studied.rows:
+        write_rows(root / "rows.csv", studied.rows)
+    parts = [_item(studied, item) for item in studied.study.items]
+    write_text(
+        root / PAGE, "\n".join([*_head(studied), *_index(studied, parts), *_body(studied, parts)]).rstrip() + "\n"
+    )
+    return root / PAGE
+
+
+class _Part:
+    """What was made of an item."""
+
+    def __init__(self, item: Item, tables: Sequence[TextTable], files: Sequence[str]) -> None:
+        self.item, self.tables, self.files = item, tables, files
+
+
+def _item(studied: Studied, item: Item) -> _Part:
+    tables = tuple(item.tables(studied)) if item.tables else ()
+    files = []
+    if tables:
+        write_page(studied.root / f"{item.stem}.md", tables)
+        for place, table in enumerate(tables):
+            name = f"{item.stem}{f'-{place + 1}' if len(tables) > 1 else ''}.csv"
+            rows = [dict(zip(_unlike(table.header), line, strict=True)) for line in table.lines]
+            write_rows(studied.root / name, rows, _unlike(table.header))
+            files.append(name)
+    if item.draw is not None:
+        picture = studied.root / f"{item.stem}.png"
+        if item.draw(studied, picture):
+            files.append(picture.name)
+        else:
+            picture.unlink(missing_ok=True)
+    return _Part(item, tables, files)
+
+
+def _unlike(header: Sequence[str]) -> list[str]:
+    """Headings, those that stand twice numbered."""
+    return [
+        f"{name} {header[: place + 1].count(name)}" if header.count(name) > 1 else name
+        for place, name in enumerate(header)
+    ]
+
+
+def _head(studied: Studied) -> Iterator[str]:
+    study, done = studied.study, len(studied.finished)
+    yield f"# Study {study.name}, {studied.preset}\n"
+    yield f"{study.paper}\n"
+    yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
+    for cell in studied.cells:
+        found = studied.states[cell.folder]
+        if found.status == "failed":
+            yield f"- {cell.folder} failed: {found.about}"
+    for note in study.notes:
+        yield f"{note}\n"
+
+
+def _index(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
+    yield "\n## Tables and figures of the paper\n"
+    yield "| item | what | file | differs from the paper, and why |\n| --- | --- | --- | --- |"
+    for part in parts:
+        files = ", ".join(f"[{name}]({name})" for name in part.files) or "-"
+        yield f"| {part.item.name} | {part.item.about} | {files} | {part.item.differs} |"
+
+
+def _body(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
+    for part in parts:
+        if part.item.tables is None and part.item.draw is None:
+            continue
+        yield f"\n## {part.item.name}\n"
+        for table in part.tables:
+            yield table.markdown()
+        for name in part.files:
+            if name.endswith(".png"):
+                yield f"![{part.item.name}]({name})"
+        if not part.files:
+            yield "No run behind it is finished."
+
+
+def status_table(studied: Studied) -> TextTable:
+    """One line a run: its folder, what became of it, how far it is or why it failed, how long it took."""
+    lines = tuple(
+        (cell.folder, found.status, found.about, duration(found.seconds) if found.seconds else "")
+        for cell in studied.cells
+        for found in [studied.states[cell.folder]]
+    )
+    counts = ", ".join(
+        f"{number} {status}"
+        for status in ("finished", "begun", "failed", "waiting")
+        if (number := sum(found.status == status for found in studied.states.values()))
+    )
+    title = f"Study {studied.study.name}, {studied.preset}: {counts}"
+    return TextTable(title, ("Run", "State", "", "Time"), lines)

@@ -1,0 +1,279 @@
+"""TAM-NAS's study: supernets of several attacks, their best networks, Lego-Net; Tables II to X, Figures 5 to 9."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evonas.methods.tam import PRESETS, TamOptions
+from evonas.report import TextTable
+from evonas.report.papers.tam_fronts import draw_bubbles, draw_ways
+from evonas.runs.options import changed
+from evonas.studies.cells import picture
+from evonas.studies.grid import Cell
+from evonas.studies.intervals import spread
+from evonas.studies.study import Item, Row, Studied, Study, drawing, read_rows
+from evonas.studies.tables import NOTE, Measure, PaperTable, spread_cell
+from evonas.studies.tam_reported import EIGHT, FIVE, FOUR, NINE, SIX, TEN, THREE, TWO
+
+__all__ = ["STUDY"]
+
+BASE = "S 8/255, 10 steps"
+WIDE, WIDE_SVHN = "2S 8/255, 1 step", "2S 8/255, 5 steps"
+SUPERNETS = {
+    "cifar10": ((8, 10), (8, 1), (8, 2), (6, 10), (4, 10), (2, 10)),
+    "svhn": ((8, 10), (8, 1), (8, 5), (6, 10), (4, 10), (2, 10)),
+}
+"""Data set -> (epsilon in 255ths, steps) of the supernets S of Tables II to VI."""
+TWICE = {"cifar10": (1,), "svhn": (5, 1)}
+"""Data set -> steps of the supernets 2S of Tables VIII to X, within 8/255."""
+BOTH_WAYS = (BASE, "S 8/255, 2 steps")
+"""Supernets whose front is also fine-tuned, for Figure 5; the paper does not name its own."""
+FIGURES_6_AND_7 = (WIDE, "S 6/255, 10 steps", "S 8/255, 2 steps")
+IN_TABLE_X = ("S 6/255, 10 steps", "S 8/255, 2 steps")
+"""Supernets S whose best network stands in Table X, too."""
+SIZES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "data": "digits",
+        "train_limit": 400,
+        "val_limit": 100,
+        "block_epochs": 2,
+        "joint_epochs": 4,
+        "joint_milestones": (3,),
+        "population": 6,
+        "generations": 2,
+        "attack_images": 100,
+        "recalibration_batches": 4,
+        "finalise_top": 3,
+        "finalise_epochs": 3,
+        "finalise_milestones": (2,),
+        "test_limit": 60,
+        "test_epsilons": (2, 4, 6, 8),
+        "test_steps": (10, 30, 50),
+        "handmade_width": 0.125,
+    },
+    "small": {
+        "train_limit": 8000,
+        "val_limit": 1000,
+        "block_epochs": 8,
+        "joint_epochs": 16,
+        "joint_milestones": (10, 14),
+        "population": 20,
+        "generations": 8,
+        "finalise_top": 5,
+        "finalise_epochs": 10,
+        "finalise_milestones": (8,),
+        "test_limit": 1000,
+        "test_epsilons": (2, 4, 6, 8),
+        "test_steps": (10, 30, 50),
+        "handmade_width": 0.25,
+    },
+    "paper": {},
+}
+HANDMADE = ("ResNet-18", "ShuffleNetV2", "MobileNetV3")
+
+CLEAN, PARAMS = Measure("Clean %", "clean_error", -100), Measure("Params M", "params", 1e-6, 4)
+GRID = tuple(
+    Measure(f"P{steps} {epsilon}/255 %", f"pgd{steps}_{epsilon}_error", -100)
+    for steps in (10, 30, 50)
+    for epsilon in (2, 4, 6, 8)
+)
+TABLE_X = tuple(Measure(f"P{n} {e}/255 %", f"pgd{n}_{e}_error", -100) for n, e in ((20, 8), (100, 8), (100, 2)))
+
+
+def supernet(epsilon: int, steps: int, wide: bool = False) -> str:
+    return f"{'2S' if wide else 'S'} {epsilon}/255, {steps} step{'s' if steps > 1 else ''}"
+
+
+def cells(preset: str, seeds: int) -> Iterator[Cell]:
+    """A supernet a run; SVHN in `paper` alone."""
+    roles = ("cifar10", "svhn") if preset == "paper" else ("cifar10",)
+    for seed in range(seeds):
+        for role in roles:
+            for epsilon, steps in SUPERNETS[role]:
+                yield _cell(preset, seed, role, supernet(epsilon, steps), epsilon, steps)
+            for steps in TWICE[role]:
+                yield _cell(preset, seed, role, supernet(8, steps, wide=True), 8, steps, intermediate=2)
+
+
+def _cell(preset: str, seed: int, role: str, name: str, epsilon: int, steps: int, intermediate: int = 1) -> Cell:
+    usual = PRESETS["paper" if preset == "paper" else "quick"]
+    values: dict[str, Any] = {"data": role, **SIZES[preset], "seed": seed}
+    values |= {"supernet_epsilon": epsilon / 255, "supernet_steps": steps, "intermediate": intermediate}
+    values["finalise"] = "both" if name in BOTH_WAYS else "scratch"
+    if intermediate == 2:
+        values["lego"] = True
+        values["window"] = None if preset != "paper" else (1.823e6, 2.375e6)
+    values["handmade"] = HANDMADE if name == WIDE and role == "cifar10" else ()
+    if not values["handmade"]:
+        values.pop("handmade_width", None)
+    values["handmade_steps"] = (20, 100)
+    if name in IN_TABLE_X:
+        values["test_steps"] = (10, 20, 30, 50, 100)
+    options: TamOptions = changed(usual, values)
+    return Cell(group=name, method="tam", options=options, role=role)
+
+
+def read(folder: Path, cell: Cell) -> list[Row]:
+    """The subnet of best adversarial accuracy after training from scratch, Lego-Net and hand-made networks, labelled.
+
+    All of the front besides, as `NAME front`, and as it was searched, as `NAME searched`.
+    """
+    rows = [{**row, "label": _label(row, cell)} for row in read_rows(folder / "finalised" / "finalised.csv")]
+    front = [row for row in rows if row["label"] == f"{cell.group} front" and row.get("status") == "ok"]
+    scratch = [row for row in front if row["mode"] == "scratch"]
+    best = min(scratch, key=lambda row: (_adversarial(row), row["arch_id"]), default=None)
+    searched = [
+        {**row, "label": f"{cell.group} searched", "adversarial_error": row["pgd_error"]}
+        for row in read_rows(folder / "front.csv")
+    ]
+    own = [] if best is None else [{**best, "label": cell.group}]
+    return [
+        *own,
+        *({**row, "adversarial_error": _adversarial(row)} for row in rows if row.get("status") == "ok"),
+        *searched,
+    ]
+
+
+def _label(row: Row, cell: Cell) -> str:
+    name = str(row["name"])
+    if name == "Lego-Net":
+        return f"LEGO {cell.group}"
+    return next((known for known in HANDMADE if name.startswith(known)), f"{cell.group} front")
+
+
+def _adversarial(row: Row) -> float:
+    """Error under the PGD of the largest epsilon and the fewest steps that was measured: P10 8/255 in the paper."""
+    found = [(re.fullmatch(r"pgd(\d+)_(\d+)_error", column), value) for column, value in row.items()]
+    measured = [(int(match[2]), -int(match[1]), value) for match, value in found if match]
+    return float(max(measured)[2])
+
+
+def _fronts(studied: Studied, names: Sequence[str], kind: str) -> dict[str, list[Row]]:
+    """Supernet -> rows of its first finished seed, of the front `searched` or trained."""
+    found = {}
+    for name in names:
+        rows = studied.labelled(f"{name} {kind}")
+        found[name] = [row for row in rows if row["seed"] == rows[0]["seed"]]
+    return found
+
+
+def figure_five(studied: Studied, path: Path) -> bool:
+    return draw_ways(path, _fronts(studied, BOTH_WAYS, "front"), studied.data("cifar10"))
+
+
+def _bubbles(kind: str, title: str) -> Callable[[Studied, Path], bool]:
+    def draw(studied: Studied, path: Path) -> bool:
+        fronts = _fronts(studied, FIGURES_6_AND_7, kind)
+        of_one = {name: [row for row in rows if row.get("mode") != "finetune"] for name, rows in fronts.items()}
+        searched = _fronts(studied, FIGURES_6_AND_7, "searched")
+        order = {name: [row["arch_id"] for row in rows] for name, rows in searched.items()}
+        return draw_bubbles(path, of_one, order, f"{title}, {studied.data('cifar10')}")
+
+    return draw
+
+
+def settled(studied: Studied) -> list[TextTable]:
+    """First generation whose hypervolume is 99% of the last one's, supernet by supernet."""
+    found: dict[str, list[float]] = {cell.group: [] for cell in studied.cells if cell.role == "cifar10"}
+    for cell in studied.finished:
+        volumes = [float(row["hypervolume"]) for row in read_rows(studied.root / cell.folder / "history.csv")]
+        if cell.role == "cifar10" and volumes and volumes[-1] > 0:
+            found[cell.group].append(next(i for i, each in enumerate(volumes) if each >= 0.99 * volumes[-1]))
+    lines = tuple((name, spread_cell(spread(values), 1)) for name, values in found.items())
+    header = ("Supernet", "Generation of 99% of the last hypervolume")
+    return [TextTable(f"When hypervolume settles; {studied.data('cifar10')}", header, lines, (NOTE,))]
+
+
+def _table(name: str, title: str, text: str, role: str = "cifar10", base: str = BASE) -> PaperTable:
+    """One of Tables II to VI, VIII and IX, each line against the first one's supernet."""
+    made = PaperTable(name, title, (PARAMS, CLEAN, *GRID), text, role, "Supernet")
+    return replace(made, pairs=tuple((label, base) for label in made.labels if label != base), relative=True)
+
+
+ON_SVHN = "only in the preset paper"
+BEST = (
+    "the front's network of least error under P10 8/255 after training from scratch, within its supernet's epsilon; "
+    "supernets are trained on 42,500 images and their PGD begins at the clean image"
+)
+
+STUDY = Study(
+    name="tam",
+    paper="TAM-NAS: Tiny Adversarial Multi-Objective One-Shot Neural Architecture Search (Xie et al., 2021).",
+    cells=cells,
+    read=read,
+    notes=("S and 2S are supernets; epsilon and steps are those of the attack that they are trained against.",),
+    items=(
+        drawing("Fig. 1"),
+        drawing("Fig. 2"),
+        drawing("Fig. 3"),
+        drawing("Fig. 4"),
+        Item(
+            "Table I",
+            "the supernet's layers",
+            "the head reads 920 where the table says 176; see docs/papers/tam-nas.md",
+        ),
+        Item(
+            "Table II", "attack steps of the supernet, CIFAR-10", BEST, tables=_table("Table II", "attack steps", TWO)
+        ),
+        Item(
+            "Table III",
+            "attack steps of the supernet, SVHN",
+            f"{ON_SVHN}; {BEST}",
+            tables=_table("Table III", "attack steps", THREE, "svhn"),
+        ),
+        Item("Table IV", "epsilon of the supernet, CIFAR-10", BEST, tables=_table("Table IV", "epsilon", FOUR)),
+        Item(
+            "Table V",
+            "epsilon of the supernet, SVHN",
+            f"{ON_SVHN}; {BEST}",
+            tables=_table("Table V", "epsilon", FIVE, "svhn"),
+        ),
+        Item("Table VI", "model size", BEST, tables=_table("Table VI", "model size", SIX)),
+        Item("Table VII", "codes of the blocks", "blocks 6 to 17 are tiny and robust; see docs/papers/tam-nas.md"),
+        Item(
+            "Table VIII",
+            "Lego-Net, CIFAR-10",
+            f"paired with the network of the same supernet; {BEST}",
+            tables=_table("Table VIII", "Lego-Net", EIGHT, base=WIDE),
+        ),
+        Item(
+            "Table IX",
+            "Lego-Net, SVHN",
+            f"{ON_SVHN}; Lego-Net of 2S with 5 steps beside 2S with 1 step, as the paper has it",
+            tables=_table("Table IX", "Lego-Net", NINE, "svhn", base="2S 8/255, 1 step"),
+        ),
+        Item(
+            "Table X",
+            "hand-made networks",
+            "RobNet's rows are as reported; the recipe of hand-made networks is TAM-NAS's; narrower in quick and small",
+            tables=PaperTable("Table X", "hand-made networks", (PARAMS, CLEAN, *TABLE_X), TEN, heading="Network"),
+        ),
+        Item("Fig. 5", "from scratch and fine-tuned", "of supernets that the paper does not name", draw=figure_five),
+        Item(
+            "Fig. 6",
+            "fronts before training",
+            "validation images, PGD of the search; of the first seed",
+            draw=_bubbles("searched", "Figure 6: before training from scratch"),
+        ),
+        Item(
+            "Fig. 7",
+            "the same networks after training",
+            "test images, P10 8/255; of the first seed",
+            draw=_bubbles("front", "Figure 7: after training from scratch"),
+        ),
+        Item(
+            "Fig. 8", "blocks of the best networks", "upper panel", draw=picture(BASE, "finalised/layer_statistics.png")
+        ),
+        Item(
+            "Fig. 9",
+            "ratios of the best networks",
+            "lower panel of the same picture",
+            draw=picture(BASE, "finalised/layer_statistics.png"),
+        ),
+        Item("Text IV", "generation at which hypervolume settles", "the text says it of its own runs", tables=settled),
+    ),
+)

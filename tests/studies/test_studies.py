@@ -1,0 +1,147 @@
+"""Every study: its grid, its page with a line for each table and figure of its paper, and its command."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_studies import studied
+
+from evonas.cli import main
+from evonas.methods import method_module
+from evonas.runs.needs import refuse_unused
+from evonas.studies import STUDIES
+from evonas.studies.page import write_study
+from evonas.studies.study import PRESETS, Studied
+
+ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
+PAPERS = {
+    "roco": [*(f"Table {n}" for n in ROMAN[:5]), *(f"Fig. {n}" for n in range(1, 7))],
+    "tam": [*(f"Table {n}" for n in ROMAN), *(f"Fig. {n}" for n in range(1, 10))],
+    "e2rnas-v1": [*(f"Table {n}" for n in range(1, 4)), *(f"Fig. {n}" for n in range(1, 5))],
+    "e2rnas-v2": [*(f"Table {n}" for n in ROMAN[:6]), "Fig. 1", "Fig. 2"],
+    "dsrna": [f"Table {n}" for n in range(1, 7)],
+}
+"""Study -> tables and figures of its paper."""
+
+
+def test_every_study_is_here() -> None:
+    assert set(PAPERS) | {"darts", "joint"} == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_grid_has_folders_of_their_own_and_options_that_are_used(name: str, preset: str) -> None:
+    cells = list(STUDIES[name].cells(preset, 2))
+    folders = [cell.folder for cell in cells]
+    assert len(set(folders)) == len(folders)
+    assert {cell.seed for cell in cells} == {0, 1}
+    usual = "paper" if preset == "paper" else "quick"
+    for place, cell in enumerate(cells):
+        assert set(cell.needs) <= set(folders[:place])
+        module = method_module(cell.method)
+        assert isinstance(cell.options, module.OPTIONS)
+        refuse_unused(cell.options, module.PRESETS[usual])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_images_are_named_and_the_papers_are_never_digits(name: str, tmp_path: Path) -> None:
+    for preset in PRESETS:
+        found = Studied(STUDIES[name], preset, 1, tmp_path)
+        data = {found.data(cell.role) for cell in found.cells}
+        assert data == {"digits"} if preset == "quick" else not data & {"digits", "auto"}
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", STUDIES)
+def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash(name: str, tmp_path: Path) -> None:
+    found = Studied(STUDIES[name], "quick", 2, tmp_path)
+    page = write_study(found).read_text()
+    for item in PAPERS.get(name, []):
+        assert page.count(f"\n| {item} |") == 1, item
+    for line in page.splitlines():
+        if re.search(r"\| (measured|difference|change in %) \|", line):
+            cells = re.split(r" \| (?:measured|difference|change in %) \| ", line)[1].removesuffix(" |").split(" | ")
+            assert set(cells) == {"-"}, line
+    assert not list(tmp_path.glob("*.png"))
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_study(found)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_status_reads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "roco", "--status", "--seeds", "1", "--out", str(tmp_path / "none")]) == 0
+    assert "Study roco, quick: 4 waiting" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("roko",), "unknown study 'roko'; did you mean roco?"),
+        (("roco", "--seeds", "0"), "expected --seeds of 1 to 1000, got 0"),
+    ],
+)
+def test_what_is_refused(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", *words, "--status"]) == 2
+    assert message in capsys.readouterr().err
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from toy_studies import studied
+from evonas.studies.page import write_study
+from evonas.studies.running import run_cells
+found = studied({name!r}, Path({root!r}))
+run_cells(found.root, found.cells, {{}})
+write_study(studied({name!r}, found.root))
+"""
+
+
+def begin(name: str, root: Path) -> "subprocess.Popen[bytes]":
+    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root))
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def left(root: Path) -> dict[str, bytes]:
+    """Pages and tables of a study, without columns of seconds."""
+    found = {path.name: path.read_bytes() for path in sorted(root.iterdir()) if path.suffix in (".md", ".csv")}
+    lines = [line.split(",") for line in found.pop("rows.csv").decode().splitlines()]
+    kept = [place for place, name in enumerate(lines[0]) if "seconds" not in name]
+    return {**found, "rows.csv": repr([[line[place] for place in kept] for line in lines]).encode()}
+
+
+@pytest.mark.slow
+def test_killed_and_continued_gives_the_same_tables(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert begin("roco", whole).wait() == 0
+    child = begin("roco", parted)
+    journal = parted / "roco-nas-cifar10-seed0" / "journal.jsonl"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    states = studied("roco", parted).states
+    assert states["baseline-nas-cifar10-seed0"].status == "finished"
+    assert states["roco-nas-cifar10-seed0"].status == "begun"
+    assert begin("roco", parted).wait() == 0
+    assert {state.status for state in studied("roco", parted).states.values()} == {"finished"}
+    assert left(parted) == left(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "roco"])
+def test_a_toy_study_runs_and_fills_its_tables(name: str, tmp_path: Path) -> None:
+    child = begin(name, tmp_path)
+    assert child.wait() == 0, child.stderr and child.stderr.read().decode()
+    found = studied(name, tmp_path)
+    assert {folder: state for folder, state in found.states.items() if state.status != "finished"} == {}
+    text = (tmp_path / "study.md").read_text()
+    assert re.search(r"\| measured \| [^-|]|\([1-9]\) \|", text)

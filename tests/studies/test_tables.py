@@ -1,0 +1,88 @@
+"""Tables of a study: means over seeds above what is reported, dashes where runs are missing."""
+
+from pathlib import Path
+
+from evonas.methods.roco import RocoOptions
+from evonas.studies.grid import Cell, record
+from evonas.studies.intervals import Difference, Spread
+from evonas.studies.study import Row, Studied, Study, read_rows
+from evonas.studies.tables import Measure, PaperTable, difference_cell, spread_cell
+
+TABLE = PaperTable(
+    "Table 1",
+    "some networks",
+    (Measure("Acc. %", "clean_error", -100), Measure("Params M", "params", 1e-6, 3)),
+    """
+Ours    | 90.0 | 1.5
+* Other | 80.0 | -
+Theirs  | -    | -
+""",
+    pairs=(("Ours", "Theirs"),),
+    relative=True,
+)
+ERRORS = {("Ours", 0): 0.1, ("Ours", 1): 0.2, ("Theirs", 0): 0.2, ("Theirs", 1): 0.5}
+
+
+def read(folder: Path, cell: Cell) -> list[Row]:
+    return [{"clean_error": ERRORS[cell.group, cell.seed], "params": 2e6, "status": "ok"}, {"status": "failed"}]
+
+
+def grid(preset: str, seeds: int) -> list[Cell]:
+    return [
+        Cell(group=name, method="roco", options=RocoOptions(seed=n))
+        for n in range(seeds)
+        for name in ("Ours", "Theirs")
+    ]
+
+
+STUDY = Study(name="toy", paper="Nobody", cells=grid, read=read, items=())
+
+
+def studied(root: Path, finished: int) -> Studied:
+    """The study with so many of its four runs finished."""
+    found = Studied(STUDY, "quick", 2, root)
+    for cell in found.cells[:finished]:
+        record(root, cell, "finished", 1.0, 1.0)
+    return found
+
+
+def test_means_reported_lines_differences_and_changes(tmp_path: Path) -> None:
+    (table,) = TABLE(studied(tmp_path, 4))
+    assert table.header == ("Architecture", "Source", "Acc. %", "Params M")
+    assert table.lines == (
+        ("Ours", "measured", "85.00 +- 7.07 (2)", "2.000 +- 0.000 (2)"),
+        ("Ours", "as reported", "90.0", "1.5"),
+        ("Other", "as reported", "80.0", "-"),
+        ("Theirs", "measured", "65.00 +- 21.21 (2)", "2.000 +- 0.000 (2)"),
+        ("Ours - Theirs", "difference", "+20.00 [+10.00, +30.00] (2)", "+0.000 [+0.000, +0.000] (2)"),
+        ("Ours against Theirs", "change in %", "36.25 +- 33.59 (2)", "0.00 +- 0.00 (2)"),
+    )
+
+
+def test_a_run_that_is_missing_is_a_dash(tmp_path: Path) -> None:
+    (table,) = TABLE(studied(tmp_path, 0))
+    assert [line[2:] for line in table.lines if line[1] != "as reported"] == [("-", "-")] * 4
+    (table,) = TABLE(studied(tmp_path, 1))
+    assert table.lines[0] == ("Ours", "measured", "90.00 (1)", "2.000 (1)")
+    assert [line[2] for line in table.lines[3:]] == ["-", "-", "-"]
+
+
+def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
+    other = PaperTable("Table 2", "others", (Measure("PGD %", "pgd_error", -100),), "Ours | 1")
+    (table,) = other(studied(tmp_path, 4))
+    assert table.lines[0] == ("Ours", "measured", "-")
+
+
+def test_cells() -> None:
+    nan = float("nan")
+    assert spread_cell(None) == difference_cell(None) == "-"
+    assert spread_cell(Spread(1.25, nan, 1), 1) == "1.2 (1)"
+    assert difference_cell(Difference(-1.0, nan, nan, 1)) == "-1.00 (1)"
+    assert difference_cell(Difference(-1.0, -2.0, 0.5, 3), 1) == "-1.0 [-2.0, +0.5] (3)"
+
+
+def test_rows_are_read_as_numbers_and_words(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("arch_id,status,clean_error,pgd_error\n12e4,ok,0.5,\n")
+    assert read_rows(path) == [{"arch_id": "12e4", "status": "ok", "clean_error": 0.5}]
+    assert read_rows(tmp_path / "none.csv") == []
