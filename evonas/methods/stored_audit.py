@@ -242,13 +242,12 @@ def _written(
 ) -> AuditFiles:
     """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
     from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
-    from evonas.report import AuditFiles, read_audit_files, write_audit
+    from evonas.report import AuditFiles, read_audit, write_audit
     from evonas.report.audit_files import shown_row
 
-    before = read_audit_files(result.path)
     rows = [of_network[0] for of_network in repeats]
     new = {(row["arch_id"], row["weights"]) for row in rows}
-    others = [row for row in before.rows if (row["arch_id"], row["weights"]) not in new] if before else []
+    others = [row for row in read_audit(result.path).rows if (row["arch_id"], row["weights"]) not in new]
     searched = result.searched
     values = {row["arch_id"]: result.entry(row["arch_id"]).result.objectives for row in rows}
     scores = Scores(values, searched.objectives, searched.maximize, searched.reference)

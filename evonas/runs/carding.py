@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from evonas._version import version_of
 from evonas.data import terms_of
-from evonas.errors import StorageError
-from evonas.files import decoding, exists, read_json, storage_errors
 from evonas.report import read_audit
 from evonas.report.units import is_error
 
@@ -152,25 +150,23 @@ def _searched(export: Export, config: Mapping[str, Any]) -> Iterator[ErrorRow]:
 
 
 def audited(run: Path, key: str, weights: str) -> dict[str, Any] | None:
-    """The audit of a network in a run's audit.csv and audit.json: columns, images, alarms; None without one.
+    """Measured columns, number of images and alarms of a network in the audit of a run; None where it has none.
 
     Raises:
-        StorageError: one of the files is not an audit's.
+        StorageError: audit.csv or audit.json is damaged.
     """
-    kind, facts = "search" if weights == "search" else "audit", run / "audit.json"
-    rows = [row for row in read_audit(run) if (row.arch_id, row.weights, row.status) == (key, kind, "ok")]
-    if not rows:
-        return None
-    with storage_errors(f"read {facts}"):
-        about = read_json(facts) if exists(facts) else {}
-    with decoding(f"expected what an audit found in {facts}", "run the audit again", StorageError):
-        alarms = [each for each in about.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)]
-        images = about.get("images")
-        return {
-            "images": None if images is None else int(images),
-            "measured": dict(rows[0].values),
-            "alarms": [str(each["line"]) for each in alarms],
-        }
+    kind, audit = "search" if weights == "search" else "audit", read_audit(run)
+    for row in audit.networks:
+        if (row.arch_id, row.weights, row.status) == (key, kind, "ok"):
+            alarms = [
+                each for each in audit.summary.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)
+            ]
+            return {
+                "images": audit.summary.get("images"),
+                "measured": dict(row.values),
+                "alarms": [each["line"] for each in alarms],
+            }
+    return None
 
 
 def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
