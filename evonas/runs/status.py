@@ -104,7 +104,7 @@ def read_status(path: Path, cache: Path | None = None) -> Status:
     if not config and not stages and not kept and LOCK not in names:
         raise ConfigurationError(f"expected the folder of a run, {path} holds nothing of one")
     process = holder(path / LOCK)
-    begun = Status(path, "", "", process, max(0.0, time.time() - written), (), config=kept or config)
+    begun = Status(path, "", "", process, max(0.0, time.time() - written), (), config=config or kept)
     if config:
         return _searched(begun, folder, config, stages)
     if process and cache is not None:
