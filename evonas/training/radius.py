@@ -1,9 +1,14 @@
 """Recipes of the table with another radius."""
 
-from dataclasses import replace
-from typing import Any
+from __future__ import annotations
 
-from evonas.training import RECIPES, Recipe
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from evonas.training import RECIPES
+
+if TYPE_CHECKING:
+    from evonas.training import Recipe
 
 __all__ = ["recipe_within"]
 
