@@ -24,7 +24,7 @@ __all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditPlan:
-    """What is measured, on which images, of which weights."""
+    """Measurements, the images that they are made on, and the weights that networks have."""
 
     measure: tuple[str, ...] = ("quick",)
     """quick, standard, full, or names of measurements."""
@@ -140,7 +140,7 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
 
 
 def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
-    """What is measured besides the adversarial set, and whether that is, too.
+    """Measurements besides the adversarial set, and whether that is measured, too.
 
     Raises:
         UnknownNameError: there is no such measurement.
@@ -215,13 +215,12 @@ def _networks(
 
 def _other_recipe(training: Any, plan: AuditPlan) -> Any:
     """The training with the plan's epochs and recipe."""
-    from evonas.methods.roco import RocoOptions
+    from evonas.training import recipe_within
 
     if plan.epochs is not None:
         training = replace(training, training=replace(training.training, epochs=plan.epochs))
     if plan.recipe:
-        options = RocoOptions(recipe=plan.recipe, recipe_epsilon=plan.recipe_epsilon)
-        training = replace(training, recipe=options.make_recipe())
+        training = replace(training, recipe=recipe_within(plan.recipe, plan.recipe_epsilon))
     return training
 
 
