@@ -15,15 +15,14 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "tutorial.py"
 SMALLER = {
     "evonas roco --data digits": " ".join(
         [
-            "evonas roco",
-            *FLAGS,
+            *("evonas", "roco", *FLAGS),
             "--train-limit 150 --val-limit 50 --phases 2 --nodes 3 --channels 2 --designs= --epochs 1 --batch-size 5",
-            "--population 4 --generations 1 --objectives clean_error,macs,pgd_error --attack-images 20 --attack-steps 2",
+            "--population 4 --generations 1 --objectives clean_error,macs,pgd_error --attack-images 20",
         ]
     ),
     'params < 50k and clean_error < 30%"': 'params < 50k and clean_error <= 100%"',
     'audit.clean_error < 25%"': 'audit.clean_error <= 100%"',
-    "evonas audit runs/digits": "evonas audit runs/digits --executor local --images 20 --measure clean,pgd20,gradient_check",
+    "evonas audit runs/digits": "evonas audit runs/digits --executor local --images 20 --measure clean,pgd20",
     "--epochs 10": "--epochs 1",
     "--int8": "--int8 --images 50 --calibration-images 20 --attacked-images 5 --queries 3",
     "evonas latency runs/digits": "evonas latency runs/digits --runs 3 --warm-up 1",
@@ -63,7 +62,6 @@ def test_a_smaller_copy_of_the_tutorial_runs(tutorial: Any, tmp_path: Path) -> N
     card = json.loads((tmp_path / "net.card.json").read_text())
     (chosen,) = re.findall(r"^([0-9a-f]{16})$", done.stdout, re.M)
     assert card["network"]["arch_id"] == chosen
-    assert (run / "audit.json").exists()
     assert [line.split(":")[0] for line in done.stdout.splitlines() if "test images wrong" in line] == [
         "net.onnx",
         "net.int8.onnx",
