@@ -27,8 +27,8 @@ NAME = "net.onnx"
 @dataclass(frozen=True)
 class Ship:
     """Make the best network of a run under a constraint ready to leave, in one folder: choose it, train it to the end
-    with a robust recipe, audit it, export and check it, time it, and write its card. The same command goes on where it
-    was stopped.
+    at the size of the search with a robust recipe, audit it, export and check it, time it, and write its card. The same
+    command goes on where it was stopped.
     """
 
     example: ClassVar[str] = 'evonas ship runs/roco-digits-quick-seed0 --where "macs < 8M"'
@@ -85,6 +85,7 @@ class Ship:
             measure=self.measure,
             train=True,
             epochs=self.epochs,
+            searched_size=True,  # what --where is about
             recipe=self.recipe,
             recipe_epsilon=self.recipe_epsilon,
         )
