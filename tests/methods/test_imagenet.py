@@ -145,7 +145,7 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert float(row["ood_aupr"]) in [pytest.approx(1 / rank) for rank in range(1, 7)]  # one image among five own ones
     tensors, about = weights(finished)
     assert not any(name.startswith("auxiliary") for name in tensors)
-    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
+    data = load_image_folder(root / "imagenet")
     network = load_weights(finished / "weights.safetensors")
     assert isinstance(network, DartsNetwork)
     assert all(torch.equal(value, tensors[name]) for name, value in network.state_dict().items())
@@ -362,7 +362,7 @@ def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path, capsys:
 
 
 def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
-    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
+    data = load_image_folder(root / "imagenet")
     four = attacked_files(data, 4, False, 0)
     assert four.labels.tolist() == [0, 0, 1, 1]
     assert attacked_files(data, 4, False, 0).names.tolist() == four.names.tolist()
@@ -378,7 +378,7 @@ def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
 def test_aupr_by_hand(root: Path) -> None:
     """White images of another data set among five dark ones of val/: more white is less sure, so that they come first
     for a network that is sure of black, and last for one that is sure of white."""
-    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
+    data = load_image_folder(root / "imagenet")
     white = np.full((3, 3, 32, 32), 255, dtype=np.uint8)
     part = Part(white, np.zeros(3, dtype=np.int64))
     other = Dataset("white", 1, part, part, part, part, (0.0,) * 3, (1.0,) * 3, flip=False)
