@@ -45,7 +45,7 @@ from evonas.methods.imagenet_cells import read_cells
 from evonas.methods.stored import open_run
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES
-from evonas.report import read_audit_files, write_audit
+from evonas.report import read_audit, write_audit
 from evonas.runs.folder import first_genomes
 from evonas.search import Journal, read_journal
 from evonas.ship import (
@@ -171,7 +171,9 @@ def audited(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         row = {"arch_id": "a1", "weights": "search", "status": "ok", "clean_error": 0.125, "params": 9, "reason": ""}
         alarm = {"arch_id": "a1", "weights": "search", "kind": "noise", "line": "noise does better than PGD"}
-        write_audit(folder, [row], {"changed": {"tau": 0.5}, "alarms": [alarm], "images": 300})
+        volumes = {"search": 0.5, "audit": 0.25, "lost": 0.25, "share_lost": 0.5}
+        changed = {"tau": 0.5, "left_front": ["a1"], "hypervolume": volumes}
+        write_audit(folder, [row], {"changed": changed, "alarms": [alarm], "images": 300})
         return folder / name
 
     return make
@@ -218,8 +220,8 @@ LOADERS: dict[str, Loader] = {
     "records of an audit": Loader(copied("roco/finished/retrained/rows.jsonl"), open_records),
     "latency table": Loader(latency_table, load_table),
     "weights": Loader(weights, load_weights),
-    "audit.csv": Loader(audited("audit.csv"), lambda path: read_audit_files(path.parent)),
-    "audit.json": Loader(audited("audit.json"), lambda path: read_audit_files(path.parent)),
+    "audit.csv": Loader(audited("audit.csv"), lambda path: read_audit(path.parent)),
+    "audit.json": Loader(audited("audit.json"), lambda path: read_audit(path.parent)),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),
     "checkpoint": Loader(checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
     "checkpoint of 0.1.0": Loader(old_checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),

@@ -232,8 +232,8 @@ class _Run:
             ascended = partial(self.ascended, pending)
             x, logits = ascended(x, shown) if replayed is None else replayed(ascended, x, shown, state=self.buffers)
             if stop:
-                unfooled = ~self.surely_fooled_now(pending, shown, logits)
-                pending, x = pending[unfooled], x[unfooled]
+                left = torch.nonzero(~self.surely_fooled_now(pending, shown, logits)).squeeze(1)  # waits for a GPU
+                pending, x = pending[left], x[left]
         unfooled = ~self.confirmed(pending)
         pending, x = pending[unfooled], x[unfooled]
         self.keep_stronger(pending, self.shown(x, pending))
@@ -340,8 +340,9 @@ class _Run:
         labels = self.labels[rows]
         fooled, low = self.is_fooled(logits, labels), self.low(logits, labels)
         doubt, sure = fooled & low, fooled & ~low
-        self.keep(rows[sure], x[sure])
-        if bool(doubt.any()):
+        self.found = self.found.index_copy(0, rows, torch.where(sure.view(-1, 1, 1, 1), x, self.found[rows]))
+        self.fooled[rows] |= sure
+        if self.fast is not None and bool(doubt.any()):
             self.doubtful[rows[doubt]] = True
             self.candidates = self.candidates.index_copy(0, rows[doubt], x[doubt])
         return sure

@@ -72,8 +72,8 @@ class SquareSearch:
             trial = torch.where(places[left], changed, best[left])
             margin = margins(model(trial), labels[left])
             nearer = margin < lowest[left]
-            best[left[nearer]] = trial[nearer]
-            lowest[left[nearer]] = margin[nearer]
+            best[left] = torch.where(nearer.view(-1, 1, 1, 1), trial, best[left])  # a mask as an index waits for a GPU
+            lowest[left] = torch.where(nearer, margin, lowest[left])
         return best
 
     def _sides(self, height: int, width: int) -> Iterator[int]:

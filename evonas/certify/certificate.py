@@ -1,6 +1,7 @@
 """Certificates from bounds: margins, the radius within which the predicted class cannot change, certified accuracy."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -125,8 +126,9 @@ def certified_radius(
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         smallest = torch.finfo(images.dtype).eps
         failed, tried = -held, torch.full_like(held, math.log(start))
+        first = Ball.of(images, start, norm, clip)  # its checks wait for a GPU
         for _ in range(steps):
-            ball = Ball.of(images, tried.exp().to(images.dtype), norm, clip)
+            ball = replace(first, epsilon=tried.exp().to(images.dtype)[:, None, None, None])
             holds = Bounded(graph, ball, relaxation, intermediate).least(functions).amin(dim=0) > 0
             holds &= ball.epsilon.flatten() >= smallest
             held = torch.where(holds, torch.maximum(held, tried), held)

@@ -93,7 +93,7 @@ def _audits(
 
     audited, notes = dict[str, "dict[str, Mapping[str, float]]"](), list[str]()
     for path, run in zip(paths, runs, strict=True):
-        rows = read_audit(path)
+        rows = read_audit(path).networks
         audited[run.name] = decisive(rows)
         kinds = {row.words for row in rows if audited[run.name].get(row.arch_id) is row.values}
         if kinds:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from evonas.commands.opened import Folders, joint_runs
-from evonas.errors import ConfigurationError, StorageError
-from evonas.files import decoding, holder
+from evonas.errors import ConfigurationError
+from evonas.files import holder
 from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Report:
 
 def reported_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     """Runs as their folders have them, with audits; says where lines of a journal are lost."""
-    from evonas.report.audited import read_audit
+    from evonas.report import read_audit
     from evonas.report.page_data import ReportedRun
     from evonas.runs.folder import RunFolder, stored_space
 
@@ -97,20 +97,8 @@ def reported_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     for path, joint in zip(paths, runs, strict=True):
         config = RunFolder(path).open_stored()
         space = stored_space(config["identity"]["space"])
-        found.append(ReportedRun(joint, str(path), space, config, read_audit(path), _changes(path)))
+        found.append(ReportedRun(joint, str(path), space, config, read_audit(path)))
     return found
-
-
-def _changes(path: Path) -> list[str]:
-    """What the audit of a run changed, and its alarms, a line each."""
-    from evonas.report.audit_files import audit_lines, read_audit_files
-
-    found = read_audit_files(path)
-    if found is None or not found.summary:
-        return []
-    remedy = "audit the run again, or remove it"
-    with decoding(f"expected the summary of an audit in {path / 'audit.json'}", remedy, StorageError):
-        return [*audit_lines(found.summary, {row["arch_id"] for row in found.rows}, checked=False)]
 
 
 def _generation(run: ReportedRun) -> int:

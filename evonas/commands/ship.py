@@ -136,9 +136,9 @@ class Ship:
         return done.weights(key), as_plain(done.trainings[key].identity())
 
     def _exported(self, result: Result, key: str, weights: str, training: dict[str, Any], out: Path) -> None:
-        from evonas.runs.exporting import Export
+        from evonas.runs.exporting import NetworkExport
 
-        Export(
+        NetworkExport(
             result=result,
             entry=result.entry(key),
             network=result.load(key, weights),

@@ -106,8 +106,8 @@ class ImagenetOptions:
         if len(set(self.robust_attacks)) < len(self.robust_attacks):
             raise ConfigurationError(f"expected every one of --robust-attacks once, got {self.robust_attacks}")
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
-        if self.network.layers < 2:  # the auxiliary head needs maps that are halved twice
-            raise ConfigurationError(f"expected layers >= 2, got {self.network.layers}")
+        if self.network.layers < 3:  # so that both kinds of cell occur
+            raise ConfigurationError(f"expected layers >= 3, got {self.network.layers}")
 
     @property
     def attacks(self) -> tuple[Measurement, ...]:
@@ -273,9 +273,10 @@ def train_cells(run: Run, cells: ImagenetCells, part: FilePart) -> DartsNetwork:
     )
     state = training.network.state_dict()
     weights = {name: value for name, value in state.items() if not name.startswith(HEAD)}
-    cells.save(run.path / "weights.safetensors", weights)
     network.load_state_dict(weights)
-    return network.to(part.device).to(memory_format=torch.channels_last).eval()
+    network.to(part.device).to(memory_format=torch.channels_last).eval()
+    cells.save(run.path / "weights.safetensors", network, run.identity)
+    return network
 
 
 def score_cells(

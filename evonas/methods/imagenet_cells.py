@@ -1,23 +1,22 @@
 """Found cells on a folder of images: where they are read, their network, its training and its weights file."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from evonas.data import Augmentation, FilePart, ImageFolderSet
 from evonas.errors import ConfigurationError, StorageError
 from evonas.files import expanded, read_json, replace_file
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
+from evonas.parts import digest
 from evonas.report import shown
 from evonas.seeding import derive_seed
+from evonas.ship import Provenance, WeightsCard, weights_file
+from evonas.spaces import DartsSpace
 from evonas.training import Training
 from evonas.training.cells import CellPreset
 
@@ -60,7 +59,12 @@ def cells_label(given: str) -> str:
 
 @dataclass(frozen=True)
 class ImagenetCells:
-    """Found cells, and how they are trained on a folder of images."""
+    """Found cells, and how they are trained on a folder of images.
+
+    Raises:
+        ConfigurationError: no network of a `DartsSpace` has such cells: their nodes are not as many, or not all of them
+            in the output.
+    """
 
     given: str
     """Name or file, as the command line has it."""
@@ -70,6 +74,15 @@ class ImagenetCells:
     data: ImageFolderSet
     """Its train part is whole: nothing is held out."""
     seed: int
+
+    def __post_init__(self) -> None:
+        self.space.from_genotype(self.genotype)
+
+    @property
+    def space(self) -> DartsSpace:
+        """The space that the network is of, as its file of weights names it."""
+        plan, nodes = self.plan, len(self.genotype.normal) // 2
+        return DartsSpace(channels=plan.channels, layers=plan.layers, nodes=nodes, stem="imagenet", image_size=SIZE)
 
     def identity(self) -> dict[str, Any]:
         """Everything the weights follow from, besides the run's seed, device and threads."""
@@ -119,16 +132,22 @@ class ImagenetCells:
             f"{self.data.n_classes} classes"
         )
 
-    def save(self, path: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write weights whole; the metadata, `evonas`, is JSON that says which `DartsNetwork` they belong to."""
-        about = {
-            "genotype": asdict(self.genotype),
-            "channels": self.plan.channels,
-            "layers": self.plan.layers,
-            "stem": "imagenet",
-            "n_classes": self.data.n_classes,
-            "normalization": self.data.normalization,
-        }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        content = safetensors.torch.save(tensors, {"evonas": json.dumps(about)})
+    def save(self, path: Path, network: DartsNetwork, identity: dict[str, Any]) -> None:
+        """Write the trained network's weights whole, with everything that builds it again.
+
+        Args:
+            identity: of the run.
+        """
+        data, space = self.data, self.space
+        provenance = Provenance(
+            weights="audit",
+            identity=digest(identity),
+            seed=self.seed,
+            data=data.name,
+            fingerprint=data.fingerprint,
+            epochs=self.plan.training.epochs,
+        )
+        genome, shape = space.from_genotype(self.genotype), (3, SIZE, SIZE)
+        card = WeightsCard.of(network, space, genome, data.n_classes, shape, data.normalization, provenance)
+        content = weights_file(network, card)
         replace_file(path, lambda file: file.write(content))

@@ -24,7 +24,7 @@ __all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditPlan:
-    """What is measured, on which images, of which weights."""
+    """Measurements, the images that they are made on, and the weights that networks have."""
 
     measure: tuple[str, ...] = ("quick",)
     """quick, standard, full, or names of measurements."""
@@ -142,7 +142,7 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
 
 
 def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
-    """What is measured besides the adversarial set, and whether that is, too.
+    """Measurements besides the adversarial set, and whether that is measured, too.
 
     Raises:
         UnknownNameError: there is no such measurement.
@@ -221,15 +221,14 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
     Args:
         searched: space of the search.
     """
-    from evonas.methods.roco import RocoOptions
+    from evonas.training import recipe_within
 
     if plan.searched_size:
         training = replace(training, space=searched)
     if plan.epochs is not None:
         training = replace(training, training=replace(training.training, epochs=plan.epochs))
     if plan.recipe:
-        options = RocoOptions(recipe=plan.recipe, recipe_epsilon=plan.recipe_epsilon)
-        training = replace(training, recipe=options.make_recipe())
+        training = replace(training, recipe=recipe_within(plan.recipe, plan.recipe_epsilon))
     return training
 
 
@@ -250,13 +249,12 @@ def _written(
 ) -> AuditFiles:
     """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
     from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
-    from evonas.report import AuditFiles, read_audit_files, write_audit
+    from evonas.report import AuditFiles, read_audit, write_audit
     from evonas.report.audit_files import shown_row
 
-    before = read_audit_files(result.path)
     rows = [of_network[0] for of_network in repeats]
     new = {(row["arch_id"], row["weights"]) for row in rows}
-    others = [row for row in before.rows if (row["arch_id"], row["weights"]) not in new] if before else []
+    others = [row for row in read_audit(result.path).rows if (row["arch_id"], row["weights"]) not in new]
     searched = result.searched
     values = {row["arch_id"]: result.entry(row["arch_id"]).result.objectives for row in rows}
     scores = Scores(values, searched.objectives, searched.maximize, searched.reference)

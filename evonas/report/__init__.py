@@ -7,13 +7,13 @@ from evonas.lazy import import_lazily
 if TYPE_CHECKING:
     from evonas.report.audit_files import (
         AuditFiles,
-        audit_lines,
-        audit_text,
-        read_audit_files,
+        AuditRow,
+        decisive,
+        read_audit,
         write_audit,
         write_audit_table,
     )
-    from evonas.report.audited import AuditRow, decisive, read_audit
+    from evonas.report.audit_text import audit_lines, audit_text
     from evonas.report.chance import Chance, chance_notes, marked
     from evonas.report.choosing import Choice, Choosing, choose_networks
     from evonas.report.condition import Condition, read_condition
@@ -108,7 +108,6 @@ __all__ = [
     "rank_agreement",
     "rank_correlations",
     "read_audit",
-    "read_audit_files",
     "read_condition",
     "read_genomes",
     "reported_tables",

@@ -1,24 +1,22 @@
-"""The files of an audit, audit.csv and audit.json: written, read again, and shown."""
+"""The files of an audit, audit.csv and audit.json: written, and read again."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evonas.errors import StorageError
 from evonas.files import decoding, exists, read_json, read_regular, storage_errors, write_json
-from evonas.report.chance import Chance, chance_notes, marked
+from evonas.report.audit_text import audit_lines
 from evonas.report.output import write_csv
 from evonas.report.retrained import TableRow, table_of_rows
-from evonas.report.text_table import TextTable
-from evonas.report.units import shown
 
-__all__ = ["AuditFiles", "audit_lines", "audit_text", "read_audit_files", "write_audit", "write_audit_table"]
+__all__ = ["AuditFiles", "AuditRow", "decisive", "read_audit", "write_audit", "write_audit_table"]
 
 HEAD = ["arch_id", "weights", "status"]
 TAIL = [
@@ -36,7 +34,7 @@ TAIL = [
     "genome",
     "reason",
 ]
-WORDS = {"arch_id", "weights", "status", "mode", "data", "genome", "reason"}
+WORDS = {"configuration", "arch_id", "weights", "status", "mode", "data", "genome", "reason"}
 """Columns of text; all others hold numbers, or nothing."""
 HIDDEN = ("configuration", "wrong")
 
@@ -45,13 +43,51 @@ _REMEDY = "audit the run again, or remove it"
 
 
 @dataclass(frozen=True)
-class AuditFiles:
-    """What an audit left in a run's folder."""
+class AuditRow:
+    """A network under the measurements of an audit."""
 
-    rows: list[dict[str, Any]]
+    arch_id: str
+    weights: str
+    """`search`: as searched; `audit`: trained to the end."""
+    status: str
+    values: Mapping[str, float]
+    """Measured column -> value."""
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """Kind of weights, in words."""
+        return "as searched" if self.weights == "search" else "trained to the end"
+
+
+@dataclass(frozen=True)
+class AuditFiles:
+    """Content of audit.csv and audit.json in a run's folder; empty without an audit."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
     """One for each network and weights (search, audit): column -> number, text, or None where a cell is empty."""
-    summary: dict[str, Any]
-    """Plain values: `changed`, `alarms`, `images` and more; empty where there is no audit.json."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Plain values: `changed`, `alarms`, `images` and more; empty without audit.json."""
+
+    @property
+    def networks(self) -> list[AuditRow]:
+        """The rows with their measurements, the columns between `status` and the costs, apart."""
+        return [
+            AuditRow(
+                row["arch_id"],
+                row["weights"],
+                row["status"],
+                {name: row[name] for name in row if name not in {*HEAD, *TAIL, *HIDDEN} and row[name] is not None},
+                row.get("reason", ""),
+            )
+            for row in self.rows
+        ]
+
+    @property
+    def lines(self) -> list[str]:
+        """Changes and alarms, a line each."""
+        arch_ids = {row["arch_id"] for row in self.rows}
+        return [*audit_lines(self.summary, arch_ids, checked=False)] if self.summary else []
 
 
 def shown_row(row: TableRow) -> dict[str, Any]:
@@ -72,31 +108,39 @@ def write_audit(folder: Path, rows: Sequence[TableRow], summary: Mapping[str, An
     write_json(folder / "audit.json", summary)
 
 
-def read_audit_files(folder: Path) -> AuditFiles | None:
-    """The audit of the run in a folder; None where there is none. StorageError where its files are damaged."""
+def read_audit(folder: Path) -> AuditFiles:
+    """The audit of the run in a folder.
+
+    A table without a column `weights`, as version 0.1.0 wrote it, has networks trained to the end.
+
+    Raises:
+        StorageError: a file cannot be read, or no audit has written it.
+    """
     table, summary = folder / "audit.csv", folder / "audit.json"
     with storage_errors(f"read {folder}"):
         if not exists(table):
-            return None
+            return AuditFiles()
         stored = exists(summary)
+        content = read_regular(table, _LARGEST_TABLE)
     with decoding(f"expected the table of an audit in {table}", _REMEDY, StorageError):
-        rows = list(_rows(read_regular(table, _LARGEST_TABLE).decode()))
-    found = read_json(summary) if stored else {}
+        rows = list(_rows(content.decode()))
+    found = AuditFiles(rows, read_json(summary) if stored else {})
     with decoding(f"expected the summary of an audit in {summary}", _REMEDY, StorageError):
         _check(found)
-    return AuditFiles(rows, found)
+    return found
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:
     lines = csv.reader(io.StringIO(text), strict=True)
     header = next(lines, [])
-    if len({*header}) < len(header) or not {*HEAD, "reason"} <= {*header}:
+    if len({*header}) < len(header) or not {"arch_id", "status", "params"} <= {*header}:
         raise ValueError(f"its columns are {','.join(header)[:200]}")
     seen = set()
     for cells in lines:
         if len(cells) != len(header):
             raise ValueError(f"a row has {len(cells)} cells, its header {len(header)}")
-        row = {name: cell if name in WORDS else _number(name, cell) for name, cell in zip(header, cells, strict=True)}
+        read = {name: cell if name in WORDS else _number(name, cell) for name, cell in zip(header, cells, strict=True)}
+        row = {**read, "weights": read.get("weights") or "audit"}
         if row["weights"] not in ("search", "audit") or row["status"] not in ("ok", "failed"):
             raise ValueError(f"a row has weights {row['weights']!r} and status {row['status']!r}")
         key = row["arch_id"], row["weights"]
@@ -115,8 +159,9 @@ def _number(name: str, cell: str) -> int | float | None:
     return value
 
 
-def _check(summary: Mapping[str, Any]) -> None:
-    """ValueError unless an audit could have written it."""
+def _check(found: AuditFiles) -> None:
+    """An error of any kind unless an audit could have written the summary: what cannot be said in lines is damaged."""
+    summary = found.summary
     if not summary:
         return
     alarms = summary.get("alarms")
@@ -127,61 +172,14 @@ def _check(summary: Mapping[str, Any]) -> None:
     changed, images = summary.get("changed"), summary.get("images")
     if not isinstance(changed, dict) or type(images) is not int or images < 1:
         raise ValueError(f"its changed is {changed!r:.60}, its images are {images!r:.20}")
+    _ = found.lines
 
 
 ALARM = {"arch_id": str, "weights": str, "kind": str, "line": str}
 """Type of every value of an alarm."""
 
 
-def audit_text(
-    title: str,
-    rows: Sequence[TableRow],
-    columns: Mapping[str, str],
-    chance: Chance,
-    probabilities: Mapping[str, float],
-) -> TextTable:
-    """Networks and what they were measured under, with units and marks, for people.
-
-    Args:
-        columns: column -> its heading, in order.
-        probabilities: arch_id -> probability of being on the front.
-    """
-    names = [*columns, "params", "macs"]
-    lines = []
-    for row in rows:
-        if row["status"] == "failed":
-            cells = ["-" if row.get(name) is None else shown(name, row[name]) for name in names]
-        else:
-            cells = list(marked(row, names, chance))
-        likely = probabilities.get(row["arch_id"])
-        lines.append((str(row["arch_id"]), *cells, "-" if likely is None else f"{100 * likely:.0f}%"))
-    failed = [f"{row['arch_id']} failed: {row['reason']}" for row in rows if row["status"] == "failed"]
-    header = ("arch_id", *columns.values(), "params", "MACs", "on front")
-    return TextTable(title, header, tuple(lines), (*chance_notes(lines, chance), *failed))
-
-
-def audit_lines(summary: Mapping[str, Any], arch_ids: Iterable[str], checked: bool) -> Iterator[str]:
-    """What an audit changed, and its alarms, a line each.
-
-    Args:
-        arch_ids: of the networks that were audited.
-        checked: whether gradients were looked at.
-    """
-    changed, count = summary["changed"], len([*arch_ids])
-    for each in changed.get("columns", []):
-        interval = each["interval"]
-        between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-        value = "-" if each["tau"] is None else f"{each['tau']:.2f}"
-        yield (
-            f"{each['search']} of the search and {each['audit']} of the audit: Kendall's tau {value}{between}, "
-            f"{len(each['flips'])} of {count * (count - 1) // 2} pairs of networks change places"
-        )
-    if changed:
-        left, volume = changed["left_front"], changed["hypervolume"]
-        yield f"left the front: {', '.join(left)}" if left else "no network left the front"
-        lost = volume["share_lost"]
-        yield "hypervolume: " + ("none before" if lost is None else f"{100 * lost:.1f}% lost")
-    alarms = summary["alarms"]
-    yield from (f"ALARM {each['arch_id']} ({each['weights']}), {each['line']}" for each in alarms)
-    if checked and not alarms:
-        yield "no sign of masked gradients"
+def decisive(rows: Sequence[AuditRow]) -> dict[str, Mapping[str, float]]:
+    """arch_id -> values of the networks trained to the end, where there are such; else of those as searched."""
+    kind = "audit" if any(row.weights != "search" for row in rows) else "search"
+    return {row.arch_id: row.values for row in rows if row.weights == kind and row.values}

@@ -6,12 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from evonas.report.audited import AuditRow
+from evonas.report.audit_files import AuditFiles
 from evonas.report.depictions import depiction_of
 from evonas.report.joint import COSTS, JointRun, differences
 from evonas.report.table import history, objective_values, population_table
@@ -34,9 +34,7 @@ class ReportedRun:
     """Search space; None: in no table, so that its networks are not drawn."""
     config: Mapping[str, Any]
     """Content of config.json."""
-    audit: Sequence[AuditRow] = ()
-    audited: Sequence[str] = ()
-    """What the audit changed, and its alarms, a line each."""
+    audit: AuditFiles = field(default_factory=AuditFiles)
 
 
 def page_data(runs: Sequence[ReportedRun]) -> Json:
@@ -137,8 +135,8 @@ def _run(run: ReportedRun) -> Json:
         "identity": json.dumps(identity, indent=1),
         "versions": run.config.get("versions", {}),
         "notes": run.config.get("notes", []),
-        "audit": [{**asdict(row), "values": dict(row.values)} for row in run.audit],
-        "audited": [*run.audited],
+        "audit": [{**asdict(row), "values": dict(row.values)} for row in run.audit.networks],
+        "audited": run.audit.lines,
     }
 
 

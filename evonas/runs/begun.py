@@ -92,7 +92,7 @@ class BegunRun:
             run = cls(method, options, folder, Screen(console, interruption.check), reading, alone)
             run._data_name = data
             run.note(because)
-            if not reading:
+            if not reading and not run.stored:  # from then on config.json says
                 folder.keep_options(type(options).__module__, as_json(options))
             yield run
 

@@ -99,7 +99,7 @@ def portrait(found: Result, name: str) -> Portrait:
         lineage(entry.key, config, space, found.entries),
         () if space is None else tuple(draw_text(space, genome)),
         tuple(layers),
-        tuple(each for each in read_audit(found.path) if each.arch_id == entry.key),
+        tuple(each for each in read_audit(found.path).networks if each.arch_id == entry.key),
     )
 
 

@@ -29,8 +29,9 @@ from evonas.methods import imagenet
 from evonas.methods.imagenet import PRESETS, ImagenetOptions
 from evonas.methods.imagenet_cells import cells_label, read_cells
 from evonas.methods.imagenet_scores import ATTACK, _aupr, attacked_files, ood_files, top_errors
-from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
+from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.runs import command
+from evonas.ship import load_weights
 from evonas.training import (
     IMAGENET_CELLS,
     CellPreset,
@@ -144,18 +145,15 @@ def test_what_a_run_leaves(finished: Path, root: Path) -> None:
     assert float(row["ood_aupr"]) in [pytest.approx(1 / rank) for rank in range(1, 7)]  # one image among five own ones
     tensors, about = weights(finished)
     assert not any(name.startswith("auxiliary") for name in tensors)
-    network = DartsNetwork(
-        Genotype(**about["genotype"]),
-        channels=4,
-        layers=3,
-        n_classes=2,
-        normalization=about["normalization"],
-        stem="imagenet",
-    )
-    network.load_state_dict(tensors)
+    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
+    network = load_weights(finished / "weights.safetensors")
+    assert isinstance(network, DartsNetwork)
+    assert all(torch.equal(value, tensors[name]) for name, value in network.state_dict().items())
+    assert about["provenance"]["fingerprint"] == data.fingerprint
+    assert about["provenance"]["epochs"] == 3
     assert int(row["params"]) == sum(each.numel() for each in network.parameters())
-    part = FilePart(load_image_folder(root / "imagenet").test, torch.device("cpu"))
-    assert top_errors(network.eval(), part) == {"top1_error": float(row["top1_error"]), "top5_error": 0.0}
+    part = FilePart(data.test, torch.device("cpu"))
+    assert top_errors(network, part) == {"top1_error": float(row["top1_error"]), "top5_error": 0.0}
     config = json.loads((finished / "config.json").read_text())
     assert config["identity"]["data"]["train"] == 8  # nothing is held out
     assert config["settings"]["epochs"] == 3
@@ -322,7 +320,7 @@ def test_other_cells_are_refused_in_one_line(content: str | None, message: str, 
     ("word", "message"),
     [
         ("--channels=5", "an even number of channels"),
-        ("--layers=1", "layers >= 2"),
+        ("--layers=2", "layers >= 3"),
         ("--workers=-1", "workers >= 0"),
         ("--test-limit=0", "test_limit >= 1"),
         ("--cells=DARTS_V3", "expected cells of"),
@@ -343,6 +341,18 @@ def test_a_missing_folder_is_one_line_on_standard_error(tmp_path: Path, capsys: 
     assert text.count("\n") == 1
 
 
+def test_cells_that_no_file_of_weights_names_are_refused_before_training(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = tmp_path / "genotype.json"
+    cells.write_text(json.dumps({**asdict(GENOTYPES["DARTS_V2"]), "reduce_concat": [4, 5]}))
+    words = [f"--cells={cells}", f"--data-root={root}", f"--out={tmp_path / 'run'}"]
+    assert command(imagenet.run, PRESETS, [*WORDS, *words]) == 2
+    text = capsys.readouterr().err
+    assert "expected a reduction cell of 4 nodes, all of them in its output" in text
+    assert text.count("\n") == 1
+
+
 def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part in ("train", "val"):
         write_images(tmp_path / "imagenet" / part, {"bee": 4})
@@ -352,7 +362,7 @@ def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path, capsys:
 
 
 def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
-    data = load_image_folder(root / "imagenet")
+    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
     four = attacked_files(data, 4, False, 0)
     assert four.labels.tolist() == [0, 0, 1, 1]
     assert attacked_files(data, 4, False, 0).names.tolist() == four.names.tolist()
@@ -368,7 +378,7 @@ def test_attacked_images_are_balanced_and_stay_the_same(root: Path) -> None:
 def test_aupr_by_hand(root: Path) -> None:
     """White images of another data set among five dark ones of val/: more white is less sure, so that they come first
     for a network that is sure of black, and last for one that is sure of white."""
-    data = load_image_folder(root / "imagenet")
+    data = load_image_folder(root / "imagenet", 0, validation_per_class=0)
     white = np.full((3, 3, 32, 32), 255, dtype=np.uint8)
     part = Part(white, np.zeros(3, dtype=np.int64))
     other = Dataset("white", 1, part, part, part, part, (0.0,) * 3, (1.0,) * 3, flip=False)

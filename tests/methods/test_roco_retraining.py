@@ -182,8 +182,8 @@ class TestOptions:
             RetrainOptions(**values)
 
     def test_the_suite_is_checked(self) -> None:
-        with pytest.raises(UnknownNameError, match="'square'"):
-            RetrainOptions(suite=("square",))
+        with pytest.raises(UnknownNameError, match="'squares'"):
+            RetrainOptions(suite=("squares",))
         with pytest.raises(ConfigurationError, match="once"):
             RetrainOptions(suite=("pgd", "pgd"))
 

@@ -15,7 +15,7 @@ import pytest
 from tiny_runs import rows
 
 from evonas.cli import main
-from evonas.report import read_audit_files
+from evonas.report import read_audit
 
 HERE = ("--executor", "local", "--device", "cpu")
 
@@ -69,8 +69,7 @@ def test_rows_of_other_weights_stay(copied_run: Path, capsys: pytest.CaptureFixt
     audit(copied_run, "best", "--measure", "clean,pgd10", "--images", "30", "--train", "--epochs", "1", "--json")
     printed = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]) or "null")
     assert [row["weights"] for row in printed["rows"]] == ["audit", "search"]
-    found = read_audit_files(copied_run)
-    assert found is not None
+    found = read_audit(copied_run)
     assert [(row["weights"], row["pgd10_error"] is None) for row in found.rows] == [("audit", False), ("search", True)]
     assert [*(copied_run / "retrained").glob("*.safetensors")]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evonas.errors import StorageError
-from evonas.report import audit_lines, audit_text, read_audit_files, write_audit
+from evonas.report import AuditFiles, audit_lines, audit_text, read_audit, write_audit
 from evonas.report.chance import Chance
 
 ROWS: list[dict[str, Any]] = [
@@ -54,10 +54,9 @@ SUMMARY = {
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    assert read_audit_files(tmp_path) is None
+    assert read_audit(tmp_path) == AuditFiles()
     write_audit(tmp_path, ROWS, SUMMARY)
-    found = read_audit_files(tmp_path)
-    assert found is not None
+    found = read_audit(tmp_path)
     assert found.summary == SUMMARY
     assert [row["arch_id"] for row in found.rows] == ["0abf5be0c3648ca4", "59562bf3ba3c0e85"]
     assert (found.rows[0]["pgd20_error"], found.rows[0]["params"]) == (1 / 3, 224)
@@ -72,7 +71,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("weights,", "weight,", "its columns are"),
+        ("status,", "state,", "its columns are"),
+        ("weights,", "weight,", "search"),
         (",search,", ",searched,", "weights 'searched'"),
         (",failed,", ",lost,", "status 'lost'"),
         ("0.125", "many", "many"),
@@ -88,9 +88,18 @@ def test_a_damaged_table_is_one_line(old: str, new: str, message: str, tmp_path:
     assert old in text
     table.write_text(text.replace(old, new))
     with pytest.raises(StorageError, match=message) as raised:
-        read_audit_files(tmp_path)
+        read_audit(tmp_path)
     assert len(str(raised.value).splitlines()) == 1
     assert "audit the run again" in str(raised.value)
+
+
+def test_a_table_without_weights_has_networks_trained_to_the_end(tmp_path: Path) -> None:
+    (tmp_path / "audit.csv").write_text("configuration,arch_id,status,clean_error,params,macs\nroco-nas,a,ok,.25,3,4\n")
+    found = read_audit(tmp_path)
+    assert [(each.arch_id, each.weights, dict(each.values)) for each in found.networks] == [
+        ("a", "audit", {"clean_error": 0.25})
+    ]
+    assert (found.summary, found.lines) == ({}, [])
 
 
 @pytest.mark.parametrize("change", [{"alarms": 3}, {"alarms": [{}]}, {"alarms": ["x"]}, {"changed": []}, {"images": 0}])
@@ -98,7 +107,7 @@ def test_a_damaged_summary_is_one_line(change: dict[str, Any], tmp_path: Path) -
     write_audit(tmp_path, ROWS, SUMMARY)
     (tmp_path / "audit.json").write_text(json.dumps(SUMMARY | change))
     with pytest.raises(StorageError, match=r"expected the summary of an audit in .*audit\.json"):
-        read_audit_files(tmp_path)
+        read_audit(tmp_path)
 
 
 def test_a_hundred_damaged_files_are_one_line_or_a_result(tmp_path: Path) -> None:
@@ -124,7 +133,7 @@ def test_a_hundred_damaged_files_are_one_line_or_a_result(tmp_path: Path) -> Non
 def line_of(folder: Path) -> str:
     """The error of reading; empty where there is none."""
     try:
-        read_audit_files(folder)
+        read_audit(folder)
     except StorageError as error:
         return str(error)
     return ""

@@ -124,10 +124,10 @@ AUDIT = "arch_id,weights,status,clean_error,pgd20,params,macs,reason\n"
 
 
 def test_columns_of_an_audit(tmp_path: Path) -> None:
-    assert read_audit(tmp_path) == []
+    assert read_audit(tmp_path).networks == []
     lines = [f"{A},search,ok,0.5,0.9,10,9,", f"{A},audit,ok,0.25,0.75,10,9,", f"{B},audit,failed,,,40,9,it diverged"]
     (tmp_path / "audit.csv").write_text(AUDIT + "\n".join(lines) + "\n")
-    rows = read_audit(tmp_path)
+    rows = read_audit(tmp_path).networks
     assert [(row.arch_id, row.weights, row.status, dict(row.values), row.reason) for row in rows] == [
         (A, "search", "ok", {"clean_error": 0.5, "pgd20": 0.9}, ""),
         (A, "audit", "ok", {"clean_error": 0.25, "pgd20": 0.75}, ""),

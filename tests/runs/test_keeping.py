@@ -1,5 +1,6 @@
 """Weights of a search's networks: those of the front lie in its folder, whatever happens; the journal is the same."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,6 +67,21 @@ def test_none_or_all_and_the_same_journal(roco_run: Path, tmp_path: Path) -> Non
 def test_they_come_from_other_processes_alike(roco_run: Path, tmp_path: Path) -> None:
     run(replace(ROCO, out=tmp_path, execution=ExecutionOptions(threads=1, device="cpu", executor="process", workers=2)))
     assert files(tmp_path) == files(roco_run)
+
+
+@pytest.mark.slow
+def test_they_come_from_workers_that_do_not_see_the_folder(roco_run: Path, tmp_path: Path, ray_here: Any) -> None:
+    opened = os.open(tmp_path, os.O_RDONLY)
+    try:
+        out = Path(f"/proc/self/fd/{opened}/run")  # only this process has it open under that number
+        run(replace(ROCO, out=out, execution=ExecutionOptions(threads=1, device="cpu", executor="ray")))
+        assert out.is_dir()
+        assert not ray_here.get(ray_here.remote(os.path.isdir).remote(str(out)))
+        assert not ray_here.get(ray_here.remote(os.path.exists).remote(str(out.parent)))
+    finally:
+        os.close(opened)
+    assert files(tmp_path / "run") == files(roco_run)
+    assert [line["key"] for line in journal(tmp_path / "run")[1:]] == [line["key"] for line in journal(roco_run)[1:]]
 
 
 def test_a_kill_between_file_and_line_leaves_no_row_without(

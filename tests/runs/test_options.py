@@ -118,7 +118,9 @@ VALUES: dict[str, Any] = {
     "published": ["PDARTS"],
     "ray_address": "auto",
     "retrain_precision": "fp32",
+    "retrain_params": [0.5],
     "robust_attacks": ["fgsm"],
+    "second_set": "other.safetensors",
     "suite": ["bim"],
     "supernet_steps": 5,
     "sweep_L": [1.0, 2.0],
@@ -146,7 +148,7 @@ def another(option: Option) -> Any:
     if kind is float:
         return (option.value or 0.5) / 2
     assert get_origin(kind) is tuple, f"give {option.name} a value in VALUES"
-    return [*option.value, "a" if get_args(kind)[0] is str else 3]
+    return [*(option.value or ()), "a" if get_args(kind)[0] is str else 3]
 
 
 def plain(hint: Any) -> Any:

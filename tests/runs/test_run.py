@@ -52,6 +52,7 @@ def test_a_run_leaves_its_files(roco_run: Path) -> None:
         "journal.jsonl",
         "population.csv",
         "run.lock",
+        "weights",
     ]
     assert len(rows(roco_run / "population.csv")) == EVALUATIONS
     assert [row["generation"] for row in rows(roco_run / "history.csv")] == ["0", "1", "2"]

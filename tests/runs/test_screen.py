@@ -218,12 +218,17 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         r"finished: 4 evaluations \(0 from the journal, 0 failed\), \d networks on the front",
         r"chance level: by clean_error no network is better than guessing, the best has .*%",
         rf"front: {re.escape(str(out))}/front\.csv, picture: .*front\.png",
+        r"next:",
+        rf"  evonas show {re.escape(str(out))} [0-9a-f]{{16}} +# .*",
+        rf"  evonas report {re.escape(str(out))} +# .*",
+        rf"  evonas .* {re.escape(str(out))}.*# .*",
     ]
     lines = said.splitlines()
     table = next(at for at, line in enumerate(lines) if re.match(r"roco-nas on digits: \d on the front", line))
     front = rows(out / "front.csv")
-    assert all(row["arch_id"] in "".join(lines[table:-3]) for row in front)
-    for line, pattern in zip([*lines[:table], *lines[-3:]], patterns, strict=True):
+    end = next(at for at, line in enumerate(lines) if line.startswith("finished: "))
+    assert all(row["arch_id"] in "".join(lines[table:end]) for row in front)
+    for line, pattern in zip([*lines[:table], *lines[end:]], patterns, strict=True):
         assert re.fullmatch(pattern, line), (line, pattern)
     again = run(options)
     assert "continuing: 4 evaluations are in the journal already" in again

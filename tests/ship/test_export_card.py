@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from evonas.errors import StorageError
-from evonas.runs.carding import audited
+from evonas.runs.export_card import audited
 from evonas.ship import CARD_SCHEMA, Card, ErrorRow, card_page, wilson
 
 KEY = "0123456789abcdef"
@@ -141,7 +141,7 @@ def test_an_audit_is_read_where_it_is(tmp_path: Path) -> None:
     }
     alarm = {"arch_id": KEY, "weights": "search", "kind": "masked", "line": "noise beats attack"}
     other = {**alarm, "weights": "audit", "line": "another"}
-    (tmp_path / "audit.json").write_text(json.dumps({"alarms": [alarm, other], "images": 1000}))
+    (tmp_path / "audit.json").write_text(json.dumps({"changed": {}, "alarms": [alarm, other], "images": 1000}))
     found = audited(tmp_path, KEY, "search")
     assert found is not None
     assert (found["images"], found["alarms"]) == (1000, ["noise beats attack"])
@@ -149,5 +149,5 @@ def test_an_audit_is_read_where_it_is(tmp_path: Path) -> None:
     assert trained is not None
     assert (trained["measured"], trained["alarms"]) == ({"clean_error": 0.125}, ["another"])
     (tmp_path / "audit.json").write_text('{"alarms": [1]}')
-    with pytest.raises(StorageError, match="expected what an audit found in"):
+    with pytest.raises(StorageError, match="expected the summary of an audit in"):
         audited(tmp_path, KEY, "search")
