@@ -76,7 +76,7 @@ class TestOpenRun:
             evonas.open_run(copied_run).verify()
 
     def test_a_row_that_is_not_there(self, roco_run: Path) -> None:
-        with pytest.raises(UnknownNameError, match="expected the arch_id of a row with status ok, .* got 'nothing'"):
+        with pytest.raises(UnknownNameError, match=r"expected the arch_id of a row with status ok, .* got 'nothing'"):
             evonas.load_network(roco_run, "nothing")
 
     def test_no_run(self, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class TestResult:
         assert torch.equal(logits, again)
 
     def test_a_row_that_is_not_there_is_refused(self, found: Result) -> None:
-        with pytest.raises(EvonasError, match="expected the arch_id of a row with status ok, .* got 'nothing'"):
+        with pytest.raises(EvonasError, match=r"expected the arch_id of a row with status ok, .* got 'nothing'"):
             found.load("nothing")
 
     def test_everything_is_found_again(self, found: Result) -> None:
