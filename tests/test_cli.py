@@ -118,7 +118,11 @@ def test_readers_say_where_a_journal_is_damaged(
 
 
 @pytest.mark.parametrize(
-    "words", [["latency", "best", "--runs", "1", "--warm-up", "1"], ["audit", "best", "--measure", "clean"]]
+    "words",
+    [
+        ["latency", "best", "--runs", "1", "--warm-up", "1"],
+        ["audit", "best", "--measure", "clean", "--executor", "local"],
+    ],
 )
 def test_json_stays_json_beside_a_damaged_journal(
     words: list[str], copied_run: Path, capsys: pytest.CaptureFixture[str]

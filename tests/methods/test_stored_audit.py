@@ -75,6 +75,18 @@ def test_rows_of_other_weights_stay(copied_run: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.lengthy
+def test_a_row_without_a_gradient_check_stands_beside_one_with_it(copied_run: Path) -> None:
+    first, second = [row["arch_id"] for row in rows(copied_run / "population.csv")][:2]
+    checked = (first, "--measure", "clean,gradient_check", "--images", "30")
+    audit(copied_run, *checked)
+    audit(copied_run, second, "--measure", "clean", "--images", "30")
+    before = rows(copied_run / "audit.csv")
+    audit(copied_run, *checked)
+    assert sorted(row["gradient_check"] == "" for row in before) == [False, True]
+    assert {row["arch_id"] for row in rows(copied_run / "audit.csv")} == {first, second}
+
+
+@pytest.mark.lengthy
 def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path) -> None:
     audit(copied_run, "--measure", "clean", "--images", "60", "--replicates", "2")
     found, table = summary(copied_run), rows(copied_run / "audit.csv")
