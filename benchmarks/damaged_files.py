@@ -171,7 +171,9 @@ def audited(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         row = {"arch_id": "a1", "weights": "search", "status": "ok", "clean_error": 0.125, "params": 9, "reason": ""}
         alarm = {"arch_id": "a1", "weights": "search", "kind": "noise", "line": "noise does better than PGD"}
-        write_audit(folder, [row], {"changed": {"tau": 0.5}, "alarms": [alarm], "images": 300})
+        volumes = {"search": 0.5, "audit": 0.25, "lost": 0.25, "share_lost": 0.5}
+        changed = {"tau": 0.5, "left_front": ["a1"], "hypervolume": volumes}
+        write_audit(folder, [row], {"changed": changed, "alarms": [alarm], "images": 300})
         return folder / name
 
     return make

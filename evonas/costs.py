@@ -49,6 +49,8 @@ class LayerCost(NamedTuple):
 def layer_costs(module: "nn.Module", image_shape: Sequence[int] = (3, 32, 32)) -> list[LayerCost]:
     """Layers in the order in which an image leaves them: those without layers inside, and those with own costs.
 
+    For people, by module; `evonas.ship.layers_of` counts the operators below them, for time.
+
     Args:
         image_shape: (C, H, W).
     """

@@ -1,4 +1,4 @@
-"""What an audit changes: the order of networks, their front, its hypervolume; and how sure that is."""
+"""Changes that an audit makes: the order of networks, their front, its hypervolume; and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from evonas.audit.intervals import Bits, Floats, drawn_errors, wilson
+from evonas.audit.intervals import Bits, Floats, drawn_errors
 from evonas.audit.presets import ROBUST
 from evonas.search import hypervolume, minimised, non_dominated
 from evonas.seeding import generator
+from evonas.ship import wilson
 
 __all__ = ["Scores", "changes", "compared", "intervals", "on_front", "replicated", "tau"]
 
@@ -23,7 +24,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Scores:
-    """What a search scored the networks of an audit with."""
+    """Scores that a search gave the networks of an audit."""
 
     values: Mapping[str, Mapping[str, float]]
     """arch_id -> column -> natural value."""
@@ -146,7 +147,7 @@ def _reference(scores: Scores) -> list[float]:
 def intervals(row: Row) -> dict[str, list[float]]:
     """Column -> 95% interval (Wilson) of every error of a row that counts images."""
     return {
-        name: [round(each, 6) for each in wilson(int(wrong.sum()), len(wrong))]
+        name: [round(each, 6) for each in wilson(float(wrong.mean()), len(wrong))]
         for name, wrong in row.get("wrong", {}).items()
     }
 

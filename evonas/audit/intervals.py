@@ -1,6 +1,5 @@
-"""Errors with their uncertainty: intervals of shares, and images drawn again with replacement."""
+"""Errors with their uncertainty: the images that are wrong, drawn again with replacement."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,21 +8,10 @@ import numpy.typing as npt
 
 from evonas.errors import StorageError
 
-__all__ = ["Bits", "Floats", "drawn_errors", "packed", "unpacked", "wilson"]
+__all__ = ["Bits", "Floats", "drawn_errors", "packed", "unpacked"]
 
 Bits = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
-NORMAL = 1.959963984540054
-"""97.5% quantile of the normal distribution."""
-
-
-def wilson(errors: int, images: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson, 1927), within [0, 1]."""
-    share, z = errors / images, NORMAL**2 / images
-    middle = (share + z / 2) / (1 + z)
-    half = math.sqrt(z * share * (1 - share) + z**2 / 4) / (1 + z)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def packed(bits: Bits) -> list[Any]:

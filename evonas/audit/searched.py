@@ -32,7 +32,7 @@ class AsSearched:
     provenance: Provenance
     """Origin of the weights, as their file states it."""
     seed: int
-    """Of the evaluation."""
+    """Seed of the evaluation."""
     device: str = "cpu"
     threads: int = 1
 

@@ -79,11 +79,10 @@ class Export:
         print(f"{len(found.entries)} trials in {path}; show them with: optuna-dashboard {path}")
 
     def _network(self, to: Path) -> None:
-        from evonas.runs.exporting import Export as Exporting
-        from evonas.runs.exporting import check_target
+        from evonas.runs.exporting import NetworkExport, check_target
 
         check_target(to, self.settings.int8)
         found = opened(self.run, self.plugin, self.data)
         entry = found.entry(self.arch)
         network = found.load(entry.key, self.weights, self.train_again)
-        Exporting(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)()
+        NetworkExport(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)()

@@ -27,8 +27,8 @@ NAME = "net.onnx"
 @dataclass(frozen=True)
 class Ship:
     """Make the best network of a run under a constraint ready to leave, in one folder: choose it, train it to the end
-    with a robust recipe, audit it, export and check it, time it, and write its card. The same command goes on where it
-    was stopped.
+    at the size of the search with a robust recipe, audit it, export and check it, time it, and write its card. The same
+    command goes on where it was stopped.
     """
 
     example: ClassVar[str] = 'evonas ship runs/roco-digits-quick-seed0 --where "macs < 8M"'
@@ -85,6 +85,7 @@ class Ship:
             measure=self.measure,
             train=True,
             epochs=self.epochs,
+            searched_size=True,  # what --where is about
             recipe=self.recipe,
             recipe_epsilon=self.recipe_epsilon,
         )
@@ -135,9 +136,9 @@ class Ship:
         return done.weights(key), as_plain(done.trainings[key].identity())
 
     def _exported(self, result: Result, key: str, weights: str, training: dict[str, Any], out: Path) -> None:
-        from evonas.runs.exporting import Export
+        from evonas.runs.exporting import NetworkExport
 
-        Export(
+        NetworkExport(
             result=result,
             entry=result.entry(key),
             network=result.load(key, weights),

@@ -17,7 +17,7 @@ from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions, flat
 from evonas.search.settings import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
-from evonas.training import RECIPES
+from evonas.training import RECIPES, recipe_within
 from evonas.training.settings import TrainingConfig
 from evonas.types import Genome, arch_id
 
@@ -173,13 +173,7 @@ class RocoOptions(RunOptions):
 
     def make_recipe(self) -> Recipe:
         """Loss that candidates are trained with."""
-        recipe: Any = RECIPES[self.recipe]
-        if self.recipe_epsilon is not None and hasattr(recipe, "epsilon"):
-            step = getattr(recipe, "step", None)  # None: it follows the radius by itself
-            scaled = {} if step is None else {"step": step * self.recipe_epsilon / recipe.epsilon}
-            recipe = replace(recipe, epsilon=self.recipe_epsilon, **scaled)
-        made: Recipe = recipe
-        return made
+        return recipe_within(self.recipe, self.recipe_epsilon)
 
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"

@@ -119,7 +119,7 @@ class Reopened(NamedTuple):
 
     run: Run
     module: Any
-    """Of its method."""
+    """Module of its method."""
     options: Any
     prepare: Prepare
     objectives: tuple[Objective, ...]

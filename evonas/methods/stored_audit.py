@@ -24,7 +24,7 @@ __all__ = ["AuditPlan", "StoredAudit", "audit_run", "wanted_measurements"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditPlan:
-    """What is measured, on which images, of which weights."""
+    """Measurements, the images that they are made on, and the weights that networks have."""
 
     measure: tuple[str, ...] = ("quick",)
     """quick, standard, full, or names of measurements."""
@@ -40,6 +40,8 @@ class AuditPlan:
     """Train the networks to the end, as the run's own method does after its search, instead of as searched."""
     epochs: Annotated[int | None, COUNT] = None
     """With --train: passes over the train part; by default those that the run's settings state."""
+    searched_size: bool = False
+    """With --train: as wide and deep as in the search, instead of as the run's settings state for this training."""
     recipe: str = ""
     """With --train: another loss: standard, trades, trades_yopo, fast_adversarial, or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
@@ -47,7 +49,7 @@ class AuditPlan:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("epochs", "recipe", "recipe_epsilon"):
+        for name in ("epochs", "searched_size", "recipe", "recipe_epsilon"):
             if getattr(self, name) and not self.train:
                 flag = name.replace("_", "-")
                 raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
@@ -140,7 +142,7 @@ def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
 
 
 def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurement, ...], bool]:
-    """What is measured besides the adversarial set, and whether that is, too.
+    """Measurements besides the adversarial set, and whether that is measured, too.
 
     Raises:
         UnknownNameError: there is no such measurement.
@@ -202,7 +204,7 @@ def _networks(
     for key, seed in genomes.items():
         genome = np.array(result.entry(key).result.genome, dtype=np.int64)
         if plan.train:
-            training = _other_recipe(found.module.to_the_end(run, found.options, prepare, genome), plan)
+            training = _as_planned(found.module.to_the_end(run, found.options, prepare, genome), plan, prepare.space)
             if replicate > 1:
                 training = replace(training, seed=derive_seed(training.seed, "replicate", replicate))
             yield AuditNetwork(label, genome, training)
@@ -213,15 +215,20 @@ def _networks(
         yield AuditNetwork(label, genome, searched, kept=kept if replicate == 1 and exists(kept) else None)
 
 
-def _other_recipe(training: Any, plan: AuditPlan) -> Any:
-    """The training with the plan's epochs and recipe."""
-    from evonas.methods.roco import RocoOptions
+def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
+    """The training with the plan's size, epochs and recipe.
 
+    Args:
+        searched: space of the search.
+    """
+    from evonas.training import recipe_within
+
+    if plan.searched_size:
+        training = replace(training, space=searched)
     if plan.epochs is not None:
         training = replace(training, training=replace(training.training, epochs=plan.epochs))
     if plan.recipe:
-        options = RocoOptions(recipe=plan.recipe, recipe_epsilon=plan.recipe_epsilon)
-        training = replace(training, recipe=options.make_recipe())
+        training = replace(training, recipe=recipe_within(plan.recipe, plan.recipe_epsilon))
     return training
 
 

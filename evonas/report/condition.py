@@ -133,7 +133,7 @@ def _refuse(node: ast.AST) -> ConfigurationError:
 
 
 def _kind(node: ast.expr, numbers: Collection[str], words: Collection[str]) -> Kind:
-    """What a part is; ConfigurationError for anything that is not allowed. Every part is looked at."""
+    """Kind of a part; ConfigurationError for anything that is not allowed. Every part is looked at."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return "text"
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):

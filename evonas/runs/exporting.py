@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from evonas.data import Dataset
     from evonas.runs.result import Result
     from evonas.search import Entry
-    from evonas.ship import Agreement, Format, Rival
+    from evonas.ship import Format, Parity, Rival
     from evonas.ship.settings import ExportSettings
 
-__all__ = ["Export", "Measured", "check_target"]
+__all__ = ["Findings", "NetworkExport", "check_target"]
 
 Say = Callable[[str], object]
 
@@ -39,10 +39,10 @@ def check_target(to: Path, int8: bool) -> Format:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Findings:
     """Findings about files that were made."""
 
-    agreement: Agreement
+    parity: Parity
     clean_error: float
     """Share of the checked images that the network gets wrong."""
     rivals: Mapping[str, Rival]
@@ -52,7 +52,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Export:
+class NetworkExport:
     """One network on its way into a file."""
 
     result: Result
@@ -79,23 +79,23 @@ class Export:
         data: Dataset = self.result.evaluator.prepare.data
         images, labels = labelled_images(data.test, self.settings.images, data.n_classes, "export test")
         network = self.network.cpu()
-        sent = Sent(network, data.image_size, self._about(data))
+        sent = Sent(network, data.image_size, self.about(data))
         say(f"{self.entry.key}: writing {self.to} ({kind.name}: {kind.note})")
         model = kind.write(sent)
-        agreement = check_export(network, kind.read(model), images, str(self.to))
-        say(f"checked on {agreement}")
+        parity = check_export(network, kind.read(model), images, str(self.to))
+        say(f"checked on {parity}")
         files = {"float32": model}
         found: dict[str, Rival] = {}
         if self.settings.int8:
             files["int8"], found = self._int8(sent, model, data, (images, labels), say)
-        measured = Measured(agreement, _error(network, images, labels), found, self._latencies(files, images[:1]))
+        measured = Findings(parity, _error(network, images, labels), found, self._latencies(files, images[:1]))
         for line in compared(measured, files, min(self.settings.attacked_images, len(images))):
             say(line)
         return self._written(files, data, measured, say)
 
-    def _written(self, files: Mapping[str, bytes], data: Dataset, measured: Measured, say: Say) -> list[Path]:
+    def _written(self, files: Mapping[str, bytes], data: Dataset, measured: Findings, say: Say) -> list[Path]:
         """Write the files, and their card in the end."""
-        from evonas.runs.carding import make_card
+        from evonas.runs.export_card import make_card
         from evonas.ship import card_page
 
         named = {self.to if name == "float32" else self.int8_file: content for name, content in files.items()}
@@ -133,7 +133,7 @@ class Export:
         models = {"float32": model, "int8": int8}
         return int8, rivals(sent.network, models, *tested, attacked, wanted.epsilon, wanted.queries)
 
-    def _about(self, data: Dataset) -> dict[str, str]:
+    def about(self, data: Dataset) -> dict[str, str]:
         """Lines for the metadata of the file."""
         from evonas._version import __version__
 
@@ -166,9 +166,9 @@ def normalization(network: nn.Module, mean: str, deviation: str) -> str:
     return "None: the network takes the images as they are. Do not normalise before."
 
 
-def compared(measured: Measured, files: Mapping[str, bytes], attacked: int) -> Sequence[str]:
+def compared(measured: Findings, files: Mapping[str, bytes], attacked: int) -> Sequence[str]:
     """Lines that set the files side by side."""
-    found, images = measured.rivals, measured.agreement.images
+    found, images = measured.rivals, measured.parity.images
     clean = [each.clean_error for each in found.values()] or [measured.clean_error]
     rows = {
         f"accuracy, clean, {images} images": [f"{1 - each:.1%}" for each in clean],

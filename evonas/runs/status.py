@@ -35,7 +35,7 @@ class Stage:
     total: int | None = None
     """None: unknown."""
     failed: int = 0
-    """Of those done."""
+    """Failed ones among those done."""
     seconds: float | None = None
     """Mean time of one; of an evaluation, its training alone."""
     unfinished: bool = False
@@ -145,7 +145,7 @@ def _searched(begun: Status, folder: RunFolder, config: Mapping[str, Any], befor
 
 
 def _trainings(path: Path, finished: bool) -> Iterator[Stage]:
-    """What trains before a search: a table of epochs beside each checkpoint.
+    """Trainings before a search: a table of epochs beside each checkpoint.
 
     Args:
         finished: what came after it has begun.
@@ -192,7 +192,7 @@ def _total(checkpoint: Path) -> int | None:
 
 
 def _after(path: Path) -> Iterator[Stage]:
-    """What is trained to the end and measured after a search: records in folders below the run's."""
+    """Trainings to the end and measurements after a search: records in folders below the run's."""
     for records in sorted(path.glob("*/rows.jsonl")):
         with storage_errors(f"read {records}"):
             lines = [unseal(line) for line in read_regular(records, 2**30).splitlines(keepends=True)]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from evonas.ship.card import Card, ErrorRow, script_of, wilson
     from evonas.ship.card_page import card_page
     from evonas.ship.card_schema import CARD_SCHEMA
-    from evonas.ship.checking import TOLERANCE, Agreement, check_export, labelled_images
+    from evonas.ship.checking import TOLERANCE, Parity, check_export, labelled_images
     from evonas.ship.format import Format, Sent, format_of, require_extra
     from evonas.ship.int8 import Rival, median_latencies, quantised, rivals
     from evonas.ship.latency import Runtime, onnx_call, processor, set_threads, time_alternately, torch_call
@@ -35,13 +35,13 @@ __all__ = [
     "EXPORTS",
     "OPSET",
     "TOLERANCE",
-    "Agreement",
     "Card",
     "Effort",
     "ErrorRow",
     "Format",
     "LatencyTable",
     "OnnxNetwork",
+    "Parity",
     "Provenance",
     "Rival",
     "Runtime",

@@ -80,7 +80,7 @@ class Card:
 
     @property
     def threats(self) -> list[dict[str, str]]:
-        """What each attack could do: one entry for each threat that errors stand for."""
+        """Powers of each attacker: one entry for each threat that errors stand for."""
         kinds = dict.fromkeys(each.threat for each in self.errors)
         return [
             {

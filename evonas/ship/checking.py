@@ -11,7 +11,7 @@ from evonas.data.source import Part
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.seeding import generator
 
-__all__ = ["TOLERANCE", "Agreement", "answers", "check_export", "labelled_images"]
+__all__ = ["TOLERANCE", "Parity", "answers", "check_export", "labelled_images"]
 
 TOLERANCE = 1e-4
 """Largest difference of a logit."""
@@ -20,7 +20,7 @@ BATCHES = (1, 128)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """How far an exported network's answers are from the network's own."""
 
     images: int
@@ -40,8 +40,8 @@ class Agreement:
         return all(value <= TOLERANCE for value in self.largest.values()) and not any(self.changed.values())
 
 
-def check_export(network: nn.Module, exported: nn.Module, images: Tensor, name: str) -> Agreement:
-    """The agreement of an exported network with the network, in batches of 1 and of 128.
+def check_export(network: nn.Module, exported: nn.Module, images: Tensor, name: str) -> Parity:
+    """The parity of an exported network with the network, in batches of 1 and of 128.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
@@ -54,18 +54,18 @@ def check_export(network: nn.Module, exported: nn.Module, images: Tensor, name: 
     if not bool(expected.isfinite().all()):
         raise DivergedError(f"expected finite logits to export {name}, got some that are not; choose another network")
     found = {batch: answers(exported, images, batch) for batch in BATCHES}
-    agreement = Agreement(
+    parity = Parity(
         len(images),
         {batch: float((each - expected).abs().nan_to_num(torch.inf).max()) for batch, each in found.items()},
         {batch: int((each.argmax(1) != expected.argmax(1)).sum()) for batch, each in found.items()},
         float(expected.abs().max()),
     )
-    if not agreement.held:
+    if not parity.held:
         raise ConfigurationError(
-            f"expected logits of {name} within {TOLERANCE:g} of the network's and the same labels, got on {agreement} "
-            f"(the largest logit is {agreement.scale:.3g}); it was not written"
+            f"expected logits of {name} within {TOLERANCE:g} of the network's and the same labels, got on {parity} "
+            f"(the largest logit is {parity.scale:.3g}); it was not written"
         )
-    return agreement
+    return parity
 
 
 @torch.no_grad()

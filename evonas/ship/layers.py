@@ -34,7 +34,9 @@ class Call:
 def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None = None) -> Counter[str]:
     """Layer -> how often a forward pass of one image calls it: operator, shapes, settings, in one line of text.
 
-    Views, which move no data, are no layers. Equal text means equal work.
+    Views, which move no data, are no layers. Equal text means equal work. A layer here is what takes
+    time: an operator, also of an addition that no module names; `evonas.costs.layer_costs` lists modules, with their
+    parameters and multiply-adds.
 
     Args:
         network: on the CPU, for square images of three channels.

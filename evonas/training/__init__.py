@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evonas.training.loop import EpochRecipe, Recipe, Training, train, whole
     from evonas.training.one_shot import OneShotTraining, draw_architecture
     from evonas.training.precision import resolve_precision
+    from evonas.training.radius import recipe_within
     from evonas.training.settings import PRECISIONS, OneShotConfig, TrainingConfig, TrainingPrecision
     from evonas.training.standard import standard
     from evonas.training.trades import Trades
@@ -36,6 +37,7 @@ __all__ = [
     "draw_architecture",
     "fast_adversarial_images",
     "load_checkpoint",
+    "recipe_within",
     "resolve_precision",
     "standard",
     "stored_identity",

@@ -236,6 +236,7 @@ def each_setting_changed() -> list[SetSettings]:
         "linf_algorithm": "de",
         "attack_block": 32,
         "attack_chunk": 64,
+        "skip_images": 10,
     }
     assert other.keys() == {field.name for field in fields(SetSettings)}
     return [replace(SetSettings(), **{name: value}) for name, value in other.items()]

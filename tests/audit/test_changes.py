@@ -7,9 +7,10 @@ import pytest
 
 from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
 from evonas.audit.changes import tau
-from evonas.audit.intervals import drawn_errors, packed, unpacked, wilson
+from evonas.audit.intervals import drawn_errors, packed, unpacked
 from evonas.errors import StorageError
 from evonas.seeding import generator
+from evonas.ship import wilson
 
 
 def row(name: str, robust: float, macs: int, images: int = 100) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def test_tau_of_too_few_or_constant_values_is_none() -> None:
 )
 def test_intervals_of_wilson(errors: int, images: int, low: float, high: float) -> None:
     """Values of Newcombe (1998) and scipy's `binomtest(...).proportion_ci(method="wilson")`."""
-    assert wilson(errors, images) == pytest.approx((low, high), abs=1e-6)
+    assert wilson(errors / images, images) == pytest.approx((low, high), abs=1e-6)
 
 
 def test_intervals_of_a_row() -> None:

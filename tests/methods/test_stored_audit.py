@@ -87,6 +87,21 @@ def test_a_row_without_a_gradient_check_stands_beside_one_with_it(copied_run: Pa
 
 
 @pytest.mark.lengthy
+def test_training_to_the_end_keeps_the_size_of_the_search_where_asked(copied_run: Path) -> None:
+    measure = ("best", "--measure", "clean", "--images", "30", "--train", "--epochs", "1")
+    searched = rows(copied_run / "front.csv")[0]
+    audit(copied_run, *measure, "--searched-size")
+    (kept,) = rows(copied_run / "audit.csv")
+    assert [kept[name] for name in ("arch_id", "params", "macs")] == [
+        searched[name] for name in ("arch_id", "params", "macs")
+    ]
+    audit(copied_run, *measure)
+    (wide,) = rows(copied_run / "audit.csv")
+    assert (kept["channels"], wide["channels"]) == ("2", "32")
+    assert int(wide["macs"]) > 100 * int(kept["macs"])
+
+
+@pytest.mark.lengthy
 def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path) -> None:
     audit(copied_run, "--measure", "clean", "--images", "60", "--replicates", "2")
     found, table = summary(copied_run), rows(copied_run / "audit.csv")
@@ -108,6 +123,7 @@ def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path)
         (("--measure", "adversarial_set"), "expected a file with --adversarial-set"),
         (("nothing",), "got 'nothing'; see population.csv"),
         (("--epochs", "3"), "expected --train with --epochs"),
+        (("--searched-size",), "expected --train with --searched-size"),
         (("--train", "--recipe-epsilon", "0.1"), "expected --recipe with --recipe-epsilon"),
         (("--epsilon", "8"), "8/255?"),
         (("--images", "3", *HERE), "at least one image a class"),

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from evonas.errors import StorageError
-from evonas.runs.carding import _audited, audited
+from evonas.runs.export_card import _audited, audited
 from evonas.ship import CARD_SCHEMA, Card, ErrorRow, card_page, wilson
 
 KEY = "0123456789abcdef"

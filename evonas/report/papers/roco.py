@@ -302,8 +302,8 @@ def _bars(rows: Sequence[TableRow], column: str) -> Figure:
 
 def _over_seeds(rows: Sequence[TableRow], configuration: str, column: str, top: int) -> TopMean | None:
     """`top_mean` of every seed's rows, averaged; the fewest networks of a seed count."""
-    seeds = dict.fromkeys(row["seed"] for row in rows)
-    every = [top_mean([row for row in rows if row["seed"] == seed], configuration, column, top) for seed in seeds]
+    seeds = dict.fromkeys(row.get("seed") for row in rows)
+    every = [top_mean([row for row in rows if row.get("seed") == seed], configuration, column, top) for seed in seeds]
     found = [mean for mean in every if mean is not None]
     if not found:
         return None

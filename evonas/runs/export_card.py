@@ -14,7 +14,7 @@ from evonas.report.units import is_error
 
 if TYPE_CHECKING:
     from evonas.data import Dataset
-    from evonas.runs.exporting import Export, Measured
+    from evonas.runs.exporting import Findings, NetworkExport
     from evonas.ship import Card, ErrorRow, WeightsCard
 
 __all__ = ["audited", "make_card"]
@@ -23,7 +23,7 @@ ABOUT_TRAINING = ("training", "supernet", "method", "cells", "precision", "devic
 """Pieces of a run's identity that its weights follow from."""
 
 
-def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measured: Measured) -> Card:
+def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes], measured: Findings) -> Card:
     """The card of files that are about to be written."""
     from evonas.runs.exporting import file_row
     from evonas.ship import EXPORTS, TOLERANCE, Card
@@ -31,8 +31,8 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
     config, trained = export.result.folder.open_stored(), _trained(export)
     epochs = None if trained is None else trained.provenance.epochs
     audit = audited(export.result.path, export.entry.key, export.weights, epochs)
-    about = export._about(data)
-    agreement, size = measured.agreement, data.image_size
+    about = export.about(data)
+    parity, size = measured.parity, data.image_size
     return Card(
         name=export.to.name,
         network=_network(export, trained, str(config["identity"]["method"]), size),
@@ -47,10 +47,10 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
         output={"name": "logits", "classes": data.n_classes},
         data=_data(data),
         check={
-            "images": agreement.images,
+            "images": parity.images,
             "tolerance": TOLERANCE,
-            "largest_difference": {str(batch): value for batch, value in agreement.largest.items()},
-            "labels_changed": max(agreement.changed.values()),
+            "largest_difference": {str(batch): value for batch, value in parity.largest.items()},
+            "labels_changed": max(parity.changed.values()),
         },
         errors=[*_errors(export, config, measured), *_audited(audit)],
         latency=_latencies(measured),
@@ -59,11 +59,11 @@ def make_card(export: Export, data: Dataset, files: Mapping[Path, bytes], measur
         training=dict(export.training or _training(trained, config)),
         seed=export.entry.result.seed if trained is None else trained.provenance.seed,
         versions=_versions(config),
-        limits=[*_limits(export, agreement.images, bool(audit), bool(measured.rivals))],
+        limits=[*_limits(export, parity.images, bool(audit), bool(measured.rivals))],
     )
 
 
-def _trained(export: Export) -> WeightsCard | None:
+def _trained(export: NetworkExport) -> WeightsCard | None:
     """The card of weights of a training to the end; None for those of the search."""
     from evonas.ship import read_weights
 
@@ -82,7 +82,7 @@ def _training(trained: WeightsCard | None, config: Mapping[str, Any]) -> dict[st
     return {"space": trained.space, "provenance": asdict(trained.provenance)}
 
 
-def _network(export: Export, trained: WeightsCard | None, method: str, size: int) -> dict[str, Any]:
+def _network(export: NetworkExport, trained: WeightsCard | None, method: str, size: int) -> dict[str, Any]:
     import numpy as np
 
     from evonas.costs import count_macs, count_params
@@ -111,11 +111,11 @@ def _data(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _errors(export: Export, config: Mapping[str, Any], measured: Measured) -> Iterator[ErrorRow]:
+def _errors(export: NetworkExport, config: Mapping[str, Any], measured: Findings) -> Iterator[ErrorRow]:
     """Errors measured now, then those of the search."""
     from evonas.ship import ErrorRow
 
-    wanted, images = export.settings, measured.agreement.images
+    wanted, images = export.settings, measured.parity.images
     attacked = min(wanted.attacked_images, images)
     if not measured.rivals:
         yield ErrorRow.of("clean_error", measured.clean_error, images, "test", "this export")
@@ -134,7 +134,7 @@ def _errors(export: Export, config: Mapping[str, Any], measured: Measured) -> It
         yield from _searched(export, config)
 
 
-def _searched(export: Export, config: Mapping[str, Any]) -> Iterator[ErrorRow]:
+def _searched(export: NetworkExport, config: Mapping[str, Any]) -> Iterator[ErrorRow]:
     from evonas.ship import ErrorRow
 
     measured = config.get("measured", {})
@@ -195,7 +195,7 @@ def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
         yield ErrorRow.of(column, value, images, "test", "audit", threat, "" if threat == "none" else text)
 
 
-def _latencies(measured: Measured) -> list[dict[str, Any]]:
+def _latencies(measured: Findings) -> list[dict[str, Any]]:
     from evonas.ship import processor
     from evonas.ship.int8 import PASSES
 
@@ -207,7 +207,7 @@ def _latencies(measured: Measured) -> list[dict[str, Any]]:
     ]
 
 
-def _quantisation(export: Export, data: Dataset) -> dict[str, Any]:
+def _quantisation(export: NetworkExport, data: Dataset) -> dict[str, Any]:
     from evonas.ship.int8 import QUANTISATION
 
     return {
@@ -223,7 +223,7 @@ def _versions(config: Mapping[str, Any]) -> dict[str, str]:
     return {**{f"export: {name}": version for name, version in now.items() if version != "not installed"}, **begun}
 
 
-def _limits(export: Export, images: int, audited: bool, int8: bool) -> Iterator[str]:
+def _limits(export: NetworkExport, images: int, audited: bool, int8: bool) -> Iterator[str]:
     yield f"Errors are of {images} test images of this data set; images of another camera or place can give others."
     yield "An error under an attack is a lower bound: a stronger attack, or one with more queries, fools more images."
     yield "Attacks stay in the stated ball around an image; a larger or another change is not covered."
