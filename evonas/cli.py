@@ -16,6 +16,7 @@ from evonas.errors import ConfigurationError, nearest
 from evonas.methods import METHODS, method_module
 from evonas.runs.command_line import command, flags_of, guarded, one_line, refuse_unknown
 from evonas.runs.help import example_lines
+from evonas.runs.interrupt import interruptible
 from evonas.runs.needs import flag, options_of
 
 __all__ = ["main"]
@@ -31,7 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] in METHODS:
         method = method_module(words[0])
         return command(method.run, method.PRESETS, words[1:], f"evonas {words[0]}")
-    return guarded(lambda: _parse(words)())
+    return guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> None:
+    chosen = _parse(words)
+    with interruptible():
+        chosen()
 
 
 def _completion(words: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Commands on what is there: show, verify, export, set. Those that begin something are tested by their methods."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,46 @@ def test_readers_say_where_a_journal_is_damaged(
     journal.write_bytes(b"x" + before)
     assert main(["show", str(copied_run)]) == 2
     assert "the command that began the run mends its own journal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["latency", "best", "--runs", "1", "--warm-up", "1"],
+        ["audit", "best", "--measure", "clean", "--executor", "local"],
+    ],
+)
+def test_json_stays_json_beside_a_damaged_journal(
+    words: list[str], copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = copied_run / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[-1] = lines[-1].replace(b"seed", b"seeD")
+    journal.write_bytes(b"".join(lines))
+    assert main([words[0], str(copied_run), *words[1:], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert "1 torn or altered line(s)" in found["damage"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("words", "watched"), [(["latency"], False), (["report"], False), (["report", "--watch"], True)]
+)
+def test_a_signal_in_a_command_is_one_line(
+    words: list[str],
+    watched: bool,
+    number: signal.Signals,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.getsignal(number)
+    for place in ("latency.Latency.__call__", "report.Report._follow"):
+        monkeypatch.setattr(f"evonas.commands.{place}", lambda self: signal.raise_signal(number))
+    code = main([words[0], str(tmp_path), *words[1:]])
+    line = "stopped: everything finished is kept; the same command goes on from there\n"
+    assert (code, capsys.readouterr().err) == ((0, "") if watched else (128 + number, line))
+    assert signal.getsignal(number) == before
 
 
 def test_only_export_waits_for_the_writer(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,18 @@ def test_of_a_finished_run(roco_run: Path, capsys: pytest.CaptureFixture[str]) -
     assert contents(roco_run) == before
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "", "long"])
+def test_a_table_of_epochs_without_numbers_is_one_line(
+    seconds: str, copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied_run / "supernet.pt").touch()
+    (copied_run / "supernet.csv").write_text(f"epoch,seconds\n1,{seconds}\n")
+    assert main(["status", str(copied_run), "--json"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "expected a table of epochs in" in said.err
+
+
 def test_of_a_run_that_is_being_written(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half a journal with a torn last line: it is read as it is, and the estimate is the mean of its seconds."""
     journal = copied_run / "journal.jsonl"

@@ -6,7 +6,7 @@ a difference counts from two standard errors on.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,15 +56,15 @@ def masked_gradients(
     return alarms(values, sum(len(labels) for _, labels in shown), n_classes, epsilon)
 
 
-def alarms(values: Mapping[str, float], images: int, n_classes: int, epsilon: float = 8 / 255) -> list[Alarm]:
-    """Alarms of what `check_gradients` gave; none where it was not measured.
+def alarms(values: Mapping[str, Any], images: int, n_classes: int, epsilon: float = 8 / 255) -> list[Alarm]:
+    """Alarms of what `check_gradients` gave; none where a value is missing or None.
 
     Args:
         images: that the values are shares of.
         epsilon: that they were measured with.
     """
     names = [f"{GRADIENT_CHECK}_{name}" for name in RUNGS]
-    if not {GRADIENT_CHECK, *names} <= values.keys():
+    if any(values.get(name) is None for name in (GRADIENT_CHECK, *names)):
         return []
     rungs = {name: values[column] for name, column in zip(RUNGS, names, strict=True)}
     found = _found(values[GRADIENT_CHECK], rungs, images, n_classes, epsilon)

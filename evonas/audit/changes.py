@@ -98,7 +98,14 @@ def _agreement(rows: Sequence[Row], scores: Scores, name: str, other: str) -> di
         if (first[a] - first[b]) * (second[a] - second[b]) < 0
     ]
     interval = _tau_interval(first, [row.get("wrong", {}).get(other) for row in rows], second)
-    return {"search": name, "audit": other, "tau": tau(first, second), "interval": interval, "flips": flips}
+    return {
+        "search": name,
+        "audit": other,
+        "tau": tau(first, second),
+        "interval": interval,
+        "flips": flips,
+        "pairs": len(rows) * (len(rows) - 1) // 2,
+    }
 
 
 def _tau_interval(first: list[float], wrong: Sequence[Bits | None], second: list[float]) -> list[float] | None:

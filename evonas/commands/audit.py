@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from evonas.commands.opened import Folder, opened, print_table
+from evonas.commands.opened import Folder, opened, print_json, print_table
 from evonas.methods.stored_audit import AuditPlan
 from evonas.runs.execution import ExecutionOptions
 
@@ -48,8 +47,9 @@ class AuditCommand(ExecutionOptions, AuditPlan):
         from evonas.methods.stored_audit import audit_run
 
         console = Console(stderr=True) if self.json else None
+        result = opened(self.run, self.plugin, self.data, quiet=self.json)
         done = audit_run(
-            opened(self.run, self.plugin, self.data),
+            result,
             self.networks,
             AuditPlan(**_part(self, AuditPlan)),
             ExecutionOptions(**_part(self, ExecutionOptions)),
@@ -59,14 +59,14 @@ class AuditCommand(ExecutionOptions, AuditPlan):
             console=console,
         )
         if self.json:
-            print(json.dumps({**done.files.summary, "rows": done.files.rows}, default=lambda value: None))
+            print_json({"damage": result.folder.damage, **done.files.summary, "rows": done.files.rows})
             return
         from evonas.report import Chance, audit_lines, audit_text
 
         summary = done.files.summary
         chance = Chance(done.n_classes, summary["images"])
         print_table(audit_text(done.title, done.rows, done.columns, chance, summary["on_front"]), kept=1)
-        for line in audit_lines(summary, [row["arch_id"] for row in done.rows], done.checked):
+        for line in audit_lines(summary, done.checked):
             print(line)
         print(f"written to {Path(self.run)}: audit.csv, audit.json")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from evonas.commands.opened import Folder, opened, print_table
+from evonas.commands.opened import Folder, opened, print_json, print_table
 from evonas.errors import ConfigurationError
 from evonas.ranges import Range, check_ranges
 
@@ -61,7 +60,7 @@ class Latency:
 
         if self.runtime == "onnx":
             require_extra("--runtime onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
-        found = opened(self.run, self.plugin)
+        found = opened(self.run, self.plugin, quiet=self.json)
         names = self.networks or list(found.front["arch_id"])
         if not names:
             raise ConfigurationError(f"expected networks on the front of {self.run}, got none; see population.csv")
@@ -72,7 +71,7 @@ class Latency:
         if self.csv is not None:
             write_rows(self.csv, rows)
         if self.json:
-            print(json.dumps({"networks": rows, **about}, indent=2))
+            print_json({"damage": found.folder.damage, "networks": rows, **about})
         else:
             self._print(rows, about)
 

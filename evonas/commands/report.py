@@ -52,7 +52,8 @@ class Report:
         if not self.runs:
             raise ConfigurationError("expected at least one run folder, got none")
         load_plugins(self.plugin)
-        with contextlib.suppress(KeyboardInterrupt):  # that is how a watch is ended
+        ending = contextlib.suppress(KeyboardInterrupt) if self.watch else contextlib.nullcontext()
+        with ending:  # that is how a watch is ended
             self._follow()
 
     def _follow(self) -> None:
@@ -60,7 +61,7 @@ class Report:
         seen: list[int] = []
         while True:
             going = self.watch and any(map(_is_written, self.runs))  # before reading: the last page has everything
-            runs = reported_runs(self.runs)
+            runs = reported_runs(self.runs, quiet=going)  # the last line of a journal may be half there
             generations = [_generation(run) for run in runs]
             if generations != seen or not going:
                 self._write(runs, going)
@@ -84,14 +85,14 @@ class Report:
             print(f"charts: {self.charts}", flush=True)
 
 
-def reported_runs(paths: Sequence[Path]) -> list[ReportedRun]:
-    """Runs as their folders have them, with audits; says where lines of a journal are lost."""
+def reported_runs(paths: Sequence[Path], quiet: bool = False) -> list[ReportedRun]:
+    """Runs as their folders have them, with audits; says where lines of a journal are lost, unless quiet."""
     from evonas.report import read_audit
     from evonas.report.page_data import ReportedRun
     from evonas.runs.folder import RunFolder, stored_space
 
     runs, damages = joint_runs(paths)
-    for damage in damages:
+    for damage in () if quiet else damages:
         print(damage)
     found = []
     for path, joint in zip(paths, runs, strict=True):

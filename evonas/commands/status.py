@@ -48,7 +48,8 @@ class RunStatus:
         from evonas.runs.sets import SETS, cache_folder
         from evonas.runs.status import read_status
 
-        with contextlib.suppress(KeyboardInterrupt):  # that is how a watch is ended
+        ending = contextlib.nullcontext() if self.watch is None else contextlib.suppress(KeyboardInterrupt)
+        with ending:  # that is how a watch is ended
             while True:
                 found = read_status(self.run, cache_folder() / SETS)
                 if self.watch is not None and not self.json:

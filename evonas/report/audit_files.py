@@ -86,8 +86,7 @@ class AuditFiles:
     @property
     def lines(self) -> list[str]:
         """Changes and alarms, a line each."""
-        arch_ids = {row["arch_id"] for row in self.rows}
-        return [*audit_lines(self.summary, arch_ids, checked=False)] if self.summary else []
+        return [*audit_lines(self.summary, checked=False)] if self.summary else []
 
 
 def shown_row(row: TableRow) -> dict[str, Any]:

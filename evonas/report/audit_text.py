@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evonas.report.chance import Chance, chance_notes, marked
@@ -40,27 +40,27 @@ def audit_text(
     return TextTable(title, header, tuple(lines), (*chance_notes(lines, chance), *failed))
 
 
-def audit_lines(summary: Mapping[str, Any], arch_ids: Iterable[str], checked: bool) -> Iterator[str]:
+def audit_lines(summary: Mapping[str, Any], checked: bool) -> Iterator[str]:
     """Changes that an audit made, and its alarms, a line each.
 
     Args:
-        arch_ids: of the networks that were audited.
         checked: whether gradients were looked at.
     """
-    changed, count = summary["changed"], len([*arch_ids])
+    changed = summary["changed"]
     for each in changed.get("columns", []):
         interval = each["interval"]
         between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
         value = "-" if each["tau"] is None else f"{each['tau']:.2f}"
         yield (
             f"{each['search']} of the search and {each['audit']} of the audit: Kendall's tau {value}{between}, "
-            f"{len(each['flips'])} of {count * (count - 1) // 2} pairs of networks change places"
+            f"{len(each['flips'])} of {each['pairs']} pairs of networks change places"
         )
     if changed:
         left, volume = changed["left_front"], changed["hypervolume"]
         yield f"left the front: {', '.join(left)}" if left else "no network left the front"
         lost = volume["share_lost"]
-        yield "hypervolume: " + ("none before" if lost is None else f"{100 * lost:.1f}% lost")
+        share = "none before" if lost is None else f"{100 * abs(lost):.1f}% {'gained' if lost < 0 else 'lost'}"
+        yield f"hypervolume: {share}"
     alarms = summary["alarms"]
     yield from (f"ALARM {each['arch_id']} ({each['weights']}), {each['line']}" for each in alarms)
     if checked and not alarms:

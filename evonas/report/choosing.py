@@ -233,7 +233,7 @@ def _is_maximised(name: str, runs: Iterable[JointRun]) -> bool:
     """Whether more of a column is better; a column of an audit goes by its own name."""
     plain = name.removeprefix(AUDIT)
     declared = any(plain in run.searched.maximize or run.measured.get(plain, {}).get("maximize") for run in runs)
-    return declared or plain.endswith(("accuracy", "aupr", "radius"))
+    return declared or plain.endswith(("accuracy", "aupr")) or "radius" in plain
 
 
 def _nothing(rows: Sequence[Mapping[Any, Any]], condition: Condition | None) -> str:

@@ -29,7 +29,8 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config, trained = export.result.folder.open_stored(), _trained(export)
-    audit = audited(export.result.path, export.entry.key, export.weights)
+    epochs = None if trained is None else trained.provenance.epochs
+    audit = audited(export.result.path, export.entry.key, export.weights, epochs)
     about = export.about(data)
     parity, size = measured.parity, data.image_size
     return Card(
@@ -149,20 +150,26 @@ def _searched(export: NetworkExport, config: Mapping[str, Any]) -> Iterator[Erro
         yield ErrorRow.of(column, value, images, part, "search", threat, text)
 
 
-def audited(run: Path, key: str, weights: str) -> dict[str, Any] | None:
-    """Findings columns, number of images and alarms of a network in the audit of a run; None where it has none.
+def audited(run: Path, key: str, weights: str, epochs: int | None = None) -> dict[str, Any] | None:
+    """Measured columns of a network in the audit of a run, on how many images, within which radius, and its alarms.
 
+    None where it has none.
+
+    Args:
+        epochs: of the training to the end: the audit of a longer or shorter one is another network's.
     Raises:
         StorageError: audit.csv or audit.json is damaged.
     """
     kind, audit = "search" if weights == "search" else "audit", read_audit(run)
-    for row in audit.networks:
-        if (row.arch_id, row.weights, row.status) == (key, kind, "ok"):
+    for row, cells in zip(audit.networks, audit.rows, strict=True):
+        same = epochs in (None, cells.get("epochs", epochs))
+        if same and (row.arch_id, row.weights, row.status) == (key, kind, "ok"):
             alarms = [
                 each for each in audit.summary.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)
             ]
             return {
-                "images": audit.summary.get("images"),
+                "images": cells.get("images") or audit.summary.get("images"),
+                "epsilon": cells.get("epsilon"),
                 "measured": dict(row.values),
                 "alarms": [each["line"] for each in alarms],
             }
@@ -171,17 +178,21 @@ def audited(run: Path, key: str, weights: str) -> dict[str, Any] | None:
 
 def _audited(audit: Mapping[str, Any] | None) -> Iterator[ErrorRow]:
     """Errors of the audit; without the number of images they have no interval, and stand in the audit alone."""
-    from evonas.audit import MEASUREMENTS
+    from evonas.audit import MEASUREMENTS, SET, OnImages, within
     from evonas.ship import ErrorRow
 
     if audit is None or not audit["images"]:
         return
-    labels = {each.column: each.label for group in MEASUREMENTS.values() for each in group}
+    known = {each.column: each for group in MEASUREMENTS.values() for each in group}
     for column, value in audit["measured"].items():
-        if is_error(column) and 0 <= value <= 1:
-            threat: Any = "none" if column == "clean_error" else "other"
-            text = "" if threat == "none" else labels.get(column, column)
-            yield ErrorRow.of(column, value, int(audit["images"]), "test", "audit", threat, text)
+        if not is_error(column) or column == f"{SET}_error" or not 0 <= value <= 1:
+            continue
+        images, text, measured = int(audit["images"]), column, known.get(column)
+        if measured is not None:
+            text = (within(measured, audit["epsilon"]) if audit["epsilon"] else measured).label
+            images = min(images, measured.measure.images) if isinstance(measured.measure, OnImages) else images
+        threat: Any = "none" if column == "clean_error" else "other"
+        yield ErrorRow.of(column, value, images, "test", "audit", threat, "" if threat == "none" else text)
 
 
 def _latencies(measured: Findings) -> list[dict[str, Any]]:

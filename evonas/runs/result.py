@@ -153,7 +153,8 @@ class Result:
         found = self.trainings(key)
         if not found:
             raise ConfigurationError(
-                f"expected {key} trained to the end in {self.path}, it is not yet: see --retrain and --finalise"
+                f"expected {key} trained to the end in {self.path}, it is not yet: "
+                f"evonas audit {self.path} {key} --train does that"
             )
         name = found[0] if weights == "audit" else weights
         check_name(("search", "audit", *found), name, "weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,10 @@ def _epochs(table: Path) -> list[float]:
         except FileNotFoundError:
             return []
     with decoding(f"expected a table of epochs in {table}", "restore or remove it", StorageError):
-        return [float(row["seconds"]) for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
+        seconds = [float(row["seconds"]) for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
+        if not all(map(math.isfinite, seconds)):
+            raise ValueError("an epoch has no finite seconds")
+        return seconds
 
 
 @lru_cache(maxsize=16)

@@ -18,6 +18,9 @@ FORMAT = "evonas latency table 1"
 _LARGEST_FILE = 2**26
 """Limit in bytes, above a hundred thousand layers. Larger files are refused unread."""
 
+_LARGEST_NUMBER = 1e12
+"""Above every number of a table; products of two stay finite."""
+
 _REMEDY = "copy it there again, or remove it and the next search measures another"
 
 
@@ -136,5 +139,5 @@ def _check(record: Mapping[str, Any]) -> None:
         raise DataError("it does not say of which space it is")
     numbers = {name: record[name] for name in names if hints[name] in (int, float)} | record["layers"]
     for name, number in numbers.items():
-        if not 0 <= number < math.inf:
-            raise DataError(f"{name:.60} is {number}")
+        if not 0 <= number <= _LARGEST_NUMBER:
+            raise DataError(f"{name:.60} is {number!r:.60}")

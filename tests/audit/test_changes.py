@@ -57,7 +57,7 @@ def test_one_network_leaves_the_front() -> None:
     found = changes([row("a", 0.5, 30), row("b", 0.9, 20), row("c", 0.8, 10)], SCORES)
     assert found["compared"] == {"pgd_error": "pgd20_error"}
     assert found["left_front"] == ["b"]
-    assert found["flips"] == [["b", "c"]]
+    assert (found["flips"], found["columns"][0]["pairs"]) == ([["b", "c"]], 3)
     assert found["tau"] == pytest.approx(1 / 3, abs=1e-6)  # two pairs agree, one does not
     assert found["hypervolume"] == pytest.approx({"search": 18.0, "audit": 9.0, "lost": 9.0, "share_lost": 0.5})
     low, high = found["interval"]

@@ -75,6 +75,18 @@ def test_rows_of_other_weights_stay(copied_run: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.lengthy
+def test_a_row_without_a_gradient_check_stands_beside_one_with_it(copied_run: Path) -> None:
+    first, second = [row["arch_id"] for row in rows(copied_run / "population.csv")][:2]
+    checked = (first, "--measure", "clean,gradient_check", "--images", "30")
+    audit(copied_run, *checked)
+    audit(copied_run, second, "--measure", "clean", "--images", "30")
+    before = rows(copied_run / "audit.csv")
+    audit(copied_run, *checked)
+    assert sorted(row["gradient_check"] == "" for row in before) == [False, True]
+    assert {row["arch_id"] for row in rows(copied_run / "audit.csv")} == {first, second}
+
+
+@pytest.mark.lengthy
 def test_training_to_the_end_keeps_the_size_of_the_search_where_asked(copied_run: Path) -> None:
     measure = ("best", "--measure", "clean", "--images", "30", "--train", "--epochs", "1")
     searched = rows(copied_run / "front.csv")[0]

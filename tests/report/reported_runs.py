@@ -73,6 +73,7 @@ def write_audit(folder: Path, genomes: Sequence[tuple[int, ...]], reason: str = 
         "tau": 0.75,
         "interval": [0.5, 0.9],
         "flips": [["a", "b"]],
+        "pairs": 1,
     }
     changed = {"columns": [column], "left_front": [], "hypervolume": {"share_lost": 0.25}}
     (folder / "audit.json").write_text(json.dumps({"changed": changed, "alarms": [alarm], "images": 300}))

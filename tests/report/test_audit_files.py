@@ -43,7 +43,14 @@ ROWS: list[dict[str, Any]] = [
 SUMMARY = {
     "changed": {
         "columns": [
-            {"search": "pgd_error", "audit": "pgd20_error", "tau": 0.5, "interval": [0.1, 0.9], "flips": [["a", "b"]]},
+            {
+                "search": "pgd_error",
+                "audit": "pgd20_error",
+                "tau": 0.5,
+                "interval": [0.1, 0.9],
+                "flips": [["a", "b"]],
+                "pairs": 3,
+            },
         ],
         "left_front": ["a"],
         "hypervolume": {"search": 2.0, "audit": 1.5, "lost": 0.5, "share_lost": 0.25},
@@ -150,12 +157,14 @@ def test_what_is_shown() -> None:
 
 
 def test_changes_and_alarms_are_a_line_each() -> None:
-    assert list(audit_lines(SUMMARY, ["a", "b", "c"], True)) == [
+    assert list(audit_lines(SUMMARY, True)) == [
         "pgd_error of the search and pgd20_error of the audit: Kendall's tau 0.50 [0.10, 0.90], "
         "1 of 3 pairs of networks change places",
         "left the front: a",
         "hypervolume: 25.0% lost",
         "ALARM a (search), noise does better: 3%",
     ]
-    assert list(audit_lines({"changed": {}, "alarms": []}, ["a"], True)) == ["no sign of masked gradients"]
-    assert list(audit_lines({"changed": {}, "alarms": []}, ["a"], False)) == []
+    assert list(audit_lines({"changed": {}, "alarms": []}, True)) == ["no sign of masked gradients"]
+    assert list(audit_lines({"changed": {}, "alarms": []}, False)) == []
+    gained = {**SUMMARY["changed"], "hypervolume": {"share_lost": -0.125}}
+    assert "hypervolume: 12.5% gained" in audit_lines({**SUMMARY, "changed": gained}, True)

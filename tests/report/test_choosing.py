@@ -49,6 +49,8 @@ def test_order_in_a_columns_own_direction() -> None:
     )
     up = replace(up, searched=replace(up.searched, columns=("clean_error", "params", "certified_radius")))
     assert choose(up, by="certified_radius").table["certified_radius"].tolist() == [2, 1, 0]
+    radii = {"up": {key: {"certified_radius_linf": number} for number, key in enumerate(sorted(ids(choose(up))))}}
+    assert ids(choose(up, audited=radii, by="audit.certified_radius_linf")) == sorted(ids(choose(up)), reverse=True)
     assert choose(up, by="certified_radius", top=1).table["certified_radius"].tolist() == [2]
 
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from evonas.errors import StorageError
-from evonas.runs.export_card import audited
+from evonas.runs.export_card import _audited, audited
 from evonas.ship import CARD_SCHEMA, Card, ErrorRow, card_page, wilson
 
 KEY = "0123456789abcdef"
@@ -136,6 +136,7 @@ def test_an_audit_is_read_where_it_is(tmp_path: Path) -> None:
     )
     assert audited(tmp_path, KEY, "search") == {
         "images": None,
+        "epsilon": None,
         "measured": {"clean_error": 0.25, "pgd20_error": 0.5},
         "alarms": [],
     }
@@ -148,6 +149,24 @@ def test_an_audit_is_read_where_it_is(tmp_path: Path) -> None:
     trained = audited(tmp_path, KEY, "retrained/1a2b3c4d")
     assert trained is not None
     assert (trained["measured"], trained["alarms"]) == ({"clean_error": 0.125}, ["another"])
+    assert audited(tmp_path, KEY, "retrained/1a2b3c4d", epochs=20) == trained  # the table does not say how long
     (tmp_path / "audit.json").write_text('{"alarms": [1]}')
     with pytest.raises(StorageError, match="expected the summary of an audit in"):
         audited(tmp_path, KEY, "search")
+
+
+def test_an_audit_on_a_card_is_of_its_own_images_radius_and_training(tmp_path: Path) -> None:
+    """The last audit's 1,000 images are not this row's 300; the pixel attack sees 50 of them; 20 epochs are not 2."""
+    (tmp_path / "audit.csv").write_text(
+        "arch_id,weights,status,clean_error,autoattack_error,pixel_error,adversarial_set_error,params,macs,epochs,"
+        f"images,epsilon,reason\n{KEY},audit,ok,0.25,0.5,0.1,0.75,10,20,2,300,{4 / 255},\n"
+    )
+    (tmp_path / "audit.json").write_text(json.dumps({"changed": {}, "alarms": [], "images": 1000}))
+    assert audited(tmp_path, KEY, "audit", epochs=20) is None
+    found = [*_audited(audited(tmp_path, KEY, "audit", epochs=2))]
+    assert [(each.name, each.images, each.attack) for each in found] == [
+        ("clean_error", 300, ""),
+        ("autoattack_error", 300, "AutoAttack, L-inf epsilon 4/255"),
+        ("pixel_error", 50, "Pixel attack, 1 pixel"),
+    ]
+    assert all(each.low <= each.error <= each.high for each in found)

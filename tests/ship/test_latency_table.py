@@ -95,6 +95,7 @@ def test_every_field_is_a_part_of_its_fingerprint(field: str) -> None:
         ({"scale": "2"}, "its scale is '2'"),
         ({"scale": True}, "its scale is True"),
         ({"scale": -1.0}, "scale is -1.0"),
+        ({"scale": 10**400}, "scale is 1000"),
         ({"tested_on": 1.5}, "its tested_on is 1.5"),
         ({"layers": {"conv": -0.25}}, "conv is -0.25"),
         ({"layers": {"conv": None}}, "its layers is"),
