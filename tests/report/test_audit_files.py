@@ -40,7 +40,7 @@ ROWS: list[dict[str, Any]] = [
         "reason": 'training diverged: "loss", is nan',
     },
 ]
-SUMMARY = {
+SUMMARY: dict[str, Any] = {
     "changed": {
         "columns": [
             {
