@@ -169,7 +169,6 @@ def children(parent: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_an_audit_killed_five_times_equals_an_undisturbed_one(copied_run: Path, tmp_path: Path) -> None:
     """Its driver three times, a worker twice, each time when some more is recorded."""
     words = ("--measure", "clean,fgsm_linf,pgd10,pgd20,gaussian_noise,gradient_check", "--images", "60")
