@@ -48,6 +48,8 @@ def described(model: Any, about: Mapping[str, str]) -> bytes:
 
     onnx.helper.set_model_props(model, {str(name): str(value) for name, value in about.items()})
     model.producer_name, model.doc_string = "evonas", about.get("network", "")
+    for node in (*model.graph.node, *(each for function in model.functions for each in function.node)):
+        del node.metadata_props[:]  # files and lines of this machine
     model.graph.input[0].doc_string = f"{about['input_layout']}, values in {about['value_range']}"
     written: bytes = model.SerializeToString()
     return written

@@ -17,6 +17,8 @@ ABOUT = "evonas.json"
 def _write(sent: Sent) -> bytes:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(sent.plain(), (example_of(sent),), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # files and lines of this machine
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={ABOUT: json.dumps(dict(sent.about))})
     return file.getvalue()
