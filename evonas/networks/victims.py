@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError, DataError
 from evonas.networks.blocks import Normalization, first_layer
-from evonas.networks.victim_plan import DEPTHS, IMAGE_SIZE, blocks_of
+from evonas.networks.victim_plan import DEPTHS, IMAGE_SIZE, VICTIMS, blocks_of
 
-__all__ = ["MIN_CHANNELS", "VGG16", "DenseNet", "LeNet", "ResNet", "scaled_channels"]
+__all__ = ["MIN_CHANNELS", "VGG16", "VICTIMS", "DenseNet", "LeNet", "ResNet", "scaled_channels"]
 
 MIN_CHANNELS = 4
 """Smallest number of channels of a layer in a narrow target network (LeNet's first has 6 at full width)."""
