@@ -1,4 +1,4 @@
-"""What a second thread gains where a run does one thing at a time: a supernet of TAM-NAS, a search of DARTS's cells.
+"""Gain of a second thread where a run does one thing at a time: a supernet of TAM-NAS, a search of DARTS's cells.
 
     python benchmarks/threads.py                                  # three rounds, some minutes on two cores
     python benchmarks/threads.py --images 64 --channels 4 --layers 3 --rounds 1      # to try it

@@ -34,7 +34,7 @@ class Front:
     out: Path | None = None
     """Folder for front.csv, population.csv and front.png; none of the runs."""
     by: Literal["method", "run"] = "method"
-    """What has a colour of its own in the picture; `run` keeps two runs of one method apart."""
+    """Owner of a colour in the picture; `run` keeps two runs of one method apart."""
     any_data: bool = False
     """Take runs on different data, too; errors then do not compare."""
     plugin: tuple[str, ...] = ()

@@ -109,4 +109,6 @@ def _generation(run: ReportedRun) -> int:
 
 def _is_written(path: Path) -> bool:
     """Whether a process of this machine writes the run."""
-    return bool(holder(path / "run.lock"))
+    from evonas.runs.folder import LOCK
+
+    return bool(holder(path / LOCK))

@@ -48,7 +48,7 @@ class Ship:
     epochs: Annotated[int | None, COUNT] = None
     """Passes over the train part; by default those that the run's settings state."""
     measure: tuple[str, ...] = ("quick",)
-    """What the audit measures: quick, standard, full, or names of measurements."""
+    """Measurements of the audit: quick, standard, full, or names of measurements."""
     settings: Annotated[ExportSettings, tyro.conf.OmitArgPrefixes] = field(
         default_factory=lambda: ExportSettings(int8=True)
     )

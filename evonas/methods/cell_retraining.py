@@ -320,7 +320,7 @@ def _networks(
 
 
 def _training(networks: Sequence[AuditNetwork]) -> FinalTraining:
-    """That of the first network."""
+    """The first network's."""
     from evonas.audit import FinalTraining
 
     training = networks[0].training

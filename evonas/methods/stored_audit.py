@@ -187,19 +187,11 @@ def _networks(
 
     from evonas.audit import AsSearched, AuditNetwork
     from evonas.files import exists
-    from evonas.parts import digest
+    from evonas.runs.keeping import search_provenance
     from evonas.seeding import derive_seed
-    from evonas.ship import Provenance
 
     run, prepare = found.run, found.prepare
-    of_search = Provenance(
-        weights="search",
-        identity=digest(run.stored["identity"]),
-        seed=run.seed,
-        data=prepare.data.name,
-        fingerprint=prepare.data.fingerprint,
-        epochs=prepare.epochs,
-    )
+    of_search = search_provenance(run.stored["identity"], prepare)
     label = result.searched.method if replicate == 1 else f"{result.searched.method}, seed {replicate}"
     for key, seed in genomes.items():
         genome = np.array(result.entry(key).result.genome, dtype=np.int64)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evonas.evaluation import Prepare
 from evonas.evaluation.keeping import KeepWeights, Leaders
 from evonas.files import exists, replace_file, storage_errors
 from evonas.parts import digest
@@ -13,7 +14,7 @@ from evonas.runs.recording import Searching
 from evonas.search import Entry, Journal, non_dominated
 from evonas.ship import Provenance
 
-__all__ = ["KeptWeights", "keep_weights"]
+__all__ = ["KeptWeights", "keep_weights", "search_provenance"]
 
 NAMED = 5
 """Networks without weights that are named on the screen."""
@@ -28,19 +29,27 @@ def keep_weights(asked: str, searching: Searching, identity: Mapping[str, Any]) 
     """
     if asked == "none":
         return None
-    prepare = searching.evaluator.prepare
-    data = prepare.data
-    provenance = Provenance(
-        weights="search",
-        identity=digest(identity),
-        seed=identity["seed"],
-        data=data.name,
-        fingerprint=data.fingerprint,
-        epochs=prepare.epochs,
-    )
+    provenance = search_provenance(identity, searching.evaluator.prepare)
     if asked == "all":
         return KeepWeights(provenance)
     return KeepWeights(provenance, searching.objectives, searching.maximize)
+
+
+def search_provenance(identity: Mapping[str, Any], prepare: Prepare) -> Provenance:
+    """Origin of the weights that a search scored its networks with.
+
+    Args:
+        identity: of the run.
+        prepare: gave candidates their weights.
+    """
+    return Provenance(
+        weights="search",
+        identity=digest(identity),
+        seed=identity["seed"],
+        data=prepare.data.name,
+        fingerprint=prepare.data.fingerprint,
+        epochs=prepare.epochs,
+    )
 
 
 class KeptWeights:

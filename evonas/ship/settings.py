@@ -19,7 +19,7 @@ class ExportSettings:
     calibration_images: Annotated[int, IMAGES] = 256
     """Images of the train part that give the ranges of the int8 network."""
     attacked_images: Annotated[int, IMAGES] = 100
-    """Of the test images, those that both networks are attacked on with --int8."""
+    """Test images that both networks are attacked on with --int8."""
     epsilon: Annotated[float, STEP] = 8 / 255
     """Radius of these attacks in L-inf, on the [0, 1] scale."""
     queries: Annotated[int, COUNT] = 500

@@ -34,7 +34,7 @@ class Cell:
     method: str
     """Name in `evonas.methods.METHODS`."""
     options: Any
-    """Of the method's own options class; its folder and the place of its evaluations are filled in by `placed`."""
+    """Options, of the method's own class; its folder and the place of its evaluations are filled in by `placed`."""
     role: str = "cifar10"
     """Data set of the paper that its images stand for."""
     links: tuple[tuple[str, str], ...] = ()
@@ -63,7 +63,7 @@ class Cell:
 
 
 class State(NamedTuple):
-    """What became of a cell so far."""
+    """State of a cell so far."""
 
     status: Literal["waiting", "begun", "failed", "finished"]
     about: str = ""
@@ -87,7 +87,7 @@ def placed(cell: Cell, root: Path, where: Mapping[str, Any]) -> Any:
 
 
 def state(root: Path, cell: Cell) -> State:
-    """What the folder says; nothing is changed.
+    """State of a cell as its folder says; nothing is changed.
 
     Raises:
         StorageError: it cannot be read.

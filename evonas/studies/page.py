@@ -1,4 +1,4 @@
-"""What a study leaves: study.md, a file for each table and figure of the paper, and the rows behind them."""
+"""Files that a study leaves: study.md, a file for each table and figure of the paper, and the rows behind them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_study(studied: Studied) -> Path:
 
 
 class _Part:
-    """What was made of an item."""
+    """Files made of an item."""
 
     def __init__(self, item: Item, tables: Sequence[TextTable], files: Sequence[str]) -> None:
         self.item, self.tables, self.files = item, tables, files

@@ -75,7 +75,7 @@ class Studied:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """What finished runs have measured; failed networks are left out."""
+        """Measured values of finished runs; failed networks are left out."""
         return [row for cell in self.finished for row in self._rows(cell) if row.get("status", "ok") == "ok"]
 
     def _rows(self, cell: Cell) -> Iterator[Row]:
@@ -100,9 +100,9 @@ class Item:
     name: str
     """As the paper numbers it: `Table III`, `Fig. 5`."""
     about: str
-    """What it shows, in a few words."""
+    """Content in a few words."""
     differs: str
-    """What differs from the paper's, and why."""
+    """Differences from the paper's, and why."""
     tables: Callable[[Studied], Sequence[TextTable]] | None = None
     """Makes its tables; a cell without a run is a dash."""
     draw: Callable[[Studied, Path], bool] | None = None

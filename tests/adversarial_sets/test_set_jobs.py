@@ -129,7 +129,7 @@ def test_a_training_goes_on_with_the_epoch_that_was_begun(
 def test_a_worker_that_does_not_see_the_folder_sends_its_checkpoints(
     expected: AdversarialSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: Any
 ) -> None:
-    """So that the next attempt goes on with them, wherever it is."""
+    """Send them to the driver, for the next attempt, wherever it is."""
 
     def elsewhere(path: Path) -> Carried:
         """The checkpoint as a worker of another machine has it, sent a hundred times a second."""

@@ -1,4 +1,4 @@
-"""What an audit changes: order, front, hypervolume, on numbers worked out by hand; intervals and probabilities."""
+"""Changes by an audit: order, front, hypervolume, on numbers worked out by hand; intervals and probabilities."""
 
 from typing import Any
 

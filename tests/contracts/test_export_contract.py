@@ -1,4 +1,4 @@
-"""What every format of exported networks must do, with networks of every space; a new one is tested by its line."""
+"""Contract of every format of exported networks, with networks of every space; a new one is tested by its line."""
 
 import importlib.util
 from collections.abc import Callable

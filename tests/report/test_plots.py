@@ -45,7 +45,7 @@ def test_a_picture_of_an_older_run_has_names_alone() -> None:
 
 
 def drawn(names: tuple[str, ...], rows: int, front: int) -> tuple[pd.DataFrame, Searched]:
-    """So many rows, the first of them on the front; parameters grow."""
+    """Rows, the first of them on the front; parameters grow."""
     falling = {name: [0.9 - 0.01 * number for number in range(rows)] for name in names[:1]}
     rising = {name: [0.1 + 0.01 * number for number in range(rows)] for name in names[1:]}
     ids = [f"{number:016x}" for number in range(0x1A2B0000, 0x1A2B0000 + rows * 0x10000, 0x10000)]

@@ -146,6 +146,6 @@ def test_both_runtimes_compute_the_same_logits() -> None:
 
 
 def test_processor_time_leaves_out_waiting() -> None:
-    """What a layer takes is not the time that this thread slept or waited for a processor."""
+    """Time of a layer without the time that this thread slept or waited for a processor."""
     found = time_alternately([lambda: threading.Event().wait(0.05)], 1, time.thread_time)
     assert found[0, 0] < 0.04
