@@ -44,7 +44,7 @@ class DeliveredCost:
     n_classes: int = 10
     start: float = 1.0
     """Temperature at the beginning of a stage."""
-    end: float = 0.05
+    end: float = 0.02
     """Temperature that it falls to."""
     within: float = 0.01
     """Largest deviation of the delivered network from the limit, as a share of it: cells that miss it by more give way
@@ -119,6 +119,16 @@ class DeliveredCost:
             return genotype
         least, most = ((1 + sign * self.within) * self.limit * 1e6 - self._fixed for sign in (-1, 1))
         return genotype_within(odds.detach().cpu().numpy(), self._table, least, most, max_skips)
+
+    @staticmethod
+    def changed(derived: Genotype, delivered: Genotype) -> int:
+        """Number of operations of the delivered cells, with their inputs, that the derived ones do not have."""
+        cells = ((derived.normal, delivered.normal), (derived.reduce, delivered.reduce))
+        return sum(
+            len(set(after[first : first + 2]) - set(before[first : first + 2]))
+            for before, after in cells
+            for first in range(0, len(after), 2)
+        )
 
     @property
     def _space(self) -> DartsSpace:

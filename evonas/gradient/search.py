@@ -148,7 +148,7 @@ class GradientSearch:
         levels.check("architecture", levels.alphas)
         self.epoch += 1
         self.history.append(self.probabilities().detach().cpu())
-        values |= self._sizes((within + 1) / stage.epochs)
+        values |= self.sizes((within + 1) / stage.epochs)
         if within + 1 == stage.epochs and not self.done:
             self._begin_stage(number + 1, self._strongest(self.method.stages[number + 1].keep))
         return values
@@ -169,8 +169,12 @@ class GradientSearch:
         """(2, edges, 8) with which operations compete, detached."""
         return log_odds(self.probabilities(), self.levels.architecture().edge_shares).detach()
 
-    def _sizes(self, progress: float) -> dict[str, float]:
-        """Millions that are expected of the derived cells, that these have, and that the delivered ones have."""
+    def sizes(self, progress: float) -> dict[str, float]:
+        """Millions of parameters: expected of the derived cells, of these, and of the delivered ones; else empty.
+
+        Args:
+            progress: share of the stage that is over.
+        """
         size = self.method.size
         if size is None:
             return {}

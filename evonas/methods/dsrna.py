@@ -114,7 +114,7 @@ class DsrnaOptions(CellOptions):
         balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
         return super().unused() | balanced
 
-    def methods(self, image_size: int) -> dict[str, Method]:
+    def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         from evonas.gradient import JacobianLoss, dsrna
 
         bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
