@@ -54,7 +54,9 @@ def searched(method: Method, args: argparse.Namespace, data: SearchData, seed: i
 
 def compare(args: argparse.Namespace, data: SearchData) -> bool:
     base = METHODS[args.base]()
-    print(f"{args.searches} searches of E2RNAS, version {args.version}, on {args.images} images of {args.data}, {args.base}")
+    print(
+        f"{args.searches} searches of E2RNAS, version {args.version}, on {args.images} images of {args.data}, {args.base}"
+    )
     print(f"{'':6}| {'with N-hat':^23} | {'with the derived cells':^41}")
     print("     L | N-hat end   its network | expected    derived  delivered  operations changed", flush=True)
     apart: list[tuple[float, float, float]] = []
@@ -83,7 +85,9 @@ def compare(args: argparse.Namespace, data: SearchData) -> bool:
         f"mean distance from L: {before:.3f}M with N-hat; {derived:.3f}M derived, a ratio of {before / derived:.1f}; "
         f"{after:.4f}M delivered, a ratio of {before / after:.0f}"
     )
-    print(f"{'holds' if worst <= 0.02 else 'FAILS'}: delivered networks are within 2% of L (the worst: {100 * worst:.2f}%)")
+    print(
+        f"{'holds' if worst <= 0.02 else 'FAILS'}: delivered networks are within 2% of L (the worst: {100 * worst:.2f}%)"
+    )
     return worst <= 0.02
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evonas.gradient.pcdarts import pcdarts
     from evonas.gradient.pdarts import pdarts
     from evonas.gradient.perturbation import AlphaPerturbation
-    from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss
+    from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss, SquaredJacobianLoss
     from evonas.gradient.search import GradientSearch, SearchData, halves
     from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
 
@@ -47,6 +47,7 @@ __all__ = [
     "Mixture",
     "OodLoss",
     "SearchData",
+    "SquaredJacobianLoss",
     "Stage",
     "Sum",
     "SupernetPlan",

@@ -82,9 +82,8 @@ class DeliveredCost:
         return batch
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
-        from evonas.gradient.forward import edge_shares
-
         from evonas.gradient.derived import log_odds
+        from evonas.gradient.forward import edge_shares
 
         odds = log_odds(probabilities, edge_shares(forward))
         return (self.expected(odds, self.temperature(batch.progress)) - self.limit).abs()

@@ -66,7 +66,7 @@ class LevelLoss(Protocol):
 
     @property
     def attacks(self) -> bool:
-        """Whether `prepare` changes the batch."""
+        """Whether `prepare` changes the batch: attacks its images, or draws what the loss is measured along."""
         ...
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch: ...

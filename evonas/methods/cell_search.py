@@ -26,6 +26,7 @@ from evonas.gradient import (
     Method,
     Mgda,
     SearchData,
+    SquaredJacobianLoss,
     Sum,
     halves,
 )
@@ -272,7 +273,7 @@ def _metric_seconds(plan: CellSearch) -> str:
     The metric that is searched with keeps its settings; the other one has its own defaults and as many images.
     """
     parts = [part for loss in plan.method.upper for part in getattr(loss, "parts", (loss,))]
-    own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss)), None)
+    own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss | SquaredJacobianLoss)), None)
     if own is None:
         return ""
     search = _begin(plan)
@@ -347,6 +348,7 @@ def _described(row: Mapping[str, Any]) -> str:
         above += f" (the metric's gradient is {metric / loss:.3g} times the loss's)" if loss else ""
     metrics = {
         "jacobian_norm": "Jacobian norm",
+        "squared_jacobian": "squared Jacobian norm",
         "certified_bound": "certified bound",
         "certified_difference": "bounds apart",
         "epsilon": "epsilon now",
