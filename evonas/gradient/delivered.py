@@ -64,8 +64,8 @@ class DeliveredCost:
         least, most = self.sizes
         if not least <= self.limit <= most:
             raise ConfigurationError(
-                f"expected a limit of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, which its "
-                f"cells have with {self.channels} channels and {self.layers} layers, got {self.limit:g}"
+                f"expected a limit of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
+                f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
             )
 
     @property

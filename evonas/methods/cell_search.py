@@ -427,10 +427,10 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
     derived, delivered = search.derived, search.genotype
     if size is None or delivered == derived:
         return ""
+    changed = f"{size.changed(derived, delivered)} of {2 * len(delivered.normal)}"
     return (
-        f"{plan.name}: the derived network has {size.of(derived):.3f}M parameters, {size.of(delivered):.3f}M delivered "
-        f"for L = {size.limit:g}M: {size.changed(derived, delivered)} of {2 * len(delivered.normal)} operations are others, the "
-        "strongest that fit"
+        f"{plan.name}: the derived network has {size.of(derived):.3f}M parameters, the delivered one "
+        f"{size.of(delivered):.3f}M for L = {size.limit:g}M: {changed} operations are others, the strongest that fit"
     )
 
 

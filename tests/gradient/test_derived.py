@@ -99,9 +99,10 @@ def _middle(kind: str, nodes: int) -> float:
     return float(getattr(space.max_cost(7), kind)) / 1e6
 
 
+@pytest.mark.lengthy
 def test_weights_of_0_and_1_have_the_cost_of_the_built_network() -> None:
     space = DartsSpace(4, 5)
-    for genome in space.sample(3, np.random.default_rng(0)):
+    for genome in space.sample(2, np.random.default_rng(0)):
         genotype = space.genotype(genome)
         network = DartsNetwork(genotype, **SMALL, auxiliary=True)
         network.auxiliary = None  # it is not counted
@@ -124,10 +125,8 @@ def test_towards_temperature_0_it_is_the_derived_network(shared: bool) -> None:
     """Also where the weights of all edges are nearly 1, and only their odds differ."""
     cost = DeliveredCost(limit=2.1)
     for seed, scale in ((0, 0.1), (1, 1.0), (2, 20.0)):
-        torch.manual_seed(seed)
-        architecture = Architecture(
-            SupernetPlan(edge_normalisation=shared), torch.Generator().manual_seed(seed)
-        ).double()
+        plan, generator = SupernetPlan(edge_normalisation=shared), torch.Generator().manual_seed(seed)
+        architecture = Architecture(plan, generator).double()
         with torch.no_grad():
             for parameter in architecture.parameters():
                 parameter.mul_(1000 * scale)
