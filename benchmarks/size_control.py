@@ -90,7 +90,7 @@ def compare(args: argparse.Namespace, data: SearchData) -> bool:
     )
     worst = max(row[-1] / limit for row, limit in zip(apart, limits, strict=True))
     print(f"{'holds' if worst <= 0.02 else 'FAILS'}: delivered within 2% of L (the furthest {100 * worst:.2f}%)")
-    return worst <= 0.02
+    return bool(worst <= 0.02)
 
 
 def main() -> int:
