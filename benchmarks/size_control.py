@@ -24,6 +24,7 @@ from evonas.gradient import (
     ExpectedCost,
     GradientSearch,
     Method,
+    Mgda,
     SearchData,
     e2rnas_v1,
     e2rnas_v2,
@@ -62,7 +63,8 @@ def sizes(args: argparse.Namespace, data: SearchData, number: int, limit: float)
     base, size = METHODS[args.base](), DeliveredCost(limit=limit, n_classes=data.n_classes)
     if args.version == 1:
         adversarial = args.adversarial
-        methods = e2rnas_v1(base, limit, adversarial), e2rnas_v1(base, limit, adversarial, size=size)
+        both = Mgda(normalisation="l2", applied_to="normalised")
+        methods = e2rnas_v1(base, limit, adversarial), e2rnas_v1(base, limit, adversarial, combine=both, size=size)
     else:
         methods = e2rnas_v2(base, limit, 158 * limit), e2rnas_v2(base, limit, sizes=(size,))
     old, new = (searched(method, args, data, number) for method in methods)

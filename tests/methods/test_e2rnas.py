@@ -13,7 +13,7 @@ from tiny_runs import genome_of, rows
 from evonas.cli import main
 from evonas.costs import count_params
 from evonas.errors import ConfigurationError, EvonasError
-from evonas.gradient import CrossEntropy, DeliveredCost, ExpectedCost, Method, dsrna
+from evonas.gradient import CrossEntropy, DeliveredCost, ExpectedCost, Method, Mgda, dsrna
 from evonas.methods import e2rnas
 from evonas.methods.cell_search import MOST, CellSearch, _limit, _warning
 from evonas.methods.cells import compose, plan_searches
@@ -169,6 +169,8 @@ def test_a_size_is_that_of_the_network_that_is_counted() -> None:
         ("macs", 25.0),
     ]
     first = replace(FIRST, sweep_L=(0.1, 0.15), **SIZED).methods(32)
+    combine = Mgda(normalisation="l2", solver="exact", applied_to="normalised")
+    assert all(method.combine == combine for method in first.values())
     assert [method.size.limit for method in first.values() if method.size is not None] == [0.1, 0.15]
 
 
