@@ -69,7 +69,8 @@ class _Cell(nn.Module):
             start, end = map(int, edge.split("-"))
             read = part(nodes[start])
             nodes[end] = nodes[end] + read if end in nodes else read
-        return nodes[3] if 3 in nodes else maps * 0.0
+        output: Tensor = nodes[3] if 3 in nodes else maps * 0.0
+        return output
 
 
 class _HalvingBlock(nn.Module):
@@ -85,7 +86,8 @@ class _HalvingBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         shortcut: Tensor = self.shortcut(maps)
-        return shortcut + self.residual(maps)
+        residual: Tensor = self.residual(maps)
+        return shortcut + residual
 
 
 def _operation(name: str, channels: int) -> nn.Module:

@@ -75,7 +75,8 @@ class NasBench201Space:
         """Give every edge one of the four other operations with probability `mutation_rate`."""
         changed = rng.random(self.n_genes) < self.mutation_rate
         steps = rng.integers(1, len(OPERATIONS), size=self.n_genes, dtype=np.int64)
-        return (self._checked(genome) + changed * steps) % len(OPERATIONS)
+        mutated: Genome = (self._checked(genome) + changed * steps) % len(OPERATIONS)
+        return mutated
 
     def canonical(self, genome: Genome) -> Genome:
         """One genome for all cells that the benchmark takes for one: 6,466 of 15,625.
@@ -83,7 +84,8 @@ class NasBench201Space:
         A skip connection is the identity, `none` cuts, sums commute. A convolution that is read twice counts as two
         equal ones, as there; the network then has two.
         """
-        return canonical_cells()[tuple(self._checked(genome))].copy()
+        cell: Genome = canonical_cells()[tuple(self._checked(genome))]
+        return cell.copy()
 
     def violation(self, genome: Genome) -> float:
         """0: every genome is feasible."""
@@ -136,9 +138,7 @@ class NasBench201Space:
         from evonas.networks.nasbench201 import NasBench201Network
 
         width = self.channels if channels is None else channels
-        return NasBench201Network(
-            self.operations(genome), width, self.cells, n_classes, in_channels, normalization
-        )
+        return NasBench201Network(self.operations(genome), width, self.cells, n_classes, in_channels, normalization)
 
     def cost(
         self,

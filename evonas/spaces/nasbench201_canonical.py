@@ -34,8 +34,9 @@ def canonical_cells() -> npt.NDArray[np.int64]:
 def _expression(cell: Genes) -> str:
     """The output of a cell as a formula of its input, in the benchmark's form (`Structure.to_unique_str`).
 
-    A skip connection is what it reads, `none` and what reads nothing are `#`, and sums are sorted. Sums of several `#`
-    stay as they are: the benchmark counts by that.
+    A skip connection is what it reads, `none` and what reads nothing are `#`, and the terms of each node are sorted as
+    text, by the names of operations. Sums of several `#`, and sums inside sums, stay as they are: the benchmark counts
+    by that.
     """
     nodes = ["0"]
     edges = iter(zip(EDGES, cell, strict=True))
@@ -46,7 +47,7 @@ def _expression(cell: Genes) -> str:
             if name == "none" or read == "#":
                 terms.append("#")
             else:
-                terms.append(read if name == "skip_connect" else f"({read})@{gene}")
+                terms.append(read if name == "skip_connect" else f"({read})@{name}")
         nodes.append("+".join(sorted(terms)))
     return nodes[-1]
 
