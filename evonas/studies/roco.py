@@ -14,6 +14,7 @@ from evonas.methods.roco import PRESETS, RetrainOptions, RocoOptions
 from evonas.report import Chance, TextTable
 from evonas.report.chance import chance_notes
 from evonas.report.papers.roco import TOPS, closest_pair, draw_figure, top_mean
+from evonas.report.retrained import TableRow
 from evonas.runs.options import DataOptions
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import paired_difference, spread
@@ -210,7 +211,7 @@ def table_five(studied: Studied) -> list[TextTable]:
     pairs = {seed: closest_pair(rows, BASELINE, ROCO) for seed, rows in _by_seed(studied.rows).items()}
     chance, lines = studied.chance(), []
     values = {
-        name: [{seed: each.of(pair[place]) for seed, pair in pairs.items() if pair} for each in PAIR_MEASURES]
+        name: [{seed: each.of(pair[:2][place]) for seed, pair in pairs.items() if pair} for each in PAIR_MEASURES]
         for place, name in enumerate((BASELINE, ROCO))
     }
     for name, columns in values.items():
@@ -228,7 +229,7 @@ def table_five(studied: Studied) -> list[TextTable]:
     return [TextTable(title, header, tuple(lines), notes)]
 
 
-def _pair_notes(pairs: Mapping[int, tuple[Row, Row, int] | None]) -> Iterator[str]:
+def _pair_notes(pairs: Mapping[int, tuple[TableRow, TableRow, int] | None]) -> Iterator[str]:
     """The pair of every seed, by name."""
     for seed, pair in pairs.items():
         if pair is None:

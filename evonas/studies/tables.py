@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evonas.report import Chance, TextTable
 from evonas.report.chance import chance_notes
@@ -39,7 +39,7 @@ class Measure(NamedTuple):
     """Factor from natural values; a negative one turns an error into an accuracy: 100 * (1 - error)."""
     digits: int = 2
 
-    def of(self, row: Row) -> float:
+    def of(self, row: Mapping[str, Any]) -> float:
         """The value in the table's unit; NaN where it was not measured."""
         value = row.get(self.column)
         if not isinstance(value, float | int):

@@ -66,7 +66,7 @@ def draw_bubbles(
             place = order[name].index(row["arch_id"])
             x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
             colour = colormaps["tab20"](place % 20)
-            axes.scatter(x, y, s=500 * (row["params"] / largest) ** 2, color=colour, alpha=0.7, zorder=3)
+            axes.scatter(x, y, s=500 * row["params"] / largest, color=colour, alpha=0.7, zorder=3)
             axes.annotate(ascii_uppercase[place % 26], (x, y), ha="center", va="center", fontsize=8, zorder=4)
         axes.set(title=name, xlabel="adversarial error (%)", ylabel="clean error (%)")
         axes.margins(0.15)
