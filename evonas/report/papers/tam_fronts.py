@@ -36,6 +36,7 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
             axes.scatter(x, y, s=34, color=colour, marker=marker, label=words, alpha=0.8, zorder=3)
         axes.set(title=name, xlabel="parameters (millions)", ylabel=ERRORS[error])
         axes.locator_params(axis="x", nbins=5)
+        axes.ticklabel_format(axis="x", useOffset=False)
         axes.grid(alpha=0.3)
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(f"Figure 5: from scratch and fine-tuned, {data}")
