@@ -49,7 +49,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "cutout": 16,
         "test_limit": 1000,
     },
-    "paper": {},
+    "paper": {"train_on": "all"},
 }
 """Preset -> option -> value, over the method's preset quick, or paper."""
 
