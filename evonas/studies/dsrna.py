@@ -25,7 +25,7 @@ PGD10, PGD20, PGD100 = (Measure(f"PGD ({steps}) %", f"pgd{steps}_error", -100) f
 FGSM, CW = Measure("FGSM %", "fgsm_error", -100), Measure("C&W %", "cw_error", -100)
 LINF = Measure("Bound L-inf", "certified_radius_linf", 1, 4)
 L2 = Measure("Bound L2", "certified_radius_l2", 1, 4)
-PARAMS, DAYS = Measure("Params M", "params", 1e-6, 3), Measure("Search days", "search_seconds", 1 / 86_400, 4)
+PARAMS, DAYS = Measure("Params M", "params", 1e-6, 4), Measure("Search days", "search_seconds", 1 / 86_400, 4)
 
 ONE = """
 * RobNet-large | 49.49 | 49.44 | 49.24 | 54.98 | 47.19

@@ -135,13 +135,13 @@ def spread_cell(found: Spread | None, digits: int = 2, mark: str = "") -> str:
     """`12.34 +- 0.56 (3)`, `12.34 (1)` with a mark behind it, or a dash."""
     if found is None:
         return DASH
-    deviation = "" if math.isnan(found.deviation) else f" +- {found.deviation:.{digits}f}"
-    return f"{found.mean:.{digits}f}{deviation} ({found.n}){mark}"
+    deviation = "" if math.isnan(found.deviation) else f" +- {found.deviation:z.{digits}f}"
+    return f"{found.mean:z.{digits}f}{deviation} ({found.n}){mark}"
 
 
 def difference_cell(found: Difference | None, digits: int = 2) -> str:
     """`+1.20 [-0.30, +2.70] (3)`, `+1.20 (1)`, or a dash."""
     if found is None:
         return DASH
-    interval = "" if math.isnan(found.low) else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"{found.mean:+.{digits}f}{interval} ({found.n})"
+    interval = "" if math.isnan(found.low) else f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
+    return f"{found.mean:+z.{digits}f}{interval} ({found.n})"
