@@ -8,7 +8,13 @@ if TYPE_CHECKING:
     from evonas.evaluation.evaluator import Evaluator
     from evonas.evaluation.host import TorchHost, out_of_memory
     from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
-    from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
+    from evonas.evaluation.slices import (
+        SliceSupernet,
+        SupernetWeights,
+        load_supernet,
+        recalibrate,
+        recalibration_identity,
+    )
 
 __all__ = [
     "BuildingSpace",
@@ -22,6 +28,7 @@ __all__ = [
     "load_supernet",
     "out_of_memory",
     "recalibrate",
+    "recalibration_identity",
 ]
 
 import_lazily(__name__)

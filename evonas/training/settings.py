@@ -70,8 +70,8 @@ class OneShotConfig:
     resample_epochs: Annotated[int, COUNT] = 20
     """Epochs of training for each random architecture."""
     sampling: Literal["epochs", "batches", "fair"] = "epochs"
-    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS); fair: one for every batch,
-    and every block of a layer once before one comes again, with each ratio in turn (FairNAS), without windows."""
+    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS); fair: such a one, with
+    every block of a layer once before one comes again, its ratios in turn (FairNAS), whatever the windows."""
     supernet_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
     supernet_lr: Annotated[float, RATE] = 0.1
