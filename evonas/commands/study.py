@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from evonas.commands.opened import print_table
-from evonas.errors import SearchFailedError, choose
+from evonas.errors import ConfigurationError, SearchFailedError, choose
 from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ class StudyCommand:
     example: ClassVar[str] = "evonas study roco --preset quick --seeds 3"
 
     name: Annotated[str, tyro.conf.Positional]
-    """Name of the study: roco, darts, e2rnas-v1, e2rnas-v2, dsrna, tam, joint."""
+    """Name of the study: roco, darts, e2rnas-v1, e2rnas-v2, dsrna, tam, joint, capacity, supernet, guidelines."""
     preset: Literal["quick", "small", "paper"] = "quick"
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder of a study whose runs are taken and measured further: of roco for capacity, of tam for guidelines. Preset
+    and seeds are those of the folder, or fewer seeds."""
     seeds: Annotated[int | None, Range(least=1, most=MOST_SEEDS)] = None
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
     status: bool = False
@@ -62,7 +65,7 @@ class StudyCommand:
             studied.study.check()
             with storage_errors(f"make {studied.root}"):
                 studied.root.mkdir(parents=True, exist_ok=True)
-            run_cells(studied.root, studied.cells, self._where())
+            run_cells(studied.runs, studied.cells, self._where())
             studied = self._studied()
         page = write_study(studied)
         print(f"study: {len(studied.finished)} of {len(studied.cells)} runs are finished; tables and figures: {page}")
@@ -70,12 +73,22 @@ class StudyCommand:
 
     def _studied(self) -> Studied:
         from evonas.studies import STUDIES
-        from evonas.studies.study import SEEDS, Studied
+        from evonas.studies.study import SEEDS, Studied, shared
 
-        study = choose(STUDIES, self.name, "study")
-        seeds = SEEDS[self.preset] if self.seeds is None else self.seeds
-        root = (self.out or Path("studies") / f"{self.name}-{self.preset}").expanduser()
-        return Studied(study, self.preset, seeds, root)
+        study, seeds, source = choose(STUDIES, self.name, "study"), self.seeds, None
+        preset: str = self.preset
+        if self.from_ is not None:
+            if not study.shares:
+                raise ConfigurationError(
+                    f"expected no --from with the study {study.name}, all of whose runs are its own"
+                )
+            source = self.from_.expanduser().absolute()
+            found, most = shared(STUDIES[study.shares], source)
+            if preset not in (StudyCommand.preset, found):
+                raise ConfigurationError(f"expected --preset {found}, as the runs in {source} have, got {preset}")
+            preset, seeds = found, min(most, seeds or most)
+        root = (self.out or Path("studies") / f"{self.name}-{preset}").expanduser()
+        return Studied(study, preset, SEEDS[preset] if seeds is None else seeds, root, source)
 
     def _where(self) -> dict[str, Any]:
         """Options of every run that change no result."""
