@@ -12,7 +12,7 @@ from evonas.errors import ConfigurationError, check_name
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 from evonas.training.settings import TrainingConfig
-from evonas.types import Genome
+from evonas.types import Genome, TrainOn
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
@@ -47,7 +47,9 @@ class FinaliseOptions:
     finalise_all: bool = False
     """Train every network that the search has scored, not the front's alone."""
     finalise_epochs: Annotated[int, COUNT] = 100
-    """Passes over the train part."""
+    """Passes over the images."""
+    train_on: TrainOn = "train"
+    """Their images: the train part, or all but the test images, those that the search held out, too."""
     finalise_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
     finalise_lr: Annotated[float, RATE] = 0.1
@@ -340,6 +342,7 @@ def scratch_training(
         data=candidates.data,
         training=options.training(precision),
         recipe=recipe,
+        train_on=options.train_on,
         mode="scratch",
         seed=run.seed,
         device=run.device,
@@ -439,5 +442,13 @@ def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions, recipe:
     numbers = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in found)
     return (
         f"training to the end ({numbers}): {_words(recipe)}, "
-        f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}"
+        f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}, on {_on_images(networks)}"
     )
+
+
+def _on_images(networks: Sequence[AuditNetwork]) -> str:
+    from evonas.audit import FinalTraining
+
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
+    return training.images_in_words
