@@ -34,8 +34,7 @@ class StudyCommand:
     preset: Literal["quick", "small", "paper"] = "quick"
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Folder of a study whose runs are taken and measured further: of roco for capacity, of tam for guidelines. Preset
-    and seeds are those of the folder, or fewer seeds."""
+    """Folder of a study to measure further, its preset and seeds: of roco for capacity, of tam for guidelines."""
     seeds: Annotated[int | None, Range(least=1, most=MOST_SEEDS)] = None
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
     status: bool = False
