@@ -162,6 +162,8 @@ class TamOptions(RunOptions):
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if self.after.finalise_supernet_loops:
             found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
+        if self.after.finalise_all:
+            found["finalise_top"] = "--no-finalise-all"
         if self.supernet.sampling == "fair":
             found |= dict.fromkeys(("block_window", "joint_window"), "--sampling epochs or batches")
         return found

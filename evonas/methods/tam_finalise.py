@@ -45,7 +45,7 @@ class FinaliseOptions:
     finalise_top: Annotated[int | None, COUNT] = None
     """Networks of the front to train: the best by the sum of their ranks by clean and by PGD error; all by default."""
     finalise_all: bool = False
-    """Train every network that the search has scored, not the front's alone."""
+    """Train every network that the search has scored, instead of the front's best."""
     finalise_epochs: Annotated[int, COUNT] = 100
     """Passes over the images."""
     train_on: TrainOn = "train"
@@ -316,7 +316,7 @@ def _networks(
     scratch = scratch_training(run, options, recipe, candidates)
     ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=candidates.weights)}
     chosen = {mode: way for mode, way in ways.items() if options.finalise in (mode, "both")}
-    genomes = [(each.genome, "") for each in best[: options.finalise_top]]
+    genomes = [(each.genome, "") for each in (best if options.finalise_all else best[: options.finalise_top])]
     genomes += [(genome, name) for name, genome in lego.items()]
     for genome, name in genomes:
         for mode, way in chosen.items():

@@ -84,7 +84,7 @@ def _cell(preset: str, seed: int, sampling: str, recalibration: str) -> Cell:
     if recalibration == "off":
         values.pop("recalibration_batches", None)
     if name == REFERENCE:
-        alone = {"finalise": "scratch", "finalise_all": True, "finalise_top": None}
+        alone = {"finalise": "scratch", "finalise_all": True}
         values |= {**alone, "test_epsilons": (8,), "test_steps": (10,)}
     else:
         values = {each: value for each, value in values.items() if not each.startswith(("finalise_", "test_"))}

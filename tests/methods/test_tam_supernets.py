@@ -24,7 +24,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     after = replace(
         AFTER,
         finalise="scratch",
-        finalise_top=None,
         finalise_all=True,
         lego=True,
         lego_orders=("reversed", "random"),
