@@ -161,6 +161,10 @@ class RocoOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.space == "darts" and self.cells in (1, 2):
+            raise ConfigurationError(
+                f"expected --cells of at least 3 for darts, so that both kinds occur, got {self.cells}"
+            )
         self.make_space(32)
         for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
