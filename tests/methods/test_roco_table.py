@@ -70,7 +70,8 @@ class TestRunOfATable:
         assert "24/24 evaluations" in capsys.readouterr().out
 
     def test_networks_without_weights_are_one_line(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for words in (["audit", str(run), "best"], ["ship", str(run), "best"], ["export", str(run), "best"]):
+        file = str(run / "net.onnx")
+        for words in (["audit", str(run), "best"], ["ship", str(run)], ["export", str(run), "best", "--to", file]):
             assert main(words) == 2
             said = capsys.readouterr().err
             assert said.count("\n") == 1
