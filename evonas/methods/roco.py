@@ -126,7 +126,7 @@ class RocoOptions(RunOptions):
     channels: Annotated[int, CHANNELS, WITH_WIDTH] = 16
     """Width of the first block, or of a node of the first cell; doubles with every halving of the maps."""
     cells: Annotated[int | None, Range(least=1, most=1000), OF_CELLS] = None
-    """Cells of a stage of nasbench201, or of a whole network of darts; 3 in the quick preset, else the papers' 5 and 20."""
+    """Cells of a stage of nasbench201, or of a network of darts; 3 in the quick preset, else the papers' 5 and 20."""
     operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
     mutation_rate: Annotated[float | None, MILLIONS, Needs("operators", ("nsganet",))] = None
