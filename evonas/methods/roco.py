@@ -145,6 +145,7 @@ class RocoOptions(RunOptions):
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
         *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
+        *("surrogate", "max_evaluations"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
@@ -178,6 +179,8 @@ class RocoOptions(RunOptions):
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
         if self.recipe == RocoOptions.recipe or not hasattr(RECIPES[self.recipe], "epsilon"):

@@ -1,5 +1,6 @@
 """Models of a search's objectives, fitted to the results of one moment."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ __all__ = ["Models", "Skill", "Views"]
 
 Floats = npt.NDArray[np.float64]
 
+import os
+KNOB = float(os.environ.get("KNOB", "1"))
+WARP = float(os.environ.get("WARP", "0"))
 MARGIN = 0.1
 """Of the range of the results, from the worst of them to the reference point."""
 FAR = 3.0
@@ -72,10 +76,17 @@ class Skill:
     """Each value predicted from all others."""
     params: float
     """The same of the parameter count alone, whichever its sign; 0 where it is not known."""
+    n: int
+    """Results that both are counted over."""
 
     @property
     def suffices(self) -> bool:
-        return self.surrogate > 0 and self.surrogate >= self.params
+        """Whether the surrogate is better than chance, and not worse than the parameter count by more than chance.
+
+        Chance: 1.64 standard errors of a correlation of 0, and 2 of that of the parameter count.
+        """
+        root = math.sqrt(self.n - 1)
+        return self.surrogate > 1.64 / root and self.surrogate >= self.params - 2 * (1 - self.params**2) / root
 
     def __str__(self) -> str:
         return f"rank correlation {self.surrogate:.2f}, of the parameters alone {self.params:.2f}"
@@ -122,8 +133,8 @@ class Models:
             if self._params is not None:
                 params.append(abs(rank_correlation(self._params.tolist(), values) or 0.0))
         if not ours:  # everything is exact
-            return Skill(1.0, 0.0)
-        return Skill(float(np.mean(ours)), float(np.mean(params or [0.0])))
+            return Skill(1.0, 0.0, len(self._found))
+        return Skill(float(np.mean(ours)), float(np.mean(params or [0.0])), len(self._found))
 
     def natural(self, views: Views) -> tuple[Floats, Floats]:
         """(n, learned) means and deviations of what would be found, minimised, in natural units."""
@@ -142,7 +153,7 @@ class Models:
         mean, deviation, explained = self._predict(views, exact)
         among = views.distances(views)
         m = len(self._reference)
-        covariances = [self._models[j].covariance(among, explained[j]) if j in explained else None for j in range(m)]
+        covariances = [self._models[j].covariance(among, explained[j]) * KNOB**2 if j in explained else None for j in range(m)]
         noise = np.array([self._models[j].noise if j in self._models else 0.0 for j in range(m)])
         success, front, reference = self._succeed(views), self._front, self._reference
         chosen, gains = choose_batch(mean, deviation, success, covariances, noise, front, reference, wanted, pending)
@@ -157,7 +168,7 @@ class Models:
         deviation, explained = np.zeros((n, m)), {}
         for j, model in self._models.items():
             mean[:, j], deviation[:, j], explained[j] = model.predict(distances)
-        return mean, deviation, explained
+        return mean, (deviation * KNOB if exact is not None else deviation), explained
 
     def _succeed(self, views: Views) -> Floats:
         """(n,) probability that an evaluation does not fail."""
