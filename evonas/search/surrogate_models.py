@@ -18,11 +18,10 @@ __all__ = ["Models", "Skill", "Views"]
 
 Floats = npt.NDArray[np.float64]
 
-import os
-KNOB = float(os.environ.get("KNOB", "1"))
-WARP = float(os.environ.get("WARP", "0"))
 MARGIN = 0.1
 """Of the range of the results, from the worst of them to the reference point."""
+SOFT = 0.2
+"""Share of that range, added to a learned value before its logarithm is taken."""
 FAR = 3.0
 """Interquartile ranges above the third quartile from where on a value counts as merely bad."""
 
@@ -113,7 +112,9 @@ class Models:
         self._low, worst = low, np.minimum(found, far).max(axis=0)
         self._span = np.where(worst > low, worst - low, 1.0)
         scaled = np.minimum((np.minimum(found, far) - low) / self._span, 1.0)
+        scaled[:, list(learned)] = _warped(scaled[:, list(learned)])
         self._front, self._reference = scaled[non_dominated(scaled)], np.full(found.shape[1], 1 + MARGIN)
+        self._reference[list(learned)] = _warped(self._reference[list(learned)])
         distances = known.distances(known)
         make = SURROGATES[kind]
         self._models: dict[int, Regression] = {j: make(distances, scaled[:, j]) for j in learned}
@@ -141,7 +142,8 @@ class Models:
         mean, deviation, _ = self._predict(views, None)
         noise = np.array([self._models[j].noise for j in self._learned])
         columns, span = list(self._learned), self._span[list(self._learned)]
-        return self._low[columns] + mean[:, columns] * span, np.hypot(deviation[:, columns], noise) * span
+        unwarped = np.exp(mean[:, columns])
+        return self._low[columns] + (unwarped - SOFT) * span, np.hypot(deviation[:, columns], noise) * unwarped * span
 
     def gain(self, views: Views, exact: Floats) -> Floats:
         """(n,) expected improvement of each alone."""
@@ -153,7 +155,7 @@ class Models:
         mean, deviation, explained = self._predict(views, exact)
         among = views.distances(views)
         m = len(self._reference)
-        covariances = [self._models[j].covariance(among, explained[j]) * KNOB**2 if j in explained else None for j in range(m)]
+        covariances = [self._models[j].covariance(among, explained[j]) if j in explained else None for j in range(m)]
         noise = np.array([self._models[j].noise if j in self._models else 0.0 for j in range(m)])
         success, front, reference = self._succeed(views), self._front, self._reference
         chosen, gains = choose_batch(mean, deviation, success, covariances, noise, front, reference, wanted, pending)
@@ -161,20 +163,26 @@ class Models:
         return chosen, [gain / whole for gain in gains]
 
     def _predict(self, views: Views, exact: Floats | None) -> tuple[Floats, Floats, dict[int, Floats]]:
-        """(n, m) means and deviations in units of the range of the results; exact objectives have deviation 0."""
+        """(n, m) means and deviations, scaled and warped as what is learned from; exact objectives have deviation 0."""
         distances = views.distances(self._known)
         n, m = len(views.groups[0]), len(self._reference)
         mean = np.zeros((n, m)) if exact is None else (exact - self._low) / self._span
         deviation, explained = np.zeros((n, m)), {}
         for j, model in self._models.items():
             mean[:, j], deviation[:, j], explained[j] = model.predict(distances)
-        return mean, (deviation * KNOB if exact is not None else deviation), explained
+        return mean, deviation, explained
 
     def _succeed(self, views: Views) -> Floats:
         """(n,) probability that an evaluation does not fail."""
         if self._success is None:
             return np.ones(len(views.groups[0]))
         return np.clip(self._success.predict(views.distances(self._all))[0], 0.0, 1.0)
+
+
+def _warped(scaled: Floats) -> Floats:
+    """Logarithms, which learn small differences among the best and do not mind large ones among the worst."""
+    found: Floats = np.log(scaled + SOFT)
+    return found
 
 
 def _squared(a: Floats, b: Floats) -> Floats:

@@ -28,7 +28,7 @@ def test_boxes_are_disjoint_and_fill_what_is_not_dominated(m: int, n: int, seed:
     assert volumes.sum() == pytest.approx(1 - hypervolume(front, np.ones(m)), abs=1e-12)
     points = np.random.default_rng(seed + 1).random((50, m))
     holding = ((points[:, None] > lower) & (points[:, None] < upper)).all(axis=2).sum(axis=1)
-    dominated = (front[None] <= points[:, None]).all(axis=2).any(axis=1)
+    dominated = np.any(np.all(front[None] <= points[:, None], axis=2), axis=1)
     assert holding.tolist() == (~dominated).astype(int).tolist()
 
 
