@@ -156,6 +156,7 @@ class RocoOptions(RunOptions):
         *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
         *("recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
+        *("surrogate", "max_evaluations"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
@@ -209,6 +210,8 @@ class RocoOptions(RunOptions):
             return {each.name: needs for each in options_of(self) if not _used_with_table(each)}
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
         if self.recipe == RocoOptions.recipe or not hasattr(RECIPES[self.recipe], "epsilon"):
