@@ -97,7 +97,7 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     assert lines["fair", "clean"][2] == "+2.00 [+2.00, +2.00] (8)"
     assert lines["fair", "off"] == ("-",) * 4
     page = "\n".join(supernet.findings(found))
-    assert "clean: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
+    assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
     assert "which shows that it predicts better" in page
 
 
