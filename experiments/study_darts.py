@@ -7,8 +7,8 @@ Their own results on CIFAR-10; those on ImageNet are in the preset paper alone.
     python experiments/study_darts.py --preset paper --seeds 5   # the papers' settings: work for GPUs
     python experiments/study_darts.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study darts` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study darts` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Tables 1 to 6: accuracy under attacks, and certified radii; MNIST and ImageNet a
     python experiments/study_dsrna.py --preset paper --seeds 5   # the paper's settings: work for GPUs
     python experiments/study_dsrna.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study dsrna` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study dsrna` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ preset paper alone.
     python experiments/study_e2rnas_v1.py --preset paper --seeds 5   # the paper's settings: work for GPUs
     python experiments/study_e2rnas_v1.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study e2rnas-v1` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study e2rnas-v1` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

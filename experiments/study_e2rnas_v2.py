@@ -7,8 +7,8 @@ Tables I to VI and Figure 2, and the latency of the networks; CIFAR-100 and Imag
     python experiments/study_e2rnas_v2.py --preset paper --seeds 5   # the paper's settings: work for GPUs
     python experiments/study_e2rnas_v2.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study e2rnas-v2` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study e2rnas-v2` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Errors are those of the searches, measured alike on the same validation images.
     python experiments/study_joint.py --preset paper --seeds 5   # each paper's own settings: work for GPUs
     python experiments/study_joint.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study joint` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study joint` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ are guided by one, and both fronts are scored on both.
     python experiments/study_roco.py --preset paper --seeds 5   # Table II's settings: work for GPUs
     python experiments/study_roco.py --help
 
-The same command continues a study that was stopped, however it was stopped. `evonas study roco` makes the same study,
-and says with --status how far it is.
+The same command continues a study that was stopped, however it was stopped.
+`evonas study roco` makes the same study, and says with --status how far it is.
 """
 
 from __future__ import annotations

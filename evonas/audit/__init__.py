@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evonas.audit.corruptions import Corrupted, corrupted
     from evonas.audit.gradient_check import CHECKED, GradientCheck, check_gradients
     from evonas.audit.images import CountsErrors, OnImages
+    from evonas.audit.latency import ImageLatency
     from evonas.audit.layers import LayerCount, layer_counts, lego_genome
     from evonas.audit.measurements import (
         CLEAN,
@@ -56,6 +57,7 @@ __all__ = [
     "ErrorUnder",
     "FinalTraining",
     "GradientCheck",
+    "ImageLatency",
     "LayerCount",
     "MeanRadius",
     "Measured",

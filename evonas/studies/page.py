@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evonas.report import TextTable, duration, write_rows
 from evonas.report.output import write_text
 from evonas.report.text_table import write_page
 from evonas.studies.study import Item, Studied
+from evonas.studies.tables import NOTE, PAIRED
 
 __all__ = ["PAGE", "status_table", "write_study"]
 
 PAGE = "study.md"
+READING = (NOTE, PAIRED)
+"""Notes of many tables, which stand once on the page."""
 
 
 def write_study(studied: Studied) -> Path:
@@ -82,6 +86,8 @@ def _head(studied: Studied) -> Iterator[str]:
             yield f"- {cell.folder} failed: {found.about}"
     for note in study.notes:
         yield f"{note}\n"
+    yield "\n## How to read the tables\n"
+    yield from (f"- {note}" for note in READING)
 
 
 def _findings(studied: Studied) -> Iterator[str]:
@@ -104,7 +110,7 @@ def _body(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
             continue
         yield f"\n## {part.item.name}\n"
         for table in part.tables:
-            yield table.markdown()
+            yield replace(table, notes=tuple(note for note in table.notes if note not in READING)).markdown()
         for name in part.files:
             if name.endswith(".png"):
                 yield f"![{part.item.name}]({name})"

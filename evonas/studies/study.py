@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.errors import ConfigurationError
-from evonas.files import exists, storage_errors
+from evonas.files import exists, read_json, storage_errors
+from evonas.runs.needs import options_of
 from evonas.studies.grid import Cell, State, state
 
 if TYPE_CHECKING:
-    from evonas.report import TextTable
+    from evonas.report import Chance, TextTable
 
 __all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "read_rows", "shared"]
 
@@ -27,6 +28,9 @@ MOST = 100
 
 SEEDS = {"quick": 2, "small": 3, "paper": 5}
 """Preset -> number of seeds unless another one is asked for."""
+
+TEST_IMAGES = 10_000
+"""Test images of the papers' data sets, at least, where a preset does not limit them."""
 
 Row = dict[str, Any]
 """One network, as an audit left it, or one figure of a run: column -> natural value. With group, label, role, seed."""
@@ -97,6 +101,20 @@ class Studied:
     def labelled(self, label: str, role: str = "cifar10") -> list[Row]:
         """The rows that a line of a table is made from."""
         return [row for row in self.rows if row["label"] == label and row["role"] == role]
+
+    def chance(self, role: str = "cifar10") -> Chance | None:
+        """Level of guessing on the images that one network was scored on; None where no run of them is finished."""
+        from evonas.report import Chance
+
+        found = [
+            cell for cell in self.finished if cell.role == role and exists(self.root / cell.folder / "config.json")
+        ]
+        if not found:
+            return None
+        configs = [read_json(self.root / cell.folder / "config.json") for cell in found]
+        sets = {name: about for each in configs for name, about in each["measured"].items() if "_set_error" in name}
+        limits = (each.value for each in options_of(found[0].options) if each.name == "test_limit")
+        return Chance.of(configs[0]["identity"]["data"]["n_classes"], next(limits, None) or TEST_IMAGES, sets)
 
     def data(self, role: str) -> str:
         """Data set that stands for one of the paper's; the paper's own where no cell does."""

@@ -103,16 +103,21 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_studies import studied
 from evonas.studies.page import write_study
-from evonas.studies.running import run_cells
+from evonas.studies.slots import run_on_slots
 found = studied({name!r}, Path({root!r}))
-run_cells(found.root, found.cells, {{}})
-write_study(studied({name!r}, found.root))
+if __name__ == "__main__":
+    run_on_slots(found.root, found.cells, {{}}, {slots})
+    write_study(studied({name!r}, found.root))
 """
 
 
-def begin(name: str, root: Path) -> "subprocess.Popen[bytes]":
-    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def begin(name: str, root: Path, slots: int = 1) -> "subprocess.Popen[bytes]":
+    """A process that makes the toy study. A script on disk, which a second slot can import."""
+    root.mkdir(exist_ok=True)
+    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root), slots=slots)
+    script = root / "study.py"
+    script.write_text(code)
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def left(root: Path) -> dict[str, bytes]:
@@ -140,6 +145,35 @@ def test_killed_and_continued_gives_the_same_tables(tmp_path: Path) -> None:
     assert begin("roco", parted).wait() == 0
     assert {state.status for state in studied("roco", parted).states.values()} == {"finished"}
     assert left(parted) == left(whole)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert begin("roco", one).wait() == 0
+    child = begin("roco", two, slots=2)
+    log = two / "slot-2.log"
+    while not (log.exists() and "study: second-adversarial-set-cifar10-seed0" in log.read_text()):
+        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        time.sleep(0.02)
+    started = [int(word) for word in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    assert started
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    deadline = time.time() + 60
+    while any(map(alive, started)):
+        assert time.time() < deadline, "a slot outlived the first process"
+        time.sleep(0.1)
+    assert begin("roco", two, slots=2).wait() == 0
+    assert left(two) == left(one)
 
 
 @pytest.mark.slow
