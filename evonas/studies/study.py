@@ -107,11 +107,11 @@ class Studied:
         from evonas.report import Chance
 
         found = [
-            cell for cell in self.finished if cell.role == role and exists(self.root / cell.folder / "config.json")
+            cell for cell in self.finished if cell.role == role and exists(self.runs / cell.folder / "config.json")
         ]
         if not found:
             return None
-        configs = [read_json(self.root / cell.folder / "config.json") for cell in found]
+        configs = [read_json(self.runs / cell.folder / "config.json") for cell in found]
         sets = {name: about for each in configs for name, about in each["measured"].items() if "_set_error" in name}
         limits = (each.value for each in options_of(found[0].options) if each.name == "test_limit")
         return Chance.of(configs[0]["identity"]["data"]["n_classes"], next(limits, None) or TEST_IMAGES, sets)

@@ -119,8 +119,8 @@ def read(folder: Path, cell: Cell) -> list[Row]:
 
 def _alone(row: Row) -> Row:
     """A network that was trained alone, the error under its only PGD called as in a search."""
-    pgd = {"pgd_error": value for name, value in row.items() if re.fullmatch(r"pgd\d+_\d+_error", name)}
-    return {**row, **pgd, "label": ALONE}
+    found = [value for name, value in row.items() if re.fullmatch(r"pgd\d+_\d+_error", name)]
+    return {**row, **({"pgd_error": found[0]} if found else {}), "label": ALONE}
 
 
 def untrained(folder: Path) -> set[tuple[int, int, int]]:

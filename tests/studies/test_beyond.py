@@ -142,7 +142,8 @@ def test_what_is_refused(words: tuple[str, ...], message: str, capsys: pytest.Ca
 @pytest.mark.parametrize(("name", "of"), [("capacity", "roco"), ("guidelines", "tam")])
 def test_shared_runs_are_measured_further_and_stay_the_other_study_s(name: str, of: str, tmp_path: Path) -> None:
     root, page = tmp_path / of, tmp_path / name
-    assert begin(of, root).wait() == 0
+    with begin(of, root) as child:
+        assert child.wait() == 0, child.stderr and child.stderr.read().decode()
     first = studied(of, root)
     tables = {path.name: path.read_bytes() for path in root.glob("table-*")}
     trained = {path.name for path in root.glob("*/*/*.safetensors")}
