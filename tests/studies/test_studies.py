@@ -13,8 +13,8 @@ from toy_studies import studied
 
 from evonas.cli import main
 from evonas.methods import method_module
-from evonas.runs.needs import refuse_unused
-from evonas.studies import STUDIES
+from evonas.runs.needs import options_of, refuse_unused
+from evonas.studies import STUDIES, joint
 from evonas.studies.page import write_study
 from evonas.studies.study import PRESETS, Studied
 
@@ -71,6 +71,20 @@ def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_study(found)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+@pytest.mark.parametrize("preset", joint.BUDGET)
+def test_every_method_of_the_joint_front_passes_over_the_images_equally_often(preset: str) -> None:
+    for cell in STUDIES["joint"].cells(preset, 1):
+        given = {option.name: option.value for option in options_of(cell.options)}
+        if cell.method == "roco":
+            passes = given["population"] * (given["generations"] + 1) * given["epochs"]
+        elif cell.method == "tam":
+            passes = given["block_epochs"] + given["joint_epochs"]
+        else:
+            passes = given["search_epochs"] + given["epochs"]
+        assert passes == joint.BUDGET[preset], cell.group
+        assert given["data"] == joint.SIZES[preset]["data"]
 
 
 def test_status_reads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
