@@ -47,7 +47,7 @@ WORK: dict[str, dict[str, dict[str, Any]]] = {
     },
     "paper": {},
 }
-"""Preset -> kind of method -> option -> value; each comes to the budget. The learning rate of a supernet falls after half
+"""Preset -> kind of method -> option -> value; each comes to the budget. The rate of a supernet falls after half
 and three quarters of its second phase."""
 KINDS = {"roco": "evolution", "tam": "supernet"}
 """Method -> kind; of the others cells."""
