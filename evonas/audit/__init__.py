@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         require_libraries,
         with_attack,
     )
+    from evonas.audit.orders import other_orders
     from evonas.audit.presets import ROBUST, SET, SUITES, suite_names, within
     from evonas.audit.records import AuditRecords
     from evonas.audit.searched import AsSearched
@@ -79,6 +80,7 @@ __all__ = [
     "masked_gradients",
     "measurements",
     "on_front",
+    "other_orders",
     "pgd_grid",
     "replicated",
     "require_libraries",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from evonas.errors import SearchFailedError
+import tyro
+
+from evonas.errors import ConfigurationError, SearchFailedError
 from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class StudyOptions:
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
     seeds: Annotated[int | None, Range(least=1, most=MOST_SEEDS)] = None
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder of a study to measure further, its preset and seeds: of roco for capacity, of tam for guidelines."""
     out: Path | None = None
     """Folder of the study; studies/NAME-PRESET by default."""
     slots: Annotated[int, Range(least=1, most=1000)] = 1
@@ -42,9 +46,24 @@ class StudyOptions:
         """The study's folder as it is now."""
         from evonas.studies.study import SEEDS, Studied
 
-        seeds = SEEDS[self.preset] if self.seeds is None else self.seeds
-        root = (self.out or Path("studies") / f"{study.name}-{self.preset}").expanduser()
-        return Studied(study, self.preset, seeds, root)
+        source, preset, seeds = self._source(study)
+        root = (self.out or Path("studies") / f"{study.name}-{preset}").expanduser()
+        return Studied(study, preset, SEEDS[preset] if seeds is None else seeds, root, source)
+
+    def _source(self, study: Study) -> tuple[Path | None, str, int | None]:
+        """Folder of the runs where it is another study's, preset and seeds."""
+        from evonas.studies import STUDIES
+        from evonas.studies.study import shared
+
+        if self.from_ is None:
+            return None, self.preset, self.seeds
+        if not study.shares:
+            raise ConfigurationError(f"expected no --from with the study {study.name}, all of whose runs are its own")
+        source = self.from_.expanduser().absolute()
+        preset, seeds = shared(STUDIES[study.shares], source)
+        if self.preset not in (StudyOptions.preset, preset):
+            raise ConfigurationError(f"expected --preset {preset}, as the runs in {source} have, got {self.preset}")
+        return source, preset, min(seeds, self.seeds or seeds)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -72,7 +91,7 @@ def make_study(study: Study, options: StudyOptions) -> None:
     begun = options.studied(study)
     with storage_errors(f"make {begun.root}"):
         begun.root.mkdir(parents=True, exist_ok=True)
-    run_on_slots(begun.root, begun.cells, options.where, options.slots)
+    run_on_slots(begun.runs, begun.cells, options.where, options.slots)
     write_tables(study, options)
 
 

@@ -32,7 +32,9 @@ def write_study(studied: Studied) -> Path:
         write_rows(root / "rows.csv", studied.rows)
     parts = [_item(studied, item) for item in studied.study.items]
     write_text(
-        root / PAGE, "\n".join([*_head(studied), *_index(studied, parts), *_body(studied, parts)]).rstrip() + "\n"
+        root / PAGE,
+        "\n".join([*_head(studied), *_findings(studied), *_index(studied, parts), *_body(studied, parts)]).rstrip()
+        + "\n",
     )
     return root / PAGE
 
@@ -76,6 +78,8 @@ def _head(studied: Studied) -> Iterator[str]:
     yield f"# Study {study.name}, {studied.preset}\n"
     yield f"{study.paper}\n"
     yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
+    if studied.source is not None:
+        yield f"Runs: those of the study {study.shares} in {studied.source}.\n"
     for cell in studied.cells:
         found = studied.states[cell.folder]
         if found.status == "failed":
@@ -84,6 +88,12 @@ def _head(studied: Studied) -> Iterator[str]:
         yield f"{note}\n"
     yield "\n## How to read the tables\n"
     yield from (f"- {note}" for note in READING)
+
+
+def _findings(studied: Studied) -> Iterator[str]:
+    if studied.study.findings is not None:
+        yield "\n## What the numbers say\n"
+        yield from (f"- {line}" for line in studied.study.findings(studied))
 
 
 def _index(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:

@@ -144,8 +144,8 @@ def read(folder: Path, cell: Cell) -> list[Row]:
 
 def _label(row: Row, cell: Cell) -> str:
     name = str(row["name"])
-    if name == "Lego-Net":
-        return f"LEGO {cell.group}"
+    if name.startswith("Lego-Net"):
+        return f"LEGO {cell.group}{name.removeprefix('Lego-Net')}"
     return next((known for known in HANDMADE if name.startswith(known)), f"{cell.group} front")
 
 
