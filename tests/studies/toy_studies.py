@@ -71,6 +71,7 @@ TOY: dict[str, dict[str, Any]] = {
         "radius_images": 1,
         "metric_images": 1,
         "published": ("DARTS_V2",),
+        "ood_data": "noise",
     },
 }
 
