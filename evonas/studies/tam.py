@@ -267,8 +267,8 @@ STUDY = Study(
         Item(
             "Table VII",
             "layer statistics of the best networks; codes of the blocks",
-            "of the supernet of Figs. 8 and 9, all seeds; blocks 6 to 17 are tiny and robust, the text says 9 to 17; the "
-            "codes stand in docs/papers/tam-nas.md",
+            "of the supernet of Figs. 8 and 9, all seeds; blocks 6 to 17 are tiny and robust, the text says 9 to 17; "
+            "the codes stand in docs/papers/tam-nas.md",
             tables=statistics,
         ),
         Item(
