@@ -11,7 +11,9 @@ from evonas.studies.grid import record
 from evonas.studies.roco import ROCO, table_five, table_four, table_one, table_three
 from evonas.studies.study import Studied
 
-FRONTS = {
+Networks = tuple[tuple[int, float, float, float], ...]
+
+FRONTS: dict[int, dict[str, Networks]] = {
     0: {
         "Baseline-NAS": ((10, 0.4, 0.5, 0.6), (20, 0.2, 0.3, 0.5), (40, 0.1, 0.2, 0.4)),
         "RoCo-NAS": ((11, 0.3, 0.4, 0.5), (21, 0.2, 0.2, 0.4), (60, 0.1, 0.1, 0.1)),
