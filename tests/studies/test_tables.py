@@ -90,6 +90,8 @@ def test_the_marks_are_of_the_images_that_the_runs_scored_on(tmp_path: Path) -> 
     write_json(tmp_path / found.cells[0].folder / "config.json", config)
     assert found.chance() == Chance(5, 10_000, {"adversarial_set_error_L0": 31})
     assert found.chance("svhn") is None
+    write_json(tmp_path / found.cells[0].folder / "config.json", {"identity": {}})  # of a run that searched nothing
+    assert found.chance() is None
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
