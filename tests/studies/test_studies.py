@@ -132,7 +132,13 @@ def begin(name: str, root: Path, slots: int = 1) -> "subprocess.Popen[bytes]":
     code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root), slots=slots)
     script = root / "study.py"
     script.write_text(code)
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with open(root / "errors.txt", "w") as errors:
+        return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def make(name: str, root: Path, slots: int = 1) -> None:
+    """Make the toy study, or continue with that."""
+    assert begin(name, root, slots).wait() == 0, (root / "errors.txt").read_text()
 
 
 def left(root: Path) -> dict[str, bytes]:
@@ -146,18 +152,18 @@ def left(root: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_killed_and_continued_gives_the_same_tables(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert begin("roco", whole).wait() == 0
+    make("roco", whole)
     child = begin("roco", parted)
     journal = parted / "roco-nas-cifar10-seed0" / "journal.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        assert child.poll() is None, (parted / "errors.txt").read_text()
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     states = studied("roco", parted).states
     assert states["baseline-nas-cifar10-seed0"].status == "finished"
     assert states["roco-nas-cifar10-seed0"].status == "begun"
-    assert begin("roco", parted).wait() == 0
+    make("roco", parted)
     assert {state.status for state in studied("roco", parted).states.values()} == {"finished"}
     assert left(parted) == left(whole)
 
@@ -173,11 +179,11 @@ def alive(process: int) -> bool:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
 def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert begin("roco", one).wait() == 0
+    make("roco", one)
     child = begin("roco", two, slots=2)
     log = two / "slot-2.log"
     while not (log.exists() and "study: second-adversarial-set-cifar10-seed0" in log.read_text()):
-        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        assert child.poll() is None, (two / "errors.txt").read_text()
         time.sleep(0.02)
     started = [int(word) for word in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
     assert started
@@ -187,7 +193,7 @@ def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path)
     while any(map(alive, started)):
         assert time.time() < deadline, "a slot outlived the first process"
         time.sleep(0.1)
-    assert begin("roco", two, slots=2).wait() == 0
+    make("roco", two, slots=2)
     assert left(two) == left(one)
 
 
@@ -196,7 +202,7 @@ def killed(name: str, root: Path) -> None:
     second = studied(name, root).cells[1].folder
     child = begin(name, root)
     while not (root / second).exists():
-        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        assert child.poll() is None, (root / "errors.txt").read_text()
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
@@ -207,8 +213,7 @@ def killed(name: str, root: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "roco"])
 def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_path: Path) -> None:
     killed(name, tmp_path)
-    child = begin(name, tmp_path)
-    assert child.wait() == 0, child.stderr and child.stderr.read().decode()
+    make(name, tmp_path)
     found = studied(name, tmp_path)
     assert {folder: state for folder, state in found.states.items() if state.status != "finished"} == {}
     text = (tmp_path / "study.md").read_text()
