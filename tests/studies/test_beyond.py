@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_studies import begin
+from test_studies import make
 from toy_studies import studied, toy
 
 from evonas.cli import main
@@ -142,8 +142,7 @@ def test_what_is_refused(words: tuple[str, ...], message: str, capsys: pytest.Ca
 @pytest.mark.parametrize(("name", "of"), [("capacity", "roco"), ("guidelines", "tam")])
 def test_shared_runs_are_measured_further_and_stay_the_other_study_s(name: str, of: str, tmp_path: Path) -> None:
     root, page = tmp_path / of, tmp_path / name
-    with begin(of, root) as child:
-        assert child.wait() == 0, child.stderr and child.stderr.read().decode()
+    make(of, root)
     first = studied(of, root)
     tables = {path.name: path.read_bytes() for path in root.glob("table-*")}
     trained = {path.name for path in root.glob("*/*/*.safetensors")}

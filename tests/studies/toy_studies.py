@@ -70,7 +70,7 @@ TOY: dict[str, dict[str, Any]] = {
         "robust_attacks": ("fgsm",),
         "radius_images": 1,
         "metric_images": 1,
-        "published": ("DARTS_V2",),
+        "ood_data": "noise",
     },
 }
 
