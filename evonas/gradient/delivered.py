@@ -64,7 +64,7 @@ class DeliveredCost:
         least, most = self.sizes
         if not least <= self.limit <= most:
             raise ConfigurationError(
-                f"expected a limit of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
+                f"expected {'L' if self.kind == 'params' else 'F'} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
                 f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
             )
 
