@@ -84,9 +84,9 @@ class StoredAudit:
 
 def audit_run(
     result: Result,
-    names: Sequence[str],
-    plan: AuditPlan,
-    execution: ExecutionOptions,
+    names: Sequence[str] = (),
+    plan: AuditPlan | None = None,
+    execution: ExecutionOptions | None = None,
     *,
     plugin: Sequence[str] = (),
     data: str = "",
@@ -96,7 +96,10 @@ def audit_run(
     """Audit networks of a run, or continue with that; audit.csv and audit.json in its folder.
 
     Args:
+        result: of `evonas.open_run`, or what a script's own search gave: then whatever parts it is composed of.
         names: arch_ids of rows with status ok, or `best`; none: the front.
+        plan: the quick measurements of networks as searched by default.
+        execution: device, threads and executor; by default what is there.
     Raises:
         UnknownNameError: there is no such network or measurement.
         ConfigurationError: a library is missing, or the run cannot be audited so.
@@ -106,11 +109,14 @@ def audit_run(
     from evonas.audit import lightest, require_libraries
     from evonas.audit.gradient_check import GRADIENT_CHECK
     from evonas.methods.stored import reopened
+    from evonas.runs.execution import ExecutionOptions
 
+    plan, execution = plan or AuditPlan(), execution or ExecutionOptions()
     genomes = _genomes(result, names)
     wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")
-    with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
+    composed = result.evaluator if result.begun_here else None
+    with reopened(result.folder, execution, plugin, data, retry_failed, console, composed) as found:
         measured = _measured(plan, found, wanted, scored)
         seeds = range(1, plan.replicates + 1)
         networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
@@ -119,7 +125,7 @@ def audit_run(
         every = [network for of_seed in networks for network in of_seed]
         _, rows = found.run.audit(every, measured, _opening(plan, result, every, len(tested)), folder)
         beside = {"weights": "audit" if plan.train else "search", "images": len(tested), "epsilon": plan.epsilon}
-        rows = [{**row, **beside} for row in rows]
+        rows = [{**row, **beside, **_training(network)} for row, network in zip(rows, every, strict=True)]
         repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
         files = _written(result, plan, repeats, found.prepare.data, len(tested))
     weights = "trained to the end" if plan.train else "as searched"
@@ -224,6 +230,17 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
     return training
 
 
+def _training(network: AuditNetwork) -> dict[str, str]:
+    """Columns that tell a network's trainings to the end apart."""
+    from evonas.audit import FinalTraining
+    from evonas.parts import part_name
+
+    training = network.training
+    if not isinstance(training, FinalTraining):
+        return {}
+    return {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+
+
 def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], images: int) -> str:
     """The line before anything is done: what is measured, and how long giving weights takes."""
     words = f"auditing {len(networks)} networks of {result.path} on {images} test images ({', '.join(plan.measure)})"
@@ -241,19 +258,17 @@ def _written(
 ) -> AuditFiles:
     """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
     from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
-    from evonas.report import AuditFiles, read_audit, write_audit
+    from evonas.report import AuditFiles, with_earlier, write_audit
     from evonas.report.audit_files import shown_row
 
     rows = [of_network[0] for of_network in repeats]
-    new = {(row["arch_id"], row["weights"]) for row in rows}
-    others = [row for row in read_audit(result.path).rows if (row["arch_id"], row["weights"]) not in new]
     searched = result.searched
     values = {row["arch_id"]: result.entry(row["arch_id"]).result.objectives for row in rows}
     scores = Scores(values, searched.objectives, searched.maximize, searched.reference)
     whole = [of_network for of_network in repeats if all(row["status"] == "ok" for row in of_network)]
     fine = [of_network[0] for of_network in whole]
     columns = [name for name in _numbers(rows) if name.endswith(("_error", "ece", "radius_linf", "radius_l2"))]
-    every = [*rows, *others]
+    every = with_earlier(result.path, rows)
     found = [each for row in every for each in _alarms(row, data.n_classes)]
     pairs = compared(searched.objectives, [*_numbers(rows)])
     summary = {
@@ -278,7 +293,9 @@ def _alarms(row: Mapping[str, Any], n_classes: int) -> Iterator[dict[str, str]]:
 
     if row["status"] == "ok" and row.get("images") and row.get("epsilon"):
         for each in alarms(row, min(CHECKED, int(row["images"])), n_classes, float(row["epsilon"])):
-            yield {"arch_id": row["arch_id"], "weights": row["weights"], "kind": each.kind, "line": each.line}
+            training = {"training": row["training"]} if row.get("training") else {}
+            which = {"arch_id": row["arch_id"], "weights": row["weights"], **training}
+            yield {**which, "kind": each.kind, "line": each.line}
 
 
 def _numbers(rows: Sequence[dict[str, Any]]) -> dict[str, None]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         AuditRow,
         decisive,
         read_audit,
+        with_earlier,
         write_audit,
         write_audit_table,
     )
@@ -118,6 +119,7 @@ __all__ = [
     "search_table",
     "shown",
     "transfer_table",
+    "with_earlier",
     "write_audit",
     "write_audit_table",
     "write_drawing",

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from tiny_runs import rows
 
+import evonas
 from evonas.cli import main
 from evonas.report import read_audit
+from evonas.runs.export_card import audited
 
 HERE = ("--executor", "local", "--device", "cpu")
 
@@ -96,9 +98,27 @@ def test_training_to_the_end_keeps_the_size_of_the_search_where_asked(copied_run
         searched[name] for name in ("arch_id", "params", "macs")
     ]
     audit(copied_run, *measure)
-    (wide,) = rows(copied_run / "audit.csv")
+    wide, again = rows(copied_run / "audit.csv")
+    assert again == kept  # of equal epochs, and another training
     assert (kept["channels"], wide["channels"]) == ("2", "32")
     assert int(wide["macs"]) > 100 * int(kept["macs"])
+
+
+@pytest.mark.lengthy
+def test_trainings_of_equal_epochs_have_a_row_each(copied_run: Path) -> None:
+    measure = ("best", "--measure", "clean", "--images", "30", "--train", "--epochs", "1", "--searched-size")
+    audit(copied_run, *measure)
+    audit(copied_run, *measure, "--recipe", "fast_adversarial")
+    table = rows(copied_run / "audit.csv")
+    assert [row["recipe"] for row in table] == ["fast_adversarial", "standard"]
+    assert {(row["arch_id"], row["epochs"], row["channels"]) for row in table} == {(table[0]["arch_id"], "1", "2")}
+    names = evonas.open_run(copied_run).trainings()
+    assert sorted(f"retrained/{row['training']}" for row in table) == sorted(names)
+    audit(copied_run, *measure)  # in its own row again
+    assert [row["recipe"] for row in rows(copied_run / "audit.csv")] == ["standard", "fast_adversarial"]
+    for row in table:
+        measured = audited(copied_run, row["arch_id"], f"retrained/{row['training']}", 1, row["training"])
+        assert measured is not None and measured["measured"] == {"clean_error": float(row["clean_error"])}
 
 
 @pytest.mark.lengthy
