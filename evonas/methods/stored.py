@@ -159,9 +159,7 @@ def reopened(
     config = folder.open_stored()
     module, options = method_of(config) if composed is None else _begun_here(folder, execution)
     identity = config["identity"]
-    known = (
-        tuple(plugin) if identity.get("plugins") else ()
-    )  # a script's parts are its own; here a plugin may give them
+    known = tuple(plugin) if identity.get("plugins") else ()  # to a script's run one may give what was its own there
     options = replace(options, out=folder.path, plugin=known, execution=execution, retry_failed=retry_failed)
     if data:
         options = replace(options, data=replace(options.data, data=data))

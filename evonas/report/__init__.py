@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     )
     from evonas.report.tensorboard import require_tensorboard, write_tensorboard
     from evonas.report.text_table import TextTable, folded
-    from evonas.report.units import duration, shown
+    from evonas.report.units import duration, said, shown
 
 __all__ = [
     "DEPICTIONS",
@@ -116,6 +116,7 @@ __all__ = [
     "require_tensorboard",
     "retrained_table",
     "roco_tables",
+    "said",
     "search_table",
     "shown",
     "transfer_table",

@@ -440,6 +440,7 @@ class Run(BegunRun):
                     "notes": self.notes,
                     **searching.config,
                     "evaluations": evaluations,
+                    "workers": self.hardware.workers,
                 }
             )
             for line in (

@@ -82,7 +82,8 @@ def test_parts_of_its_own_are_at_hand_inside_the_script_and_elsewhere_in_files(
     ):
         assert call("audit", str(found.path), *MEASURE, *given) == 2
         text = capsys.readouterr().err
-        assert missing in text and text.count("\n") == 1
+        assert missing in text
+        assert text.count("\n") == 1
     (found.path / "audit.csv").unlink()
     assert call("audit", str(found.path), *MEASURE, *named, "--data", f"npz:{tmp_path / 'mine.npz'}") == 0
     assert rows(found.path / "audit.csv") == inside
