@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evonas.errors import ConfigurationError, check_name
+from evonas.files import storage_errors, take_lock
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 
 if TYPE_CHECKING:
@@ -116,7 +118,10 @@ def audit_run(
     wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")
     composed = result.evaluator if result.begun_here else None
-    with reopened(result.folder, execution, plugin, data, retry_failed, console, composed) as found:
+    with (
+        reopened(result.folder, execution, plugin, data, retry_failed, console, composed) as found,
+        _alone(result),
+    ):
         measured = _measured(plan, found, wanted, scored)
         seeds = range(1, plan.replicates + 1)
         networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
@@ -137,6 +142,17 @@ def audit_run(
     trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
     shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
     return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
+
+
+@contextlib.contextmanager
+def _alone(result: Result) -> Iterator[None]:
+    """No other process audits the run meanwhile: each keeps the rows of all earlier ones."""
+    lock = result.path / "audit.lock"
+    with storage_errors(f"write {lock}"):
+        file = open(lock, "ab")  # noqa: SIM115
+    with file:
+        take_lock(file, result.path / "audit.csv")
+        yield
 
 
 def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:

@@ -17,6 +17,8 @@ from tiny_runs import rows
 import evonas
 from evonas.cli import main
 from evonas.report import read_audit
+from evonas.files import take_lock
+from evonas.runs import RunFolder
 from evonas.runs.export_card import audited
 
 HERE = ("--executor", "local", "--device", "cpu")
@@ -165,6 +167,23 @@ def test_a_missing_library_is_named_before_anything_is_done(
     assert "expected pyautoattack, foolbox for" in text
     assert "pip install 'evonas[audit]'" in text
     assert not (roco_run / "audit").exists()
+
+
+def test_a_second_audit_of_a_run_is_one_line(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of whatever weights: each keeps the rows of all earlier ones."""
+    with open(copied_run / "audit.lock", "ab") as other:
+        take_lock(other, copied_run)
+        said = refused(capsys, str(copied_run), "--measure", "clean", *HERE)
+    assert f"{copied_run}/audit.csv is being written by another process; wait for it" in said
+    assert not (copied_run / "audit").exists()
+
+
+@pytest.mark.lengthy
+def test_an_audit_beside_a_search_that_goes_on(copied_run: Path) -> None:
+    """It takes no lock of the search, which for its part leaves alone what the audit is writing."""
+    with RunFolder(copied_run).locked():
+        audit(copied_run, "best", "--measure", "clean", "--images", "30")
+    assert len(rows(copied_run / "audit.csv")) == 1
 
 
 @pytest.mark.lengthy
