@@ -108,40 +108,57 @@ def audit_run(
         EvonasError: see `Run.audit`.
         Interrupted: a signal came; the same command goes on.
     """
-    from evonas.audit import lightest, require_libraries
-    from evonas.audit.gradient_check import GRADIENT_CHECK
+    from evonas.audit import require_libraries
     from evonas.methods.stored import reopened
     from evonas.runs.execution import ExecutionOptions
 
-    plan, execution = plan or AuditPlan(), execution or ExecutionOptions()
+    plan = plan or AuditPlan()
     genomes = _genomes(result, names)
-    wanted, scored = wanted_measurements(plan, result)
-    require_libraries(wanted, "--measure")
+    wanted = wanted_measurements(plan, result)
+    require_libraries(wanted[0], "--measure")
     composed = result.evaluator if result.begun_here else None
-    with (
-        reopened(result.folder, execution, plugin, data, retry_failed, console, composed) as found,
-        _alone(result),
-    ):
-        measured = _measured(plan, found, wanted, scored)
-        seeds = range(1, plan.replicates + 1)
-        networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
-        tested = measured.test_part(found.prepare.data, found.run.seed)
-        folder = found.module.TRAINED if plan.train else "audit/search"
-        every = [network for of_seed in networks for network in of_seed]
-        _, rows = found.run.audit(every, measured, _opening(plan, result, every, len(tested)), folder)
-        beside = {"weights": "audit" if plan.train else "search", "images": len(tested), "epsilon": plan.epsilon}
-        rows = [{**row, **beside, **_training(network)} for row, network in zip(rows, every, strict=True)]
-        repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
-        files = _written(result, plan, repeats, found.prepare.data, len(tested))
-    weights = "trained to the end" if plan.train else "as searched"
-    searched = result.searched
-    title = f"{searched.method} on {searched.data}, {len(genomes)} networks {weights}, {len(tested)} test images"
-    shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
-    columns = {each.column: each.label.split(",")[0] for each in shown}
-    checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
+    run = reopened(result.folder, execution or ExecutionOptions(), plugin, data, retry_failed, console, composed)
+    with run as found, _alone(result):
+        return _audited(found, result, genomes, plan, wanted)
+
+
+def _audited(
+    found: Reopened,
+    result: Result,
+    genomes: dict[str, int],
+    plan: AuditPlan,
+    wanted: tuple[tuple[Measurement, ...], bool],
+) -> StoredAudit:
+    """The audit of networks of an opened run; arguments as of `_genomes` and `wanted_measurements`."""
+    from evonas.audit import lightest
+
+    measured = _measured(plan, found, *wanted)
+    seeds = range(1, plan.replicates + 1)
+    networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
+    data, folder = found.prepare.data, found.module.TRAINED if plan.train else "audit/search"
+    images = len(measured.test_part(data, found.run.seed))
+    every = [network for of_seed in networks for network in of_seed]
+    _, rows = found.run.audit(every, measured, _opening(plan, result, every, images), folder)
+    beside = {"weights": "audit" if plan.train else "search", "images": images, "epsilon": plan.epsilon}
+    rows = [{**row, **beside, **_training(network)} for row, network in zip(rows, every, strict=True)]
+    repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
+    files = _written(result, plan, repeats, data, images)
+    shown = _shown(measured, plan, result, len(genomes), images)
     trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
-    shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
-    return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
+    return StoredAudit(files, rows[: len(genomes)], *shown, data.n_classes, trainings, folder)
+
+
+def _shown(
+    measured: Measured, plan: AuditPlan, result: Result, networks: int, images: int
+) -> tuple[dict[str, str], bool, str]:
+    """Measured column -> its heading, whether gradients were looked at, and the title of the table."""
+    from evonas.audit.gradient_check import GRADIENT_CHECK
+
+    columns = {each.column: each.label.split(",")[0] for each in measured.measurements}
+    checked = columns.pop(GRADIENT_CHECK, None) is not None
+    weights, searched = "trained to the end" if plan.train else "as searched", result.searched
+    title = f"{searched.method} on {searched.data}, {networks} networks {weights}, {images} test images"
+    return columns, checked, title
 
 
 @contextlib.contextmanager

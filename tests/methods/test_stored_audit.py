@@ -16,8 +16,8 @@ from tiny_runs import rows
 
 import evonas
 from evonas.cli import main
-from evonas.report import read_audit
 from evonas.files import take_lock
+from evonas.report import read_audit
 from evonas.runs import RunFolder
 from evonas.runs.export_card import audited
 
