@@ -27,6 +27,7 @@ TAIL = [
     "mode",
     "recipe",
     "epochs",
+    "train_on",
     "training",
     "images",
     "epsilon",
@@ -36,7 +37,10 @@ TAIL = [
     "genome",
     "reason",
 ]
-WORDS = {"configuration", "arch_id", "weights", "status", "mode", "recipe", "training", "data", "genome", "reason"}
+WORDS = {
+    *("configuration", "arch_id", "weights", "status", "mode", "recipe", "train_on", "training", "data", "genome"),
+    "reason",
+}
 """Columns of text; all others hold numbers, or nothing."""
 HIDDEN = ("configuration", "wrong")
 
@@ -126,7 +130,8 @@ def _key(row: TableRow) -> tuple[str, str, str]:
 
 def _shape(row: TableRow) -> tuple[Any, ...]:
     """Everything that tells the trainings of a table of version 0.1.0 apart."""
-    return row["arch_id"], row["weights"], *(row.get(name) for name in ("channels", "layers", "epochs"))
+    named = (row.get(name) for name in ("channels", "layers", "epochs"))
+    return row["arch_id"], row["weights"], row.get("train_on") or "train", *named
 
 
 def shown_row(row: TableRow) -> dict[str, Any]:
