@@ -98,7 +98,7 @@ def check_gradients(
         return wrong_under(network, shown, attack, generator)  # (N,) bool
 
     clean = wrong(None)
-    stepped = {
+    stepped: dict[str, Attack] = {
         "fgsm": FGSM(epsilon=epsilon),
         "pgd": _pgd(epsilon, steps),
         "pgd_wide": _pgd(wide(epsilon), steps),

@@ -92,11 +92,11 @@ def _data(run: Run, begun: Mapping[str, Any]) -> Dataset:
     try:
         for seed in dict.fromkeys((run.split_seed, 0)):
             whole = load_data(name, given.data_root, seed)
-            limits = [
-                None if len(part) == begun[key] else begun[key]
+            train, validation = (
+                None if len(part) == begun[key] else int(begun[key])
                 for key, part in (("train", whole.train), ("validation", whole.validation))
-            ]
-            data = whole if limits == [None, None] else load_data(name, given.data_root, seed, *limits)
+            )
+            data = load_data(name, given.data_root, seed, train, validation) if train or validation else whole
             by_name = replace(data, name=begun["name"], by_content=False)  # arrays of a script, now in a file
             for each in (data, by_name):
                 if each.fingerprint == begun["fingerprint"]:

@@ -30,8 +30,8 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config, trained = export.result.folder.open_stored(), _trained(export)
-    about = None if trained is None else trained.provenance
-    training = (None, None, "") if about is None else (about.epochs, about.train_on, about.identity[:8])
+    origin = None if trained is None else trained.provenance
+    training = (None, None, "") if origin is None else (origin.epochs, origin.train_on, origin.identity[:8])
     audit = audited(export.result.path, export.entry.key, export.weights, *training)
     about = export.about(data)
     parity, size = measured.parity, data.image_size

@@ -73,7 +73,8 @@ def test_parts_of_its_own_are_at_hand_inside_the_script_and_elsewhere_in_files(
     inside = rows(found.path / "audit.csv")
     assert {row["status"] for row in done.rows} == {"ok"}
 
-    np.savez(tmp_path / "mine.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True)))
+    x_train, y_train, x_test, y_test = arrays
+    np.savez(tmp_path / "mine.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     named = ("--plugin", str(new_plugin(tmp_path)))
     for given, missing in (
         ((), "expected the space 'widths' of a script in a file after --plugin; or give the result"),
