@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from evonas.files import exists, read_json
@@ -48,17 +48,18 @@ SETS_OF_III = {
 }
 
 
-def _chance(studied: Studied) -> Chance | None:
-    """Level of guessing on test images and on those of both sets."""
+def _chance(studied: Studied, columns: Collection[str]) -> Chance | None:
+    """Level of guessing on test images and on those of the sets that these columns are of."""
     found = studied.chance()
     second = [cell for cell in studied.cells if cell.method == "build-set"][1]
     card = studied.root / second.folder / "set.json"
-    if found is None or not exists(card):
-        return found
+    if found is None:
+        return None
     images: Counter[str] = Counter()
-    for each in read_json(card)["cells"]:
+    for each in read_json(card)["cells"] if exists(card) else ():
         images.update({"": each["successful"], f"_{each['attack']}": each["successful"]})
-    return replace(found, others={**found.others, **{f"second_set_error{kind}": n for kind, n in images.items() if n}})
+    others = {**found.others, **{f"second_set_error{kind}": count for kind, count in images.items() if count}}
+    return replace(found, others={name: count for name, count in others.items() if name in columns})
 
 
 def _by_seed(rows: Sequence[Row]) -> dict[int, list[Row]]:
@@ -82,7 +83,7 @@ def _accuracies(
     studied: Studied, title: str, columns: Mapping[str, str], reported: Mapping[str, Sequence[str]]
 ) -> TextTable:
     """Means over the top 1, 3 and 5 of both configurations, and their paired differences."""
-    lines, chance = [], _chance(studied)
+    lines, chance = [], _chance(studied, columns)
     for column, words in columns.items():
         for name in (BASELINE, ROCO):
             found = [spread(_tops(studied.rows, name, column, top).values()) for top in TOPS]
@@ -136,7 +137,7 @@ def table_four(studied: Studied) -> list[TextTable]:
 def table_five(studied: Studied) -> list[TextTable]:
     """The closest pair over whole fronts, seed by seed."""
     pairs = {seed: closest_pair(rows, BASELINE, ROCO) for seed, rows in _by_seed(studied.rows).items()}
-    chance, lines = studied.chance(), []
+    chance, lines = _chance(studied, ()), []
     values = {
         name: [{seed: each.of(pair[:2][place]) for seed, pair in pairs.items() if pair} for each in PAIR_MEASURES]
         for place, name in enumerate((BASELINE, ROCO))
