@@ -51,10 +51,10 @@ SETS_OF_III = {
 def _chance(studied: Studied, columns: Collection[str]) -> Chance | None:
     """Level of guessing on test images and on those of the sets that these columns are of."""
     found = studied.chance()
-    second = [cell for cell in studied.cells if cell.method == "build-set"][1]
-    card = studied.root / second.folder / "set.json"
     if found is None:
         return None
+    second = [cell for cell in studied.cells if cell.method == "build-set"][1]
+    card = studied.root / second.folder / "set.json"
     images: Counter[str] = Counter()
     for each in read_json(card)["cells"] if exists(card) else ():
         images.update({"": each["successful"], f"_{each['attack']}": each["successful"]})
