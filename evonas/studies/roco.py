@@ -85,7 +85,7 @@ def _searched(preset: str) -> RocoOptions:
         channels=4,
         search=replace(quick.search, generations=2),
         white_box_images=0,
-        after=RetrainOptions(retrain=True, retrain_channels=8, retrain_epochs=4, retrain_batch_size=32, test_limit=100),
+        after=RetrainOptions(retrain=True, retrain_channels=8, retrain_epochs=4, retrain_batch_size=32, test_limit=40),
     )
 
 
