@@ -11,22 +11,22 @@ from evonas.errors import ConfigurationError, UnknownNameError, check_name, choo
 from evonas.files import expanded
 from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
-from evonas.runs.execution import resolve_device
-from evonas.runs.needs import Needs
+from evonas.runs.execution import ExecutionOptions, resolve_device
+from evonas.runs.needs import Needs, Option, options_of
 from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions, flat
 from evonas.search.settings import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import RECIPES, recipe_within
 from evonas.training.settings import TrainingConfig
-from evonas.types import Genome, arch_id
+from evonas.types import Genome, TrainOn, arch_id
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evonas.adversarial_sets import AdversarialSet
     from evonas.audit import AuditNetwork, FinalTraining, Measured
-    from evonas.evaluation import TrainFromScratch
+    from evonas.evaluation import LookUp, TrainFromScratch
     from evonas.objectives import Objective
     from evonas.report import Chance, Searched
     from evonas.runs.folder import RunFolder
@@ -54,6 +54,8 @@ METHOD = "roco-nas"
 TRAINED = "retrained"
 """Folder of networks that were trained to the end."""
 OF_PHASES = Needs("space", (PhaseSpace.name,))
+OF_CELLS = Needs("space", ("nasbench201", "darts"))
+WITH_WIDTH = Needs("space", (PhaseSpace.name, *OF_CELLS.values))
 OBJECTIVES_OF_ROCO = ("clean_error", "macs", "adversarial_set_error")
 """RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
 
@@ -71,7 +73,10 @@ class RetrainOptions:
     retrain_channels: Annotated[int, CHANNELS] = 32
     """Their width of the first block (IV-A)."""
     retrain_epochs: Annotated[int, COUNT] = 120
-    """Passes over the train part (IV-A)."""
+    """Passes over the images (IV-A)."""
+    train_on: TrainOn = "train"
+    """Their images: the train part, or all but the test images, those that the search held out, too. Then an
+    adversarial set is not scored whose clean images are among them."""
     retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
     test_limit: Annotated[int | None, IMAGES] = None
@@ -113,13 +118,18 @@ class RocoOptions(RunOptions):
     adversarial_set: Annotated[str, Needs("objectives", ("adversarial_set_error",), instead=Needs("retrain"))] = "auto"
     """File of a set, or auto: the preset's set of these images, built where it is not there yet."""
     space: str = PhaseSpace.name
-    """Search space: phase, darts, shuffle (with their defaults), or a plugin's."""
+    """Search space: phase, nasbench201, darts, shuffle, or a plugin's."""
+    table: str = ""
+    """JSON file of a table to look networks up in, instead of training them; it brings its space, and its errors are
+    the objectives: --table nas-robbench-201-cifar10.json --objectives autoattack_8_error,params (docs/tables.md)."""
     phases: Annotated[int, Range(least=1, most=16), OF_PHASES] = 3
     """Computational blocks of a network (Table II)."""
     nodes: Annotated[int, Range(least=2, most=8), OF_PHASES] = 6
     """Maximum computational units of a block (Table II)."""
-    channels: Annotated[int, CHANNELS, OF_PHASES] = 16
-    """Width of the first block; doubles from block to block."""
+    channels: Annotated[int, CHANNELS, WITH_WIDTH] = 16
+    """Width of the first block, or of a node of the first cell; doubles with every halving of the maps."""
+    cells: Annotated[int | None, Range(least=1, most=1000), OF_CELLS] = None
+    """Cells of a stage of nasbench201, or of a network of darts; 3 in the quick preset, else the papers' 5 and 20."""
     operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
     mutation_rate: Annotated[float | None, MILLIONS, Needs("operators", ("nsganet",))] = None
@@ -143,7 +153,8 @@ class RocoOptions(RunOptions):
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
+        *("recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
         *("surrogate", "max_evaluations"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
@@ -154,8 +165,12 @@ class RocoOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.space == "darts" and self.cells in (1, 2):
+            raise ConfigurationError(
+                f"expected --cells of at least 3 for darts, so that both kinds occur, got {self.cells}"
+            )
         self.make_space(32)
-        for name in self.search.objectives:
+        for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
         check_name(RECIPES, self.recipe, "recipe")
         if self.recipe != RocoOptions.recipe and hasattr(RECIPES[self.recipe], "auxiliary_weight"):
@@ -167,16 +182,32 @@ class RocoOptions(RunOptions):
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
-        if self.space != PhaseSpace.name:
-            kind = choose(SPACES, self.space, "search space")
-            return kind(image_size=image_size) if "image_size" in {each.name for each in fields(kind)} else kind()
-        return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
+        if self.space == PhaseSpace.name:
+            return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
+        kind = choose(SPACES, self.space, "search space")
+        given: dict[str, Any] = {"image_size": image_size}
+        if self.space in OF_CELLS.values:
+            number = self.cells or (3 if self.preset == "quick" else None)
+            given["channels"] = self.channels
+            given |= {} if number is None else {"layers" if self.space == "darts" else "cells": number}
+        return kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
 
     def make_recipe(self) -> Recipe:
         """Loss that candidates are trained with."""
         return recipe_within(self.recipe, self.recipe_epsilon)
 
+    @property
+    def looked_up(self) -> RocoOptions:
+        """Options of a run that looks scores up in a table: one after another, here, and without weights."""
+        execution = self.execution
+        execution = execution if execution.executor != "auto" else replace(execution, executor="local")
+        execution = execution if execution.device != "auto" else replace(execution, device="cpu")
+        return replace(self, execution=execution, keep_weights="none")
+
     def unused(self) -> dict[str, str]:
+        if self.table:
+            needs = "training, which --table replaces"
+            return {each.name: needs for each in options_of(self) if not _used_with_table(each)}
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if self.search.surrogate is None:
@@ -188,6 +219,11 @@ class RocoOptions(RunOptions):
         if "pgd_error" in self.search.objectives:
             found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
         return found
+
+
+def _used_with_table(option: Option) -> bool:
+    names = ("preset", "seed", "out", "retry_failed", "track", "plugin", "space", "table", "init_from")
+    return option.owner in (EvolutionConfig, ExecutionOptions) or option.name in names
 
 
 OPTIONS = RocoOptions
@@ -214,6 +250,8 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
     """
     from evonas.runs.run import Run
 
+    if options.table:
+        return _look_up(options.looked_up, console)
     with Run.open(METHOD, options, "roco", console=console) as run:
         space, candidates = _candidates(run, options)
         the_set = prepare_retraining(run, options, candidates)
@@ -225,8 +263,35 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
     return found
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tuple[Objective, ...]]:
+def _look_up(options: RocoOptions, console: Console | None) -> Result:
+    """Search a table of trained networks, or continue with that."""
+    from evonas.runs.run import Run
+
+    label = f"table-{expanded(options.table).stem}"
+    with Run.open(METHOD, options, "roco", label, console=console) as run:
+        space, look_up, objectives = _of_table(run, options)
+        first = first_population(run, options, space)
+        return run.search(space, look_up, objectives, replace(options.search, seed=run.seed), first)
+
+
+def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Objective, ...]]:
+    from evonas.evaluation import LookUp, read_table, table_objectives
+
+    table = read_table(options.table)
+    if options.space not in (RocoOptions.space, table.space.name):
+        raise ConfigurationError(
+            f"expected the space of {options.table}, {table.space.name}, got --space {options.space}; leave it out"
+        )
+    look_up, objectives = LookUp(table), table_objectives(table, options.search.objectives)
+    run.use(data=table.data.identity(), **look_up.identity())
+    run.note(table.note)
+    return table.space, look_up, objectives
+
+
+def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
+    if options.table:
+        return _of_table(run, options)
     space, candidates = _candidates(run, options)
     return space, candidates, _objectives(run, options, candidates)
 
@@ -271,6 +336,8 @@ def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> t
 def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
     """The set that `retrain_front` measures on, where one was searched on or is given; raises what would stop it later.
 
+    A set whose clean images the networks are trained on is none to measure on: a line says so.
+
     Raises:
         ConfigurationError: a library or a device is missing; `against` is no run, or one of other data or space.
         DataError: fewer test images asked for than there are classes.
@@ -289,13 +356,30 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
     _second_set(run, options, candidates)
     if "adversarial_set_error" not in options.search.objectives and options.adversarial_set == "auto":
         return None
-    return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+    found = run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+    return _unseen(run, options, candidates, found, "adversarial_set_error")
+
+
+def _unseen(
+    run: Run, options: RocoOptions, candidates: TrainFromScratch, found: AdversarialSet, column: str
+) -> AdversarialSet | None:
+    """The set, unless its clean images are trained on."""
+    from evonas.runs.sets import trained_twins
+
+    twins = trained_twins(found, candidates.data, options.after.train_on)
+    if not twins:
+        return found
+    run.note(f"{column} is left out: with --train-on all, networks are trained on {twins} clean images behind its set")
+    return None
 
 
 def _second_set(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
     """The set besides the searched one, read once; None where none is asked for."""
     asked = options.after.second_set
-    return run.adversarial_set(candidates.data, asked, precision=candidates.precision) if asked else None
+    if not asked:
+        return None
+    found = run.adversarial_set(candidates.data, asked, precision=candidates.precision)
+    return _unseen(run, options, candidates, found, "second_set_error")
 
 
 def retrain_front(
@@ -326,7 +410,9 @@ def retrain_front(
     run.screen.say(f"written to {folder}: {names}, and the weights")
 
 
-def _chance(run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None) -> Chance:
+def _chance(
+    run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None
+) -> Chance | None:
     """Level of guessing on the test images, and on those of the set."""
     from evonas.objectives import AdversarialSetError
     from evonas.report import Chance
@@ -394,7 +480,7 @@ def to_the_end(run: Run, options: RocoOptions, candidates: TrainFromScratch, gen
 def _retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> FinalTraining:
     from evonas.runs.auditing import training_to_the_end
 
-    longer = training_to_the_end(run, candidates, options.retrain_epochs)
+    longer = replace(training_to_the_end(run, candidates, options.retrain_epochs), train_on=options.train_on)
     training = replace(longer.training, batch_size=options.retrain_batch_size)
     return replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
 
@@ -447,10 +533,14 @@ def _names(sources: list[tuple[Path, Searched]]) -> list[str]:
 
 
 def _opening(networks: list[AuditNetwork], options: RetrainOptions) -> str:
+    from evonas.audit import FinalTraining
+
     fronts = dict.fromkeys(network.configuration for network in networks)
     found = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in fronts)
     width = f"{options.retrain_channels} channels, " if hasattr(networks[0].training.space, "channels") else ""
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
     return (
-        f"training networks again ({found}): {width}"
-        f"{options.retrain_epochs} epochs, batches of {options.retrain_batch_size}"
+        f"training networks again ({found}): {width}{options.retrain_epochs} epochs, "
+        f"batches of {options.retrain_batch_size}, on {training.images_in_words}"
     )
