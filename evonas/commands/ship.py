@@ -15,6 +15,7 @@ from evonas.files import decoding, exists, expanded, read_json, read_regular, st
 from evonas.parts import as_plain
 from evonas.ranges import COUNT, Range, check_ranges
 from evonas.ship.settings import ExportSettings
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.runs.result import Result
@@ -46,7 +47,9 @@ class Ship:
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack, on the [0, 1] scale; its own by default."""
     epochs: Annotated[int | None, COUNT] = None
-    """Passes over the train part; by default those that the run's settings state."""
+    """Passes over the images; by default those that the run's settings state."""
+    train_on: TrainOn | None = None
+    """The images: the train part, or all but the test images; by default as the run's settings state."""
     measure: tuple[str, ...] = ("quick",)
     """Measurements of the audit: quick, standard, full, or names of measurements."""
     settings: Annotated[ExportSettings, tyro.conf.OmitArgPrefixes] = field(
@@ -86,6 +89,7 @@ class Ship:
             measure=self.measure,
             train=True,
             epochs=self.epochs,
+            train_on=self.train_on,
             searched_size=True,  # what --where is about
             recipe=self.recipe,
             recipe_epsilon=self.recipe_epsilon,

@@ -17,6 +17,7 @@ from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, LAYERS, PENALTY, RATE,
 from evonas.runs.needs import Needs
 from evonas.training.cells import CellTraining
 from evonas.training.settings import TrainingConfig
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
@@ -55,7 +56,9 @@ class CellRetrainOptions:
     retrain_layers: Annotated[int | None, LAYERS] = None
     """Its cells; by default those of the scored network."""
     retrain_epochs: Annotated[int, COUNT] = 600
-    """Passes over the train part."""
+    """Passes over the images."""
+    train_on: TrainOn = "train"
+    """Its images: the train part, or all but the test images, those that the search held out, too."""
     retrain_batch_size: Annotated[int, BATCH] = 96
     """Images of a step."""
     retrain_lr: Annotated[float, RATE] = 0.025
@@ -78,6 +81,8 @@ class CellRetrainOptions:
     """Length of its steps: the papers' literal 2.5 epsilon, longer than the radius."""
     test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
+    retrain_latency: bool = False
+    """Measure the time of one image, too: on a CPU by one thread (E2RNAS, version 2, IV-C2)."""
     published: tuple[str, ...] = ()
     """Published cells trained and scored beside: DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image."""
 
@@ -117,13 +122,15 @@ class CellRetrainOptions:
         return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
 
     def measured(self, precision: OodPrecision | None) -> Measured:
-        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
-        from evonas.audit import CLEAN, MEASUREMENTS, ErrorUnder, Measured, Measurement
+        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs, latency if asked."""
+        from evonas.audit import CLEAN, MEASUREMENTS, ErrorUnder, ImageLatency, Measured, Measurement
         from evonas.objectives.attack_error import described
 
         parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
         if precision is not None:
             parts.append(Measurement("ood_aupr", "AUPR", precision, maximize=True))
+        if self.retrain_latency:
+            parts.append(Measurement("latency_ms", "Milliseconds of one image", ImageLatency(), unit="count"))
         return Measured(measurements=(*parts, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
 
 
@@ -352,6 +359,7 @@ def cell_training(
         data=prepare.data,
         training=options.training(precision),
         recipe=options.recipe,
+        train_on=options.train_on,
         cutout=options.cutout,
         seed=run.seed,
         device=run.device,
@@ -402,9 +410,9 @@ def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining)
     training, recipe, attack = base.training, options.recipe, options.attack
     images = len(measured.test_part(base.data, base.seed))
     yield (
-        f"Trained for {training.epochs} epochs in batches of {training.batch_size} on the train part's "
-        f"{len(base.data.train)} images: cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of "
-        f"weight {recipe.auxiliary_weight:g}."
+        f"Trained for {training.epochs} epochs in batches of {training.batch_size} on {base.images_in_words}: "
+        f"cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of weight "
+        f"{recipe.auxiliary_weight:g}."
     )
     yield (
         f"PGD acc.: on {images} test images under PGD made against the very network (white-box; "

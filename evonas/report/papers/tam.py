@@ -37,7 +37,7 @@ TABLES = {"cifar10": ("II", "IV", "VIII"), "svhn": ("III", "V", "IX")}
 NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
 
 HEAD = ["name", "mode", "arch_id", "status"]
-TAIL = ["params", "macs", "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
+TAIL = ["params", "macs", "paper_params", "epochs", "train_on", "train_seconds", "seed", "data", "genome", "reason"]
 
 FEWEST = 3
 """Networks that a rank correlation needs: two are always in the same or in the opposite order."""
@@ -109,7 +109,7 @@ def agreement_table(agreements: Iterable[Agreement], labels: Mapping[str, str]) 
         (each.mode, labels[each.inherited], labels[each.final], str(each.n), *_tau_cells(each)) for each in agreements
     )
     return TextTable(
-        "Rank agreement: are the front's networks ordered alike with inherited weights and once they are trained?",
+        "Rank agreement: are the networks ordered alike with inherited weights and once they are trained?",
         ("Mode", "Inherited (validation)", "Trained (test)", "n", "Kendall's tau", "p"),
         lines,
         (
