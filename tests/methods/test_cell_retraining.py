@@ -140,7 +140,7 @@ def test_the_table_says_what_its_numbers_are_of(whole: Path) -> None:
         "| 0.5 |",
         "| 0.01 |",
         "| - |",
-        "train part's 40 images: cutout 8, drop-path to 0.2, auxiliary head of weight",
+        "on the 40 images of the train part: cutout 8, drop-path to 0.2, auxiliary head of weight",
         "on 10 test images",
         "PGD, linf 2/255, 1 steps of 5/255",
         "the last iterate counts",

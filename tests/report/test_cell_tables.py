@@ -102,6 +102,7 @@ def test_files(tmp_path: Path) -> None:
         "macs",
         "channels",
         "epochs",
+        "train_on",
         "train_seconds",
         "seed",
         "data",

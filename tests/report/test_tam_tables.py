@@ -193,6 +193,7 @@ def test_files(tmp_path: Path) -> None:
         "macs",
         "paper_params",
         "epochs",
+        "train_on",
         "train_seconds",
         "seed",
         "data",
