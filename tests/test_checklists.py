@@ -143,7 +143,7 @@ def check_file(page: Path, name: str) -> None:
 
 
 def check_test(span: str, before: Path) -> Path:
-    """Look up `folder/test_file.py::test_name`; without a folder it stands in the one before, without a file in that."""
+    """Look up `folder/test_file.py::test_name`; without a folder or a file it stands in those of the one before."""
     file, _, name = span.partition("::")
     path = before if not file else ROOT / file if "/" in file else before.parent / file
     assert path.is_file(), span
