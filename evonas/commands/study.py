@@ -11,6 +11,7 @@ import tyro
 from evonas.commands.opened import print_table
 from evonas.errors import SearchFailedError, choose
 from evonas.ranges import Range, check_ranges
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.studies.study import Studied
@@ -35,12 +36,14 @@ class StudyCommand:
     """quick: minutes on two cores, on digits. small: hours, on a part of the papers' images. paper: their settings."""
     seeds: Annotated[int | None, Range(least=1, most=MOST_SEEDS)] = None
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
+    train_on: TrainOn = "train"
+    """Images of the final trainings: the train part, or all but the test images, those that searches held out, too."""
     status: bool = False
     """Say what is finished, begun, failed and waiting; nothing is run or written."""
     tables: bool = False
     """Write tables and figures from what is finished; nothing is run."""
     out: Path | None = None
-    """Folder of the study; studies/NAME-PRESET by default."""
+    """Folder of the study; studies/NAME-PRESET by default, and with --train-on all studies/NAME-PRESET-all."""
     data_root: Path | None = None
     """Folder of the data sets; else the variable EVONAS_DATA, else ./data."""
     device: str = "auto"
@@ -74,8 +77,9 @@ class StudyCommand:
 
         study = choose(STUDIES, self.name, "study")
         seeds = SEEDS[self.preset] if self.seeds is None else self.seeds
-        root = (self.out or Path("studies") / f"{self.name}-{self.preset}").expanduser()
-        return Studied(study, self.preset, seeds, root)
+        ending = "" if self.train_on == "train" else f"-{self.train_on}"
+        root = (self.out or Path("studies") / f"{self.name}-{self.preset}{ending}").expanduser()
+        return Studied(study, self.preset, seeds, root, self.train_on)
 
     def _where(self) -> dict[str, Any]:
         """Options of every run that change no result."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evonas.files import exists, read_json, write_json
 from evonas.parts import digest
+from evonas.runs.needs import options_of
 from evonas.runs.options import as_json, changed
+from evonas.types import TrainOn
 
-__all__ = ["Cell", "State", "paper_data", "placed", "record", "state"]
+__all__ = ["Cell", "State", "paper_data", "placed", "record", "state", "trained_on"]
 
 RECORD = "study.json"
 """File in a run's folder that says how the run ended in the study."""
@@ -72,6 +74,14 @@ class State(NamedTuple):
     """Duration of the process that ended it."""
     ended: float = 0.0
     """When it ended, in seconds since 1970."""
+
+
+def trained_on(cell: Cell, which: TrainOn) -> Cell:
+    """The cell with networks that are trained to the end on these images; a run that trains none is as it was."""
+    values = {option.name: option.value for option in options_of(cell.options)}
+    if which == "train" or not (values.get("retrain") or values.get("finalise")):
+        return cell
+    return replace(cell, options=changed(cell.options, {"train_on": which}))
 
 
 def placed(cell: Cell, root: Path, where: Mapping[str, Any]) -> Any:

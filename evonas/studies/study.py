@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.files import exists, storage_errors
-from evonas.studies.grid import Cell, State, state
+from evonas.studies.grid import Cell, State, state, trained_on
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.report import TextTable
@@ -59,10 +60,12 @@ class Studied:
     preset: str
     seeds: int
     root: Path
+    train_on: TrainOn = "train"
+    """Images of trainings to the end: the train part, or all but the test part."""
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        return tuple(self.study.cells(self.preset, self.seeds))
+        return tuple(trained_on(cell, self.train_on) for cell in self.study.cells(self.preset, self.seeds))
 
     @cached_property
     def states(self) -> dict[str, State]:

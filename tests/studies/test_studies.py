@@ -56,6 +56,19 @@ def test_images_are_named_and_the_papers_are_never_digits(name: str, tmp_path: P
         assert data == {"digits"} if preset == "quick" else not data & {"digits", "auto"}
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_final_trainings_take_all_images_where_asked(name: str, tmp_path: Path) -> None:
+    """Runs that train networks to the end are other runs then; the others are the same."""
+    usual, whole = (Studied(STUDIES[name], "quick", 1, tmp_path, which).cells for which in ("train", "all"))
+    assert [cell.folder for cell in usual] == [cell.folder for cell in whole]
+    for before, cell in zip(usual, whole, strict=True):
+        after = getattr(cell.options, "after", None)
+        ends = bool(getattr(after, "retrain", False) or getattr(after, "finalise", ""))
+        assert (before.digest != cell.digest) == ends
+        assert not ends or after.train_on == "all"
+    assert name == "joint" or any(before != cell for before, cell in zip(usual, whole, strict=True))
+
+
 @pytest.mark.lengthy
 @pytest.mark.parametrize("name", STUDIES)
 def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash(name: str, tmp_path: Path) -> None:
