@@ -74,8 +74,8 @@ def _head(studied: Studied) -> Iterator[str]:
     yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
     if studied.train_on == "all":
         yield (
-            "Networks were trained to the end on all images but the test part (`--train-on all`): on 50,000 of CIFAR-10 "
-            "where a line below says 42,500. Adversarial sets were made from some of these, and are not scored.\n"
+            "Networks are trained to the end on all images but the test part (`--train-on all`): on 50,000 of CIFAR-10 "
+            "where a line says 42,500. Adversarial sets were made from some of these, and are not scored.\n"
         )
     for cell in studied.cells:
         found = studied.states[cell.folder]

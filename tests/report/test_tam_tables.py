@@ -193,7 +193,6 @@ def test_files(tmp_path: Path) -> None:
         "macs",
         "paper_params",
         "epochs",
-        "train_on",
         "train_seconds",
         "seed",
         "data",
