@@ -419,6 +419,15 @@ def test_images_of_another_size_do_without_an_auxiliary_head() -> None:
     check_networks(replace(AFTER, auxiliary=0.0), SPACE, HALF, PRECISION)
 
 
+@pytest.mark.lengthy
+def test_cells_are_trained_on_all_images_but_the_test_parts_where_asked(tmp_path: Path) -> None:
+    """40 and 20 images of the limited parts, and the 150 that adversarial sets are made from."""
+    screen = retrain(tmp_path / "run", replace(AFTER, train_on="all"), FOUND[:1])
+    assert "on the 210 images of the train, validation and adversarial parts" in " ".join(screen.split())
+    (row,) = table(tmp_path / "run")
+    assert (row["train_on"], row["status"]) == ("all", "ok")
+
+
 def test_the_papers_settings_are_the_defaults() -> None:
     options = CellRetrainOptions(retrain=True, published=tuple(GENOTYPES))
     training = options.training("fp32")
