@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evonas.files import exists, read_json, write_json
 from evonas.parts import digest
-from evonas.runs.needs import options_of
 from evonas.runs.options import as_json, changed
-from evonas.types import TrainOn
 
-__all__ = ["Cell", "State", "paper_data", "placed", "record", "state", "trained_on"]
+__all__ = ["Cell", "State", "paper_data", "placed", "record", "state"]
 
 RECORD = "study.json"
 """File in a run's folder that says how the run ended in the study."""
@@ -41,6 +39,8 @@ class Cell:
     """Data set of the paper that its images stand for."""
     links: tuple[tuple[str, str], ...] = ()
     """(option, path in the study's folder) of files and folders that earlier cells leave."""
+    record: str = RECORD
+    """File in its folder that says how it ended: another one where another study has the same run, with less in it."""
 
     @property
     def seed(self) -> int:
@@ -76,14 +76,6 @@ class State(NamedTuple):
     """When it ended, in seconds since 1970."""
 
 
-def trained_on(cell: Cell, which: TrainOn) -> Cell:
-    """The cell with networks that are trained to the end on these images; a run that trains none is as it was."""
-    values = {option.name: option.value for option in options_of(cell.options)}
-    if which == "train" or not (values.get("retrain") or values.get("finalise")):
-        return cell
-    return replace(cell, options=changed(cell.options, {"train_on": which}))
-
-
 def placed(cell: Cell, root: Path, where: Mapping[str, Any]) -> Any:
     """The options of the cell's run below the study's folder.
 
@@ -103,8 +95,8 @@ def state(root: Path, cell: Cell) -> State:
         StorageError: it cannot be read.
     """
     folder = root / cell.folder
-    if exists(folder / RECORD):
-        found = read_json(folder / RECORD)
+    for name in dict.fromkeys((cell.record, RECORD)):
+        found = read_json(folder / name) if exists(folder / name) else {}
         if found.get("digest") == cell.digest:
             return State(found["status"], found["reason"], found["seconds"], found["ended"])
     if not exists(folder):
@@ -123,4 +115,4 @@ def record(
         StorageError: the folder cannot be written.
     """
     values = {"status": status, "reason": reason, "seconds": round(seconds, 1), "ended": round(ended, 3)}
-    write_json(root / cell.folder / RECORD, {"digest": cell.digest, **values, "traceback": traceback})
+    write_json(root / cell.folder / cell.record, {"digest": cell.digest, **values, "traceback": traceback})

@@ -27,10 +27,16 @@ PAPERS = {
     "dsrna": [f"Table {n}" for n in range(1, 7)],
 }
 """Study -> tables and figures of its paper."""
+BEYOND = {
+    "capacity": ["Table differences", "Table correlations", "Fig. differences", "Fig. networks"],
+    "guidelines": ["Table orders", "Table layers", "Fig. orders"],
+    "supernet": ["Table predictions", "Table coverage", "Fig. predictions", "Fig. coverage"],
+}
+"""The same of studies beyond the papers."""
 
 
 def test_every_study_is_here() -> None:
-    assert set(PAPERS) | {"darts", "joint"} == set(STUDIES)
+    assert set(PAPERS) | {"darts", "joint", *BEYOND} == set(STUDIES)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -56,25 +62,12 @@ def test_images_are_named_and_the_papers_are_never_digits(name: str, tmp_path: P
         assert data == {"digits"} if preset == "quick" else not data & {"digits", "auto"}
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_final_trainings_take_all_images_where_asked(name: str, tmp_path: Path) -> None:
-    """Runs that train networks to the end are other runs then; the others are the same."""
-    usual, whole = (Studied(STUDIES[name], "quick", 1, tmp_path, which).cells for which in ("train", "all"))
-    assert [cell.folder for cell in usual] == [cell.folder for cell in whole]
-    for before, cell in zip(usual, whole, strict=True):
-        after = getattr(cell.options, "after", None)
-        ends = bool(getattr(after, "retrain", False) or getattr(after, "finalise", ""))
-        assert (before.digest != cell.digest) == ends
-        assert not ends or getattr(after, "train_on", "") == "all"
-    assert name == "joint" or any(before != cell for before, cell in zip(usual, whole, strict=True))
-
-
 @pytest.mark.lengthy
 @pytest.mark.parametrize("name", STUDIES)
 def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash(name: str, tmp_path: Path) -> None:
     found = Studied(STUDIES[name], "quick", 2, tmp_path)
     page = write_study(found).read_text()
-    for item in PAPERS.get(name, []):
+    for item in (PAPERS | BEYOND).get(name, []):
         assert page.count(f"\n| {item} |") == 1, item
     for line in page.splitlines():
         if re.search(r"\| (measured|difference|change in %) \|", line):
@@ -110,16 +103,21 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_studies import studied
 from evonas.studies.page import write_study
-from evonas.studies.running import run_cells
+from evonas.studies.slots import run_on_slots
 found = studied({name!r}, Path({root!r}))
-run_cells(found.root, found.cells, {{}})
-write_study(studied({name!r}, found.root))
+if __name__ == "__main__":
+    run_on_slots(found.root, found.cells, {{}}, {slots})
+    write_study(studied({name!r}, found.root))
 """
 
 
-def begin(name: str, root: Path) -> "subprocess.Popen[bytes]":
-    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def begin(name: str, root: Path, slots: int = 1) -> "subprocess.Popen[bytes]":
+    """A process that makes the toy study. A script on disk, which a second slot can import."""
+    root.mkdir(exist_ok=True)
+    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root), slots=slots)
+    script = root / "study.py"
+    script.write_text(code)
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def left(root: Path) -> dict[str, bytes]:
@@ -147,6 +145,35 @@ def test_killed_and_continued_gives_the_same_tables(tmp_path: Path) -> None:
     assert begin("roco", parted).wait() == 0
     assert {state.status for state in studied("roco", parted).states.values()} == {"finished"}
     assert left(parted) == left(whole)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert begin("roco", one).wait() == 0
+    child = begin("roco", two, slots=2)
+    log = two / "slot-2.log"
+    while not (log.exists() and "study: second-adversarial-set-cifar10-seed0" in log.read_text()):
+        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        time.sleep(0.02)
+    started = [int(word) for word in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    assert started
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    deadline = time.time() + 60
+    while any(map(alive, started)):
+        assert time.time() < deadline, "a slot outlived the first process"
+        time.sleep(0.1)
+    assert begin("roco", two, slots=2).wait() == 0
+    assert left(two) == left(one)
 
 
 @pytest.mark.slow
