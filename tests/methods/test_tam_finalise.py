@@ -332,6 +332,7 @@ def test_networks_are_trained_on_all_images_but_the_test_parts_where_asked(folde
     assert "on the 210 images of the train, validation and adversarial parts" in screen
     (row,) = finalised(folder)
     assert (row["train_on"], row["arch_id"], row["status"]) == ("all", ORDER[0], "ok")
+    assert "TRADES-YOPO-1-1 within 8/255 on all images but the test part" in page(folder)
 
 
 def test_layers_are_counted_without_training(folder: Path) -> None:
