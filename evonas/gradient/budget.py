@@ -38,7 +38,8 @@ def genotype_within(odds: Odds, costs: Counts, least: float, most: float, max_sk
     scores = np.array([score for score, _ in normal.values()])
     normals = [pairs for _, pairs in normal.values()]
     middle = (least + most) / 2
-    nearest, strongest, found = math.inf, -math.inf, ((), ())
+    nearest, strongest = math.inf, -math.inf
+    found: tuple[Pairs, Pairs] = ((), ())
     for (cost, _), (score, pairs) in reduce.items():
         totals = sizes + cost
         beyond = np.where((totals >= least) & (totals <= most), 0.0, np.abs(totals - middle))

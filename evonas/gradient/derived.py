@@ -58,10 +58,9 @@ def _kept(strengths: Tensor) -> Tensor:
 
 def _nodes(edges: int) -> Tensor:
     """(edges,) number of the node that each edge leads to, from 0: two edges, then three, ...."""
-    sizes, node = [], 2
+    sizes: list[int] = []
     while sum(sizes) < edges:
-        sizes.append(node)
-        node += 1
+        sizes.append(2 + len(sizes))
     return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
 
 

@@ -59,7 +59,8 @@ class E2rnasOptions(CellOptions):
     mgda: bool = True
     """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
     normalisation: Annotated[Normalisation | None, BY_MGDA] = None
-    """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
+    """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2 and with
+    --size delivered, whose long gradient would otherwise get a small weight."""
     solver: Annotated[Literal["exact", "frank_wolfe"] | None, BY_MGDA] = None
     """Solver of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
     weights_on: Annotated[Literal["raw", "normalised"] | None, BY_MGDA] = None
@@ -108,7 +109,7 @@ class E2rnasOptions(CellOptions):
             affine=self.cost_affine,
         )
         first = self.version == 1
-        normalisation = self.normalisation or ("none" if first else "l2")
+        normalisation = self.normalisation or ("none" if first and self.size == "n-hat" else "l2")
         mgda = Mgda(
             normalisation=normalisation,
             solver=self.solver or ("exact" if first else "frank_wolfe"),

@@ -129,7 +129,7 @@ class RocoOptions(RunOptions):
     channels: Annotated[int, CHANNELS, WITH_WIDTH] = 16
     """Width of the first block, or of a node of the first cell; doubles with every halving of the maps."""
     cells: Annotated[int | None, Range(least=1, most=1000), OF_CELLS] = None
-    """Cells of a stage of nasbench201 (5 by default), or of a whole network of darts (20, at least 3)."""
+    """Cells of a stage of nasbench201, or of a network of darts; 3 in the quick preset, else the papers' 5 and 20."""
     operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
     mutation_rate: Annotated[float | None, MILLIONS, Needs("operators", ("nsganet",))] = None
@@ -156,6 +156,7 @@ class RocoOptions(RunOptions):
         *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
         *("recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
+        *("surrogate", "max_evaluations"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
@@ -164,6 +165,10 @@ class RocoOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.space == "darts" and self.cells in (1, 2):
+            raise ConfigurationError(
+                f"expected --cells of at least 3 for darts, so that both kinds occur, got {self.cells}"
+            )
         self.make_space(32)
         for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
@@ -182,8 +187,9 @@ class RocoOptions(RunOptions):
         kind = choose(SPACES, self.space, "search space")
         given: dict[str, Any] = {"image_size": image_size}
         if self.space in OF_CELLS.values:
-            number = "layers" if self.space == "darts" else "cells"
-            given |= {"channels": self.channels} | ({} if self.cells is None else {number: self.cells})
+            number = self.cells or (3 if self.preset == "quick" else None)
+            given["channels"] = self.channels
+            given |= {} if number is None else {"layers" if self.space == "darts" else "cells": number}
         return kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
 
     def make_recipe(self) -> Recipe:
@@ -204,6 +210,8 @@ class RocoOptions(RunOptions):
             return {each.name: needs for each in options_of(self) if not _used_with_table(each)}
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
         if self.recipe == RocoOptions.recipe or not hasattr(RECIPES[self.recipe], "epsilon"):
@@ -274,10 +282,10 @@ def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Object
         raise ConfigurationError(
             f"expected the space of {options.table}, {table.space.name}, got --space {options.space}; leave it out"
         )
-    objectives = table_objectives(table, options.search.objectives)
-    run.use(data=table.data.identity())
+    look_up, objectives = LookUp(table), table_objectives(table, options.search.objectives)
+    run.use(data=table.data.identity(), **look_up.identity())
     run.note(table.note)
-    return table.space, LookUp(table), objectives
+    return table.space, look_up, objectives
 
 
 def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:

@@ -160,6 +160,8 @@ class TamOptions(RunOptions):
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if self.after.finalise_supernet_loops:
             found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
         if self.after.finalise_all:

@@ -109,15 +109,18 @@ class Searching:
 
     def opening(self, evaluations: int, generations: int, search: Mapping[str, Any]) -> Iterator[str]:
         """Size and aim of the run, in a line."""
-        most = self.space.max_cost(self.n_classes)
-        largest = f"up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs"
+        costs = self.space.max_cost(self.n_classes)
+        largest = f"up to {shown('params', costs.params)} parameters and {shown('macs', costs.macs)} MACs"
         names, where = ", ".join(self.objectives), f"{self.method} on {self.evaluator.prepare.data.name}"
         if len(search.get("first", ())) == evaluations:  # all of them are given
             yield f"{where}: scoring {evaluations} found, networks {largest}, on {names}"
             return
         kind = "asynchronous evaluations" if search.get("asynchronous") else "evaluations"
-        asked = f"{search['population']} x ({generations} + 1) = {evaluations} {kind} of networks {largest}"
-        yield f"{where}: {asked}, searching {names} with {search['algorithm']}"
+        population, most = search["population"], search["population"] * (generations + 1)
+        sizes = f"{population} x ({generations} + 1) = {most}"
+        asked = sizes if evaluations == most else f"{evaluations} of {sizes}"
+        by = " and surrogate ".join((search["algorithm"], *filter(None, [search.get("surrogate")])))
+        yield f"{where}: {asked} {kind} of networks {largest}, searching {names} with {by}"
 
 
 def next_commands(folder: Path, found: pd.DataFrame, searched: Searched, weights: bool = True) -> Iterator[str]:

@@ -12,14 +12,12 @@ from evonas.types import Genome, Space, arch_id
 
 __all__ = ["Assistant"]
 
-TRIES = 200
-"""Children bred for a choice, and as many more of the best of them; see `TRIES_EACH`."""
-TRIES_EACH = 40
+TRIES = 300
+"""Children bred for a choice; see `TRIES_EACH`."""
+TRIES_EACH = 80
 """Further ones for every network that is chosen."""
 SAMPLED = 0.2
 """Share of the children that is sampled anew."""
-BEST = 20
-"""Children that become parents of the second half."""
 
 
 class Assistant:
@@ -37,6 +35,8 @@ class Assistant:
         self.surrogate = Surrogate(space, config, maximize, cost)
         self.predicted: dict[str, Prediction] = {}
         """Key of a proposed genome -> what was predicted of it."""
+        self.parents: dict[str, tuple[str, ...]] = {}
+        """Key of a chosen genome -> keys of the two that it was bred from; none for one that was sampled."""
         self.gains: list[float] = []
         """Expected gains of the networks chosen since it began to choose, as shares of the hypervolume."""
         self._chose: bool | None = None
@@ -58,12 +58,11 @@ class Assistant:
         if not self.trusted:
             return []
         rng = generator(self.config.seed, "surrogate", number)
-        tries = TRIES + TRIES_EACH * wanted
-        pool = self._children(self.surrogate.parents(), tries, SAMPLED, rng)
-        best = self.surrogate.promising(list(pool.values()), BEST)
-        if best:
-            pool |= self._children(best, tries, 0.0, rng)
-        return self.surrogate.choose(list(pool.values()), wanted, pending)
+        pool, parents = self._children(TRIES + TRIES_EACH * wanted, rng)
+        chosen = self.surrogate.choose(list(pool.values()), wanted, pending)
+        for genome, _ in chosen:
+            self.parents[arch_id(genome)] = parents[arch_id(genome)]
+        return chosen
 
     def ends(self, gains: Sequence[float]) -> bool:
         """Whether these gains, and those before them, stay below the least gain that is asked for."""
@@ -92,16 +91,19 @@ class Assistant:
             f"hypervolume by less than {least:.2g} of it each, as --min-gain asks"
         )
 
-    def _children(
-        self, parents: Sequence[Genome], tries: int, sampled: float, rng: np.random.Generator
-    ) -> dict[str, Genome]:
-        """New feasible genomes by key: children of pairs of parents, and some that are sampled."""
+    def _children(self, tries: int, rng: np.random.Generator) -> tuple[dict[str, Genome], dict[str, tuple[str, ...]]]:
+        """New feasible genomes by key, children of pairs on the front and some that are sampled; and their parents."""
+        parents = self.surrogate.parents()
+        sampled = self.space.sample(round(SAMPLED * tries), rng)
+        bred: list[tuple[Genome, tuple[str, ...]]] = [(genome, ()) for genome in sampled]
+        for a, b in rng.integers(len(parents), size=((tries - len(sampled)) // 2, 2)):
+            mated = arch_id(parents[a]), arch_id(parents[b])
+            bred += [(child, mated) for child in self.space.crossover(parents[a], parents[b], rng)]
         found: dict[str, Genome] = {}
-        fresh = self.space.sample(round(sampled * tries), rng)
-        pairs = rng.integers(len(parents), size=((tries - len(fresh)) // 2, 2))
-        crossed = [child for a, b in pairs for child in self.space.crossover(parents[a], parents[b], rng)]
-        for genome in [*fresh, *(self.space.mutate(child, rng) for child in crossed)]:
-            canonical = self.space.canonical(genome)
-            if self.is_new(canonical) and self.space.violation(canonical) <= 0:
-                found[arch_id(canonical)] = canonical
-        return found
+        of: dict[str, tuple[str, ...]] = {}
+        for genome, pair in bred:
+            child = self.space.canonical(self.space.mutate(genome, rng) if pair else genome)
+            key = arch_id(child)
+            if key not in found and self.is_new(child) and self.space.violation(child) <= 0:
+                found[key], of[key] = child, pair
+        return found, of

@@ -224,8 +224,10 @@ class SteadyState(Proposals):
 
     def _born(self, number: int) -> Genome | None:
         """A genome of the first population, the surrogate's choice, or what evolution alone breeds."""
+        genome: Genome | None
+        gains: list[float] = []
         if number < len(self.first):
-            genome, gains = np.array(self.first[number]), []
+            genome = np.array(self.first[number])
         else:
             pending = [self._running[each] for each in sorted(self._running)]
             chosen = [] if self.assistant is None else self.assistant.choose(1, number, pending)

@@ -65,6 +65,8 @@ def told(entries: Sequence[Entry]) -> str:
 class Batches(Proposals):
     """Proposals a batch at a time, within a generation; the survivors are chosen anew after every batch."""
 
+    assistant: Assistant
+
     def __init__(
         self,
         space: Space,
@@ -90,15 +92,15 @@ class Batches(Proposals):
         return 0 if self._ended else min(whole - self.proposed, self.config.evaluations - self._evaluated)
 
     def ask(self, report: Callable[[Event], None]) -> list[tuple[Genome, float]]:
-        """(canonical genome, violation) of a batch; empty at the end of the search, which `report` hears the reason of."""
+        """(canonical genome, violation) of a batch; empty at the end of the search, whose reason `report` hears."""
         population, number = self.config.population, self.proposed
         wanted = min(self.config.surrogate_batch, population - number % population)
         genomes, gains = self._born(number, wanted, report)
+        self.assistant.record(genomes, gains)  # all of them: a shorter list would round differently
         asked = up_to(self.left, [(genome, self.space.violation(genome)) for genome in genomes])
         self.generation = number // population
         for genome, _ in asked:
             self.propose(genome)
-        self.assistant.record([genome for genome, _ in asked], gains[: len(asked)])
         return asked
 
     def tell(self, asked: Sequence[tuple[Genome, float]], entries: Mapping[str, Entry]) -> list[SearchState]:

@@ -84,7 +84,8 @@ class GaussianProcess:
     def _kernel(self, distances: Sequence[Floats]) -> Floats:
         groups = zip(self._shares, self._rates, self._units, distances, strict=True)
         parts = [share * np.exp(distance * (-rate / unit)) for share, rate, unit, distance in groups]
-        return np.sum(parts, axis=0)
+        found: Floats = np.sum(parts, axis=0)
+        return found
 
 
 def _fit(distances: Sequence[Floats], targets: Floats) -> Floats:

@@ -56,7 +56,8 @@ def expected_improvement(mean: Floats, deviation: Floats, front: Floats, referen
         z = (ends[finite] - mean[:, j, None]) / spread
         below[:, finite] = spread * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
         volume *= below[:, where[len(lower) :]] - below[:, where[: len(lower)]]
-    return volume.sum(axis=1)
+    found: Floats = volume.sum(axis=1)
+    return found
 
 
 def choose_batch(
@@ -100,6 +101,6 @@ def choose_batch(
         for j, covariance in enumerate(left):
             if covariance is not None:
                 known = covariance[:, best] / np.sqrt(covariance[best, best] + noise[j] ** 2 + 1e-12)
-                left[j] = covariance - np.outer(known, known)
-                deviation[:, j] = np.sqrt(np.maximum(np.diag(left[j]), 1e-12))
+                left[j] = rest = covariance - np.outer(known, known)
+                deviation[:, j] = np.sqrt(np.maximum(np.diag(rest), 1e-12))
     return chosen, gains

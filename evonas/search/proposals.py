@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from evonas.search.problem import penalised
 from evonas.search.settings import EvolutionConfig
 from evonas.seeding import derive_seed, generator
 from evonas.types import EvaluationResult, Genome, Space, arch_id
+
+if TYPE_CHECKING:
+    from evonas.search.assistant import Assistant
 
 __all__ = ["EvolutionConfig", "Genomes", "Proposals", "SearchState", "up_to"]
 
@@ -41,6 +45,9 @@ class SearchState:
 
 class Proposals:
     """pymoo's algorithm, and every genome that was proposed to it so far."""
+
+    assistant: "Assistant | None" = None
+    """The surrogate's part of the search; None without one."""
 
     def __init__(
         self,

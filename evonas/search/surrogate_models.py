@@ -1,5 +1,6 @@
 """Models of a search's objectives, fitted to the results of one moment."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 
 MARGIN = 0.1
 """Of the range of the results, from the worst of them to the reference point."""
+SOFT = 0.2
+"""Share of that range, added to a learned value before its logarithm is taken."""
 FAR = 3.0
 """Interquartile ranges above the third quartile from where on a value counts as merely bad."""
 
@@ -72,10 +75,17 @@ class Skill:
     """Each value predicted from all others."""
     params: float
     """The same of the parameter count alone, whichever its sign; 0 where it is not known."""
+    n: int
+    """Results that both are counted over."""
 
     @property
     def suffices(self) -> bool:
-        return self.surrogate > 0 and self.surrogate >= self.params
+        """Whether the surrogate is better than chance, and not worse than the parameter count by more than chance.
+
+        Chance: 1.64 standard errors of a correlation of 0, and 2 of that of the parameter count.
+        """
+        root = math.sqrt(self.n - 1)
+        return self.surrogate > 1.64 / root and self.surrogate >= self.params - 2 * (1 - self.params**2) / root
 
     def __str__(self) -> str:
         return f"rank correlation {self.surrogate:.2f}, of the parameters alone {self.params:.2f}"
@@ -102,7 +112,9 @@ class Models:
         self._low, worst = low, np.minimum(found, far).max(axis=0)
         self._span = np.where(worst > low, worst - low, 1.0)
         scaled = np.minimum((np.minimum(found, far) - low) / self._span, 1.0)
+        scaled[:, list(learned)] = _warped(scaled[:, list(learned)])
         self._front, self._reference = scaled[non_dominated(scaled)], np.full(found.shape[1], 1 + MARGIN)
+        self._reference[list(learned)] = _warped(self._reference[list(learned)])
         distances = known.distances(known)
         make = SURROGATES[kind]
         self._models: dict[int, Regression] = {j: make(distances, scaled[:, j]) for j in learned}
@@ -122,15 +134,16 @@ class Models:
             if self._params is not None:
                 params.append(abs(rank_correlation(self._params.tolist(), values) or 0.0))
         if not ours:  # everything is exact
-            return Skill(1.0, 0.0)
-        return Skill(float(np.mean(ours)), float(np.mean(params or [0.0])))
+            return Skill(1.0, 0.0, len(self._found))
+        return Skill(float(np.mean(ours)), float(np.mean(params or [0.0])), len(self._found))
 
     def natural(self, views: Views) -> tuple[Floats, Floats]:
         """(n, learned) means and deviations of what would be found, minimised, in natural units."""
         mean, deviation, _ = self._predict(views, None)
         noise = np.array([self._models[j].noise for j in self._learned])
         columns, span = list(self._learned), self._span[list(self._learned)]
-        return self._low[columns] + mean[:, columns] * span, np.hypot(deviation[:, columns], noise) * span
+        unwarped = np.exp(mean[:, columns])
+        return self._low[columns] + (unwarped - SOFT) * span, np.hypot(deviation[:, columns], noise) * unwarped * span
 
     def gain(self, views: Views, exact: Floats) -> Floats:
         """(n,) expected improvement of each alone."""
@@ -150,7 +163,7 @@ class Models:
         return chosen, [gain / whole for gain in gains]
 
     def _predict(self, views: Views, exact: Floats | None) -> tuple[Floats, Floats, dict[int, Floats]]:
-        """(n, m) means and deviations in units of the range of the results; exact objectives have deviation 0."""
+        """(n, m) means and deviations, scaled and warped as what is learned from; exact objectives have deviation 0."""
         distances = views.distances(self._known)
         n, m = len(views.groups[0]), len(self._reference)
         mean = np.zeros((n, m)) if exact is None else (exact - self._low) / self._span
@@ -164,6 +177,12 @@ class Models:
         if self._success is None:
             return np.ones(len(views.groups[0]))
         return np.clip(self._success.predict(views.distances(self._all))[0], 0.0, 1.0)
+
+
+def _warped(scaled: Floats) -> Floats:
+    """Logarithms, which learn small differences among the best and do not mind large ones among the worst."""
+    found: Floats = np.log(scaled + SOFT)
+    return found
 
 
 def _squared(a: Floats, b: Floats) -> Floats:

@@ -32,6 +32,9 @@ SEEDS = {"quick": 2, "small": 3, "paper": 5}
 TEST_IMAGES = 10_000
 """Test images of the papers' data sets, at least, where a preset does not limit them."""
 
+SET = "_set_error"
+"""Part of the columns of adversarial sets, which have their own number of images."""
+
 Row = dict[str, Any]
 """One network, as an audit left it, or one figure of a run: column -> natural value. With group, label, role, seed."""
 
@@ -106,15 +109,16 @@ class Studied:
         """Level of guessing on the images that one network was scored on; None where no run of them is finished."""
         from evonas.report import Chance
 
-        found = [
-            cell for cell in self.finished if cell.role == role and exists(self.root / cell.folder / "config.json")
-        ]
-        if not found:
+        paths = {cell.folder: self.runs / cell.folder / "config.json" for cell in self.finished if cell.role == role}
+        configs = {folder: read_json(path) for folder, path in paths.items() if exists(path)}
+        searched = {folder: config for folder, config in configs.items() if "measured" in config}
+        if not searched:
             return None
-        configs = [read_json(self.root / cell.folder / "config.json") for cell in found]
-        sets = {name: about for each in configs for name, about in each["measured"].items() if "_set_error" in name}
-        limits = (each.value for each in options_of(found[0].options) if each.name == "test_limit")
-        return Chance.of(configs[0]["identity"]["data"]["n_classes"], next(limits, None) or TEST_IMAGES, sets)
+        sets = {name: about for each in searched.values() for name, about in each["measured"].items() if SET in name}
+        cell = next(cell for cell in self.cells if cell.folder in searched)
+        limits = (each.value for each in options_of(cell.options) if each.name == "test_limit")
+        n_classes = searched[cell.folder]["identity"]["data"]["n_classes"]
+        return Chance.of(n_classes, next(limits, None) or TEST_IMAGES, sets)
 
     def data(self, role: str) -> str:
         """Data set that stands for one of the paper's; the paper's own where no cell does."""

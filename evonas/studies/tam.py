@@ -210,7 +210,7 @@ def statistics(studied: Studied) -> list[TextTable]:
     """The counts behind Figures 8 and 9, those of all seeds added up."""
     counts: Counter[tuple[int, str, float]] = Counter()
     for cell in studied.finished:
-        if (cell.group, cell.role) == (BASE, "cifar10"):
+        if (cell.group, cell.role) == (WIDE, "cifar10"):
             for row in read_rows(studied.root / cell.folder / "finalised" / "layer_statistics.csv"):
                 counts[int(row["layer"]), str(row["kind"]), row["choice"]] += int(row["count"])
     networks = sum(count for (layer, kind, _), count in counts.items() if (layer, kind) == (0, "block"))
@@ -267,7 +267,8 @@ STUDY = Study(
         Item(
             "Table VII",
             "layer statistics of the best networks; codes of the blocks",
-            "blocks 6 to 17 are tiny and robust, the text says 9 to 17; the codes stand in docs/papers/tam-nas.md",
+            "of the supernet of Figs. 8 and 9, all seeds; blocks 6 to 17 are tiny and robust, the text says 9 to 17; "
+            "the codes stand in docs/papers/tam-nas.md",
             tables=statistics,
         ),
         Item(
@@ -302,13 +303,16 @@ STUDY = Study(
             draw=_bubbles("front", "Figure 7: after training from scratch"),
         ),
         Item(
-            "Fig. 8", "blocks of the best networks", "upper panel", draw=picture(BASE, "finalised/layer_statistics.png")
+            "Fig. 8",
+            "blocks of the best networks",
+            "upper panel; of the supernet 2S whose Lego-Net stands in Table VIII, of the first seed",
+            draw=picture(WIDE, "finalised/layer_statistics.png"),
         ),
         Item(
             "Fig. 9",
             "ratios of the best networks",
             "lower panel of the same picture",
-            draw=picture(BASE, "finalised/layer_statistics.png"),
+            draw=picture(WIDE, "finalised/layer_statistics.png"),
         ),
         Item("Text IV", "generation at which hypervolume settles", "the text says it of its own runs", tables=settled),
     ),

@@ -102,7 +102,7 @@ def test_a_partial_correlation_by_its_closed_form() -> None:
     value, other = size + rng.normal(size=40), size + rng.normal(size=40)
     group = tuple(Point(True, *row) for row in zip(np.exp(size), np.zeros(40), value, other, strict=True))
     ranks = [np.argsort(np.argsort(each)) for each in (value, other, size)]
-    r = np.corrcoef(ranks)
+    r: np.ndarray = np.asarray(np.corrcoef(ranks))
     expected = (r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
     assert partial_spearman((group,), [lambda each: each.macs]) == pytest.approx(expected, abs=1e-9)
     assert partial_spearman((group,), ()) == pytest.approx(r[0, 1], abs=1e-9)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_studies import begin
+from test_studies import make
 from toy_studies import studied, toy
 
 from evonas.cli import main
@@ -97,7 +97,7 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     assert lines["fair", "clean"][2] == "+2.00 [+2.00, +2.00] (8)"
     assert lines["fair", "off"] == ("-",) * 4
     page = "\n".join(supernet.findings(found))
-    assert "clean: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
+    assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
     assert "which shows that it predicts better" in page
 
 
@@ -142,7 +142,7 @@ def test_what_is_refused(words: tuple[str, ...], message: str, capsys: pytest.Ca
 @pytest.mark.parametrize(("name", "of"), [("capacity", "roco"), ("guidelines", "tam")])
 def test_shared_runs_are_measured_further_and_stay_the_other_study_s(name: str, of: str, tmp_path: Path) -> None:
     root, page = tmp_path / of, tmp_path / name
-    assert begin(of, root).wait() == 0
+    make(of, root)
     first = studied(of, root)
     tables = {path.name: path.read_bytes() for path in root.glob("table-*")}
     trained = {path.name for path in root.glob("*/*/*.safetensors")}
