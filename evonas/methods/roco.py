@@ -288,7 +288,7 @@ def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Object
     return table.space, look_up, objectives
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:
+def compose(run: Run, options: RocoOptions) -> tuple[Any, Any, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
     if options.table:
         return _of_table(run, options)
