@@ -113,7 +113,7 @@ def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
     assert lines["Lego-Net - reversed"][1] == "-5.00 [-5.00, -5.00] (3)"
     assert lines["Lego-Net - middle"] == ("-",) * 3
     page = "\n".join(guidelines.findings(found))
-    assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better." in page
+    assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better in these 3" in page
     assert "Lego-Net minus middle: -; it was not trained." in page
 
 
