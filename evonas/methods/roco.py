@@ -156,11 +156,9 @@ class RocoOptions(RunOptions):
         *("adversarial_set", "space", "table", "phases", "nodes", "channels", "recipe"),
         *("epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("surrogate", "max_evaluations"),
-        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain"),
-        "retrain_channels",
-        *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
-        *("ray_address", "timeout"),
+        *("surrogate", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
+        *("retrain", "retrain_networks", "suite", "against", "device", "threads", "executor", "workers"),
+        *("gpus_per_task", "ray_address", "timeout"),
     )
 
     def __post_init__(self) -> None:

@@ -76,9 +76,13 @@ class Choice:
         """Leading columns of the text that name a network."""
         return 1 + (self.table["run"].nunique() > 1)
 
-    def text(self, most: int = 20) -> TextTable:
-        """The first networks for people: what was asked for, the objectives, and all that a single run measured."""
-        measured = () if self.named > 1 else self._measured
+    def text(self, most: int = 20, every: bool = False) -> TextTable:
+        """The first networks for people: what was asked for, the objectives and the costs.
+
+        Args:
+            every: every column that was measured, too, also by an audit.
+        """
+        measured = self._measured if every else ()
         names = [name for name in dict.fromkeys((*self.asked, *measured, *COSTS)) if name not in WORDS]
         several = self.named > 1
         lines = tuple(
@@ -92,7 +96,7 @@ class Choice:
             lines,
             (
                 *((f"{left} more; --csv FILE writes all of them",) if left else ()),
-                *chance_notes(lines, self.chance),
+                *chance_notes(lines, self.chance, names),
                 *self.notes,
             ),
         )
@@ -128,11 +132,8 @@ def choose_networks(
     if not chosen:
         raise ConfigurationError(_nothing(rows, condition))
     found = table.iloc[_ordered(rows, chosen, wanted.by, objectives, runs)].reset_index(drop=True)
-    if wanted.knee:
-        maximize = [name for name in objectives if _is_maximised(name, runs)]
-        found = found.iloc[[knee_row(found, objectives, maximize)]]
     return Choice(
-        found.head(len(found) if wanted.top is None else wanted.top).reset_index(drop=True),
+        _kept(found, wanted, objectives, runs),
         len(rows),
         len(chosen),
         f"with {condition.text}" if condition else "with status ok",
@@ -141,6 +142,14 @@ def choose_networks(
         _chance(runs),
         measured,
     )
+
+
+def _kept(found: pd.DataFrame, wanted: Choosing, objectives: Sequence[str], runs: Sequence[JointRun]) -> pd.DataFrame:
+    """Rows that are wanted of those that satisfy the condition, best first."""
+    if wanted.knee:
+        maximize = [name for name in objectives if _is_maximised(name, runs)]
+        found = found.iloc[[knee_row(found, objectives, maximize)]]
+    return found.head(len(found) if wanted.top is None else wanted.top).reset_index(drop=True)
 
 
 def _table(

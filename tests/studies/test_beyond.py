@@ -11,7 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
-from evonas.studies import capacity, guidelines, supernet
+from evonas.studies import capacity, guidelines, supernet, supernet_runs
 from evonas.studies.association import Effect
 from evonas.studies.grid import record
 from evonas.studies.page import write_study
@@ -72,7 +72,7 @@ def test_capacity_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
 def test_verdicts() -> None:
     nan = math.nan
     assert capacity.verdict(None).startswith("no pair of networks")
-    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks")
+    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks are matched")
     assert capacity.verdict(Effect(-0.1, -0.2, 0.1, 3)).startswith("the interval holds 0")
     assert capacity.verdict(Effect(0.0, 0.0, 0.0, 3)) == "no difference at all"
     assert "less robust" in capacity.verdict(Effect(0.1, 0.05, 0.2, 3))
@@ -88,7 +88,7 @@ def scored(label: str, order: list[float], seed: int = 0) -> list[Row]:
 
 def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     up = [0.1 * number for number in range(8)]
-    rows = [*scored(supernet.ALONE, up), *scored("fair, clean", up), *scored(supernet.REFERENCE, up[::-1])]
+    rows = [*scored(supernet_runs.ALONE, up), *scored("fair, clean", up), *scored(supernet_runs.REFERENCE, up[::-1])]
     found = filled("supernet", tmp_path, rows, 1)
     (table,) = supernet.predictions(found)
     lines = {line[:2]: line[2:] for line in table.lines}
