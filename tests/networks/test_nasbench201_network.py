@@ -41,8 +41,8 @@ def test_a_cell_adds_up_its_edges() -> None:
         found = functional.conv2d(functional.relu(read), conv.weight, padding=conv.weight.shape[-1] // 2)
         shape = (1, -1, 1, 1)
         scaled = (found - norm.running_mean.view(shape)) / (norm.running_var.view(shape) + 1e-5).sqrt()
-        normalised: torch.Tensor = scaled * norm.weight.view(shape) + norm.bias.view(shape)
-        return normalised
+        shifted: torch.Tensor = scaled * norm.weight.view(shape) + norm.bias.view(shape)
+        return shifted
 
     nodes = [maps]
     for node in (1, 2, 3):
