@@ -190,5 +190,5 @@ def test_defaults_are_darts_on_cifar() -> None:
 )
 def test_a_senseless_setting_is_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        CellTraining(**wrong)
+        CellTraining(**wrong)  # type: ignore[arg-type]
     assert str(raised.value) == message
