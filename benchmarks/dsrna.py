@@ -13,7 +13,7 @@ training did to the weights. What comes out is printed, whichever way it goes.
 For each seed, how many times as long the gradient of gamma R is as the loss's at the search's first step, at the
 epsilon that the search begins with (0.03, as in the paper), in first and in second order.
 
-    python benchmarks/dsrna.py --data digits --metric bound --ratio --after 3 --epochs 4 --weights-only 0 --images 800
+    python benchmarks/dsrna.py --data digits --metric bound --ratio --after 3 --epochs 4 --weights-only 0 --images 256
 
 The same at the first step of every epoch, until so many of a first-order search have ended; its epsilon beside it.
 """

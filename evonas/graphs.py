@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,7 +99,11 @@ class Graphed:
         self._shapes = shapes
         if self.warm_up:
             self.warm_up -= 1
-            with recorder.aside(inputs[0].device):
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(recorder.aside(inputs[0].device))
+                except RuntimeError as error:
+                    self._give_up(_first_line(error))
                 return step(*inputs)
         if self._recording is None:
             return self._recorded(recorder, step, inputs, _Snapshot(state(), generators))

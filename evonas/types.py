@@ -20,6 +20,7 @@ __all__ = [
     "Progress",
     "Report",
     "Space",
+    "TrainOn",
     "Watch",
     "arch_id",
     "as_genome",
@@ -29,6 +30,9 @@ __all__ = [
 
 Genome = npt.NDArray[np.int64]
 """(n_genes,) int64."""
+
+TrainOn = Literal["train", "all"]
+"""Images of a training to the end: those of the train part, or of all parts but the test part."""
 
 
 class Cost(NamedTuple):

@@ -6,7 +6,7 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -225,6 +225,20 @@ def test_a_replay_that_differs_is_announced_and_leaves_no_trace(emulator: Emulat
         found.append(graphed(inputs[2])[0])
     found += [graphed(each)[0] for each in inputs[3:]]
     assert all(torch.equal(a, b) for a, b in zip(found, expected_of(inputs), strict=True))
+
+
+def test_a_device_without_streams_is_announced_and_runs_as_it_is(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_stream(device: torch.device) -> AbstractContextManager[None]:
+        raise RuntimeError("no stream")
+
+    monkeypatch.setattr(emulator, "aside", no_stream)
+    graphed = Graphed("test")
+    with pytest.warns(UserWarning, match="test runs without a CUDA graph, more slowly: RuntimeError: no stream"):
+        assert float(graphed(lambda x: (x + 1,), torch.zeros(()))[0]) == 1
+    assert [float(graphed(lambda x: (x + 1,), torch.zeros(()))[0]) for _ in range(4)] == [1] * 4
+    assert not emulator.recordings
 
 
 def test_errors_of_a_step_stay_its_own(emulator: Emulator) -> None:

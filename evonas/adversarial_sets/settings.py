@@ -147,10 +147,10 @@ def build_victim(
 
 SET_PRESETS = {
     "quick": SetSettings(
-        targets=("DenseNet", "LeNet", "ResNet", "VGG-16"),
-        widths=(0.5, 1.0, 0.5, 0.125),
-        depths=(10, 0, 8, 0),
-        target_epochs=(6, 3, 5, 2),
+        targets=("DenseNet", "LeNet", "ResNet"),
+        widths=(0.5, 1.0, 0.5),
+        depths=(10, 0, 8),
+        target_epochs=(6, 3, 5),
         target_batch_size=32,
         thresholds=(5, 10),
         attacked_images=120,
@@ -164,7 +164,15 @@ paper: the defaults."""
 
 EARLIER_PRESETS = {
     "quick": replace(
-        SET_PRESETS["quick"], thresholds=(1, 3, 5, 10), attacked_images=100, attack_population=50, attack_generations=8
+        SET_PRESETS["quick"],
+        targets=("DenseNet", "LeNet", "ResNet", "VGG-16"),
+        widths=(0.5, 1.0, 0.5, 0.125),
+        depths=(10, 0, 8, 0),
+        target_epochs=(6, 3, 5, 2),
+        thresholds=(1, 3, 5, 10),
+        attacked_images=100,
+        attack_population=50,
+        attack_generations=8,
     )
 }
 """As in version 0.1.0; runs that were begun with such a set go on with it."""

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from evonas.data import Dataset, DeviceData
+from evonas.data import Dataset, DeviceData, DevicePart, Part
 from evonas.errors import ConfigurationError
 from evonas.evaluation import SupernetWeights, load_supernet
 from evonas.networks.blocks import seeded
@@ -22,7 +22,7 @@ from evonas.seeding import derive_seed
 from evonas.ship import Provenance, WeightsCard, weights_file
 from evonas.training import Recipe, Training, TrainingConfig, standard
 from evonas.training.checkpoints import train_reporting
-from evonas.types import Cost, Genome, Report, arch_id
+from evonas.types import Cost, Genome, Report, TrainOn, arch_id
 
 __all__ = ["ENDING", "FinalTraining"]
 
@@ -32,10 +32,9 @@ ENDING = ".training.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
-    """Trains networks of a space on the train part; seeds follow from the run's seed and the network alone.
+    """Trains networks of a space; seeds follow from the run's seed and the network alone.
 
     Equal values give equal weights, bit for bit, on the same kind of CPU, wherever training was stopped and continued.
-    Validation and adversarial images stay out.
     """
 
     space: Any
@@ -45,6 +44,8 @@ class FinalTraining:
     """With a resolved precision."""
     recipe: Recipe = standard
     """One with `auxiliary_weight` > 0 trains with an auxiliary head, which is neither kept nor counted."""
+    train_on: TrainOn = "train"
+    """Images: the train part, so that validation and adversarial images stay out, or all but the test part."""
     cutout: int | None = None
     """Side of the square hole in training images, in pixels; None: the data's own augmentation."""
     mode: Literal["", "scratch", "finetune"] = ""
@@ -74,6 +75,8 @@ class FinalTraining:
             "device": torch.device(self.device).type,
             "threads": self.threads,
         }
+        if self.train_on != "train":
+            identity["train_on"] = self.train_on
         if self.cutout is not None:
             identity["cutout"] = self.cutout
         if self.mode:
@@ -86,7 +89,7 @@ class FinalTraining:
         shape = {name: getattr(self.space, name) for name in ("channels", "layers") if hasattr(self.space, name)}
         robust = getattr(self.recipe, "robust", None) or self.recipe
         recipe = {"recipe": part_name(robust)} if hasattr(robust, "attack") and not self.mode else {}
-        return {**(mode or shape), "epochs": self.training.epochs, **recipe}
+        return {**(mode or shape), "epochs": self.training.epochs, "train_on": self.train_on, **recipe}
 
     def cost(self, genome: Genome) -> Cost:
         """Cost of the network that is kept."""
@@ -109,7 +112,8 @@ class FinalTraining:
         network = self._initial(genome, derive_seed(seed, "weights")).to(data.device)
         drawn = torch.Generator(data.device).manual_seed(derive_seed(seed, "training"))
         augmentation = data.augmentation if self.cutout is None else replace(data.augmentation, cutout=self.cutout)
-        training = Training(network, data.train, augmentation, self.training, self.recipe, drawn)
+        images = DevicePart(self.images, data.device) if self.train_on != "train" else data.train
+        training = Training(network, images, augmentation, self.training, self.recipe, drawn)
         rows = train_reporting(
             training,
             checkpoint,
@@ -131,6 +135,7 @@ class FinalTraining:
             data=self.data.name,
             fingerprint=self.data.fingerprint,
             epochs=self.training.epochs,
+            train_on=self.train_on,
         )
         normalization = None if self.mode else self.data.normalization
         shape = self.data.train.images.shape[1:]
@@ -181,8 +186,19 @@ class FinalTraining:
 
     @property
     def epochs(self) -> int:
-        """Passes over the train part."""
+        """Passes over the images."""
         return self.training.epochs
+
+    @property
+    def images(self) -> Part:
+        """Images that networks are trained on."""
+        return self.data.trained_on(self.train_on)
+
+    @property
+    def images_in_words(self) -> str:
+        """Number of these images, and their part."""
+        parts = {"train": "the train part", "all": "the train, validation and adversarial parts"}
+        return f"the {len(self.images)} images of {parts[self.train_on]}"
 
     @property
     def _space_identity(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from evonas.files import decoding, exists, expanded, read_json, read_regular, st
 from evonas.parts import as_plain
 from evonas.ranges import COUNT, Range, check_ranges
 from evonas.ship.settings import ExportSettings
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.runs.result import Result
@@ -50,7 +51,9 @@ class Ship:
     """Weights that are shipped: the training's last ones (none), their exponential moving average (ema), or the mean of
     its last epochs' (swa); by default as the run's settings state."""
     epochs: Annotated[int | None, COUNT] = None
-    """Passes over the train part; by default those that the run's settings state."""
+    """Passes over the images; by default those that the run's settings state."""
+    train_on: TrainOn | None = None
+    """The images: the train part, or all but the test images; by default as the run's settings state."""
     measure: tuple[str, ...] = ("quick",)
     """Measurements of the audit: quick, standard, full, or names of measurements."""
     settings: Annotated[ExportSettings, tyro.conf.OmitArgPrefixes] = field(
@@ -89,6 +92,7 @@ class Ship:
             measure=self.measure,
             train=True,
             epochs=self.epochs,
+            train_on=self.train_on,
             searched_size=True,  # what --where is about
             recipe=self.recipe,
             recipe_epsilon=self.recipe_epsilon,

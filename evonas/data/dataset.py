@@ -14,6 +14,7 @@ from evonas.data.arrays import array_source, torch_arrays
 from evonas.data.source import Images, ImageSource, Part, draw, equal_shares
 from evonas.errors import DataError
 from evonas.seeding import generator
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
@@ -137,6 +138,13 @@ class Dataset:
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+    def trained_on(self, which: TrainOn) -> Part:
+        """Images of a training to the end: the train part, or all parts but the test part, in that order."""
+        if which == "train":
+            return self.train
+        parts = (self.train, self.validation, self.adversarial)
+        return Part(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
 
     def limited(self, train: int | None, validation: int | None, rng: np.random.Generator) -> Dataset:
         """Class-balanced subsets of the train and validation parts; None: all."""

@@ -7,21 +7,28 @@ from evonas.lazy import import_lazily
 if TYPE_CHECKING:
     from evonas.evaluation.evaluator import Evaluator
     from evonas.evaluation.host import TorchHost, out_of_memory
+    from evonas.evaluation.look_up import LookUp, TableError, table_objectives
     from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
     from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
+    from evonas.evaluation.table import ScoreTable, read_table
 
 __all__ = [
     "BuildingSpace",
     "Evaluator",
+    "LookUp",
     "Prepare",
+    "ScoreTable",
     "SliceSupernet",
     "SupernetWeights",
+    "TableError",
     "TorchHost",
     "TrainFromScratch",
     "TrainsCandidates",
     "load_supernet",
     "out_of_memory",
+    "read_table",
     "recalibrate",
+    "table_objectives",
 ]
 
 import_lazily(__name__)

@@ -177,9 +177,9 @@ class Levels:
     def _check_finite(self, upper: UpperGradients) -> None:
         """DivergedError unless all losses and gradients are finite: the weights of several losses follow from them."""
         finite = upper.losses.isfinite() & upper.gradients.isfinite().all(dim=1)
-        for loss, fine in zip(self.method.upper, finite.tolist(), strict=True):
-            if not fine:
-                raise DivergedError(f"the search diverged: {loss.name} above or its gradient is not finite")
+        if not bool(finite.all()):
+            broken = next(loss for loss, fine in zip(self.method.upper, finite.tolist(), strict=True) if not fine)
+            raise DivergedError(f"the search diverged: {broken.name} above or its gradient is not finite")
 
     def _measure_parts(self, below: Batch, above: Batch, means: "Means") -> None:
         """Shares of the parts of a sum, at the first step of an epoch: their gradients are not needed otherwise."""

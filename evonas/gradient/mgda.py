@@ -58,9 +58,7 @@ def mgda_weights(
     if applied_to not in ("raw", "normalised"):
         raise ConfigurationError(f"expected weights applied to 'raw' or 'normalised', got {applied_to!r}")
     normalised, divisors = _normalised(gradients.cpu(), losses.cpu(), normalisation)  # the only waits for a device
-    present = normalised.ne(0).any(dim=1)
-    if not present.any():
-        present = ~present
+    present = [i for i, gradient in enumerate(normalised) if gradient.any()] or list(range(len(normalised)))
     weights = normalised.new_zeros(len(normalised))
     weights[present] = solve(normalised[present])
     return (weights if applied_to == "raw" else weights / divisors).to(gradients.device)

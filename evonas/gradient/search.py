@@ -202,8 +202,10 @@ class GradientSearch:
 
     def _strongest(self, keep: int) -> Operations:
         """The strongest operations of every edge, in the order of `PRIMITIVES`; the first of equally strong ones."""
-        chosen = self.probabilities().detach().sort(dim=2, descending=True, stable=True).indices[:, :, :keep]
-        return tuple(tuple(tuple(sorted(edge)) for edge in cell) for cell in chosen.tolist())
+        return tuple(
+            tuple(tuple(sorted(sorted(range(len(edge)), key=edge.__getitem__, reverse=True)[:keep])) for edge in cell)
+            for cell in self.probabilities().tolist()
+        )
 
 
 def _skips(genotype: Genotype) -> int:

@@ -19,6 +19,7 @@ from evonas.runs.needs import Needs
 from evonas.training import recipe_within
 from evonas.training.cells import CellTraining
 from evonas.training.settings import TrainingConfig
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
@@ -57,7 +58,9 @@ class CellRetrainOptions:
     retrain_layers: Annotated[int | None, LAYERS] = None
     """Its cells; by default those of the scored network."""
     retrain_epochs: Annotated[int, COUNT] = 600
-    """Passes over the train part."""
+    """Passes over the images."""
+    train_on: TrainOn = "train"
+    """Its images: the train part, or all but the test images, those that the search held out, too."""
     retrain_batch_size: Annotated[int, BATCH] = 96
     """Images of a step."""
     retrain_lr: Annotated[float, RATE] = 0.025
@@ -369,6 +372,7 @@ def cell_training(
         data=prepare.data,
         training=options.training(precision),
         recipe=options.recipe,
+        train_on=options.train_on,
         cutout=options.cutout,
         seed=run.seed,
         device=run.device,
@@ -419,9 +423,9 @@ def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining)
     training, recipe, attack = base.training, options.recipe, options.attack
     images = len(measured.test_part(base.data, base.seed))
     yield (
-        f"Trained for {training.epochs} epochs in batches of {training.batch_size} on the train part's "
-        f"{len(base.data.train)} images: cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of "
-        f"weight {recipe.auxiliary_weight:g}, {'clean images' if recipe.robust is None else recipe_words(recipe)}."
+        f"Trained for {training.epochs} epochs in batches of {training.batch_size} on {base.images_in_words}: "
+        f"cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of weight "
+        f"{recipe.auxiliary_weight:g}, {'clean images' if recipe.robust is None else recipe_words(recipe)}."
     )
     yield (
         f"PGD acc.: on {images} test images under PGD made against the very network (white-box; "

@@ -20,7 +20,7 @@ from evonas.search.settings import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
 from evonas.training import recipe_within
 from evonas.training.settings import TrainingConfig
-from evonas.types import Genome, arch_id
+from evonas.types import Genome, TrainOn, arch_id
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,10 @@ class RetrainOptions:
     retrain_channels: Annotated[int, CHANNELS] = 32
     """Their width of the first block (IV-A)."""
     retrain_epochs: Annotated[int, COUNT] = 120
-    """Passes over the train part (IV-A)."""
+    """Passes over the images (IV-A)."""
+    train_on: TrainOn = "train"
+    """Their images: the train part, or all but the test images, those that the search held out, too. Then an
+    adversarial set is not scored whose clean images are among them."""
     retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
     retrain_recipe: str = ""
@@ -273,6 +276,8 @@ def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> t
 def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
     """The set that `retrain_front` measures on, where one was searched on or is given; raises what would stop it later.
 
+    A set whose clean images the networks are trained on is none to measure on: a line says so.
+
     Raises:
         ConfigurationError: a library or a device is missing; `against` is no run, or one of other data or space.
         DataError: fewer test images asked for than there are classes.
@@ -291,13 +296,30 @@ def prepare_retraining(run: Run, options: RocoOptions, candidates: TrainFromScra
     _second_set(run, options, candidates)
     if "adversarial_set_error" not in options.search.objectives and options.adversarial_set == "auto":
         return None
-    return run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+    found = run.adversarial_set(candidates.data, options.adversarial_set, precision=candidates.precision)
+    return _unseen(run, options, candidates, found, "adversarial_set_error")
+
+
+def _unseen(
+    run: Run, options: RocoOptions, candidates: TrainFromScratch, found: AdversarialSet, column: str
+) -> AdversarialSet | None:
+    """The set, unless its clean images are trained on."""
+    from evonas.runs.sets import trained_twins
+
+    twins = trained_twins(found, candidates.data, options.after.train_on)
+    if not twins:
+        return found
+    run.note(f"{column} is left out: with --train-on all, networks are trained on {twins} clean images behind its set")
+    return None
 
 
 def _second_set(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> AdversarialSet | None:
     """The set besides the searched one, read once; None where none is asked for."""
     asked = options.after.second_set
-    return run.adversarial_set(candidates.data, asked, precision=candidates.precision) if asked else None
+    if not asked:
+        return None
+    found = run.adversarial_set(candidates.data, asked, precision=candidates.precision)
+    return _unseen(run, options, candidates, found, "second_set_error")
 
 
 def retrain_front(
@@ -396,7 +418,7 @@ def to_the_end(run: Run, options: RocoOptions, candidates: TrainFromScratch, gen
 def _retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) -> FinalTraining:
     from evonas.runs.auditing import training_to_the_end
 
-    longer = training_to_the_end(run, candidates, options.retrain_epochs)
+    longer = replace(training_to_the_end(run, candidates, options.retrain_epochs), train_on=options.train_on)
     average = options.retrain_average or longer.training.average
     training = replace(longer.training, batch_size=options.retrain_batch_size, average=average)
     longer = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
@@ -461,7 +483,6 @@ def _opening(networks: list[AuditNetwork], options: RetrainOptions) -> str:
     assert isinstance(training, FinalTraining)
     width = f"{options.retrain_channels} channels, " if hasattr(training.space, "channels") else ""
     return (
-        f"training networks again ({found}): {width}"
-        f"{options.retrain_epochs} epochs, batches of {options.retrain_batch_size}, "
-        f"{recipe_words(training.recipe)}"
+        f"training networks again ({found}): {width}{options.retrain_epochs} epochs, "
+        f"batches of {options.retrain_batch_size}, {recipe_words(training.recipe)}, on {training.images_in_words}"
     )

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from evonas.errors import ConfigurationError, check_name, choose
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 from evonas.training.published import PUBLISHED
+from evonas.types import TrainOn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evonas.adversarial_sets import AdversarialSet
     from evonas.audit import AuditNetwork, FinalTraining, Measured, Measurement
     from evonas.data import Dataset
     from evonas.methods.stored import Reopened
@@ -40,7 +42,10 @@ class AuditPlan:
     train: bool = False
     """Train the networks to the end, as the run's own method does after its search, instead of as searched."""
     epochs: Annotated[int | None, COUNT] = None
-    """With --train: passes over the train part; by default those that the run's settings state."""
+    """With --train: passes over the images; by default those that the run's settings state."""
+    train_on: TrainOn | None = None
+    """With --train: the images, the train part, or all but the test images; by default as the run's settings state.
+    With all, an adversarial set is not scored whose clean images are among them."""
     searched_size: bool = False
     """With --train: as wide and deep as in the search, instead of as the run's settings state for this training."""
     recipe: str = ""
@@ -55,7 +60,7 @@ class AuditPlan:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("epochs", "searched_size", "recipe", "recipe_epsilon", "average", "published"):
+        for name in ("epochs", "train_on", "searched_size", "recipe", "recipe_epsilon", "average", "published"):
             if getattr(self, name) and not self.train:
                 flag = name.replace("_", "-")
                 raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
@@ -119,9 +124,9 @@ def audit_run(
     wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")
     with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
-        measured = _measured(plan, found, wanted, scored)
         seeds = range(1, plan.replicates + 1)
         networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
+        measured = _measured(plan, found, wanted, scored, networks[0])
         tested = measured.test_part(found.prepare.data, found.run.seed)
         folder = found.module.TRAINED if plan.train else "audit/search"
         every = [network for of_seed in networks for network in of_seed]
@@ -173,7 +178,13 @@ def wanted_measurements(plan: AuditPlan, result: Result) -> tuple[tuple[Measurem
     return tuple(within(each, plan.epsilon) for each in found), SET in names
 
 
-def _measured(plan: AuditPlan, found: Reopened, wanted: tuple[Measurement, ...], scored: bool) -> Measured:
+def _measured(
+    plan: AuditPlan,
+    found: Reopened,
+    wanted: tuple[Measurement, ...],
+    scored: bool,
+    networks: Sequence[AuditNetwork],
+) -> Measured:
     from evonas.audit import AdversarialSetShare, Measured, Measurement
     from evonas.objectives import AdversarialSetError
 
@@ -182,9 +193,40 @@ def _measured(plan: AuditPlan, found: Reopened, wanted: tuple[Measurement, ...],
         own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
         asked = plan.adversarial_set
         the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
-        on_the_set = [Measurement("adversarial_set_error", "Adversarial set", AdversarialSetShare(the_set))]
+        if _unseen(plan, found, the_set, networks):
+            on_the_set = [Measurement("adversarial_set_error", "Adversarial set", AdversarialSetShare(the_set))]
     parts = (*wanted, *on_the_set)
     return Measured(measurements=parts, test_limit=plan.images, seed=found.run.seed, per_image=True)
+
+
+def _unseen(plan: AuditPlan, found: Reopened, the_set: AdversarialSet, networks: Sequence[AuditNetwork]) -> bool:
+    """Whether no network is trained on the clean images behind the set; where one is, a line says that it is left out.
+
+    Raises:
+        ConfigurationError: the set was asked for by its name or file.
+    """
+    from evonas.audit import SET
+    from evonas.runs.sets import trained_twins
+
+    ways = {each.train_on for each in _trainings(networks)}
+    twins = max((trained_twins(the_set, found.prepare.data, way) for way in ways), default=0)
+    if twins and (plan.adversarial_set or SET in plan.measure):
+        raise ConfigurationError(
+            f"expected --train-on train with --measure {SET}: with all, networks are trained on {twins} clean images "
+            "behind this set, and its error is no held-out one"
+        )
+    if twins:
+        found.run.note(
+            f"{SET} is left out: with --train-on all, networks are trained on {twins} clean images behind it"
+        )
+    return not twins
+
+
+def _trainings(networks: Sequence[AuditNetwork]) -> list[FinalTraining]:
+    """Trainings to the end."""
+    from evonas.audit import FinalTraining
+
+    return [each.training for each in networks if isinstance(each.training, FinalTraining)]
 
 
 def _networks(
@@ -216,7 +258,7 @@ def _networks(
 
 
 def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
-    """The training with the plan's size, recipe, epochs and average.
+    """The training with the plan's size, images, recipe, epochs and average.
 
     Args:
         searched: space of the search.
@@ -226,6 +268,8 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
 
     if plan.searched_size:
         training = replace(training, space=searched)
+    if plan.train_on is not None:
+        training = replace(training, train_on=plan.train_on)
     if plan.recipe:
         training = under_recipe(training, recipe_within(plan.recipe, plan.recipe_epsilon))
     settings = training.training
@@ -243,7 +287,8 @@ def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], 
     words = f"auditing {len(networks)} networks of {result.path} on {images} test images ({', '.join(plan.measure)})"
     if plan.train:
         epochs = ", ".join(str(each) for each in dict.fromkeys(network.training.epochs for network in networks))
-        return f"{words}, trained to the end ({epochs} epochs)"
+        on = dict.fromkeys(each.images_in_words for each in _trainings(networks))
+        return f"{words}, trained to the end ({epochs} epochs on {', '.join(on)})"
     again = [network for network in networks if network.kept is None]
     seconds = sum(result.entry(network.arch_id).result.seconds for network in again)
     without = f"; no weights are kept of {len(again)}: trained again from their seeds, {seconds:.0f} s in the search"

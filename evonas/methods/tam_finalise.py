@@ -13,7 +13,7 @@ from evonas.methods.recipes import check_recipe, recipe_words
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 from evonas.training.settings import TrainingConfig
-from evonas.types import Genome
+from evonas.types import Genome, TrainOn
 
 if TYPE_CHECKING:
     from evonas.attacks import PGD
@@ -43,7 +43,9 @@ class FinaliseOptions:
     finalise_top: Annotated[int | None, COUNT] = None
     """Networks of the front to train: the best by the sum of their ranks by clean and by PGD error; all by default."""
     finalise_epochs: Annotated[int, COUNT] = 100
-    """Passes over the train part."""
+    """Passes over the images."""
+    train_on: TrainOn = "train"
+    """Their images: the train part, or all but the test images, those that the search held out, too."""
     finalise_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
     finalise_lr: Annotated[float, RATE] = 0.1
@@ -311,6 +313,7 @@ def scratch_training(run: Run, options: FinaliseOptions, recipe: Recipe, candida
         data=candidates.data,
         training=options.training(precision),
         recipe=recipe,
+        train_on=options.train_on,
         mode="scratch",
         seed=run.seed,
         device=run.device,
@@ -414,5 +417,13 @@ def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions, recipe:
     numbers = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in found)
     return (
         f"training to the end ({numbers}): {_words(recipe)}, "
-        f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}"
+        f"{options.finalise_epochs} epochs, batches of {options.finalise_batch_size}, on {_on_images(networks)}"
     )
+
+
+def _on_images(networks: Sequence[AuditNetwork]) -> str:
+    from evonas.audit import FinalTraining
+
+    training = networks[0].training
+    assert isinstance(training, FinalTraining)
+    return training.images_in_words

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from evonas.networks.darts import DartsNetwork
     from evonas.networks.darts_genotypes import GENOTYPES, Genotype
     from evonas.networks.handmade import HANDMADE, MobileNetV3, ResNet18, ShuffleNetV2
+    from evonas.networks.nasbench201 import NasBench201Network
     from evonas.networks.phase import PhaseNetwork
     from evonas.networks.phase_plan import PhaseGraph
     from evonas.networks.shuffle import ShuffleNetwork
@@ -27,6 +28,7 @@ __all__ = [
     "Genotype",
     "LeNet",
     "MobileNetV3",
+    "NasBench201Network",
     "PhaseGraph",
     "PhaseNetwork",
     "ResNet",

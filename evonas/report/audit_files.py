@@ -26,6 +26,7 @@ TAIL = [
     "layers",
     "mode",
     "epochs",
+    "train_on",
     "images",
     "epsilon",
     "train_seconds",
@@ -34,7 +35,7 @@ TAIL = [
     "genome",
     "reason",
 ]
-WORDS = {"configuration", "arch_id", "weights", "status", "mode", "data", "genome", "reason"}
+WORDS = {"configuration", "arch_id", "weights", "status", "mode", "train_on", "data", "genome", "reason"}
 """Columns of text; all others hold numbers, or nothing."""
 HIDDEN = ("configuration", "wrong")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.data import Dataset
     from evonas.runs.exporting import Findings, NetworkExport
     from evonas.ship import Card, ErrorRow, WeightsCard
+    from evonas.types import TrainOn
 
 __all__ = ["audited", "make_card"]
 
@@ -29,8 +30,8 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config, trained = export.result.folder.open_stored(), _trained(export)
-    epochs = None if trained is None else trained.provenance.epochs
-    audit = audited(export.result.path, export.entry.key, export.weights, epochs)
+    epochs, images = (None, None) if trained is None else (trained.provenance.epochs, trained.provenance.train_on)
+    audit = audited(export.result.path, export.entry.key, export.weights, epochs, images)
     about = export.about(data)
     parity, size = measured.parity, data.image_size
     return Card(
@@ -59,7 +60,7 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
         training=dict(export.training or _training(trained, config)),
         seed=export.entry.result.seed if trained is None else trained.provenance.seed,
         versions=_versions(config),
-        limits=[*_limits(export, parity.images, bool(audit), bool(measured.rivals))],
+        limits=[*_limits(export, trained, parity.images, bool(audit), bool(measured.rivals))],
     )
 
 
@@ -150,19 +151,23 @@ def _searched(export: NetworkExport, config: Mapping[str, Any]) -> Iterator[Erro
         yield ErrorRow.of(column, value, images, part, "search", threat, text)
 
 
-def audited(run: Path, key: str, weights: str, epochs: int | None = None) -> dict[str, Any] | None:
+def audited(
+    run: Path, key: str, weights: str, epochs: int | None = None, train_on: TrainOn | None = None
+) -> dict[str, Any] | None:
     """Measured columns of a network in the audit of a run, on how many images, within which radius, and its alarms.
 
     None where it has none.
 
     Args:
-        epochs: of the training to the end: the audit of a longer or shorter one is another network's.
+        epochs, train_on: of the training to the end: the audit of a longer or shorter one, or of one on other images,
+            is another network's.
     Raises:
         StorageError: audit.csv or audit.json is damaged.
     """
     kind, audit = "search" if weights == "search" else "audit", read_audit(run)
     for row, cells in zip(audit.networks, audit.rows, strict=True):
         same = epochs in (None, cells.get("epochs", epochs))
+        same = same and train_on in (None, cells.get("train_on") or "train")
         if same and (row.arch_id, row.weights, row.status) == (key, kind, "ok"):
             alarms = [
                 each for each in audit.summary.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)
@@ -223,13 +228,17 @@ def _versions(config: Mapping[str, Any]) -> dict[str, str]:
     return {**{f"export: {name}": version for name, version in now.items() if version != "not installed"}, **begun}
 
 
-def _limits(export: NetworkExport, images: int, audited: bool, int8: bool) -> Iterator[str]:
+def _limits(
+    export: NetworkExport, trained: WeightsCard | None, images: int, audited: bool, int8: bool
+) -> Iterator[str]:
     yield f"Errors are of {images} test images of this data set; images of another camera or place can give others."
     yield "An error under an attack is a lower bound: a stronger attack, or one with more queries, fools more images."
     yield "Attacks stay in the stated ball around an image; a larger or another change is not covered."
     if export.weights == "search":
         yield "The weights are those of the search, which trains for a short time; a training to the end errs less."
         yield "Errors on the validation part chose this network, so they are lower than those on new images."
+    if trained is not None and trained.provenance.train_on == "all":
+        yield "It was trained on all images but the test part's: errors on validation images are not held-out ones."
     if not audited:
         yield "The network was not audited: nothing here rules out that its gradients are masked."
     if int8:

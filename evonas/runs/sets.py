@@ -25,8 +25,9 @@ from evonas.files import exists, expanded, storage_errors, waited_lock
 from evonas.report import duration
 from evonas.runs.jobs_screen import JobsScreen
 from evonas.runs.screen import Screen
+from evonas.types import TrainOn
 
-__all__ = ["cache_folder", "check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path"]
+__all__ = ["cache_folder", "check_set", "clean_sources", "find_or_build", "plan_as_begun", "set_path", "trained_twins"]
 
 SETS = Path("adversarial_sets")
 """Folder of sets that were built without a name: below the cache, and by version 0.1.0 below the current folder."""
@@ -149,6 +150,11 @@ def check_set(found: AdversarialSet, data: Dataset) -> None:
             f"ones behind {found.card.name}; it was made with split seed {card.split_seed}: "
             f"give --split-seed {card.split_seed}"
         )
+
+
+def trained_twins(found: AdversarialSet, data: Dataset, train_on: TrainOn) -> int:
+    """Number of images behind the set that a training to the end sees; of the train part, `check_set` refuses any."""
+    return found.count_clean_twins(data.trained_on(train_on).images) if train_on == "all" else 0
 
 
 def clean_sources(found: AdversarialSet, data: Dataset) -> Part | None:

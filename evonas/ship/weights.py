@@ -20,7 +20,7 @@ from evonas.networks.blocks import Normalization, seeded
 from evonas.parts import as_plain, fits, part_identity
 from evonas.plugins import load_plugins
 from evonas.spaces import SPACES, HandmadeSpace
-from evonas.types import Genome
+from evonas.types import Genome, TrainOn
 
 __all__ = [
     "Provenance",
@@ -74,7 +74,9 @@ class Provenance:
     fingerprint: str
     """Fingerprint of the data."""
     epochs: int | None = None
-    """Passes over the train part; None: the weights are inherited."""
+    """Passes over the images; None: the weights are inherited."""
+    train_on: TrainOn = "train"
+    """Images that they were trained on: the train part, or all but the test part."""
     evonas: str = __version__
     """Version that wrote them."""
 
@@ -144,7 +146,9 @@ class WeightsCard:
         if isinstance(value, dict) and value.get("version") != VERSION:
             raise DataError(f"its version is {value.get('version')!r}, this evonas reads version {VERSION}")
         given = _checked(cls, value, "card")
-        return cls(**{**given, "provenance": Provenance(**_checked(Provenance, value["provenance"], "provenance"))})
+        origin = value["provenance"]
+        origin = {"train_on": "train", **origin} if isinstance(origin, dict) else origin  # version 0.1.0 wrote none
+        return cls(**{**given, "provenance": Provenance(**_checked(Provenance, origin, "provenance"))})
 
     @property
     def known_space(self) -> bool:

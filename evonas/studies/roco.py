@@ -88,12 +88,12 @@ def _searched(preset: str) -> RocoOptions:
     if preset == "small":
         return replace(
             quick,
-            data=DataOptions(data="cifar10", train_limit=8000, val_limit=1000, split_seed=SHARED_SPLIT),
+            data=DataOptions(data="cifar10", train_limit=5000, val_limit=1000, split_seed=SHARED_SPLIT),
             channels=8,
             training=replace(quick.training, epochs=3, batch_size=64),
-            search=replace(quick.search, population=16, generations=6),
+            search=replace(quick.search, population=14, generations=5),
             after=RetrainOptions(
-                retrain=True, retrain_channels=16, retrain_epochs=8, retrain_batch_size=64, test_limit=1000
+                retrain=True, retrain_channels=12, retrain_epochs=6, retrain_batch_size=64, test_limit=400
             ),
         )
     return replace(

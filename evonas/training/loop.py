@@ -182,18 +182,22 @@ def train(
     recipe: Recipe,
     generator: torch.Generator,
     on_step: OnStep | None = None,
+    on_epoch: Callable[[float], None] | None = None,
 ) -> None:
     """Train `network` in place from its first epoch to its last; it is left in eval mode.
 
     Args:
         on_step: told the steps of the whole training.
+        on_epoch: told the mean loss of every epoch.
         network, part, augmentation, config, recipe, generator: as `Training` takes them.
     Raises:
         DivergedError: the loss left the finite numbers.
     """
     training = Training(network, part, augmentation, config, recipe, generator)
     while training.epoch < config.epochs:
-        training.run_epoch(None if on_step is None else whole(on_step, training.epoch, config.epochs))
+        loss = training.run_epoch(None if on_step is None else whole(on_step, training.epoch, config.epochs))
+        if on_epoch is not None:
+            on_epoch(loss)
     network.eval()
 
 

@@ -167,9 +167,9 @@ class OneShotTraining:
                 on_step(step + 1, steps, f"loss {float(total) / count:.3f}")
         mean = float(total) / count
         values = self.supernet.state_dict()
-        finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()  # one wait for all
-        broken = [name for name, fine in zip(values, finite, strict=True) if not fine]
-        if broken or not math.isfinite(mean):
+        finite = torch.stack([value.isfinite().all() for value in values.values()])
+        if not (math.isfinite(mean) and bool(finite.all())):  # one wait for all
+            broken = [name for name, fine in zip(values, finite.tolist(), strict=True) if not fine]
             loss_note = f"the loss of epoch {self.epoch + 1} is {mean}"
             cause = f"{broken[0]} is not finite" if math.isfinite(mean) else loss_note
             raise DivergedError(

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from evonas.audit import AuditNetwork, FinalTraining
 from evonas.costs import count_macs, count_params
-from evonas.data import Augmentation, DeviceData, DevicePart, load_data
+from evonas.data import Augmentation, DeviceData, DevicePart, Part, load_data
 from evonas.errors import ConfigurationError, RunMismatchError, StorageError, UnknownNameError
 from evonas.evaluation import SupernetWeights, TrainFromScratch
 from evonas.executors import ignore
@@ -42,6 +42,7 @@ from evonas.networks.darts import DartsNetwork
 from evonas.networks.handmade import HANDMADE
 from evonas.parts import as_plain
 from evonas.seeding import derive_seed
+from evonas.ship import parse_weights
 from evonas.spaces import SPACES, HandmadeSpace
 from evonas.training import (
     RECIPES,
@@ -284,6 +285,7 @@ CHANGES: dict[str, tuple[FinalTraining, dict[str, dict[str, Any]]]] = {
             "channels": {"space": replace(CELL_SPACE, channels=5)},
             "layers": {"space": replace(CELL_SPACE, layers=4)},
             "data": {"data": MORE},
+            "images": {"train_on": "all"},
         },
     ),
     "slices": (
@@ -406,10 +408,30 @@ def test_a_recipe_goes_by_its_name_and_its_settings() -> None:
 
 
 def test_tables_say_how_a_network_was_trained() -> None:
-    assert PHASES.settings() == {"channels": 4, "epochs": 1}
-    assert CELLS.settings() == {"channels": 4, "layers": 3, "epochs": 2}
-    assert KINDS["finetune"].settings() == {"mode": "finetune", "epochs": 1}
-    assert KINDS["hand-made"].settings() == {"mode": "scratch", "epochs": 1}
+    assert PHASES.settings() == {"channels": 4, "epochs": 1, "train_on": "train"}
+    assert CELLS.settings() == {"channels": 4, "layers": 3, "epochs": 2, "train_on": "train"}
+    assert KINDS["finetune"].settings() == {"mode": "finetune", "epochs": 1, "train_on": "train"}
+    assert KINDS["hand-made"].settings() == {"mode": "scratch", "epochs": 1, "train_on": "train"}
+    assert replace(PHASES, train_on="all").settings()["train_on"] == "all"
+
+
+def test_all_images_but_the_test_parts_are_those_of_a_larger_train_part() -> None:
+    """Weights equal those of a data set whose train part holds the three parts, one behind the other."""
+    training, data = replace(PHASES, train_on="all"), PHASES.data
+    parts = (data.train, data.validation, data.adversarial)
+    pooled = Part(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
+    assert len(pooled) == 60 + 50 + 150
+    assert training.images == pooled
+    assert PHASES.images is data.train
+    assert training.images_in_words == "the 260 images of the train, validation and adversarial parts"
+    assert PHASES.images_in_words == "the 60 images of the train part"
+    weights, _ = training.train(CHAIN, ignore)
+    expected, _ = replace(PHASES, data=replace(data, train=pooled)).train(CHAIN, ignore)
+    found = tensors(weights)
+    assert all(torch.equal(value, found[name]) for name, value in tensors(expected).items())
+    assert not all(torch.equal(value, found[name]) for name, value in tensors(trained("phases")).items())
+    assert parse_weights(weights).card.provenance.train_on == "all"
+    assert parse_weights(trained("phases")).card.provenance.train_on == "train"
 
 
 def test_hand_made_networks_have_names_and_widths() -> None:

@@ -327,3 +327,12 @@ def test_arrays_that_must_not_be_written_are_data_too() -> None:
     data = split(ImageSource("frozen", part, part, PartSizes(4, 4), flip=False), rng())
     assert len(data.fingerprint) == 32
     assert data != "frozen"
+
+
+def test_all_but_the_test_part_are_trained_on_in_their_order() -> None:
+    data = load_data("digits", train_limit=100, val_limit=40)
+    assert data.trained_on("train") is data.train
+    pooled = data.trained_on("all")
+    assert len(pooled) == 100 + 40 + 150
+    np.testing.assert_array_equal(pooled.images[100:140], data.validation.images)
+    np.testing.assert_array_equal(pooled.labels[140:], data.adversarial.labels)

@@ -218,6 +218,17 @@ class TestOneRun:
             "bim_error",
         ]
 
+    def test_on_all_images_no_set_is_scored_whose_clean_images_are_trained_on(self, retrain: Retraining) -> None:
+        screen = retrain(train_on="all", retrain_epochs=1, suite=("pgd",))
+        line = "adversarial_set_error is left out: with --train-on all, networks are trained on 12 clean images behind"
+        assert line in screen
+        assert "on the 350 images of the train, validation and adversarial parts" in screen
+        assert "Table III" not in screen
+        assert "Table IV" in screen
+        found = table(retrain.folder)
+        assert {row["train_on"] for row in found} == {"all"}
+        assert not [name for name in found[0] if name.startswith("adversarial_set")]
+
     def test_the_whole_front_is_taken(self, retrained: tuple[Path, str]) -> None:
         """`residual` is lighter than `dense`, but not on the front."""
         found = table(retrained[0])

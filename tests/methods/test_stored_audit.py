@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tiny_runs import rows
 
+from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import main
 from evonas.report import read_audit
 
@@ -102,6 +103,29 @@ def test_training_to_the_end_keeps_the_size_of_the_search_where_asked(copied_run
 
 
 @pytest.mark.lengthy
+def test_training_to_the_end_takes_all_images_but_the_test_parts_where_asked(
+    copied_run: Path, tmp_path: Path, digits_set: AdversarialSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set whose clean images are trained on is refused by its name, and left out of a list of measurements."""
+    train = ("best", "--images", "30", "--train", "--epochs", "1", "--searched-size")
+    audit(copied_run, *train, "--measure", "clean", "--train-on", "all")
+    assert "1 epochs on the 350 images of the train, validation and adversarial parts" in capsys.readouterr().out
+    (row,) = rows(copied_run / "audit.csv")
+    assert row["train_on"] == "all"
+    audit(copied_run, *train, "--measure", "clean")
+    (row,) = rows(copied_run / "audit.csv")
+    assert row["train_on"] == "train"
+    file = tmp_path / "mine.safetensors"
+    save_adversarial_set(file, digits_set)
+    capsys.readouterr()
+    named = (*train, "--measure", "clean,adversarial_set", "--adversarial-set", str(file))
+    said = refused(capsys, str(copied_run), *named, "--train-on", "all", *HERE)
+    assert "expected --train-on train with --measure adversarial_set: with all, networks are trained on 12" in said
+    audit(copied_run, *named)
+    assert "adversarial_set_error" in rows(copied_run / "audit.csv")[0]
+
+
+@pytest.mark.lengthy
 def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path) -> None:
     audit(copied_run, "--measure", "clean", "--images", "60", "--replicates", "2")
     found, table = summary(copied_run), rows(copied_run / "audit.csv")
@@ -124,6 +148,7 @@ def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path)
         (("nothing",), "got 'nothing'; see population.csv"),
         (("--epochs", "3"), "expected --train with --epochs"),
         (("--searched-size",), "expected --train with --searched-size"),
+        (("--train-on", "all"), "expected --train with --train-on"),
         (("--train", "--recipe-epsilon", "0.1"), "expected --recipe with --recipe-epsilon"),
         (("--epsilon", "8"), "8/255?"),
         (("--images", "3", *HERE), "at least one image a class"),

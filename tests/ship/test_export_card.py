@@ -163,6 +163,8 @@ def test_an_audit_on_a_card_is_of_its_own_images_radius_and_training(tmp_path: P
     )
     (tmp_path / "audit.json").write_text(json.dumps({"changed": {}, "alarms": [], "images": 1000}))
     assert audited(tmp_path, KEY, "audit", epochs=20) is None
+    assert audited(tmp_path, KEY, "audit", epochs=2, train_on="all") is None  # the table is older: the train part
+    assert audited(tmp_path, KEY, "audit", epochs=2, train_on="train") is not None
     found = [*_audited(audited(tmp_path, KEY, "audit", epochs=2))]
     assert [(each.name, each.images, each.attack) for each in found] == [
         ("clean_error", 300, ""),

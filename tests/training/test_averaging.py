@@ -88,7 +88,9 @@ def test_a_training_delivers_the_average_and_goes_on_from_its_checkpoint_bit_for
     path = tmp_path / "training.pt"
     for stop in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            train_epochs(training(settings, recipe), path, {}, "a training", on_epoch=lambda rows: stop_after(stop, rows))
+            train_epochs(
+                training(settings, recipe), path, {}, "a training", on_epoch=lambda rows: stop_after(stop, rows)
+            )
     resumed = training(settings, recipe)
     train_epochs(resumed, path, {}, "a training")
     found, expected = state(resumed.network), state(whole.network)

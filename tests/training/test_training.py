@@ -214,6 +214,15 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
     assert len(losses) == 2
 
 
+def test_the_loss_of_every_epoch_is_told() -> None:
+    part, config = tiny_part(), TrainingConfig(epochs=3, batch_size=4, lr=0.1, precision="fp32")
+    told: list[float] = []
+    train(tiny_network(), part, NO_AUGMENTATION, config, standard, torch.Generator().manual_seed(0), None, told.append)
+    training = Training(tiny_network(), part, NO_AUGMENTATION, config, standard, torch.Generator().manual_seed(0))
+    assert told == [training.run_epoch() for _ in range(3)]
+    assert told[2] < told[0]
+
+
 def test_steps_of_an_epoch_are_told_as_steps_of_all_of_them() -> None:
     told: list[tuple[int, int, str]] = []
     whole(lambda done, total, message: told.append((done, total, message)), 2, 5)(3, 10, "loss 0.5")
