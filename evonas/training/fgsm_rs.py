@@ -43,7 +43,7 @@ class FastAdversarial(AdversarialRecipe):
     """
 
     epsilon: float = 8 / 255
-    """Radius of the L-inf ball, pixels in [0, 1] (Wong et al., CIFAR-10)."""
+    """Radius of the L-inf ball, pixels in [0, 1]; 0: plain training (Wong et al., CIFAR-10)."""
     step: float | None = None
     """Length of the step; None: 1.25 epsilon (10/255 there)."""
 

@@ -24,7 +24,7 @@ class PgdTraining(AdversarialRecipe):
     """
 
     epsilon: float = 8 / 255
-    """Radius of the L-inf ball, pixels in [0, 1]."""
+    """Radius of the L-inf ball, pixels in [0, 1]; 0: plain training."""
     step: float = 2 / 255
     """Length of a step."""
     steps: int = 7

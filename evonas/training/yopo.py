@@ -87,7 +87,7 @@ class TradesYopo(AdversarialRecipe):
     """A training recipe: the loss of TRADES with the attack of `trades_yopo_perturbation` (TAM-NAS, III-D)."""
 
     epsilon: float = 8 / 255
-    """Radius of the L-inf ball, pixels in [0, 1]."""
+    """Radius of the L-inf ball, pixels in [0, 1]; 0: plain training."""
     step: float = 0.007
     m: int = 5
     """Passes through the whole network; m x n should slightly exceed the number of attack steps it replaces."""
@@ -118,6 +118,8 @@ class TradesYopo(AdversarialRecipe):
             return super().__call__(network, images, labels, generator)
 
     def attack(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.epsilon:
+            return images
         with attacking(network):
             with torch.no_grad():
                 probabilities = functional.softmax(network(images).float(), dim=1)

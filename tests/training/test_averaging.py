@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_swa_is_the_mean_of_the_last_epochs() -> None:
     average = WeightAverage(network, TrainingConfig(epochs=8, average="swa", average_from=0.75))
     for epoch in range(8):
         with torch.no_grad():
-            network[0].weight.fill_(float(epoch))  # type: ignore[index, operator, union-attr]
+            network[0].weight.fill_(float(epoch))  # type: ignore[index]
         average.after_step()  # of EMA alone
         average.after_epoch(epoch)
     assert average.values["0.weight"].tolist() == [[6.5, 6.5]] * 3  # of epochs 6 and 7
@@ -86,11 +87,9 @@ def test_a_training_delivers_the_average_and_goes_on_from_its_checkpoint_bit_for
     assert any(not torch.equal(state(whole.network)[name], state(last.network)[name]) for name in weights)
 
     path = tmp_path / "training.pt"
-    for stop in (1, 2):
+    for epoch in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            train_epochs(
-                training(settings, recipe), path, {}, "a training", on_epoch=lambda rows: stop_after(stop, rows)
-            )
+            train_epochs(training(settings, recipe), path, {}, "a training", on_epoch=partial(stop_after, epoch))
     resumed = training(settings, recipe)
     train_epochs(resumed, path, {}, "a training")
     found, expected = state(resumed.network), state(whole.network)
