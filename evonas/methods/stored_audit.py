@@ -66,6 +66,8 @@ class AuditPlan:
                 raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
         if self.recipe_epsilon is not None and not self.recipe:
             raise ConfigurationError("expected --recipe with --recipe-epsilon, which is the radius of its attack")
+        if self.published and not self.recipe:
+            raise ConfigurationError("expected --recipe with --published, which is the training of its paper")
         if self.published:
             choose(PUBLISHED, self.recipe, "recipe with a published training")
         if not self.measure:
