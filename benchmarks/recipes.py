@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from evonas.attacks import PGD, Attack, AutoAttack, FixedModel
-from evonas.data import DeviceData, batches, load_data
+from evonas.data import DeviceData, DevicePart, batches, load_data
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.seeding import derive_seed
@@ -82,13 +82,13 @@ def measured(job: Job) -> dict[str, float]:
     """Errors of the trained network on the first test images, and seconds of processor time."""
     torch.set_num_threads(1)
     args, started = job.args, time.process_time()
-    data = DeviceData(load_data(args.data, train_limit=args.train_limit, val_limit=10), torch.device("cpu"))
-    network = trained(job, data)
+    source, cpu = load_data(args.data, train_limit=args.train_limit, val_limit=10), torch.device("cpu")
+    network, tested = trained(job, DeviceData(source, cpu)), DevicePart(source.test, cpu)
     until = time.process_time()
     errors = {
-        "clean": error(network, data, args.images, None),
-        "pgd50": error(network, data, args.images, PGD(epsilon=args.epsilon, step_size=args.epsilon / 4, steps=50)),
-        "autoattack": error(network, data, args.images, AutoAttack(epsilon=args.epsilon)),
+        "clean": error(network, tested, args.images, None),
+        "pgd50": error(network, tested, args.images, PGD(epsilon=args.epsilon, step_size=args.epsilon / 4, steps=50)),
+        "autoattack": error(network, tested, args.images, AutoAttack(epsilon=args.epsilon)),
     }
     return {**errors, "trained": until - started, "measured": time.process_time() - until}
 
@@ -107,10 +107,10 @@ def trained(job: Job, data: DeviceData) -> nn.Module:
     return network
 
 
-def error(network: nn.Module, data: DeviceData, images: int, attack: Attack | None) -> float:
+def error(network: nn.Module, part: DevicePart, images: int, attack: Attack | None) -> float:
     """Share of the first test images that the network gets wrong."""
     generator, wrong, seen, model = torch.Generator().manual_seed(0), 0, 0, FixedModel(network)
-    for pixels, labels in batches(data.test, 250):
+    for pixels, labels in batches(part, 250):
         pixels, labels = pixels[: images - seen], labels[: images - seen]
         attacked = pixels if attack is None else attack(model, pixels, labels, generator=generator)
         with torch.no_grad():
@@ -133,7 +133,7 @@ def arguments() -> Any:
     parser.add_argument("--recipes", default="clean,pgd_at,trades,trades_awp")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     args = parser.parse_args()
-    quick = {"data": "digits", "train_limit": 600, "epochs": 6, "images": 100, "epsilon": 0.15}
+    quick = {"data": "digits", "train_limit": 1000, "epochs": 6, "images": 100, "epsilon": 0.1}
     usual = {"data": "cifar10", "train_limit": 2000, "epochs": 8, "images": 1000, "epsilon": 8 / 255}
     for name, value in (quick if args.quick else usual).items():
         if getattr(args, name) is None:

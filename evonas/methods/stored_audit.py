@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.errors import ConfigurationError, check_name, choose
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
-from evonas.training.published import PUBLISHED
 from evonas.types import TrainOn
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ class AuditPlan:
         if self.published and not self.recipe:
             raise ConfigurationError("expected --recipe with --published, which is the training of its paper")
         if self.published:
+            from evonas.training.published import PUBLISHED
+
             choose(PUBLISHED, self.recipe, "recipe with a published training")
         if not self.measure:
             raise ConfigurationError("expected measurements with --measure, got none; quick is the shortest list")
@@ -267,6 +268,7 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
     """
     from evonas.methods.recipes import under_recipe
     from evonas.training import recipe_within
+    from evonas.training.published import PUBLISHED
 
     if plan.searched_size:
         training = replace(training, space=searched)

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from audit.tiny_trainings import CELL_RECIPE, CELLS, DARTS, PHASES
 
+from evonas.audit import FinalTraining
+from evonas.data import load_data
 from evonas.errors import ConfigurationError, UnknownNameError
 from evonas.executors import ignore
 from evonas.methods.cell_retraining import CellRetrainOptions
@@ -15,7 +16,9 @@ from evonas.methods.roco import RetrainOptions, RocoOptions
 from evonas.methods.stored_audit import AuditPlan, _as_planned
 from evonas.methods.tam import TamOptions
 from evonas.methods.tam_finalise import FinaliseOptions
+from evonas.networks.darts import GENOTYPES
 from evonas.runs.needs import refuse_unused
+from evonas.spaces import DartsSpace, PhaseSpace
 from evonas.training import (
     CellTraining,
     FastAdversarial,
@@ -27,6 +30,13 @@ from evonas.training import (
     standard,
 )
 from evonas.training.published import PUBLISHED
+
+DIGITS = load_data("digits", train_limit=40, val_limit=20)
+TRAINING = TrainingConfig(epochs=1, batch_size=20, lr=0.1, precision="fp32")
+PHASES = FinalTraining(space=PhaseSpace(phases=2, nodes=3, channels=4), data=DIGITS, training=TRAINING, seed=3)
+SPACE = DartsSpace(channels=4, layers=3)
+CELLS = replace(PHASES, space=SPACE, recipe=CellTraining(drop_path=0.3))
+DARTS = SPACE.canonical(SPACE.from_genotype(GENOTYPES["DARTS_V2"]))
 
 
 def test_cells_are_trained_again_by_any_recipe() -> None:
@@ -93,7 +103,7 @@ def test_an_audit_takes_recipe_average_and_the_paper_s_training() -> None:
 
 def test_cells_keep_their_heads_and_their_drop_path_under_another_recipe() -> None:
     robust = under_recipe(CELLS, TradesAwp())
-    assert robust.recipe == replace(CELL_RECIPE, robust=TradesAwp())
+    assert robust.recipe == CellTraining(drop_path=0.3, robust=TradesAwp())
     assert under_recipe(robust, standard) == CELLS
     assert robust.digest != CELLS.digest
     assert robust.settings()["recipe"] == "trades_awp"
