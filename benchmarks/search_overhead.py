@@ -15,6 +15,7 @@ distinct evaluations: looking at a network again costs nothing, whichever method
 population. The exit code is 1 where a claim of the verdict does not hold.
 """
 
+import itertools
 import os
 import sys
 import tempfile
@@ -42,8 +43,8 @@ from pymoo.optimize import minimize
 from rich.console import Console
 from rich.table import Table
 
-from evonas.errors import ConfigurationError, StorageError
-from evonas.files import read_json
+from evonas.errors import ConfigurationError
+from evonas.evaluation import read_table
 from evonas.runs import guarded
 from evonas.search import EvolutionConfig, Journal, NASProblem, evolve, hypervolume, non_dominated
 from evonas.types import EvaluationResult, Genome
@@ -113,17 +114,15 @@ class TableSpace:
         return 0.0
 
 
-def read_table(path: Path) -> Floats:
+def values_of(path: Path) -> Floats:
     """(6561, 2) error and FLOPs; a network's row is its genome read as a number of base 3."""
-    networks = read_json(path)
-    try:
-        rows = {int(name, CHOICES): (1 - row["mean_acc"] / 100, row["flops"]) for name, row in networks.items()}
-        values = np.array([rows[i] for i in range(CHOICES**GENES)], dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"expected a table of {CHOICES**GENES} networks in {path} ({error!r}); name another"
-        ) from error
-    return values
+    table = read_table(path)
+    genomes = list(itertools.product(range(CHOICES), repeat=GENES))
+    if {*genomes} != {*table.scores}:
+        raise ConfigurationError(
+            f"expected all {len(genomes)} networks of {GENES} choices in {path}; name another table"
+        )
+    return np.array([(table.errors(genes)["clean_error"], table.space.cost(genes).macs) for genes in genomes])
 
 
 @dataclass
@@ -379,7 +378,7 @@ def main() -> int:
 
     def run() -> None:
         args = tyro.cli(Args, description=__doc__)
-        table = read_table(args.table)
+        table = values_of(args.table)
         console = Console(width=120)
         held.append(measure_cost(table, args, console))
         held.append(measure_quality(table, args, console))

@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ from evonas.methods import METHODS, method_module
 from evonas.methods.roco import PRESETS, RocoOptions
 from evonas.runs import parse
 from evonas.search import EvolutionConfig, Journal, evolve
+from evonas.studies import STUDIES
+from evonas.studies.options import PRESETS as STUDY_PRESETS
 from evonas.types import Note
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +37,7 @@ SCRIPTS = {
     "imagenet_cells": "imagenet",
     "roco_cifar10": "roco",
     "tam_cifar10": "tam",
+    **{f"study_{name.replace('-', '_')}": f"study {name}" for name in STUDIES},
 }
 """Experiment -> the command that is the same."""
 
@@ -66,7 +70,11 @@ def shown(path: Path) -> list[tuple[str, list[str]]]:
     """(method or command of `evonas`, its arguments) of every call in a file that names no plugin."""
     found = [
         *((words[0], words[1:]) for words in commands(path, "evonas") if words),
-        *((name, words) for script, name in SCRIPTS.items() for words in commands(path, f"experiments/{script}.py")),
+        *(
+            (name.split()[0], [*name.split()[1:], *words])
+            for script, name in SCRIPTS.items()
+            for words in commands(path, f"experiments/{script}.py")
+        ),
     ]
     return [(name, words) for name, words in found if not {"--help", "--help-all", "--plugin"} & {*words}]
 
@@ -118,6 +126,22 @@ def test_commands_are_found_where_they_are_shown(tmp_path: Path) -> None:
         searched(page)
     counted = {name for path in WITH_COMMANDS for name, _ in shown(path)}
     assert counted >= {*METHODS, *COMMANDS}
+
+
+def test_there_is_a_script_for_every_experiment_of_the_table_and_for_no_other() -> None:
+    assert {path.stem for path in (ROOT / "experiments").glob("*.py")} == {*SCRIPTS}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_script_of_a_study_takes_the_options_of_the_command(name: str) -> None:
+    script = ROOT / "experiments" / f"study_{name.replace('-', '_')}.py"
+    assert len(script.read_text().splitlines()) < 60
+    module = runpy.run_path(str(script))
+    made: list[Any] = []
+    module["main"].__globals__["make_study"] = lambda study, options: made.append((study.name, options))
+    module["main"](parse(STUDY_PRESETS, ["--preset", "small", "--seeds", "2", "--slots", "2"]))
+    ((found, options),) = made
+    assert (found, options.preset, options.seeds, options.slots) == (name, "small", 2, 2)
 
 
 @pytest.mark.parametrize("name", ["ray-cluster.yaml", "kuberay.yaml", "slurm.sh"])

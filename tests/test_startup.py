@@ -31,7 +31,7 @@ OF_HELP = {
         for name in ("audit", "choose", "doctor", "export", "front", "latency", "report", "set_card")
     ),
     *(f".commands.{name}" for name in ("ship", "show", "status", "study", "verify")),
-    ".methods.stored_audit",
+    *(".methods.stored_audit", ".studies", ".studies.options"),
 }
 """Modules of evonas that `evonas --help` imports, after `evonas`."""
 

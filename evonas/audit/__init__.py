@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evonas.audit.corruptions import Corrupted, corrupted
     from evonas.audit.gradient_check import CHECKED, GradientCheck, check_gradients
     from evonas.audit.images import CountsErrors, OnImages
+    from evonas.audit.latency import ImageLatency
     from evonas.audit.layers import LayerCount, layer_counts, lego_genome
     from evonas.audit.measurements import (
         CLEAN,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         require_libraries,
         with_attack,
     )
+    from evonas.audit.orders import other_orders
     from evonas.audit.presets import ROBUST, SET, SUITES, suite_names, within
     from evonas.audit.records import AuditRecords
     from evonas.audit.searched import AsSearched
@@ -55,6 +57,7 @@ __all__ = [
     "ErrorUnder",
     "FinalTraining",
     "GradientCheck",
+    "ImageLatency",
     "LayerCount",
     "MeanRadius",
     "Measured",
@@ -77,6 +80,7 @@ __all__ = [
     "masked_gradients",
     "measurements",
     "on_front",
+    "other_orders",
     "pgd_grid",
     "replicated",
     "require_libraries",

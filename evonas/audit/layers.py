@@ -9,7 +9,7 @@ from evonas.errors import ConfigurationError
 from evonas.spaces import ShuffleSpace
 from evonas.types import Genome
 
-__all__ = ["LayerCount", "layer_counts", "lego_genome"]
+__all__ = ["LayerCount", "counts_of_genes", "layer_counts", "lego_genome"]
 
 
 class LayerCount(NamedTuple):
@@ -25,7 +25,7 @@ class LayerCount(NamedTuple):
 
 def layer_counts(space: ShuffleSpace, genomes: Sequence[Genome]) -> list[LayerCount]:
     """Choices that appear in some genome, by layer and kind, the most frequent first; equal ones in their order."""
-    counts = _counts(space, genomes)
+    counts = counts_of_genes(space, genomes)
     found = []
     for layer in range(space.n_places):
         blocks = [LayerCount(layer, "block", choice, n) for choice, n in enumerate(counts[layer])]
@@ -42,10 +42,10 @@ def lego_genome(space: ShuffleSpace, genomes: Sequence[Genome]) -> Genome:
 
     It is legal, for each of its genes is another's in the same place; whether it lies in the window is not asked.
     """
-    return space.canonical(np.array([np.argmax(each) for each in _counts(space, genomes)], dtype=np.int64))
+    return space.canonical(np.array([np.argmax(each) for each in counts_of_genes(space, genomes)], dtype=np.int64))
 
 
-def _counts(space: ShuffleSpace, genomes: Sequence[Genome]) -> list[list[int]]:
+def counts_of_genes(space: ShuffleSpace, genomes: Sequence[Genome]) -> list[list[int]]:
     """[gene][value] how many genomes have it. ConfigurationError where there is no genome."""
     if not len(genomes):
         raise ConfigurationError("expected at least one genome to count the choices of, got none")

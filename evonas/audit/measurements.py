@@ -349,9 +349,13 @@ def _stages() -> dict[str, tuple[Measurement, ...]]:
     alone = {name: _called(name, label, AutoAttack(attacks=(name,)), source) for name, label in labels.items()}
     staged = StagedAutoAttack("autoattack_error", AutoAttack())
     whole = Measurement("autoattack_error", "AutoAttack, L-inf epsilon 8/255", staged, source, library=library)
+    some = OnImages(StagedAutoAttack("autoattack_1_error", AutoAttack(epsilon=1 / 255)), 100)
+    note = f"{source}, on 100 images"
+    weak = Measurement("autoattack_1_error", "AutoAttack, L-inf epsilon 1/255", some, note, library=library)
     return {
         **{name.replace("-", "_"): (replace(each, library=library),) for name, each in alone.items()},
         "autoattack": (whole,),
+        "autoattack_1": (weak,),
     }
 
 

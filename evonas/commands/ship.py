@@ -74,6 +74,7 @@ class Ship:
         check_target(out / NAME, self.settings.int8)
         plan = self._plan()
         result = opened(self.run, self.plugin, self.data)
+        result.refuse_without_weights()
         self._check(plan, result)
         key = self._chosen(out)
         print("2 of 3: train it to the end, and audit it")

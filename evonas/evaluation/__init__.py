@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from evonas.evaluation.host import TorchHost, out_of_memory
     from evonas.evaluation.look_up import LookUp, TableError, table_objectives
     from evonas.evaluation.prepare import BuildingSpace, Prepare, TrainFromScratch, TrainsCandidates
-    from evonas.evaluation.slices import SliceSupernet, SupernetWeights, load_supernet, recalibrate
+    from evonas.evaluation.slices import (
+        SliceSupernet,
+        SupernetWeights,
+        load_supernet,
+        recalibrate,
+        recalibration_identity,
+    )
     from evonas.evaluation.table import ScoreTable, read_table
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
     "out_of_memory",
     "read_table",
     "recalibrate",
+    "recalibration_identity",
     "table_objectives",
 ]
 

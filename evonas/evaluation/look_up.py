@@ -69,7 +69,7 @@ class TableError:
         return {"column": self.name, "table": self.table.fingerprint}
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
-        return (Column(self.name, reference=1.0, about="looked up in a table", metadata=self.identity()),)
+        return (Column(self.name, reference=1.0, metadata=self.identity()),)
 
     def __call__(self, candidate: Candidate) -> Mapping[str, float]:
         errors = self.table.errors(candidate.genome)
@@ -79,7 +79,7 @@ class TableError:
 
 
 def table_objectives(table: ScoreTable, names: Sequence[str]) -> tuple[Objective, ...]:
-    """The objectives called so: errors of the table, params, macs.
+    """The objectives called so, then the other errors that the table has of every network, to be recorded beside.
 
     Raises:
         ConfigurationError: the table has no such column.
@@ -93,7 +93,8 @@ def table_objectives(table: ScoreTable, names: Sequence[str]) -> tuple[Objective
                 f"{nearest(name, known)}give --objectives {table.columns[-1]},params"
             )
     errors: dict[str, Any] = {name: TableError(name, table) for name in table.columns}
-    return tuple((costs | errors)[name] for name in names)
+    beside = [name for name in table.columns if all(name in scores for scores in table.scores.values())]
+    return tuple((costs | errors)[name] for name in dict.fromkeys((*names, *beside)))
 
 
 class _Untrained(nn.Module):

@@ -1,8 +1,8 @@
 """Candidates that inherit their weights from a supernet: sliced, never copied, with statistics of their own."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
@@ -14,14 +14,29 @@ from torch import Tensor, nn
 
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.devices import seconds
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, check_name
 from evonas.evaluation.prepare import BuildingSpace, PrepareCandidate
 from evonas.networks.shuffle_supernet import ShuffleSupernet
 from evonas.objectives import Candidate
+from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed, generator
 from evonas.types import Genome, Progress, Report, arch_id
 
-__all__ = ["SliceSupernet", "SupernetSpace", "SupernetWeights", "load_supernet", "recalibrate"]
+__all__ = [
+    "RECALIBRATIONS",
+    "SliceSupernet",
+    "SupernetSpace",
+    "SupernetWeights",
+    "load_supernet",
+    "recalibrate",
+    "recalibration_identity",
+]
+
+Attacker = Callable[[nn.Module, Tensor, Tensor, torch.Generator | None], Tensor]
+"""attack(model, images, labels, generator) -> images: an attack of `evonas.attacks`."""
+
+RECALIBRATIONS = ("clean", "attacked", "off")
+"""Images that a candidate's batch statistics are measured on: clean ones, or these attacked; off: not measured."""
 
 
 class SupernetSpace(BuildingSpace, Protocol):
@@ -98,6 +113,10 @@ class SliceSupernet:
     recalibration_batches: int = 200
     """Batches of train images that the statistics are measured on (Guo et al., 2020)."""
     recalibration_batch_size: int = 128
+    recalibration: str = "clean"
+    """One of `RECALIBRATIONS`; off: the statistics that the supernet's training has left."""
+    recalibration_attack: Attacker | None = None
+    """Changes these images, made against the candidate with the statistics of clean ones; for `attacked`."""
     seed: int = 0
     """Seed of the order of these images, the same for every candidate."""
 
@@ -110,11 +129,22 @@ class SliceSupernet:
         for name in ("recalibration_batches", "recalibration_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"expected {name} >= 1, got {getattr(self, name)}")
+        check_name(RECALIBRATIONS, self.recalibration, "recalibration")
+        if (self.recalibration == "attacked") != (self.recalibration_attack is not None):
+            raise ConfigurationError(
+                f"expected an attack for recalibration on attacked images alone, got {self.recalibration!r} with "
+                f"{self.recalibration_attack}"
+            )
 
     def identity(self) -> dict[str, Any]:
         return {
             "supernet": {**self.weights.training, "fingerprint": self.weights.fingerprint},
-            "recalibration": [self.recalibration_batches, self.recalibration_batch_size],
+            "recalibration": recalibration_identity(
+                self.recalibration,
+                self.recalibration_batches,
+                self.recalibration_batch_size,
+                self.recalibration_attack,
+            ),
         }
 
     def start(self) -> PrepareCandidate:
@@ -128,20 +158,46 @@ class SliceSupernet:
         def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
             started = seconds(device)
             report(Progress(arch_id(genome), 0, 1, "step", "measuring batch statistics"))
-            network = supernet.network(self.space.units(genome), own_statistics=True)
-            images = (images for images, _ in batches(part, self.recalibration_batch_size))
-            recalibrate(network, islice(images, self.recalibration_batches))
             candidate = Candidate(
-                network,
+                supernet.network(self.space.units(genome), own_statistics=self.recalibration != "off"),
                 genome,
                 self.space,
                 data,
                 self.space.cost(genome, data.n_classes),
                 torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
             )
+            if self.recalibration != "off":
+                recalibrate(candidate.network, (images for images, _ in self._shown(part)))
+            if self.recalibration_attack is not None:
+                network = supernet.network(self.space.units(genome), own_statistics=True)
+                recalibrate(network, self._attacked(candidate, part))
+                candidate = replace(candidate, network=network)
             return candidate, seconds(device) - started
 
         return prepare
+
+    def _shown(self, part: DevicePart) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches that statistics are measured on."""
+        return islice(batches(part, self.recalibration_batch_size), self.recalibration_batches)
+
+    def _attacked(self, candidate: Candidate, part: DevicePart) -> Iterator[Tensor]:
+        """Images of these batches, attacked."""
+        assert self.recalibration_attack is not None
+        drawn = torch.Generator(candidate.device).manual_seed(derive_seed(self.seed, "recalibration attack"))
+        for images, labels in self._shown(part):
+            yield self.recalibration_attack(candidate.attacked, images, labels, drawn)
+
+
+def recalibration_identity(kind: str, number: int, batch_size: int, attack: Attacker | None = None) -> Any:
+    """A recalibration as a piece of a run's identity; two numbers for clean images, as version 0.1.0 has it.
+
+    Args:
+        number: of batches.
+    """
+    if kind == "off":
+        return kind
+    attacked = [{"name": part_name(attack), **part_identity(attack)}] if attack is not None else []
+    return [number, batch_size, *attacked]
 
 
 def recalibrate(network: nn.Module, images: Iterable[Tensor]) -> None:

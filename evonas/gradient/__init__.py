@@ -8,6 +8,7 @@ from evonas.lazy import Table, import_lazily
 if TYPE_CHECKING:
     from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
     from evonas.gradient.darts import darts
+    from evonas.gradient.delivered import DeliveredCost
     from evonas.gradient.derive import derive_genotype
     from evonas.gradient.dsrna import METRICS, dsrna
     from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from evonas.gradient.pcdarts import pcdarts
     from evonas.gradient.pdarts import pdarts
     from evonas.gradient.perturbation import AlphaPerturbation
-    from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss
+    from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss, SquaredJacobianLoss
     from evonas.gradient.search import GradientSearch, SearchData, halves
     from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
 
@@ -34,6 +35,7 @@ __all__ = [
     "BoundLoss",
     "CrossEntropy",
     "DartsSupernet",
+    "DeliveredCost",
     "EpsilonSchedule",
     "ExpectedCost",
     "FixedShares",
@@ -45,6 +47,7 @@ __all__ = [
     "Mixture",
     "OodLoss",
     "SearchData",
+    "SquaredJacobianLoss",
     "Stage",
     "Sum",
     "SupernetPlan",

@@ -89,6 +89,13 @@ class Mixture:
     reduce_edges: Tensor | None = None
     """(edges,) the same for reduction cells."""
 
+    @property
+    def edge_shares(self) -> Tensor | None:
+        """(2, edges) factors on the edges of normal and reduction cells; None: 1."""
+        if self.normal_edges is None or self.reduce_edges is None:
+            return None
+        return torch.stack([self.normal_edges, self.reduce_edges])
+
 
 def one_hot(plan: SupernetPlan, genotype: Genotype) -> Mixture:
     """The mixture of a genotype's network: 1 for the operations it keeps, 0 for all others.

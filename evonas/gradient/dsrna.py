@@ -5,17 +5,20 @@ such as PC-DARTS, is of first order.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from evonas.errors import ConfigurationError, choose
 from evonas.gradient.losses import CrossEntropy, Sum
-from evonas.gradient.method import FixedShares, Method
+from evonas.gradient.method import FixedShares, Method, Mgda
 from evonas.gradient.pcdarts import pcdarts
-from evonas.gradient.robustness import BoundLoss, JacobianLoss
+from evonas.gradient.robustness import BoundLoss, JacobianLoss, Metric
 
-__all__ = ["METRICS", "dsrna"]
+__all__ = ["METRICS", "Combination", "dsrna"]
 
-METRICS: dict[str, BoundLoss | JacobianLoss] = {"bound": BoundLoss(), "jacobian": JacobianLoss()}
+Combination = Literal["gamma", "normalised", "mgda"]
+"""How a metric and the validation loss become one step of the architecture; see `dsrna`."""
+
+METRICS: dict[str, Metric] = {"bound": BoundLoss(), "jacobian": JacobianLoss()}
 """Name -> -gamma R, with R of 3.1.1 or of 3.1.2 and gamma 0.01."""
 
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -26,19 +29,28 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 
 
 def dsrna(
-    base: Method | None = None, metric: BoundLoss | JacobianLoss | None = None, share: float | None = None
+    base: Method | None = None,
+    metric: Metric | None = None,
+    share: float | None = None,
+    combine: Combination = "gamma",
 ) -> Method:
-    """Cross-entropy below; the sum of -gamma R and cross-entropy above.
+    """Cross-entropy below; -gamma R and cross-entropy above.
 
     R comes first: the forward pass of the cross-entropy, in train mode, changes the running statistics that R uses.
 
     Args:
         base: method whose supernet and stages to use; None: PC-DARTS. Rates, batches and Adam are those of 4.2.2, and
             the order is 2.
-        metric: a `BoundLoss` (DSRNA-CB) or a `JacobianLoss` (DSRNA-Jacobian); None: `BoundLoss()`.
-        share: of the metric's gradient in each step, in (0, 1), whatever gamma and the lengths of both gradients; None:
-            their sum, Eq. 16.
+        metric: a `BoundLoss` (DSRNA-CB), or a `JacobianLoss` or `SquaredJacobianLoss` (DSRNA-Jacobian); None:
+            `BoundLoss()`.
+        share: of the metric's gradient in each step of `normalised`, in (0, 1); with it gamma is normalised, too.
+        combine: gamma: their sum, Eq. 16. normalised: gradients of length 1, half of a step each, or `share` of it,
+            whatever gamma. mgda: the shortest convex combination of both gradients as they are, which descends both.
     """
+    if combine not in get_args(Combination):
+        raise ConfigurationError(f"expected combine of {', '.join(get_args(Combination))}, got {combine!r}")
+    if combine == "mgda" and share is not None:
+        raise ConfigurationError(f"expected no share of the metric with mgda, which finds both weights, got {share}")
     if share is not None and not 0 < share < 1:
         raise ConfigurationError(f"expected a metric's share of the step in (0, 1), got {share}")
     base, metric = base or pcdarts(), metric or BoundLoss()
@@ -54,7 +66,10 @@ def dsrna(
         **schedule,
     )
     name = f"dsrna-{metric.name}" if base.name == "pcdarts" else f"dsrna-{metric.name}-{base.name}"
-    if share is not None:
-        shares = FixedShares((share, 1 - share))
+    if share is not None or combine == "normalised":
+        half = 0.5 if share is None else share
+        shares = FixedShares((half, 1 - half))
         return replace(base, name=name, config=config, upper=(metric, CrossEntropy()), combine=shares)
+    if combine == "mgda":
+        return replace(base, name=name, config=config, upper=(metric, CrossEntropy()), combine=Mgda())
     return replace(base, name=name, config=config, upper=(Sum((metric, CrossEntropy())),))

@@ -6,6 +6,7 @@ architecture, with gradients of second order (Eq. 9): pass a base with `begin_wi
 
 from dataclasses import replace
 
+from evonas.gradient.delivered import DeliveredCost
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, LevelLoss, OodLoss, Sum
 from evonas.gradient.method import Combine, Method, Mgda
 
@@ -21,6 +22,7 @@ def e2rnas_v1(
     epsilon: float = 2 / 255,
     cost: ExpectedCost | None = None,
     validate: bool = True,
+    size: DeliveredCost | None = None,
 ) -> Method:
     """Fast adversarial training below; validation loss and max(N-hat, L) above, weighted by Eq. 11.
 
@@ -35,15 +37,17 @@ def e2rnas_v1(
         epsilon: radius of the adversarial training, pixels in [0, 1].
         cost: how to count parameters, also if they are only monitored; limit and bound are set here.
         validate: whether the validation loss is an objective; Table 3 has a row for parameters alone.
+        size: instead of max(N-hat, L), the size of the delivered network, which has its own limit; N-hat is monitored.
     """
     params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
-    upper: tuple[LevelLoss, ...] = (*((CrossEntropy(),) if validate else ()), *((params,) if count_params else ()))
+    counted: tuple[LevelLoss, ...] = (size or params,) if count_params else ()
+    upper: tuple[LevelLoss, ...] = (*((CrossEntropy(),) if validate else ()), *counted)
     return replace(
         _on(base, "e2rnas-v1"),
         lower=AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(),
         upper=upper,
         combine=combine,
-        counted=None if count_params else replace(params, limit=0.0),
+        counted=None if params in counted else replace(params, limit=0.0),
     )
 
 
@@ -56,6 +60,7 @@ def e2rnas_v2(
     combine: Combine = Mgda(normalisation="l2", solver="frank_wolfe", applied_to="normalised"),  # noqa: B008 - frozen
     epsilon: float = 2 / 255,
     cost: ExpectedCost | None = None,
+    sizes: tuple[DeliveredCost, ...] = (),
 ) -> Method:
     """L_tr + L_ood below; validation, OoD and adversarial loss, |N-hat - L| and |F-hat - F| above.
 
@@ -66,8 +71,11 @@ def e2rnas_v2(
         combine: MGDA by Frank-Wolfe, of gradients of length 1; `FixedWeights()` gives Table VI without it, 0.2 each.
         epsilon: radius of both adversarial losses, pixels in [0, 1].
         cost: how to count parameters and FLOPs; limit and bound are set here.
+        sizes: instead of |N-hat - L| and |F-hat - F|, sizes of the delivered network, which have their own limits;
+            N-hat is monitored.
     """
     counted = replace(cost or ExpectedCost(nodes=base.nodes), bound="near")
+    expected = (replace(counted, kind="params", limit=limit), replace(counted, kind="flops", limit=flops_limit))
     train: LevelLoss = AdversarialLoss(epsilon=epsilon) if adversarial_below else CrossEntropy()
     return replace(
         _on(base, "e2rnas-v2"),
@@ -76,10 +84,10 @@ def e2rnas_v2(
             CrossEntropy(),
             OodLoss(),
             AdversarialLoss(epsilon=epsilon),
-            replace(counted, kind="params", limit=limit),
-            replace(counted, kind="flops", limit=flops_limit),
+            *(sizes or expected),
         ),
         combine=combine,
+        counted=replace(expected[0], limit=0.0) if sizes else None,
     )
 
 

@@ -11,7 +11,7 @@ from evonas.certify.recording import in_eval_mode
 from evonas.gradient.architecture import Mixture
 from evonas.gradient.supernet import DartsSupernet
 
-__all__ = ["Forward", "SupernetForward", "eval_mode"]
+__all__ = ["Forward", "SupernetForward", "edge_shares", "eval_mode"]
 
 Forward = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits of the supernet with its current weights and architecture."""
@@ -57,3 +57,12 @@ def eval_mode(forward: Forward) -> contextlib.AbstractContextManager[Forward]:
     """
     own = getattr(forward, "eval_mode", None)
     return contextlib.nullcontext(forward) if own is None else own()
+
+
+def edge_shares(forward: Forward) -> Tensor | None:
+    """(2, edges) shares of the edges into each node, in normal and reduction cells (PC-DARTS); None without any.
+
+    A plain function, without a `mixture`, has none.
+    """
+    mixture: Mixture | None = getattr(forward, "mixture", None)
+    return None if mixture is None else mixture.edge_shares

@@ -59,6 +59,8 @@ class Levels:
         """Current radius of certified bounds."""
         self.perturbed = 0.0
         """Current radius of the perturbed architecture in steps of the weights; 0: not perturbed."""
+        self.progress = 0.0
+        """Share of the stage that is over."""
         self.weights_only = False
         """Whether the architecture stays as it is."""
         self._generator = torch.Generator(self.device)
@@ -153,8 +155,9 @@ class Levels:
         """
         method = self.method
         notes: dict[str, Tensor] = {}
-        self._measure_parts(below, replace(above, epsilon=self.epsilon), means)
-        upper = self.upper_gradients(below, replace(above, epsilon=self.epsilon, notes=notes))
+        above = replace(above, epsilon=self.epsilon, progress=self.progress)
+        self._measure_parts(below, above, means)
+        upper = self.upper_gradients(below, replace(above, notes=notes))
         if len(method.upper) > 1:
             self._check_finite(upper)
         weights = method.combine(upper.gradients, upper.losses)

@@ -34,6 +34,10 @@ class Batch:
     """(B, C, H, W) out-of-distribution images, which belong to none of the classes; None: no such images."""
     epsilon: float = 0.0
     """Radius of certified bounds, pixels in [0, 1]."""
+    progress: float = 0.0
+    """Share of the stage of the search that is over, in [0, 1]; the temperature of expected sizes follows it."""
+    seed: int = 0
+    """Random directions of a Jacobian follow from it."""
     notes: dict[str, Tensor] | None = None
     """Further values for search.csv, filled by the losses; None: not recorded."""
 
@@ -62,7 +66,7 @@ class LevelLoss(Protocol):
 
     @property
     def attacks(self) -> bool:
-        """Whether `prepare` changes the batch."""
+        """Whether `prepare` changes the batch: attacks its images, or draws what the loss is measured along."""
         ...
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch: ...

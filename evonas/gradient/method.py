@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from evonas.errors import ConfigurationError, check_name
+from evonas.gradient.delivered import DeliveredCost
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
@@ -214,6 +215,12 @@ class Method:
         """Radius schedule of the certified bound among the upper losses; None without one."""
         parts = [part for loss in self.upper for part in getattr(loss, "parts", (loss,))]
         return next((part.epsilon for part in parts if isinstance(part, BoundLoss)), None)
+
+    @property
+    def size(self) -> DeliveredCost | None:
+        """Number of parameters that the delivered cells are held to; None: the derived cells are delivered."""
+        sizes = (loss for loss in self.upper if isinstance(loss, DeliveredCost) and loss.kind == "params")
+        return next(sizes, None)
 
     def place(self, epoch: int) -> tuple[int, int]:
         """(stage, epoch within the stage) of an epoch of the search, all from 0."""

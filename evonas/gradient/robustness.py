@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from evonas.certify.settings import Norm
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evonas.gradient.forward import Forward
 
-__all__ = ["BoundLoss", "EpsilonSchedule", "JacobianLoss", "Norm"]
+__all__ = ["BoundLoss", "EpsilonSchedule", "JacobianLoss", "Metric", "Norm", "SquaredJacobianLoss"]
 
 
 DUAL = {"linf": 1, "l2": 2}
@@ -71,6 +71,54 @@ class JacobianLoss:
             rows = piecewise_jacobian(network, batch.images[: self.images])  # (B, K, C, H, W)
         value: Tensor = torch.linalg.vector_norm(rows.flatten(2), DUAL[self.norm], dim=2).mean()
         batch.note("jacobian_norm", value)
+        return self.gamma * value
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredJacobianLoss:
+    """gamma times the mean over images of ||J||_F^2 of the logits, exact or by the random projections of DSRNA's [17].
+
+    Supernet in eval mode: running statistics, no dropout, float32. Records `squared_jacobian`.
+    """
+
+    gamma: float = 0.01
+    """Weight of the metric in Eq. 16."""
+    images: int | None = None
+    """Number of images of a batch to measure on, the first ones; None: all."""
+    projections: int | None = 1
+    """Random directions of an image, one backward pass each; None: exact, one backward pass for each class."""
+
+    name: ClassVar[str] = "jacobian"
+    needs_ood: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check(self.gamma, "l2", self.images)
+        if self.projections is not None and self.projections < 1:
+            raise ConfigurationError(f"expected projections >= 1, or None for the exact norm, got {self.projections}")
+
+    @property
+    def attacks(self) -> bool:
+        """Whether directions are drawn."""
+        return self.projections is not None
+
+    def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
+        import torch
+
+        if self.projections is None:
+            return batch
+        return replace(batch, seed=int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+
+    def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        import torch
+
+        from evonas.certify import squared_jacobian_norm
+        from evonas.gradient.forward import eval_mode
+
+        images = batch.images[: self.images]
+        drawn = torch.Generator(images.device).manual_seed(batch.seed)
+        with eval_mode(forward) as network:
+            value = squared_jacobian_norm(network, images, self.projections, drawn)
+        batch.note("squared_jacobian", value)
         return self.gamma * value
 
 
@@ -164,3 +212,7 @@ class BoundLoss:
         batch.note("certified_bound", bound)
         batch.note("certified_difference", (bounds.upper - bounds.lower).mean())
         return -self.gamma * bound
+
+
+Metric = BoundLoss | JacobianLoss | SquaredJacobianLoss
+"""A measure of robustness among the upper losses."""

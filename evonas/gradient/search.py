@@ -14,6 +14,7 @@ from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.gradient.architecture import Architecture, Operations, SupernetPlan
 from evonas.gradient.derive import derive_genotype
+from evonas.gradient.derived import log_odds
 from evonas.gradient.levels import Levels, Means
 from evonas.gradient.losses import Batch
 from evonas.gradient.method import Method
@@ -90,7 +91,13 @@ class GradientSearch:
 
     @property
     def genotype(self) -> Genotype:
-        """Cells of the current architecture."""
+        """Cells that the current architecture delivers: those that are derived, or the strongest ones of a size."""
+        size = self.method.size
+        return self.derived if size is None else size.kept(self.derived, self._log_odds(), self.method.max_skips)
+
+    @property
+    def derived(self) -> Genotype:
+        """Cells of the current architecture by the rule of the two strongest edges."""
         scores = self.levels.architecture.scores()
         normal, reduce = scores.alpha_normal, scores.alpha_reduce
         genotype = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
@@ -126,6 +133,7 @@ class GradientSearch:
         levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius, weights_only)
         steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
+            levels.progress = (within + step / steps) / stage.epochs
             levels.descend(below, above, means)
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
@@ -140,6 +148,7 @@ class GradientSearch:
         levels.check("architecture", levels.alphas)
         self.epoch += 1
         self.history.append(self.probabilities().detach().cpu())
+        values |= self.sizes((within + 1) / stage.epochs)
         if within + 1 == stage.epochs and not self.done:
             self._begin_stage(number + 1, self._strongest(self.method.stages[number + 1].keep))
         return values
@@ -155,6 +164,26 @@ class GradientSearch:
         self._begin_stage(number, state["operations"])
         self.levels.restore(state)
         self.history = list(state["history"])
+
+    def _log_odds(self) -> Tensor:
+        """(2, edges, 8) with which operations compete, detached."""
+        return log_odds(self.probabilities(), self.levels.architecture().edge_shares).detach()
+
+    def sizes(self, progress: float) -> dict[str, float]:
+        """Millions of parameters: expected of the derived cells, of these, and of the delivered ones; else empty.
+
+        Args:
+            progress: share of the stage that is over.
+        """
+        size = self.method.size
+        if size is None:
+            return {}
+        expected = size.expected(self._log_odds(), size.temperature(progress))
+        return {
+            "expected_size": float(expected),
+            "derived_size": size.of(self.derived),
+            "delivered_size": size.of(self.genotype),
+        }
 
     def _begin_stage(self, number: int, operations: Any) -> None:
         """Create weights and architecture of a stage, over the given operations of every edge; None: all."""

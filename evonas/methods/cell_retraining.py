@@ -91,6 +91,8 @@ class CellRetrainOptions:
     """Length of its steps: the papers' literal 2.5 epsilon, longer than the radius."""
     test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
+    retrain_latency: bool = False
+    """Measure the time of one image, too: on a CPU by one thread (E2RNAS, version 2, IV-C2)."""
     published: tuple[str, ...] = ()
     """Published cells trained and scored beside: DARTS_V1, DARTS_V2, PDARTS, PC_DARTS_cifar, PC_DARTS_image."""
 
@@ -137,13 +139,15 @@ class CellRetrainOptions:
         return PGD(epsilon=self.test_epsilon, step_size=self.test_step_size, steps=self.test_steps)
 
     def measured(self, precision: OodPrecision | None) -> Measured:
-        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs."""
-        from evonas.audit import CLEAN, MEASUREMENTS, ErrorUnder, Measured, Measurement
+        """Clean error, error under PGD, AUPR where there is another data set, the papers' FLOPs, latency if asked."""
+        from evonas.audit import CLEAN, MEASUREMENTS, ErrorUnder, ImageLatency, Measured, Measurement
         from evonas.objectives.attack_error import described
 
         parts = [CLEAN, Measurement("pgd_error", described(self.attack), ErrorUnder("pgd_error", self.attack))]
         if precision is not None:
             parts.append(Measurement("ood_aupr", "AUPR", precision, maximize=True))
+        if self.retrain_latency:
+            parts.append(Measurement("latency_ms", "Milliseconds of one image", ImageLatency(), unit="count"))
         return Measured(measurements=(*parts, *MEASUREMENTS["paper_flops"]), test_limit=self.test_limit)
 
 

@@ -26,6 +26,7 @@ from evonas.gradient import (
     Method,
     Mgda,
     SearchData,
+    SquaredJacobianLoss,
     Sum,
     halves,
 )
@@ -46,6 +47,9 @@ WHAT = "a search by gradient"
 
 MOST = 0.95
 """Share of the steps beyond which a warning comes."""
+
+SIZES = ("expected", "derived", "delivered")
+"""Networks whose size an epoch tells, where a search is held to one."""
 
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
@@ -212,6 +216,7 @@ def _found(run: Run, plan: CellSearch, fresh: bool) -> FoundCells:
     search, rows = _begin(_on_cpu(plan)), content["rows"]
     search.restore(content["state"])
     complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
+    run.note(_fitted(plan, search))
     if not run.reading and (fresh or not complete):
         _pictures(run.path, plan, search, rows)
     return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
@@ -268,7 +273,7 @@ def _metric_seconds(plan: CellSearch) -> str:
     The metric that is searched with keeps its settings; the other one has its own defaults and as many images.
     """
     parts = [part for loss in plan.method.upper for part in getattr(loss, "parts", (loss,))]
-    own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss)), None)
+    own = next((part for part in parts if isinstance(part, BoundLoss | JacobianLoss | SquaredJacobianLoss)), None)
     if own is None:
         return ""
     search = _begin(plan)
@@ -343,14 +348,17 @@ def _described(row: Mapping[str, Any]) -> str:
         above += f" (the metric's gradient is {metric / loss:.3g} times the loss's)" if loss else ""
     metrics = {
         "jacobian_norm": "Jacobian norm",
+        "squared_jacobian": "squared Jacobian norm",
         "certified_bound": "certified bound",
         "certified_difference": "bounds apart",
         "epsilon": "epsilon now",
     }
     found = "".join(f", {label} {row[name]:.4g}" for name, label in metrics.items() if name in row)
+    sizes = ", ".join(f"{row[f'{kind}_size']:.3f}M {kind}" for kind in SIZES if f"{kind}_size" in row)
     return (
         f"loss {row['train_loss']:.3f}, {above}{found}, entropy {row['entropy_normal']:.3f} and "
-        f"{row['entropy_reduce']:.3f}, N-hat {row['expected_params']:.3f}M; {row['genotype']}"
+        f"{row['entropy_reduce']:.3f}, N-hat {row['expected_params']:.3f}M{sizes and f', network {sizes}'}; "
+        f"{row['genotype']}"
     )
 
 
@@ -396,7 +404,13 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
 
 
 def _limit(plan: CellSearch) -> str:
-    """L, and the parameters that N-hat leaves out; empty where the method has no L."""
+    """L, and its network or the parameters that N-hat leaves out; empty where the method has no L."""
+    size = plan.method.size
+    if size is not None:
+        return (
+            f"; L = {size.limit:g}M parameters of the delivered network, within {100 * size.within:.2g}%, with "
+            f"{size.channels} channels and {size.layers} cells (--cost-channels, --cost-layers)"
+        )
     cost = next((loss for loss in plan.method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"), None)
     if cost is None:
         return ""
@@ -404,6 +418,19 @@ def _limit(plan: CellSearch) -> str:
     return (
         f"; L = {cost.limit:g}M of N-hat, the operations of all edges; besides, every network has {fixed / 1e6:.6f}M "
         "in stem, inputs of cells and classifier"
+    )
+
+
+def _fitted(plan: CellSearch, search: GradientSearch) -> str:
+    """A line on cells that were exchanged for others of the wanted size; empty where none were."""
+    size = plan.method.size
+    derived, delivered = search.derived, search.genotype
+    if size is None or delivered == derived:
+        return ""
+    changed = f"{size.changed(derived, delivered)} of {2 * len(delivered.normal)}"
+    return (
+        f"{plan.name}: the derived network has {size.of(derived):.3f}M parameters, the delivered one "
+        f"{size.of(delivered):.3f}M for L = {size.limit:g}M: {changed} operations are others, the strongest that fit"
     )
 
 

@@ -207,8 +207,12 @@ class CellOptions(RunOptions):
 
         return DartsSpace(self.cells.eval_channels, self.cells.eval_layers, nodes, image_size=image_size)
 
-    def methods(self, image_size: int) -> dict[str, Method]:
-        """Label -> a search of its own; the label is empty where there is one."""
+    def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
+        """Label -> a search of its own; the label is empty where there is one.
+
+        Args:
+            image_size, n_classes: of the data, whose networks are counted.
+        """
         raise NotImplementedError
 
     @property
@@ -272,7 +276,7 @@ def after_search(
 def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratch, tuple[Objective, ...]]:
     """The space of the networks that cells are scored in, their training, and what they are scored on."""
     data = run.load_data()
-    methods = options.methods(data.image_size)
+    methods = options.methods(data.image_size, data.n_classes)
     space = options.space(next(iter(methods.values())).nodes, data.image_size)
     ood_data = _ood_data(run, options, data)
     run.use(others=None if ood_data is None else {"name": ood_data.name, "fingerprint": ood_data.fingerprint})
@@ -297,7 +301,7 @@ def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSea
     """The searches of the run, in order."""
     from evonas.methods.cell_search import CellSearch
 
-    methods = options.methods(data.image_size)
+    methods = options.methods(data.image_size, data.n_classes)
     ood_data, precision = _ood_data(run, options, data), _search_precision(run, options, methods)
     return [
         CellSearch(
@@ -320,7 +324,7 @@ def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
     """Images of none of the classes where the search or its objectives need them."""
     from evonas.objectives import OodAupr
 
-    methods = options.methods(data.image_size).values()
+    methods = options.methods(data.image_size, data.n_classes).values()
     if not (any(method.needs_ood for method in methods) or OodAupr.name in options.objectives):
         return None
     return run.ood_data(data)

@@ -33,7 +33,7 @@ class DartsOptions(CellOptions):
         check_name(METHODS, self.method, "gradient method")
         super().__post_init__()
 
-    def methods(self, image_size: int) -> dict[str, Method]:
+    def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         from evonas.gradient import METHODS
 
         return {"": self.levels.applied(METHODS[self.method]())}

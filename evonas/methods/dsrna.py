@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from evonas.certify.settings import Norm
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
+from evonas.gradient.dsrna import Combination
 from evonas.gradient.robustness import EpsilonSchedule
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, perturbed, to_the_end
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evonas.gradient import BoundLoss, Method
+    from evonas.gradient.robustness import Metric
     from evonas.runs.result import Result
 
 __all__ = ["OPTIONS", "PRESETS", "TRAINED", "BoundOptions", "DsrnaOptions", "compose", "run", "to_the_end"]
 
+JACOBIAN = Needs("metric", ("jacobian",))
 ADVERSARIAL = "-adv"
 """Ending of the name of a base whose weights are trained at a perturbed architecture."""
 SDARTS_EPSILON = 0.3
@@ -80,12 +83,20 @@ class DsrnaOptions(CellOptions):
 
     metric: Literal["bound", "jacobian"] = "bound"
     """bound: certified lower bounds (DSRNA-CB). jacobian: the Jacobian norm bound (DSRNA-Jacobian)."""
+    jacobian: Annotated[Literal["rows", "exact", "projected"], JACOBIAN] = "rows"
+    """rows: Eq. 15, the mean length of the rows. exact: the squared Frobenius norm. projected: its estimate by random
+    projections, to which the paper refers: one backward pass for each direction in place of one for each class."""
+    projections: Annotated[int, Range(least=1, most=1000), Needs("jacobian", ("projected",))] = 1
+    """Random directions of every image."""
     base: str = "pcdarts"
     """Supernet and stages that it is built on: darts, pcdarts or pdarts."""
     gamma: Annotated[float, MILLIONS] = 0.01
     """Weight of the metric beside the loss (4.2.2)."""
+    combine: Combination = "gamma"
+    """gamma: the sum of Eq. 16. normalised: gradients of length 1, half of a step each, or --metric-share. mgda: the
+    shortest convex combination of both gradients, which descends both in every short step."""
     metric_share: Annotated[float | None, Range(above=0, below=1)] = None
-    """Instead of gamma: constant share of the metric's gradient in each step, such as 0.5, however long it is."""
+    """Constant share of the metric's gradient in each step, such as 0.5, however long it is: normalised, not gamma."""
     norm: Norm = "linf"
     """Norm of the perturbations to be robust against; the Jacobian's rows are in the dual norm."""
     metric_images: Annotated[int | None, IMAGES] = None
@@ -97,7 +108,18 @@ class DsrnaOptions(CellOptions):
 
     example: ClassVar[str] = "evonas dsrna --data digits --out runs/dsrna"
     short: ClassVar[tuple[str, ...]] = (
-        *("metric", "base", "gamma", "metric_share", "norm", "metric_images", "baselines", "radius_images"),
+        *(
+            "metric",
+            "jacobian",
+            "base",
+            "gamma",
+            "combine",
+            "metric_share",
+            "norm",
+            "metric_images",
+            "baselines",
+            "radius_images",
+        ),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
     )
 
@@ -108,26 +130,36 @@ class DsrnaOptions(CellOptions):
             check_name(known, name, "baseline")
         if len(set(self.baselines)) < len(self.baselines):
             raise ConfigurationError(f"expected every one of --baselines once, got {','.join(self.baselines)}")
+        if self.combine == "mgda" and self.metric_share is not None:
+            raise ConfigurationError(
+                f"expected --combine mgda, which finds both shares, without --metric-share, got {self.metric_share}"
+            )
         super().__post_init__()
 
     def unused(self) -> dict[str, str]:
-        balanced = {} if self.metric_share is None else {"gamma": "the sum of Eq. 16, which --metric-share replaces"}
-        return super().unused() | balanced
+        found = super().unused()
+        if self.metric_share is not None or self.combine == "normalised":
+            found["gamma"] = "the sum of Eq. 16, which --metric-share and --combine normalised replace"
+        if self.metric == "jacobian" and self.jacobian != "rows":
+            found["norm"] = "--jacobian rows"
+        return found
 
-    def methods(self, image_size: int) -> dict[str, Method]:
-        from evonas.gradient import JacobianLoss, dsrna
+    def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
+        from evonas.gradient import dsrna
 
-        bound = self.bound.loss(self.gamma, self.norm, self.metric_images)
-        jacobian = JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
-        own = self.levels.applied(
-            dsrna(
-                METHODS[self.base](),
-                bound if self.metric == "bound" else jacobian,
-                self.metric_share,
-            )
-        )
+        own = self.levels.applied(dsrna(METHODS[self.base](), self._metric(), self.metric_share, self.combine))
         others = {name: self._baseline(name) for name in self.baselines}
         return {own.name if others else "": own, **others}
+
+    def _metric(self) -> Metric:
+        from evonas.gradient import JacobianLoss, SquaredJacobianLoss
+
+        if self.metric == "bound":
+            return self.bound.loss(self.gamma, self.norm, self.metric_images)
+        if self.jacobian == "rows":
+            return JacobianLoss(gamma=self.gamma, norm=self.norm, images=self.metric_images)
+        projections = self.projections if self.jacobian == "projected" else None
+        return SquaredJacobianLoss(gamma=self.gamma, images=self.metric_images, projections=projections)
 
     @property
     def robust(self) -> RobustnessOptions:

@@ -10,19 +10,20 @@ from evonas.gradient import METHODS
 from evonas.gradient.mgda import Normalisation
 from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, to_the_end
 from evonas.methods.cells import run as run_cells
-from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS
+from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS, Range
 from evonas.runs.needs import Needs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evonas.gradient import Method
+    from evonas.gradient import DeliveredCost, ExpectedCost, Method
     from evonas.gradient.method import Combine
     from evonas.runs.result import Result
 
 __all__ = ["OPTIONS", "PRESETS", "TRAINED", "E2rnasOptions", "compose", "run", "to_the_end"]
 
 FIRST, SECOND, BY_MGDA = Needs("version", (1,)), Needs("version", (2,)), Needs("mgda")
+DELIVERED = Needs("size", ("delivered",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,14 @@ class E2rnasOptions(CellOptions):
     """Supernet and schedule that it is built on: darts, pcdarts or pdarts (version 2, Table IV)."""
     L: Annotated[float | None, MILLIONS, Needs("count_params")] = None
     """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
-    F: Annotated[float, MILLIONS, SECOND] = 425.0
-    """Millions of FLOPs (425 for S1, 586 for S2)."""
+    F: Annotated[float | None, MILLIONS, SECOND] = None
+    """Millions of FLOPs; by default 425 (S1; 586 for S2). With --size delivered millions of multiply-adds, an
+    objective only where it is given: they follow the parameters."""
+    size: Annotated[Literal["n-hat", "delivered"], Needs("count_params")] = "n-hat"
+    """What L limits: n-hat, the papers' mean over all edges, or delivered, all parameters of the network that the cells
+    found make at --cost-channels and --cost-layers, within --size-within."""
+    size_within: Annotated[float, Range(least=0, below=1), DELIVERED] = 0.01
+    """Largest deviation of the delivered network from L, as a share of L."""
     sweep_L: Annotated[tuple[float, ...], MILLIONS, Needs("count_params")] = ()
     """One search for each of these L (version 1, Fig. 4), all in one table."""
     search_epsilon: Annotated[float, RADIUS] = 2 / 255
@@ -52,7 +59,8 @@ class E2rnasOptions(CellOptions):
     mgda: bool = True
     """Weights by MGDA, else equal ones (Table 3, Table VI: w/o MGDA)."""
     normalisation: Annotated[Normalisation | None, BY_MGDA] = None
-    """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2."""
+    """Normalisation before MGDA: none, l2, loss or loss+; by default none in version 1, l2 in version 2 and with
+    --size delivered, whose long gradient would otherwise get a small weight."""
     solver: Annotated[Literal["exact", "frank_wolfe"] | None, BY_MGDA] = None
     """Solver of MGDA; by default exact in version 1 (Eq. 11), frank_wolfe in version 2."""
     weights_on: Annotated[Literal["raw", "normalised"] | None, BY_MGDA] = None
@@ -67,7 +75,7 @@ class E2rnasOptions(CellOptions):
 
     example: ClassVar[str] = "evonas e2rnas --data digits --out runs/e2rnas"
     short: ClassVar[tuple[str, ...]] = (
-        *("version", "base", "L", "F", "sweep_L", "mgda", "weights_on"),
+        *("version", "base", "L", "F", "size", "sweep_L", "mgda", "weights_on"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
     )
 
@@ -81,12 +89,12 @@ class E2rnasOptions(CellOptions):
         check_name(METHODS, self.base, "gradient method")
         super().__post_init__()
 
-    def methods(self, image_size: int) -> dict[str, Method]:
+    def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         usual = 1.0 if self.version == 1 else 2.5
         limits = {f"L{limit:g}": limit for limit in self.sweep_L} or {"": usual if self.L is None else self.L}
-        return {label: self._method(limit, image_size) for label, limit in limits.items()}
+        return {label: self._method(limit, image_size, n_classes) for label, limit in limits.items()}
 
-    def _method(self, limit: float, image_size: int) -> Method:
+    def _method(self, limit: float, image_size: int, n_classes: int) -> Method:
         from evonas.gradient import ExpectedCost, FixedWeights, Mgda, e2rnas_v1, e2rnas_v2
 
         base = METHODS[self.base]()
@@ -101,7 +109,7 @@ class E2rnasOptions(CellOptions):
             affine=self.cost_affine,
         )
         first = self.version == 1
-        normalisation = self.normalisation or ("none" if first else "l2")
+        normalisation = self.normalisation or ("none" if first and self.size == "n-hat" else "l2")
         mgda = Mgda(
             normalisation=normalisation,
             solver=self.solver or ("exact" if first else "frank_wolfe"),
@@ -109,9 +117,31 @@ class E2rnasOptions(CellOptions):
         )
         combine: Combine = mgda if self.mgda else FixedWeights()
         below = first if self.adversarial_below is None else self.adversarial_below
+        sizes = self._sizes(limit, cost, n_classes)
         if first:
-            return e2rnas_v1(base, limit, below, self.count_params, combine, self.search_epsilon, cost, self.validate)
-        return e2rnas_v2(base, limit, self.F, below, self.ood_below, combine, self.search_epsilon, cost)
+            size = sizes[0] if sizes else None
+            return e2rnas_v1(
+                base, limit, below, self.count_params, combine, self.search_epsilon, cost, self.validate, size
+            )
+        flops = 425.0 if self.F is None else self.F
+        return e2rnas_v2(base, limit, flops, below, self.ood_below, combine, self.search_epsilon, cost, sizes)
+
+    def _sizes(self, limit: float, cost: ExpectedCost, n_classes: int) -> tuple[DeliveredCost, ...]:
+        """Terms of the delivered network's size; none where N-hat is descended."""
+        from evonas.gradient import DeliveredCost
+
+        if self.size == "n-hat":
+            return ()
+        params = DeliveredCost(
+            limit=limit,
+            channels=cost.channels,
+            layers=cost.layers,
+            nodes=cost.nodes,
+            image_size=cost.image_size,
+            n_classes=n_classes,
+            within=self.size_within,
+        )
+        return (params,) if self.F is None else (params, replace(params, kind="macs", limit=self.F))
 
 
 OPTIONS = E2rnasOptions

@@ -12,8 +12,8 @@ from evonas.files import expanded
 from evonas.methods.recipes import ROBUST, check_recipe, has_radius, recipe_words, under_recipe
 from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
-from evonas.runs.execution import resolve_device
-from evonas.runs.needs import Needs
+from evonas.runs.execution import ExecutionOptions, resolve_device
+from evonas.runs.needs import Needs, Option, options_of
 from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions, flat
 from evonas.search.settings import EvolutionConfig
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from evonas.adversarial_sets import AdversarialSet
     from evonas.audit import AuditNetwork, FinalTraining, Measured
-    from evonas.evaluation import TrainFromScratch
+    from evonas.evaluation import LookUp, TrainFromScratch
     from evonas.objectives import Objective
     from evonas.report import Chance, Searched
     from evonas.runs.folder import RunFolder
@@ -55,6 +55,8 @@ METHOD = "roco-nas"
 TRAINED = "retrained"
 """Folder of networks that were trained to the end."""
 OF_PHASES = Needs("space", (PhaseSpace.name,))
+OF_CELLS = Needs("space", ("nasbench201", "darts"))
+WITH_WIDTH = Needs("space", (PhaseSpace.name, *OF_CELLS.values))
 OBJECTIVES_OF_ROCO = ("clean_error", "macs", "adversarial_set_error")
 """RoCo-NAS, III-D. Without the third it is the paper's Baseline-NAS."""
 
@@ -125,13 +127,18 @@ class RocoOptions(RunOptions):
     adversarial_set: Annotated[str, Needs("objectives", ("adversarial_set_error",), instead=Needs("retrain"))] = "auto"
     """File of a set, or auto: the preset's set of these images, built where it is not there yet."""
     space: str = PhaseSpace.name
-    """Search space: phase, darts, shuffle (with their defaults), or a plugin's."""
+    """Search space: phase, nasbench201, darts, shuffle, or a plugin's."""
+    table: str = ""
+    """JSON file of a table to look networks up in, instead of training them; it brings its space, and its errors are
+    the objectives: --table nas-robbench-201-cifar10.json --objectives autoattack_8_error,params (docs/tables.md)."""
     phases: Annotated[int, Range(least=1, most=16), OF_PHASES] = 3
     """Computational blocks of a network (Table II)."""
     nodes: Annotated[int, Range(least=2, most=8), OF_PHASES] = 6
     """Maximum computational units of a block (Table II)."""
-    channels: Annotated[int, CHANNELS, OF_PHASES] = 16
-    """Width of the first block; doubles from block to block."""
+    channels: Annotated[int, CHANNELS, WITH_WIDTH] = 16
+    """Width of the first block, or of a node of the first cell; doubles with every halving of the maps."""
+    cells: Annotated[int | None, Range(least=1, most=1000), OF_CELLS] = None
+    """Cells of a stage of nasbench201, or of a network of darts; 3 in the quick preset, else the papers' 5 and 20."""
     operators: Annotated[str, OF_PHASES] = "roco"
     """roco (whole blocks, the paper's text) or nsganet (bits, NSGA-Net's reference)."""
     mutation_rate: Annotated[float | None, MILLIONS, Needs("operators", ("nsganet",))] = None
@@ -155,8 +162,10 @@ class RocoOptions(RunOptions):
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "phases", "nodes", "channels", "recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
+        *("recipe", "epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
+        *("surrogate", "max_evaluations"),
         *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
         "retrain_channels",
         *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
@@ -165,25 +174,47 @@ class RocoOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.space == "darts" and self.cells in (1, 2):
+            raise ConfigurationError(
+                f"expected --cells of at least 3 for darts, so that both kinds occur, got {self.cells}"
+            )
         self.make_space(32)
-        for name in self.search.objectives:
+        for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
         check_recipe(self.recipe, self.recipe_epsilon)
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
-        if self.space != PhaseSpace.name:
-            kind = choose(SPACES, self.space, "search space")
-            return kind(image_size=image_size) if "image_size" in {each.name for each in fields(kind)} else kind()
-        return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
+        if self.space == PhaseSpace.name:
+            return PhaseSpace(self.phases, self.nodes, self.channels, image_size, self.operators, self.mutation_rate)
+        kind = choose(SPACES, self.space, "search space")
+        given: dict[str, Any] = {"image_size": image_size}
+        if self.space in OF_CELLS.values:
+            number = self.cells or (3 if self.preset == "quick" else None)
+            given["channels"] = self.channels
+            given |= {} if number is None else {"layers" if self.space == "darts" else "cells": number}
+        return kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
 
     def make_recipe(self) -> Recipe:
         """Loss that candidates are trained with."""
         return recipe_within(self.recipe, self.recipe_epsilon)
 
+    @property
+    def looked_up(self) -> RocoOptions:
+        """Options of a run that looks scores up in a table: one after another, here, and without weights."""
+        execution = self.execution
+        execution = execution if execution.executor != "auto" else replace(execution, executor="local")
+        execution = execution if execution.device != "auto" else replace(execution, device="cpu")
+        return replace(self, execution=execution, keep_weights="none")
+
     def unused(self) -> dict[str, str]:
+        if self.table:
+            needs = "training, which --table replaces"
+            return {each.name: needs for each in options_of(self) if not _used_with_table(each)}
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
         if not has_radius(self.recipe):
@@ -193,6 +224,11 @@ class RocoOptions(RunOptions):
         if "pgd_error" in self.search.objectives:
             found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
         return found | self.training.unused()
+
+
+def _used_with_table(option: Option) -> bool:
+    names = ("preset", "seed", "out", "retry_failed", "track", "plugin", "space", "table", "init_from")
+    return option.owner in (EvolutionConfig, ExecutionOptions) or option.name in names
 
 
 OPTIONS = RocoOptions
@@ -219,6 +255,8 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
     """
     from evonas.runs.run import Run
 
+    if options.table:
+        return _look_up(options.looked_up, console)
     with Run.open(METHOD, options, "roco", console=console) as run:
         space, candidates = _candidates(run, options)
         the_set = prepare_retraining(run, options, candidates)
@@ -230,8 +268,35 @@ def run(options: RocoOptions, console: Console | None = None) -> Result:
     return found
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch, tuple[Objective, ...]]:
+def _look_up(options: RocoOptions, console: Console | None) -> Result:
+    """Search a table of trained networks, or continue with that."""
+    from evonas.runs.run import Run
+
+    label = f"table-{expanded(options.table).stem}"
+    with Run.open(METHOD, options, "roco", label, console=console) as run:
+        space, look_up, objectives = _of_table(run, options)
+        first = first_population(run, options, space)
+        return run.search(space, look_up, objectives, replace(options.search, seed=run.seed), first)
+
+
+def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Objective, ...]]:
+    from evonas.evaluation import LookUp, read_table, table_objectives
+
+    table = read_table(options.table)
+    if options.space not in (RocoOptions.space, table.space.name):
+        raise ConfigurationError(
+            f"expected the space of {options.table}, {table.space.name}, got --space {options.space}; leave it out"
+        )
+    look_up, objectives = LookUp(table), table_objectives(table, options.search.objectives)
+    run.use(data=table.data.identity(), **look_up.identity())
+    run.note(table.note)
+    return table.space, look_up, objectives
+
+
+def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
+    if options.table:
+        return _of_table(run, options)
     space, candidates = _candidates(run, options)
     return space, candidates, _objectives(run, options, candidates)
 
@@ -350,7 +415,9 @@ def retrain_front(
     run.screen.say(f"written to {folder}: {names}, and the weights")
 
 
-def _chance(run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None) -> Chance:
+def _chance(
+    run: Run, options: RocoOptions, candidates: TrainFromScratch, the_set: AdversarialSet | None
+) -> Chance | None:
     """Level of guessing on the test images, and on those of the set."""
     from evonas.objectives import AdversarialSetError
     from evonas.report import Chance

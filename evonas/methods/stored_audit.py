@@ -123,6 +123,7 @@ def audit_run(
     from evonas.audit.gradient_check import GRADIENT_CHECK
     from evonas.methods.stored import reopened
 
+    result.refuse_without_weights()
     genomes = _genomes(result, names)
     wanted, scored = wanted_measurements(plan, result)
     require_libraries(wanted, "--measure")

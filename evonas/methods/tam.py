@@ -5,12 +5,13 @@ Xie et al., 2021.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from evonas.errors import ConfigurationError, check_name
+from evonas.files import expanded, read_regular, replace_file
 from evonas.methods.recipes import ROBUST, has_radius
 from evonas.methods.tam_finalise import (
     FinaliseOptions,
@@ -35,6 +36,7 @@ from evonas.types import Genome, arch_id
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evonas.attacks import Attack
     from evonas.audit import FinalTraining
     from evonas.data import Dataset
     from evonas.evaluation import SliceSupernet, SupernetWeights
@@ -65,7 +67,8 @@ __all__ = [
 METHOD = "tam-nas"
 TRAINED = "finalised"
 """Folder of networks that were trained to the end."""
-OBJECTIVES_OF_TAM = ("clean_error", "pgd_error", "params")
+PGD_ERROR = "pgd_error"
+OBJECTIVES_OF_TAM = ("clean_error", PGD_ERROR, "params")
 """TAM-NAS, III-E."""
 
 YOPO_LOOPS = {1: (1, 1), 2: (2, 1), 5: (3, 2), 10: (5, 3)}
@@ -80,6 +83,7 @@ DRAWN = 1000
 
 STEPPED = ("trades_yopo", "trades", "trades_awp", "pgd_at")
 ATTACKED = Needs("supernet_recipe", (*STEPPED, "fast_adversarial"))
+RECALIBRATED = Needs("recalibration", ("clean", "attacked"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +117,14 @@ class TamOptions(RunOptions):
     supernet_balance: Annotated[float, Range(above=0, most=1000), Needs("supernet_recipe", STEPPED[:3])] = 1.0
     """lambda of Eq. 3."""
     supernet: OneShotConfig = field(default_factory=OneShotConfig)
-    recalibration_batches: Annotated[int, COUNT] = 200
-    """Batches of train images that each candidate's batch statistics are measured on."""
-    recalibration_batch_size: Annotated[int, COUNT] = 128
+    supernet_from: str = ""
+    """Folder of a run whose supernet is taken over, where it is the same one, instead of training it again."""
+    recalibration: Literal["clean", "attacked", "off"] = "clean"
+    """Images that each candidate's batch statistics are measured on: train images, or these attacked by the PGD of
+    pgd_error; off: they stay as the supernet's training has left them."""
+    recalibration_batches: Annotated[int, COUNT, RECALIBRATED] = 200
+    """Batches of images that they are measured on."""
+    recalibration_batch_size: Annotated[int, COUNT, RECALIBRATED] = 128
     """Images of such a batch."""
     search: EvolutionConfig = field(
         default_factory=lambda: EvolutionConfig(population=50, objectives=OBJECTIVES_OF_TAM, tournament=10)
@@ -146,14 +155,25 @@ class TamOptions(RunOptions):
             raise ConfigurationError(
                 "expected objectives without a set for TAM-NAS, got adversarial_set_error; see roco_cifar10.py"
             )
+        if self.recalibration == "attacked" and PGD_ERROR not in self.search.objectives:
+            raise ConfigurationError(
+                f"expected {PGD_ERROR} among the objectives with --recalibration attacked, which attacks as it does, "
+                f"got {','.join(self.search.objectives)}"
+            )
 
     def unused(self) -> dict[str, str]:
         needs = "--objectives ood_aupr"
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
+        if self.search.surrogate is None:
+            found["surrogate_batch"] = "--surrogate gp"
         if self.after.finalise_supernet_loops:
             found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
         if self.after.finalise_recipe != "trades_yopo" and not has_radius(self.after.finalise_recipe):
             found["finalise_epsilon"] = f"{ROBUST} --finalise-recipe trades"
+        if self.after.finalise_all:
+            found["finalise_top"] = "--no-finalise-all"
+        if self.supernet.sampling == "fair":
+            found |= dict.fromkeys(("block_window", "joint_window"), "--sampling epochs or batches")
         return found
 
     def space(self, image_size: int) -> ShuffleSpace:
@@ -206,6 +226,17 @@ class TamOptions(RunOptions):
                 f"got {self.supernet_steps}"
             )
         return YOPO_LOOPS[self.supernet_steps]
+
+    @property
+    def recalibration_attack(self) -> Attack | None:
+        """Attack on the images of the recalibration: that of pgd_error."""
+        from evonas.objectives import PGDError
+
+        if self.recalibration != "attacked":
+            return None
+        objective = self.attacks.objectives("fp32")[PGD_ERROR]
+        assert isinstance(objective, PGDError)
+        return objective.attack
 
     @property
     def finalising(self) -> FinaliseOptions:
@@ -325,10 +356,13 @@ def use_search(
         DataError: fewer test images asked for than there are classes.
         RunMismatchError: the folder holds another run.
     """
+    from evonas.evaluation import recalibration_identity
+
     if options.after.finalise and not run.reading:
         check_scores(options.search.objectives, options.after, data, run.seed)
     run.use_search(space, data.n_classes, objectives, replace(options.search, seed=options.seed))
-    run.use(recalibration=[options.recalibration_batches, options.recalibration_batch_size])
+    number, size = options.recalibration_batches, options.recalibration_batch_size
+    run.use(recalibration=recalibration_identity(options.recalibration, number, size, options.recalibration_attack))
 
 
 def slice_supernet(
@@ -345,6 +379,8 @@ def slice_supernet(
         seed=run.seed,
         recalibration_batches=options.recalibration_batches,
         recalibration_batch_size=options.recalibration_batch_size,
+        recalibration=options.recalibration,
+        recalibration_attack=options.recalibration_attack,
     )
 
 
@@ -367,7 +403,7 @@ def train_supernet(
     from evonas.networks.shuffle_supernet import ShuffleSupernet
     from evonas.report import shown, write_rows
     from evonas.training import standard
-    from evonas.training.one_shot import check_windows, draw_architecture
+    from evonas.training.one_shot import check_windows, drawn_architectures
 
     config, recipe = replace(options.supernet, supernet_precision=precision), _recipe(run, options)
     described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
@@ -387,6 +423,7 @@ def train_supernet(
     if not (run.path / "supernet.pt").exists():  # before hours are spent on it
         check_windows(space, config, run.seed)
         _check_window(options, space, run.seed)
+        _take_over(run, options.supernet_from, identity)
     for line in () if run.reading else _wide_windows(options, space, run.seed):
         run.note(line)
     run.needs_device_here("the supernet is trained")
@@ -395,7 +432,7 @@ def train_supernet(
 
     def row(loss: float) -> Row:
         epoch = training.epoch - 1
-        genome = draw_architecture(space, config, run.seed, epoch)
+        genome = next(drawn_architectures(space, config, run.seed, epoch, len(data.train)))
         canonical = space.canonical(genome)
         return {
             "epoch": epoch + 1,
@@ -427,6 +464,26 @@ def train_supernet(
             f"with them inherit weights as they were drawn, or trained for other ratios: {run.path / 'untrained.csv'}"
         )
     return SupernetWeights.of(cast(ShuffleSupernet, training.supernet), identity)
+
+
+def _take_over(run: Run, folder: str, identity: Mapping[str, Any]) -> None:
+    """Copy the checkpoint of the same supernet from another run's folder; nothing where none is named.
+
+    Raises:
+        ConfigurationError: there is none.
+        RunMismatchError: it is of another training.
+        EvonasError: it cannot be read or copied.
+    """
+    from evonas.training import load_checkpoint
+
+    if not folder:
+        return
+    source, target = expanded(folder) / "supernet.pt", run.checkpoint_path("supernet")
+    if load_checkpoint(source, identity, "a supernet") is None:
+        raise ConfigurationError(f"expected a run with a supernet in {folder}, got none: {source} is not there")
+    content = read_regular(source)
+    replace_file(target, lambda file: file.write(content))
+    run.screen.say(f"supernet taken over from {source}")
 
 
 class Trained:
@@ -467,6 +524,8 @@ def _wide_windows(options: TamOptions, space: ShuffleSpace, seed: int) -> Iterat
         "block-window": options.supernet.block_window if options.supernet.block_epochs else None,
         "joint-window": options.supernet.joint_window if options.supernet.joint_epochs else None,
     }
+    if options.supernet.sampling == "fair":
+        windows = {"window": options.window}
     for name, window in windows.items():
         if window is not None:
             low, high = space.scaled(window)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, check_name
 from evonas.methods.recipes import check_recipe, recipe_words
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evonas.report import TextTable
     from evonas.runs.result import Result
     from evonas.runs.run import Run
+    from evonas.spaces import ShuffleSpace
     from evonas.training import Recipe
 
 __all__ = ["FinaliseOptions", "OfSupernet", "check_scores", "count_layers", "finalise_front", "ranked"]
@@ -33,6 +34,9 @@ ERRORS = ("clean_error", "pgd_error")
 HANDMADE_ONLY = Needs("handmade")
 OF_YOPO = Needs("finalise_recipe", ("trades_yopo",))
 
+ORDERS = ("reversed", "middle", "random")
+"""Other orders of Lego-Net's layers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinaliseOptions:
@@ -42,6 +46,8 @@ class FinaliseOptions:
     """After the search, train the front's networks from scratch, with the supernet's weights, or both ways."""
     finalise_top: Annotated[int | None, COUNT] = None
     """Networks of the front to train: the best by the sum of their ranks by clean and by PGD error; all by default."""
+    finalise_all: bool = False
+    """Train every network that the search has scored, instead of the front's best."""
     finalise_epochs: Annotated[int, COUNT] = 100
     """Passes over the images."""
     train_on: TrainOn = "train"
@@ -87,19 +93,26 @@ class FinaliseOptions:
     """Steps of Table X's PGD with a radius of 8/255; with the last, 2/255 is tried, too."""
     lego: bool = False
     """Train the network of the layers' most frequent blocks and ratios, too (IV-E3: Lego-Net)."""
+    lego_orders: Annotated[tuple[str, ...], Needs("lego")] = ()
+    """Lego-Nets of as many parameters with other orders of layers, trained alike: reversed, middle (of every layer the
+    choice of middle frequency), random."""
+    random_orders: Annotated[int, COUNT, Needs("lego_orders", ("random",))] = 3
+    """Random orders."""
     layers_top: Annotated[int, COUNT] = 10
     """Networks that the statistics of layers are over: the best of the front (Figures 8 and 9)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("test_epsilons", "test_steps", "handmade", "handmade_steps"):
+        for name in ("test_epsilons", "test_steps", "handmade", "handmade_steps", "lego_orders"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ConfigurationError(f"expected every one of {name} once, got {getattr(self, name)}")
-            if name != "handmade" and not getattr(self, name):
+            if name not in ("handmade", "lego_orders") and not getattr(self, name):
                 raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
         if self.finalise_recipe != "trades_yopo":
             check_recipe(self.finalise_recipe)
+        for name in self.lego_orders:
+            check_name(ORDERS, name, "order of layers")
         for name in self.handmade:
             from evonas.spaces import HandmadeSpace
 
@@ -217,16 +230,16 @@ def finalise_front(
     In the run's folder `finalised/`: the weights, rows.jsonl (what is finished), finalised.csv, tables.md,
     layer_statistics.csv and .png.
     """
-    from evonas.audit import lego_genome
     from evonas.networks.handmade import HANDMADE
     from evonas.report import folded, write_finalised
     from evonas.spaces import HandmadeSpace
     from evonas.training import TradesYopo
 
-    best = _best(found)
-    top = [each.genome for each in best[: options.layers_top]]
+    front = _best(found)
+    top = [each.genome for each in front[: options.layers_top]]
+    best = _scored(found) if options.finalise_all else front
     recipe = run.recipe_as_begun(options.recipe(supernet.epsilon), run.begun("supernet", "recipe"))
-    lego = lego_genome(found.space, top)
+    lego = dict(_legos(run, options, found.space, top)) if options.lego else {}
     networks = list(_networks(run, options, recipe, candidates, best, lego))
     before = []
     if isinstance(recipe, TradesYopo):
@@ -272,13 +285,44 @@ def _best(found: Result) -> list[OnFront]:
     return [OnFront(np.array(row["genome"].split(), dtype=np.int64), row) for row in ordered]
 
 
+def _scored(found: Result) -> list[OnFront]:
+    """Every network that the search has scored, in the order of population.csv, each once."""
+    import numpy as np
+
+    table = found.population
+    rows = [dict(zip(table.columns, values, strict=True)) for values in table.to_numpy().tolist()]
+    return [
+        OnFront(np.array(row["genome"].split(), dtype=np.int64), row)
+        for row in {row["arch_id"]: row for row in rows if row["status"] == "ok"}.values()
+    ]
+
+
+def _legos(
+    run: Run, options: FinaliseOptions, space: ShuffleSpace, top: Sequence[Genome]
+) -> Iterator[tuple[str, Genome]]:
+    """Lego-Net and the other orders of its layers that are asked for, by their names in the tables.
+
+    One of another number of parameters than can be mended, or that is Lego-Net itself, is said and left out.
+    """
+    from evonas.audit import lego_genome, other_orders
+
+    lego = lego_genome(space, top)
+    yield "Lego-Net", lego
+    orders = other_orders(space, top, options.lego_orders, options.random_orders, run.seed)
+    for name, genome in orders.items():
+        if genome is None:
+            run.note(f"Lego-Net, {name}: no such network has as many parameters, and another order; it is left out")
+        else:
+            yield f"Lego-Net, {name}", genome
+
+
 def _networks(
     run: Run,
     options: FinaliseOptions,
     recipe: Recipe,
     candidates: SliceSupernet,
     best: Sequence[OnFront],
-    lego: Genome,
+    lego: Mapping[str, Genome],
 ) -> Iterator[AuditNetwork]:
     """Everything that is to be trained, in the order of the tables."""
     import numpy as np
@@ -289,8 +333,8 @@ def _networks(
     scratch = scratch_training(run, options, recipe, candidates)
     ways = {"scratch": scratch, "finetune": replace(scratch, mode="finetune", inherited=candidates.weights)}
     chosen = {mode: way for mode, way in ways.items() if options.finalise in (mode, "both")}
-    genomes = [(each.genome, "") for each in best[: options.finalise_top]]
-    genomes += [(lego, "Lego-Net")] if options.lego else []
+    genomes = [(each.genome, "") for each in (best if options.finalise_all else best[: options.finalise_top])]
+    genomes += [(genome, name) for name, genome in lego.items()]
     for genome, name in genomes:
         for mode, way in chosen.items():
             yield AuditNetwork(f"{name or 'the front'} ({mode})", genome, way, name)

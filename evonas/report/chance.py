@@ -28,8 +28,13 @@ class Chance:
     """Column -> its own number of images, where that is another one."""
 
     @classmethod
-    def of(cls, n_classes: int, images: int, measured: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Chance level with the number of images of every column that states one, such as an attack on 100."""
+    def of(cls, n_classes: int, images: int, measured: Mapping[str, Mapping[str, Any]]) -> Self | None:
+        """Chance level with the number of images of every column that states one, such as an attack on 100.
+
+        None for 0 images, such as those of a table: how many there were is unknown.
+        """
+        if not images:
+            return None
         counts = {name: about.get("images") for name, about in measured.items()}
         return cls(n_classes, images, {name: count for name, count in counts.items() if isinstance(count, int)})
 

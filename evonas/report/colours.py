@@ -1,7 +1,6 @@
 """Colours of runs and methods, the same in pictures and on the report's page; colour-blind people tell them apart."""
 
 from collections.abc import Iterable
-from itertools import cycle
 from typing import NamedTuple
 
 __all__ = ["BLUE", "GREY", "SERIES", "Style", "styles_of"]
@@ -33,5 +32,9 @@ SERIES = (
 
 
 def styles_of(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each name, in order; beyond eight they repeat."""
-    return dict(zip(names, cycle(SERIES), strict=False))
+    """A style for each name, in order; beyond eight the colours repeat with other markers, beyond 64 both do."""
+    found = {}
+    for place, name in enumerate(names):
+        turn, at = divmod(place, len(SERIES))
+        found[name] = SERIES[(at + turn) % len(SERIES)]._replace(colour=SERIES[at].colour)
+    return found

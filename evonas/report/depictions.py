@@ -10,6 +10,7 @@ from typing import Any
 from evonas.errors import ConfigurationError
 from evonas.report.drawing import genotype_scene, operation_words
 from evonas.report.drawing_blocks import block_scene
+from evonas.report.drawing_nasbench201 import nasbench201_scene
 from evonas.report.drawing_phases import phase_scene
 from evonas.report.output import write_png, write_text
 from evonas.report.scene import Scene
@@ -55,8 +56,14 @@ def _darts_choices(space: Any, genome: Genome) -> Iterator[Choice]:
             yield f"operations of the {cell} cell", operation_words(operation)
 
 
+def _nasbench201_choices(space: Any, genome: Genome) -> Iterator[Choice]:
+    for start, end, operation in space.edges(genome):
+        yield f"edge {start}-{end} of the cell", operation_words(operation)
+
+
 DEPICTIONS: dict[str, Depiction] = {
     "darts": Depiction(lambda space, genome: genotype_scene(space.genotype(genome)), _darts_choices),
+    "nasbench201": Depiction(nasbench201_scene, _nasbench201_choices),
     "phase": Depiction(phase_scene, _phase_choices),
     "shuffle": Depiction(block_scene, _shuffle_choices),
 }

@@ -13,7 +13,16 @@ from typing import Protocol
 from evonas.report.output import write_png
 from evonas.report.scene import END, INCHES, INK, LINE, PAPER, Box, Disc, Line, Point, Scene, Shape, Words
 
-__all__ = ["Cells", "draw_genotype", "genotype_scene", "operation_colour", "operation_words", "state_name"]
+__all__ = [
+    "Cells",
+    "draw_edge",
+    "draw_genotype",
+    "draw_state",
+    "genotype_scene",
+    "operation_colour",
+    "operation_words",
+    "state_name",
+]
 
 MARGIN, RADIUS, ARROW, BEND = 0.9, 0.46, 0.22, 0.3
 COLUMN, BOX, BESIDE = 4.9, 2.6, 0.75
@@ -23,7 +32,7 @@ ROW, DROP, STACK, THICK = 1.1, 0.8, 0.9, 0.74
 SPREAD = 0.16
 """Half the distance of the two lines that reach one node."""
 
-COLOURS = {"sep": "#1f5fbf", "dil": "#7a3fb0", "max": "#c2571a", "avg": "#a67c00", "skip": "#2b8a57"}
+COLOURS = {"sep": "#1f5fbf", "dil": "#7a3fb0", "max": "#c2571a", "avg": "#a67c00", "skip": "#2b8a57", "nor": "#1f5fbf"}
 """First word of an operation -> colour."""
 OTHER = "#555b66"
 
@@ -92,7 +101,7 @@ def _draw_cell(scene: Scene, pairs: Sequence[tuple[str, int]], concat: Sequence[
             below = DROP + STACK * (place if edges[0][1] == source else 0)
             offset = -SPREAD if place else SPREAD  # the upper one outside, so that the two do not cross
             top = heights[node] + (RADIUS**2 - SPREAD**2) ** 0.5
-            _draw_edge(scene, operation, (branch, heights[source]), below, (columns[node] + offset, top))
+            draw_edge(scene, operation, (branch, heights[source]), below, (columns[node] + offset, top))
     output = columns[-1] + COLUMN / 2, sum(heights[state] for state in concat) / len(concat)
     for state, (x, y) in enumerate(zip(columns, heights, strict=True)):
         if state in concat:
@@ -100,11 +109,11 @@ def _draw_cell(scene: Scene, pairs: Sequence[tuple[str, int]], concat: Sequence[
             _draw_output(scene, (x, y), columns[-1] + RADIUS, (output[0] - RADIUS, output[1] + above))
         else:
             scene.add(Line([(x, y), (ends[state], y)], LINE))
-        _draw_state(scene, (x, y), state_name(state), inner=state > 1)
-    _draw_state(scene, output, "$c_k$", inner=False)
+        draw_state(scene, (x, y), state_name(state), inner=state > 1)
+    draw_state(scene, output, "$c_k$", inner=False)
 
 
-def _draw_edge(scene: Scene, operation: str, start: Point, below: float, end: Point) -> None:
+def draw_edge(scene: Scene, operation: str, start: Point, below: float, end: Point) -> None:
     """A branch of a state's line that leads through an operation below it to the top of a node."""
     (x, y), (column, top), colour = start, end, operation_colour(operation)
     left, middle = x + DROP, y - below
@@ -123,7 +132,8 @@ def _draw_output(scene: Scene, start: Point, bend: float, end: Point) -> None:
     scene.add(Shape([end, (x, to_y + ARROW / 2), (x, to_y - ARROW / 2)], LINE))
 
 
-def _draw_state(scene: Scene, centre: Point, name: str, inner: bool) -> None:
+def draw_state(scene: Scene, centre: Point, name: str, inner: bool) -> None:
+    """A disc with a name: a node, or an input or the output of a cell."""
     scene.add(Disc(centre, RADIUS, PAPER if inner else END, INK))
     scene.add(Words(centre, name, 10 if inner else 9, vertical="center_baseline" if inner else "center"))
 

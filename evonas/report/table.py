@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,17 @@ from evonas.files import decoding, read_regular, storage_errors
 from evonas.report.chance import Chance, chance_notes, marked
 from evonas.report.output import write_csv
 from evonas.report.text_table import TextTable
-from evonas.search import Entry, hypervolume, knee, minimised, non_dominated, ranks
+from evonas.search import (
+    Entry,
+    Honesty,
+    honesty,
+    hypervolume,
+    knee,
+    minimised,
+    non_dominated,
+    rank_correlation,
+    ranks,
+)
 from evonas.types import Cost, Genome, arch_id
 
 if TYPE_CHECKING:
@@ -89,6 +99,10 @@ class HistoryRow:
     """Training time, summed over evaluations."""
     rank_correlation: Mapping[str, float | None] = field(default_factory=dict)
     """Error column -> how alike it and clean_error rank all evaluations so far; see `rank_correlations`."""
+    assisted: int = 0
+    """New evaluations that a surrogate chose."""
+    predicted: Mapping[str, Honesty] = field(default_factory=dict)
+    """Learned objective -> how well the surrogate predicted the new evaluations; empty without a surrogate."""
 
 
 def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFrame:
@@ -129,7 +143,8 @@ def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
         seconds = round(before.seconds + sum(entry.result.seconds for entry in new), 3)
         evaluations, volume = before.evaluations + len(new), hypervolume(best, reference)
         correlation = rank_correlations(found[:evaluations], searched)
-        rows.append(HistoryRow(generation, evaluations, volume, seconds, correlation))
+        assisted = sum(entry.assisted for entry in new)
+        rows.append(HistoryRow(generation, evaluations, volume, seconds, correlation, assisted, honesty(new)))
     return rows
 
 
@@ -147,16 +162,6 @@ def rank_correlations(entries: Iterable[Entry], searched: Searched) -> dict[str,
         both = [(each[CLEAN], each[name]) for each in values if {CLEAN, name} <= each.keys()]
         found[name] = rank_correlation([clean for clean, _ in both], [error for _, error in both])
     return found
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation in [-1, 1], 6 digits; None for fewer than three pairs, or where one is constant."""
-    from scipy.stats import spearmanr
-
-    if len(first) < 3 or min(map(len, map(set, (first, second)))) < 2:
-        return None
-    pair = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    return round(float(spearmanr(*pair).statistic), 6)
 
 
 def front(table: pd.DataFrame) -> pd.DataFrame:
@@ -203,13 +208,25 @@ def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) 
 
 
 def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:
-    """A row for each generation; a column rank_correlation_ERROR for each error beside clean_error."""
+    """A row for each generation; a column rank_correlation_ERROR for each error beside clean_error.
+
+    With a surrogate also `assisted` and, for each learned objective, predicted_rank_correlation_OBJECTIVE and
+    predicted_coverage_OBJECTIVE; empty where nothing was predicted.
+    """
     import pandas as pd
 
-    totals = [each.name for each in fields(HistoryRow) if each.name != "rank_correlation"]
-    table = pd.DataFrame([[getattr(row, name) for name in totals] for row in rows], columns=totals)
+    table = pd.DataFrame(
+        {name: [getattr(row, name) for row in rows] for name in ("generation", "evaluations", "hypervolume", "seconds")}
+    )
     for name in rows[-1].rank_correlation if rows else ():
         table[f"rank_correlation_{name}"] = [row.rank_correlation[name] for row in rows]
+    learned = dict.fromkeys(name for row in rows for name in row.predicted)
+    if learned or any(row.assisted for row in rows):
+        table["assisted"] = [row.assisted for row in rows]
+    for name in learned:
+        found = [row.predicted.get(name, Honesty(None, None)) for row in rows]
+        table[f"predicted_rank_correlation_{name}"] = [each.rank_correlation for each in found]
+        table[f"predicted_coverage_{name}"] = [each.coverage for each in found]
     return table
 
 

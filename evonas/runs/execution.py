@@ -212,7 +212,7 @@ def warm_up_early(options: Any) -> None:
     """
     from evonas.runs.options import RunOptions
 
-    if not isinstance(options, RunOptions):
+    if not isinstance(options, RunOptions) or bool(getattr(options, "table", "")):  # a look-up needs no worker
         return
     execution = options.execution
     elsewhere = (

@@ -47,7 +47,8 @@ def lineage(key: str, config: Mapping[str, Any], space: Any, entries: Sequence[E
     enough = len(entries) if given["population"] > 1 else 0  # one cannot breed
     search = EvolutionConfig(generations=enough, seed=config["identity"]["seed"], **given)
     try:
-        found = genealogy(space, search, entries, genomes, maximize)
+        n_classes = config["identity"]["data"]["n_classes"]
+        found = genealogy(space, search, entries, genomes, maximize, lambda genome: space.cost(genome, n_classes))
     except RunMismatchError as error:
         return Lineage(f"parents unknown: {error}")
     if key not in found:

@@ -86,7 +86,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def flag(name: str) -> str:
     """Name of a field on the command line, without its dashes."""
-    return {"asynchronous": "async"}.get(name, name.replace("_", "-"))
+    return {"asynchronous": "async", "from_": "from"}.get(name, name.replace("_", "-"))
 
 
 def refuse_unused(options: Any, preset: Any = None) -> None:

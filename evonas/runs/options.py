@@ -102,8 +102,9 @@ def as_json(options: Any) -> dict[str, Any]:
     own = own_file(str(found.get("data")))
     if own is not None:
         found["data"] = f"npz:{_plain(own)}"
-    if found.get("adversarial_set", "auto") != "auto":
-        found["adversarial_set"] = _plain(Path(found["adversarial_set"]))
+    for name, none in (("adversarial_set", "auto"), ("table", "")):
+        if found.get(name, none) != none:
+            found[name] = _plain(Path(found[name]))
     return as_plain(found)
 
 

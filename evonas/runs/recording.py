@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from evonas.errors import SearchFailedError
-from evonas.evaluation import Evaluator
+from evonas.evaluation import Evaluator, LookUp
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Column
 from evonas.report import (
@@ -31,7 +31,8 @@ from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen, ranked
 from evonas.search import Entry, Event, Finished, Journal
-from evonas.types import Activity, Genome, arch_id
+from evonas.spaces.table import TableSpace
+from evonas.types import Activity, Cost, Genome, arch_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ class Searching:
             tuple(self.columns),
             tuple(self.reference_point.values()),
             {name: column.about for name, column in self.columns.items()},
-            lambda genome: self.space.cost(genome, self.n_classes),
+            None if isinstance(self.space, TableSpace) else self._cost,
             Chance.of(
                 self.n_classes,
                 len(self.evaluator.prepare.data.validation),
@@ -98,31 +99,43 @@ class Searching:
             "measured": {name: {"about": column.about, **column.metadata} for name, column in self.columns.items()},
         }
 
+    def _cost(self, genome: Genome) -> Cost:
+        cost: Cost = self.space.cost(genome, self.n_classes)
+        return cost
+
     def predict(self, genome: Genome) -> float:
-        """Predicted cost of an evaluation: the MACs of its network."""
-        return float(self.space.cost(genome, self.n_classes).macs)
+        """Predicted cost of an evaluation: the MACs of its network; 0 where it is only looked up."""
+        return 0.0 if isinstance(self.space, TableSpace) else float(self._cost(genome).macs)
 
     def opening(self, evaluations: int, generations: int, search: Mapping[str, Any]) -> Iterator[str]:
         """Size and aim of the run, in a line."""
-        most = self.space.max_cost(self.n_classes)
-        largest = f"up to {shown('params', most.params)} parameters and {shown('macs', most.macs)} MACs"
+        costs = self.space.max_cost(self.n_classes)
+        largest = f"up to {shown('params', costs.params)} parameters and {shown('macs', costs.macs)} MACs"
         names, where = ", ".join(self.objectives), f"{self.method} on {self.evaluator.prepare.data.name}"
         if len(search.get("first", ())) == evaluations:  # all of them are given
             yield f"{where}: scoring {evaluations} found, networks {largest}, on {names}"
             return
         kind = "asynchronous evaluations" if search.get("asynchronous") else "evaluations"
-        asked = f"{search['population']} x ({generations} + 1) = {evaluations} {kind} of networks {largest}"
-        yield f"{where}: {asked}, searching {names} with {search['algorithm']}"
+        population, most = search["population"], search["population"] * (generations + 1)
+        sizes = f"{population} x ({generations} + 1) = {most}"
+        asked = sizes if evaluations == most else f"{evaluations} of {sizes}"
+        by = " and surrogate ".join((search["algorithm"], *filter(None, [search.get("surrogate")])))
+        yield f"{where}: {asked} {kind} of networks {largest}, searching {names} with {by}"
 
 
-def next_commands(folder: Path, found: pd.DataFrame, searched: Searched) -> Iterator[str]:
-    """Three commands on a finished search, ready to paste, with the knee of its front."""
+def next_commands(folder: Path, found: pd.DataFrame, searched: Searched, weights: bool = True) -> Iterator[str]:
+    """Commands on a finished search, ready to paste, with the knee of its front.
+
+    Args:
+        weights: whether its networks have weights that can be audited.
+    """
     run, knee = quote(str(folder)), str(found["arch_id"].iloc[knee_row(found, searched.objectives, searched.maximize)])
     words = {
         f"evonas show {run} {knee}": "the knee of the front: layers, costs, parents",
         f"evonas report {run}": "one page with everything",
-        f"evonas audit {run}": "does the front survive stronger attacks?",
     }
+    if weights:
+        words[f"evonas audit {run}"] = "does the front survive stronger attacks?"
     wide = max(map(len, words))
     yield "next:"
     yield from (f"  {command:<{wide}}  # {what}" for command, what in words.items())
@@ -169,12 +182,17 @@ class Recorder:
         self._ended = generation
         rows = history(self.reached, self.searched)
         self.screen.end_generation(generation, rows[-1] if rows else None, self.searched.box)
-        if self.screen.fresh:  # a replay writes nothing before it has caught up
+        if self.screen.fresh and self._trained:  # a replay writes nothing before it has caught up
             self._due = self.executor.slots > 1  # drawn while the next generation is evaluated
             if not self._due:
                 self.export()
         if generation == 0:
             self._stop_without_success()
+
+    @property
+    def _trained(self) -> bool:
+        """Whether evaluations take time: what is only looked up is exported at the end."""
+        return any(entry.result.seconds for entry in self.reached)
 
     def export(self) -> None:
         """Write every table and picture of the journal, unless they are up to date."""
@@ -208,7 +226,8 @@ class Recorder:
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
         if self.tracker == "tensorboard":
             say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}")
-        for line in next_commands(self.folder.path, found, self.searched) if len(found) else ():
+        weights = not isinstance(self.searching.evaluator.prepare, LookUp)
+        for line in next_commands(self.folder.path, found, self.searched, weights) if len(found) else ():
             say(line)
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:

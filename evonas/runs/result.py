@@ -17,6 +17,7 @@ from evonas.files import decoding, exists, storage_errors
 from evonas.parts import digest
 from evonas.runs.folder import RunFolder, stored_space
 from evonas.search import read_journal
+from evonas.spaces.table import TableSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +121,7 @@ class Result:
             DataError: their file is damaged, or another run's.
         """
         entry = self.entry(arch_id)
+        self.refuse_without_weights()
         if weights != "search":
             return self._read(self._trained(entry.key, weights), entry)
         path = self.folder.weights(entry.key)
@@ -136,6 +138,14 @@ class Result:
         prepare = self.evaluator.prepare.start()
         genome = np.array(entry.result.genome, dtype=np.int64)
         return prepare(genome, entry.result.seed, ignore)[0].network.eval()
+
+    def refuse_without_weights(self) -> None:
+        """ConfigurationError where scores were looked up in a table: its networks have no weights."""
+        if "table" in read_journal(self.folder.journal)[0]:
+            raise ConfigurationError(
+                f"expected a run that trained its networks, the scores of {self.path} were looked up in a table; "
+                f"evonas roco --space nasbench201 --init-from {self.path} trains such cells"
+            )
 
     def trainings(self, arch_id: str = "best") -> list[str]:
         """Names of a row's trainings to the end, such as `retrained/1a2b3c4d`, the longest first."""
@@ -238,11 +248,17 @@ class Result:
         """arch_id -> (params, macs) of every row that is ok, counted on the network built anew."""
         from evonas.costs import count_macs, count_params
 
-        data, counted = self.evaluator.prepare.data, {}
+        data, counted = self.evaluator.prepare.data, dict[str, tuple[int, int]]()
         for entry in self.entries:
             if entry.result.ok:
-                network = self.space.build(np.array(entry.result.genome), data.n_classes)
-                counted[entry.key] = count_params(network), count_macs(network, (3, data.image_size, data.image_size))
+                genome = np.array(entry.result.genome)
+                if isinstance(self.space, TableSpace):  # there is nothing to build
+                    params, macs = self.space.cost(genome)
+                    counted[entry.key] = params, macs
+                else:
+                    network = self.space.build(genome, data.n_classes)
+                    shape = (3, data.image_size, data.image_size)
+                    counted[entry.key] = count_params(network), count_macs(network, shape)
         return counted
 
     def evaluate_again(self, arch_id: str) -> dict[str, tuple[float, float]]:

@@ -290,6 +290,7 @@ class Run(BegunRun):
                 retry_failed=self.options.retry_failed,
                 report=recorder.see,
                 predict=searching.predict,
+                cost=searching.searched.cost,
             )
             with contextlib.closing(states):
                 for state in states:

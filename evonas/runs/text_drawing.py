@@ -28,7 +28,7 @@ def draw_text(space: Any, genome: Genome) -> list[str]:
 
     A space that is none of ours is drawn in its own words.
     """
-    from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+    from evonas.spaces import DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
     if isinstance(space, PhaseSpace):
         return [*_phases(space, genome)]
@@ -36,6 +36,8 @@ def draw_text(space: Any, genome: Genome) -> list[str]:
         return [*_cells(space, genome)]
     if isinstance(space, ShuffleSpace):
         return [*_blocks(space, genome)]
+    if isinstance(space, NasBench201Space):
+        return [*_cell(space, genome)]
     parts = str(space.describe(genome)).split(" | ") if hasattr(space, "describe") else []
     return [line for part in parts for line in textwrap.wrap(part, WIDTH, subsequent_indent="    ")]
 
@@ -78,6 +80,23 @@ def _cells(space: Any, genome: Genome) -> Iterator[str]:
         yield ""
         yield name
         yield from _wired(states, [*readers, Reader("out", tuple(concat), "joined")], given=2)
+
+
+def _cell(space: Any, genome: Genome) -> Iterator[str]:
+    """The cell of NAS-Bench-201: a node is the sum of its operations."""
+    yield f"3 stages of {space.cells} cells, {space.channels} channels; a node adds up what it reads."
+    states, readers, place = ["in"], list[Reader](), {0: 0}
+    for node in (1, 2, 3):
+        reads = [(start, name) for start, end, name in space.edges(genome) if end == node and name != "none"]
+        name = "out" if node == 3 else str(node)
+        if reads or node == 3:
+            words = " + ".join(f"{operation}({start or 'in'})" for start, operation in reads)
+            readers.append(Reader(name, tuple(place[start] for start, _ in reads), words or "zeros"))
+        if reads and node < 3:
+            place[node] = len(states)
+            states.append(name)
+    yield ""
+    yield from _wired(states, readers)
 
 
 def _blocks(space: Any, genome: Genome) -> Iterator[str]:

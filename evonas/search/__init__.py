@@ -9,30 +9,35 @@ if TYPE_CHECKING:
     from evonas.search.evaluations import EvaluationWork
     from evonas.search.evolution import evolve
     from evonas.search.genealogy import genealogy
+    from evonas.search.honesty import Honesty, honesty, rank_correlation
     from evonas.search.journal import Entry, Journal, read_journal
     from evonas.search.pareto import hypervolume, knee, minimised, non_dominated, ranks
     from evonas.search.problem import NASProblem
     from evonas.search.proposals import SearchState
     from evonas.search.scoring import Event, Finished, score
-    from evonas.search.settings import ALGORITHMS, EvolutionConfig
+    from evonas.search.settings import ALGORITHMS, SURROGATES, EvolutionConfig
 
 __all__ = [
     "ALGORITHMS",
+    "SURROGATES",
     "Entry",
     "EvaluationWork",
     "Event",
     "EvolutionConfig",
     "Finished",
+    "Honesty",
     "Journal",
     "LocalExecutor",
     "NASProblem",
     "SearchState",
     "evolve",
     "genealogy",
+    "honesty",
     "hypervolume",
     "knee",
     "minimised",
     "non_dominated",
+    "rank_correlation",
     "ranks",
     "read_journal",
     "score",

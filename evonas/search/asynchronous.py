@@ -14,10 +14,12 @@ from pymoo.core.population import Population
 
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.executors import Executor, Job, Outcome
+from evonas.search.assistant import Assistant
 from evonas.search.evaluations import Predict, checked, evaluation_result, evaluation_seed
-from evonas.search.journal import Entry, Journal
+from evonas.search.journal import Entry, Journal, Prediction
 from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState
 from evonas.search.scoring import Event, Finished, answers
+from evonas.search.surrogate import CostOf
 from evonas.seeding import generator
 from evonas.types import EvaluationResult, Genome, Note, Space
 
@@ -61,8 +63,8 @@ def evolve_asynchronously(
         report(Finished(entry, False))
         search.tell(entry)
         yield from search.new_states()
-    if search.proposed < search.config.evaluations:
-        report(Note(search.why_it_ends()))
+    if search.may_propose:
+        report(Note(search.end or search.why_it_ends()))
     yield from search.last_state()
 
 
@@ -95,19 +97,33 @@ class SteadyState(Proposals):
         maximize: Sequence[str],
         first: Sequence[Genome] | Genomes,
         predict: Predict | None,
+        cost: CostOf | None,
     ) -> None:
         super().__init__(space, config, maximize, first, predict)
+        self.assistant = None if config.surrogate is None else Assistant(space, config, maximize, cost, self.is_new)
         self.survivors = Population.empty()
         self.results = 0
         """Recorded results so far, including those replaced later."""
         self._waiting: dict[int, Genome] = {}
         """Number of a proposal -> its genome, for proposals to evaluate next, in this order."""
+        self._running: dict[int, Genome] = {}
+        """Number of a proposal -> its genome, for proposals without any result."""
+        self._infeasible = 0
+        self.end = ""
+        """Cause of an end before everything is proposed, where the surrogate expects too little."""
         self._bred_after: dict[int, int] = {}
         """Number of a waiting or running proposal -> results known when it was bred."""
         self._told: set[int] = set()
         """Numbers of proposals that pymoo knows, infeasible or with a result."""
         self._states: list[SearchState] = []
         self._changed = False
+
+    @property
+    def may_propose(self) -> bool:
+        """Whether the configuration has room for one more proposal."""
+        config = self.config
+        room = self.proposed < config.population * (config.generations + 1)
+        return room and self.proposed - self._infeasible < config.evaluations
 
     def next_job(self) -> Job | None:
         """The next evaluation; None if everything is proposed or nothing new is found."""
@@ -122,15 +138,19 @@ class SteadyState(Proposals):
         result = evaluation_result(job, outcome, self.config.objectives)
         number = self.numbers[job.key]
         generation = number // self.config.population
-        return Entry(result, generation, number, self._bred_after[number], self.proposed)
+        said = Prediction() if self.assistant is None else self.assistant.predicted[job.key]
+        return Entry(result, generation, number, self._bred_after[number], self.proposed, *said)
 
     def tell(self, entry: Entry) -> None:
         """Take in a recorded result; it replaces an earlier one of the same genome."""
         self.results += 1
         self._waiting.pop(entry.proposal, None)
+        self._running.pop(entry.proposal, None)
         self._bred_after.pop(entry.proposal, None)
         genome = np.array(entry.result.genome, dtype=np.int64)
         result = checked(entry.result, self.config.objectives)
+        if self.assistant is not None:
+            self.assistant.surrogate.tell(result)
         self._survive(entry.proposal, genome, result, self.space.violation(genome))
 
     def catch_up(self, entry: Entry) -> None:
@@ -146,7 +166,7 @@ class SteadyState(Proposals):
                 "expected the journal of an asynchronous search, got one of a search by generations; "
                 "search without --async, or name another folder"
             )
-        if made > self.config.evaluations:
+        if made > population * (self.config.generations + 1):
             raise ConfigurationError(
                 f"expected at least the {(made - 1) // population} generations that the journal has begun, "
                 f"got {self.config.generations}; a run may grow, not shrink"
@@ -189,36 +209,45 @@ class SteadyState(Proposals):
     def _propose_next(self) -> bool:
         """Make one more proposal, if there is one; pymoo is told of an infeasible one at once."""
         number = self.proposed
-        genome = self._born(number) if number < self.config.evaluations else None
+        genome = self._born(number) if self.may_propose else None
         if genome is None:
             return False
         self.propose(genome)
         violation = self.space.violation(genome)
+        self._infeasible += violation > 0
         if violation > 0:
             self._survive(number, genome, None, violation)
         else:
-            self._waiting[number] = genome
+            self._waiting[number] = self._running[number] = genome
             self._bred_after[number] = self.results
         return True
 
     def _born(self, number: int) -> Genome | None:
-        """A genome of the first population, a random one while few results are known, or a child of the survivors."""
+        """A genome of the first population, the surrogate's choice, or what evolution alone breeds."""
+        genome: Genome | None
+        gains: list[float] = []
         if number < len(self.first):
-            return np.array(self.first[number])
+            genome = np.array(self.first[number])
+        else:
+            pending = [self._running[each] for each in sorted(self._running)]
+            chosen = [] if self.assistant is None else self.assistant.choose(1, number, pending)
+            gains = [gain for _, gain in chosen]
+            if self.assistant is not None and chosen and self.assistant.ends(gains):
+                self.end = self.assistant.why_it_ends(self.results)
+                return None
+            genome = chosen[0][0] if chosen else self._bred(number)
+        if self.assistant is not None and genome is not None:
+            self.assistant.record([genome], gains)
+        return genome
+
+    def _bred(self, number: int) -> Genome | None:
+        """A random genome while few results are known, else a child of the survivors; None where nothing is new."""
         rng = generator(self.config.seed, "child", number)
         self.born.clear()
         if 2 * len(self.survivors) < len(self.first):
             return next(iter(self.random(1, rng)), None)
-        self.algorithm.random_state = rng  # pymoo's tournament takes it from there
-        children = self.algorithm.mating.do(
-            self.problem,
-            self.survivors,
-            1,
-            algorithm=self.algorithm,
-            random_state=rng,
-            n_max_iterations=50 * self.config.population,  # of two children: as many as 100 rounds of a generation
-        )
-        return children[0].X.astype(np.int64) if len(children) else None
+        rounds = 50 * self.config.population  # of two children: as many as 100 rounds of a generation
+        return next(iter(self.mate(self.survivors, 1, rng, rounds)), None)
 
     def _survive(self, number: int, genome: Genome, result: EvaluationResult | None, violation: float) -> None:
         """Choose the survivors among the present ones and one more."""
@@ -226,13 +255,7 @@ class SteadyState(Proposals):
         if number in self._told:
             others = others[np.array([not np.array_equal(x, genome) for x in others.get("X")], dtype=bool)]
         self.measure(child[0], result, violation)
-        self.survivors = self.algorithm.survival.do(
-            self.problem,
-            Population.merge(others, child),
-            n_survive=self.config.population,
-            algorithm=self.algorithm,
-            random_state=generator(self.config.seed, "survivors", number, self.results),
-        )
+        self.survivors = self.survive(others, child, generator(self.config.seed, "survivors", number, self.results))
         self.survived(self.survivors)
         self._changed = True
         whole = number not in self._told and (len(self._told) + 1) % self.config.population == 0

@@ -9,10 +9,12 @@ import numpy as np
 
 from evonas.executors import Executor, LocalExecutor, ignore
 from evonas.search.asynchronous import SteadyState, evolve_asynchronously
+from evonas.search.batches import Batches, evolve_in_batches
 from evonas.search.evaluations import Evaluate, EvaluationWork, EvaluatorFactory, Predict, check_objectives
 from evonas.search.journal import Journal
-from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState
+from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState, up_to
 from evonas.search.scoring import Evaluations, Event
+from evonas.search.surrogate import CostOf
 from evonas.types import EvaluationResult, Genome, Note, Space, arch_id
 
 __all__ = ["Generations", "evolve"]
@@ -29,6 +31,7 @@ def evolve(
     retry_failed: bool = False,
     report: Callable[[Event], None] = ignore,
     predict: Predict | None = None,
+    cost: CostOf | None = None,
 ) -> Generator[SearchState, None, None]:
     """Search `space`; yields the survivors of the first population and of every generation after it.
 
@@ -51,18 +54,23 @@ def evolve(
         report: receives finished evaluations, and the messages of the executor: progress, activity, notes.
         predict: predicted cost of an evaluation, in any unit; executors with several slots start the dearest first. It
             changes no result.
+        cost: canonical genome -> its cost, which a surrogate need not learn; None: `space.cost`, where there is one.
     Raises:
         RunMismatchError: the journal is of another kind of search, or other versions walk another path.
     """
     journal = Journal() if journal is None else journal
     executor = LocalExecutor() if executor is None else executor
     check_objectives(config.objectives, maximize)
+    cost = getattr(space, "cost", None) if cost is None else cost
+    evaluations = Evaluations(executor, journal, config.objectives, config.seed, retry_failed, report)
     if config.asynchronous:
-        steady = SteadyState(space, config, maximize, first, predict)
+        steady = SteadyState(space, config, maximize, first, predict, cost)
         states = evolve_asynchronously(steady, executor, journal, retry_failed, report)
+    elif config.surrogate is not None:
+        batches = Batches(space, config, maximize, first, predict, cost)
+        states = evolve_in_batches(batches, evaluations, journal, report)
     else:
         search = Generations(space, config, maximize, first, predict)
-        evaluations = Evaluations(executor, journal, config.objectives, config.seed, retry_failed, report)
         states = _by_generations(search, evaluations, journal, report)
     executor.start(EvaluationWork(evaluate), report)
     try:
@@ -74,13 +82,17 @@ def evolve(
 def _by_generations(
     search: "Generations", evaluations: Evaluations, journal: Journal, report: Callable[[Event], None]
 ) -> Iterator[SearchState]:
-    config = search.config
+    config, left = search.config, search.config.evaluations
     for generation in range(config.generations + 1):
+        if left <= 0:
+            break
         asked = search.ask()
         if len(asked) < config.population:
             report(Note(_why_fewer(generation, len(asked), config.population, search.proposed)))
         if len(asked) == 0:
             break
+        asked = up_to(left, asked)
+        left -= sum(violation <= 0 for _, violation in asked)
         evaluations.run([search.job(g) for g, violation in asked if violation <= 0], search.numbers, generation)
         known = evaluations.known
         yield search.tell(asked, [known[arch_id(g)].result if v <= 0 else None for g, v in asked], generation)
@@ -105,6 +117,7 @@ class Generations(Proposals):
         self, asked: list[tuple[Genome, float]], results: list[EvaluationResult | None], generation: int
     ) -> SearchState:
         """Give pymoo the results, in the order in which it asked; returns the survivors."""
+        self.infills = self.infills[: len(asked)]
         for individual, (_, violation), result in zip(self.infills, asked, results, strict=True):
             self.measure(individual, result, violation)
         self.algorithm.tell(infills=self.infills)

@@ -9,12 +9,15 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 
 from evonas.errors import RunMismatchError
+from evonas.executors import ignore
 from evonas.search.asynchronous import SteadyState
+from evonas.search.batches import Batches
 from evonas.search.evolution import Generations
 from evonas.search.journal import Entry
 from evonas.search.operators import Accept, Births, SpaceCrossover
 from evonas.search.proposals import EvolutionConfig, Proposals
 from evonas.search.scoring import answers
+from evonas.search.surrogate import CostOf
 from evonas.types import Genome, Space, arch_id
 
 __all__ = ["genealogy"]
@@ -26,6 +29,7 @@ def genealogy(
     entries: Sequence[Entry],
     first: Sequence[Genome] = (),
     maximize: Sequence[str] = (),
+    cost: CostOf | None = None,
 ) -> Mapping[str, tuple[str, ...]]:
     """Key of every proposed network -> keys of the two that it was bred from; none for one that was given or drawn.
 
@@ -33,20 +37,26 @@ def genealogy(
     is none of this path, such as one that only results before `--retry-failed` led to.
 
     Args:
-        config: of the search; its generations do not matter.
+        config: of the search; its generations are enough for the entries, its limits are left out.
         entries: as the journal has them, in its order.
         first: genomes of the first population, as the search got them.
+        cost: as the search got it; only a surrogate needs it.
     Raises:
         RunMismatchError: the path is not the recorded one: another version of pymoo or numpy, or a damaged journal.
     """
     known = {entry.key: entry for entry in entries if answers(entry, config.objectives, config.seed, False)}
-    search: Proposals
+    search: Batches | Generations | SteadyState
+    cost = getattr(space, "cost", None) if cost is None else cost
     if config.asynchronous:
-        search = steady = SteadyState(space, config, maximize, first, None)
+        search = steady = SteadyState(space, config, maximize, first, None, cost)
         births = _watched(search)
         for entry in known.values():
             steady.catch_up(entry)
             steady.tell(entry)
+    elif config.surrogate is not None:
+        search = batches = Batches(space, config, maximize, first, None, cost)
+        births = _watched(search)
+        _walk_batches(batches, known)
     else:
         search = generations = Generations(space, config, maximize, first, None)
         births = _watched(search)
@@ -57,7 +67,8 @@ def genealogy(
                 f"expected proposal {entry.proposal} to be {key}, as the journal has it, got another genome; "
                 "use the versions of evonas, numpy and pymoo that the run was begun with"
             )
-    return {key: births.parents.get(key, ()) for key in search.numbers}
+    chosen = {} if search.assistant is None else search.assistant.parents
+    return {key: chosen.get(key, births.parents.get(key, ())) for key in search.numbers}
 
 
 def _walk(search: Generations, known: Mapping[str, Entry]) -> None:
@@ -70,6 +81,17 @@ def _walk(search: Generations, known: Mapping[str, Entry]) -> None:
         results = [known[arch_id(g)].result if violation <= 0 else None for g, violation in asked]
         search.tell(asked, results, generation)
         generation += 1
+        if known.keys() <= search.numbers.keys():
+            break
+
+
+def _walk_batches(search: Batches, known: Mapping[str, Entry]) -> None:
+    """Batch after batch, until one is not known as a whole."""
+    while asked := search.ask(ignore):
+        feasible = {arch_id(genome) for genome, violation in asked if violation <= 0}
+        if not known.keys() >= feasible:
+            break
+        search.tell(asked, known)
         if known.keys() <= search.numbers.keys():
             break
 

@@ -18,9 +18,18 @@ from evonas.files import open_regular, read_regular, replace_file, seal, storage
 from evonas.parts import as_plain, refuse_another_run
 from evonas.types import EvaluationResult, arch_id
 
-__all__ = ["Entry", "Journal", "lost_lines", "read_journal", "stored_identity"]
+__all__ = ["Entry", "Journal", "Prediction", "lost_lines", "read_journal", "stored_identity"]
 
 FORMAT = "evonas-journal-1"
+
+
+class Prediction(NamedTuple):
+    """Words of a surrogate on a genome, before it is evaluated."""
+
+    predicted: Mapping[str, tuple[float, float]] | None = None
+    """Learned objective -> mean and deviation of what is found, in natural values; None: nothing was predicted."""
+    assisted: bool = False
+    """The surrogate chose it; else it was bred by evolution alone."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,10 @@ class Entry:
     """Number of results recorded before it was bred; None in a search by generations."""
     proposed: int | None = None
     """Number of genomes proposed when it was recorded; None in a search by generations."""
+    predicted: Mapping[str, tuple[float, float]] | None = None
+    """See `Prediction`."""
+    assisted: bool = False
+    """See `Prediction`."""
 
     @cached_property
     def key(self) -> str:
@@ -313,10 +326,12 @@ def _identity_of(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _to_record(entry: Entry) -> dict[str, Any]:
     result = entry.result
     moment = {} if entry.proposed is None else {"seen": entry.seen, "proposed": entry.proposed}
+    predicted = {} if entry.predicted is None else {"predicted": entry.predicted, "assisted": entry.assisted}
     return {
         "generation": entry.generation,
         "proposal": entry.proposal,
         **moment,
+        **predicted,
         "key": entry.key,
         "genome": list(result.genome),
         "objectives": dict(result.objectives),
@@ -336,4 +351,19 @@ def _to_entry(record: Mapping[str, Any]) -> Entry:
         record["seed"],
         record["seconds"],
     )
-    return Entry(result, record["generation"], record["proposal"], record.get("seen"), record.get("proposed"))
+    return Entry(
+        result,
+        record["generation"],
+        record["proposal"],
+        record.get("seen"),
+        record.get("proposed"),
+        _to_predicted(record.get("predicted")),
+        bool(record.get("assisted", False)),
+    )
+
+
+def _to_predicted(record: Any) -> dict[str, tuple[float, float]] | None:
+    """ValueError or TypeError for anything but pairs of numbers."""
+    if record is None:
+        return None
+    return {str(name): (float(mean), float(deviation)) for name, (mean, deviation) in dict(record).items()}

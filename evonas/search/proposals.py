@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,10 @@ from evonas.search.settings import EvolutionConfig
 from evonas.seeding import derive_seed, generator
 from evonas.types import EvaluationResult, Genome, Space, arch_id
 
-__all__ = ["EvolutionConfig", "Genomes", "Proposals", "SearchState"]
+if TYPE_CHECKING:
+    from evonas.search.assistant import Assistant
+
+__all__ = ["EvolutionConfig", "Genomes", "Proposals", "SearchState", "up_to"]
 
 Genomes = npt.NDArray[np.int64]
 """(n, n_genes) int64."""
@@ -41,6 +45,9 @@ class SearchState:
 
 class Proposals:
     """pymoo's algorithm, and every genome that was proposed to it so far."""
+
+    assistant: "Assistant | None" = None
+    """The surrogate's part of the search; None without one."""
 
     def __init__(
         self,
@@ -79,6 +86,10 @@ class Proposals:
     def proposed(self) -> int:
         return len(self.numbers)
 
+    def is_new(self, genome: Genome) -> bool:
+        """Whether a canonical genome was not proposed before."""
+        return arch_id(genome) not in self.numbers
+
     def propose(self, genome: Genome) -> None:
         """Give a new canonical genome its number."""
         self.numbers[arch_id(genome)] = self.proposed
@@ -92,6 +103,25 @@ class Proposals:
         f, g = penalised(result, violation, self.config.objectives, self.maximize)
         individual.F, individual.G = np.array(f), np.array([g])
         individual.evaluated.update(("F", "G"))
+
+    def mate(self, survivors: Population, wanted: int, rng: np.random.Generator, rounds: int) -> Genomes:
+        """(n, n_genes) new children of the survivors; fewer than wanted if so many rounds of mating find no more."""
+        self.born.clear()
+        self.algorithm.random_state = rng  # pymoo's tournament takes it from there
+        children = self.algorithm.mating.do(
+            self.problem, survivors, wanted, algorithm=self.algorithm, random_state=rng, n_max_iterations=rounds
+        )
+        return np.array(children.get("X"), dtype=np.int64).reshape(-1, self.space.n_genes)
+
+    def survive(self, survivors: Population, children: Population, rng: np.random.Generator) -> Population:
+        """The best of both, as many as the population has."""
+        return self.algorithm.survival.do(
+            self.problem,
+            Population.merge(survivors, children),
+            n_survive=self.config.population,
+            algorithm=self.algorithm,
+            random_state=rng,
+        )
 
     def survived(self, population: Population) -> npt.NDArray[np.bool_]:
         """(n,) whether a survivor is feasible and evaluated; while one is not, infeasible children may be born."""
@@ -136,3 +166,9 @@ class Proposals:
             return False
         self.born.add(key)
         return True
+
+
+def up_to(most: int, asked: Sequence[tuple[Genome, float]]) -> list[tuple[Genome, float]]:
+    """The first ones of (genome, violation) that need at most so many evaluations: infeasible ones need none."""
+    needed = np.cumsum([violation <= 0 for _, violation in asked])
+    return [each for each, count in zip(asked, needed, strict=True) if count <= most]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from evonas.search.evaluations import (
     evaluation_result,
     evaluation_seed,
 )
-from evonas.search.journal import Entry, Journal
+from evonas.search.journal import Entry, Journal, Prediction
 from evonas.types import Activity, Genome, Note, Progress
 
 __all__ = ["Evaluations", "Event", "Finished", "answers", "score"]
@@ -103,11 +104,18 @@ class Evaluations:
         self._objectives = objectives
         self._report = report
 
-    def run(self, jobs: Sequence[Job], numbers: Mapping[str, int], generation: int) -> None:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        numbers: Mapping[str, int],
+        generation: int,
+        predicted: Mapping[str, Prediction] = MappingProxyType({}),
+    ) -> None:
         """Evaluate one generation: first the jobs whose entries are known, then the others as they finish.
 
         Args:
             numbers: key of a job -> number of its proposal.
+            predicted: key of a job -> what a surrogate says of it.
         """
         missing = [job for job in jobs if job.key not in self.known]
         for job in jobs:
@@ -117,7 +125,8 @@ class Evaluations:
             self._executor.submit(job)
         for _ in missing:
             job, outcome = self._executor.next_finished()
-            entry = Entry(evaluation_result(job, outcome, self._objectives), generation, numbers[job.key])
+            result = evaluation_result(job, outcome, self._objectives)
+            entry = Entry(result, generation, numbers[job.key], None, None, *predicted.get(job.key, Prediction()))
             self._journal.append(entry)
             self.known[job.key] = entry
             self._report(Finished(entry, False))

@@ -14,12 +14,17 @@ from evonas.search.evaluations import check_objectives
 if TYPE_CHECKING:
     from pymoo.core.algorithm import Algorithm
 
-__all__ = ["ALGORITHMS", "EvolutionConfig"]
+    from evonas.search.surrogate_models import Regression
+
+__all__ = ["ALGORITHMS", "SURROGATES", "EvolutionConfig"]
 
 ALGORITHMS: "Table[Callable[..., Algorithm]]" = Table(
     {"nsga2": "evonas.search.operators:nsga2", "nsga3": "evonas.search.operators:nsga3"}
 )
 """Name -> function that makes a pymoo algorithm from the number of objectives and the arguments common to all."""
+
+SURROGATES: "Table[Callable[..., Regression]]" = Table({"gp": "evonas.search.gaussian_process:GaussianProcess"})
+"""Name -> function that fits a model of one objective; see `evonas.search.surrogate_models.Regression`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,14 @@ class EvolutionConfig:
     """Seed of everything random."""
     asynchronous: Annotated[bool, tyro.conf.arg(name="async")] = False
     """Breed a child as soon as a slot is free: no worker waits for the end of a generation."""
+    surrogate: str | None = None
+    """gp: a Gaussian process chooses among many children what is evaluated; none: evolution alone."""
+    surrogate_batch: Annotated[int, Range(least=1, most=10**5)] = 10
+    """Networks that the surrogate chooses at once, before it learns again; with --async one at a time."""
+    max_evaluations: Annotated[int | None, Range(least=1, most=10**9)] = None
+    """End after so many evaluations, failed ones too, whatever the generations; none: no such limit."""
+    min_gain: Annotated[float, Range(least=0, most=1)] = 0.0
+    """End when two batches in a row promise less than this share of the hypervolume by an evaluation; 0: never."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -47,14 +60,26 @@ class EvolutionConfig:
             raise ConfigurationError(f"expected population >= 2 with generations, got {self.population}")
         check_objectives(self.objectives)
         check_name(ALGORITHMS, self.algorithm, "algorithm")
+        if self.surrogate is not None:
+            check_name(SURROGATES, self.surrogate, "surrogate")
+        elif self.min_gain:
+            raise ConfigurationError(
+                f"expected a surrogate with min_gain {self.min_gain:g}, got none: only a surrogate expects gains"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Plain values that decide the path of a search; later additions only if they are used."""
         values = {"objectives": list(self.objectives), "population": self.population, "algorithm": self.algorithm}
-        later = {"tournament": (self.tournament, 2), "asynchronous": (self.asynchronous, False)}
+        later = {
+            "tournament": (self.tournament, 2),
+            "asynchronous": (self.asynchronous, False),
+            "surrogate": (self.surrogate, None),
+            "surrogate_batch": (self.surrogate_batch, 10),
+        }
         return values | {name: value for name, (value, usual) in later.items() if value != usual}
 
     @property
     def evaluations(self) -> int:
         """Evaluations of the whole search, at most."""
-        return self.population * (self.generations + 1)
+        whole = self.population * (self.generations + 1)
+        return whole if self.max_evaluations is None else min(whole, self.max_evaluations)

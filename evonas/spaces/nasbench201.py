@@ -102,6 +102,11 @@ class NasBench201Space:
         names = [OPERATIONS[gene] for gene in self.canonical(genome).tolist()]
         return tuple(name if lives else "none" for name, lives in zip(names, live_edges(names), strict=True))
 
+    def edges(self, genome: Genome) -> Iterator[tuple[int, int, str]]:
+        """From, to and operation of each edge, as `operations` has them; node 0 is the input, 3 the output."""
+        for (start, end), operation in zip(EDGES, self.operations(genome), strict=True):
+            yield start, end, operation
+
     def to_string(self, genome: Genome) -> str:
         """The benchmark's form of a genome as it is, such as `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|`."""
         words = [f"{OPERATIONS[gene]}~{edge[0]}" for gene, edge in zip(self._checked(genome), EDGES, strict=True)]

@@ -1,6 +1,6 @@
 """Genomes of a table whose networks are known by their numbers alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,7 +66,7 @@ class TableSpace:
         self._checked(genome)
         return 0.0
 
-    def cost(self, genome: Genome, n_classes: int = 10) -> Cost:
+    def cost(self, genome: Genome | Sequence[int], n_classes: int = 10) -> Cost:
         """Cost as the table has it. DataError for a genome that is not in the table."""
         genes = tuple(self._checked(genome).tolist())
         if genes not in self.costs:

@@ -14,12 +14,15 @@ __all__ = ["STUDIES"]
 
 STUDIES: "Table[Study]" = Table(
     {
+        "capacity": "evonas.studies.capacity:STUDY",
         "darts": "evonas.studies.darts:STUDY",
         "dsrna": "evonas.studies.dsrna:STUDY",
         "e2rnas-v1": "evonas.studies.e2rnas_v1:STUDY",
         "e2rnas-v2": "evonas.studies.e2rnas_v2:STUDY",
+        "guidelines": "evonas.studies.guidelines:STUDY",
         "joint": "evonas.studies.joint:STUDY",
         "roco": "evonas.studies.roco:STUDY",
+        "supernet": "evonas.studies.supernet:STUDY",
         "tam": "evonas.studies.tam:STUDY",
     }
 )

@@ -49,7 +49,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "cutout": 16,
         "test_limit": 1000,
     },
-    "paper": {},
+    "paper": {"train_on": "all"},
 }
 """Preset -> option -> value, over the method's preset quick, or paper."""
 
@@ -58,7 +58,7 @@ WIDTHS = {"quick": 1 / 250, "small": 1 / 60, "paper": 1.0}
 
 CELL_MEASURES = (
     Measure("Test error %", "clean_error", 100),
-    Measure("Params M", "params", 1e-6, 3),
+    Measure("Params M", "params", 1e-6, 4),
     Measure("FLOPs M", "paper_flops", 1e-6, 1),
     Measure("PGD acc. %", "pgd_error", -100),
     Measure("OoD AUPR %", "ood_aupr", 100),

@@ -63,8 +63,8 @@ STUDY = Study(
         Item(
             "Table 1",
             "the three methods' own results on CIFAR-10, and their published cells under our training",
-            "trained on 42,500 images, as 7,500 are held out; scored once on the test part, the papers report the best "
-            "of several searches by validation",
+            "in the preset paper trained on all images after a search on 42,500; scored once on the test part, the "
+            "papers report the best of several searches by validation",
             tables=PaperTable("Table 1", "cells on test images", CELL_MEASURES, TABLE, pairs=((SECOND, FIRST),)),
         ),
         Item(

@@ -39,6 +39,8 @@ class Cell:
     """Data set of the paper that its images stand for."""
     links: tuple[tuple[str, str], ...] = ()
     """(option, path in the study's folder) of files and folders that earlier cells leave."""
+    record: str = RECORD
+    """File in its folder that says how it ended: another one where another study has the same run, with less in it."""
 
     @property
     def seed(self) -> int:
@@ -93,8 +95,8 @@ def state(root: Path, cell: Cell) -> State:
         StorageError: it cannot be read.
     """
     folder = root / cell.folder
-    if exists(folder / RECORD):
-        found = read_json(folder / RECORD)
+    for name in dict.fromkeys((cell.record, RECORD)):
+        found = read_json(folder / name) if exists(folder / name) else {}
         if found.get("digest") == cell.digest:
             return State(found["status"], found["reason"], found["seconds"], found["ended"])
     if not exists(folder):
@@ -113,4 +115,4 @@ def record(
         StorageError: the folder cannot be written.
     """
     values = {"status": status, "reason": reason, "seconds": round(seconds, 1), "ended": round(ended, 3)}
-    write_json(root / cell.folder / RECORD, {"digest": cell.digest, **values, "traceback": traceback})
+    write_json(root / cell.folder / cell.record, {"digest": cell.digest, **values, "traceback": traceback})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evonas.report import TextTable, duration, write_rows
 from evonas.report.output import write_text
 from evonas.report.text_table import write_page
 from evonas.studies.study import Item, Studied
+from evonas.studies.tables import NOTE, PAIRED
 
 __all__ = ["PAGE", "status_table", "write_study"]
 
 PAGE = "study.md"
+READING = (NOTE, PAIRED)
+"""Notes of many tables, which stand once on the page."""
 
 
 def write_study(studied: Studied) -> Path:
@@ -28,7 +32,9 @@ def write_study(studied: Studied) -> Path:
         write_rows(root / "rows.csv", studied.rows)
     parts = [_item(studied, item) for item in studied.study.items]
     write_text(
-        root / PAGE, "\n".join([*_head(studied), *_index(studied, parts), *_body(studied, parts)]).rstrip() + "\n"
+        root / PAGE,
+        "\n".join([*_head(studied), *_findings(studied), *_index(studied, parts), *_body(studied, parts)]).rstrip()
+        + "\n",
     )
     return root / PAGE
 
@@ -72,12 +78,22 @@ def _head(studied: Studied) -> Iterator[str]:
     yield f"# Study {study.name}, {studied.preset}\n"
     yield f"{study.paper}\n"
     yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
+    if studied.source is not None:
+        yield f"Runs: those of the study {study.shares} in {studied.source}.\n"
     for cell in studied.cells:
         found = studied.states[cell.folder]
         if found.status == "failed":
             yield f"- {cell.folder} failed: {found.about}"
     for note in study.notes:
         yield f"{note}\n"
+    yield "\n## How to read the tables\n"
+    yield from (f"- {note}" for note in READING)
+
+
+def _findings(studied: Studied) -> Iterator[str]:
+    if studied.study.findings is not None:
+        yield "\n## What the numbers say\n"
+        yield from (f"- {line}" for line in studied.study.findings(studied))
 
 
 def _index(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
@@ -94,7 +110,7 @@ def _body(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
             continue
         yield f"\n## {part.item.name}\n"
         for table in part.tables:
-            yield table.markdown()
+            yield replace(table, notes=tuple(note for note in table.notes if note not in READING)).markdown()
         for name in part.files:
             if name.endswith(".png"):
                 yield f"![{part.item.name}]({name})"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evonas.files import read_json
+from evonas.files import exists, read_json
 from evonas.methods.adversarial_set import PRESETS as SETS
 from evonas.methods.adversarial_set import BuildOptions
 from evonas.methods.roco import PRESETS, RetrainOptions, RocoOptions
-from evonas.report import TextTable
+from evonas.report import Chance, TextTable
+from evonas.report.chance import chance_notes
 from evonas.report.papers.roco import TOPS, closest_pair, draw_figure, top_mean
+from evonas.report.retrained import TableRow
 from evonas.runs.options import DataOptions
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import paired_difference, spread
 from evonas.studies.study import Item, Row, Studied, Study, drawing, read_rows
-from evonas.studies.tables import DASH, NOTE, PAIRED, difference_cell, spread_cell
+from evonas.studies.tables import DASH, NOTE, PAIRED, Measure, difference_cell, spread_cell
 
 __all__ = ["STUDY"]
 
@@ -38,6 +41,12 @@ REPORTED_SET = {
     "VGG-16": (440, 506, 541, 627, 289, 296, 307, 344, 3350),
 }
 """Table I: target -> successful samples of L0 at 1, 3, 5, 10, of L-inf at these, and in all."""
+PAIR_MEASURES = (
+    Measure("Params M", "params", 1e-6, 4),
+    Measure("MACs M", "macs", 1e-6, 3),
+    Measure("PGD %", "pgd_error", -100),
+    Measure("C&W %", "cw_error", -100),
+)
 THRESHOLDS = (1, 3, 5, 10)
 SETS_OF_III = {
     "adversarial_set_error": "searched set",
@@ -113,6 +122,18 @@ def read(folder: Path, cell: Cell) -> list[Row]:
     return [{**row, "label": row["configuration"]} for row in read_rows(folder / "retrained" / "retrained.csv")]
 
 
+def _chance(studied: Studied) -> Chance | None:
+    """Level of guessing on test images and on those of both sets."""
+    found = studied.chance()
+    card = studied.root / _slug(SECOND) / "set.json"
+    if found is None or not exists(card):
+        return found
+    images: Counter[str] = Counter()
+    for each in read_json(card)["cells"]:
+        images.update({"": each["successful"], f"_{each['attack']}": each["successful"]})
+    return replace(found, others={**found.others, **{f"second_set_error{kind}": n for kind, n in images.items() if n}})
+
+
 def _by_seed(rows: Sequence[Row]) -> dict[int, list[Row]]:
     found: dict[int, list[Row]] = {}
     for row in rows:
@@ -134,18 +155,23 @@ def _accuracies(
     studied: Studied, title: str, columns: Mapping[str, str], reported: Mapping[str, Sequence[str]]
 ) -> TextTable:
     """Means over the top 1, 3 and 5 of both configurations, and their paired differences."""
-    lines = []
+    lines, chance = [], _chance(studied)
     for column, words in columns.items():
         for name in (BASELINE, ROCO):
             found = [spread(_tops(studied.rows, name, column, top).values()) for top in TOPS]
-            lines.append((words, name, "measured", *map(spread_cell, found)))
+            accuracy = Measure(words, column, -100)
+            lines.append(
+                (words, name, "measured", *(spread_cell(each, 2, accuracy.mark(each, chance)) for each in found))
+            )
         pairs = [[_tops(studied.rows, name, column, top) for name in (ROCO, BASELINE)] for top in TOPS]
         differences = [difference_cell(paired_difference(*pair)) for pair in pairs]
         lines.append((words, f"{ROCO} - {BASELINE}", "difference", *differences))
     first = next(iter(columns.values()))
     lines += [(first, name, "as reported", *cells) for name, cells in reported.items()]
     header = ("Images", "Configuration", "Source", *(f"Top-{top} %" for top in TOPS))
-    return TextTable(f"{title}; {studied.data('cifar10')}", header, tuple(lines), (NOTE, PAIRED))
+    return TextTable(
+        f"{title}; {studied.data('cifar10')}", header, tuple(lines), (NOTE, PAIRED, *chance_notes(lines, chance))
+    )
 
 
 def table_one(studied: Studied) -> list[TextTable]:
@@ -182,29 +208,36 @@ def table_four(studied: Studied) -> list[TextTable]:
 
 def table_five(studied: Studied) -> list[TextTable]:
     """The closest pair over whole fronts, seed by seed."""
-    columns = {"params": 1e-6, "macs": 1e-6, "pgd_error": -100.0, "cw_error": -100.0}
-    digits = {"params": 4, "macs": 3, "pgd_error": 2, "cw_error": 2}
-    found: dict[str, dict[str, dict[int, float]]] = {name: {each: {} for each in columns} for name in (BASELINE, ROCO)}
-    for seed, rows in _by_seed(studied.rows).items():
-        pair = closest_pair(rows, BASELINE, ROCO)
-        for name, row in zip(found, pair[:2] if pair else (), strict=False):
-            for column, scale in columns.items():
-                if column in row:
-                    value = float(row[column])
-                    found[name][column][seed] = -scale * (1 - value) if scale < 0 else scale * value
-    lines = []
-    for name, values in found.items():
+    pairs = {seed: closest_pair(rows, BASELINE, ROCO) for seed, rows in _by_seed(studied.rows).items()}
+    chance, lines = studied.chance(), []
+    values = {
+        name: [{seed: each.of(pair[:2][place]) for seed, pair in pairs.items() if pair} for each in PAIR_MEASURES]
+        for place, name in enumerate((BASELINE, ROCO))
+    }
+    for name, columns in values.items():
+        means = [(spread(own.values()), each) for own, each in zip(columns, PAIR_MEASURES, strict=True)]
         lines.append(
-            (name, "measured", *(spread_cell(spread(values[each].values()), digits[each]) for each in columns))
+            (name, "measured", *(spread_cell(own, each.digits, each.mark(own, chance)) for own, each in means))
         )
         lines.append((name, "as reported", *REPORTED_PAIR[name]))
-    differences = (
-        difference_cell(paired_difference(found[ROCO][each], found[BASELINE][each]), digits[each]) for each in columns
-    )
+    both = zip(values[ROCO], values[BASELINE], PAIR_MEASURES, strict=True)
+    differences = (difference_cell(paired_difference(roco, base), each.digits) for roco, base, each in both)
     lines.append((f"{ROCO} - {BASELINE}", "difference", *differences))
-    header = ("Configuration", "Source", "Params M", "MACs M", "PGD %", "C&W %")
+    header = ("Configuration", "Source", *(each.heading for each in PAIR_MEASURES))
     title = f"Table V: the networks of both fronts that are closest in MACs, a pair a seed; {studied.data('cifar10')}"
-    return [TextTable(title, header, tuple(lines), (NOTE, PAIRED))]
+    notes = (NOTE, PAIRED, *chance_notes(lines, chance), *_pair_notes(pairs))
+    return [TextTable(title, header, tuple(lines), notes)]
+
+
+def _pair_notes(pairs: Mapping[int, tuple[TableRow, TableRow, int] | None]) -> Iterator[str]:
+    """The pair of every seed, by name."""
+    for seed, pair in pairs.items():
+        if pair is None:
+            yield f"Seed {seed}: there is no pair of different networks."
+        else:
+            first, second, _ = pair
+            apart = 100 * abs(first["macs"] - second["macs"]) / max(first["macs"], second["macs"])
+            yield f"Seed {seed}: {first['arch_id']} and {second['arch_id']}, whose MACs differ by {apart:.2f}%."
 
 
 def _figure(place: int) -> Callable[[Studied, Path], bool]:

@@ -10,19 +10,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evonas.files import exists, storage_errors
+from evonas.errors import ConfigurationError
+from evonas.files import exists, read_json, storage_errors
+from evonas.runs.needs import options_of
 from evonas.studies.grid import Cell, State, state
 
 if TYPE_CHECKING:
-    from evonas.report import TextTable
+    from evonas.report import Chance, TextTable
 
-__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "read_rows"]
+__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "read_rows", "shared"]
 
 PRESETS = ("quick", "small", "paper")
 """Settings of a study: minutes on two cores; hours on two cores, on real images; the paper's own."""
 
+MOST = 100
+"""Largest number of seeds that another study's folder is searched for."""
+
 SEEDS = {"quick": 2, "small": 3, "paper": 5}
 """Preset -> number of seeds unless another one is asked for."""
+
+TEST_IMAGES = 10_000
+"""Test images of the papers' data sets, at least, where a preset does not limit them."""
+
+SET = "_set_error"
+"""Part of the columns of adversarial sets, which have their own number of images."""
 
 Row = dict[str, Any]
 """One network, as an audit left it, or one figure of a run: column -> natural value. With group, label, role, seed."""
@@ -59,6 +70,14 @@ class Studied:
     preset: str
     seeds: int
     root: Path
+    """Of the page, the tables and the pictures."""
+    source: Path | None = None
+    """Folder of another study, whose runs this one shares; None: they are in `root`."""
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the runs."""
+        return self.source or self.root
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -67,7 +86,7 @@ class Studied:
     @cached_property
     def states(self) -> dict[str, State]:
         """Folder of a cell -> its state."""
-        return {cell.folder: state(self.root, cell) for cell in self.cells}
+        return {cell.folder: state(self.runs, cell) for cell in self.cells}
 
     @property
     def finished(self) -> list[Cell]:
@@ -79,12 +98,27 @@ class Studied:
         return [row for cell in self.finished for row in self._rows(cell) if row.get("status", "ok") == "ok"]
 
     def _rows(self, cell: Cell) -> Iterator[Row]:
-        for row in self.study.read(self.root / cell.folder, cell):
+        for row in self.study.read(self.runs / cell.folder, cell):
             yield {"group": cell.group, "label": cell.group, **row, "role": cell.role, "seed": cell.seed}
 
     def labelled(self, label: str, role: str = "cifar10") -> list[Row]:
         """The rows that a line of a table is made from."""
         return [row for row in self.rows if row["label"] == label and row["role"] == role]
+
+    def chance(self, role: str = "cifar10") -> Chance | None:
+        """Level of guessing on the images that one network was scored on; None where no run of them is finished."""
+        from evonas.report import Chance
+
+        paths = {cell.folder: self.runs / cell.folder / "config.json" for cell in self.finished if cell.role == role}
+        configs = {folder: read_json(path) for folder, path in paths.items() if exists(path)}
+        searched = {folder: config for folder, config in configs.items() if "measured" in config}
+        if not searched:
+            return None
+        sets = {name: about for each in searched.values() for name, about in each["measured"].items() if SET in name}
+        cell = next(cell for cell in self.cells if cell.folder in searched)
+        limits = (each.value for each in options_of(cell.options) if each.name == "test_limit")
+        n_classes = searched[cell.folder]["identity"]["data"]["n_classes"]
+        return Chance.of(n_classes, next(limits, None) or TEST_IMAGES, sets)
 
     def data(self, role: str) -> str:
         """Data set that stands for one of the paper's; the paper's own where no cell does."""
@@ -113,6 +147,24 @@ class Item:
         return self.name.lower().replace("fig. ", "figure-").replace(" ", "-").replace(".", "")
 
 
+def shared(study: Study, source: Path) -> tuple[str, int]:
+    """Preset and number of seeds of a study's runs in a folder.
+
+    Raises:
+        ConfigurationError: there is none of them.
+        StorageError: the folder cannot be read.
+    """
+    for preset in PRESETS:
+        begun = [cell.seed for cell in study.cells(preset, MOST) if _ended(source, cell)]
+        if begun:
+            return preset, max(begun) + 1
+    raise ConfigurationError(f"expected a folder with finished runs of the study {study.name}, got none in {source}")
+
+
+def _ended(source: Path, cell: Cell) -> bool:
+    return exists(source / cell.folder) and state(source, cell).status == "finished"
+
+
 def drawing(name: str, about: str = "a drawing of the method") -> Item:
     """A figure without a result."""
     return Item(name, about, "it holds no result, so it is not made")
@@ -134,3 +186,7 @@ class Study:
     """Raises, before anything begins, what would stop every run: a missing library."""
     notes: tuple[str, ...] = ()
     """Lines above the tables."""
+    findings: Callable[[Studied], Iterable[str]] | None = None
+    """What the numbers say, in sentences made from them."""
+    shares: str = ""
+    """Study whose runs it can take, with more measured in them."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from evonas.report import TextTable
+from evonas.report import Chance, TextTable
+from evonas.report.chance import chance_notes
 from evonas.studies.grid import paper_data
 from evonas.studies.intervals import Difference, Spread, paired_difference, spread
 from evonas.studies.study import Row, Studied
@@ -38,12 +39,18 @@ class Measure(NamedTuple):
     """Factor from natural values; a negative one turns an error into an accuracy: 100 * (1 - error)."""
     digits: int = 2
 
-    def of(self, row: Row) -> float:
+    def of(self, row: Mapping[str, Any]) -> float:
         """The value in the table's unit; NaN where it was not measured."""
         value = row.get(self.column)
         if not isinstance(value, float | int):
             return math.nan
         return -self.scale * (1 - value) if self.scale < 0 else self.scale * value
+
+    def mark(self, found: Spread | None, chance: Chance | None) -> str:
+        """Mark of a mean in the table's unit that is no better than guessing."""
+        if found is None or chance is None:
+            return ""
+        return chance.mark(self.column, 1 + found.mean / self.scale if self.scale < 0 else found.mean / self.scale)
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,17 @@ class PaperTable:
     """Give relative changes of these pairs, too: in percent of the second."""
 
     def __call__(self, studied: Studied) -> tuple[TextTable, ...]:
-        data, meant = studied.data(self.role), paper_data(self.role)
+        data, meant, chance = studied.data(self.role), paper_data(self.role), studied.chance(self.role)
         on = meant if data == self.role else f"{data}, which stands for {meant} here"
         lines = [
-            cells for label, reported, only in self._reported() for cells in self._lines(studied, label, reported, only)
+            cells
+            for label, reported, only in self._reported()
+            for cells in self._lines(studied, label, reported, only, chance)
         ]
         lines += [self._difference(studied, *pair) for pair in self.pairs]
         lines += [self._change(studied, *pair) for pair in self.pairs if self.relative]
         header = (self.heading, "Source", *(each.heading for each in self.measures))
-        notes = (NOTE, PAIRED) if self.pairs else (NOTE,)
+        notes = (NOTE, *((PAIRED,) if self.pairs else ()), *chance_notes(lines, chance))
         return (TextTable(f"{self.name}: {self.title}; {on}", header, tuple(lines), notes),)
 
     @property
@@ -85,13 +94,12 @@ class PaperTable:
             label, *cells = (cell.strip() for cell in line.split("|"))
             yield label.removeprefix("*").strip(), cells, label.startswith("*")
 
-    def _lines(self, studied: Studied, label: str, reported: list[str], only: bool) -> Iterator[tuple[str, ...]]:
+    def _lines(
+        self, studied: Studied, label: str, reported: list[str], only: bool, chance: Chance | None
+    ) -> Iterator[tuple[str, ...]]:
         if not only:
-            values = (self._by_seed(studied, label, measure).values() for measure in self.measures)
-            cells = (
-                spread_cell(spread(each), measure.digits) for each, measure in zip(values, self.measures, strict=True)
-            )
-            yield (label, MEASURED[0], *cells)
+            found = [(spread(self._by_seed(studied, label, each).values()), each) for each in self.measures]
+            yield (label, MEASURED[0], *(spread_cell(own, each.digits, each.mark(own, chance)) for own, each in found))
         if any(cell not in ("", DASH) for cell in reported):
             full = [*reported, *[DASH] * (len(self.measures) - len(reported))]
             yield (label, MEASURED[1], *(cell or DASH for cell in full))
@@ -123,17 +131,17 @@ class PaperTable:
         return (f"{first} against {second}", MEASURED[3], *cells)
 
 
-def spread_cell(found: Spread | None, digits: int = 2) -> str:
-    """`12.34 +- 0.56 (3)`, `12.34 (1)`, or a dash."""
+def spread_cell(found: Spread | None, digits: int = 2, mark: str = "") -> str:
+    """`12.34 +- 0.56 (3)`, `12.34 (1)` with a mark behind it, or a dash."""
     if found is None:
         return DASH
-    deviation = "" if math.isnan(found.deviation) else f" +- {found.deviation:.{digits}f}"
-    return f"{found.mean:.{digits}f}{deviation} ({found.n})"
+    deviation = "" if math.isnan(found.deviation) else f" +- {found.deviation:z.{digits}f}"
+    return f"{found.mean:z.{digits}f}{deviation} ({found.n}){mark}"
 
 
 def difference_cell(found: Difference | None, digits: int = 2) -> str:
     """`+1.20 [-0.30, +2.70] (3)`, `+1.20 (1)`, or a dash."""
     if found is None:
         return DASH
-    interval = "" if math.isnan(found.low) else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"{found.mean:+.{digits}f}{interval} ({found.n})"
+    interval = "" if math.isnan(found.low) else f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
+    return f"{found.mean:+z.{digits}f}{interval} ({found.n})"

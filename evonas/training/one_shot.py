@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from evonas.devices import float32
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.graphs import Graphed, Step, moments
 from evonas.seeding import derive_seed, generator
+from evonas.training.fair import fair_genome
 from evonas.training.loop import OnStep, Recipe, of_epoch
 from evonas.training.settings import OneShotConfig
 from evonas.types import Cost, Genome
@@ -50,16 +52,25 @@ class Supernet(Protocol):
     def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
 
 
-def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, step: int = 0) -> Genome:
-    """Genome to train in an epoch, uniform among those inside the parameter window of the phase; deterministic.
+def draw_architecture(
+    space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, step: int = 0, steps: int = 1
+) -> Genome:
+    """Genome to train in an epoch; deterministic.
+
+    Uniform among those inside the parameter window of the phase; with `fair` each choice in turn, whatever the window.
 
     Args:
         step: batch within the epoch; only used with one genome for every batch.
+        steps: batches of an epoch; only used with `fair`.
     Raises:
         ConfigurationError: 100,000 random genomes were all outside the window.
     """
     joint = epoch >= config.block_epochs
     phase, within = ("joint", epoch - config.block_epochs) if joint else ("blocks", epoch)
+    if config.sampling == "fair":
+        of_phase, ratios = range(epoch - within, epoch + 1), _ratios(space, config, epoch)
+        since = bisect_left(of_phase, ratios, key=lambda each: _ratios(space, config, each))  # so many are in use
+        return fair_genome(space.upper, space.n_places, ratios, (within - since) * steps + step, seed, phase)
     turn = (epoch, step) if config.sampling == "batches" else (within // config.resample_epochs,)
     rng = generator(seed, "architecture", phase, *turn)
     start = epoch if config.sampling == "batches" else epoch - within % config.resample_epochs
@@ -77,22 +88,31 @@ def draw_architecture(space: OneShotSpace, config: OneShotConfig, seed: int, epo
     )
 
 
+def _ratios(space: OneShotSpace, config: OneShotConfig, epoch: int) -> int:
+    """Number of ratios in use, at most all of them."""
+    return min(config.ratios(epoch), int(space.upper[-1]) + 1)
+
+
+def steps_of(config: OneShotConfig, images: int) -> int:
+    """Batches of an epoch over so many images; a last batch of one image is dropped."""
+    size = config.supernet_batch_size
+    return math.ceil(images / size) - (images % size == 1 and images > 1)
+
+
 def drawn_architectures(
     space: OneShotSpace, config: OneShotConfig, seed: int, epoch: int, images: int
 ) -> Iterator[Genome]:
     """Genomes that an epoch over so many images trains."""
-    size, steps = config.supernet_batch_size, 1
-    if config.sampling == "batches":
-        steps = math.ceil(images / size) - (images % size == 1 and images > 1)  # a last batch of one image is dropped
-    for step in range(steps):
-        yield draw_architecture(space, config, seed, epoch, step)
+    steps = steps_of(config, images)
+    for step in range(1 if config.sampling == "epochs" else steps):
+        yield draw_architecture(space, config, seed, epoch, step, steps)
 
 
 def check_windows(space: OneShotSpace, config: OneShotConfig, seed: int) -> None:
     """ConfigurationError if a window has no network in one of the epochs; draws once for every number of ratios."""
     checked: set[tuple[bool, int]] = set()
     for epoch in range(config.epochs):
-        kind = (epoch >= config.block_epochs, min(config.ratios(epoch), int(space.upper[-1]) + 1))
+        kind = (epoch >= config.block_epochs, _ratios(space, config, epoch))
         if kind not in checked:
             checked.add(kind)
             draw_architecture(space, config, seed, epoch)
@@ -156,7 +176,7 @@ class OneShotTraining:
         total, shown, count = torch.zeros((), device=device), time.monotonic(), 0
         prepared = None
         for step, batch in enumerate(self.part.shuffled(config.supernet_batch_size, rng)):
-            if prepared is None or config.sampling == "batches":
+            if prepared is None or config.sampling != "epochs":
                 prepared, graphed = self._prepared(step, rng), Graphed("training of the supernet")
             descend, changing = prepared
             (loss,) = graphed(descend, *batch, state=changing, generators=(rng,))
@@ -180,7 +200,11 @@ class OneShotTraining:
 
     def genome(self) -> Genome:
         """Genome to train in the next epoch, or in its first batch with one for every batch."""
-        return draw_architecture(self.space, self.config, self.seed, self.epoch)
+        return self._drawn(0)
+
+    def _drawn(self, step: int) -> Genome:
+        steps = steps_of(self.config, len(self.part))
+        return draw_architecture(self.space, self.config, self.seed, self.epoch, step, steps)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` continues from; momentum until the last epoch is done."""
@@ -196,8 +220,7 @@ class OneShotTraining:
 
     def _prepared(self, step: int, rng: torch.Generator) -> tuple[Step, Callable[[], list[Tensor]]]:
         """A step of the network to train now, on a batch of a part, with the stored momentum; what it changes."""
-        genome = draw_architecture(self.space, self.config, self.seed, self.epoch, step)
-        units = self.space.units(genome)
+        units = self.space.units(self._drawn(step))
         network, momentum = self.supernet.network(units).train(), self.momentum.network(units)
         weights = list(network.parameters())
         optimiser = torch.optim.SGD(

@@ -90,8 +90,9 @@ class OneShotConfig:
     """Epochs of the second phase: random blocks and ratios."""
     resample_epochs: Annotated[int, COUNT] = 20
     """Epochs of training for each random architecture."""
-    sampling: Literal["epochs", "batches"] = "epochs"
-    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS)."""
+    sampling: Literal["epochs", "batches", "fair"] = "epochs"
+    """epochs: a new architecture every `resample_epochs`; batches: one for every batch (SPOS); fair: such a one, with
+    every block of a layer once before one comes again, its ratios in turn (FairNAS), whatever the windows."""
     supernet_batch_size: Annotated[int, BATCH] = 512
     """Images of a step."""
     supernet_lr: Annotated[float, RATE] = 0.1

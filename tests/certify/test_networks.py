@@ -13,14 +13,15 @@ from evonas.certify import interval_bounds, linear_bounds, margin_bounds, piecew
 from evonas.errors import ConfigurationError
 from evonas.gradient import Architecture, DartsSupernet, Mixture, SupernetPlan
 from evonas.networks import HANDMADE, VICTIMS
-from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 Network = Callable[[Tensor], Tensor]
 
-SPACES: dict[str, PhaseSpace | DartsSpace | ShuffleSpace] = {
+SPACES: dict[str, PhaseSpace | DartsSpace | ShuffleSpace | NasBench201Space] = {
     "phase": PhaseSpace(phases=3, nodes=4),
     "darts": DartsSpace(4, 3),
     "shuffle": ShuffleSpace(width=0.25, depth=0.25),
+    "nasbench201": NasBench201Space(channels=4, cells=1),
 }
 
 

@@ -17,7 +17,7 @@ from evonas.networks import HANDMADE
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import DropPath
 from evonas.ship import EXPORTS, TOLERANCE, Sent, check_export, labelled_images
-from evonas.spaces import SPACES, DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import SPACES, DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 DIGITS = load_data("digits")
 IMAGES, LABELS = labelled_images(DIGITS.test, 130, DIGITS.n_classes, "contract")
@@ -41,6 +41,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "phase": lambda: of_space(PhaseSpace(phases=2, nodes=3, channels=4)),
     "shuffle": lambda: of_space(ShuffleSpace(width=1 / 6, depth=0.1)),
     "darts": lambda: of_space(DartsSpace(channels=2, layers=3)),
+    "nasbench201": lambda: of_space(NasBench201Space(channels=4, cells=1)),
     "darts, drop path": with_drop_path,
     **{name: partial(kind.build, 10, 0.1) for name, kind in HANDMADE.items()},
 }

@@ -62,7 +62,7 @@ LIBRARIES = {"foolbox", "pyautoattack"}
 
 DEAR = {
     *("autoattack", "apgd_ce", "apgd_t", "fab_t", "square", "radius_linf", "radius_l2", "certified", "pixel"),
-    *("threshold", "pgd50", "pgd100", "pgd20x5", "pgd50x5", "pgd100x5", "cw", "cw60", "gradient_check"),
+    *("autoattack_1", "threshold", "pgd50", "pgd100", "pgd20x5", "pgd50x5", "pgd100x5", "cw", "cw60", "gradient_check"),
 }
 """They are tried on two test images, the others on eight."""
 

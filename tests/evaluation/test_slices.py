@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,48 @@ def test_statistics_are_measured_on_as_many_images_as_asked(prepare: SliceSupern
         network = given.start()(genome, 0, ignore)[0].network
         norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
         assert {int(norm.num_batches_tracked) for norm in norms if norm.num_batches_tracked is not None} == {seen}
+
+
+def halved(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None) -> Tensor:
+    """In place of an attack."""
+    assert not any(part.training for part in model.children())
+    return images / 2
+
+
+@pytest.mark.lengthy
+def test_recalibration_off_leaves_the_statistics_of_the_supernet(
+    prepare: SliceSupernet, weights: SupernetWeights
+) -> None:
+    genome = SPACE.sample(1, np.random.default_rng(0))[0]
+    network = replace(prepare, recalibration="off").start()(genome, 0, ignore)[0].network
+    inherited = load_supernet(SPACE, weights, 10, CPU).network(SPACE.units(genome))
+    assert not network.training
+    assert equal(state(network), state(inherited))
+
+
+@pytest.mark.lengthy
+def test_recalibration_on_attacked_images_sees_these_alone(
+    prepare: SliceSupernet, weights: SupernetWeights, data: Dataset
+) -> None:
+    genome = SPACE.sample(1, np.random.default_rng(0))[0]
+    whole = replace(prepare, recalibration_batches=1, recalibration_batch_size=1000)
+    attacked = replace(whole, recalibration="attacked", recalibration_attack=halved)
+    network = attacked.start()(genome, 0, ignore)[0].network
+    expected = load_supernet(SPACE, weights, 10, CPU).network(SPACE.units(genome), own_statistics=True)
+    recalibrate(expected, [torch.tensor(data.train.images).float() / 510])
+    images = torch.tensor(data.validation.images).float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), expected(images), rtol=1e-3, atol=1e-4)  # sums in another order
+    assert attacked.identity()["recalibration"] == [1, 1000, {"name": "halved"}]
+    assert whole.identity()["recalibration"] == [1, 1000]
+
+
+@pytest.mark.parametrize("given", [{"recalibration": "attacked"}, {"recalibration_attack": halved}])
+def test_an_attack_and_recalibration_on_attacked_images_come_together(
+    prepare: SliceSupernet, given: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match="expected an attack for recalibration on attacked images alone"):
+        replace(prepare, **given)
 
 
 @pytest.mark.slow

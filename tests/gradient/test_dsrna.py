@@ -17,10 +17,13 @@ from evonas.gradient import (
     BoundLoss,
     CrossEntropy,
     EpsilonSchedule,
+    FixedShares,
     GradientSearch,
     JacobianLoss,
     Method,
+    Mgda,
     SearchData,
+    SquaredJacobianLoss,
     Sum,
     darts,
     dsrna,
@@ -77,6 +80,22 @@ def test_the_jacobian_of_a_linear_network() -> None:
         loss = JacobianLoss(gamma=0.5, norm=norm)(linear, UNIFORM, replace(BATCH, notes=notes))  # type: ignore[arg-type]
         assert float(loss) == pytest.approx(0.5 * value)
         assert float(notes["jacobian_norm"]) == pytest.approx(value)
+
+
+def test_the_squared_jacobian_of_a_linear_network() -> None:
+    """The sum of squares of the matrix; projections have it as their mean, and draw it from the batch's seed alone."""
+    exact = float(WEIGHT.square().sum())
+    notes: dict[str, Tensor] = {}
+    loss = SquaredJacobianLoss(gamma=0.5, projections=None)(linear, UNIFORM, replace(BATCH, notes=notes))
+    assert float(loss) == pytest.approx(0.5 * exact)
+    assert float(notes["squared_jacobian"]) == pytest.approx(exact)
+    projected = SquaredJacobianLoss(gamma=1.0, projections=2000)
+    drawn = projected.prepare(linear, BATCH, torch.Generator().manual_seed(0))
+    assert drawn.seed != BATCH.seed
+    assert torch.equal(projected(linear, UNIFORM, drawn), projected(linear, UNIFORM, drawn))
+    # the squared length of W^T v has a deviation of about its mean; 10,000 draws have a hundredth of it
+    assert float(projected(linear, UNIFORM, drawn)) == pytest.approx(exact, rel=0.04)
+    assert not torch.equal(projected(linear, UNIFORM, BATCH), projected(linear, UNIFORM, drawn))
 
 
 def test_bounds_of_a_linear_network() -> None:
@@ -159,11 +178,13 @@ METHODS: dict[str, Callable[[], Method]] = {
     "bound": lambda: tiny(dsrna(pcdarts(), BoundLoss(images=2)), order=1),
     "bound, second order": lambda: tiny(dsrna(darts(), BoundLoss(images=2, quantity="output"))),
     "jacobian of constant share": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4), 0.25), order=1),
+    "projected jacobian": lambda: tiny(dsrna(darts(), SquaredJacobianLoss(images=4), combine="mgda"), order=1),
+    "projected jacobian, second order": lambda: tiny(dsrna(darts(), SquaredJacobianLoss(images=4))),
     "perturbed": lambda: replace(tiny(darts()), perturbation=AlphaPerturbation()),
 }
 
 
-FURTHER = ("jacobian, second order", "jacobian on pdarts", "bound, second order")
+FURTHER = ("jacobian, second order", "projected jacobian, second order", "jacobian on pdarts", "bound, second order")
 
 
 @pytest.mark.lengthy
@@ -314,6 +335,39 @@ def test_perturbing_alpha_changes_the_weights_and_not_the_step_of_alpha() -> Non
     assert other["upper_loss"] == row["upper_loss"]  # alpha first, at equal weights
 
 
+def test_metric_and_loss_are_combined_in_three_ways() -> None:
+    metric = JacobianLoss()
+    assert dsrna(metric=metric).upper == (Sum((metric, CrossEntropy())),)
+    for method, combine in (
+        (dsrna(metric=metric, combine="normalised"), FixedShares((0.5, 0.5))),
+        (dsrna(metric=metric, share=0.25, combine="normalised"), FixedShares((0.25, 0.75))),
+        (dsrna(metric=metric, combine="mgda"), Mgda()),
+    ):
+        assert method.upper == (metric, CrossEntropy())
+        assert method.combine == combine
+    with pytest.raises(ConfigurationError, match="expected combine of gamma, normalised, mgda, got 'sum'"):
+        dsrna(combine="sum")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="expected no share of the metric with mgda"):
+        dsrna(share=0.5, combine="mgda")
+
+
+@pytest.mark.lengthy
+def test_steps_by_mgda_descend_the_metric_and_the_loss_alike() -> None:
+    """The slope of both along the step is its squared length, unless one gradient alone is the shortest point."""
+    search = searching(METHODS["projected jacobian"]())
+    search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    upper = search.levels.upper_gradients(*next(search.batches()))
+    gradients = upper.gradients.double()
+    weights = search.method.combine(gradients, upper.losses)
+    step = weights @ gradients
+    assert float(weights.sum()) == pytest.approx(1)
+    assert bool((gradients @ step >= step @ step * (1 - 1e-6)).all())
+    row = searching(METHODS["projected jacobian"]()).run_epoch()
+    assert row["share_jacobian"] + row["share_loss"] == pytest.approx(1)
+    assert row["weight_jacobian"] + row["weight_loss"] == pytest.approx(1)
+    assert row["upper_jacobian"] == pytest.approx(0.01 * row["squared_jacobian"], rel=1e-5)
+
+
 def test_an_identity_names_what_is_new_and_nothing_else() -> None:
     """Searches that were begun before there was a perturbation go on."""
     assert "perturbation" not in darts().identity()
@@ -326,6 +380,8 @@ def test_an_identity_names_what_is_new_and_nothing_else() -> None:
     "make",
     [
         lambda: JacobianLoss(gamma=-1),
+        lambda: SquaredJacobianLoss(projections=0),
+        lambda: SquaredJacobianLoss(gamma=-1),
         lambda: JacobianLoss(norm="l1"),  # type: ignore[arg-type]
         lambda: BoundLoss(images=0),
         lambda: BoundLoss(quantity="both"),  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evonas.errors import EvonasError
-from evonas.gradient import METHODS, darts, e2rnas_v1, e2rnas_v2, pcdarts, pdarts
+from evonas.gradient import METHODS, DeliveredCost, darts, e2rnas_v1, e2rnas_v2, pcdarts, pdarts
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
 from evonas.gradient.method import BilevelConfig, FixedWeights, Method, Mgda, Stage
 
@@ -76,6 +76,23 @@ def test_e2rnas_v2_and_its_ablations() -> None:
     assert e2rnas_v2(darts(2), adversarial_below=True).lower == Sum((AdversarialLoss(epsilon=2 / 255), OodLoss()))
     equal = e2rnas_v2(darts(2), combine=FixedWeights()).combine
     assert equal(torch.ones(5, 3), torch.ones(5)).tolist() == [0.2] * 5
+
+
+def test_a_size_takes_the_place_of_N_hat_which_is_monitored() -> None:
+    size = DeliveredCost(limit=2.1)
+    first = e2rnas_v1(darts(2), size=size)
+    assert first.upper == (CrossEntropy(), size)
+    assert first.size is size
+    assert first.counted == ExpectedCost(kind="params", limit=0.0, bound="above")
+    macs = replace(size, kind="macs", limit=400.0)
+    second = e2rnas_v2(darts(2), sizes=(size, macs))
+    assert second.upper[3:] == (size, macs)
+    assert [loss.name for loss in second.upper[3:]] == ["params_loss", "macs_loss"]
+    assert second.size is size
+    assert e2rnas_v2(darts(2)).size is None
+    assert e2rnas_v1(darts(2), count_params=False, size=size).size is None
+    told = first.identity()["upper"]["params_loss"]
+    assert (told["kind"], told["limit"], told["within"]) == ("params", 2.1, 0.01)
 
 
 def test_a_vanishing_gradient_leaves_the_whole_weight_to_the_other() -> None:

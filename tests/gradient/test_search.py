@@ -13,6 +13,7 @@ from evonas.data import Augmentation, DevicePart
 from evonas.errors import ConfigurationError
 from evonas.gradient import (
     CrossEntropy,
+    DeliveredCost,
     ExpectedCost,
     FixedShares,
     FixedWeights,
@@ -68,6 +69,8 @@ def run(search: GradientSearch) -> list[dict[str, float]]:
     return rows
 
 
+SIZE = DeliveredCost(limit=0.03, channels=8, layers=5, nodes=2, n_classes=3, image_size=8, within=0.05)
+
 METHODS = {
     "darts": tiny(darts()),
     "darts, second order": tiny(darts(2)),
@@ -78,6 +81,8 @@ METHODS = {
     "e2rnas v2": e2rnas_v2(tiny(darts(2), begin_with="weights")),
     "e2rnas v2 on pdarts": e2rnas_v2(tiny(pdarts(), begin_with="weights")),
     "e2rnas v2 on pcdarts": e2rnas_v2(tiny(pcdarts()), combine=FixedWeights()),
+    "e2rnas v1 of a size, on pcdarts": e2rnas_v1(tiny(pcdarts()), size=SIZE),
+    "e2rnas v2 of a size, on pdarts": e2rnas_v2(tiny(pdarts()), sizes=(SIZE,)),
 }
 
 
@@ -114,6 +119,35 @@ def test_rows_of_a_search() -> None:
     assert rows[1]["learning_rate"] == pytest.approx((0.025 + 0.001) / 2)
     for row in rows:
         assert sum(row[f"share_{name}"] for name in names) == pytest.approx(1)
+
+
+@pytest.mark.lengthy
+def test_a_search_of_a_size_delivers_it() -> None:
+    """Its rows tell the three networks apart; the derived cells stay what the rule makes of the architecture."""
+    search = searching(METHODS["e2rnas v1 of a size, on pcdarts"])
+    rows = run(search)
+    for row in rows:
+        assert abs(row["delivered_size"] - SIZE.limit) <= SIZE.within * SIZE.limit
+    assert search.derived == derive_genotype(*search.levels.architecture.scores())
+    assert rows[-1]["derived_size"] == SIZE.of(search.derived)
+    assert rows[-1]["delivered_size"] == SIZE.of(search.genotype)
+    assert SIZE.sizes[0] < rows[-1]["expected_size"] < SIZE.sizes[1]
+    assert searching(METHODS["pcdarts"]).sizes(1.0) == {}
+
+
+@pytest.mark.lengthy
+def test_the_size_alone_pulls_the_derived_network_to_its_limit() -> None:
+    """Steps of the architecture from one beginning to a small and to a large network; temperatures fall."""
+    ends = []
+    for limit in (0.015, 0.042):
+        size = replace(SIZE, limit=limit, within=0.5)
+        method = e2rnas_v1(tiny(darts()), adversarial=False, validate=False, size=size)
+        stage = replace(method.stages[0], epochs=15)
+        search = searching(replace(method, stages=(stage,)))
+        rows = run(search)
+        assert abs(rows[-1]["expected_size"] - limit) < 0.1 * limit
+        ends.append(rows[-1]["derived_size"])
+    assert ends[0] < 0.02 < 0.037 < ends[1]
 
 
 def test_shares_are_those_of_the_lengths_of_weighted_gradients() -> None:

@@ -14,7 +14,7 @@ from evonas.attacks import FGSM
 from evonas.audit import ErrorUnder, MeanRadius
 from evonas.cli import main
 from evonas.errors import EvonasError, RunMismatchError
-from evonas.gradient import BoundLoss, GradientSearch, JacobianLoss
+from evonas.gradient import BoundLoss, GradientSearch, JacobianLoss, Mgda, SquaredJacobianLoss
 from evonas.methods import darts, dsrna
 from evonas.methods.cell_retraining import CellRetrainOptions, RobustnessOptions
 from evonas.methods.dsrna import PRESETS, BoundOptions, DsrnaOptions
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.lengthy
 
 BOUND = DsrnaOptions(metric_images=2, **TINY)
 JACOBIAN = replace(BOUND, metric="jacobian", levels=replace(BOUND.levels, search_epochs=1))
+HALVES = (("metric_share", 0.5), ("combine", "normalised"))
 LABELS = ["dsrna-jacobian-r1", "dsrna-jacobian-r2", "pcdarts-adv-r1", "pcdarts-adv-r2"]
 
 
@@ -193,6 +194,37 @@ def test_presets_are_what_the_paper_states() -> None:
     assert three.nodes == 3
     (against_l2,) = replace(paper, metric="jacobian", norm="l2").methods(32)[""].upper
     assert against_l2.parts[0] == JacobianLoss(norm="l2")  # type: ignore[attr-defined]
+
+
+def test_the_jacobian_and_its_combination_with_the_loss_are_what_was_asked_for() -> None:
+    for given, metric in (
+        ({"jacobian": "rows"}, JacobianLoss(images=2)),
+        ({"jacobian": "exact"}, SquaredJacobianLoss(images=2, projections=None)),
+        ({"jacobian": "projected", "projections": 3}, SquaredJacobianLoss(images=2, projections=3)),
+    ):
+        options: dict[str, Any] = {**given, "combine": "mgda"}
+        method = replace(JACOBIAN, **options).methods(32)[""]
+        assert method.upper[0] == metric
+        assert method.combine == Mgda()
+    share, normalised = (replace(JACOBIAN, **{name: value}).methods(32)[""] for name, value in HALVES)  # type: ignore[arg-type]
+    assert share == normalised
+
+
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        (("--gamma=1", "--combine=normalised"), "--gamma changes nothing without the sum of Eq. 16"),
+        (("--jacobian=projected",), "--jacobian changes nothing without --metric jacobian"),
+        (("--metric=jacobian", "--projections=2"), "--projections changes nothing without --jacobian projected"),
+        (("--metric=jacobian", "--jacobian=exact", "--norm=l2"), "--norm changes nothing without --jacobian rows"),
+        (("--combine=mgda", "--metric-share=0.5"), "expected --combine mgda, which finds both shares, without"),
+    ],
+)
+def test_options_that_change_nothing_are_refused(
+    words: tuple[str, ...], unused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dsrna", "--data=digits", f"--out={tmp_path / 'none'}", *words]) == 2
+    assert unused in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_baseline_is_the_method_itself() -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 import torch
 from tiny_cells import TINY, bare, run, searched
-from tiny_runs import rows
+from tiny_runs import genome_of, rows
 
 from evonas.cli import main
+from evonas.costs import count_params
 from evonas.errors import ConfigurationError, EvonasError
-from evonas.gradient import CrossEntropy, ExpectedCost, Method, dsrna
+from evonas.gradient import CrossEntropy, DeliveredCost, ExpectedCost, Method, Mgda, dsrna
 from evonas.methods import e2rnas
 from evonas.methods.cell_search import MOST, CellSearch, _limit, _warning
 from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
+from evonas.networks.darts import DartsNetwork
 from evonas.runs import DataOptions, Run
 
 pytestmark = pytest.mark.lengthy
@@ -151,6 +153,50 @@ def test_parameters_that_are_only_watched_are_counted_as_asked_for(
     assert "weight_params_loss" not in row
 
 
+SIZED: dict[str, Any] = {"size": "delivered", "cost_channels": 16, "cost_layers": 8}
+
+
+def test_a_size_is_that_of_the_network_that_is_counted() -> None:
+    """N-hat stays the default; F is an objective of the delivered network only where it is given."""
+    (usual,) = SECOND.methods(32).values()
+    assert usual.size is None
+    (second,) = replace(SECOND, L=0.15, **SIZED).methods(28, 3).values()
+    assert second.size == DeliveredCost(limit=0.15, channels=16, layers=8, nodes=2, n_classes=3, image_size=28)
+    assert [loss.name for loss in second.upper[3:]] == ["params_loss"]
+    (both,) = replace(SECOND, L=0.15, F=25.0, size_within=0.0, **SIZED).methods(32).values()
+    assert [(loss.kind, loss.limit) for loss in both.upper[3:] if isinstance(loss, DeliveredCost)] == [
+        ("params", 0.15),
+        ("macs", 25.0),
+    ]
+    first = replace(FIRST, sweep_L=(0.1, 0.15), **SIZED).methods(32)
+    combine = Mgda(normalisation="l2", solver="exact", applied_to="normalised")
+    assert all(method.combine == combine for method in first.values())
+    assert [method.size.limit for method in first.values() if method.size is not None] == [0.1, 0.15]
+
+
+@pytest.mark.slow
+def test_a_search_of_a_size_shows_and_delivers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What search.csv, the screen and the found cells say is what the built network has."""
+    bare(monkeypatch)
+    options = replace(FIRST, L=0.15, out=tmp_path, **SIZED)
+    text = run(options)
+    assert "L = 0.15M parameters of the delivered network, within 1%, with 16 channels and 8 cells" in text
+    last = rows(tmp_path / "search.csv")[-1]
+    assert float(last["delivered_size"]) == pytest.approx(0.15, rel=0.01)
+    assert f"{float(last['delivered_size']):.3f}M delivered; normal" in text
+    with Run.open("e2rnas-v1", options) as begun:
+        space, candidates, _ = compose(begun, options)
+        (search,) = plan_searches(begun, options, candidates.data)
+    (row,) = rows(tmp_path / "population.csv")
+    network = DartsNetwork(space.genotype(genome_of(row)), 16, 8, 10)
+    assert count_params(network) / 1e6 == pytest.approx(float(last["delivered_size"]))
+    moved = last["derived_size"] != last["delivered_size"]
+    assert ("the derived network has" in text) is moved
+    assert search.identity()["method"]["upper"]["params_loss"]["within"] == 0.01
+    with pytest.raises(EvonasError, match=r"cells.*params_loss"):
+        run(replace(options, size="n-hat"))
+
+
 @pytest.mark.slow
 def test_one_front_over_methods(swept: Path, second: Path, tmp_path: Path) -> None:
     words = ["front", str(swept), str(second), "--objectives", "clean_error,params", "--out", str(tmp_path / "joint")]
@@ -174,6 +220,9 @@ def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Pat
     [
         ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
         ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
+        ({"size": "delivered", "L": 0.1}, r"expected a limit of the delivered network in \[0\.\d+, .* got 0\.1$"),
+        ({"size": "derived"}, "expected size of n-hat, delivered, got 'derived'"),
+        ({"size_within": 1.0}, "expected size_within in"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> None:

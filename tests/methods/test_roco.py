@@ -23,7 +23,7 @@ from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused
 from evonas.runs.options import from_json
 from evonas.search import EvolutionConfig
-from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 from evonas.training import RECIPES
 
 pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
@@ -114,7 +114,13 @@ class TestFirstPopulation:
 class TestSpacesAndRecipes:
     def test_spaces_by_their_names(self) -> None:
         assert ROCO.make_space(32) == SPACE
-        assert replace(ROCO, space="darts").make_space(28) == DartsSpace(image_size=28)
+        paper = replace(ROCO, preset="paper", space="darts")
+        assert paper.make_space(28) == DartsSpace(channels=2, image_size=28)
+        assert replace(ROCO, space="darts").make_space(28) == DartsSpace(channels=2, layers=3, image_size=28)
+        cells = replace(ROCO, space="nasbench201", cells=1).make_space(28)
+        assert cells == NasBench201Space(channels=2, cells=1, image_size=28)
+        assert replace(ROCO, space="nasbench201").make_space(32) == NasBench201Space(channels=2, cells=3)
+        assert replace(ROCO, preset="paper", space="nasbench201").make_space(32) == NasBench201Space(channels=2)
         assert replace(ROCO, space="shuffle").make_space(28) == ShuffleSpace(image_size=28)
         nsganet = replace(ROCO, operators="nsganet", mutation_rate=0.5).make_space(32)
         assert nsganet == PhaseSpace(2, 3, 2, operators="nsganet", mutation_rate=0.5)

@@ -73,6 +73,13 @@ def test_there_is_no_column_of_what_was_not_measured() -> None:
     assert table.lines == (("a-C36", "2.59", "3.349M", "539.1M", "528.4M", "6.57", "0.595"),)
 
 
+def test_latency_is_a_column_where_it_was_measured() -> None:
+    table = cell_table([row("a", latency_ms=28.64), row("b", latency_ms=19.42)])
+    assert table.header[-2] == "ms"
+    assert [line[-2] for line in table.lines] == ["28.6", "19.4"]
+    assert "ms" not in cell_table([row("a")]).header
+
+
 def test_what_diverged_is_named_below() -> None:
     table = cell_table([failed("b"), row("a"), failed("c")])
     assert [line[0] for line in table.lines] == ["a-C36"]
@@ -102,6 +109,7 @@ def test_files(tmp_path: Path) -> None:
         "macs",
         "channels",
         "epochs",
+        "train_on",
         "train_seconds",
         "seed",
         "data",

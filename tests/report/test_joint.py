@@ -10,6 +10,7 @@ import pytest
 
 from evonas.errors import ConfigurationError
 from evonas.report import JointRun, Searched, joint_front, write_joint
+from evonas.report.colours import SERIES, styles_of
 from evonas.report.joint import joint_figure
 from evonas.search import Entry, non_dominated
 from evonas.types import EvaluationResult, arch_id
@@ -261,3 +262,10 @@ def test_more_methods_than_colours_are_drawn() -> None:
     runs = [run(f"r{i}", f"m{i:02d}", "phase", entry((i,), clean_error=i / 20, params=20 - i)) for i in range(11)]
     figure = joint_figure(joint_front(runs, ("clean_error", "params")))
     assert len(figure.legends[0].get_texts()) == 11
+
+
+def test_nine_methods_look_different() -> None:
+    styles = styles_of(map(str, range(64)))
+    assert len(set(styles.values())) == 64
+    assert list(styles.values())[:8] == list(SERIES)
+    assert styles["8"] == (SERIES[0].colour, SERIES[1].marker, SERIES[1].shape)

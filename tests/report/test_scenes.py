@@ -10,12 +10,19 @@ import pytest
 
 from evonas.errors import ConfigurationError
 from evonas.report.depictions import DEPICTIONS, depiction_of, write_drawing
+from evonas.report.drawing import operation_words
 from evonas.report.drawing_phases import COLOURS, RESIDUAL
 from evonas.report.scene import INK, Box, Disc, Line, Scene, Shape, Words
-from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 SVG = "{http://www.w3.org/2000/svg}"
-SPACES: tuple[Any, ...] = (DartsSpace(), PhaseSpace(), PhaseSpace(phases=2, nodes=3), ShuffleSpace())
+SPACES: tuple[Any, ...] = (
+    DartsSpace(),
+    PhaseSpace(),
+    PhaseSpace(phases=2, nodes=3),
+    ShuffleSpace(),
+    NasBench201Space(),
+)
 
 
 def of(scene: Scene, kind: type) -> list[Any]:
@@ -68,6 +75,17 @@ def test_every_block_has_its_name_and_a_bar_as_wide_as_its_ratio() -> None:
     bars = [line.points[1][0] - line.points[0][0] for line in of(scene, Line) if line.colour == INK]
     assert np.allclose(np.array(bars) / max(bars), np.array(ratios) / max(ratios))
     assert len(of(scene, Disc)) == 3  # blocks of stride 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_edge_of_a_cell_that_carries_something_is_a_box(seed: int) -> None:
+    space = NasBench201Space()
+    genome = space.sample(1, np.random.default_rng(seed))[0]
+    scene = DEPICTIONS["nasbench201"].scene(space, genome)
+    live = [name for _, _, name in space.edges(genome) if name != "none"]
+    assert len(of(scene, Box)) == len(of(scene, Shape)) == len(live)
+    assert words(scene) >= Counter(operation_words(name) for name in live)
+    assert words(scene)["in"] == words(scene)["out"] == 1
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.name}-{space.n_genes}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evonas.runs.text_drawing import draw_text
-from evonas.spaces import SPACES, DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import SPACES, DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 
 def test_a_phase_by_hand() -> None:
@@ -50,6 +50,18 @@ def test_blocks_have_a_line_each() -> None:
         assert f" {unit.kind.name} " in line
         assert f"{place.in_channels:>4} > {place.out_channels}" in line
     assert lines[1].rstrip().endswith("16x16   stride 2")
+
+
+def test_a_cell_of_nasbench201_by_hand() -> None:
+    """Node 1 leads nowhere: it is not drawn."""
+    space = NasBench201Space(channels=4, cells=2)
+    assert draw_text(space, np.array([3, 2, 0, 1, 0, 4])) == [
+        "3 stages of 2 cells, 4 channels; a node adds up what it reads.",
+        "",
+        "       in   2",
+        "  2    ●           nor_conv_1x1(in)",
+        "  out  ●    ●      skip_connect(in) + avg_pool_3x3(2)",
+    ]
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -21,12 +21,13 @@ from evonas.ship import (
     torch_call,
 )
 from evonas.ship.latency_measuring import network_of, subject_of
-from evonas.spaces import DartsSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 SPACES: dict[str, Any] = {
     "phase": PhaseSpace(phases=2, nodes=4, channels=4),
     "shuffle": ShuffleSpace(width=1 / 6, depth=0.1, image_size=16),
     "darts": DartsSpace(channels=4, layers=3, nodes=2, image_size=16),
+    "nasbench201": NasBench201Space(channels=4, cells=1, image_size=16),
 }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from evonas.errors import ConfigurationError, DataError, UnknownNameError
 from evonas.networks.blocks import seeded
 from evonas.ship import Provenance, Weights, WeightsCard, load_weights, read_weights, weights_file
-from evonas.spaces import DartsSpace, HandmadeSpace, PhaseSpace, ShuffleSpace
+from evonas.spaces import DartsSpace, HandmadeSpace, NasBench201Space, PhaseSpace, ShuffleSpace
 
 OWN = ((0.25, 0.5, 0.75), (0.5, 0.25, 0.125))
 PROVENANCE = Provenance(weights="search", identity="0" * 16, seed=3, data="digits", fingerprint="f" * 32, epochs=2)
@@ -24,6 +24,7 @@ SPACES: dict[str, tuple[Any, list[int]]] = {
     "phase": (PhaseSpace(phases=2, nodes=3, channels=3), [1, 0, 1, 0, 1, 0, 0, 0]),
     "shuffle": (ShuffleSpace(width=1 / 6, depth=0.1), []),
     "darts": (DartsSpace(channels=2, layers=3, nodes=2), [0, 1, 1, 2, 1, 3, 2, 5] * 2),
+    "nasbench201": (NasBench201Space(channels=2, cells=1), [3, 4, 2, 1, 0, 3]),
     "hand-made": (HandmadeSpace("ShuffleNetV2", width=0.05), []),
 }
 every_space = pytest.mark.parametrize("name", SPACES)

@@ -13,10 +13,11 @@ from toy_studies import studied
 
 from evonas.cli import main
 from evonas.methods import method_module
-from evonas.runs.needs import refuse_unused
-from evonas.studies import STUDIES
+from evonas.runs.needs import options_of, refuse_unused
+from evonas.studies import STUDIES, joint
 from evonas.studies.page import write_study
 from evonas.studies.study import PRESETS, Studied
+from evonas.studies.tam import HANDMADE
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 PAPERS = {
@@ -27,10 +28,16 @@ PAPERS = {
     "dsrna": [f"Table {n}" for n in range(1, 7)],
 }
 """Study -> tables and figures of its paper."""
+BEYOND = {
+    "capacity": ["Table differences", "Table correlations", "Fig. differences", "Fig. networks"],
+    "guidelines": ["Table orders", "Table layers", "Fig. orders"],
+    "supernet": ["Table predictions", "Table coverage", "Fig. predictions", "Fig. coverage"],
+}
+"""The same of studies beyond the papers."""
 
 
 def test_every_study_is_here() -> None:
-    assert set(PAPERS) | {"darts", "joint"} == set(STUDIES)
+    assert set(PAPERS) | {"darts", "joint", *BEYOND} == set(STUDIES)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -61,7 +68,7 @@ def test_images_are_named_and_the_papers_are_never_digits(name: str, tmp_path: P
 def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash(name: str, tmp_path: Path) -> None:
     found = Studied(STUDIES[name], "quick", 2, tmp_path)
     page = write_study(found).read_text()
-    for item in PAPERS.get(name, []):
+    for item in (PAPERS | BEYOND).get(name, []):
         assert page.count(f"\n| {item} |") == 1, item
     for line in page.splitlines():
         if re.search(r"\| (measured|difference|change in %) \|", line):
@@ -71,6 +78,20 @@ def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_study(found)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+@pytest.mark.parametrize("preset", joint.BUDGET)
+def test_every_method_of_the_joint_front_passes_over_the_images_equally_often(preset: str) -> None:
+    for cell in STUDIES["joint"].cells(preset, 1):
+        given = {option.name: option.value for option in options_of(cell.options)}
+        if cell.method == "roco":
+            passes = given["population"] * (given["generations"] + 1) * given["epochs"]
+        elif cell.method == "tam":
+            passes = given["block_epochs"] + given["joint_epochs"]
+        else:
+            passes = given["search_epochs"] + given["epochs"]
+        assert passes == joint.BUDGET[preset], cell.group
+        assert given["data"] == joint.SIZES[preset]["data"]
 
 
 def test_status_reads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,16 +118,27 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_studies import studied
 from evonas.studies.page import write_study
-from evonas.studies.running import run_cells
+from evonas.studies.slots import run_on_slots
 found = studied({name!r}, Path({root!r}))
-run_cells(found.root, found.cells, {{}})
-write_study(studied({name!r}, found.root))
+if __name__ == "__main__":
+    run_on_slots(found.root, found.cells, {{}}, {slots})
+    write_study(studied({name!r}, found.root))
 """
 
 
-def begin(name: str, root: Path) -> "subprocess.Popen[bytes]":
-    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def begin(name: str, root: Path, slots: int = 1) -> "subprocess.Popen[bytes]":
+    """A process that makes the toy study. A script on disk, which a second slot can import."""
+    root.mkdir(exist_ok=True)
+    code = CHILD.format(tests=str(Path(__file__).parent), name=name, root=str(root), slots=slots)
+    script = root / "study.py"
+    script.write_text(code)
+    with open(root / "errors.txt", "w") as errors:
+        return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def make(name: str, root: Path, slots: int = 1) -> None:
+    """Make the toy study, or continue with that."""
+    assert begin(name, root, slots).wait() == 0, (root / "errors.txt").read_text()
 
 
 def left(root: Path) -> dict[str, bytes]:
@@ -120,28 +152,77 @@ def left(root: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_killed_and_continued_gives_the_same_tables(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert begin("roco", whole).wait() == 0
+    make("roco", whole)
     child = begin("roco", parted)
     journal = parted / "roco-nas-cifar10-seed0" / "journal.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-        assert child.poll() is None, child.stderr and child.stderr.read().decode()
+        assert child.poll() is None, (parted / "errors.txt").read_text()
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     states = studied("roco", parted).states
     assert states["baseline-nas-cifar10-seed0"].status == "finished"
     assert states["roco-nas-cifar10-seed0"].status == "begun"
-    assert begin("roco", parted).wait() == 0
+    make("roco", parted)
     assert {state.status for state in studied("roco", parted).states.values()} == {"finished"}
     assert left(parted) == left(whole)
 
 
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    make("roco", one)
+    child = begin("roco", two, slots=2)
+    log = two / "slot-2.log"
+    while not (log.exists() and "study: " in log.read_text()):
+        assert child.poll() is None, (two / "errors.txt").read_text()
+        time.sleep(0.02)
+    started = [int(word) for word in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    assert started
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    deadline = time.time() + 60
+    while any(map(alive, started)):
+        assert time.time() < deadline, "a slot outlived the first process"
+        time.sleep(0.1)
+    make("roco", two, slots=2)
+    assert left(two) == left(one)
+
+
+def killed(name: str, root: Path) -> None:
+    """The toy study, killed when its second run has begun."""
+    second = studied(name, root).cells[1].folder
+    child = begin(name, root)
+    while not (root / second).exists():
+        assert child.poll() is None, (root / "errors.txt").read_text()
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert studied(name, root).states[second].status == "begun"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "roco"])
-def test_a_toy_study_runs_and_fills_its_tables(name: str, tmp_path: Path) -> None:
-    child = begin(name, tmp_path)
-    assert child.wait() == 0, child.stderr and child.stderr.read().decode()
+def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_path: Path) -> None:
+    killed(name, tmp_path)
+    make(name, tmp_path)
     found = studied(name, tmp_path)
     assert {folder: state for folder, state in found.states.items() if state.status != "finished"} == {}
     text = (tmp_path / "study.md").read_text()
     assert re.search(r"\| measured \| [^-|]|\([1-9]\) \|", text)
+    if name in BEYOND:
+        return
+    for item in found.study.items:
+        assert item.draw is None or (tmp_path / f"{item.stem}.png").exists(), item.name
+        for table in item.tables(found) if item.tables else ():
+            if "digits" in table.title:
+                empty = [line[0] for line in table.lines if "measured" in line[1:2] and {*line[2:]} == {"-"}]
+                assert [label for label in empty if label not in HANDMADE] == [], item.name  # toys train none of those

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from evonas.files import write_json
 from evonas.methods.roco import RocoOptions
+from evonas.report import Chance
 from evonas.studies.grid import Cell, record
 from evonas.studies.intervals import Difference, Spread
 from evonas.studies.study import Row, Studied, Study, read_rows
@@ -65,6 +67,31 @@ def test_a_run_that_is_missing_is_a_dash(tmp_path: Path) -> None:
     (table,) = TABLE(studied(tmp_path, 1))
     assert table.lines[0] == ("Ours", "measured", "90.00 (1)", "2.000 (1)")
     assert [line[2] for line in table.lines[3:]] == ["-", "-", "-"]
+
+
+def test_a_mean_that_is_no_better_than_guessing_has_a_mark() -> None:
+    """Guessing one of ten errs on 90%; 100 images of it have a standard error of 3%, two of which are allowed for."""
+    chance = Chance(10, 100)
+    accuracy, params = TABLE.measures
+    nan = float("nan")
+    assert accuracy.mark(Spread(15.9, nan, 1), chance) == "*"
+    assert accuracy.mark(Spread(16.1, nan, 1), chance) == ""
+    assert Measure("Test error %", "clean_error", 100).mark(Spread(84.1, nan, 1), chance) == "*"
+    assert params.mark(Spread(0.1, nan, 1), chance) == accuracy.mark(None, chance) == ""
+    assert accuracy.mark(Spread(10.0, nan, 1), None) == ""
+    assert spread_cell(Spread(16.0, nan, 2), 1, "*") == "16.0 (2)*"
+
+
+def test_the_marks_are_of_the_images_that_the_runs_scored_on(tmp_path: Path) -> None:
+    found = studied(tmp_path, 1)
+    assert found.chance() is None
+    measured = {"pgd_error": {"images": 7}, "adversarial_set_error_L0": {"images": 31}}
+    config = {"identity": {"data": {"n_classes": 5}}, "measured": measured}
+    write_json(tmp_path / found.cells[0].folder / "config.json", config)
+    assert found.chance() == Chance(5, 10_000, {"adversarial_set_error_L0": 31})
+    assert found.chance("svhn") is None
+    write_json(tmp_path / found.cells[0].folder / "config.json", {"identity": {}})  # of a run that searched nothing
+    assert found.chance() is None
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -203,3 +204,62 @@ def test_an_epoch_draws_a_network_a_batch_or_one(images: int, batches: int) -> N
     assert first.tolist() == later.tolist()
     assert space.choices(first) <= space.choices()
     assert len(space.choices(first)) == space.n_places
+
+
+FAIR = replace(SHORT, sampling="fair", block_epochs=0, joint_epochs=60, first_ratios=10, block_window=(5e6, 6e6))
+STEPS = 11
+"""Batches of an epoch in these tests: 660 networks in all, three times 22 blocks by ten ratios, 11 times 6 by ten."""
+
+
+def drawn_fairly(config: OneShotConfig = FAIR, seed: int = 0) -> list[tuple[int, ...]]:
+    return [
+        tuple(draw_architecture(SPACE, config, seed, epoch, step, STEPS).tolist())
+        for epoch in range(config.epochs)
+        for step in range(STEPS)
+    ]
+
+
+@pytest.mark.lengthy
+def test_fair_sampling_draws_every_choice_equally_often() -> None:
+    genomes, places = drawn_fairly(), SPACE.n_places
+    for place in range(places):
+        blocks, ratios = int(SPACE.upper[place]) + 1, 10
+        pairs = Counter((genome[place], genome[places + place]) for genome in genomes)
+        assert set(pairs.values()) == {660 // (blocks * ratios)}
+        assert len(pairs) == blocks * ratios
+        for begin in range(0, 660, blocks):
+            assert {genome[place] for genome in genomes[begin : begin + blocks]} == set(range(blocks))
+    assert drawn_fairly() == genomes
+    assert drawn_fairly(seed=1) != genomes
+    orders = {tuple(genome[1] for genome in genomes[begin : begin + 22]) for begin in range(0, 660, 22)}
+    assert len(orders) == 30  # every round has an order of its own
+
+
+def test_a_round_of_fair_sampling_is_whole_whatever_the_number_of_batches() -> None:
+    """Rounds go on from epoch to epoch, and begin anew where a phase or another number of ratios does."""
+    config = replace(FAIR, block_epochs=4, joint_epochs=12, resample_epochs=4, first_ratios=2, first_ratio_epochs=4)
+    genomes = drawn_fairly(config)
+    assert {genome[6:] for genome in genomes[: 4 * STEPS]} == {(9,) * 6}  # the largest ratio alone
+    for begin, ratios in ((4, 2), (8, 3), (12, 4)):
+        stage = genomes[begin * STEPS : (begin + 4) * STEPS]
+        counts = Counter((genome[1], genome[7]) for genome in stage[: 22 * 2])
+        assert set(counts.values()) == {1}
+        assert {genome[7] for genome in stage} == set(range(10 - ratios, 10))
+    assert all(Counter(genome[1] for genome in genomes[at : at + 22]) == Counter(range(22)) for at in (0, 22, 44, 66))
+
+
+@pytest.mark.lengthy
+def test_fair_sampling_trains_another_network_in_every_batch() -> None:
+    training = begin(replace(SHORT, sampling="fair"))
+    expected = [genome.tolist() for genome in drawn_architectures(SPACE, training.config, 5, 0, 40)]
+    assert len({*map(tuple, expected)}) == 3
+    assert training.genome().tolist() == expected[0]
+    before = copy.deepcopy(training.supernet.state_dict())
+    training.run_epoch()
+    for place in range(SPACE.n_places):
+        changed = {
+            int(name.split(".")[2])
+            for name, value in training.supernet.state_dict().items()
+            if name.startswith(f"choices.{place}.") and not torch.equal(value, before[name])
+        }
+        assert changed == {genome[place] for genome in expected}

@@ -28,20 +28,20 @@ def cell_table(
     device: str = "cpu",
     chance: Chance | None = None,
 ) -> TextTable:
-    """Architecture, test error, parameters, FLOPs, MACs, accuracy under PGD, AUPR where it was measured, search cost.
+    """Architecture, test error, parameters, FLOPs, MACs, accuracy under PGD, AUPR and latency if measured, search cost.
 
     Names as in the papers: `darts-C36` are the cells of darts with 36 channels in the first one. Errors in
     percent; the search cost in days of the device.
 
     Args:
         rows: with columns configuration, channels, params, macs, paper_flops, search_seconds (None: unknown);
-            clean_error, pgd_error and ood_aupr as fractions.
+            clean_error, pgd_error and ood_aupr as fractions; latency_ms.
         notes: conditions of the measurements.
         device: `cpu` or `cuda`, where cells were searched.
         chance: level of guessing on the test images, whose results have a mark; None: unknown.
     """
     ok = scored(rows)
-    aupr = any(row.get("ood_aupr") is not None for row in ok)
+    aupr, latency = (any(row.get(name) is not None for row in ok) for name in ("ood_aupr", "latency_ms"))
     days = "GPU days" if device.startswith("cuda") else f"{device.upper()} days"
     header = (
         "Architecture",
@@ -51,15 +51,16 @@ def cell_table(
         "MACs",
         "PGD acc. %",
         *(["AUPR %"] if aupr else []),
+        *(["ms"] if latency else []),
         f"Search {days}",
     )
     diverged = diverged_note(f"{_name(row)} ({row['reason']})" for row in rows if row["status"] != "ok")
     title = f"Cells trained again, scored on test images of {data} (the form of E2RNAS's tables)"
-    lines = tuple(_line(row, aupr, chance) for row in ok)
+    lines = tuple(_line(row, aupr, latency, chance) for row in ok)
     return TextTable(title, header, lines, (COUNTED, *notes, *chance_notes(lines, chance), *diverged))
 
 
-def _line(row: TableRow, aupr: bool, chance: Chance | None) -> tuple[str, ...]:
+def _line(row: TableRow, aupr: bool, latency: bool, chance: Chance | None) -> tuple[str, ...]:
     clean, pgd = ("" if chance is None else chance.mark(name, row[name]) for name in ("clean_error", "pgd_error"))
     costs = (shown(name, row[name]) for name in ("params", "paper_flops", "macs"))
     seconds = row.get("search_seconds")
@@ -69,6 +70,7 @@ def _line(row: TableRow, aupr: bool, chance: Chance | None) -> tuple[str, ...]:
         *costs,
         f"{100 * (1 - row['pgd_error']):.2f}{pgd}",
         *([f"{100 * row['ood_aupr']:.2f}"] if aupr else []),
+        *([f"{row['latency_ms']:.3g}"] if latency else []),
         "-" if seconds is None else f"{seconds / SECONDS_OF_A_DAY:.3g}",
     )
 

@@ -109,7 +109,7 @@ def agreement_table(agreements: Iterable[Agreement], labels: Mapping[str, str]) 
         (each.mode, labels[each.inherited], labels[each.final], str(each.n), *_tau_cells(each)) for each in agreements
     )
     return TextTable(
-        "Rank agreement: are the front's networks ordered alike with inherited weights and once they are trained?",
+        "Rank agreement: are the networks ordered alike with inherited weights and once they are trained?",
         ("Mode", "Inherited (validation)", "Trained (test)", "n", "Kendall's tau", "p"),
         lines,
         (

@@ -36,6 +36,7 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
             axes.scatter(x, y, s=34, color=colour, marker=marker, label=words, alpha=0.8, zorder=3)
         axes.set(title=name, xlabel="parameters (millions)", ylabel=ERRORS[error])
         axes.locator_params(axis="x", nbins=5)
+        axes.ticklabel_format(axis="x", useOffset=False)
         axes.grid(alpha=0.3)
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(f"Figure 5: from scratch and fine-tuned, {data}")
@@ -66,7 +67,7 @@ def draw_bubbles(
             place = order[name].index(row["arch_id"])
             x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
             colour = colormaps["tab20"](place % 20)
-            axes.scatter(x, y, s=500 * (row["params"] / largest) ** 2, color=colour, alpha=0.7, zorder=3)
+            axes.scatter(x, y, s=500 * row["params"] / largest, color=colour, alpha=0.7, zorder=3)
             axes.annotate(ascii_uppercase[place % 26], (x, y), ha="center", va="center", fontsize=8, zorder=4)
         axes.set(title=name, xlabel="adversarial error (%)", ylabel="clean error (%)")
         axes.margins(0.15)

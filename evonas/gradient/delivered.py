@@ -1,0 +1,145 @@
+"""The size of the network that is delivered: expected under the derived cells, exact of a genotype, kept to a limit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from evonas.costs import CostTable
+from evonas.errors import ConfigurationError
+from evonas.gradient.losses import Batch
+from evonas.spaces.darts import DartsSpace
+from evonas.spaces.darts_costs import fixed_cost, operation_costs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evonas.gradient.forward import Forward
+    from evonas.networks.darts import Genotype
+
+__all__ = ["DeliveredCost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveredCost:
+    """|expected parameters or multiply-adds of the derived network - limit|, in millions.
+
+    Expected under `derived_probabilities`: two edges a node, with one operation each, in every cell, plus the stem, the
+    inputs of cells and the classifier. At weights of 0 and 1 it is the exact cost of the network that is built. The
+    temperature falls over a stage of the search, so that the expectation comes near the derived network's own cost.
+    """
+
+    kind: Literal["params", "macs"] = "params"
+    limit: float
+    """L or F, in millions."""
+    channels: int = 36
+    """Width of the first cell of the network that is delivered."""
+    layers: int = 20
+    nodes: int = 4
+    image_size: int = 32
+    n_classes: int = 10
+    start: float = 1.0
+    """Temperature at the beginning of a stage."""
+    end: float = 0.02
+    """Temperature that it falls to."""
+    within: float = 0.01
+    """Largest deviation of the delivered network from the limit, as a share of it: cells that miss it by more give way
+    to the strongest ones that do not. For parameters."""
+
+    needs_ood: ClassVar[bool] = False
+    attacks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("params", "macs"):
+            raise ConfigurationError(f"expected kind params or macs, got {self.kind!r}")
+        if not 0 < self.end <= self.start < math.inf or not 0 <= self.within < 1:
+            raise ConfigurationError(
+                f"expected temperatures start >= end > 0 and within in [0, 1), got {self.start}, {self.end} and "
+                f"{self.within}"
+            )
+        least, most = self.sizes
+        if not least <= self.limit <= most:
+            raise ConfigurationError(
+                f"expected a limit of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
+                f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_loss"
+
+    @property
+    def sizes(self) -> tuple[float, float]:
+        """Smallest and largest cost of a derived network, in millions."""
+        least = self._fixed  # operations without parameters are on every edge
+        return least / 1e6, getattr(self._space.max_cost(self.n_classes), self.kind) / 1e6
+
+    def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
+        return batch
+
+    def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        from evonas.gradient.derived import log_odds
+        from evonas.gradient.forward import edge_shares
+
+        odds = log_odds(probabilities, edge_shares(forward))
+        return (self.expected(odds, self.temperature(batch.progress)) - self.limit).abs()
+
+    def temperature(self, progress: float) -> float:
+        """Falls by the same factor in every step of `progress`, the share of a stage that is over, in [0, 1]."""
+        return float(self.start * (self.end / self.start) ** progress)
+
+    def expected(self, odds: Tensor, temperature: float = 1.0) -> Tensor:
+        """() in millions, float64, for (2, edges, 8) odds from `log_odds`; differentiable in them."""
+        from evonas.gradient.derived import derived_probabilities
+
+        chosen = derived_probabilities(odds, temperature)
+        expected = CostTable(self._table.reshape(-1, self._table.shape[-1])).expected(chosen.flatten(0, 1))
+        return (expected + self._fixed) / 1e6
+
+    def of(self, genotype: Genotype) -> float:
+        """Exact cost of a network of these cells, in millions."""
+        space = self._space
+        return float(getattr(space.cost(space.from_genotype(genotype), self.n_classes), self.kind) / 1e6)
+
+    def kept(self, genotype: Genotype, odds: Tensor, max_skips: int | None = None) -> Genotype:
+        """The genotype itself where it is `within` the limit; else the strongest one that is.
+
+        Args:
+            odds: (2, edges, 8) from `log_odds`.
+            max_skips: see `genotype_within`.
+        """
+        from evonas.gradient.budget import genotype_within
+
+        if abs(self.of(genotype) - self.limit) <= self.within * self.limit:
+            return genotype
+        least, most = ((1 + sign * self.within) * self.limit * 1e6 - self._fixed for sign in (-1, 1))
+        return genotype_within(odds.detach().cpu().numpy(), self._table, least, most, max_skips)
+
+    @staticmethod
+    def changed(derived: Genotype, delivered: Genotype) -> int:
+        """Number of operations of the delivered cells, with their inputs, that the derived ones do not have."""
+        cells = ((derived.normal, delivered.normal), (derived.reduce, delivered.reduce))
+        return sum(
+            len(set(after[first : first + 2]) - set(before[first : first + 2]))
+            for before, after in cells
+            for first in range(0, len(after), 2)
+        )
+
+    @property
+    def _space(self) -> DartsSpace:
+        return DartsSpace(self.channels, self.layers, self.nodes, image_size=self.image_size)
+
+    @property
+    def _fixed(self) -> int:
+        fixed = fixed_cost(self.channels, self.layers, self.nodes, self.image_size, self.n_classes, 3)
+        return int(getattr(fixed, self.kind))
+
+    @property
+    def _table(self) -> np.ndarray:
+        """(2, edges, 8) costs of the operations."""
+        costs = operation_costs(self.channels, self.layers, True, self.nodes, self.image_size)
+        return np.asarray(getattr(costs, self.kind))

@@ -1,0 +1,324 @@
+"""The study `supernet`: which training and which batch statistics let a supernet predict networks trained alone?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evonas.methods.tam import PRESETS
+from evonas.report import TextTable
+from evonas.report.papers.beyond import Scattered, draw_curves, draw_scattered
+from evonas.runs.options import changed
+from evonas.studies.association import Effect, Groups, Point, effect, kendall, partial_spearman
+from evonas.studies.grid import Cell
+from evonas.studies.intervals import Difference, spread
+from evonas.studies.study import Item, Row, Studied, Study, read_rows
+from evonas.studies.tables import DASH, NOTE, difference_cell, spread_cell
+
+__all__ = ["STUDY"]
+
+SAMPLINGS = {"per epoch": "epochs", "per batch": "batches", "fair": "fair"}
+RECALIBRATIONS = ("clean", "attacked", "off")
+REFERENCE = "per epoch, clean"
+"""The paper's setting; its run also trains the networks alone."""
+ALONE = "trained alone"
+SIZES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "data": "digits",
+        "train_limit": 500,
+        "val_limit": 200,
+        "supernet_recipe": "standard",
+        "block_epochs": 3,
+        "joint_epochs": 12,
+        "joint_milestones": (9,),
+        "attack_epsilon": 2 / 255,
+        "attack_step_size": 0.5 / 255,
+        "population": 10,
+        "recalibration_batches": 4,
+        "finalise_epsilon": 2 / 255,
+        "finalise_epochs": 4,
+        "finalise_milestones": (3,),
+        "test_epsilons": (2,),
+        "test_step_size": 0.5 / 255,
+        "test_limit": 200,
+    },
+    "small": {
+        "data": "cifar10",
+        "train_limit": 8000,
+        "val_limit": 1000,
+        "block_epochs": 8,
+        "joint_epochs": 24,
+        "joint_milestones": (16, 21),
+        "population": 30,
+        "recalibration_batches": 20,
+        "finalise_epochs": 10,
+        "finalise_milestones": (8,),
+        "test_limit": 1000,
+    },
+    "paper": {"population": 100},
+}
+"""quick has supernets of clean images and a weak attack: others learn nothing in a minute, and all errors are one."""
+ERRORS = {"clean_error": "clean error", "pgd_error": "PGD error"}
+"""Errors that both networks have; PGD has ten steps within 8/255, in quick within 2/255."""
+TAU = (
+    "Kendall's tau-b between the errors of random networks with inherited weights (validation images) and those of the "
+    "same networks trained alone (test images), the mean over seeds: 1 for the same order, 0 for none. [low, high]: "
+    "95% of 1,000 resamples of seeds (of two or more) and networks, from a fixed seed. (n): networks of all seeds."
+)
+
+
+def group(sampling: str, recalibration: str) -> str:
+    return f"{sampling}, {recalibration}"
+
+
+def cells(preset: str, seeds: int) -> Iterator[Cell]:
+    """The same random networks in every run of a seed; a supernet for each sampling, the other runs take it over."""
+    for seed in range(seeds):
+        for sampling in SAMPLINGS:
+            for recalibration in RECALIBRATIONS:
+                yield _cell(preset, seed, sampling, recalibration)
+
+
+def _cell(preset: str, seed: int, sampling: str, recalibration: str) -> Cell:
+    """A supernet whose first population is scored, every one uniform over the space, and nothing is searched."""
+    name, usual = group(sampling, recalibration), PRESETS["paper" if preset == "paper" else "quick"]
+    values: dict[str, Any] = {**SIZES[preset], "seed": seed, "window": None, "generations": 0, "tournament": 2}
+    values |= {"sampling": SAMPLINGS[sampling], "recalibration": recalibration}
+    if recalibration == "off":
+        values.pop("recalibration_batches", None)
+    if name == REFERENCE:
+        alone = {"finalise": "scratch", "finalise_all": True, "test_epsilons": (8,), "test_steps": (10,)}
+        values = {**alone, **values}
+    else:
+        values = {each: value for each, value in values.items() if not each.startswith(("finalise_", "test_"))}
+        values["finalise"] = ""
+    links = () if recalibration == "clean" else (("supernet_from", _folder(sampling, seed)),)
+    return Cell(group=name, method="tam", options=changed(usual, values), links=links)
+
+
+def _folder(sampling: str, seed: int) -> str:
+    return f"{group(sampling, 'clean').replace(', ', '-').replace(' ', '-')}-cifar10-seed{seed}"
+
+
+def read(folder: Path, cell: Cell) -> list[Row]:
+    """Networks with inherited weights and their choices that were never trained; those trained alone besides."""
+    space = cell.options.space(32)
+    never = untrained(folder)
+    rows = []
+    for row in read_rows(folder / "population.csv"):
+        choices = space.choices([int(gene) for gene in row["genome"].split()])
+        rows.append({**row, "untrained_choices": len(choices & never), "all_choices": len(choices)})
+    if cell.group == REFERENCE:
+        rows += map(_alone, read_rows(folder / "finalised" / "finalised.csv"))
+    return rows
+
+
+def _alone(row: Row) -> Row:
+    """A network that was trained alone, the error under its only PGD called as in a search."""
+    found = [value for name, value in row.items() if re.fullmatch(r"pgd\d+_\d+_error", name)]
+    return {**row, **({"pgd_error": found[0]} if found else {}), "label": ALONE}
+
+
+def untrained(folder: Path) -> set[tuple[int, int, int]]:
+    """(layer, block, ratio) of a run that its supernet's training has never drawn."""
+    return {
+        (int(row["layer"]), int(row["block"]), round(5 * float(ratio)) - 1)
+        for row in read_rows(folder / "untrained.csv")
+        for ratio in str(row["ratios"]).split()
+    }
+
+
+def points(studied: Studied, label: str, column: str, other: str = "", all_trained: bool = False) -> Groups:
+    """Networks of a setting, seed by seed: their error, and that of the same one trained alone, or another column."""
+    alone = {(row["seed"], row["arch_id"]): row for row in studied.labelled(ALONE)}
+    found: dict[int, list[Point]] = {}
+    for row in studied.labelled(label):
+        final = row if other else alone.get((row["seed"], row["arch_id"]), {})
+        value = final.get(other or column)
+        if isinstance(value, float | int) and column in row and not (all_trained and row["untrained_choices"]):
+            found.setdefault(row["seed"], []).append(Point(True, 1.0, 0.0, float(row[column]), float(value)))
+    return tuple(tuple(found[seed]) for seed in sorted(found))
+
+
+@lru_cache(maxsize=64)
+def tau(groups: Groups) -> Effect | None:
+    return effect(groups, kendall)
+
+
+def _settings() -> Iterator[tuple[str, str]]:
+    yield from ((sampling, recalibration) for sampling in SAMPLINGS for recalibration in RECALIBRATIONS)
+
+
+def _tau_cell(found: Effect | None) -> str:
+    return difference_cell(None if found is None else Difference(*found))
+
+
+def predictions(studied: Studied) -> list[TextTable]:
+    """Kendall's tau of every setting, and what it is more or less than the paper's."""
+    lines = []
+    for each in _settings():
+        cells = [_tau_cell(tau(points(studied, group(*each), column))) for column in ERRORS]
+        more = [_tau_cell(gained(studied, group(*each), column)) for column in ERRORS]
+        lines.append((*each, *cells, *((DASH, DASH) if group(*each) == REFERENCE else more)))
+    header = (
+        *("Sampling", "Recalibration", *(f"tau, {each}" for each in ERRORS.values())),
+        *(f"more than the paper's, {each}" for each in ERRORS.values()),
+    )
+    notes = (TAU, f"more than the paper's: tau minus that of {REFERENCE}, over the same networks, resampled together.")
+    title = f"What a supernet's error says of networks that are trained alone; {studied.data('cifar10')}"
+    return [TextTable(title, header, tuple(lines), notes)]
+
+
+def gained(studied: Studied, label: str, column: str) -> Effect | None:
+    """Tau of a setting minus that of the reference, over networks that both have scored."""
+    alone = {(row["seed"], row["arch_id"]): row for row in studied.labelled(ALONE)}
+    own = {(row["seed"], row["arch_id"]): row for row in studied.labelled(label)}
+    found: dict[int, list[Point]] = {}
+    for row in studied.labelled(REFERENCE):
+        key = row["seed"], row["arch_id"]
+        values = [each.get(column) for each in (alone.get(key, {}), row, own.get(key, {}))]
+        if all(isinstance(each, float | int) for each in values):
+            final, before, after = map(float, values)  # type: ignore[arg-type]
+            found.setdefault(key[0], []).append(Point(True, before, 0.0, after, final))
+    return _gained(tuple(tuple(found[seed]) for seed in sorted(found)))
+
+
+@lru_cache(maxsize=64)
+def _gained(groups: Groups) -> Effect | None:
+    def more(drawn: Groups) -> float:
+        reference = tuple(tuple(each._replace(value=each.macs) for each in own) for own in drawn)
+        return kendall(drawn) - kendall(reference)
+
+    return effect(groups, more)
+
+
+def coverage(studied: Studied) -> list[TextTable]:
+    """What each sampling never trains, and whether errors of the supernet follow from that."""
+    lines = []
+    for sampling in SAMPLINGS:
+        label = group(sampling, "clean")
+        of = [cell for cell in studied.finished if cell.group == label]
+        never = [untrained(studied.runs / cell.folder) for cell in of]
+        every = [cell.options.space(32).choices() for cell in of]
+        rows = studied.labelled(label)
+        shares = [100 * row["untrained_choices"] / row["all_choices"] for row in rows]
+        lines.append(
+            (
+                sampling,
+                spread_cell(spread(len(each) for each in never), 1),
+                str(len(every[0])) if every else DASH,
+                spread_cell(spread(_blocks(all_of, left) for all_of, left in zip(every, never, strict=True)), 1),
+                spread_cell(spread(shares), 1),
+                _follows(points(studied, label, "pgd_error", "untrained_choices")),
+                _tau_cell(tau(points(studied, label, "pgd_error", all_trained=True))),
+            )
+        )
+    header = (
+        *("Sampling", "(layer, block, ratio) never trained", "of", "(layer, block) never trained"),
+        *(
+            "% of a random network's layers",
+            "Spearman: PGD error, untrained layers",
+            "tau, PGD, fully trained networks",
+        ),
+    )
+    notes = (
+        "Never trained: drawn in no step of the supernet's training, so that its weights are as they were drawn, or "
+        "trained for other ratios; the search ranks such networks like all others. Of runs with clean recalibration.",
+        NOTE,
+        TAU,
+    )
+    title = f"Choices that a supernet's training covers; {studied.data('cifar10')}"
+    return [TextTable(title, header, tuple(lines), notes)]
+
+
+def _blocks(every: set[tuple[int, int, int]], never: set[tuple[int, int, int]]) -> int:
+    """Number of (layer, block) of which no ratio was trained."""
+    return len({choice[:2] for choice in every} - {choice[:2] for choice in every - never})
+
+
+def _follows(groups: Groups) -> str:
+    found = partial_spearman(groups, ())
+    return DASH if math.isnan(found) else f"{found:+.2f} ({sum(map(len, groups))})"
+
+
+def findings(studied: Studied) -> Iterator[str]:
+    """Which setting predicts best, and whether it is told apart from the paper's."""
+    for column, words in ERRORS.items():
+        taus = {group(*each): tau(points(studied, group(*each), column)) for each in _settings()}
+        known = {name: found for name, found in taus.items() if found is not None}
+        if not known:
+            yield f"{words}: nothing yet."
+            continue
+        best = max(known, key=lambda name: known[name].value)
+        yield f"{words}: {best} predicts best, tau {_tau_cell(known[best])}; {_beside(studied, best, column, known)}."
+        above = [name for name, found in known.items() if found.low > 0]
+        yield (
+            f"{words}: {len(above)} of {len(known)} settings have an interval above 0, so that they order networks "
+            f"better than chance{': ' + '; '.join(above) if above else ''}."
+        )
+    for sampling in SAMPLINGS:
+        of = [cell for cell in studied.finished if cell.group == group(sampling, "clean")]
+        if of:
+            counts = [len(untrained(studied.runs / cell.folder)) for cell in of]
+            every = len(of[0].options.space(32).choices())
+            shown = spread_cell(spread(counts), 1)
+            yield f"Sampling {sampling}: {shown} of {every} (layer, block, ratio) are never trained."
+
+
+def _beside(studied: Studied, best: str, column: str, known: Mapping[str, Effect]) -> str:
+    if best == REFERENCE:
+        return "it is the paper's own"
+    if REFERENCE not in known:
+        return f"{REFERENCE}, the paper's, is not measured"
+    more = gained(studied, best, column)
+    if more is None or math.isnan(more.low):
+        return f"{REFERENCE}, the paper's, has {_tau_cell(known[REFERENCE])}"
+    shown = "which shows that it predicts better" if more.low > 0 else "whose interval holds 0: no gain is shown"
+    return f"{_tau_cell(more)} more than {REFERENCE}, the paper's, {shown}"
+
+
+def draw_predictions(studied: Studied, path: Path) -> bool:
+    panels = []
+    for each in _settings():
+        groups = {
+            f"seed {seed}": [(100 * point.other, 100 * point.value) for point in own]
+            for seed, own in enumerate(points(studied, group(*each), "pgd_error"))
+        }
+        panels.append(Scattered(group(*each), "trained alone: PGD error (%)", "supernet: PGD error (%)", groups))
+    return draw_scattered(path, panels, f"Random networks, {studied.data('cifar10')}", across=3)
+
+
+def draw_coverage(studied: Studied, path: Path) -> bool:
+    curves: dict[str, Sequence[Sequence[float]]] = {}
+    for sampling in SAMPLINGS:
+        of = [cell for cell in studied.finished if cell.group == group(sampling, "clean")]
+        rows = [read_rows(studied.runs / cell.folder / "supernet.csv") for cell in of]
+        curves[sampling] = [[float(row["untrained"]) for row in each if "untrained" in row] for each in rows]
+    title = f"(layer, block, ratio) that were never trained, {studied.data('cifar10')}"
+    return draw_curves(path, curves, title, "epoch of the supernet's training", "choices never trained")
+
+
+STUDY = Study(
+    name="supernet",
+    paper="TAM-NAS (Xie et al., 2021), beyond the paper: what makes a supernet predict networks trained alone.",
+    cells=cells,
+    read=read,
+    findings=findings,
+    notes=(
+        "Random networks, uniform over the space and the same in all runs of a seed, are scored with weights of each "
+        "supernet and trained alone, once. Fronts would say less: they are chosen by the supernet's own errors.",
+        "Sampling: a network for some epochs (the paper), for every batch, or for every batch with each choice equally "
+        "often. Recalibration: batch statistics of each network measured on clean or on attacked images, or off: those "
+        "of the supernet.",
+    ),
+    items=(
+        Item("Table predictions", "Kendall's tau over random networks", "no paper has it", predictions),
+        Item("Table coverage", "choices that were never trained", "no paper has it", coverage),
+        Item("Fig. predictions", "errors in the supernet and trained alone", "no paper has it", draw=draw_predictions),
+        Item("Fig. coverage", "choices never trained, epoch by epoch", "no paper has it", draw=draw_coverage),
+    ),
+)

@@ -1,0 +1,28 @@
+"""E2RNAS, version 2: S1 and S2 beside the baselines, on P-DARTS and PC-DARTS, and its ablations.
+
+Tables I to VI and Figure 2, and the latency of the networks; CIFAR-100 and ImageNet are in the preset paper alone.
+
+    python experiments/study_e2rnas_v2.py                            # quick: minutes on two cores, on digits
+    python experiments/study_e2rnas_v2.py --preset small --seeds 3   # hours, on a part of CIFAR-10
+    python experiments/study_e2rnas_v2.py --preset paper --seeds 5   # the paper's settings: work for GPUs
+    python experiments/study_e2rnas_v2.py --help
+
+The same command continues a study that was stopped, however it was stopped.
+`evonas study e2rnas-v2` makes the same study, and says with --status how far it is.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from evonas import runs
+from evonas.studies import STUDIES
+from evonas.studies.options import PRESETS, StudyOptions, make_study
+
+
+def main(options: StudyOptions) -> None:
+    make_study(STUDIES["e2rnas-v2"], options)
+
+
+if __name__ == "__main__":
+    sys.exit(runs.command(main, PRESETS))

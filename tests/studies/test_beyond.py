@@ -1,0 +1,165 @@
+"""Studies beyond the papers: their sentences follow from the numbers, and they share runs without changing them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_studies import make
+from toy_studies import studied, toy
+
+from evonas.cli import main
+from evonas.errors import ConfigurationError
+from evonas.studies import capacity, guidelines, supernet
+from evonas.studies.association import Effect
+from evonas.studies.grid import record
+from evonas.studies.page import write_study
+from evonas.studies.study import Row, Studied, shared
+
+
+def filled(name: str, root: Path, rows: list[Row], seeds: int = 2) -> Studied:
+    """The study with these rows instead of its runs'."""
+    found = Studied(toy(name), "quick", seeds, root)
+    found.__dict__["rows"] = rows  # a cached property
+    return found
+
+
+def front(gain: float, seeds: int = 2) -> list[Row]:
+    """Twelve networks of both methods a seed, of equal MACs; RoCo-NAS's robust errors are lower by the gain."""
+    return [
+        {
+            "label": label,
+            "role": "cifar10",
+            "seed": seed,
+            "arch_id": f"{label}{number}",
+            "macs": 1e6 * (1 + 0.5 * number),
+            "clean_error": 0.1 + 0.01 * ((number * 5) % 7),
+            **dict.fromkeys(
+                capacity.ERRORS, 0.5 + 0.01 * (number * 3 % 11) - gain * (label == "RoCo-NAS") + 0.001 * seed
+            ),
+        }
+        for seed in range(seeds)
+        for label in ("RoCo-NAS", "Baseline-NAS")
+        for number in range(12)
+    ]
+
+
+def test_capacity_says_what_its_numbers_say(tmp_path: Path) -> None:
+    page = "\n".join(capacity.findings(filled("capacity", tmp_path, front(0.1))))
+    assert "PGD 1/255: -10.00 [" in page
+    assert "better under set that no search saw, PGD 1/255, AutoAttack 1/255, and worse under none" in page
+    assert "the third objective gives robustness that these do not explain" in page
+    page = "\n".join(capacity.findings(filled("capacity", tmp_path, front(0.0))))
+    assert "PGD 1/255: +0.00 [" in page
+    assert "better under none, and worse under none" in page
+    assert "is not shown to give" in page
+    page = "\n".join(capacity.findings(filled("capacity", tmp_path, front(-0.1))))
+    assert "worse under set that no search saw" in page
+    assert "is not shown to give" in page
+    assert list(capacity.findings(filled("capacity", tmp_path, []))) == ["Nothing yet: no network is measured."]
+
+
+def test_capacity_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "autoattack_1_error"} for row in front(0.1)]
+    page = "\n".join(capacity.findings(filled("capacity", tmp_path, rows)))
+    assert "AutoAttack" not in page
+    assert "Of the 2 robust errors" in page
+    (table,) = capacity.differences(filled("capacity", tmp_path, rows))
+    assert {line[0]: line[1:] for line in table.lines}["AutoAttack 1/255"] == ("-",) * 4
+
+
+def test_verdicts() -> None:
+    nan = math.nan
+    assert capacity.verdict(None).startswith("no pair of networks")
+    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks")
+    assert capacity.verdict(Effect(-0.1, -0.2, 0.1, 3)).startswith("the interval holds 0")
+    assert capacity.verdict(Effect(0.0, 0.0, 0.0, 3)) == "no difference at all"
+    assert "less robust" in capacity.verdict(Effect(0.1, 0.05, 0.2, 3))
+
+
+def scored(label: str, order: list[float], seed: int = 0) -> list[Row]:
+    common: dict[str, Any] = {"label": label, "role": "cifar10", "seed": seed, "untrained_choices": 0, "all_choices": 6}
+    return [
+        {**common, "arch_id": f"a{number}", "clean_error": value, "pgd_error": value, "pgd10_8_error": value}
+        for number, value in enumerate(order)
+    ]
+
+
+def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
+    up = [0.1 * number for number in range(8)]
+    rows = [*scored(supernet.ALONE, up), *scored("fair, clean", up), *scored(supernet.REFERENCE, up[::-1])]
+    found = filled("supernet", tmp_path, rows, 1)
+    (table,) = supernet.predictions(found)
+    lines = {line[:2]: line[2:] for line in table.lines}
+    assert lines["fair", "clean"][0] == "+1.00 [+1.00, +1.00] (8)"
+    assert lines["per epoch", "clean"] == ("-1.00 [-1.00, -1.00] (8)",) * 2 + ("-", "-")
+    assert lines["fair", "clean"][2] == "+2.00 [+2.00, +2.00] (8)"
+    assert lines["fair", "off"] == ("-",) * 4
+    page = "\n".join(supernet.findings(found))
+    assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
+    assert "which shows that it predicts better" in page
+
+
+def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
+    rows = [
+        {"label": label, "role": "cifar10", "seed": seed, "params": 1e6, "clean_error": error, "pgd10_8_error": 0.5}
+        for seed in range(3)
+        for label, error in (("Lego-Net", 0.1 + 0.1 * seed), ("reversed", 0.15 + 0.1 * seed), ("random", 0.1))
+    ]
+    found = filled("guidelines", tmp_path, rows, 3)
+    (table,) = guidelines.errors(found)
+    lines = {line[0]: line[2:] for line in table.lines}
+    assert lines["Lego-Net - reversed"][1] == "-5.00 [-5.00, -5.00] (3)"
+    assert lines["Lego-Net - middle"] == ("-",) * 3
+    page = "\n".join(guidelines.findings(found))
+    assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better." in page
+    assert "Lego-Net minus middle: -; it was not trained." in page
+
+
+def test_the_preset_of_a_shared_folder_is_found(tmp_path: Path) -> None:
+    study = toy("roco")
+    with pytest.raises(ConfigurationError, match="expected a folder with finished runs of the study roco, got none in"):
+        shared(study, tmp_path)
+    for cell in list(study.cells("quick", 2))[:4]:
+        record(tmp_path, cell, "finished", 1.0, 1.0)
+    assert shared(study, tmp_path) == ("quick", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("roco", "--from", "studies"), "expected no --from with the study roco, all of whose runs are its own"),
+        (("capacity", "--from", "none"), "expected a folder with finished runs of the study roco, got none in"),
+    ],
+)
+def test_what_is_refused(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", *words, "--status"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "of"), [("capacity", "roco"), ("guidelines", "tam")])
+def test_shared_runs_are_measured_further_and_stay_the_other_study_s(name: str, of: str, tmp_path: Path) -> None:
+    root, page = tmp_path / of, tmp_path / name
+    make(of, root)
+    first = studied(of, root)
+    tables = {path.name: path.read_bytes() for path in root.glob("table-*")}
+    trained = {path.name for path in root.glob("*/*/*.safetensors")}
+    times = {path: path.stat().st_mtime_ns for path in root.glob("*/retrained/*.safetensors")}
+    from evonas.studies.running import run_cells
+
+    own = Studied(toy(name), "quick", 1, page, root)
+    run_cells(own.runs, own.cells, {})
+    write_study(Studied(toy(name), "quick", 1, page, root))
+    assert {each.status for each in Studied(toy(name), "quick", 1, page, root).states.values()} == {"finished"}
+    assert {each.status for each in studied(of, root).states.values()} == {"finished"}
+    write_study(studied(of, root))
+    assert {path.name: path.read_bytes() for path in root.glob("table-*")} == tables
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    more = {path.name for path in root.glob("*/*/*.safetensors")} - trained
+    assert bool(more) == (name == "guidelines")
+    assert first.states.keys() >= own.states.keys()
+    assert "Runs: those of the study" in (page / "study.md").read_text()
+    records = [json.loads(path.read_text())["status"] for path in root.glob(f"*/{name}.json")]
+    assert set(records) == {"finished"}
