@@ -6,7 +6,7 @@ order of recipes is the point, not the level. Needs pip install 'evonas[audit]'.
 
     EVONAS_DATA=data python benchmarks/recipes.py     # CIFAR-10; AutoAttack on 1,000 test images
     python benchmarks/recipes.py --quick              # digits, minutes
-    python benchmarks/recipes.py --train-limit 10000 --epochs 30 --average ema --recipes clean,pgd_at
+    python benchmarks/recipes.py --train-limit 10000 --epochs 30 --average ema --recipes clean,pgd_at --networks chain
 """
 
 import argparse
@@ -33,12 +33,12 @@ PHASES = PhaseSpace(phases=3, nodes=3, channels=4)
 SHUFFLE = ShuffleSpace(width=1 / 3, depth=0.1, window=None)
 BENCH = NasBench201Space(channels=4, cells=1)
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "phases, chain": lambda **given: PHASES.build(PHASES.designs()["chain"], **given),
-    "phases, dense": lambda **given: PHASES.build(PHASES.designs()["dense"], **given),
-    "shuffle 3x3": lambda **given: SHUFFLE.build(0 * SHUFFLE.upper, **given),
-    "nasbench201 3x3": lambda **given: BENCH.build(0 * BENCH.upper + 3, **given),
-    "cells DARTS_V2": lambda **given: DartsNetwork(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True, **given),
-    "cells PC_DARTS": lambda **given: DartsNetwork(GENOTYPES["PC_DARTS_cifar"], 4, 3, auxiliary=True, **given),
+    "chain": lambda **given: PHASES.build(PHASES.designs()["chain"], **given),
+    "dense": lambda **given: PHASES.build(PHASES.designs()["dense"], **given),
+    "shuffle": lambda **given: SHUFFLE.build(0 * SHUFFLE.upper, **given),
+    "nasbench201": lambda **given: BENCH.build(0 * BENCH.upper + 3, **given),
+    "darts_v2": lambda **given: DartsNetwork(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True, **given),
+    "pc_darts": lambda **given: DartsNetwork(GENOTYPES["PC_DARTS_cifar"], 4, 3, auxiliary=True, **given),
 }
 COLUMNS = ("clean", "pgd50", "autoattack")
 
@@ -54,7 +54,8 @@ class Job:
 
 def main() -> None:
     args = arguments()
-    jobs = [Job(network, recipe, args) for recipe in args.recipes.split(",") for network in NETWORKS]
+    networks, recipes = args.networks.split(","), args.recipes.split(",")
+    jobs = [Job(network, recipe, args) for network in networks for recipe in recipes]
     print(
         f"{args.data}: {len(jobs)} trainings of {args.epochs} epochs on {args.train_limit} images, average "
         f"{args.average}; errors on {args.images} test images within {255 * args.epsilon:g}/255",
@@ -67,9 +68,9 @@ def main() -> None:
             job = waiting[done]
             found[job.recipe, job.network] = done.result()
             print(shown(f"{job.recipe}, {job.network}", done.result()), flush=True)
-    print(f"\nmean of {len(NETWORKS)} networks, {time.monotonic() - started:.0f} s in all")
-    for recipe in args.recipes.split(","):
-        rows = [found[recipe, network] for network in NETWORKS]
+    print(f"\nmean of {len(networks)} networks, {time.monotonic() - started:.0f} s in all")
+    for recipe in recipes:
+        rows = [found[recipe, network] for network in networks]
         print(shown(recipe, {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}))
 
 
@@ -131,6 +132,7 @@ def arguments() -> Any:
     parser.add_argument("--epsilon", type=float, help="L-inf radius of trainings and attacks, pixels in [0, 1]")
     parser.add_argument("--average", choices=("none", "ema", "swa"), default="none")
     parser.add_argument("--recipes", default="clean,pgd_at,trades,trades_awp")
+    parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     args = parser.parse_args()
     quick = {"data": "digits", "train_limit": 1000, "epochs": 6, "images": 100, "epsilon": 0.1}
@@ -138,9 +140,9 @@ def arguments() -> Any:
     for name, value in (quick if args.quick else usual).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    unknown = set(args.recipes.split(",")) - {"clean", *RECIPES}
-    if unknown:
-        parser.error(f"unknown recipes: {', '.join(sorted(unknown))}; known: clean, {', '.join(sorted(RECIPES))}")
+    for given, known in ((args.recipes, ["clean", *RECIPES]), (args.networks, [*NETWORKS])):
+        if unknown := sorted({*given.split(",")} - {*known}):
+            parser.error(f"expected some of {', '.join(known)}, got {', '.join(unknown)}")
     return args
 
 
