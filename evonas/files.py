@@ -131,10 +131,15 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of killed processes, see `replace_file`, from a folder and all folders inside it."""
+    """Remove the temporary files of killed processes, see `replace_file`, from a folder and all folders inside it.
+
+    Those of a process that is alive stay: another command may be writing, such as an audit.
+    """
     for leftover in folder.rglob(".*.[0-9]*.tmp"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
+        process = leftover.name.split(".")[-2]
+        if not (process.isdecimal() and Path(f"/proc/{process}").exists()):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -75,6 +75,11 @@ def test_of_a_run_that_is_being_written(copied_run: Path, capsys: pytest.Capture
         said = capsys.readouterr().out
         assert f"running, process {os.getpid()}" in said
         assert "search: 7/12 evaluations, about " in said
+        assert "left, one at a time (" in said
+        path = copied_run / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "workers": 2}))
+        (search,) = status(capsys, copied_run)["stages"]
+        assert search["seconds_left"] == pytest.approx(5 * sum(seconds) / 7 / 2, rel=1e-9)
     found = status(capsys, copied_run)
     assert (found["running"], found["complete"]) == (False, False)
     assert "1 torn or altered line(s)" in found["notes"][0]

@@ -78,7 +78,7 @@ def _found(
     pgd, larger, chance = rungs["pgd"], rungs["pgd_wide"], 1 - 1 / n_classes
     within = f"within {_pixels(epsilon)}"
     for kind, name, words in (
-        ("black-box", "square", "Square"),
+        ("black-box", "square", "PGD or Square"),
         ("one-step", "fgsm", "FGSM"),
         ("noise", "noise", "random signs"),
     ):

@@ -44,6 +44,8 @@ class Choose:
     """CSV file for the chosen rows."""
     json: bool = False
     """Print the chosen rows as JSON instead of a table."""
+    all_columns: bool = False
+    """Show every measured column, not only those of the condition, the objectives and the costs."""
     any_data: bool = False
     """Take runs on different data, too; errors then do not compare."""
 
@@ -80,7 +82,7 @@ class Choose:
             return
         for note in notes[: len(notes) - len(found.notes)]:
             print(note)
-        print_table(found.text(), kept=found.named)
+        print_table(found.text(every=self.all_columns), kept=found.named)
         if self.csv is not None:
             print(f"{len(found.table)} rows: {self.csv}")
 

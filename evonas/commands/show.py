@@ -65,7 +65,7 @@ class Show:
 
 def _parts(network: Portrait) -> Iterator[list[str]]:
     """Lines of each part of the page."""
-    from evonas.report import duration, shown
+    from evonas.report import duration, said, shown
 
     front = "on the front" if network.rank == 0 else f"front number {network.rank}, 0 is the first"
     yield [
@@ -86,7 +86,7 @@ def _parts(network: Portrait) -> Iterator[list[str]]:
         )
     ]
     for row in network.audit:
-        measured = [f"{name} {shown(name, value)}" for name, value in row.values.items()]
+        measured = [*said(row.values)]
         yield [*_wrapped(f"audit, {row.words}: ", measured or [row.reason or row.status])]
     if not network.layers:
         yield ["no drawing and no layers: the search space is in no table here; name its file with --plugin"]

@@ -80,6 +80,7 @@ def _plain(found: Status) -> dict[str, Any]:
                 "total": stage.total,
                 "failed": stage.failed,
                 "seconds": stage.seconds,
+                "workers": stage.workers,
                 "seconds_left": stage.left,
             }
             for stage in found.stages
@@ -129,9 +130,8 @@ def _stage(stage: Stage) -> str:
     parts = [f"{stage.name}: {of} {stage.unit}", *([f"{stage.failed} failed"] if stage.failed else [])]
     if stage.left:
         training = "training " if stage.unit == "evaluations" else ""
-        parts.append(
-            f"about {duration(stage.left)} of {training}left, one at a time ({duration(stage.seconds or 0)} each)"
-        )
+        many = "one at a time" if stage.workers == 1 else f"{stage.workers} at a time"
+        parts.append(f"about {duration(stage.left)} of {training}left, {many} ({duration(stage.seconds or 0)} each)")
     return ", ".join(parts)
 
 

@@ -63,8 +63,9 @@ class DeliveredCost:
             )
         least, most = self.sizes
         if not least <= self.limit <= most:
+            letter = {"params": "L", "macs": "F"}[self.kind]
             raise ConfigurationError(
-                f"expected a limit of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
+                f"expected {letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
                 f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
             )
 

@@ -51,9 +51,10 @@ def derived_probabilities(odds: Tensor, temperature: float) -> Tensor:
 
 def _kept(strengths: Tensor) -> Tensor:
     """(2, k) probability of each edge of a node to be one of the two that are kept."""
-    first, second = torch.triu_indices(strengths.shape[-1], strengths.shape[-1], offset=1, device=strengths.device)
-    pairs = (strengths[:, first] + strengths[:, second]).softmax(dim=-1)  # (2, k (k - 1) / 2)
-    return torch.zeros_like(strengths).index_add(1, first, pairs).index_add(1, second, pairs)
+    both = torch.combinations(torch.arange(strengths.shape[-1]))  # (k (k - 1) / 2, 2)
+    members = functional.one_hot(both).sum(dim=1).to(strengths)  # 1 for the two edges of each pair
+    pairs = (strengths @ members.t()).softmax(dim=-1)
+    return pairs @ members
 
 
 def _nodes(edges: int) -> Tensor:

@@ -55,9 +55,11 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
     """The module and the options of a run, from its config.json.
 
     Raises:
-        ConfigurationError: no method began it, but a script of its own.
+        ConfigurationError: no method began it, and not `evonas.run_search`.
     """
     begun_by = config.get("options")
+    if begun_by == RunOptions.__module__:
+        return import_module("evonas.methods.scripted"), from_json(RunOptions, config["settings"])
     settings, missing = flat(config["settings"]).keys(), list[str]()
     for name, path in METHODS.items():
         if begun_by not in (path, None):
@@ -76,8 +78,8 @@ def method_of(config: Mapping[str, Any]) -> tuple[Any, RunOptions]:
             f"{config['identity']['method']!r} is none of the other methods"
         )
     raise ConfigurationError(
-        f"expected a run of a method, got {config['identity']['method']!r} of a script; "
-        "use the result that the script gets"
+        f"expected a run of a method or of evonas.run_search, got {config['identity']['method']!r} of a script; "
+        "use the result that the script gets, such as with evonas.audit_run"
     )
 
 

@@ -71,7 +71,7 @@ class E2rnasOptions(CellOptions):
     cost_layers: Annotated[int, LAYERS] = 20
     """Its cells."""
     cost_affine: bool = True
-    """Count its batch normalisation."""
+    """Count its batch normalisation in N-hat and F-hat."""
 
     example: ClassVar[str] = "evonas e2rnas --data digits --out runs/e2rnas"
     short: ClassVar[tuple[str, ...]] = (

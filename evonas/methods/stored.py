@@ -14,7 +14,7 @@ from evonas.methods import METHODS, method_module, method_of
 from evonas.plugins import load_plugins, refuse_without_plugins
 from evonas.runs.execution import ExecutionOptions
 from evonas.runs.needs import flag, options_of
-from evonas.runs.options import from_json
+from evonas.runs.options import RunOptions, from_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,6 +114,16 @@ def _evaluator(folder: RunFolder, plugin: Sequence[str], data: str) -> Evaluator
         return Evaluator(prepare, objectives, run.threads)
 
 
+def _begun_here(folder: RunFolder, execution: ExecutionOptions) -> tuple[Any, RunOptions]:
+    """Module and options of a run that this process composed, be it a method's or a script's own."""
+    from evonas.methods import scripted
+
+    config = folder.open_stored()
+    if config.get("options") in METHODS.values():
+        return method_of(config)
+    return scripted, RunOptions(seed=config["identity"]["seed"], execution=execution)
+
+
 class Reopened(NamedTuple):
     """A run that is on disk, and the parts that it is composed of."""
 
@@ -133,22 +143,30 @@ def reopened(
     data: str = "",
     retry_failed: bool = False,
     console: Console | None = None,
+    composed: Evaluator | None = None,
 ) -> Iterator[Reopened]:
     """A stored run, composed again to be looked at; what it is composed of is not trained.
 
+    Args:
+        composed: evaluator of a run that this process has composed already, of whatever parts.
     Raises:
-        ConfigurationError: it was begun by a script, or its images are not where they were.
+        ConfigurationError: it was begun by a script with parts that no table has, or its images are not where they
+            were.
         RunMismatchError: the device or the number of threads is another one.
     """
     from evonas.runs.run import Run
 
     config = folder.open_stored()
-    module, options = method_of(config)
+    module, options = method_of(config) if composed is None else _begun_here(folder, execution)
     identity = config["identity"]
-    options = replace(options, out=folder.path, plugin=tuple(plugin), execution=execution, retry_failed=retry_failed)
+    known = tuple(plugin) if identity.get("plugins") else ()  # to a script's run one may give what was its own there
+    options = replace(options, out=folder.path, plugin=known, execution=execution, retry_failed=retry_failed)
     if data:
         options = replace(options, data=replace(options.data, data=data))
     with Run.open(identity["method"], options, reading=True, console=console) as run:
+        if composed is not None:
+            yield Reopened(run, module, options, composed.prepare, composed.objectives)
+            return
         try:
             _, prepare, objectives = module.compose(run, options)
         except RunMismatchError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from evonas.errors import ConfigurationError, check_name, choose
+from evonas.files import storage_errors, take_lock
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 from evonas.types import TrainOn
 
@@ -100,9 +102,9 @@ class StoredAudit:
 
 def audit_run(
     result: Result,
-    names: Sequence[str],
-    plan: AuditPlan,
-    execution: ExecutionOptions,
+    names: Sequence[str] = (),
+    plan: AuditPlan | None = None,
+    execution: ExecutionOptions | None = None,
     *,
     plugin: Sequence[str] = (),
     data: str = "",
@@ -112,42 +114,79 @@ def audit_run(
     """Audit networks of a run, or continue with that; audit.csv and audit.json in its folder.
 
     Args:
+        result: of `evonas.open_run`, or what a script's own search gave: then whatever parts it is composed of.
         names: arch_ids of rows with status ok, or `best`; none: the front.
+        plan: the quick measurements of networks as searched by default.
+        execution: device, threads and executor; by default what is there.
     Raises:
         UnknownNameError: there is no such network or measurement.
         ConfigurationError: a library is missing, or the run cannot be audited so.
         EvonasError: see `Run.audit`.
         Interrupted: a signal came; the same command goes on.
     """
-    from evonas.audit import lightest, require_libraries
-    from evonas.audit.gradient_check import GRADIENT_CHECK
+    from evonas.audit import require_libraries
     from evonas.methods.stored import reopened
+    from evonas.runs.execution import ExecutionOptions
 
+    plan = plan or AuditPlan()
     result.refuse_without_weights()
     genomes = _genomes(result, names)
-    wanted, scored = wanted_measurements(plan, result)
-    require_libraries(wanted, "--measure")
-    with reopened(result.folder, execution, plugin, data, retry_failed, console) as found:
-        seeds = range(1, plan.replicates + 1)
-        networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
-        measured = _measured(plan, found, wanted, scored, networks[0])
-        tested = measured.test_part(found.prepare.data, found.run.seed)
-        folder = found.module.TRAINED if plan.train else "audit/search"
-        every = [network for of_seed in networks for network in of_seed]
-        _, rows = found.run.audit(every, measured, _opening(plan, result, every, len(tested)), folder)
-        beside = {"weights": "audit" if plan.train else "search", "images": len(tested), "epsilon": plan.epsilon}
-        rows = [{**row, **beside} for row in rows]
-        repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
-        files = _written(result, plan, repeats, found.prepare.data, len(tested))
-    weights = "trained to the end" if plan.train else "as searched"
-    searched = result.searched
-    title = f"{searched.method} on {searched.data}, {len(genomes)} networks {weights}, {len(tested)} test images"
-    shown = [each for each in measured.measurements if each.column != GRADIENT_CHECK]
-    columns = {each.column: each.label.split(",")[0] for each in shown}
-    checked = any(each.column == GRADIENT_CHECK for each in measured.measurements)
+    wanted = wanted_measurements(plan, result)
+    require_libraries(wanted[0], "--measure")
+    composed = result.evaluator if result.begun_here else None
+    run = reopened(result.folder, execution or ExecutionOptions(), plugin, data, retry_failed, console, composed)
+    with run as found, _alone(result):
+        return _audited(found, result, genomes, plan, wanted)
+
+
+def _audited(
+    found: Reopened,
+    result: Result,
+    genomes: dict[str, int],
+    plan: AuditPlan,
+    wanted: tuple[tuple[Measurement, ...], bool],
+) -> StoredAudit:
+    """The audit of networks of an opened run; arguments as of `_genomes` and `wanted_measurements`."""
+    from evonas.audit import lightest
+
+    seeds = range(1, plan.replicates + 1)
+    networks = [list(lightest([*_networks(found, result, genomes, plan, seed)])) for seed in seeds]
+    measured = _measured(plan, found, *wanted, networks[0])
+    data, folder = found.prepare.data, found.module.TRAINED if plan.train else "audit/search"
+    images = len(measured.test_part(data, found.run.seed))
+    every = [network for of_seed in networks for network in of_seed]
+    _, rows = found.run.audit(every, measured, _opening(plan, result, every, images), folder)
+    beside = {"weights": "audit" if plan.train else "search", "images": images, "epsilon": plan.epsilon}
+    rows = [{**row, **beside, **_training(network)} for row, network in zip(rows, every, strict=True)]
+    repeats = [rows[at :: len(genomes)] for at in range(len(genomes))]
+    files = _written(result, plan, repeats, data, images)
+    shown = _shown(measured, plan, result, len(genomes), images)
     trainings: dict[str, Any] = {each.arch_id: each.training for each in networks[0]} if plan.train else {}
-    shown_rows, n_classes = rows[: len(genomes)], found.prepare.data.n_classes
-    return StoredAudit(files, shown_rows, columns, checked, title, n_classes, trainings, folder)
+    return StoredAudit(files, rows[: len(genomes)], *shown, data.n_classes, trainings, folder)
+
+
+def _shown(
+    measured: Measured, plan: AuditPlan, result: Result, networks: int, images: int
+) -> tuple[dict[str, str], bool, str]:
+    """Measured column -> its heading, whether gradients were looked at, and the title of the table."""
+    from evonas.audit.gradient_check import GRADIENT_CHECK
+
+    columns = {each.column: each.label.split(",")[0] for each in measured.measurements}
+    checked = columns.pop(GRADIENT_CHECK, None) is not None
+    weights, searched = "trained to the end" if plan.train else "as searched", result.searched
+    title = f"{searched.method} on {searched.data}, {networks} networks {weights}, {images} test images"
+    return columns, checked, title
+
+
+@contextlib.contextmanager
+def _alone(result: Result) -> Iterator[None]:
+    """No other process audits the run meanwhile: each keeps the rows of all earlier ones."""
+    lock = result.path / "audit.lock"
+    with storage_errors(f"write {lock}"):
+        file = open(lock, "ab")  # noqa: SIM115
+    with file:
+        take_lock(file, result.path / "audit.csv")
+        yield
 
 
 def _genomes(result: Result, names: Sequence[str]) -> dict[str, int]:
@@ -287,6 +326,17 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
     return replace(training, training=settings)
 
 
+def _training(network: AuditNetwork) -> dict[str, str]:
+    """Columns that tell a network's trainings to the end apart."""
+    from evonas.audit import FinalTraining
+    from evonas.parts import part_name
+
+    training = network.training
+    if not isinstance(training, FinalTraining):
+        return {}
+    return {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+
+
 def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], images: int) -> str:
     """The line before anything is done: what is measured, and how long giving weights takes."""
     words = f"auditing {len(networks)} networks of {result.path} on {images} test images ({', '.join(plan.measure)})"
@@ -305,19 +355,17 @@ def _written(
 ) -> AuditFiles:
     """Write audit.csv and audit.json, with the rows of earlier audits of other networks or weights."""
     from evonas.audit import Scores, changes, compared, intervals, on_front, replicated
-    from evonas.report import AuditFiles, read_audit, write_audit
+    from evonas.report import AuditFiles, with_earlier, write_audit
     from evonas.report.audit_files import shown_row
 
     rows = [of_network[0] for of_network in repeats]
-    new = {(row["arch_id"], row["weights"]) for row in rows}
-    others = [row for row in read_audit(result.path).rows if (row["arch_id"], row["weights"]) not in new]
     searched = result.searched
     values = {row["arch_id"]: result.entry(row["arch_id"]).result.objectives for row in rows}
     scores = Scores(values, searched.objectives, searched.maximize, searched.reference)
     whole = [of_network for of_network in repeats if all(row["status"] == "ok" for row in of_network)]
     fine = [of_network[0] for of_network in whole]
     columns = [name for name in _numbers(rows) if name.endswith(("_error", "ece", "radius_linf", "radius_l2"))]
-    every = [*rows, *others]
+    every = with_earlier(result.path, rows)
     found = [each for row in every for each in _alarms(row, data.n_classes)]
     pairs = compared(searched.objectives, [*_numbers(rows)])
     summary = {
@@ -342,7 +390,9 @@ def _alarms(row: Mapping[str, Any], n_classes: int) -> Iterator[dict[str, str]]:
 
     if row["status"] == "ok" and row.get("images") and row.get("epsilon"):
         for each in alarms(row, min(CHECKED, int(row["images"])), n_classes, float(row["epsilon"])):
-            yield {"arch_id": row["arch_id"], "weights": row["weights"], "kind": each.kind, "line": each.line}
+            training = {"training": row["training"]} if row.get("training") else {}
+            which = {"arch_id": row["arch_id"], "weights": row["weights"], **training}
+            yield {**which, "kind": each.kind, "line": each.line}
 
 
 def _numbers(rows: Sequence[dict[str, Any]]) -> dict[str, None]:

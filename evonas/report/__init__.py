@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         AuditRow,
         decisive,
         read_audit,
+        with_earlier,
         write_audit,
         write_audit_table,
     )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     )
     from evonas.report.tensorboard import require_tensorboard, write_tensorboard
     from evonas.report.text_table import TextTable, folded
-    from evonas.report.units import duration, shown
+    from evonas.report.units import duration, said, shown
 
 __all__ = [
     "DEPICTIONS",
@@ -115,9 +116,11 @@ __all__ = [
     "require_tensorboard",
     "retrained_table",
     "roco_tables",
+    "said",
     "search_table",
     "shown",
     "transfer_table",
+    "with_earlier",
     "write_audit",
     "write_audit_table",
     "write_drawing",

@@ -25,8 +25,10 @@ TAIL = [
     "channels",
     "layers",
     "mode",
+    "recipe",
     "epochs",
     "train_on",
+    "training",
     "images",
     "epsilon",
     "train_seconds",
@@ -35,7 +37,10 @@ TAIL = [
     "genome",
     "reason",
 ]
-WORDS = {"configuration", "arch_id", "weights", "status", "mode", "train_on", "data", "genome", "reason"}
+WORDS = {
+    *("configuration", "arch_id", "weights", "status", "mode", "recipe", "train_on", "training", "data", "genome"),
+    "reason",
+}
 """Columns of text; all others hold numbers, or nothing."""
 HIDDEN = ("configuration", "wrong")
 
@@ -54,11 +59,19 @@ class AuditRow:
     values: Mapping[str, float]
     """Measured column -> value."""
     reason: str = ""
+    recipe: str = ""
+    """Loss of the training to the end."""
+    epochs: int | None = None
+    training: str = ""
+    """First digits of the digest of the training to the end: two of one network have two rows."""
 
     @property
     def words(self) -> str:
         """Kind of weights, in words."""
-        return "as searched" if self.weights == "search" else "trained to the end"
+        if self.weights == "search":
+            return "as searched"
+        how = [self.recipe, "" if self.epochs is None else f"{self.epochs} epochs"]
+        return f"trained to the end ({', '.join(filter(None, how))})" if any(how) else "trained to the end"
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class AuditFiles:
     """Content of audit.csv and audit.json in a run's folder; empty without an audit."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """One for each network and weights (search, audit): column -> number, text, or None where a cell is empty."""
+    """One for each network and its weights: column -> number, text, or None where a cell is empty."""
     summary: dict[str, Any] = field(default_factory=dict)
     """Plain values: `changed`, `alarms`, `images` and more; empty without audit.json."""
 
@@ -80,6 +93,9 @@ class AuditFiles:
                 row["status"],
                 {name: row[name] for name in row if name not in {*HEAD, *TAIL, *HIDDEN} and row[name] is not None},
                 row.get("reason", ""),
+                row.get("recipe", ""),
+                row.get("epochs"),
+                row.get("training", ""),
             )
             for row in self.rows
         ]
@@ -88,6 +104,34 @@ class AuditFiles:
     def lines(self) -> list[str]:
         """Changes and alarms, a line each."""
         return [*audit_lines(self.summary, checked=False)] if self.summary else []
+
+
+def with_earlier(folder: Path, rows: Sequence[TableRow]) -> list[TableRow]:
+    """Rows of an audit, and those of earlier ones of other networks, weights or trainings.
+
+    Raises:
+        StorageError: see `read_audit`.
+    """
+    new = {_key(row) for row in rows}
+    shapes = {_shape(row) for row in rows}
+    return [
+        *rows,
+        *(
+            row
+            for row in read_audit(folder).rows
+            if _key(row) not in new and (row.get("training") or _shape(row) not in shapes)  # or of version 0.1.0
+        ),
+    ]
+
+
+def _key(row: TableRow) -> tuple[str, str, str]:
+    return str(row["arch_id"]), str(row["weights"]), str(row.get("training") or "")
+
+
+def _shape(row: TableRow) -> tuple[Any, ...]:
+    """Everything that tells the trainings of a table of version 0.1.0 apart."""
+    named = (row.get(name) for name in ("channels", "layers", "epochs"))
+    return row["arch_id"], row["weights"], row.get("train_on") or "train", *named
 
 
 def shown_row(row: TableRow) -> dict[str, Any]:
@@ -143,9 +187,9 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
         row = {**read, "weights": read.get("weights") or "audit"}
         if row["weights"] not in ("search", "audit") or row["status"] not in ("ok", "failed"):
             raise ValueError(f"a row has weights {row['weights']!r} and status {row['status']!r}")
-        key = row["arch_id"], row["weights"]
+        key = _key(row)
         if key in seen:
-            raise ValueError(f"{key[0]} has two rows of {key[1]} weights")
+            raise ValueError(f"{key[0]} has two rows of {' '.join(filter(None, key[1:]))} weights")
         seen.add(key)
         yield row
 
@@ -166,7 +210,8 @@ def _check(found: AuditFiles) -> None:
         return
     alarms = summary.get("alarms")
     if not isinstance(alarms, list) or not all(
-        isinstance(each, dict) and {name: type(value) for name, value in each.items()} == ALARM for each in alarms
+        isinstance(each, dict) and {"training": str, **{name: type(value) for name, value in each.items()}} == ALARM
+        for each in alarms
     ):
         raise ValueError(f"its alarms are {alarms!r:.100}")
     changed, images = summary.get("changed"), summary.get("images")
@@ -175,11 +220,16 @@ def _check(found: AuditFiles) -> None:
     _ = found.lines
 
 
-ALARM = {"arch_id": str, "weights": str, "kind": str, "line": str}
-"""Type of every value of an alarm."""
+ALARM = {"arch_id": str, "weights": str, "training": str, "kind": str, "line": str}
+"""Type of every value of an alarm; version 0.1.0 knew no `training`."""
 
 
 def decisive(rows: Sequence[AuditRow]) -> dict[str, Mapping[str, float]]:
-    """arch_id -> values of the networks trained to the end, where there are such; else of those as searched."""
+    """arch_id -> values of the networks trained to the end, where there are such; else of those as searched.
+
+    Of several trainings the longest counts, as of `Result.load`; of equally long ones the one whose digest comes first.
+    """
     kind = "audit" if any(row.weights != "search" for row in rows) else "search"
-    return {row.arch_id: row.values for row in rows if row.weights == kind and row.values}
+    chosen = [row for row in rows if row.weights == kind and row.values]
+    chosen.sort(key=lambda row: (-(row.epochs or 0), row.training), reverse=True)
+    return {row.arch_id: row.values for row in chosen}

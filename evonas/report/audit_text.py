@@ -62,6 +62,8 @@ def audit_lines(summary: Mapping[str, Any], checked: bool) -> Iterator[str]:
         share = "none before" if lost is None else f"{100 * abs(lost):.1f}% {'gained' if lost < 0 else 'lost'}"
         yield f"hypervolume: {share}"
     alarms = summary["alarms"]
-    yield from (f"ALARM {each['arch_id']} ({each['weights']}), {each['line']}" for each in alarms)
+    for each in alarms:
+        weights = " ".join(filter(None, (each["weights"], each.get("training", ""))))
+        yield f"ALARM {each['arch_id']} ({weights}), {each['line']}"
     if checked and not alarms:
         yield "no sign of masked gradients"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from evonas.report.units import axis_scale, is_error, shown
@@ -67,10 +67,19 @@ def marked(row: Mapping[Any, Any], names: Iterable[str], chance: Chance | None) 
         yield shown(name, row[name]) + ("" if chance is None else chance.mark(name, row[name]))
 
 
-def chance_notes(lines: Iterable[Iterable[str]], chance: Chance | None) -> tuple[str, ...]:
-    """Meaning of the mark, where a cell of a table ends with it."""
+def chance_notes(
+    lines: Iterable[Iterable[str]], chance: Chance | None, columns: Iterable[str] | None = None
+) -> tuple[str, ...]:
+    """Meaning of the mark, where a cell of a table ends with it.
+
+    Args:
+        columns: of the table; the note leaves out what it says of others. None: all.
+    """
     marked = chance is not None and any(cell.endswith("*") for line in lines for cell in line)
-    return (chance.note,) if chance is not None and marked else ()
+    if chance is None or not marked:
+        return ()
+    shown = set(chance.others if columns is None else columns)
+    return (replace(chance, others={name: n for name, n in chance.others.items() if name in shown}).note,)
 
 
 def draw_chance(axes: Axes, horizontal: str, vertical: str, chance: Chance | None) -> None:

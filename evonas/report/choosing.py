@@ -76,9 +76,13 @@ class Choice:
         """Leading columns of the text that name a network."""
         return 1 + (self.table["run"].nunique() > 1)
 
-    def text(self, most: int = 20) -> TextTable:
-        """The first networks for people: what was asked for, the objectives, and all that a single run measured."""
-        measured = () if self.named > 1 else self._measured
+    def text(self, most: int = 20, every: bool = False) -> TextTable:
+        """The first networks for people: what was asked for, the objectives and the costs.
+
+        Args:
+            every: every column that was measured, too, also by an audit.
+        """
+        measured = self._measured if every else ()
         names = [name for name in dict.fromkeys((*self.asked, *measured, *COSTS)) if name not in WORDS]
         several = self.named > 1
         lines = tuple(
@@ -92,7 +96,7 @@ class Choice:
             lines,
             (
                 *((f"{left} more; --csv FILE writes all of them",) if left else ()),
-                *chance_notes(lines, self.chance),
+                *chance_notes(lines, self.chance, names),
                 *self.notes,
             ),
         )

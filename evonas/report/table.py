@@ -194,7 +194,7 @@ def front_text(table: pd.DataFrame, searched: Searched, most: int = 20, last: Se
         lines,
         (
             *((f"{left} more in front.csv",) if left else ()),
-            *chance_notes(lines, searched.chance),
+            *chance_notes(lines, searched.chance, names),
             *(f"{name}: {searched.about[name]}" for name in names if searched.about.get(name)),
         ),
     )

@@ -1,15 +1,18 @@
 """Percent, thousands and millions, for people; everything else in the engine keeps natural values."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["axis_label", "axis_scale", "axis_text", "duration", "is_error", "shown"]
+__all__ = ["CHECK", "axis_label", "axis_scale", "axis_text", "duration", "is_error", "said", "shown"]
+
+CHECK = "gradient_check"
+"""Beginning of columns with shares of images: without a usable gradient, and wrong under each attack of a ladder."""
 
 
 def _unit(name: str) -> tuple[float, str]:
     """(factor, unit) of a column."""
     if name in ("params", "macs", "flops", "paper_flops"):
         return 1e-6, "M"
-    if is_error(name) or name.endswith("aupr"):
+    if is_error(name) or name.endswith("aupr") or CHECK in name:
         return 100.0, "%"
     return 1.0, ""
 
@@ -26,6 +29,15 @@ def shown(name: str, value: float, digits: int = 4) -> str:
         factor, unit = (1e-3, "k") if abs(value) >= 1e3 else (1.0, "")
     scaled = value * factor
     return f"{scaled:.1f}{unit}" if unit == "%" else f"{scaled:.{digits}g}{unit}"
+
+
+def said(values: Mapping[str, float]) -> Iterator[str]:
+    """A name and a value with its unit for every column, in words where the name says little; alarms have the rest."""
+    for name, value in values.items():
+        if name == CHECK:
+            yield f"no usable gradient on {shown(name, value)} of images"
+        elif not name.startswith(CHECK):
+            yield f"{name} {shown(name, value)}"
 
 
 def axis_scale(name: str) -> float:

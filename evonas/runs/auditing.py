@@ -9,7 +9,7 @@ from evonas.audit import Audit, AuditNetwork, AuditRecords, FinalTraining, Measu
 from evonas.errors import ConfigurationError
 from evonas.evaluation import Prepare, TrainsCandidates
 from evonas.executors import Job
-from evonas.report import shown
+from evonas.report import said
 from evonas.runs.begun import BegunRun
 from evonas.runs.jobs_screen import JobsScreen
 
@@ -79,4 +79,4 @@ def _outcome(record: Mapping[str, Any]) -> str:
     values = dict(record["values"])
     if len(values) > SHOWN:
         values = dict([next(iter(values.items()))])
-    return ", ".join(f"{name} {shown(name, value)}" for name, value in values.items())
+    return ", ".join(said(values))

@@ -30,8 +30,9 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
     from evonas.ship import EXPORTS, TOLERANCE, Card
 
     config, trained = export.result.folder.open_stored(), _trained(export)
-    epochs, images = (None, None) if trained is None else (trained.provenance.epochs, trained.provenance.train_on)
-    audit = audited(export.result.path, export.entry.key, export.weights, epochs, images)
+    origin = None if trained is None else trained.provenance
+    training = (None, None, "") if origin is None else (origin.epochs, origin.train_on, origin.identity[:8])
+    audit = audited(export.result.path, export.entry.key, export.weights, *training)
     about = export.about(data)
     parity, size = measured.parity, data.image_size
     return Card(
@@ -152,7 +153,12 @@ def _searched(export: NetworkExport, config: Mapping[str, Any]) -> Iterator[Erro
 
 
 def audited(
-    run: Path, key: str, weights: str, epochs: int | None = None, train_on: TrainOn | None = None
+    run: Path,
+    key: str,
+    weights: str,
+    epochs: int | None = None,
+    train_on: TrainOn | None = None,
+    training: str = "",
 ) -> dict[str, Any] | None:
     """Measured columns of a network in the audit of a run, on how many images, within which radius, and its alarms.
 
@@ -161,16 +167,19 @@ def audited(
     Args:
         epochs, train_on: of the training to the end: the audit of a longer or shorter one, or of one on other images,
             is another network's.
+        training: first digits of its digest; a table of version 0.1.0 lacks them.
     Raises:
         StorageError: audit.csv or audit.json is damaged.
     """
     kind, audit = "search" if weights == "search" else "audit", read_audit(run)
     for row, cells in zip(audit.networks, audit.rows, strict=True):
-        same = epochs in (None, cells.get("epochs", epochs))
+        same = epochs in (None, cells.get("epochs", epochs)) and row.training in ("", training or row.training)
         same = same and train_on in (None, cells.get("train_on") or "train")
         if same and (row.arch_id, row.weights, row.status) == (key, kind, "ok"):
             alarms = [
-                each for each in audit.summary.get("alarms", []) if (each["arch_id"], each["weights"]) == (key, kind)
+                each
+                for each in audit.summary.get("alarms", [])
+                if (each["arch_id"], each["weights"], each.get("training", row.training)) == (key, kind, row.training)
             ]
             return {
                 "images": cells.get("images") or audit.summary.get("images"),

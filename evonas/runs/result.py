@@ -36,11 +36,13 @@ class Result:
 
     Args:
         make_evaluator: called when a network is asked for first.
+        begun_here: whether this process composed the run, so that the evaluator is at hand.
     """
 
     folder: RunFolder
     searched: Searched
     make_evaluator: Callable[[], Evaluator]
+    begun_here: bool = False
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -272,4 +274,10 @@ class Result:
         result = evaluate(np.array(entry.result.genome, dtype=np.int64), entry.result.seed)
         if not result.ok:
             raise ConfigurationError(f"evaluating {entry.key} again failed: {result.reason}")
+        lost = [name for name in entry.result.objectives if name not in result.objectives]
+        if lost:  # of a script, which alone has its own objectives
+            raise ConfigurationError(
+                f"expected the objectives of {self.path}, got none for {', '.join(lost)}; the result that its script "
+                f"gets has them: result.verify({entry.key!r})"
+            )
         return {name: (value, result.objectives[name]) for name, value in entry.result.objectives.items()}

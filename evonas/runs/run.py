@@ -27,8 +27,8 @@ from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
-from evonas.parts import part_identity, refuse_another_run
-from evonas.report import write_audit_table
+from evonas.parts import part_identity, part_name, refuse_another_run
+from evonas.report import with_earlier, write_audit_table
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
@@ -296,7 +296,7 @@ class Run(BegunRun):
                 for state in states:
                     recorder.end_generation(state.generation)
                     kept.sweep()
-        return Result(self.folder, searching.searched, lambda: searching.evaluator)
+        return Result(self.folder, searching.searched, lambda: searching.evaluator, begun_here=True)
 
     def score(
         self,
@@ -332,7 +332,7 @@ class Run(BegunRun):
                 recorder.see,
                 searching.predict,
             )
-        return Result(self.folder, searching.searched, lambda: searching.evaluator)
+        return Result(self.folder, searching.searched, lambda: searching.evaluator, begun_here=True)
 
     def use_search(
         self,
@@ -407,7 +407,9 @@ class Run(BegunRun):
         opening = f"auditing {len(chosen)} networks of the front ({', '.join(options.audit)})"
         _, rows = self.audit(chosen, measured, opening)
         images = len(measured.test_part(training.data, self.seed))
-        write_audit_table(self.path, [{**row, "weights": "audit", "images": images} for row in rows])
+        beside = {"weights": "audit", "recipe": part_name(training.recipe), "training": training.digest[:8]}
+        written = [{**row, **beside, "images": images} for row in rows]
+        write_audit_table(self.path, with_earlier(self.path, written))
         return pd.DataFrame(rows)
 
     def _searching(
@@ -439,6 +441,7 @@ class Run(BegunRun):
                     "notes": self.notes,
                     **searching.config,
                     "evaluations": evaluations,
+                    "workers": self.hardware.workers,
                 }
             )
             for line in (

@@ -40,13 +40,16 @@ class Stage:
     """Mean time of one; of an evaluation, its training alone."""
     unfinished: bool = False
     """It was begun, and the table that ends it is not there."""
+    workers: int = 1
+    """Processes that do it at the same time."""
 
     @property
     def left(self) -> float | None:
-        """Estimated seconds, one after another; None where nothing to estimate from is known."""
+        """Estimated seconds, with all workers busy; None where nothing to estimate from is known."""
         if self.total is None or self.seconds is None:
             return None
-        return max(0, self.total - self.done) * self.seconds
+        left = max(0, self.total - self.done)
+        return left * self.seconds / min(self.workers, max(left, 1))
 
     @property
     def complete(self) -> bool:
@@ -130,6 +133,7 @@ def _searched(begun: Status, folder: RunFolder, config: Mapping[str, Any], befor
         config.get("evaluations"),
         len(entries) - len(ok),
         sum(ok) / len(ok) if ok else None,
+        workers=_workers(config),
     )
     damage = "" if begun.process else folder.damage  # the last line of a run that is being written may be half there
     return replace(
@@ -142,6 +146,12 @@ def _searched(begun: Status, folder: RunFolder, config: Mapping[str, Any], befor
         searched=searched,
         notes=(damage,) if damage else (),
     )
+
+
+def _workers(config: Mapping[str, Any]) -> int:
+    """Processes of the executor; 1 for a run that was begun before config.json said so."""
+    workers = config.get("workers", 1)
+    return workers if type(workers) is int and workers > 0 else 1
 
 
 def _trainings(path: Path, finished: bool) -> Iterator[Stage]:
@@ -193,7 +203,7 @@ def _total(checkpoint: Path) -> int | None:
 
 def _after(path: Path) -> Iterator[Stage]:
     """Trainings to the end and measurements after a search: records in folders below the run's."""
-    for records in sorted(path.glob("*/rows.jsonl")):
+    for records in sorted([*path.glob("*/rows.jsonl"), *path.glob("audit/*/rows.jsonl")]):
         with storage_errors(f"read {records}"):
             lines = [unseal(line) for line in read_regular(records, 2**30).splitlines(keepends=True)]
         whole = {
@@ -201,9 +211,10 @@ def _after(path: Path) -> Iterator[Stage]:
             for line in lines
             if line
         }
-        name = records.parent.name
+        searched = records.parent.parent != path  # of `evonas audit`, which the run's own command does not go on with
+        name = "audit as searched" if searched else records.parent.name
         tables = path / "audit.csv", records.parent / f"{name}.csv"
-        unfinished = not any(table.exists() for table in tables)
+        unfinished = not (searched or any(table.exists() for table in tables))
         for kind, unit in (("trained", "networks trained"), ("measured", "measurements")):
             found = [status for (what, *_), status in whole.items() if what == kind]
             if found:

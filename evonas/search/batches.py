@@ -1,5 +1,6 @@
 """The search in batches, which a surrogate chooses while it predicts well enough; generations are merely counted."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -51,15 +52,14 @@ def why_it_ends(proposed: int, wanted: int) -> str:
 def told(entries: Sequence[Entry]) -> str:
     """A line on a batch: who chose it, and how well it was predicted; empty where nothing was."""
     words = [
-        f"{name} rank correlation {'unknown' if found.rank_correlation is None else f'{found.rank_correlation:.2f}'}, "
-        f"{found.coverage:.0%} within their 90% intervals"
+        f"{name} {'unknown' if found.rank_correlation is None else f'{found.rank_correlation:.2f}'} "
+        f"({found.coverage:.0%})"
         for name, found in honesty(entries).items()
         if found.coverage is not None
     ]
-    if not words:
-        return ""
     by = "the surrogate" if any(entry.assisted for entry in entries) else "evolution"
-    return f"  {len(entries)} chosen by {by}, predicted against found: {'; '.join(words)}"
+    said = f"{len(entries)} by {by}; rank correlation of predicted and found (within 90% intervals): "
+    return f"  {said}{', '.join(words)}" if words else ""
 
 
 class Batches(Proposals):
@@ -94,7 +94,8 @@ class Batches(Proposals):
     def ask(self, report: Callable[[Event], None]) -> list[tuple[Genome, float]]:
         """(canonical genome, violation) of a batch; empty at the end of the search, whose reason `report` hears."""
         population, number = self.config.population, self.proposed
-        wanted = min(self.config.surrogate_batch, population - number % population)
+        rest = population - number % population
+        wanted = math.ceil(rest / math.ceil(rest / self.config.surrogate_batch))  # batches of about equal size
         genomes, gains = self._born(number, wanted, report)
         self.assistant.record(genomes, gains)  # all of them: a shorter list would round differently
         asked = up_to(self.left, [(genome, self.space.violation(genome)) for genome in genomes])

@@ -48,7 +48,7 @@ class EvolutionConfig:
     surrogate: str | None = None
     """gp: a Gaussian process chooses among many children what is evaluated; none: evolution alone."""
     surrogate_batch: Annotated[int, Range(least=1, most=10**5)] = 10
-    """Networks that the surrogate chooses at once, before it learns again; with --async one at a time."""
+    """Networks that the surrogate chooses at once, at most, before it learns again; with --async one at a time."""
     max_evaluations: Annotated[int | None, Range(least=1, most=10**9)] = None
     """End after so many evaluations, failed ones too, whatever the generations; none: no such limit."""
     min_gain: Annotated[float, Range(least=0, most=1)] = 0.0

@@ -148,7 +148,7 @@ class Models:
     def gain(self, views: Views, exact: Floats) -> Floats:
         """(n,) expected improvement of each alone."""
         mean, deviation, _ = self._predict(views, exact)
-        return self._succeed(views) * expected_improvement(mean, deviation, self._front, self._reference)
+        return self._succeed(views) * expected_improvement(mean, deviation, self._front, self._reference_with(mean))
 
     def choose(self, views: Views, exact: Floats, wanted: int, pending: int) -> tuple[list[int], list[float]]:
         """See `choose_batch`; gains are shares of the present hypervolume."""
@@ -157,7 +157,7 @@ class Models:
         m = len(self._reference)
         covariances = [self._models[j].covariance(among, explained[j]) if j in explained else None for j in range(m)]
         noise = np.array([self._models[j].noise if j in self._models else 0.0 for j in range(m)])
-        success, front, reference = self._succeed(views), self._front, self._reference
+        success, front, reference = self._succeed(views), self._front, self._reference_with(mean)
         chosen, gains = choose_batch(mean, deviation, success, covariances, noise, front, reference, wanted, pending)
         whole = hypervolume(front, reference)
         return chosen, [gain / whole for gain in gains]
@@ -171,6 +171,14 @@ class Models:
         for j, model in self._models.items():
             mean[:, j], deviation[:, j], explained[j] = model.predict(distances)
         return mean, deviation, explained
+
+    def _reference_with(self, mean: Floats) -> Floats:
+        """(m,) reference point, beyond the dearest of these networks, too: one dearer than all so far may be better."""
+        reference = self._reference.copy()
+        for j in range(len(reference)):
+            if j not in self._models:
+                reference[j] = max(reference[j], mean[:, j].max(initial=1.0) + MARGIN)
+        return reference
 
     def _succeed(self, views: Views) -> Floats:
         """(n,) probability that an evaluation does not fail."""

@@ -16,6 +16,7 @@ __all__ = [
     "adjusted_difference",
     "effect",
     "kendall",
+    "matched",
     "matched_difference",
     "mean_difference",
     "pairs",
@@ -27,8 +28,10 @@ MACS_CALIPER = 1.25
 CLEAN_CALIPER = 0.02
 """Largest difference of their clean errors."""
 RESAMPLES = 1000
+ENOUGH = 0.9
+"""Share of the resamples in which a statistic must be had, for an interval."""
 FEWEST = 5
-"""Networks that a correlation or a regression needs."""
+"""Networks that a correlation or a regression needs, and matched ones of either group for an interval."""
 
 
 class Point(NamedTuple):
@@ -85,7 +88,7 @@ def effect(groups: Groups, statistic: Callable[[Groups], float], n: int | None =
             drawn.append(tuple(own[i] for own in strata if own for i in rng.integers(len(own), size=len(own))))
         found.append(statistic(tuple(drawn)))
     finite = [each for each in found if math.isfinite(each)]
-    if len(finite) < RESAMPLES / 2:
+    if len(finite) < ENOUGH * RESAMPLES:
         low = high = math.nan
     else:
         low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
@@ -110,6 +113,15 @@ def matched_difference(groups: Groups) -> float:
     """Mean over seeds of the mean difference of the pairs, treated minus other; NaN where no seed has a pair."""
     found = [[first.value - second.value for first, second in pairs(group)] for group in groups]
     return _mean([_mean(each) for each in found if each])
+
+
+def matched(groups: Groups) -> Effect | None:
+    """`matched_difference` and the number of its pairs; no interval of fewer than `FEWEST` networks of either group."""
+    every = [pair for group in groups for pair in pairs(group)]
+    found = effect(groups, matched_difference, len(every))
+    if found is None or min(len(set(side)) for side in zip(*every, strict=True)) >= FEWEST:
+        return found
+    return found._replace(low=math.nan, high=math.nan)
 
 
 def mean_difference(groups: Groups) -> float:

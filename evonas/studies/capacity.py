@@ -21,7 +21,7 @@ from evonas.studies.association import (
     Point,
     adjusted_difference,
     effect,
-    matched_difference,
+    matched,
     mean_difference,
     pairs,
     partial_spearman,
@@ -50,7 +50,8 @@ CONTROLS: Mapping[str, Callable[[Point], float]] = {
 
 INTERVAL = (
     "[low, high]: 95% of 1,000 resamples from a fixed seed: of the seeds, where there are two or more, and of the "
-    "networks of both methods in each; of few seeds and networks it is too narrow. -: it cannot be had."
+    "networks of both methods in each; of few seeds and networks it is too narrow. None of fewer than five matched "
+    "networks of either method."
 )
 MATCHED = (
     "At equal size and clean error: every pair of a RoCo-NAS and another Baseline-NAS network of one seed whose MACs "
@@ -104,7 +105,7 @@ def compared(groups: Groups) -> Compared:
         balance = ratio, sum(first.clean - second.clean for first, second in every) / len(every)
     return Compared(
         effect(groups, mean_difference),
-        effect(groups, matched_difference, len(every)),
+        matched(groups),
         effect(groups, adjusted_difference),
         balance,
     )
@@ -167,7 +168,7 @@ def verdict(found: Effect | None) -> str:
     if found is None:
         return "no pair of networks is that close, so that nothing can be said"
     if math.isnan(found.low):
-        return "too few networks for an interval"
+        return "too few networks are matched for an interval"
     if found.low == found.high == 0:
         return "no difference at all"
     if found.high < 0:
@@ -190,12 +191,14 @@ def findings(studied: Studied) -> Iterator[str]:
     unseen = [column for column in ERRORS if column in measured and column != "adversarial_set_error"]
     better = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.high < 0]
     worse = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.low > 0]
-    words = f"better under {', '.join(better)}" if better else "better under none"
+    gives = "gives" if len(better) == len(unseen) else "is not shown to give"
+    if better and not worse and len(better) < len(unseen):
+        gives = "gives, by these measures alone,"
     yield (
-        f"Of the {len(unseen)} robust errors that no search has minimised, RoCo-NAS's networks are {words}, and worse "
-        f"under {', '.join(worse) or 'none'}, at equal size and clean error: the third objective "
-        f"{'gives' if better and not worse else 'is not shown to give'} robustness that these do not explain. The "
-        "intervals are not corrected for their number."
+        f"Of the {len(unseen)} robust errors that no search has minimised, RoCo-NAS's networks are better under "
+        f"{', '.join(better) or 'none'}, and worse under {', '.join(worse) or 'none'}, at equal size and clean error: "
+        f"the third objective {gives} robustness that these do not explain. {len(studied.finished)} runs with "
+        f"{studied.seeds} seed(s); the intervals are not corrected for their number."
     )
 
 

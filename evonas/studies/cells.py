@@ -35,8 +35,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "search_channels": 4,
         "eval_channels": 4,
         "epochs": 2,
-        "retrain_epochs": 4,
-        "test_limit": 100,
+        "retrain_epochs": 2,
+        "test_limit": 60,
     },
     "small": {
         "train_limit": 6000,

@@ -27,7 +27,7 @@ OBJECTIVES = ("clean_error", "pgd_error", "params")
 ATTACKED = {"quick": 100, "small": 500, "paper": 1000}
 """Preset -> validation images that PGD attacks."""
 SIZES: dict[str, dict[str, Any]] = {
-    "quick": {"data": "digits", "train_limit": 400, "val_limit": 100},
+    "quick": {"data": "digits", "train_limit": 300, "val_limit": 100},
     "small": {"data": "cifar10", "train_limit": 4000, "val_limit": 1000},
     "paper": {"data": "cifar10"},
 }

@@ -40,7 +40,7 @@ IN_TABLE_X = ("S 6/255, 10 steps", "S 8/255, 2 steps")
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {
         "data": "digits",
-        "train_limit": 400,
+        "train_limit": 300,
         "val_limit": 100,
         "block_epochs": 2,
         "joint_epochs": 4,
@@ -50,8 +50,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "attack_images": 100,
         "recalibration_batches": 4,
         "finalise_top": 3,
-        "finalise_epochs": 3,
-        "finalise_milestones": (2,),
+        "finalise_epochs": 2,
+        "finalise_milestones": (1,),
         "test_limit": 60,
         "test_epsilons": (2, 4, 6, 8),
         "test_steps": (10, 30, 50),

@@ -21,7 +21,7 @@ HONEST = {
     "gradient_check_pgd_wide": 1.0,
     "gradient_check_pgd_one": 1.0,
     "gradient_check_noise": 0.06,
-    "gradient_check_square": 0.35,
+    "gradient_check_square": 0.42,
     "gradient_check_random": 0.0,
 }
 
@@ -65,7 +65,7 @@ def test_gradients_and_answers() -> None:
 
 def test_a_line_has_the_numbers() -> None:
     (alarm,) = alarms(HONEST | {"gradient_check_square": 0.6}, 200, 10)
-    assert alarm.line == f"{ALARMS['black-box']}: Square 60.0%, PGD 40.0%, within 8/255 on 200 images"
+    assert alarm.line == f"{ALARMS['black-box']}: PGD or Square 60.0%, PGD 40.0%, within 8/255 on 200 images"
     assert all(len(words.splitlines()) == 1 for words in ALARMS.values())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_tables import EDGES, accuracies_of, table_of_cells, table_of_choices, written
 
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.evaluation import Evaluator, LookUp, read_table, table_objectives
@@ -14,7 +15,6 @@ from evonas.evaluation.table import ScoreTable
 from evonas.executors import ignore
 from evonas.spaces import NasBench201Space
 from evonas.spaces.table import TableSpace
-from tests.tiny_tables import EDGES, accuracies_of, table_of_cells, table_of_choices, written
 
 CONVS = (3, 3, 3, 3, 3, 3)
 

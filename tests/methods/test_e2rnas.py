@@ -220,7 +220,7 @@ def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Pat
     [
         ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
         ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
-        ({"size": "delivered", "L": 0.1}, r"expected a limit of the delivered network in \[0\.\d+, .* got 0\.1$"),
+        ({"size": "delivered", "L": 0.1}, r"expected L of the delivered network in \[0\.\d+, .* got 0\.1$"),
         ({"size": "derived"}, "expected size of n-hat, delivered, got 'derived'"),
         ({"size_within": 1.0}, "expected size_within in"),
     ],

@@ -19,6 +19,7 @@ from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
 from evonas.executors import ProcessExecutor
 from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
+from evonas.methods.stored import open_run
 from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused
 from evonas.runs.options import from_json
@@ -124,6 +125,18 @@ class TestSpacesAndRecipes:
         assert replace(ROCO, space="shuffle").make_space(28) == ShuffleSpace(image_size=28)
         nsganet = replace(ROCO, operators="nsganet", mutation_rate=0.5).make_space(32)
         assert nsganet == PhaseSpace(2, 3, 2, operators="nsganet", mutation_rate=0.5)
+
+    @pytest.mark.lengthy
+    def test_cells_of_nasbench201_are_searched_and_found_again(self, tmp_path: Path) -> None:
+        search = replace(ROCO.search, population=2, generations=1)
+        out = tmp_path / "run"
+        run(replace(ROCO, out=out, space="nasbench201", cells=1, search=search))
+        found = open_run(out)
+        assert [*found.population["status"]] == ["ok"] * 4
+        assert found.space == NasBench201Space(channels=2, cells=1)
+        found.verify("best")
+        assert not found.load("best").training
+        assert found.draw("best").suffix == ".svg"
 
     def test_more_phases_than_the_image_has_room_for(self, tmp_path: Path) -> None:
         search = replace(ROCO.search, population=2, generations=0)

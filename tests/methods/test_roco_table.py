@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from tiny_runs import genome_of, journal, rows
+from tiny_tables import table_of_cells, table_of_choices, written
 
 import evonas
 from evonas.cli import main
@@ -18,8 +20,6 @@ from evonas.evaluation import read_table
 from evonas.methods.roco import RocoOptions
 from evonas.methods.roco import run as run_roco
 from evonas.search import EvolutionConfig, non_dominated
-from tests.tiny_runs import genome_of, journal, rows
-from tests.tiny_tables import table_of_cells, table_of_choices, written
 
 SEARCH = EvolutionConfig(population=6, generations=3, objectives=("autoattack_8_error", "params"))
 

@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from tiny_runs import rows
 
+import evonas
 from evonas.adversarial_sets import AdversarialSet, save_adversarial_set
 from evonas.cli import main
+from evonas.files import take_lock
 from evonas.report import read_audit
+from evonas.runs import RunFolder
+from evonas.runs.export_card import audited
 
 HERE = ("--executor", "local", "--device", "cpu")
 
@@ -97,9 +101,27 @@ def test_training_to_the_end_keeps_the_size_of_the_search_where_asked(copied_run
         searched[name] for name in ("arch_id", "params", "macs")
     ]
     audit(copied_run, *measure)
-    (wide,) = rows(copied_run / "audit.csv")
+    wide, again = rows(copied_run / "audit.csv")
+    assert again == kept  # of equal epochs, and another training
     assert (kept["channels"], wide["channels"]) == ("2", "32")
     assert int(wide["macs"]) > 100 * int(kept["macs"])
+
+
+@pytest.mark.lengthy
+def test_trainings_of_equal_epochs_have_a_row_each(copied_run: Path) -> None:
+    measure = ("best", "--measure", "clean", "--images", "30", "--train", "--epochs", "1", "--searched-size")
+    audit(copied_run, *measure)
+    audit(copied_run, *measure, "--recipe", "fast_adversarial")
+    table = rows(copied_run / "audit.csv")
+    assert [row["recipe"] for row in table] == ["fast_adversarial", "standard"]
+    assert {(row["arch_id"], row["epochs"], row["channels"]) for row in table} == {(table[0]["arch_id"], "1", "2")}
+    names = evonas.open_run(copied_run).trainings()
+    assert sorted(f"retrained/{row['training']}" for row in table) == sorted(names)
+    audit(copied_run, *measure)  # in its own row again
+    assert [row["recipe"] for row in rows(copied_run / "audit.csv")] == ["standard", "fast_adversarial"]
+    for row in table:
+        measured = audited(copied_run, row["arch_id"], f"retrained/{row['training']}", training=row["training"])
+        assert (measured or {}).get("measured") == {"clean_error": float(row["clean_error"])}
 
 
 @pytest.mark.lengthy
@@ -113,8 +135,7 @@ def test_training_to_the_end_takes_all_images_but_the_test_parts_where_asked(
     (row,) = rows(copied_run / "audit.csv")
     assert row["train_on"] == "all"
     audit(copied_run, *train, "--measure", "clean")
-    (row,) = rows(copied_run / "audit.csv")
-    assert row["train_on"] == "train"
+    assert [row["train_on"] for row in rows(copied_run / "audit.csv")] == ["train", "all"]
     file = tmp_path / "mine.safetensors"
     save_adversarial_set(file, digits_set)
     capsys.readouterr()
@@ -170,6 +191,23 @@ def test_a_missing_library_is_named_before_anything_is_done(
     assert "expected pyautoattack, foolbox for" in text
     assert "pip install 'evonas[audit]'" in text
     assert not (roco_run / "audit").exists()
+
+
+def test_a_second_audit_of_a_run_is_one_line(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of whatever weights: each keeps the rows of all earlier ones."""
+    with open(copied_run / "audit.lock", "ab") as other:
+        take_lock(other, copied_run)
+        said = refused(capsys, str(copied_run), "--measure", "clean", *HERE)
+    assert f"{copied_run}/audit.csv is being written by another process; wait for it" in said
+    assert not (copied_run / "audit").exists()
+
+
+@pytest.mark.lengthy
+def test_an_audit_beside_a_search_that_goes_on(copied_run: Path) -> None:
+    """It takes no lock of the search, which for its part leaves alone what the audit is writing."""
+    with RunFolder(copied_run).locked():
+        audit(copied_run, "best", "--measure", "clean", "--images", "30")
+    assert len(rows(copied_run / "audit.csv")) == 1
 
 
 @pytest.mark.lengthy

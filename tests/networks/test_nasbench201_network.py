@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from helpers import randomised
 from torch import nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError, UnknownNameError
 from evonas.networks import NasBench201Network
 from evonas.networks.nasbench201_plan import EDGES, live_edges
-from tests.helpers import randomised
 
 
 def test_edges_on_no_path_are_not_built() -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from evonas.errors import StorageError
-from evonas.report import AuditFiles, audit_lines, audit_text, read_audit, write_audit
+from evonas.report import (
+    AuditFiles,
+    AuditRow,
+    audit_lines,
+    audit_text,
+    decisive,
+    read_audit,
+    with_earlier,
+    write_audit,
+)
 from evonas.report.chance import Chance
 
 ROWS: list[dict[str, Any]] = [
@@ -107,6 +116,38 @@ def test_a_table_without_weights_has_networks_trained_to_the_end(tmp_path: Path)
         ("a", "audit", {"clean_error": 0.25})
     ]
     assert (found.summary, found.lines) == ({}, [])
+
+
+def test_rows_of_version_0_1_0_stay_but_for_those_of_an_equal_training(tmp_path: Path) -> None:
+    """They do not say which training they are of: size and epochs must do."""
+    (tmp_path / "audit.csv").write_text(
+        "configuration,arch_id,status,clean_error,params,macs,channels,epochs\n"
+        "roco-nas,a,ok,.25,3,4,8,2\nroco-nas,b,ok,.5,3,4,8,2\n"
+    )
+    row = {"arch_id": "a", "weights": "audit", "status": "ok", "params": 3, "channels": 8, "training": "1a2b3c4d"}
+    longer = {**row, "epochs": 3, "recipe": "trades"}
+    write_audit(tmp_path, with_earlier(tmp_path, [longer]), SUMMARY)
+    assert [(each.arch_id, each.training) for each in read_audit(tmp_path).networks] == [
+        *(("a", "1a2b3c4d"), ("a", ""), ("b", "")),
+    ]
+    same = {**row, "epochs": 2, "training": "5e6f7a8b"}
+    write_audit(tmp_path, with_earlier(tmp_path, [same]), SUMMARY)
+    found = read_audit(tmp_path).networks
+    assert [(each.arch_id, each.training) for each in found] == [
+        *(("a", "5e6f7a8b"), ("a", "1a2b3c4d"), ("b", "")),
+    ]
+    assert found[1].words == "trained to the end (trades, 3 epochs)"
+
+
+def test_of_several_trainings_the_longest_decides() -> None:
+    short, long = ({"clean_error": error} for error in (0.5, 0.25))
+    rows = [
+        AuditRow("a", "audit", "ok", short, epochs=2, training="0"),
+        AuditRow("a", "audit", "ok", long, epochs=3, training="2"),
+        AuditRow("a", "audit", "ok", short, epochs=3, training="3"),
+        AuditRow("a", "search", "ok", short),
+    ]
+    assert decisive(rows) == decisive(rows[::-1]) == {"a": long}
 
 
 @pytest.mark.parametrize("change", [{"alarms": 3}, {"alarms": [{}]}, {"alarms": ["x"]}, {"changed": []}, {"images": 0}])

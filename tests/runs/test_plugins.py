@@ -1,21 +1,16 @@
 """Plugins: a space, an objective and a recipe from a file, by their names, in every command and in every worker."""
 
-import contextlib
-import itertools
 import shutil
 import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-import own_parts
 import pytest
 import torch
+from plugin_files import call, new_plugin, process
 from tiny_runs import FLAGS, config, contents, journal, rows
 
 import evonas
-from evonas import plugins
 from evonas.audit import measurements
 from evonas.cli import main
 from evonas.errors import ConfigurationError, DataError
@@ -24,48 +19,11 @@ from evonas.ship import load_weights
 from evonas.spaces import SPACES
 from evonas.training import RECIPES
 
-NUMBERS = itertools.count()
 WORDS = (
     *("--space", "widths", "--objectives", "clean_error,confidence", "--recipe", "smoothed"),
     *("--train-limit", "100", "--val-limit", "50", "--epochs", "2", "--batch-size", "20", "--lr", "0.05"),
     *("--population", "3", "--generations", "1"),
 )
-
-
-@contextlib.contextmanager
-def process() -> Iterator[None]:
-    """As a new process: no plugin is loaded, and nothing of one stays behind in tables, modules and paths."""
-    tables = {name: getattr(import_module(room), name) for name, room in plugins.TABLES.items()}
-    before = {name: dict(table) for name, table in tables.items()}
-    modules, paths = set(sys.modules), list(sys.path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "_loaded", {})
-        patch.setattr(sys, "dont_write_bytecode", True)
-        for name in ("plot_front", "plot_history"):
-            patch.setattr(f"evonas.runs.folder.{name}", lambda *arguments: None)
-        try:
-            yield
-        finally:
-            for name, table in tables.items():
-                table.clear()
-                table.update(before[name])
-            for name in set(sys.modules) - modules:
-                if name.startswith("plugin"):
-                    del sys.modules[name]
-            sys.path[:] = paths
-
-
-def call(*words: str) -> int:
-    """The exit code of `evonas WORDS` in a new process."""
-    with process():
-        return main(words)
-
-
-def new_plugin(folder: Path, text: str = "") -> Path:
-    """A plugin of a name of its own; `own_parts.py` by default."""
-    path = folder / f"plugin_{next(NUMBERS)}.py"
-    path.write_text(text or Path(own_parts.__file__).read_text())
-    return path
 
 
 class Given(NamedTuple):

@@ -228,12 +228,12 @@ class TestAudit:
 
 
 def test_an_opened_run_of_a_script_has_tables_and_no_networks(found: Result) -> None:
-    """Nobody but the script has its space and its images."""
+    """Nobody but the script has its space and its images, unless files give them."""
     opened = evonas.open_run(found.path)
     assert opened.front.equals(found.front)
     assert opened.plot(found.path / "again.png").exists()
     (found.path / "again.png").unlink()
-    with pytest.raises(ConfigurationError, match="of a script; use the result that the script gets"):
+    with pytest.raises(ConfigurationError, match="the space 'widths' of a script in a file after --plugin; or give"):
         opened.load()
 
 

@@ -69,7 +69,7 @@ def test_it_finds_more_than_evolution_alone(config: EvolutionConfig) -> None:
         assert len(with_it) == len(without) == 60
         assert [entry.key for entry in with_it[:12]] == [entry.key for entry in without[:12]]  # the first population
         assert volume(with_it) > volume(without)
-        assert sum(entry.assisted for entry in with_it) >= 36
+        assert sum(entry.assisted for entry in with_it) >= 30
 
 
 @pytest.mark.lengthy
@@ -159,11 +159,11 @@ def test_predictions_stand_in_journal_and_history(tmp_path: Path) -> None:
         entries = list(journal)
     assert read_journal(tmp_path / "journal.jsonl")[1] == entries
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()[1:]]
-    assert all("predicted" not in line for line in lines[:10])
+    assert all("predicted" not in line for line in lines[:12])
     assert {*lines[-1]["predicted"]} == {"clean_error"}
     table = history_table(history(entries, SEARCHED))
     assert table["assisted"].tolist()[0] == 0
-    assert table["assisted"].sum() == sum(entry.assisted for entry in entries) == sum(x["assisted"] for x in lines[10:])
+    assert table["assisted"].sum() == sum(entry.assisted for entry in entries) == sum(x["assisted"] for x in lines[12:])
     assert (table["predicted_rank_correlation_clean_error"][2:] > 0).all()
     assert table["predicted_coverage_clean_error"][1:].between(0, 1).all()
     plain = history_table(history(searched(learnable, PLAIN)[0], SEARCHED))
@@ -175,10 +175,11 @@ def test_it_stands_back_while_it_predicts_nothing() -> None:
     entries, notes = searched(noise, CONFIG)
     assert not any(entry.assisted for entry in entries)
     assert any("plain evolution until it predicts better" in note for note in notes)
-    assert any(note.startswith("  10 chosen by evolution, predicted against found: clean_error") for note in notes)
+    line = "  6 by evolution; rank correlation of predicted and found (within 90% intervals): clean_error"
+    assert any(note.startswith(line) for note in notes)
     _, notes = searched(learnable, CONFIG)
     assert any("chooses from here on" in note for note in notes)
-    assert any("chosen by the surrogate, predicted against found: clean_error rank correlation" in n for n in notes)
+    assert any(note.startswith(line.replace("evolution", "the surrogate")) for note in notes)
 
 
 def test_the_parameter_count_is_the_mark() -> None:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from helpers import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from evonas.networks.blocks import seeded
 from evonas.networks.nasbench201_plan import OPERATIONS
 from evonas.spaces import SPACES, NasBench201Space
 from evonas.types import Cost
-from tests.helpers import randomised
 
 SPACE = NasBench201Space()
 SMALL = NasBench201Space(channels=2, cells=1)

@@ -11,6 +11,7 @@ from evonas.studies.association import (
     adjusted_difference,
     effect,
     kendall,
+    matched,
     matched_difference,
     mean_difference,
     pairs,
@@ -146,3 +147,23 @@ def test_few_finite_resamples_have_no_interval() -> None:
     assert never is not None
     assert never.value == 1.0
     assert math.isnan(never.low)
+
+
+def test_few_matched_networks_have_no_interval() -> None:
+    """Five of either group have one; four of one group, however many pairs they make, have none."""
+
+    def group(treated: int, others: int) -> Groups:
+        first = [Point(True, 100.0, 0.1, 0.01 * n, name=f"a{n}") for n in range(treated)]
+        second = [Point(False, 100.0, 0.1, 0.5 + 0.01 * n, name=f"b{n}") for n in range(others)]
+        return ((*first, *second),)
+
+    found = matched(group(5, 5))
+    assert found is not None
+    assert found.n == 25
+    assert found.value == pytest.approx(-0.5)
+    assert found.low < found.value < found.high < 0
+    few = matched(group(4, 9))
+    assert few is not None
+    assert few.n == 36
+    assert math.isnan(few.low)
+    assert matched(((ONE,),)) is None

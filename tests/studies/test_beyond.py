@@ -72,7 +72,7 @@ def test_capacity_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
 def test_verdicts() -> None:
     nan = math.nan
     assert capacity.verdict(None).startswith("no pair of networks")
-    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks")
+    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks are matched")
     assert capacity.verdict(Effect(-0.1, -0.2, 0.1, 3)).startswith("the interval holds 0")
     assert capacity.verdict(Effect(0.0, 0.0, 0.0, 3)) == "no difference at all"
     assert "less robust" in capacity.verdict(Effect(0.1, 0.05, 0.2, 3))

@@ -8,7 +8,7 @@ from evonas.files import write_json
 from evonas.report import TextTable, write_rows
 from evonas.studies import STUDIES
 from evonas.studies.grid import record
-from evonas.studies.roco import ROCO, table_five, table_four, table_one, table_three
+from evonas.studies.roco_tables import ROCO, table_five, table_four, table_one, table_three
 from evonas.studies.study import Studied
 
 Networks = tuple[tuple[int, float, float, float], ...]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 DIGITS = load_data("digits", train_limit=1000, val_limit=10)
 SPACE = PhaseSpace(phases=2, nodes=3, channels=4)
-EPSILON = 0.1
+EPSILON = 16 / 255
 ROBUST = [name for name in sorted(RECIPES) if hasattr(RECIPES[name], "epsilon")]
 
 

@@ -305,7 +305,7 @@ function showNetwork() {
     return make("div", { className: "command" }, make("code", {}, line), copy);
   }));
 }
-const weightsOf = (row) => (row.weights === "search" ? "as searched" : "trained");
+const weightsOf = (row) => (row.weights === "search" ? "as searched" : row.recipe ? `trained, ${row.recipe}, ${row.epochs} epochs` : "trained");
 
 const quoted = (word) => (/^[\w./~:@%+=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 function commandsOf(run, i) {

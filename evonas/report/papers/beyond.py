@@ -48,6 +48,7 @@ def draw_effects(
     Returns:
         Whether there is an effect.
     """
+    effects = {name: found for name, found in effects.items() if found}
     kinds = list(dict.fromkeys(kind for found in effects.values() for kind in found))
     if not kinds:
         return False
