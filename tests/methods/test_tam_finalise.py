@@ -29,6 +29,7 @@ from evonas.runs.needs import refuse_unused
 from evonas.runs.recording import Searching
 from evonas.search import Entry, Journal
 from evonas.spaces import HandmadeSpace, ShuffleSpace
+from evonas.training import TradesYopo
 from evonas.types import EvaluationResult, Genome, Report, arch_id
 
 pytestmark = pytest.mark.lengthy
@@ -434,6 +435,7 @@ def test_networks_are_trained_within_the_supernets_radius_unless_another_is_give
 ) -> None:
     options = TamOptions(supernet_epsilon=4 / 255, after=FinaliseOptions(finalise="scratch", finalise_epsilon=given))
     recipe = options.finalising.recipe(options.supernet_epsilon)
+    assert isinstance(recipe, TradesYopo)
     assert recipe.epsilon == radius
     assert recipe.step == pytest.approx(0.007 / 0.031 * radius)
     assert (recipe.m, recipe.n) == (5, 3)
@@ -442,6 +444,7 @@ def test_networks_are_trained_within_the_supernets_radius_unless_another_is_give
 def test_networks_take_the_supernets_loops_by_a_switch() -> None:
     after = FinaliseOptions(finalise="scratch", finalise_supernet_loops=True)
     recipe = TamOptions(supernet_steps=5, after=after).finalising.recipe(8 / 255)
+    assert isinstance(recipe, TradesYopo)
     assert (recipe.m, recipe.n) == YOPO_LOOPS[5]
     with pytest.raises(ConfigurationError, match=r"expected a supernet of trades_yopo.* got trades$"):
         TamOptions(supernet_recipe="trades", after=after)
@@ -453,6 +456,7 @@ def test_networks_take_the_supernets_loops_by_a_switch() -> None:
 def test_the_papers_settings_are_the_defaults() -> None:
     options = FinaliseOptions()
     training, recipe = options.training("fp32"), options.recipe(8 / 255)
+    assert isinstance(recipe, TradesYopo)
     assert (training.epochs, training.batch_size, training.lr, training.milestones) == (100, 512, 0.1, (20, 40, 80))
     assert (training.weight_decay, training.momentum, training.grad_clip) == (5e-3, 0.9, float("inf"))
     assert (recipe.m, recipe.n, recipe.epsilon) == (5, 3, 8 / 255)
