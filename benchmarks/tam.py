@@ -101,7 +101,8 @@ def plain_step(network: nn.Module, images: Tensor, labels: Tensor, generator: to
     network.eval()
     eta = plain_attack(network, images, generator)
     network.train()
-    return trades_loss(network, images, (images + eta).clamp(0, 1), labels, 1.0)
+    clean = network(images)
+    return trades_loss(network((images + eta).clamp(0, 1)), clean, labels)
 
 
 def plain_attack(network: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:

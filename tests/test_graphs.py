@@ -29,8 +29,10 @@ from evonas.training import (
     CellTraining,
     OneShotConfig,
     OneShotTraining,
+    PgdTraining,
     Recipe,
     Trades,
+    TradesAwp,
     TradesYopo,
     Training,
     TrainingConfig,
@@ -292,7 +294,7 @@ def test_a_cpu_runs_steps_as_they_are() -> None:
 
 
 def trained(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> list[Tensor]:
-    """Weights, statistics and momentum after two epochs with a last batch that is smaller."""
+    """Averaged weights and statistics, and momentum, after two epochs with a last batch that is smaller."""
     data = load_data("digits", train_limit=90, val_limit=50)
     space = PhaseSpace(phases=2, nodes=3, channels=4)
     torch.manual_seed(0)
@@ -301,7 +303,7 @@ def trained(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> lis
         network = DartsNetwork(GENOTYPES["DARTS_V2"], 4, 3, 10, auxiliary=True, normalization=data.normalization)
     network = network.to(device)
     part = DevicePart(data.train, torch.device(device))
-    config = TrainingConfig(epochs=2, batch_size=16, precision=precision)
+    config = TrainingConfig(epochs=2, batch_size=16, precision=precision, average="ema")
     augmentation = Augmentation(flip=True, cutout=4, mean=data.mean)
     training = Training(network, part, augmentation, config, recipe, torch.Generator(device).manual_seed(1))
     losses = [training.run_epoch() for _ in range(2)]
@@ -328,7 +330,10 @@ REPLAYED: dict[str, Recipe] = {
     "trades": Trades(steps=2),
     "trades_yopo": TradesYopo(m=2, n=2),
     "fast_adversarial": RECIPES["fast_adversarial"],
+    "pgd_at": PgdTraining(steps=2),
+    "trades_awp": TradesAwp(steps=1),
     "cells": CellTraining(drop_path=0.5),
+    "robust cells": CellTraining(drop_path=0.5, robust=TradesAwp(steps=1)),
 }
 
 

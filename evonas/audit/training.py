@@ -87,7 +87,10 @@ class FinalTraining:
         """Columns of tables that say how a network was trained."""
         mode = {"mode": self.mode} if self.mode else {}
         shape = {name: getattr(self.space, name) for name in ("channels", "layers") if hasattr(self.space, name)}
-        return {**(mode or shape), "epochs": self.training.epochs, "train_on": self.train_on}
+        images = {"train_on": self.train_on} if self.train_on != "train" else {}
+        robust = getattr(self.recipe, "robust", None) or self.recipe
+        recipe = {"recipe": part_name(robust)} if hasattr(robust, "attack") and not self.mode else {}
+        return {**(mode or shape), "epochs": self.training.epochs, **images, **recipe}
 
     def cost(self, genome: Genome) -> Cost:
         """Cost of the network that is kept."""

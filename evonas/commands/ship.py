@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -43,9 +43,13 @@ class Ship:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder for the files; shipped/ in the run's folder by default."""
     recipe: str = "trades"
-    """Loss of the training to the end: trades, fast_adversarial, trades_yopo, standard, or a plugin's."""
+    """Loss of the training to the end: pgd_at, trades, trades_awp, fast_adversarial, trades_yopo, standard, or a
+    plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack, on the [0, 1] scale; its own by default."""
+    average: Literal["", "none", "ema", "swa"] = ""
+    """Weights that are shipped: the training's last ones (none), their exponential moving average (ema), or the mean of
+    its last epochs' (swa); by default as the run's settings state."""
     epochs: Annotated[int | None, COUNT] = None
     """Passes over the images; by default those that the run's settings state."""
     train_on: TrainOn | None = None
@@ -93,6 +97,7 @@ class Ship:
             searched_size=True,  # what --where is about
             recipe=self.recipe,
             recipe_epsilon=self.recipe_epsilon,
+            average=self.average,
         )
 
     def _check(self, plan: Any, result: Result) -> None:

@@ -20,7 +20,7 @@ from evonas.gradient.perturbation import worst_mixture
 from evonas.gradient.supernet import DartsSupernet
 from evonas.graphs import Graphed, moments
 from evonas.seeding import derive_seed
-from evonas.training.fgsm_rs import untouched
+from evonas.training.attacking import untouched
 
 __all__ = ["Levels", "Means"]
 

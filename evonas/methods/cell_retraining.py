@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from evonas.certify.settings import Intermediate
 from evonas.errors import ConfigurationError, choose
+from evonas.methods.recipes import check_recipe, recipe_words
 from evonas.networks.darts_genotypes import GENOTYPES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, LAYERS, PENALTY, RATE, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
+from evonas.training import recipe_within
 from evonas.training.cells import CellTraining
 from evonas.training.settings import TrainingConfig
 from evonas.types import TrainOn
@@ -65,6 +67,14 @@ class CellRetrainOptions:
     """Initial learning rate; cosine decay."""
     retrain_weight_decay: Annotated[float, PENALTY] = 3e-4
     """L2 penalty of the weights."""
+    retrain_recipe: str = "standard"
+    """Loss of both heads: standard (clean images); pgd_at, trades, trades_awp, trades_yopo or fast_adversarial
+    (robust); or a plugin's."""
+    retrain_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
+    retrain_average: Literal["none", "ema", "swa"] = "none"
+    """Weights that the training delivers: its last ones, their exponential moving average (ema), or the mean of its
+    last epochs' (swa)."""
     auxiliary: Annotated[float, PENALTY] = 0.4
     """Weight of the auxiliary head's loss; 0: no such head."""
     drop_path: Annotated[float, Range(least=0, below=1)] = 0.2
@@ -95,6 +105,9 @@ class CellRetrainOptions:
         if self.retrain_params is not None and len({*self.retrain_params}) < max(1, len(self.retrain_params)):
             raise ConfigurationError(f"expected different numbers of --retrain-params, got {self.retrain_params}")
         check_ranges(self)
+        check_recipe(self.retrain_recipe)
+        if self.retrain_recipe != "standard":
+            _ = self.recipe  # refuses what does not go together
         self.training(self.retrain_precision)  # it checks the others
         for name in self.published:
             choose(GENOTYPES, name, "published cells")
@@ -107,12 +120,16 @@ class CellRetrainOptions:
             batch_size=self.retrain_batch_size,
             lr=self.retrain_lr,
             weight_decay=self.retrain_weight_decay,
+            average=self.retrain_average,
             precision=precision,
         )
 
     @property
     def recipe(self) -> CellTraining:
-        return CellTraining(auxiliary_weight=self.auxiliary, drop_path=self.drop_path)
+        robust = None
+        if self.retrain_recipe != "standard":
+            robust = recipe_within(self.retrain_recipe, self.retrain_recipe_epsilon)
+        return CellTraining(auxiliary_weight=self.auxiliary, drop_path=self.drop_path, robust=robust)
 
     @property
     def attack(self) -> PGD:
@@ -396,7 +413,7 @@ def _opening(networks: Sequence[AuditNetwork]) -> str:
     named, base = ", ".join(network.configuration for network in networks), _training(networks)
     return (
         f"training cells again ({named}): {base.training.epochs} epochs, batches of {base.training.batch_size}, "
-        f"cutout {base.cutout}, {base.training.precision}"
+        f"cutout {base.cutout}, {recipe_words(base.recipe)}, {base.training.precision}"
     )
 
 
@@ -412,7 +429,7 @@ def _notes(options: CellRetrainOptions, measured: Measured, base: FinalTraining)
     yield (
         f"Trained for {training.epochs} epochs in batches of {training.batch_size} on {base.images_in_words}: "
         f"cutout {base.cutout}, drop-path to {recipe.drop_path:g}, auxiliary head of weight "
-        f"{recipe.auxiliary_weight:g}."
+        f"{recipe.auxiliary_weight:g}, {'clean images' if recipe.robust is None else recipe_words(recipe)}."
     )
     yield (
         f"PGD acc.: on {images} test images under PGD made against the very network (white-box; "

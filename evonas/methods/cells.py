@@ -15,12 +15,14 @@ from evonas.methods.cell_retraining import (
     measure_cells,
     retrain_cells,
 )
+from evonas.methods.recipes import ROBUST, check_recipe, has_radius
 from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, LAYERS, RATE, Range, check_ranges
 from evonas.runs.needs import Needs
 from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions
 from evonas.seeding import derive_seed
+from evonas.training import recipe_within
 from evonas.training.settings import TrainingConfig, check_precision
 from evonas.types import Genome, arch_id
 
@@ -147,6 +149,11 @@ class CellOptions(RunOptions):
     objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
     """Columns that found cells are scored on, as those of every other search."""
     cells: NetworkOptions = field(default_factory=NetworkOptions)
+    recipe: str = "standard"
+    """Recipe of the networks that cells are scored in: standard; pgd_at, trades, trades_awp, trades_yopo or
+    fast_adversarial (robust); or a plugin's."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     attacks: AttackOptions = field(default_factory=AttackOptions)
     certify: CertifyOptions = field(default_factory=CertifyOptions)
@@ -156,7 +163,16 @@ class CellOptions(RunOptions):
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "out", "plugin"),
         *("search_epochs", "search_channels", "search_layers", "search_batch_size", "order", "search_precision"),
         *("objectives", "eval_channels", "eval_layers", "epochs", "batch_size", "lr", "precision"),
-        *("retrain", "retrain_channels", "retrain_layers", "retrain_epochs", "test_limit", "device", "threads"),
+        *(
+            "retrain",
+            "retrain_channels",
+            "retrain_layers",
+            "retrain_epochs",
+            "retrain_recipe",
+            "test_limit",
+            "device",
+            "threads",
+        ),
     )
 
     renamed: ClassVar[Mapping[str, str]] = {"against": "published"}
@@ -164,6 +180,7 @@ class CellOptions(RunOptions):
     def __post_init__(self) -> None:
         for part in (self, self.levels, self.cells):
             check_ranges(part)
+        check_recipe(self.recipe, self.recipe_epsilon)
         for name in self.objectives:
             check_name(OBJECTIVES, name, "objective")
         if "adversarial_set_error" in self.objectives:
@@ -179,7 +196,10 @@ class CellOptions(RunOptions):
         found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
         if not (measured or trained):
             found["ood_data"] = "--objectives ood_aupr, --retrain or a method that trains on it"
-        return found
+        for name, recipe in {"recipe": self.recipe, "retrain_recipe": self.after.retrain_recipe}.items():
+            if not has_radius(recipe):
+                found[f"{name}_epsilon"] = f"{ROBUST} --{name.replace('_', '-')} trades"
+        return found | self.training.unused()
 
     def space(self, nodes: int, image_size: int) -> DartsSpace:
         """Space of the networks that are scored."""
@@ -262,7 +282,8 @@ def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratc
     run.use(others=None if ood_data is None else {"name": ood_data.name, "fingerprint": ood_data.fingerprint})
     cells = {search.full_label: search.identity() for search in plan_searches(run, options, data)}
     run.use(cells=cells)
-    prepare = run.train_from_scratch(space, data, options.training)
+    recipe = recipe_within(options.recipe, options.recipe_epsilon)
+    prepare = run.train_from_scratch(space, data, options.training, recipe)
     objectives = run.make_objectives(
         options.objectives, data, options.attacks, options.certify, ood_data=ood_data, space=space
     )

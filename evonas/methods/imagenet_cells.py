@@ -87,7 +87,7 @@ class ImagenetCells:
                 "test": len(data.test),
             },
             "training": self.plan.training.identity(),
-            "recipe": {"name": recipe.name, **asdict(recipe)},
+            "recipe": {"name": recipe.name, **recipe.identity()},
         }
 
     def network(self, auxiliary: bool = False) -> DartsNetwork:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from evonas.errors import ConfigurationError, UnknownNameError, check_name, choose
 from evonas.files import expanded
+from evonas.methods.recipes import ROBUST, check_recipe, has_radius, recipe_words, under_recipe
 from evonas.objectives import OBJECTIVES
 from evonas.ranges import BATCH, CHANNELS, COUNT, IMAGES, MILLIONS, Range, check_ranges
 from evonas.runs.execution import ExecutionOptions, resolve_device
@@ -17,7 +18,7 @@ from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions, flat
 from evonas.search.settings import EvolutionConfig
 from evonas.spaces import SPACES, PhaseSpace
-from evonas.training import RECIPES, recipe_within
+from evonas.training import recipe_within
 from evonas.training.settings import TrainingConfig
 from evonas.types import Genome, TrainOn, arch_id
 
@@ -79,6 +80,12 @@ class RetrainOptions:
     adversarial set is not scored whose clean images are among them."""
     retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
+    retrain_recipe: str = ""
+    """Recipe of this training: standard, pgd_at, trades, trades_awp, fast_adversarial, ...; by default --recipe."""
+    retrain_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of that recipe's attack, in [0, 1]; its own by default."""
+    retrain_average: Literal["", "none", "ema", "swa"] = ""
+    """Weights that this training delivers, as --average has them, which is the default."""
     test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of the test images to score on."""
     suite: tuple[str, ...] = ("pgd", "fgsm", "bim", "cw", "deepfool")
@@ -90,6 +97,8 @@ class RetrainOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.retrain_recipe:
+            check_recipe(self.retrain_recipe, self.retrain_recipe_epsilon)
         if len(set(self.suite)) < len(self.suite):
             raise ConfigurationError(f"expected every part of the suite once, got {','.join(self.suite)}")
         if self.suite != RetrainOptions.suite:  # that one is right, and checking it loads every attack
@@ -139,7 +148,7 @@ class RocoOptions(RunOptions):
     init_from: str | None = None
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
-    """Training recipe, of --retrain too: standard; trades, trades_yopo or fast_adversarial (robust); or a plugin's."""
+    """Training recipe: standard; pgd_at, trades, trades_awp, trades_yopo, fast_adversarial (robust); or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -153,13 +162,11 @@ class RocoOptions(RunOptions):
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
-        *("recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "recipe"),
+        *("epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("surrogate", "max_evaluations"),
-        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain", "retrain_networks", "top"),
-        "retrain_channels",
-        *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
+        *("surrogate", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
+        *("retrain", "retrain_networks", "suite", "against", "device", "threads", "executor", "workers"),
         *("gpus_per_task", "ray_address", "timeout"),
     )
 
@@ -172,13 +179,7 @@ class RocoOptions(RunOptions):
         self.make_space(32)
         for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
-        check_name(RECIPES, self.recipe, "recipe")
-        if self.recipe != RocoOptions.recipe and hasattr(RECIPES[self.recipe], "auxiliary_weight"):
-            raise ConfigurationError(
-                f"expected a recipe for networks without an auxiliary head, got {self.recipe}; see evonas darts"
-            )
-        if self.recipe_epsilon is not None:
-            self.make_recipe()
+        check_recipe(self.recipe, self.recipe_epsilon)
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
@@ -214,11 +215,13 @@ class RocoOptions(RunOptions):
             found["surrogate_batch"] = "--surrogate gp"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
-        if self.recipe == RocoOptions.recipe or not hasattr(RECIPES[self.recipe], "epsilon"):
-            found["recipe_epsilon"] = "a robust recipe, such as --recipe trades"
+        if not has_radius(self.recipe):
+            found["recipe_epsilon"] = f"{ROBUST} --recipe trades"
+        if not has_radius(self.after.retrain_recipe):
+            found["retrain_recipe_epsilon"] = f"{ROBUST} --retrain-recipe trades"
         if "pgd_error" in self.search.objectives:
             found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
-        return found
+        return found | self.training.unused()
 
 
 def _used_with_table(option: Option) -> bool:
@@ -288,7 +291,7 @@ def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Object
     return table.space, look_up, objectives
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:
+def compose(run: Run, options: RocoOptions) -> tuple[Any, Any, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
     if options.table:
         return _of_table(run, options)
@@ -481,8 +484,12 @@ def _retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch)
     from evonas.runs.auditing import training_to_the_end
 
     longer = replace(training_to_the_end(run, candidates, options.retrain_epochs), train_on=options.train_on)
-    training = replace(longer.training, batch_size=options.retrain_batch_size)
-    return replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
+    average = options.retrain_average or longer.training.average
+    training = replace(longer.training, batch_size=options.retrain_batch_size, average=average)
+    longer = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
+    if not options.retrain_recipe:
+        return longer
+    return under_recipe(longer, recipe_within(options.retrain_recipe, options.retrain_recipe_epsilon))
 
 
 def _at_width(space: Any, channels: int) -> Any:
@@ -537,10 +544,10 @@ def _opening(networks: list[AuditNetwork], options: RetrainOptions) -> str:
 
     fronts = dict.fromkeys(network.configuration for network in networks)
     found = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in fronts)
-    width = f"{options.retrain_channels} channels, " if hasattr(networks[0].training.space, "channels") else ""
     training = networks[0].training
     assert isinstance(training, FinalTraining)
+    width = f"{options.retrain_channels} channels, " if hasattr(training.space, "channels") else ""
     return (
         f"training networks again ({found}): {width}{options.retrain_epochs} epochs, "
-        f"batches of {options.retrain_batch_size}, on {training.images_in_words}"
+        f"batches of {options.retrain_batch_size}, {recipe_words(training.recipe)}, on {training.images_in_words}"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from evonas.errors import ConfigurationError, check_name
+from evonas.errors import ConfigurationError, check_name, choose
 from evonas.files import storage_errors, take_lock
 from evonas.ranges import COUNT, IMAGES, Range, check_ranges
 from evonas.types import TrainOn
@@ -50,18 +50,29 @@ class AuditPlan:
     searched_size: bool = False
     """With --train: as wide and deep as in the search, instead of as the run's settings state for this training."""
     recipe: str = ""
-    """With --train: another loss: standard, trades, trades_yopo, fast_adversarial, or a plugin's."""
+    """With --train: another loss: standard, pgd_at, trades, trades_awp, trades_yopo, fast_adversarial, a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack; its own by default."""
+    average: Literal["", "none", "ema", "swa"] = ""
+    """With --train: weights that it delivers: its last ones, their exponential moving average (ema), or the mean of its
+    last epochs' (swa); by default as the run's settings state."""
+    published: bool = False
+    """With --recipe: epochs, batches, learning rate, decay and schedule of that recipe's paper (CIFAR-10)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("epochs", "train_on", "searched_size", "recipe", "recipe_epsilon"):
+        for name in ("epochs", "train_on", "searched_size", "recipe", "recipe_epsilon", "average", "published"):
             if getattr(self, name) and not self.train:
                 flag = name.replace("_", "-")
                 raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
         if self.recipe_epsilon is not None and not self.recipe:
             raise ConfigurationError("expected --recipe with --recipe-epsilon, which is the radius of its attack")
+        if self.published and not self.recipe:
+            raise ConfigurationError("expected --recipe with --published, which is the training of its paper")
+        if self.published:
+            from evonas.training.published import PUBLISHED
+
+            choose(PUBLISHED, self.recipe, "recipe with a published training")
         if not self.measure:
             raise ConfigurationError("expected measurements with --measure, got none; quick is the shortest list")
 
@@ -290,22 +301,29 @@ def _networks(
 
 
 def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
-    """The training with the plan's size, epochs, images and recipe.
+    """The training with the plan's size, images, recipe, epochs and average.
 
     Args:
         searched: space of the search.
     """
+    from evonas.methods.recipes import under_recipe
     from evonas.training import recipe_within
+    from evonas.training.published import PUBLISHED
 
     if plan.searched_size:
         training = replace(training, space=searched)
-    if plan.epochs is not None:
-        training = replace(training, training=replace(training.training, epochs=plan.epochs))
     if plan.train_on is not None:
         training = replace(training, train_on=plan.train_on)
     if plan.recipe:
-        training = replace(training, recipe=recipe_within(plan.recipe, plan.recipe_epsilon))
-    return training
+        training = under_recipe(training, recipe_within(plan.recipe, plan.recipe_epsilon))
+    settings = training.training
+    if plan.published:
+        settings = replace(PUBLISHED[plan.recipe], precision=settings.precision, average=settings.average)
+    if plan.epochs is not None:
+        settings = replace(settings, epochs=plan.epochs)
+    if plan.average:
+        settings = replace(settings, average=plan.average)
+    return replace(training, training=settings)
 
 
 def _training(network: AuditNetwork) -> dict[str, str]:
@@ -316,7 +334,8 @@ def _training(network: AuditNetwork) -> dict[str, str]:
     training = network.training
     if not isinstance(training, FinalTraining):
         return {}
-    return {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+    own = {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+    return {**own, "train_on": training.train_on}
 
 
 def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], images: int) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from evonas.errors import ConfigurationError, check_name
 from evonas.files import expanded, read_regular, replace_file
+from evonas.methods.recipes import ROBUST, has_radius
 from evonas.methods.tam_finalise import (
     FinaliseOptions,
     OfSupernet,
@@ -80,7 +81,8 @@ COLUMNS = ("epoch", "phase", "learning_rate", "arch_id", "params", "loss", "untr
 DRAWN = 1000
 """Random networks that a window is tried on."""
 
-ATTACKED = Needs("supernet_recipe", ("trades_yopo", "trades"))
+STEPPED = ("trades_yopo", "trades", "trades_awp", "pgd_at")
+ATTACKED = Needs("supernet_recipe", (*STEPPED, "fast_adversarial"))
 RECALIBRATED = Needs("recalibration", ("clean", "attacked"))
 
 
@@ -102,15 +104,17 @@ class TamOptions(RunOptions):
     """Chance of two parents to be crossed."""
     mutation_rate: Annotated[float, SHARE] = 0.1
     """Chance of every gene to be drawn anew (III-E2)."""
-    supernet_recipe: Literal["trades_yopo", "trades", "standard"] = "trades_yopo"
+    supernet_recipe: Literal["trades_yopo", "trades", "trades_awp", "pgd_at", "fast_adversarial", "standard"] = (
+        "trades_yopo"
+    )
     """Loss of the supernet's training."""
     supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
-    supernet_steps: Annotated[int, COUNT, ATTACKED] = 10
+    supernet_steps: Annotated[int, COUNT, Needs("supernet_recipe", STEPPED)] = 10
     """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3)."""
     supernet_step: Annotated[float | None, STEP, ATTACKED] = None
-    """Length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
-    supernet_balance: Annotated[float, Range(above=0, most=1000), ATTACKED] = 1.0
+    """Length of a step; by default 0.007 for a radius of 0.031, and in proportion, or fast_adversarial's 1.25 radii."""
+    supernet_balance: Annotated[float, Range(above=0, most=1000), Needs("supernet_recipe", STEPPED[:3])] = 1.0
     """lambda of Eq. 3."""
     supernet: OneShotConfig = field(default_factory=OneShotConfig)
     supernet_from: str = ""
@@ -164,6 +168,8 @@ class TamOptions(RunOptions):
             found["surrogate_batch"] = "--surrogate gp"
         if self.after.finalise_supernet_loops:
             found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
+        if self.after.finalise_recipe != "trades_yopo" and not has_radius(self.after.finalise_recipe):
+            found["finalise_epsilon"] = f"{ROBUST} --finalise-recipe trades"
         if self.after.finalise_all:
             found["finalise_top"] = "--no-finalise-all"
         if self.supernet.sampling == "fair":
@@ -186,19 +192,23 @@ class TamOptions(RunOptions):
 
     def recipe(self) -> Recipe:
         """The loss of the supernet's training."""
-        from evonas.training import Trades, TradesYopo, standard
+        from evonas.training import FastAdversarial, PgdTraining, Trades, TradesAwp, TradesYopo, standard
         from evonas.training.yopo import yopo_step
 
         if self.supernet_recipe == "standard":
             return standard
-        step = yopo_step(self.supernet_epsilon) if self.supernet_step is None else self.supernet_step
-        if self.supernet_recipe == "trades":
-            return Trades(
-                epsilon=self.supernet_epsilon, step=step, steps=self.supernet_steps, balance=self.supernet_balance
-            )
+        epsilon, steps, balance = self.supernet_epsilon, self.supernet_steps, self.supernet_balance
+        if self.supernet_recipe == "fast_adversarial":
+            return FastAdversarial(epsilon=epsilon, step=self.supernet_step)
+        step = yopo_step(epsilon) if self.supernet_step is None else self.supernet_step
+        if self.supernet_recipe == "pgd_at":
+            return PgdTraining(epsilon=epsilon, step=step, steps=steps)
+        if self.supernet_recipe != "trades_yopo":
+            kind = Trades if self.supernet_recipe == "trades" else TradesAwp
+            return kind(epsilon=epsilon, step=step, steps=steps, balance=balance)
         assert self.loops is not None  # of trades_yopo
         m, n = self.loops
-        return TradesYopo(epsilon=self.supernet_epsilon, step=step, m=m, n=n, balance=self.supernet_balance)
+        return TradesYopo(epsilon=epsilon, step=step, m=m, n=n, balance=balance)
 
     @property
     def loops(self) -> tuple[int, int] | None:
@@ -304,11 +314,8 @@ def after_search(run: Run, options: TamOptions, candidates: SliceSupernet, found
 
 def to_the_end(run: Run, options: TamOptions, candidates: SliceSupernet, genome: Genome) -> FinalTraining:
     """Training of a network of the run after the search: from new weights, as `finalise_front` has it."""
-    from evonas.training import TradesYopo
-
     asked = options.finalising.recipe(options.supernet_epsilon)
     recipe = run.recipe_as_begun(asked, run.begun("supernet", "recipe"))
-    assert isinstance(recipe, TradesYopo)
     return scratch_training(run, options.finalising, recipe, candidates)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from evonas.errors import ConfigurationError, check_name
+from evonas.methods.recipes import check_recipe, recipe_words
 from evonas.ranges import BATCH, COUNT, IMAGES, PENALTY, RADIUS, RATE, STEP, Range, check_ranges
 from evonas.runs.needs import Needs
 from evonas.training.settings import TrainingConfig
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from evonas.runs.result import Result
     from evonas.runs.run import Run
     from evonas.spaces import ShuffleSpace
-    from evonas.training import TradesYopo
+    from evonas.training import Recipe
 
 __all__ = ["FinaliseOptions", "OfSupernet", "check_scores", "count_layers", "finalise_front", "ranked"]
 
@@ -31,6 +32,7 @@ ERRORS = ("clean_error", "pgd_error")
 """Columns that the best networks of a front are chosen by."""
 
 HANDMADE_ONLY = Needs("handmade")
+OF_YOPO = Needs("finalise_recipe", ("trades_yopo",))
 
 ORDERS = ("reversed", "middle", "random")
 """Other orders of Lego-Net's layers."""
@@ -60,15 +62,20 @@ class FinaliseOptions:
     """L2 penalty of the weights."""
     finalise_precision: str = "auto"
     """auto, fp32, bf16 or tf32 (CUDA); auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
-    finalise_m: Annotated[int, COUNT] = 5
+    finalise_recipe: str = "trades_yopo"
+    """Loss: trades_yopo; pgd_at, trades, trades_awp or fast_adversarial (robust); standard; or a plugin's."""
+    finalise_average: Literal["none", "ema", "swa"] = "none"
+    """Weights that the training delivers: its last ones, their exponential moving average (ema), or the mean of its
+    last epochs' (swa)."""
+    finalise_m: Annotated[int, COUNT, OF_YOPO] = 5
     """TRADES-YOPO: passes through the whole network."""
-    finalise_n: Annotated[int, COUNT] = 3
+    finalise_n: Annotated[int, COUNT, OF_YOPO] = 3
     """TRADES-YOPO: steps in the first layer after each of them."""
-    finalise_supernet_loops: bool = False
+    finalise_supernet_loops: Annotated[bool, OF_YOPO] = False
     """TRADES-YOPO: the supernet's passes and steps, instead of those two."""
     finalise_epsilon: Annotated[float | None, RADIUS] = None
-    """TRADES-YOPO: radius of the L-inf ball, pixels in [0, 1]; by default that of the supernet's attack."""
-    finalise_step: Annotated[float | None, STEP] = None
+    """Radius of the recipe's L-inf ball, pixels in [0, 1]; by default that of the supernet's attack."""
+    finalise_step: Annotated[float | None, STEP, OF_YOPO] = None
     """TRADES-YOPO: length of a step; by default 0.007 for a radius of 0.031, and in proportion."""
     test_epsilons: Annotated[tuple[int, ...], Range(least=1, most=255)] = (2, 4, 6, 8)
     """Radii of the PGD that networks are scored under, in 255ths of the pixel range (Tables II to V)."""
@@ -102,6 +109,8 @@ class FinaliseOptions:
             if name not in ("handmade", "lego_orders") and not getattr(self, name):
                 raise ConfigurationError(f"expected at least one of {name}, got none")
         self.training(self.finalise_precision)  # it checks them
+        if self.finalise_recipe != "trades_yopo":
+            check_recipe(self.finalise_recipe)
         for name in self.lego_orders:
             check_name(ORDERS, name, "order of layers")
         for name in self.handmade:
@@ -134,18 +143,24 @@ class FinaliseOptions:
         parts = {each.column: each for each in (CLEAN, *self.grid, *self.handmade_grid)}
         return Measured(measurements=tuple(parts.values()), test_limit=self.test_limit)
 
-    def recipe(self, supernet: float) -> TradesYopo:
+    def recipe(self, supernet: float) -> Recipe:
         """Loss of the training.
 
         Args:
             supernet: radius of the supernet's attack.
         """
-        from evonas.training import TradesYopo
-        from evonas.training.yopo import yopo_step
+        from evonas.training import TradesYopo, recipe_within
 
         epsilon = supernet if self.finalise_epsilon is None else self.finalise_epsilon
-        step = yopo_step(epsilon) if self.finalise_step is None else self.finalise_step
-        return TradesYopo(epsilon=epsilon, step=step, m=self.finalise_m, n=self.finalise_n)
+        if self.finalise_recipe != "trades_yopo":
+            return recipe_within(self.finalise_recipe, epsilon)
+        return TradesYopo(epsilon=epsilon, step=self.step(epsilon), m=self.finalise_m, n=self.finalise_n)
+
+    def step(self, epsilon: float) -> float:
+        """Length of a step of TRADES-YOPO within a radius."""
+        from evonas.training.yopo import yopo_step
+
+        return yopo_step(epsilon) if self.finalise_step is None else self.finalise_step
 
     def training(self, precision: str) -> TrainingConfig:
         return TrainingConfig(
@@ -154,6 +169,7 @@ class FinaliseOptions:
             lr=self.finalise_lr,
             weight_decay=self.finalise_weight_decay,
             milestones=self.finalise_milestones,
+            average=self.finalise_average,
             grad_clip=math.inf,
             precision=precision,
         )
@@ -223,11 +239,12 @@ def finalise_front(
     top = [each.genome for each in front[: options.layers_top]]
     best = _scored(found) if options.finalise_all else front
     recipe = run.recipe_as_begun(options.recipe(supernet.epsilon), run.begun("supernet", "recipe"))
-    assert isinstance(recipe, TradesYopo)
     lego = dict(_legos(run, options, found.space, top)) if options.lego else {}
     networks = list(_networks(run, options, recipe, candidates, best, lego))
-    former = replace(options.recipe(8 / 255), closed=recipe.closed)
-    before = list(_networks(run, options, former, candidates, best, lego))
+    before = []
+    if isinstance(recipe, TradesYopo):
+        former = replace(recipe, epsilon=8 / 255, step=options.step(8 / 255))
+        before = list(_networks(run, options, former, candidates, best, lego))
     if options.finalise_epsilon is None and _trained(run, before) and not _trained(run, networks):
         run.note(
             "the networks in finalised/ were trained within 8/255, as by version 0.1.0; they are trained again within "
@@ -302,7 +319,7 @@ def _legos(
 def _networks(
     run: Run,
     options: FinaliseOptions,
-    recipe: TradesYopo,
+    recipe: Recipe,
     candidates: SliceSupernet,
     best: Sequence[OnFront],
     lego: Mapping[str, Genome],
@@ -327,9 +344,7 @@ def _networks(
         yield AuditNetwork("Table X (scratch)", np.empty(0, dtype=np.int64), replace(scratch, space=own), called)
 
 
-def scratch_training(
-    run: Run, options: FinaliseOptions, recipe: TradesYopo, candidates: SliceSupernet
-) -> FinalTraining:
+def scratch_training(run: Run, options: FinaliseOptions, recipe: Recipe, candidates: SliceSupernet) -> FinalTraining:
     """Training of a network of the supernet from new weights."""
     import torch
 
@@ -377,7 +392,7 @@ def _tables(
     best: Sequence[OnFront],
     rows: Sequence[Mapping[str, Any]],
     supernet: OfSupernet,
-    recipe: TradesYopo,
+    recipe: Recipe,
     seed: int,
 ) -> Iterator[TextTable]:
     """Tables II to V, Table X where there are hand-made networks, and the rank agreement."""
@@ -386,7 +401,8 @@ def _tables(
     from evonas.report import Chance, agreement_table, handmade_table, rank_agreement, transfer_table
 
     images, data = len(options.measured.test_part(found.evaluator.prepare.data, seed)), found.searched.data
-    trained = f"Networks: trained by {_words(recipe)}."
+    whole = " on all images but the test part" if options.train_on == "all" else ""
+    trained = f"Networks: trained by {_words(recipe)}{whole}."
     labels = {each.column: each.label for each in options.grid}
     notes = [_attack_note(options.grid[0], images), supernet.note, trained]
     chance = Chance(found.evaluator.prepare.data.n_classes, images)
@@ -413,7 +429,11 @@ def _attack_note(measurement: Measurement, images: int) -> str:
     )
 
 
-def _words(recipe: TradesYopo) -> str:
+def _words(recipe: Recipe) -> str:
+    from evonas.training import TradesYopo
+
+    if not isinstance(recipe, TradesYopo):
+        return recipe_words(recipe)
     return f"TRADES-YOPO-{recipe.m}-{recipe.n} within {255 * recipe.epsilon:g}/255"
 
 
@@ -437,7 +457,7 @@ def _closest(grid: Sequence[Measurement], pgd: PGD) -> str:
     return min(grid, key=distance).column
 
 
-def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions, recipe: TradesYopo) -> str:
+def _opening(networks: Sequence[AuditNetwork], options: FinaliseOptions, recipe: Recipe) -> str:
     found = dict.fromkeys(network.configuration for network in networks)
     numbers = ", ".join(f"{sum(each.configuration == name for each in networks)} of {name}" for name in found)
     return (

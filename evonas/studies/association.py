@@ -10,6 +10,7 @@ from evonas.studies.intervals import LEVEL
 
 __all__ = [
     "CLEAN_CALIPER",
+    "FEWEST",
     "MACS_CALIPER",
     "Effect",
     "Point",
@@ -31,7 +32,7 @@ RESAMPLES = 1000
 ENOUGH = 0.9
 """Share of the resamples in which a statistic must be had, for an interval."""
 FEWEST = 5
-"""Networks that a correlation or a regression needs, and matched ones of either group for an interval."""
+"""Networks that a correlation or a regression needs; matched ones of either group, or seeds, of a sound interval."""
 
 
 class Point(NamedTuple):
@@ -183,13 +184,15 @@ def partial_spearman(groups: Groups, controls: Sequence[Callable[[Point], float]
 
 def kendall(groups: Groups) -> float:
     """Mean over seeds of Kendall's tau-b of `value` and `other`; a seed where either is constant is left out."""
-    from scipy.stats import kendalltau
+    import numpy as np
 
     found = []
     for group in groups:
-        values, others = [each.value for each in group], [each.other for each in group]
-        if len(set(values)) > 1 and len(set(others)) > 1:
-            found.append(float(kendalltau(values, others).statistic))
+        values, others = np.array([(each.value, each.other) for each in group]).T
+        first, second = (np.sign(each[:, None] - each) for each in (values, others))  # scipy's takes ten times as long
+        compared = math.sqrt(float((first * first).sum() * (second * second).sum()))
+        if compared > 0:
+            found.append(float((first * second).sum()) / compared)
     return _mean(found)
 
 

@@ -11,6 +11,7 @@ from evonas.audit.orders import TOLERANCE
 from evonas.report import TextTable
 from evonas.report.papers.beyond import draw_effects
 from evonas.studies import tam
+from evonas.studies.association import FEWEST
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import Difference, paired_difference, spread
 from evonas.studies.study import Item, Row, Studied, Study, read_rows
@@ -123,10 +124,11 @@ def _verdict(found: Difference | None) -> str:
         return "it was not trained"
     if found.n == 1:
         return "one seed shows nothing"
+    few = "" if found.n >= FEWEST else f" in these {found.n} seeds, which are too few for a sound interval"
     if found.high < 0:
-        return "Lego-Net is better"
+        return f"Lego-Net is better{few}"
     if found.low > 0:
-        return "Lego-Net is worse"
+        return f"Lego-Net is worse{few}"
     return "the interval holds 0: no difference is shown"
 
 

@@ -1,4 +1,4 @@
-"""A network while training attacks it: fixed statistics, and no gradients of weights."""
+"""A network while training attacks it: no gradients of weights, and statistics that stay as they are."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.attacks.attack import frozen
 
-__all__ = ["attacking"]
+__all__ = ["attacking", "same_buffers", "untouched"]
 
 
 @contextlib.contextmanager
@@ -29,6 +29,43 @@ def attacking(network: nn.Module) -> Iterator[nn.Module]:
         finally:
             for part in replaced:
                 del part.forward
+
+
+@contextlib.contextmanager
+def same_buffers(network: nn.Module) -> Iterator[nn.Module]:
+    """A context in which forward passes change no running statistics; modes stay.
+
+    Modules in train mode write to copies of their buffers: batch normalisation uses the statistics of its batch as
+    always, and its updates are discarded. On exit, also by an error, the buffers are the same tensors with the same
+    values, so a backward pass through an older graph still works.
+    """
+    buffers = [
+        (part, name, buffer)
+        for part in network.modules()
+        if part.training
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    try:
+        for part, name, buffer in buffers:
+            setattr(part, name, buffer.clone())
+        yield network
+    finally:
+        for part, name, buffer in buffers:
+            setattr(part, name, buffer)
+
+
+@contextlib.contextmanager
+def untouched(network: nn.Module) -> Iterator[nn.Module]:
+    """`same_buffers`, in which forward passes need no gradients of weights, either."""
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    with same_buffers(network):
+        try:
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            yield network
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
 
 
 def _is_fixed(part: nn.Module) -> bool:

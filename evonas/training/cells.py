@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, cast
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
 from evonas.errors import ConfigurationError
+from evonas.parts import part_identity, part_name
 from evonas.ranges import CHANNELS, LAYERS, PENALTY, Range, check_ranges
 from evonas.training.settings import TrainingConfig
 
@@ -56,9 +59,10 @@ class EpochDropPath:
 
 @dataclass(frozen=True, kw_only=True)
 class CellTraining:
-    """A training recipe: cross-entropy of both heads, with drop-path that grows from epoch to epoch.
+    """A training recipe: cross-entropy of both heads, or another loss of both, with drop-path that grows by the epoch.
 
-    `begin_epoch` sets the probability of drop-path; without that call there is none.
+    `begin_epoch` sets the probability of drop-path; without that call there is none. Attacks see the network's own
+    head, and no drop-path.
     """
 
     auxiliary_weight: Annotated[float, PENALTY] = 0.4
@@ -67,37 +71,79 @@ class CellTraining:
     """Probability of drop-path after the last epoch, approached on a line from 0; 0.3 in PC-DARTS."""
     label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0
     """Share of each label spread over all classes; 0.1 on ImageNet."""
+    robust: Callable[..., Any] | None = None
+    """Recipe whose loss each head is trained by; None: cross-entropy on clean images."""
 
     name: ClassVar[str] = "cells"
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.robust is None:
+            return
+        if self.label_smoothing:
+            raise ConfigurationError(
+                f"expected label_smoothing 0 with recipe {part_name(self.robust)!r}, got {self.label_smoothing}"
+            )
+        if self.auxiliary_weight and not hasattr(self.robust, "of_heads"):
+            raise ConfigurationError(
+                f"expected an auxiliary weight of 0 with recipe {part_name(self.robust)!r}, which trains one head, got "
+                f"{self.auxiliary_weight}"
+            )
 
-    def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
+    def identity(self) -> dict[str, Any]:
+        """Its settings, with those of another loss where there is one."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "robust"}
+        if self.robust is None:
+            return plain
+        return {**plain, "robust": {"name": part_name(self.robust), **part_identity(self.robust)}}
+
+    def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> CellTraining:
+        """The loss of an epoch, counted from 0."""
+        from evonas.training.loop import of_epoch
+
         if self.drop_path:
             _checked(network, "drop_path").drop_path = EpochDropPath(self.drop_path * epoch / epochs)
+        return self if self.robust is None else replace(self, robust=of_epoch(self.robust, network, epoch, epochs))
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32."""
-        path = getattr(network, "drop_path", None)
-        if not isinstance(path, EpochDropPath):
-            return self._loss(network, images, labels)
-        path.generator = generator
-        try:
-            return self._loss(network, images, labels)
-        finally:
-            path.generator = None
+        heads = partial(self._heads, network, generator)
+        if self.robust is None:
+            losses = [weight * self._cross_entropy(logits, labels) for weight, logits in heads(images)]
+            return losses[0] if len(losses) == 1 else losses[0] + losses[1]
+        if hasattr(self.robust, "of_heads"):
+            loss: Tensor = self.robust.of_heads(network, heads, images, labels, generator)
+            return loss
+        with _dropping(network, generator):
+            loss = self.robust(network, images, labels, generator)
+            return loss
 
-    def _loss(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        if not self.auxiliary_weight:
-            return self._cross_entropy(network(images), labels)
-        logits, auxiliary = _checked(network, "forward_auxiliary").forward_auxiliary(images)
-        return self._cross_entropy(logits, labels) + self.auxiliary_weight * self._cross_entropy(auxiliary, labels)
+    def _heads(self, network: nn.Module, generator: torch.Generator, images: Tensor) -> Sequence[tuple[float, Tensor]]:
+        """(weight, (B, K) logits) of the network's own head and, where it counts, of the auxiliary one."""
+        with _dropping(network, generator):
+            if not self.auxiliary_weight:
+                return [(1.0, network(images))]
+            logits, auxiliary = _checked(network, "forward_auxiliary").forward_auxiliary(images)
+            return [(1.0, logits), (self.auxiliary_weight, auxiliary)]
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         from torch.nn import functional
 
         return functional.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+
+
+@contextlib.contextmanager
+def _dropping(network: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """A context in which drop-path, where the network has it, draws from a generator."""
+    path = getattr(network, "drop_path", None)
+    if not isinstance(path, EpochDropPath):
+        yield
+        return
+    path.generator = generator
+    try:
+        yield
+    finally:
+        path.generator = None
 
 
 def _checked(network: nn.Module, name: str) -> CellNetwork:

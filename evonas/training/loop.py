@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,9 +13,10 @@ from evonas.data import Augmentation, ImagePart, augmented
 from evonas.devices import float32
 from evonas.errors import DivergedError
 from evonas.graphs import Graphed, moments
+from evonas.training.averaging import average_of, recalibrate
 from evonas.training.settings import TrainingConfig
 
-__all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "train", "whole"]
+__all__ = ["EpochRecipe", "OnStep", "Recipe", "Training", "TrainingConfig", "of_epoch", "train", "whole"]
 
 Recipe = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """(network, images (B, C, H, W), labels (B,), generator) -> () loss to be minimised.
@@ -29,9 +31,15 @@ class EpochRecipe(Protocol):
     """A recipe that is told when an epoch begins."""
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor: ...
-    def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> None:
-        """Called before the first batch of every epoch, counted from 0."""
+    def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> Recipe | None:
+        """The loss of an epoch, counted from 0, called before its first batch; None: the recipe itself."""
         ...
+
+
+def of_epoch(recipe: Recipe, network: nn.Module, epoch: int, epochs: int) -> Recipe:
+    """The loss of an epoch, whose recipe is told that it begins."""
+    begun = recipe.begin_epoch(network, epoch, epochs) if isinstance(recipe, EpochRecipe) else None
+    return begun or recipe
 
 
 OnStep = Callable[[int, int, str], None]
@@ -72,6 +80,8 @@ class Training:
             self._weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self._schedule = _schedule(self._optimiser, config)
+        self._average = average_of(self.network, config)
+        self._loss = recipe
         self._step = Graphed("training")
 
     @property
@@ -92,8 +102,7 @@ class Training:
     def _run_epoch(self, on_step: OnStep | None) -> float:
         config = self.config
         self.network.train()
-        if isinstance(self.recipe, EpochRecipe):
-            self.recipe.begin_epoch(self.network, self.epoch, config.epochs)
+        self._loss = of_epoch(self.recipe, self.network, self.epoch, config.epochs)
         self._step.renew()  # the learning rate is another one, and the recipe may be
         steps = math.ceil(len(self.part) / config.batch_size)
         total = torch.zeros((), device=self.part.device)
@@ -106,23 +115,42 @@ class Training:
         self._schedule.step()
         if not math.isfinite(float(total)):
             raise DivergedError(f"training diverged: the loss of epoch {self.epoch + 1} is {float(total)}")
+        if self._average is not None:
+            self._average.after_epoch(self.epoch)
         self.epoch += 1
+        if self.epoch == config.epochs:
+            self._deliver()
         return float(total) / (step + 1)
+
+    def _deliver(self) -> None:
+        """Give the network the average of its weights, where one is kept."""
+        if self._average is None:
+            return
+        self._average.install()
+        if self.config.average == "swa":
+            batches = self.part.shuffled(self.config.batch_size, self.generator)
+            recalibrate(self.network, (partial(self._batch_loss, *batch) for batch in batches))
 
     def _descend(self, images: Tensor, labels: Tensor) -> tuple[Tensor]:
         """One step on a batch of a part; its loss."""
-        pixels = augmented(images, self.augmentation, self.generator)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            loss = self.recipe(self.network, pixels, labels, self.generator)
+        loss = self._batch_loss(images, labels)
         self._optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights, self.config.grad_clip)
         self._optimiser.step()
+        if self._average is not None:
+            self._average.after_step()
         return (loss.detach(),)
+
+    def _batch_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        pixels = augmented(images, self.augmentation, self.generator)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self._loss(self.network, pixels, labels, self.generator)
 
     def _changing(self) -> list[Tensor]:
         """Tensors that a step changes."""
-        return [*self.network.parameters(), *self.network.buffers(), *moments(self._optimiser)]
+        averaged = [] if self._average is None else self._average.changing()
+        return [*self.network.parameters(), *self.network.buffers(), *moments(self._optimiser), *averaged]
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` continues from; training goes on changing the tensors."""
@@ -132,6 +160,7 @@ class Training:
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "generator": self.generator.get_state(),
+            **({} if self._average is None else {"average": self._average.state()}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -140,6 +169,8 @@ class Training:
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"].cpu())
+        if self._average is not None:
+            self._average.restore(state["average"])
         self.epoch = int(state["epoch"])
 
 
@@ -180,6 +211,10 @@ def whole(on_step: OnStep, epoch: int, epochs: int) -> OnStep:
 
 
 def _schedule(optimiser: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.cyclic:
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda epoch: 1 - abs(2 * (epoch + 0.5) / config.epochs - 1)
+        )
     if config.milestones:
         return torch.optim.lr_scheduler.MultiStepLR(optimiser, config.milestones)
     if config.lr_decay < 1:

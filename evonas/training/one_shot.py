@@ -16,7 +16,7 @@ from evonas.errors import ConfigurationError, DivergedError
 from evonas.graphs import Graphed, Step, moments
 from evonas.seeding import derive_seed, generator
 from evonas.training.fair import fair_genome
-from evonas.training.loop import OnStep, Recipe
+from evonas.training.loop import OnStep, Recipe, of_epoch
 from evonas.training.settings import OneShotConfig
 from evonas.types import Cost, Genome
 
@@ -232,10 +232,12 @@ class OneShotTraining:
         for weight, buffer in zip(weights, momentum.parameters(), strict=True):
             optimiser.state[weight]["momentum_buffer"] = buffer.detach()
 
+        recipe = of_epoch(self.recipe, network, self.epoch, self.epochs)
+
         def descend(images: Tensor, labels: Tensor) -> tuple[Tensor]:
             pixels = augmented(images, self.augmentation, rng)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.supernet_precision == "bf16"):
-                loss = self.recipe(network, pixels, labels, rng)
+                loss = recipe(network, pixels, labels, rng)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -31,7 +31,7 @@ class TrainingConfig:
     batch_size: Annotated[int, BATCH] = 128
     """Images of a step."""
     lr: Annotated[float, RATE] = 0.025
-    """Initial learning rate; cosine decay, epoch by epoch, unless --milestones or --lr-decay is given."""
+    """Initial learning rate; cosine decay, epoch by epoch, unless --milestones, --lr-decay or --cyclic is given."""
     momentum: Annotated[float, Range(least=0, below=1)] = 0.9
     """Momentum of SGD."""
     weight_decay: Annotated[float, PENALTY] = 3e-4
@@ -40,6 +40,16 @@ class TrainingConfig:
     """Epochs after which the learning rate falls to a tenth, instead of the cosine (TAM-NAS, IV-A)."""
     lr_decay: Annotated[float, Range(above=0, most=1)] = 1.0
     """Factor on the learning rate after every epoch, instead of the cosine (DARTS on ImageNet: 0.97); 1: none."""
+    cyclic: bool = False
+    """The learning rate rises on a line to --lr half way and falls back to 0, instead of the cosine; every epoch has
+    the rate of its middle (Wong et al., 2020)."""
+    average: Literal["none", "ema", "swa"] = "none"
+    """Weights that a training delivers: its last ones, their exponential moving average (ema), or the mean of its last
+    epochs' (swa)."""
+    average_decay: Annotated[float, Range(least=0, below=1)] = 0.999
+    """Decay of ema, a step; 0.995 in Gowal et al. (2020)."""
+    average_from: Annotated[float, Range(least=0, below=1)] = 0.75
+    """Share of the epochs after which swa begins (Izmailov et al., 2018)."""
     grad_clip: Annotated[float, Range(above=0)] = 5.0
     """Largest L2 norm of the gradient; inf: no limit."""
     precision: str = "auto"
@@ -51,12 +61,23 @@ class TrainingConfig:
             raise ConfigurationError(f"expected ascending milestones, got {self.milestones}")
         if self.lr_decay < 1 and self.milestones:
             raise ConfigurationError(f"expected lr_decay 1 with milestones, got {self.lr_decay} and {self.milestones}")
+        if self.cyclic and (self.milestones or self.lr_decay < 1):
+            raise ConfigurationError("expected one schedule of the learning rate, got cyclic and another one")
         check_precision(self.precision)
 
     def identity(self) -> dict[str, Any]:
-        """The settings as plain values; milestones and lr_decay only where they are used."""
-        unused = {"milestones": (), "lr_decay": 1.0}
-        return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}
+        """The settings as plain values; those that came after version 0.1.0 only where they are used."""
+        unused: dict[str, Any] = {"milestones": (), "lr_decay": 1.0, "cyclic": False, "average": "none"}
+        found = {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}
+        for name, kind in {"average_decay": "ema", "average_from": "swa"}.items():
+            if self.average != kind:
+                del found[name]
+        return found
+
+    def unused(self) -> dict[str, str]:
+        """Options that change nothing -> what would bring them into use."""
+        needs = {"average_decay": "ema", "average_from": "swa"}
+        return {name: f"--average {kind}" for name, kind in needs.items() if self.average != kind}
 
 
 @dataclass(frozen=True, kw_only=True)

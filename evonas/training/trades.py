@@ -1,7 +1,7 @@
 """TRADES: cross-entropy on clean images plus the divergence of predictions under attack (Zhang et al., 2019)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError
 from evonas.ranges import RADIUS
+from evonas.training.adversarial import AdversarialRecipe
 from evonas.training.attacking import attacking
 
 __all__ = ["Trades", "divergence", "trades_loss"]
@@ -18,26 +19,39 @@ START_DEVIATION = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trades:
+class Trades(AdversarialRecipe):
     """A training recipe: projected gradient steps maximise the divergence between clean and attacked predictions.
 
-    The attack runs in eval mode; the loss in train mode, with gradients through both of its terms.
+    The defaults are those of the authors' code for CIFAR-10. The attack runs in eval mode, as there; the loss in the
+    network's own mode, with gradients through both of its terms and both sides of the divergence.
     """
 
     epsilon: float = 0.031
-    """Radius of the L-inf ball, pixels in [0, 1]."""
+    """Radius of the L-inf ball, pixels in [0, 1]; 0: plain training."""
     step: float = 0.007
+    """Length of a step."""
     steps: int = 10
-    balance: float = 1.0
-    """lambda in Eq. 3 of TAM-NAS, the divisor of the divergence; beta in TRADES is its inverse (6 there)."""
+    beta: float = 6.0
+    """Weight of the divergence; 0: plain training."""
+    balance: float | None = None
+    """Divisor of the divergence in place of beta: lambda in Eq. 3 of TAM-NAS."""
 
     name: ClassVar[str] = "trades"
+    reads_clean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_radius(self.epsilon, self.step, self.balance, {"steps": self.steps})
+        check_radius(self.epsilon, self.step, 1.0 if self.balance is None else self.balance, {"steps": self.steps})
+        if not 0 <= self.beta < float("inf"):
+            raise ConfigurationError(f"expected beta >= 0, got {self.beta}")
 
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch, float32; leaves the network in train mode."""
+    def identity(self) -> dict[str, Any]:
+        """Its settings; of beta and balance the one that counts."""
+        unused = "beta" if self.balance is not None else "balance"
+        return {name: value for name, value in asdict(self).items() if name != unused}
+
+    def attack(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.epsilon or (not self.beta and self.balance is None):
+            return images
         with attacking(network):
             with torch.no_grad():
                 probabilities = functional.softmax(network(images).float(), dim=1)
@@ -47,15 +61,24 @@ class Trades:
                 (gradient,) = torch.autograd.grad(divergence(network(attacked), probabilities, "sum"), attacked)
                 attacked = attacked.detach() + self.step * gradient.sign()
                 attacked = torch.clamp(attacked, images - self.epsilon, images + self.epsilon).clamp(0, 1)
-        network.train()
-        return trades_loss(network, images, attacked.detach(), labels, self.balance)
+        return attacked.detach()
+
+    def loss(self, attacked: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
+        return trades_loss(attacked, clean, labels, beta=self.beta, balance=self.balance)
 
 
-def trades_loss(network: nn.Module, images: Tensor, attacked: Tensor, labels: Tensor, balance: float) -> Tensor:
-    """() mean cross-entropy on clean images plus the mean divergence of attacked predictions over `balance`."""
-    logits = network(images).float()
-    distance = divergence(network(attacked), functional.softmax(logits, dim=1), "batchmean")
-    return functional.cross_entropy(logits, labels) + distance / balance
+def trades_loss(
+    attacked: Tensor, clean: Tensor, labels: Tensor, *, beta: float = 1.0, balance: float | None = None
+) -> Tensor:
+    """() mean cross-entropy of clean logits plus `beta` times the mean divergence of attacked ones from them.
+
+    Args:
+        attacked, clean: (B, K) logits.
+        balance: divisor of the divergence, in place of beta.
+    """
+    clean = clean.float()
+    distance = divergence(attacked, functional.softmax(clean, dim=1), "batchmean")
+    return functional.cross_entropy(clean, labels) + (beta * distance if balance is None else distance / balance)
 
 
 def divergence(logits: Tensor, probabilities: Tensor, reduction: str) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
+from evonas.training.adversarial import AdversarialRecipe
 from evonas.training.attacking import attacking
 from evonas.training.fast_layers import fast_layers
 from evonas.training.trades import check_radius, divergence, start, trades_loss
@@ -82,11 +83,11 @@ def _clamp_gradient(pixels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TradesYopo:
+class TradesYopo(AdversarialRecipe):
     """A training recipe: the loss of TRADES with the attack of `trades_yopo_perturbation` (TAM-NAS, III-D)."""
 
     epsilon: float = 8 / 255
-    """Radius of the L-inf ball, pixels in [0, 1]."""
+    """Radius of the L-inf ball, pixels in [0, 1]; 0: plain training."""
     step: float = 0.007
     m: int = 5
     """Passes through the whole network; m x n should slightly exceed the number of attack steps it replaces."""
@@ -100,6 +101,7 @@ class TradesYopo:
     version 0.1.0, by what this version of torch takes."""
 
     name: ClassVar[str] = "trades_yopo"
+    reads_clean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_radius(self.epsilon, self.step, self.balance, {"m": self.m, "n": self.n})
@@ -110,18 +112,25 @@ class TradesYopo:
         return {**settings, "clamp": "closed"} if self.closed else settings
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch, float32; leaves the network in train mode."""
-        faster = self.closed and images.device.type == "cpu"
+        """() loss of a batch, float32."""
+        faster = self.closed and self.epsilon > 0 and images.device.type == "cpu"
         with fast_layers(network) if faster else contextlib.nullcontext():
-            with attacking(network):
-                with torch.no_grad():
-                    probabilities = functional.softmax(network(images).float(), dim=1)
-                parts = split_first_layer(network, images)
-                m, n, step, epsilon = self.m, self.n, self.step, self.epsilon
-                eta0 = start(images, generator)
-                eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, m, n, step, epsilon, self.closed)
-            network.train()
-            return trades_loss(network, images, (images + eta).clamp(0, 1), labels, self.balance)
+            return super().__call__(network, images, labels, generator)
+
+    def attack(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.epsilon:
+            return images
+        with attacking(network):
+            with torch.no_grad():
+                probabilities = functional.softmax(network(images).float(), dim=1)
+            parts = split_first_layer(network, images)
+            m, n, step, epsilon = self.m, self.n, self.step, self.epsilon
+            eta0 = start(images, generator)
+            eta = trades_yopo_perturbation(*parts, images, probabilities, eta0, m, n, step, epsilon, self.closed)
+        return (images + eta).clamp(0, 1)
+
+    def loss(self, attacked: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
+        return trades_loss(attacked, clean, labels, balance=self.balance)
 
 
 def split_first_layer(

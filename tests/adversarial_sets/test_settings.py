@@ -44,7 +44,7 @@ def test_the_paper_preset_is_table_i() -> None:
 
 def test_the_quick_preset_attacks_some_of_the_same_cells_with_less() -> None:
     quick, paper = SET_PRESETS["quick"], SET_PRESETS["paper"]
-    assert set(quick.targets) == set(paper.targets)
+    assert set(quick.targets) < set(paper.targets)
     assert set(quick.thresholds) < set(paper.thresholds)
     assert quick.set_attacks == paper.set_attacks
     for field in ("attacked_images", "attack_population", "attack_generations"):

@@ -2,7 +2,9 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,8 @@ from evonas.errors import ConfigurationError
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.parts import part_identity, part_name
-from evonas.spaces import PhaseSpace
-from evonas.training import RECIPES, CellTraining, Recipe, TrainingConfig, train
+from evonas.spaces import NasBench201Space, PhaseSpace, ShuffleSpace
+from evonas.training import RECIPES, CellTraining, Recipe, Trades, TrainingConfig, standard, train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=1, batch_size=32, precision="fp32")
@@ -32,14 +34,30 @@ def darts_network() -> nn.Module:
     return DartsNetwork(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True, normalization=DIGITS.normalization)
 
 
-BUILD: dict[str, Callable[[], nn.Module]] = {"darts": darts_network, "phase": phase_network}
+def shuffle_network() -> nn.Module:
+    space = ShuffleSpace(width=1 / 3, depth=0.1, window=None)
+    return space.build(space.upper * 0, DIGITS.n_classes, normalization=DIGITS.normalization)
+
+
+def nasbench201_network() -> nn.Module:
+    space = NasBench201Space(channels=4, cells=1)
+    return space.build(space.upper * 0 + 3, DIGITS.n_classes, normalization=DIGITS.normalization)
+
+
+BUILD: dict[str, Callable[[], nn.Module]] = {
+    "darts": darts_network,
+    "nasbench201": nasbench201_network,
+    "phase": phase_network,
+    "shuffle": shuffle_network,
+}
 TRAINABLE = [
-    pytest.param(name, kind, marks=pytest.mark.slow if kind == "darts" and name.startswith("trades") else ())
+    pytest.param(name, kind, marks=pytest.mark.slow if kind != "phase" and name.startswith(("trades", "pgd")) else ())
     for name in sorted(RECIPES)
     for kind in BUILD
-    if (name, kind) != ("cells", "phase")
+    if name != "cells" or kind == "darts"
 ]
-"""The recipe of cells asks for drop-path and an auxiliary head, which networks of phases do not have."""
+"""The recipe of cells asks for drop-path and an auxiliary head, which other networks do not have."""
+ROBUST = [name for name in sorted(RECIPES) if hasattr(RECIPES[name], "epsilon")]
 
 
 def built(kind: str) -> nn.Module:
@@ -121,6 +139,88 @@ class TestLoss:
         assert torch.equal(images, expected[0])
         assert torch.equal(labels, expected[1])
         assert not images.requires_grad
+
+
+@pytest.mark.parametrize("name", ROBUST)
+class TestAttack:
+    def test_attacked_images_are_in_the_ball_and_statistics_modes_and_flags_stay(self, name: str) -> None:
+        recipe: Any = RECIPES[name]
+        network, (images, labels) = built("phase").train(), batch()
+        before = state(network)
+        attacked = recipe.attack(network, images, labels, torch.Generator().manual_seed(0))
+        assert not attacked.requires_grad
+        assert 0 < float((attacked - images).abs().max()) <= recipe.epsilon + 1e-6
+        assert float(attacked.min()) >= 0
+        assert float(attacked.max()) <= 1
+        assert equal(state(network), before)
+        assert all(part.training for part in network.modules())
+        assert all(parameter.requires_grad for parameter in network.parameters())
+
+    @pytest.mark.lengthy
+    def test_without_a_radius_a_training_is_the_clean_one_bit_for_bit(self, name: str) -> None:
+        recipe = without_radius(name)
+        assert equal(state(trained("phase", recipe)), state(trained("phase", standard)))
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_the_network_comes_back_in_its_mode(self, name: str, training: bool) -> None:
+        network = built("phase").train(training)
+        RECIPES[name](network, *batch(), torch.Generator().manual_seed(0))
+        assert all(part.training == training for part in network.modules())
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", ROBUST)
+class TestCells:
+    """Recipes for both heads of a network of cells, with drop-path."""
+
+    def test_both_heads_are_trained_and_drop_path_is_put_back(self, name: str) -> None:
+        network: Any = built("darts").train()
+        recipe = CellTraining(robust=RECIPES[name]).begin_epoch(network, 3, 4)
+        loss = recipe(network, *batch(), torch.Generator().manual_seed(0))
+        loss.backward()
+        assert network.auxiliary[-1].weight.grad.abs().max() > 0
+        assert network.classifier.weight.grad.abs().max() > 0
+        assert network.drop_path.generator is None
+        assert all(part.training for part in network.modules())
+
+    def test_without_a_radius_it_is_the_clean_recipe_bit_for_bit(self, name: str) -> None:
+        networks: list[Any] = [built("darts").train() for _ in range(2)]
+        losses = []
+        for network, robust in zip(networks, (None, without_radius(name)), strict=True):
+            recipe = CellTraining(robust=robust).begin_epoch(network, 3, 4)
+            losses.append(recipe(network, *batch(), torch.Generator().manual_seed(0)))
+            losses[-1].backward()
+        assert torch.equal(*losses)
+        pairs = zip(networks[0].parameters(), networks[1].parameters(), strict=True)
+        assert all(torch.equal(first.grad, second.grad) for first, second in pairs)
+
+    def test_the_auxiliary_head_has_the_recipe_s_own_loss_on_the_same_images(self, name: str) -> None:
+        robust: Any = RECIPES[name]
+        if hasattr(robust, "gamma"):
+            robust = replace(robust, gamma=0.0)  # whose perturbation is of both heads' loss
+        found, expected = built("darts").train(), built("darts").train()
+        loss = CellTraining(auxiliary_weight=0.3, drop_path=0.0, robust=robust)(
+            found, *batch(), torch.Generator().manual_seed(0)
+        )
+        images, labels = batch()
+        attacked = robust.attack(expected, images, labels, torch.Generator().manual_seed(0))
+        assert isinstance(expected, DartsNetwork)
+        clean = expected.forward_auxiliary(images) if robust.reads_clean else (None, None)
+        answers = expected.forward_auxiliary(attacked)
+        own, auxiliary = (robust.loss(answers[head], clean[head], labels) for head in (0, 1))
+        torch.testing.assert_close(loss, own + 0.3 * auxiliary, rtol=1e-5, atol=1e-6)
+
+
+def without_radius(name: str) -> Recipe:
+    recipe: Any = RECIPES[name]
+    still = {"epsilon": 0.0, **({"gamma": 0.0} if hasattr(recipe, "gamma") else {})}
+    found: Recipe = replace(recipe, **still)
+    return found
+
+
+@pytest.mark.lengthy
+def test_trades_without_beta_is_the_clean_recipe_bit_for_bit() -> None:
+    assert equal(state(trained("phase", Trades(beta=0.0))), state(trained("phase", standard)))
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

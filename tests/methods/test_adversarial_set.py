@@ -151,7 +151,7 @@ def test_workers_build_the_same_set_and_a_deadline_ends_it(
             ["--targets", "LeNet,AlexNet"],
             "unknown target network 'AlexNet'; did you mean LeNet? known: DenseNet, LeNet, ResNet, VGG-16",
         ),
-        (["--widths", "1,1"], "expected one value of widths, or 4, one per target, got 2"),
+        (["--widths", "1,1"], "expected one value of widths, or 3, one per target, got 2"),
         (["--targets", "LeNet", "--widths", "1", "--depths", "10", "--target-epochs", "1"], "depth"),
         (["--attack-population", "3"], "expected"),
         (["--attacked-images", "3"], "at least one image a class"),

@@ -29,6 +29,7 @@ from evonas.runs.needs import refuse_unused
 from evonas.runs.recording import Searching
 from evonas.search import Entry, Journal
 from evonas.spaces import HandmadeSpace, ShuffleSpace
+from evonas.training import TradesYopo
 from evonas.types import EvaluationResult, Genome, Report, arch_id
 
 pytestmark = pytest.mark.lengthy
@@ -326,6 +327,15 @@ def test_networks_that_are_trained_again_within_another_radius_are_said_to_be(fo
     assert len(files(folder, ".safetensors")) == 2
 
 
+@pytest.mark.lengthy
+def test_networks_are_trained_on_all_images_but_the_test_parts_where_asked(folder: Path) -> None:
+    screen = finalise(folder, replace(AFTER, train_on="all", finalise_top=1))
+    assert "on the 210 images of the train, validation and adversarial parts" in screen
+    (row,) = finalised(folder)
+    assert (row["train_on"], row["arch_id"], row["status"]) == ("all", ORDER[0], "ok")
+    assert "TRADES-YOPO-1-1 within 8/255 on all images but the test part" in page(folder)
+
+
 def test_layers_are_counted_without_training(folder: Path) -> None:
     def counts() -> list[dict[str, str]]:
         with open(folder / "finalised" / "layer_statistics.csv", newline="") as file:
@@ -425,6 +435,7 @@ def test_networks_are_trained_within_the_supernets_radius_unless_another_is_give
 ) -> None:
     options = TamOptions(supernet_epsilon=4 / 255, after=FinaliseOptions(finalise="scratch", finalise_epsilon=given))
     recipe = options.finalising.recipe(options.supernet_epsilon)
+    assert isinstance(recipe, TradesYopo)
     assert recipe.epsilon == radius
     assert recipe.step == pytest.approx(0.007 / 0.031 * radius)
     assert (recipe.m, recipe.n) == (5, 3)
@@ -433,6 +444,7 @@ def test_networks_are_trained_within_the_supernets_radius_unless_another_is_give
 def test_networks_take_the_supernets_loops_by_a_switch() -> None:
     after = FinaliseOptions(finalise="scratch", finalise_supernet_loops=True)
     recipe = TamOptions(supernet_steps=5, after=after).finalising.recipe(8 / 255)
+    assert isinstance(recipe, TradesYopo)
     assert (recipe.m, recipe.n) == YOPO_LOOPS[5]
     with pytest.raises(ConfigurationError, match=r"expected a supernet of trades_yopo.* got trades$"):
         TamOptions(supernet_recipe="trades", after=after)
@@ -444,6 +456,7 @@ def test_networks_take_the_supernets_loops_by_a_switch() -> None:
 def test_the_papers_settings_are_the_defaults() -> None:
     options = FinaliseOptions()
     training, recipe = options.training("fp32"), options.recipe(8 / 255)
+    assert isinstance(recipe, TradesYopo)
     assert (training.epochs, training.batch_size, training.lr, training.milestones) == (100, 512, 0.1, (20, 40, 80))
     assert (training.weight_decay, training.momentum, training.grad_clip) == (5e-3, 0.9, float("inf"))
     assert (recipe.m, recipe.n, recipe.epsilon) == (5, 3, 8 / 255)

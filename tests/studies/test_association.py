@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from evonas.studies.association import (
     Groups,
@@ -167,3 +168,12 @@ def test_few_matched_networks_have_no_interval() -> None:
     assert few.n == 36
     assert math.isnan(few.low)
     assert matched(((ONE,),)) is None
+
+
+def test_tau_is_scipy_s() -> None:
+    """With ties in either, of values of their own."""
+    rng = np.random.default_rng(2)
+    for ties in (2, 5, 1000):
+        values, others = rng.integers(ties, size=(2, 30))
+        group = tuple(Point(True, 1.0, 0.1, float(a), float(b)) for a, b in zip(values, others, strict=True))
+        assert kendall((group,)) == pytest.approx(scipy.stats.kendalltau(values, others).statistic, abs=1e-12)

@@ -11,7 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
-from evonas.studies import capacity, guidelines, supernet
+from evonas.studies import capacity, guidelines, supernet, supernet_runs
 from evonas.studies.association import Effect
 from evonas.studies.grid import record
 from evonas.studies.page import write_study
@@ -88,7 +88,7 @@ def scored(label: str, order: list[float], seed: int = 0) -> list[Row]:
 
 def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     up = [0.1 * number for number in range(8)]
-    rows = [*scored(supernet.ALONE, up), *scored("fair, clean", up), *scored(supernet.REFERENCE, up[::-1])]
+    rows = [*scored(supernet_runs.ALONE, up), *scored("fair, clean", up), *scored(supernet_runs.REFERENCE, up[::-1])]
     found = filled("supernet", tmp_path, rows, 1)
     (table,) = supernet.predictions(found)
     lines = {line[:2]: line[2:] for line in table.lines}
@@ -113,7 +113,7 @@ def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
     assert lines["Lego-Net - reversed"][1] == "-5.00 [-5.00, -5.00] (3)"
     assert lines["Lego-Net - middle"] == ("-",) * 3
     page = "\n".join(guidelines.findings(found))
-    assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better." in page
+    assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better in these 3" in page
     assert "Lego-Net minus middle: -; it was not trained." in page
 
 

@@ -13,7 +13,7 @@ from evonas.data import Augmentation, DevicePart, Part
 from evonas.errors import ConfigurationError
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork, DropPath
-from evonas.training import IMAGENET_CELLS, CellTraining, EpochRecipe, TrainingConfig, standard, train
+from evonas.training import IMAGENET_CELLS, CellTraining, EpochRecipe, PgdTraining, TrainingConfig, standard, train
 from evonas.training.cells import EpochDropPath
 
 CPU = torch.device("cpu")
@@ -180,6 +180,31 @@ def test_defaults_are_darts_on_cifar() -> None:
     assert CellTraining() == CellTraining(auxiliary_weight=0.4, drop_path=0.2, label_smoothing=0.0)
 
 
+def smoothed(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """A recipe of one head."""
+    return torch.nn.functional.cross_entropy(network(images).float(), labels, label_smoothing=0.1)
+
+
+def test_the_identity_names_another_loss_and_is_as_before_without_one() -> None:
+    plain = {"auxiliary_weight": 0.4, "drop_path": 0.2, "label_smoothing": 0.0}
+    assert CellTraining().identity() == plain
+    robust = {"name": "pgd_at", "epsilon": 8 / 255, "step": 2 / 255, "steps": 7}
+    assert CellTraining(robust=PgdTraining()).identity() == {**plain, "robust": robust}
+
+
+def test_a_recipe_of_one_head_needs_a_network_without_the_other() -> None:
+    with pytest.raises(ConfigurationError, match="expected an auxiliary weight of 0 with recipe 'smoothed'"):
+        CellTraining(robust=smoothed)
+    network = cells(auxiliary=False).train()
+    images, labels = batch()
+    found = CellTraining(auxiliary_weight=0.0, drop_path=0.0, robust=smoothed)(
+        network, images, labels, torch.Generator()
+    )
+    assert torch.equal(found, smoothed(cells(auxiliary=False).train(), images, labels, torch.Generator()))
+    with pytest.raises(ConfigurationError, match="expected label_smoothing 0 with recipe 'pgd_at'"):
+        CellTraining(label_smoothing=0.1, robust=PgdTraining())
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -190,5 +215,5 @@ def test_defaults_are_darts_on_cifar() -> None:
 )
 def test_a_senseless_setting_is_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        CellTraining(**wrong)
+        CellTraining(**wrong)  # type: ignore[arg-type]
     assert str(raised.value) == message

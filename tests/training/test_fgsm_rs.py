@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError
 from evonas.training import FastAdversarial, fast_adversarial_images
-from evonas.training.fgsm_rs import untouched
+from evonas.training.attacking import untouched
 
 EPSILON = 2 / 255
 
@@ -240,7 +240,7 @@ def test_the_step_is_a_quarter_longer_than_the_radius_unless_given() -> None:
         for step in (None, 0.125, 0.01)
     ]
     assert losses[0] == losses[1] != losses[2]
-    assert FastAdversarial().epsilon == 2 / 255
+    assert FastAdversarial().epsilon == 8 / 255  # Wong et al.
 
 
 def test_the_loss_is_in_float32_under_autocast() -> None:

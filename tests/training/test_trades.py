@@ -93,6 +93,31 @@ def test_loss_gradients_and_statistics_step_by_step(name: str, steps: int, balan
         torch.testing.assert_close(buffer, wanted_buffer, rtol=1e-5, atol=1e-6, msg=buffer_name)
 
 
+def test_beta_is_the_inverse_of_balance_and_six_by_default() -> None:
+    images, labels = batch()
+    six, inverse = (
+        recipe(network("phases"), images, labels, torch.Generator().manual_seed(0))
+        for recipe in (Trades(steps=2), Trades(steps=2, balance=1 / 6))
+    )
+    torch.testing.assert_close(six, inverse, rtol=1e-6, atol=0)
+    assert Trades().identity() == {"epsilon": 0.031, "step": 0.007, "steps": 10, "beta": 6.0}
+    assert Trades(balance=1.0).identity() == {"epsilon": 0.031, "step": 0.007, "steps": 10, "balance": 1.0}
+
+
+def test_both_sides_of_the_divergence_have_gradients() -> None:
+    """The answers to clean images are no fixed target: their gradient differs from that of cross-entropy alone."""
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1])
+    clean, attacked = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    Trades(beta=2.0).loss(attacked, clean, labels).backward()
+    p, q = torch.softmax(clean.detach(), 1), torch.softmax(attacked.detach(), 1)
+    onehot = functional.one_hot(labels, 3)
+    ratio = (p / q).log()
+    of_divergence = p * (ratio - (p * ratio).sum(1, keepdim=True))  # KL(p || q) by the logits of p
+    torch.testing.assert_close(clean.grad, (p - onehot + 2 * of_divergence) / 2)
+    torch.testing.assert_close(attacked.grad, 2 * (q - p) / 2)
+
+
 def test_statistics_are_those_of_the_two_passes_of_the_loss() -> None:
     images, labels = batch()
     ours = network("small")
@@ -154,6 +179,8 @@ def test_the_loss_is_in_float32_under_autocast() -> None:
         ({"epsilon": -0.1}, "expected epsilon in [0, 1], got -0.1"),
         ({"epsilon": 8.0}, "expected epsilon in [0, 1], got 8.0: it is on the [0, 1] scale; 8/255?"),
         ({"step": 0.0}, "expected step > 0 and balance > 0, got 0.0 and 1.0"),
+        ({"beta": -1.0}, "expected beta >= 0, got -1.0"),
+        ({"beta": float("inf")}, "expected beta >= 0, got inf"),
         ({"balance": 0.0}, "expected step > 0 and balance > 0, got 0.007 and 0.0"),
         ({"balance": float("nan")}, "expected step > 0 and balance > 0, got 0.007 and nan"),
         ({"steps": 0}, "expected steps >= 1, got 0"),

@@ -1,0 +1,19 @@
+"""Trainings that the papers of recipes state for CIFAR-10, in the terms of `TrainingConfig`; no torch."""
+
+from evonas.training.settings import TrainingConfig
+
+__all__ = ["PUBLISHED"]
+
+PUBLISHED: dict[str, TrainingConfig] = {
+    "pgd_at": TrainingConfig(epochs=205, lr=0.1, weight_decay=2e-4, milestones=(102, 154), grad_clip=float("inf")),
+    "fast_adversarial": TrainingConfig(epochs=15, lr=0.2, weight_decay=5e-4, cyclic=True, grad_clip=float("inf")),
+    "trades": TrainingConfig(epochs=76, lr=0.1, weight_decay=2e-4, milestones=(74,), grad_clip=float("inf")),
+    "trades_awp": TrainingConfig(epochs=200, lr=0.1, weight_decay=5e-4, milestones=(99, 149), grad_clip=float("inf")),
+}
+"""Recipe -> its training; batches of 128, momentum 0.9, crops and flips, and no clipping in all of them.
+
+pgd_at: Madry et al., 2018, and their cifar10_challenge: 80,000 steps on 50,000 images, the rate falls to a tenth after
+40,000 and 60,000. fast_adversarial: Wong et al., 2020, and their train_fgsm.py: the rate rises to 0.2 and falls back to
+0, there from step to step. trades: Zhang et al., 2019, and their train_trades_cifar10.py: the rate falls to a tenth in
+the 75th epoch. trades_awp: Wu et al., 2020, and their train_trades_cifar.py: in the 100th and the 150th of 200.
+"""

@@ -1,0 +1,120 @@
+"""Recipes as options: what each command trains by, and networks of cells under any of them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evonas.audit import FinalTraining
+from evonas.data import load_data
+from evonas.errors import ConfigurationError, UnknownNameError
+from evonas.executors import ignore
+from evonas.methods.cell_retraining import CellRetrainOptions
+from evonas.methods.darts import DartsOptions
+from evonas.methods.recipes import recipe_words, under_recipe
+from evonas.methods.roco import RetrainOptions, RocoOptions
+from evonas.methods.stored_audit import AuditPlan, _as_planned
+from evonas.methods.tam import TamOptions
+from evonas.methods.tam_finalise import FinaliseOptions
+from evonas.networks.darts import GENOTYPES
+from evonas.runs.needs import refuse_unused
+from evonas.spaces import DartsSpace, PhaseSpace
+from evonas.training import (
+    CellTraining,
+    FastAdversarial,
+    PgdTraining,
+    Trades,
+    TradesAwp,
+    TradesYopo,
+    TrainingConfig,
+    standard,
+)
+from evonas.training.published import PUBLISHED
+
+DIGITS = load_data("digits", train_limit=40, val_limit=20)
+TRAINING = TrainingConfig(epochs=1, batch_size=20, lr=0.1, precision="fp32")
+PHASES = FinalTraining(space=PhaseSpace(phases=2, nodes=3, channels=4), data=DIGITS, training=TRAINING, seed=3)
+SPACE = DartsSpace(channels=4, layers=3)
+CELLS = replace(PHASES, space=SPACE, recipe=CellTraining(drop_path=0.3))
+DARTS = SPACE.canonical(SPACE.from_genotype(GENOTYPES["DARTS_V2"]))
+
+
+def test_cells_are_trained_again_by_any_recipe() -> None:
+    robust = CellRetrainOptions(retrain_recipe="pgd_at", retrain_recipe_epsilon=4 / 255, retrain_average="ema")
+    assert robust.recipe == CellTraining(robust=PgdTraining(epsilon=4 / 255, step=1 / 255))
+    assert robust.training("fp32").average == "ema"
+    assert CellRetrainOptions().recipe == CellTraining()
+    with pytest.raises(UnknownNameError, match="unknown recipe 'pgdat'"):
+        CellRetrainOptions(retrain_recipe="pgdat")
+    with pytest.raises(ConfigurationError, match="expected a recipe for networks without an auxiliary head, got cells"):
+        CellRetrainOptions(retrain_recipe="cells")
+
+
+def test_a_radius_or_a_decay_that_nothing_reads_is_refused() -> None:
+    usual = RocoOptions()
+    with pytest.raises(ConfigurationError, match="--recipe-epsilon changes nothing without a robust recipe"):
+        refuse_unused(replace(usual, recipe_epsilon=4 / 255), usual)
+    with pytest.raises(ConfigurationError, match="--average-decay changes nothing without --average ema"):
+        refuse_unused(replace(usual, training=TrainingConfig(average_decay=0.5)), usual)
+    after = RetrainOptions(retrain=True, retrain_recipe_epsilon=4 / 255)
+    with pytest.raises(ConfigurationError, match="--retrain-recipe-epsilon changes nothing without a robust recipe"):
+        refuse_unused(replace(usual, after=after), usual)
+    cells = DartsOptions()
+    with pytest.raises(ConfigurationError, match="--retrain-recipe-epsilon changes nothing without a robust recipe"):
+        refuse_unused(replace(cells, after=CellRetrainOptions(retrain=True, retrain_recipe_epsilon=0.1)), cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("trades_awp", TradesAwp(epsilon=0.031, step=0.007, steps=10, balance=1.0)),
+        ("trades", Trades(epsilon=0.031, step=0.007, steps=10, balance=1.0)),
+        ("pgd_at", PgdTraining(epsilon=0.031, step=0.007, steps=10)),
+        ("fast_adversarial", FastAdversarial(epsilon=0.031)),
+        ("standard", standard),
+    ],
+)
+def test_a_supernet_is_trained_by_any_recipe(name: Any, expected: object) -> None:
+    found = TamOptions(supernet_recipe=name, supernet_epsilon=0.031).recipe()
+    assert found == expected
+
+
+def test_a_front_is_finalised_by_any_recipe_within_the_supernet_s_radius() -> None:
+    options = FinaliseOptions(finalise_recipe="pgd_at", finalise_average="swa")
+    assert options.recipe(4 / 255) == PgdTraining(epsilon=4 / 255, step=1 / 255)
+    assert options.training("fp32").average == "swa"
+    assert FinaliseOptions(finalise_recipe="standard").recipe(4 / 255) is standard
+    assert isinstance(FinaliseOptions().recipe(8 / 255), TradesYopo)
+
+
+def test_an_audit_takes_recipe_average_and_the_paper_s_training() -> None:
+    plan = AuditPlan(train=True, recipe="trades", published=True, average="ema", epochs=7)
+    found = _as_planned(PHASES, plan, PHASES.space)
+    assert found.recipe == Trades()
+    assert found.training == replace(PUBLISHED["trades"], epochs=7, average="ema", precision="fp32")
+    assert _as_planned(PHASES, AuditPlan(train=True), PHASES.space) == PHASES
+    with pytest.raises(UnknownNameError, match="unknown recipe with a published training 'standard'"):
+        AuditPlan(train=True, recipe="standard", published=True)
+    with pytest.raises(ConfigurationError, match="expected --recipe with --published"):
+        AuditPlan(train=True, published=True)
+    with pytest.raises(ConfigurationError, match="expected --train with --average"):
+        AuditPlan(average="ema")
+
+
+def test_cells_keep_their_heads_and_their_drop_path_under_another_recipe() -> None:
+    robust = under_recipe(CELLS, TradesAwp())
+    assert robust.recipe == CellTraining(drop_path=0.3, robust=TradesAwp())
+    assert under_recipe(robust, standard) == CELLS
+    assert robust.digest != CELLS.digest
+    assert robust.settings()["recipe"] == "trades_awp"
+    assert "recipe" not in CELLS.settings()
+    assert [recipe_words(each.recipe) for each in (robust, CELLS)] == ["trades_awp within 8/255", "standard"]
+
+
+@pytest.mark.lengthy
+def test_robust_cells_are_trained_without_leaving_an_auxiliary_head() -> None:
+    robust = under_recipe(CELLS, FastAdversarial())
+    weights, _ = robust.train(DARTS, ignore)
+    network = robust.candidate(DARTS, weights).network
+    assert not any(name.startswith("auxiliary") for name in network.state_dict())
+    assert weights != CELLS.train(DARTS, ignore)[0]
