@@ -250,35 +250,3 @@ def test_scripts_of_the_quickstart_run(
     monkeypatch.setitem(roco.PRESETS, "quick", parse(roco.PRESETS, tiny))
     exec(compile(titled["paper.py"], "paper.py", "exec"), {"__name__": "__main__"})
     assert (workshop / "runs" / "as-the-paper" / "front.csv").exists()
-
-
-PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
-
-
-def resolved(name: str) -> object:
-    """What `room.name.attribute` of a table stands for; an attribute of instances alone counts, too."""
-    found: Any = evonas
-    for part in name.split("."):
-        try:
-            found = import_module(f"{found.__name__}.{part}")
-        except (AttributeError, ModuleNotFoundError):
-            found = getattr(found, "__annotations__", {}).get(part) or getattr(found, part)
-    return found
-
-
-@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
-def test_functions_and_tests_of_the_tables_exist(page: Path) -> None:
-    """`.name` in a table continues the name before it, `test_name.py` the folder before it."""
-    (table,) = re.findall(r"^\|[^|\n]*\| function \| test \|\n\|.*\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE)
-    for row in table.splitlines():
-        _, functions, tests, _ = re.split(r"(?<!\\)\|", row.removeprefix("|"))
-        before = ""
-        for name in re.findall(r"`((?:[a-z_]+)?(?:\.\w+)+|\w+\.\w+[\w.]*)[^`]*`", functions):
-            before = f"{before.rpartition('.')[0]}{name}" if name.startswith(".") else name
-            before = f"spaces.{before}" if before[0].isupper() else before
-            assert resolved(before) is not None, before
-        folder = ROOT
-        for name in re.findall(r"`([\w/]+\.py)`", tests):
-            folder = (ROOT / name).parent if "/" in name else folder
-            assert (folder / Path(name).name).is_file(), f"{page.name}: {name}"
-        assert "`" in tests, row

@@ -98,13 +98,7 @@ def check_gradients(
         return wrong_under(network, shown, attack, generator)  # (N,) bool
 
     clean = wrong(None)
-    stepped: dict[str, Attack] = {
-        "fgsm": FGSM(epsilon=epsilon),
-        "pgd": _pgd(epsilon, steps),
-        "pgd_wide": _pgd(wide(epsilon), steps),
-        "pgd_one": _pgd(1.0, steps),
-    }
-    found = {name: wrong(attack) if differentiable else clean for name, attack in stepped.items()}
+    found = {name: wrong(attack) if differentiable else clean for name, attack in _by_gradients(epsilon, steps)}
     found |= {"clean": clean, "noise": wrong(SignNoise(epsilon=epsilon))}
     found["square"], left = found["pgd"].clone(), list(_without(shown, found["pgd"]))
     if left:
@@ -115,8 +109,12 @@ def check_gradients(
     return {GRADIENT_CHECK: lost, **rungs}
 
 
-def _pgd(epsilon: float, steps: int) -> PGD:
-    return PGD(epsilon=epsilon, step_size=min(1.0, 2.5 * epsilon / steps), steps=steps, stop_when_fooled=True)
+def _by_gradients(epsilon: float, steps: int) -> Iterator[tuple[str, Attack]]:
+    """Rungs of the attacks that follow gradients."""
+    yield "fgsm", FGSM(epsilon=epsilon)
+    for name, radius in (("pgd", epsilon), ("pgd_wide", wide(epsilon)), ("pgd_one", 1.0)):
+        step = min(1.0, 2.5 * radius / steps)
+        yield name, PGD(epsilon=radius, step_size=step, steps=steps, stop_when_fooled=True)
 
 
 def _without(shown: list[tuple[Tensor, Tensor]], fooled: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

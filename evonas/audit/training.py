@@ -87,7 +87,8 @@ class FinalTraining:
         """Columns of tables that say how a network was trained."""
         mode = {"mode": self.mode} if self.mode else {}
         shape = {name: getattr(self.space, name) for name in ("channels", "layers") if hasattr(self.space, name)}
-        return {**(mode or shape), "epochs": self.training.epochs, "train_on": self.train_on}
+        images = {"train_on": self.train_on} if self.train_on != "train" else {}
+        return {**(mode or shape), "epochs": self.training.epochs, **images}
 
     def cost(self, genome: Genome) -> Cost:
         """Cost of the network that is kept."""

@@ -94,7 +94,7 @@ class DsrnaOptions(CellOptions):
     """Weight of the metric beside the loss (4.2.2)."""
     combine: Combination = "gamma"
     """gamma: the sum of Eq. 16. normalised: gradients of length 1, half of a step each, or --metric-share. mgda: the
-    shortest convex combination of both gradients, which descends both in every short step."""
+    shortest convex combination of both gradients, each over its value, which descends both."""
     metric_share: Annotated[float | None, Range(above=0, below=1)] = None
     """Constant share of the metric's gradient in each step, such as 0.5, however long it is: normalised, not gamma."""
     norm: Norm = "linf"
@@ -138,8 +138,8 @@ class DsrnaOptions(CellOptions):
 
     def unused(self) -> dict[str, str]:
         found = super().unused()
-        if self.metric_share is not None or self.combine == "normalised":
-            found["gamma"] = "the sum of Eq. 16, which --metric-share and --combine normalised replace"
+        if self.metric_share is not None or self.combine != "gamma":
+            found["gamma"] = "the sum of Eq. 16, which --metric-share and --combine replace"
         if self.metric == "jacobian" and self.jacobian != "rows":
             found["norm"] = "--jacobian rows"
         return found

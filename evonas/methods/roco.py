@@ -153,12 +153,14 @@ class RocoOptions(RunOptions):
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "out", "plugin"),
-        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "cells"),
-        *("recipe", "epochs", "batch_size", "lr"),
+        *("adversarial_set", "space", "table", "phases", "nodes", "channels", "recipe"),
+        *("epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("surrogate", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
-        *("retrain", "retrain_networks", "suite", "against", "device", "threads", "executor", "workers"),
-        *("gpus_per_task", "ray_address", "timeout"),
+        *("surrogate", "max_evaluations"),
+        *("attack_epsilon", "attack_steps", "attack_images", "white_box_images", "retrain"),
+        "retrain_channels",
+        *("retrain_epochs", "suite", "against", "device", "threads", "executor", "workers"),
+        *("ray_address", "timeout"),
     )
 
     def __post_init__(self) -> None:
@@ -286,7 +288,7 @@ def _of_table(run: Run, options: RocoOptions) -> tuple[Any, LookUp, tuple[Object
     return table.space, look_up, objectives
 
 
-def compose(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch | LookUp, tuple[Objective, ...]]:
+def compose(run: Run, options: RocoOptions) -> tuple[Any, Any, tuple[Objective, ...]]:
     """The space, what gives candidates their weights, and what they are scored on."""
     if options.table:
         return _of_table(run, options)

@@ -316,7 +316,8 @@ def _training(network: AuditNetwork) -> dict[str, str]:
     training = network.training
     if not isinstance(training, FinalTraining):
         return {}
-    return {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+    own = {"recipe": part_name(training.recipe), "training": training.digest[:8]}
+    return {**own, "train_on": training.train_on}
 
 
 def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], images: int) -> str:

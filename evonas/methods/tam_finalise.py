@@ -386,7 +386,8 @@ def _tables(
     from evonas.report import Chance, agreement_table, handmade_table, rank_agreement, transfer_table
 
     images, data = len(options.measured.test_part(found.evaluator.prepare.data, seed)), found.searched.data
-    trained = f"Networks: trained by {_words(recipe)}."
+    whole = " on all images but the test part" if options.train_on == "all" else ""
+    trained = f"Networks: trained by {_words(recipe)}{whole}."
     labels = {each.column: each.label for each in options.grid}
     notes = [_attack_note(options.grid[0], images), supernet.note, trained]
     chance = Chance(found.evaluator.prepare.data.n_classes, images)

@@ -132,11 +132,8 @@ def choose_networks(
     if not chosen:
         raise ConfigurationError(_nothing(rows, condition))
     found = table.iloc[_ordered(rows, chosen, wanted.by, objectives, runs)].reset_index(drop=True)
-    if wanted.knee:
-        maximize = [name for name in objectives if _is_maximised(name, runs)]
-        found = found.iloc[[knee_row(found, objectives, maximize)]]
     return Choice(
-        found.head(len(found) if wanted.top is None else wanted.top).reset_index(drop=True),
+        _kept(found, wanted, objectives, runs),
         len(rows),
         len(chosen),
         f"with {condition.text}" if condition else "with status ok",
@@ -145,6 +142,14 @@ def choose_networks(
         _chance(runs),
         measured,
     )
+
+
+def _kept(found: pd.DataFrame, wanted: Choosing, objectives: Sequence[str], runs: Sequence[JointRun]) -> pd.DataFrame:
+    """Rows that are wanted of those that satisfy the condition, best first."""
+    if wanted.knee:
+        maximize = [name for name in objectives if _is_maximised(name, runs)]
+        found = found.iloc[[knee_row(found, objectives, maximize)]]
+    return found.head(len(found) if wanted.top is None else wanted.top).reset_index(drop=True)
 
 
 def _table(

@@ -18,6 +18,8 @@ from evonas.files import exists, storage_errors
 from evonas.types import Genome
 
 if TYPE_CHECKING:
+    from optuna import Study
+
     from evonas.report.table import Searched
     from evonas.search import Entry
 
@@ -49,8 +51,6 @@ def write_optuna_journal(
     """
     require_optuna()
     import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
     with storage_errors(f"write {path}"):
         if exists(path):
@@ -61,24 +61,32 @@ def write_optuna_journal(
         try:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
                 file = Path(folder) / path.name
-                study = optuna.create_study(
-                    storage=JournalStorage(JournalFileBackend(str(file))),
-                    study_name=name,
-                    directions=[
-                        "maximize" if each in searched.maximize else "minimize" for each in searched.objectives
-                    ],
-                )
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    study.set_metric_names(list(searched.objectives))
-                study.set_user_attr("method", searched.method)
-                study.set_user_attr("data", searched.data)
+                study = _new_study(file, name, searched)
                 study.add_trials(_trials(entries, searched, upper, datetime.datetime.fromtimestamp(begun)))
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
                 os.replace(file, path)
         finally:
             optuna.logging.set_verbosity(level)
+
+
+def _new_study(file: Path, name: str, searched: Searched) -> Study:
+    """A study without trials, kept in a file."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(file))),
+        study_name=name,
+        directions=["maximize" if each in searched.maximize else "minimize" for each in searched.objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(searched.objectives))
+    study.set_user_attr("method", searched.method)
+    study.set_user_attr("data", searched.data)
+    return study
 
 
 def _trials(

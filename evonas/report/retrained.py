@@ -19,7 +19,7 @@ TableRow = Mapping[str, Any]
 fractions; a failed one has a reason instead of errors."""
 
 HEAD = ["configuration", "arch_id", "status"]
-TAIL = ["params", "macs", "channels", "epochs", "train_on", "train_seconds", "seed", "data", "genome", "reason"]
+TAIL = ["params", "macs", "channels", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
 
 
 def configurations(rows: Iterable[TableRow]) -> list[str]:
@@ -50,8 +50,8 @@ def table_of_rows(
 def retrained_table(rows: Sequence[TableRow]) -> pd.DataFrame:
     """One row a network and configuration, in natural values.
 
-    Columns: configuration, arch_id, status, the measured errors, params, macs, channels, epochs, train_on,
-    train_seconds, seed, data, genome, reason (of a failed one). Ordered by configuration, MACs, arch_id.
+    Columns: configuration, arch_id, status, the measured errors, params, macs, channels, epochs, train_seconds, seed,
+    data, genome, reason (of a failed one). Ordered by configuration, MACs, arch_id.
     """
     names = configurations(rows)
     ordered = sorted(rows, key=lambda row: (names.index(row["configuration"]), row["macs"], row["arch_id"]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,58 @@ class Bytes(nn.Module):
         return logits
 
 
+class Dropping(nn.Module):
+    """Stochastic depth that was left on."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(functional.dropout(images, 0.1))
+        return logits
+
+
+class Reversed(torch.autograd.Function):
+    """The images as they are; their gradients point the other way."""
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+class Misleading(nn.Module):
+    """Gradients are there and finite, and lead away from every error."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(Reversed.apply(images))
+        return logits
+
+
+class Blocks(nn.Module):
+    """As JPEG does it: the cosines of blocks of 8 x 8 pixels, rounded."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        at = torch.arange(8.0)
+        cosines = torch.cos((2 * at[None] + 1) * at[:, None] * torch.pi / 16) / 2
+        self.cosines = torch.cat([cosines[:1] / 2**0.5, cosines[1:]])  # (8, 8), orthonormal
+
+    def forward(self, images: Tensor) -> Tensor:
+        rounded = ((self.cosines @ images @ self.cosines.T) * 10).round() / 10  # images of one block
+        logits: Tensor = self.network(self.cosines.T @ rounded @ self.cosines)
+        return logits
+
+
 CPU = torch.device("cpu")
 DIGITS = load_data("digits")
 
@@ -165,8 +218,11 @@ def test_an_honest_network_raises_no_alarm(epsilon: float) -> None:
 @pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("planted", "kind"),
-    [(Quantised, "gradients"), (Sharp, "gradients"), (Noisy, "random"), (Bytes, "gradients")],
-    ids=["quantised", "logits times 1000", "random layer", "bytes"],
+    [
+        *((Quantised, "gradients"), (Sharp, "gradients"), (Noisy, "random"), (Bytes, "gradients")),
+        *((Dropping, "random"), (Blocks, "gradients")),
+    ],
+    ids=["quantised", "logits times 1000", "random layer", "bytes", "dropout left on", "blocks as of JPEG"],
 )
 def test_a_planted_fault_raises_its_alarm(planted: Callable[[nn.Module], nn.Module], kind: str) -> None:
     kinds = found(planted(trained(0.0)))
@@ -174,6 +230,11 @@ def test_a_planted_fault_raises_its_alarm(planted: Callable[[nn.Module], nn.Modu
     assert (kind == "random") == ("random" in kinds)
     if kind == "gradients":
         assert {"epsilon", "epsilon-1"} <= kinds
+
+
+@pytest.mark.lengthy
+def test_gradients_that_lead_away_are_seen_by_squares_and_a_larger_epsilon() -> None:
+    assert {"black-box", "epsilon-1"} <= found(Misleading(trained(0.0)))
 
 
 @pytest.mark.lengthy

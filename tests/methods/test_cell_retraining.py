@@ -140,7 +140,7 @@ def test_the_table_says_what_its_numbers_are_of(whole: Path) -> None:
         "| 0.5 |",
         "| 0.01 |",
         "| - |",
-        "train part's 40 images: cutout 8, drop-path to 0.2, auxiliary head of weight",
+        "on the 40 images of the train part: cutout 8, drop-path to 0.2, auxiliary head of weight",
         "on 10 test images",
         "PGD, linf 2/255, 1 steps of 5/255",
         "the last iterate counts",
@@ -417,6 +417,15 @@ def test_what_would_stop_it_is_found_before(
 
 def test_images_of_another_size_do_without_an_auxiliary_head() -> None:
     check_networks(replace(AFTER, auxiliary=0.0), SPACE, HALF, PRECISION)
+
+
+@pytest.mark.lengthy
+def test_cells_are_trained_on_all_images_but_the_test_parts_where_asked(tmp_path: Path) -> None:
+    """40 and 20 images of the limited parts, and the 150 that adversarial sets are made from."""
+    screen = retrain(tmp_path / "run", replace(AFTER, train_on="all"), FOUND[:1])
+    assert "on the 210 images of the train, validation and adversarial parts" in " ".join(screen.split())
+    (row,) = table(tmp_path / "run")
+    assert (row["train_on"], row["status"]) == ("all", "ok")
 
 
 def test_the_papers_settings_are_the_defaults() -> None:

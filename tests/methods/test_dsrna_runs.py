@@ -205,7 +205,7 @@ def test_the_jacobian_and_its_combination_with_the_loss_are_what_was_asked_for()
         options: dict[str, Any] = {**given, "combine": "mgda"}
         method = replace(JACOBIAN, **options).methods(32)[""]
         assert method.upper[0] == metric
-        assert method.combine == Mgda()
+        assert method.combine == Mgda(normalisation="loss", applied_to="normalised")
     share, normalised = (replace(JACOBIAN, **{name: value}).methods(32)[""] for name, value in HALVES)  # type: ignore[arg-type]
     assert share == normalised
 

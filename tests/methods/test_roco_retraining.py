@@ -225,6 +225,7 @@ class TestOneRun:
         assert "on the 350 images of the train, validation and adversarial parts" in screen
         assert "Table III" not in screen
         assert "Table IV" in screen
+        assert "Trained on all images but the test part" in (retrain.folder / "retrained" / "tables.md").read_text()
         found = table(retrain.folder)
         assert {row["train_on"] for row in found} == {"all"}
         assert not [name for name in found[0] if name.startswith("adversarial_set")]

@@ -326,6 +326,15 @@ def test_networks_that_are_trained_again_within_another_radius_are_said_to_be(fo
     assert len(files(folder, ".safetensors")) == 2
 
 
+@pytest.mark.lengthy
+def test_networks_are_trained_on_all_images_but_the_test_parts_where_asked(folder: Path) -> None:
+    screen = finalise(folder, replace(AFTER, train_on="all", finalise_top=1))
+    assert "on the 210 images of the train, validation and adversarial parts" in screen
+    (row,) = finalised(folder)
+    assert (row["train_on"], row["arch_id"], row["status"]) == ("all", ORDER[0], "ok")
+    assert "TRADES-YOPO-1-1 within 8/255 on all images but the test part" in page(folder)
+
+
 def test_layers_are_counted_without_training(folder: Path) -> None:
     def counts() -> list[dict[str, str]]:
         with open(folder / "finalised" / "layer_statistics.csv", newline="") as file:

@@ -1,5 +1,7 @@
 """Networks of NAS-Bench-201: their parts, and a cell computed by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from helpers import randomised
@@ -24,7 +26,7 @@ def test_a_cell_adds_up_its_edges() -> None:
     """Every edge by torch's own functions, in the order ReLU, convolution, normalisation."""
     names = ("nor_conv_3x3", "avg_pool_3x3", "nor_conv_1x1", "skip_connect", "nor_conv_3x3", "avg_pool_3x3")
     network = randomised(NasBench201Network(names, channels=2, cells=1).double())
-    cell = network.body[0]
+    cell: Any = network.body[0]
     maps = torch.randn(2, 2, 8, 8, dtype=torch.float64)
 
     def edge(name: str, read: torch.Tensor, start: int, end: int) -> torch.Tensor:
@@ -33,6 +35,8 @@ def test_a_cell_adds_up_its_edges() -> None:
         if name == "avg_pool_3x3":  # padding does not count
             summed = functional.avg_pool2d(read, 3, 1, 1, divisor_override=1)
             return summed / functional.avg_pool2d(torch.ones_like(read), 3, 1, 1, divisor_override=1)
+        conv: Any
+        norm: Any
         _, conv, norm = cell.get_submodule(f"edges.{start}-{end}").children()
         found = functional.conv2d(functional.relu(read), conv.weight, padding=conv.weight.shape[-1] // 2)
         shape = (1, -1, 1, 1)
@@ -58,7 +62,8 @@ def test_stages_double_channels_and_halve_maps() -> None:
 
 def test_a_block_between_stages_is_residual() -> None:
     network = randomised(NasBench201Network(["none"] * 6, channels=2, cells=1).double())
-    block, maps = network.body[1], torch.randn(2, 2, 8, 8, dtype=torch.float64)
+    block: Any = network.body[1]
+    maps = torch.randn(2, 2, 8, 8, dtype=torch.float64)
     pooled = functional.avg_pool2d(maps, 2)
     shortcut = functional.conv2d(pooled, block.shortcut[1].weight)
     torch.testing.assert_close(block(maps), shortcut + block.residual(maps), rtol=1e-12, atol=1e-12)

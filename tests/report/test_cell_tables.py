@@ -109,7 +109,6 @@ def test_files(tmp_path: Path) -> None:
         "macs",
         "channels",
         "epochs",
-        "train_on",
         "train_seconds",
         "seed",
         "data",

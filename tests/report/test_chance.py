@@ -94,9 +94,14 @@ def test_two_errors_have_two_lines_and_one_name() -> None:
     assert len(axes.get_lines()) == 2
 
 
+def test_errors_on_an_unknown_number_of_images_have_no_chance_level() -> None:
+    assert Chance.of(10, 0, {}) is None
+
+
 def test_an_attack_on_fewer_images_has_a_bar_of_its_own() -> None:
     chance = Chance.of(
         10, 250, {"clean_error": {"about": ""}, "pgd_error": {"images": 100}, "fgsm_error": {"images": None}}
     )
+    assert chance is not None
     assert [chance.reached(name, 0.85) for name in ("clean_error", "pgd_error", "fgsm_error")] == [False, True, False]
     assert "on 250 images (pgd_error: 100) this is no better" in chance.note

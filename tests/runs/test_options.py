@@ -127,7 +127,7 @@ VALUES: dict[str, Any] = {
 }
 """Option -> a value that is none of its defaults, where the type alone does not say one."""
 
-UNMET: dict[str, Any] = {"space": "darts", "objectives": ["clean_error", "params"]}
+UNMET: dict[str, Any] = {"space": "shuffle", "objectives": ["clean_error", "params"]}
 """Option -> a value that does not bring others into use, where the type alone does not say one."""
 
 OWN_WORDS = "only 'nsganet' has one"

@@ -3,13 +3,14 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from evonas.errors import StorageError
-from evonas.runs.export_card import _audited, audited
+from evonas.runs.export_card import _audited, _limits, audited
 from evonas.ship import CARD_SCHEMA, Card, ErrorRow, card_page, wilson
 
 KEY = "0123456789abcdef"
@@ -172,3 +173,12 @@ def test_an_audit_on_a_card_is_of_its_own_images_radius_and_training(tmp_path: P
         ("pixel_error", 50, "Pixel attack, 1 pixel"),
     ]
     assert all(each.low <= each.error <= each.high for each in found)
+
+
+@pytest.mark.parametrize("train_on", ["train", "all"])
+def test_a_card_says_where_held_out_images_were_trained_on(train_on: str) -> None:
+    export: Any = SimpleNamespace(weights="audit")
+    trained: Any = SimpleNamespace(provenance=SimpleNamespace(train_on=train_on))
+    limits = [*_limits(export, trained, 300, audited=True, int8=False)]
+    assert [each for each in limits if "all images but the test part's" in each] == limits[3:]
+    assert len(limits) == (4 if train_on == "all" else 3)

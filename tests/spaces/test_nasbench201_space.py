@@ -23,7 +23,7 @@ CELLS = st.lists(st.integers(0, 4), min_size=6, max_size=6)
 
 
 def canonical(*cell: int) -> list[int]:
-    return SPACE.canonical(np.array(cell)).tolist()
+    return [*map(int, SPACE.canonical(np.array(cell)))]
 
 
 def test_the_cells_fall_into_the_benchmarks_classes() -> None:

@@ -195,7 +195,9 @@ def _cell(column: str, value: float) -> str:
 def _notes(rows: Sequence[TableRow]) -> tuple[str, ...]:
     few = any(len(lightest(rows, name)) < TOPS[-1] for name in configurations(rows))
     brackets = ("In brackets: how many networks were averaged, where there are fewer.",) if few else ()
-    return (*brackets, *diverged_note(sorted({row["arch_id"] for row in rows if row["status"] != "ok"})))
+    whole = any(row.get("train_on") == "all" for row in rows)
+    images = ("Trained on all images but the test part, those that searches held out, too.",) if whole else ()
+    return (*images, *brackets, *diverged_note(sorted({row["arch_id"] for row in rows if row["status"] != "ok"})))
 
 
 def write_figures(folder: Path, rows: Sequence[TableRow], attacks: Mapping[str, str], data: str) -> list[Path]:

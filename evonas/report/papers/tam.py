@@ -37,7 +37,7 @@ TABLES = {"cifar10": ("II", "IV", "VIII"), "svhn": ("III", "V", "IX")}
 NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
 
 HEAD = ["name", "mode", "arch_id", "status"]
-TAIL = ["params", "macs", "paper_params", "epochs", "train_on", "train_seconds", "seed", "data", "genome", "reason"]
+TAIL = ["params", "macs", "paper_params", "epochs", "train_seconds", "seed", "data", "genome", "reason"]
 
 FEWEST = 3
 """Networks that a rank correlation needs: two are always in the same or in the opposite order."""
