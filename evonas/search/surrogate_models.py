@@ -82,10 +82,10 @@ class Skill:
     def suffices(self) -> bool:
         """Whether the surrogate is better than chance, and not worse than the parameter count by more than chance.
 
-        Chance: 1.64 standard errors of a correlation of 0, and 2 of that of the parameter count.
+        Chance: 2.33 standard errors of a correlation of 0, one time in 100, and 2 of that of the parameter count.
         """
         root = math.sqrt(self.n - 1)
-        return self.surrogate > 1.64 / root and self.surrogate >= self.params - 2 * (1 - self.params**2) / root
+        return self.surrogate > 2.33 / root and self.surrogate >= self.params - 2 * (1 - self.params**2) / root
 
     def __str__(self) -> str:
         return f"rank correlation {self.surrogate:.2f}, of the parameters alone {self.params:.2f}"

@@ -186,7 +186,7 @@ def test_the_parameter_count_is_the_mark() -> None:
     assert Skill(0.8, 0.5, 50).suffices
     assert not Skill(0.5, 0.8, 50).suffices
     assert Skill(0.75, 0.8, 50).suffices  # within two standard errors, 2 (1 - 0.64) / 7 = 0.103
-    assert not Skill(0.2, 0.0, 50).suffices  # chance: 1.64 / 7 = 0.234
+    assert not Skill(0.3, 0.0, 50).suffices  # chance: 2.33 / 7 = 0.333
     assert Skill(1.0, 0.0, 8).suffices
 
 
