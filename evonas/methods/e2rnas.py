@@ -127,10 +127,10 @@ class E2rnasOptions(CellOptions):
         return e2rnas_v2(base, limit, flops, below, self.ood_below, combine, self.search_epsilon, cost, sizes)
 
     def _sizes(self, limit: float, cost: ExpectedCost, n_classes: int) -> tuple[DeliveredCost, ...]:
-        """Terms of the delivered network's size; none where N-hat is descended."""
+        """Terms of the delivered network's size; none where N-hat is descended, or nothing."""
         from evonas.gradient import DeliveredCost
 
-        if self.size == "n-hat":
+        if self.size == "n-hat" or not self.count_params:
             return ()
         params = DeliveredCost(
             limit=limit,

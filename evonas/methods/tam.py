@@ -82,7 +82,8 @@ DRAWN = 1000
 """Random networks that a window is tried on."""
 
 STEPPED = ("trades_yopo", "trades", "trades_awp", "pgd_at")
-ATTACKED = Needs("supernet_recipe", (*STEPPED, "fast_adversarial"))
+SUPERNET_RECIPES = (*STEPPED, "fast_adversarial", "standard")
+ATTACKED = Needs("supernet_recipe", SUPERNET_RECIPES[:-1])
 RECALIBRATED = Needs("recalibration", ("clean", "attacked"))
 
 
@@ -104,10 +105,8 @@ class TamOptions(RunOptions):
     """Chance of two parents to be crossed."""
     mutation_rate: Annotated[float, SHARE] = 0.1
     """Chance of every gene to be drawn anew (III-E2)."""
-    supernet_recipe: Literal["trades_yopo", "trades", "trades_awp", "pgd_at", "fast_adversarial", "standard"] = (
-        "trades_yopo"
-    )
-    """Loss of the supernet's training."""
+    supernet_recipe: str = "trades_yopo"
+    """Loss of the supernet's training: trades_yopo; trades, trades_awp, pgd_at or fast_adversarial (robust); standard."""
     supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
     supernet_steps: Annotated[int, COUNT, Needs("supernet_recipe", STEPPED)] = 10
@@ -147,6 +146,7 @@ class TamOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_name(SUPERNET_RECIPES, self.supernet_recipe, "recipe of a supernet")
         self.space(32)
         _ = self.loops
         for name in self.search.objectives:

@@ -108,10 +108,12 @@ VALUES: dict[str, Any] = {
     "designs": ["chain"],
     "finalise_milestones": [1, 2],
     "finalise_precision": "fp32",
+    "finalise_recipe": "trades",
     "gpus_per_task": 0.5,
     "handmade": ["ResNet-18"],
     "handmade_steps": [7],
     "jacobian_q": 2.0,
+    "lego_orders": ["reversed", "random"],
     "mutation_rate": 0.5,
     "ood_ratio": [1, 3],
     "operators": "nsganet",
@@ -119,6 +121,7 @@ VALUES: dict[str, Any] = {
     "ray_address": "auto",
     "retrain_precision": "fp32",
     "retrain_params": [0.5],
+    "retrain_recipe": "trades",
     "robust_attacks": ["fgsm"],
     "second_set": "other.safetensors",
     "suite": ["bim"],
@@ -127,8 +130,21 @@ VALUES: dict[str, Any] = {
 }
 """Option -> a value that is none of its defaults, where the type alone does not say one."""
 
-UNMET: dict[str, Any] = {"space": "shuffle", "objectives": ["clean_error", "params"]}
+UNMET: dict[str, Any] = {
+    "finalise_recipe": "standard",
+    "objectives": ["clean_error", "params"],
+    "retrain_recipe": "standard",
+    "space": "shuffle",
+    "supernet_recipe": "standard",
+}
 """Option -> a value that does not bring others into use, where the type alone does not say one."""
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "random_orders": {"lego": True},
+    "retrain_recipe_epsilon": {"retrain_recipe": "trades"},
+    "size": {"L": 2.1},
+}
+"""Option -> others that it is only right with, besides those that it needs."""
 
 OWN_WORDS = "only 'nsganet' has one"
 """Of an option whose need is checked by the space itself."""
@@ -191,7 +207,7 @@ def test_an_option_is_refused_without_what_it_needs_and_accepted_with_it(
     module = method_module(name)
     preset = module.PRESETS["paper"]
     every = {each.name: each for each in options_of(preset)}
-    given: dict[str, Any] = {}
+    given = BESIDE.get(option.name, {})
     for each in (need, *every[need.option].needs, *option.needs):
         given = meeting(each, every[each.option]) | given
     values = {**as_json(preset), **given, option.name: another(option)}
