@@ -106,7 +106,7 @@ class TamOptions(RunOptions):
     mutation_rate: Annotated[float, SHARE] = 0.1
     """Chance of every gene to be drawn anew (III-E2)."""
     supernet_recipe: str = "trades_yopo"
-    """Loss of the supernet's training: trades_yopo; trades, trades_awp, pgd_at or fast_adversarial (robust); standard."""
+    """Loss of its training: trades_yopo; trades, trades_awp, pgd_at or fast_adversarial (robust); or standard."""
     supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
     supernet_steps: Annotated[int, COUNT, Needs("supernet_recipe", STEPPED)] = 10
