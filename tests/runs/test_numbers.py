@@ -27,6 +27,10 @@ class Case(NamedTuple):
     """Flags that bring it into use."""
 
 
+BESIDE = {"average_decay": ("--average=ema",), "average_from": ("--average=swa",)}
+"""Option -> words that bring it into use, where its settings decide that themselves."""
+
+
 def parts(hint: Any) -> set[Any]:
     """Everything that a type is made of, itself included."""
     return {hint}.union(*map(parts, [each for each in get_args(hint) if isinstance(each, type) or get_args(each)]))
@@ -37,6 +41,7 @@ def is_number(hint: Any) -> bool:
 
 
 def in_use(option: Option, hints: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+    yield from BESIDE.get(option.name, ())
     for need in option.needs:
         if not need.met(values):
             value = NAMES.get(need.option) or next(iter(need.values), "")
