@@ -177,6 +177,17 @@ def test_the_command_says_what_differs_from_its_preset(method: str, preset: str)
     assert as_json(parse(module.PRESETS, again[2:])) == as_json(given)
 
 
+@pytest.mark.parametrize(
+    "folder",
+    sorted({*GOLDEN.glob("*/finished/config.json")} - {GOLDEN / "imagenet/finished/config.json"}),
+    ids=lambda path: path.parts[-3],
+)
+def test_what_continues_a_run_of_version_0_1_0_is_understood(folder: Path) -> None:
+    words = begun_command(json.loads(folder.read_text()), folder.parent)
+    assert words[0] == "evonas"
+    parse(method_module(words[1]).PRESETS, words[2:])
+
+
 def test_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").touch()
     for path in (tmp_path, tmp_path / "nothing", tmp_path / "notes.txt"):

@@ -87,6 +87,10 @@ class E2rnasOptions(CellOptions):
         if not (self.count_params or self.validate):
             raise ConfigurationError("expected an objective, got --no-count-params with --no-validate; leave one out")
         check_name(METHODS, self.base, "gradient method")
+        if self.size == "delivered" and self.version == 1 and self.count_params and self.L is None and not self.sweep_L:
+            raise ConfigurationError(
+                "expected --L with --size delivered in version 1, got none; no delivered network has its usual million"
+            )
         super().__post_init__()
 
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:

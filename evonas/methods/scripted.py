@@ -35,6 +35,7 @@ def compose(run: Run, options: RunOptions) -> tuple[Any, TrainFromScratch, tuple
     """
     from evonas.objectives import OBJECTIVES
     from evonas.runs.folder import stored_space
+    from evonas.runs.options import changed
     from evonas.training import TrainingConfig
 
     begun = run.stored["identity"]
@@ -45,11 +46,12 @@ def compose(run: Run, options: RunOptions) -> tuple[Any, TrainFromScratch, tuple
         )
     if "training" not in begun:
         raise ConfigurationError(f"expected a search that trains each candidate from scratch{IN_THE_SCRIPT}")
-    training = dict(begun["training"])
-    recipe = _recipe(training.pop("recipe"))
+    settings = dict(begun["training"])
+    recipe = _recipe(settings.pop("recipe"))
+    training: TrainingConfig = changed(TrainingConfig(), settings)
     data = _data(run, begun["data"])
-    candidates = run.train_from_scratch(space, data, TrainingConfig(**training), recipe)
-    named = [name for name in begun["objectives"] if name in OBJECTIVES]
+    candidates = run.train_from_scratch(space, data, training, recipe)
+    named = [name for name in begun["objectives"] if name in OBJECTIVES and name != "adversarial_set_error"]
     made = run.make_objectives(named, data, precision=candidates.precision, space=space)
     same = (part for part in made if as_plain(part_identity(part)) == begun["objectives"][part.name])
     return space, candidates, tuple(same)
@@ -73,6 +75,10 @@ def _recipe(begun: str | Mapping[str, Any]) -> Recipe:
         raise ConfigurationError(f"expected the recipe {name!r} of a script in a file after --plugin{IN_THE_SCRIPT}")
     recipe: Any = RECIPES[name]
     settings = {} if isinstance(begun, str) else {key: value for key, value in begun.items() if key != "name"}
+    if settings and hasattr(recipe, "closed"):  # of trades_yopo; version 0.1.0 had no other way, and no word for it
+        settings["closed"] = settings.pop("clamp", None) == "closed"
+    if isinstance(settings.get("robust"), Mapping):
+        settings["robust"] = _recipe(settings["robust"])
     made: Recipe = replace(recipe, **settings) if settings else recipe
     return made
 

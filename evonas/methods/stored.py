@@ -88,8 +88,11 @@ def begun_command(begun: Mapping[str, Any], out: Path | str) -> list[str]:
     words = ["evonas", name]
     if options.preset != next(iter(module.PRESETS)):
         words += ["--preset", options.preset]
+    values = {option.name: option.value for option in options_of(options)}
+    idle = {"preset", "out", "retry_failed", *(options.unused() if hasattr(options, "unused") else ())}
     for option in options_of(options):
-        if option.name not in ("preset", "out", "retry_failed") and option.value != usual[option.name]:
+        used = option.name not in idle and all(need.met(values) for need in option.needs)
+        if used and option.value != usual[option.name]:
             words += _words(flag(option.name), option.value)
     return [*words, "--out", str(out)]
 

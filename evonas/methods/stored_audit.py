@@ -228,16 +228,20 @@ def _measured(
     scored: bool,
     networks: Sequence[AuditNetwork],
 ) -> Measured:
-    from evonas.audit import AdversarialSetShare, Measured, Measurement
+    from evonas.audit import SET, AdversarialSetShare, Measured, Measurement
     from evonas.objectives import AdversarialSetError
 
-    on_the_set = []
-    if scored:
-        own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
-        asked = plan.adversarial_set
+    on_the_set, asked = [], plan.adversarial_set
+    own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
+    if scored and (asked or own):
         the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
         if _unseen(plan, found, the_set, networks):
             on_the_set = [Measurement("adversarial_set_error", "Adversarial set", AdversarialSetShare(the_set))]
+    elif scored:
+        unknown = f"the set of the script behind {found.run.path} is not known here"
+        if SET in plan.measure:
+            raise ConfigurationError(f"expected a file with --adversarial-set for {SET}: {unknown}")
+        found.run.note(f"{SET} is left out: {unknown}; --adversarial-set FILE says where it is")
     parts = (*wanted, *on_the_set)
     return Measured(measurements=parts, test_limit=plan.images, seed=found.run.seed, per_image=True)
 

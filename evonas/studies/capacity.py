@@ -191,7 +191,7 @@ def findings(studied: Studied) -> Iterator[str]:
     unseen = [column for column in ERRORS if column in measured and column != "adversarial_set_error"]
     better = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.high < 0]
     worse = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.low > 0]
-    gives = "gives" if len(better) == len(unseen) else "is not shown to give"
+    gives = "gives" if unseen and len(better) == len(unseen) else "is not shown to give"
     if better and not worse and len(better) < len(unseen):
         gives = "gives, by these measures alone,"
     yield (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evonas.report import TextTable
 from evonas.report.papers.beyond import Scattered, draw_curves, draw_scattered
-from evonas.studies.association import Effect, Groups, Point, effect, kendall, partial_spearman
+from evonas.studies.association import FEWEST, Effect, Groups, Point, effect, kendall, partial_spearman
 from evonas.studies.intervals import Difference, spread
 from evonas.studies.study import Item, Studied, Study, read_rows
 from evonas.studies.supernet_runs import ALONE, RECALIBRATIONS, REFERENCE, SAMPLINGS, cells, group, read, untrained
@@ -171,7 +171,10 @@ def _beside(studied: Studied, best: str, column: str, known: Mapping[str, Effect
     more = gained(studied, best, column)
     if more is None or math.isnan(more.low):
         return f"{REFERENCE}, the paper's, has {_tau_cell(known[REFERENCE])}"
-    shown = "which shows that it predicts better" if more.low > 0 else "whose interval holds 0: no gain is shown"
+    shown = "whose interval holds 0: no gain is shown"
+    if more.low > 0:
+        few = f", in {studied.seeds} seed(s), which are too few for a sound interval" if studied.seeds < FEWEST else ""
+        shown = f"better; chosen as the best of {len([*_settings()])}, which the interval is not corrected for{few}"
     return f"{_tau_cell(more)} more than {REFERENCE}, the paper's, {shown}"
 
 

@@ -38,6 +38,10 @@ class AdversarialRecipe(ABC):
         """() loss whose gradient the step follows, from the one on a batch that is attacked already."""
         return loss()
 
+    def unperturbed(self) -> "AdversarialRecipe":
+        """The recipe at the weights themselves, by which batch statistics are measured."""
+        return self
+
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32."""
         return self.of_heads(network, lambda batch: [(1.0, network(batch))], images, labels, generator)

@@ -105,6 +105,11 @@ class CellTraining:
             _checked(network, "drop_path").drop_path = EpochDropPath(self.drop_path * epoch / epochs)
         return self if self.robust is None else replace(self, robust=of_epoch(self.robust, network, epoch, epochs))
 
+    def unperturbed(self) -> CellTraining:
+        """The recipe at the weights themselves, by which batch statistics are measured."""
+        robust: Any = self.robust
+        return replace(self, robust=robust.unperturbed()) if hasattr(robust, "unperturbed") else self
+
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """() loss of a batch, float32."""
         heads = partial(self._heads, network, generator)

@@ -128,6 +128,8 @@ class Training:
             return
         self._average.install()
         if self.config.average == "swa":
+            if hasattr(self._loss, "unperturbed"):
+                self._loss = self._loss.unperturbed()
             batches = self.part.shuffled(self.config.batch_size, self.generator)
             recalibrate(self.network, (partial(self._batch_loss, *batch) for batch in batches))
 

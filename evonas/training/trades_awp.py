@@ -44,6 +44,9 @@ class TradesAwp(Trades):
         """The loss of an epoch, counted from 0."""
         return self if epoch + 1 >= self.warmup * epochs else replace(self, gamma=0.0)
 
+    def unperturbed(self) -> "TradesAwp":
+        return replace(self, gamma=0.0)
+
     def minimised(self, network: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
         if not self.gamma:
             return loss()

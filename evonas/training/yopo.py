@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.errors import ConfigurationError
-from evonas.training.adversarial import AdversarialRecipe
+from evonas.training.adversarial import AdversarialRecipe, Heads
 from evonas.training.attacking import attacking
 from evonas.training.fast_layers import fast_layers
 from evonas.training.trades import check_radius, divergence, start, trades_loss
@@ -111,11 +111,12 @@ class TradesYopo(AdversarialRecipe):
         settings = {name: value for name, value in asdict(self).items() if name != "closed"}
         return {**settings, "clamp": "closed"} if self.closed else settings
 
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """() loss of a batch, float32."""
+    def of_heads(
+        self, network: nn.Module, heads: Heads, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
         faster = self.closed and self.epsilon > 0 and images.device.type == "cpu"
         with fast_layers(network) if faster else contextlib.nullcontext():
-            return super().__call__(network, images, labels, generator)
+            return super().of_heads(network, heads, images, labels, generator)
 
     def attack(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         if not self.epsilon:

@@ -1,8 +1,10 @@
 """Runs of a script: audited inside it, and as folders, as far as their parts are found again."""
 
 import io
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from tiny_runs import HERE, rows
 import evonas
 from evonas.cli import main
 from evonas.data import Dataset, load_data
+from evonas.methods import scripted
+from evonas.parts import as_plain, part_identity, part_name
 from evonas.runs import Result
 from evonas.search import EvolutionConfig
 from evonas.spaces import PhaseSpace
-from evonas.training import TrainingConfig
+from evonas.training import RECIPES, CellTraining, TradesAwp, TradesYopo, TrainingConfig
 
 pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
@@ -88,3 +92,18 @@ def test_parts_of_its_own_are_at_hand_inside_the_script_and_elsewhere_in_files(
     (found.path / "audit.csv").unlink()
     assert call("audit", str(found.path), *MEASURE, *named, "--data", f"npz:{tmp_path / 'mine.npz'}") == 0
     assert rows(found.path / "audit.csv") == inside
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *RECIPES.values(),
+        TradesYopo(epsilon=4 / 255, closed=False),
+        CellTraining(robust=TradesAwp(epsilon=4 / 255), auxiliary_weight=0.4),
+    ],
+    ids=part_name,
+)
+def test_recipes_are_read_back_from_identities(recipe: Any) -> None:
+    begun = {"name": part_name(recipe), **part_identity(recipe)}
+    found = scripted._recipe(json.loads(json.dumps(as_plain(begun))))
+    assert as_plain(part_identity(found)) == as_plain(part_identity(recipe))

@@ -1,6 +1,7 @@
 """Published behaviour at small size: robust recipes lower the error under PGD by far, at some cost of clean error."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -45,3 +46,10 @@ def test_the_error_under_pgd_falls_by_far_and_the_clean_one_stays_below_chance(n
     assert undefended > 0.95
     assert pgd < undefended - 0.2
     assert before < clean < 0.7
+
+
+@pytest.mark.parametrize("name", ["pgd_at", "trades", "trades_awp", "trades_yopo", "fast_adversarial"])
+def test_a_radius_of_zero_is_no_division(name: str) -> None:
+    recipe: Any = recipe_within(name, 0.0)
+    assert recipe.epsilon == 0
+    assert recipe.step is None or recipe.step > 0

@@ -1,6 +1,7 @@
 """TRADES with perturbed weights: the law of the perturbation, that it is undone, and a plain reference with a proxy."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from evonas.errors import ConfigurationError
 from evonas.spaces import PhaseSpace
-from evonas.training import Trades, TradesAwp
+from evonas.training import CellTraining, Trades, TradesAwp
 from evonas.training.trades_awp import moved, weight_perturbation
 
 
@@ -138,3 +139,17 @@ def test_a_senseless_setting_is_refused(wrong: dict[str, float], message: str) -
     with pytest.raises(ConfigurationError) as raised:
         TradesAwp(**wrong)  # type: ignore[arg-type]
     assert str(raised.value) == message
+
+
+def test_statistics_for_an_average_are_measured_at_the_weights_themselves() -> None:
+    images, labels = batch()
+    recipe = TradesAwp(steps=2, gamma=0.05)
+    plain, moved_away = network(), network()
+    replace(recipe, gamma=0.0)(plain, images, labels, rng())
+    recipe(moved_away, images, labels, rng())
+    expected, others = dict(plain.named_buffers()), dict(moved_away.named_buffers())
+    assert any(not torch.equal(others[name], expected[name]) for name in expected)
+    for each in (recipe.unperturbed(), CellTraining(robust=recipe, auxiliary_weight=0.0).unperturbed()):
+        ours = network()
+        each(ours, images, labels, rng())
+        assert all(torch.equal(value, expected[name]) for name, value in ours.named_buffers())
