@@ -35,7 +35,7 @@ from evonas.errors import ConfigurationError
 from evonas.evaluation import ScoreTable, read_table
 from evonas.runs import guarded
 from evonas.search import EvolutionConfig, evolve, hypervolume, non_dominated
-from evonas.types import EvaluationResult, Genome
+from evonas.types import Cost, EvaluationResult, Genome
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,12 +71,16 @@ class Task:
     @cached_property
     def values(self) -> dict[tuple[int, ...], Floats]:
         """Canonical genome -> (m,) objectives."""
-        results = {genome: self.table.evaluate(np.array(genome), 0).objectives for genome in self.table.scores}
-        wrong = [name for name in self.objectives if name not in next(iter(results.values()))]
+        known = (*self.table.columns, *Cost._fields)
+        wrong = [name for name in self.objectives if name not in known]
         if wrong:
-            known = ", ".join(next(iter(results.values())))
-            raise ConfigurationError(f"expected objectives among {known}, got {', '.join(wrong)}")
-        return {genome: np.array([found[name] for name in self.objectives]) for genome, found in results.items()}
+            raise ConfigurationError(f"expected objectives among {', '.join(known)}, got {', '.join(wrong)}")
+        results = {genome: self.table.evaluate(np.array(genome), 0).objectives for genome in self.table.scores}
+        return {
+            genome: np.array([found[name] for name in self.objectives])
+            for genome, found in results.items()
+            if all(name in found for name in self.objectives)
+        }
 
     @cached_property
     def exact(self) -> Floats:
@@ -110,7 +114,7 @@ class Asked:
     def share(self, count: int) -> float:
         """Hypervolume of the first so many distinct networks, relative to that of the exact front."""
         rows = [self.task.values[genome] for genome in [*self.found][:count] if genome in self.task.values]
-        return self.task.volume(np.array(rows)) / self.task.volume(self.task.exact)
+        return self.task.volume(np.array(rows)) / self.task.volume(self.task.exact) if rows else 0.0
 
 
 Method = Callable[[Asked, Args, int], None]

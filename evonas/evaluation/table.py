@@ -31,7 +31,7 @@ COSTS = ("params", "macs", "flops")
 DATA_SETS = {
     r"cifar[-_ ]?100": ("cifar100", 100, 32),
     r"imagenet[-_ ]?16": ("imagenet16-120", 120, 16),
-    r"cifar[-_ ]?10": ("cifar10", 10, 32),
+    r"cifar[-_ ]?10(?!0)": ("cifar10", 10, 32),
 }
 """Words of a table -> data set, classes, height and width of the images."""
 
@@ -145,11 +145,16 @@ def _data_of(content: Mapping[str, Any], file: Path) -> tuple[str, int, int, str
     """Data set, classes and image size by the words of a table or the name of its file, and a line on its origin."""
     told = [str(content[key]) for key in ("data", "what", "licence", "license") if content.get(key)]
     note = "; ".join(("".join(letter if letter.isprintable() else "?" for letter in each)[:300]) for each in told)
-    for text in (*told, file.name):
-        for words, known in DATA_SETS.items():
-            if re.search(words, text, re.IGNORECASE):
-                return (*known, f"table: {note or file.name}")
-    return (*DATA_SETS[r"cifar[-_ ]?10"], f"table: {note or file.name}; it names no data set: taken for CIFAR-10")
+    named = [
+        {known for words, known in DATA_SETS.items() if re.search(words, text, re.IGNORECASE)}
+        for text in (*told, file.name)
+    ]
+    for found in named:
+        if len(found) == 1:
+            (known,) = found
+            return (*known, f"table: {note or file.name}; data: {known[0]}")
+    _require(not any(named), 'it names several data sets, expected one as "data"')
+    return (*DATA_SETS[r"cifar[-_ ]?10(?!0)"], f"table: {note or file.name}; it names no data set: taken for CIFAR-10")
 
 
 def _no_images(name: str, n_classes: int, size: int) -> Dataset:

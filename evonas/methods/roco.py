@@ -176,7 +176,8 @@ class RocoOptions(RunOptions):
             raise ConfigurationError(
                 f"expected --cells of at least 3 for darts, so that both kinds occur, got {self.cells}"
             )
-        self.make_space(32)
+        if not self.table:
+            self.make_space(32)
         for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
         check_recipe(self.recipe, self.recipe_epsilon)
@@ -213,6 +214,8 @@ class RocoOptions(RunOptions):
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if self.search.surrogate is None:
             found["surrogate_batch"] = "--surrogate gp"
+        elif self.search.asynchronous and not self.search.min_gain:
+            found["surrogate_batch"] = "a search without --async, or --min-gain"
         if not hasattr(SPACES[self.space], "channels"):
             found["retrain_channels"] = "a space whose networks have a width, such as --space phase"
         if not has_radius(self.recipe):

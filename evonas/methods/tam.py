@@ -166,6 +166,8 @@ class TamOptions(RunOptions):
         found = {} if "ood_aupr" in self.search.objectives else {"ood_data": needs, "ood_ratio": needs}
         if self.search.surrogate is None:
             found["surrogate_batch"] = "--surrogate gp"
+        elif self.search.asynchronous and not self.search.min_gain:
+            found["surrogate_batch"] = "a search without --async, or --min-gain"
         if self.after.finalise_supernet_loops:
             found |= dict.fromkeys(("finalise_m", "finalise_n"), "--no-finalise-supernet-loops")
         if self.after.finalise_recipe != "trades_yopo" and not has_radius(self.after.finalise_recipe):

@@ -58,5 +58,9 @@ def lineage(key: str, config: Mapping[str, Any], space: Any, entries: Sequence[E
     parents = tuple(dict.fromkeys(found[key]))
     if parents:
         return Lineage("bred from other networks", parents, children)
-    named = key in map(arch_id, genomes)
-    return Lineage("given to the search" if named else "drawn at random for the first population", (), children)
+    if key in map(arch_id, genomes):
+        return Lineage("given to the search", (), children)
+    entry = next((entry for entry in entries if entry.key == key), None)
+    if entry is None or entry.proposal < search.population:
+        return Lineage("drawn at random for the first population", (), children)
+    return Lineage("drawn at random" + (", chosen by the surrogate" if entry.assisted else ""), (), children)

@@ -44,7 +44,7 @@ class Assistant:
 
     @property
     def trusted(self) -> bool:
-        """Whether the surrogate has learned enough, and predicts no worse than the parameter count alone."""
+        """Whether the surrogate has learned enough, and predicts well enough: see `Skill.suffices`."""
         skill = self.surrogate.skill
         return skill is not None and skill.suffices
 

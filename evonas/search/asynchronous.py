@@ -109,6 +109,8 @@ class SteadyState(Proposals):
         self._running: dict[int, Genome] = {}
         """Number of a proposal -> its genome, for proposals without any result."""
         self._infeasible = 0
+        self._replaying = False
+        """Whether proposals are made again that a journal has: limits of this run do not hold for them."""
         self.end = ""
         """Cause of an end before everything is proposed, where the surrogate expects too little."""
         self._bred_after: dict[int, int] = {}
@@ -123,7 +125,7 @@ class SteadyState(Proposals):
         """Whether the configuration has room for one more proposal."""
         config = self.config
         room = self.proposed < config.population * (config.generations + 1)
-        return room and self.proposed - self._infeasible < config.evaluations
+        return room and (self._replaying or self.proposed - self._infeasible < config.evaluations)
 
     def next_job(self) -> Job | None:
         """The next evaluation; None if everything is proposed or nothing new is found."""
@@ -171,8 +173,10 @@ class SteadyState(Proposals):
                 f"expected at least the {(made - 1) // population} generations that the journal has begun, "
                 f"got {self.config.generations}; a run may grow, not shrink"
             )
+        self._replaying = True
         while self.proposed < made and self._propose_next():
             pass
+        self._replaying = False
         number = self.numbers.get(entry.key)
         if (self.proposed, number, self._bred_after.get(entry.proposal, entry.seen)) != (
             made,
@@ -209,7 +213,7 @@ class SteadyState(Proposals):
     def _propose_next(self) -> bool:
         """Make one more proposal, if there is one; pymoo is told of an infeasible one at once."""
         number = self.proposed
-        genome = self._born(number) if self.may_propose else None
+        genome = self._born(number) if self.may_propose and not self.end else None
         if genome is None:
             return False
         self.propose(genome)
@@ -232,7 +236,7 @@ class SteadyState(Proposals):
             pending = [self._running[each] for each in sorted(self._running)]
             chosen = [] if self.assistant is None else self.assistant.choose(1, number, pending)
             gains = [gain for _, gain in chosen]
-            if self.assistant is not None and chosen and self.assistant.ends(gains):
+            if self.assistant is not None and chosen and not self._replaying and self.assistant.ends(gains):
                 self.end = self.assistant.why_it_ends(self.results)
                 return None
             genome = chosen[0][0] if chosen else self._bred(number)

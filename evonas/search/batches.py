@@ -128,7 +128,7 @@ class Batches(Proposals):
     def _born(self, number: int, wanted: int, report: Callable[[Event], None]) -> tuple[Sequence[Genome], list[float]]:
         """Genomes of a batch, and what the surrogate expects of each where it chose them."""
         if number < len(self.first):
-            return list(self.first[number : number + wanted]), []
+            return list(self.first[number:]), []  # nothing is chosen before all of them are known
         chosen = self.assistant.choose(wanted, number)
         if line := self.assistant.turn():
             report(Note(line))

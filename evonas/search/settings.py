@@ -52,7 +52,8 @@ class EvolutionConfig:
     max_evaluations: Annotated[int | None, Range(least=1, most=10**9)] = None
     """End after so many evaluations, failed ones too, whatever the generations; none: no such limit."""
     min_gain: Annotated[float, Range(least=0, most=1)] = 0.0
-    """End when two batches in a row promise less than this share of the hypervolume by an evaluation; 0: never."""
+    """End when the last choices, twice surrogate_batch, promise less than this share of the hypervolume each, on the
+    surrogate's scale; 0: never."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

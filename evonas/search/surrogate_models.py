@@ -84,11 +84,19 @@ class Skill:
 
         Chance: 2.33 standard errors of a correlation of 0, one time in 100, and 2 of that of the parameter count.
         """
-        root = math.sqrt(self.n - 1)
-        return self.surrogate > 2.33 / root and self.surrogate >= self.params - 2 * (1 - self.params**2) / root
+        of_params = self.params - 2 * (1 - self.params**2) / math.sqrt(self.n - 1)
+        return self.surrogate > self.chance and self.surrogate >= of_params
+
+    @property
+    def chance(self) -> float:
+        """What a correlation has to exceed."""
+        return 2.33 / math.sqrt(self.n - 1)
 
     def __str__(self) -> str:
-        return f"rank correlation {self.surrogate:.2f}, of the parameters alone {self.params:.2f}"
+        return (
+            f"rank correlation {self.surrogate:.2f}, of chance up to {self.chance:.2f}, of the parameters alone "
+            f"{self.params:.2f}"
+        )
 
 
 class Models:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_tables import EDGES, accuracies_of, table_of_cells, table_of_choices, written
 
-from evonas.errors import ConfigurationError, EvonasError
+from evonas.errors import ConfigurationError, DataError, EvonasError
 from evonas.evaluation import Evaluator, LookUp, read_table, table_objectives
 from evonas.evaluation.table import ScoreTable
 from evonas.executors import ignore
@@ -39,7 +39,7 @@ def test_errors_of_a_cell_are_one_minus_its_accuracies(cells: ScoreTable) -> Non
     assert cells.errors(CONVS) == {"clean_error": 0.4, "pgd_8_error": 0.6, "autoattack_8_error": 0.7333}
     assert len(cells.scores) == 6466
     assert (cells.data.name, cells.data.n_classes, cells.data.image_size) == ("cifar10", 10, 32)
-    assert cells.note == "table: made-up accuracies on CIFAR-10; none"
+    assert cells.note == "table: made-up accuracies on CIFAR-10; none; data: cifar10"
     assert cells.space == NasBench201Space()
 
 
@@ -74,6 +74,11 @@ def test_data_sets_by_the_words_of_a_table_or_its_file(tmp_path: Path) -> None:
     imagenet = read(tmp_path, {**small(), "what": ""}, "robbench-ImageNet16-120.json")
     assert (imagenet.data.name, imagenet.data.n_classes, imagenet.space.image_size) == ("imagenet16-120", 120, 16)  # type: ignore[union-attr]
     assert "names no data set: taken for CIFAR-10" in read(tmp_path, small(what="")).note
+    several = small(what="CIFAR-10 part of a table on CIFAR-10, CIFAR-100 and ImageNet16-120")
+    assert read(tmp_path, {**several, "data": "cifar10"}).data.name == "cifar10"
+    assert read(tmp_path, several, "robbench-cifar100.json").note.endswith("; data: cifar100")
+    with pytest.raises(DataError, match='it names several data sets, expected one as "data"'):
+        read(tmp_path, several, "table.json")
 
 
 def test_a_network_that_is_missing_is_failed_and_says_so(tmp_path: Path) -> None:

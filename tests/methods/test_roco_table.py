@@ -58,7 +58,7 @@ class TestRunOfATable:
         assert not (run / "weights").exists()
         config = json.loads((run / "config.json").read_text())
         assert config["identity"]["table"] == {"fingerprint": table.fingerprint}
-        assert config["notes"] == ["table: made-up accuracies on CIFAR-10; none"]
+        assert config["notes"] == ["table: made-up accuracies on CIFAR-10; none; data: cifar10"]
 
     def test_it_is_found_again_and_can_be_looked_at(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["verify", str(run), "--retrain", "best"]) == 0

@@ -247,6 +247,28 @@ def test_the_most_evaluations_are_a_prefix(config: EvolutionConfig, tmp_path: Pa
 
 
 @pytest.mark.lengthy
+@pytest.mark.parametrize("surrogate", [None, "gp"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_limits_may_change_when_a_search_is_continued(
+    surrogate: str | None, asynchronous: bool, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, surrogate=surrogate, asynchronous=asynchronous)
+    whole = Journal()
+    list(evolve(Ladder(), learnable, config, journal=whole))
+    for change, expected in (
+        ({"max_evaluations": 36}, 36),
+        ({"max_evaluations": 20}, 36),
+        ({"min_gain": 1.0} if surrogate else {"max_evaluations": 1}, 36),
+        ({"max_evaluations": 40}, 40),
+        ({}, 60),
+    ):
+        with Journal(tmp_path / "journal.jsonl", {}, sync=False) as journal:
+            list(evolve(Ladder(), learnable, replace(config, **change), journal=journal))
+            assert (change, len(journal.lines)) == (change, expected)
+            assert journal.lines == whole.lines[:expected]
+
+
+@pytest.mark.lengthy
 def test_it_ends_when_little_is_expected() -> None:
     entries, notes = searched(learnable, replace(CONFIG, generations=20, min_gain=3e-3))
     assert 32 <= len(entries) < 200
