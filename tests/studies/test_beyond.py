@@ -98,7 +98,7 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     assert lines["fair", "off"] == ("-",) * 4
     page = "\n".join(supernet.findings(found))
     assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
-    assert "which shows that it predicts better" in page
+    assert "better; chosen as the best of 9, which the interval is not corrected for, in 1 seed(s)" in page
 
 
 def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
