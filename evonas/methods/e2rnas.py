@@ -40,8 +40,8 @@ class E2rnasOptions(CellOptions):
     """Millions of FLOPs; by default 425 (S1; 586 for S2). With --size delivered millions of multiply-adds, an
     objective only where it is given: they follow the parameters."""
     size: Annotated[Literal["n-hat", "delivered"], Needs("count_params")] = "n-hat"
-    """What L limits: n-hat, the papers' mean over all edges, or delivered, all parameters of the network that the cells
-    found make at --cost-channels and --cost-layers, within --size-within."""
+    """Size that L limits: n-hat, the papers' mean over all edges, or delivered, all parameters of the network that the
+    cells found make at --cost-channels and --cost-layers, within --size-within."""
     size_within: Annotated[float, Range(least=0, below=1), DELIVERED] = 0.01
     """Largest deviation of the delivered network from L, as a share of L."""
     sweep_L: Annotated[tuple[float, ...], MILLIONS, Needs("count_params")] = ()

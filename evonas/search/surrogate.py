@@ -61,7 +61,7 @@ class Surrogate:
 
     @property
     def skill(self) -> Skill | None:
-        """Of the models; None while there are too few results."""
+        """Skill of the models; None while there are too few results."""
         learned = self._learned()
         return None if learned is None else learned.skill
 
@@ -73,7 +73,7 @@ class Surrogate:
         return [_genome(ok[i]) for i in np.argsort(rank, kind="stable")[:wanted]]
 
     def predict(self, genomes: Sequence[Genome]) -> list[dict[str, tuple[float, float]] | None]:
-        """Of every genome: learned objective -> mean and deviation of what would be found; None: no prediction."""
+        """Each genome's learned objectives -> mean and deviation of the value expected; None: no prediction."""
         found: list[dict[str, tuple[float, float]] | None] = [None] * len(genomes)
         learned = self._learned()
         places = [i for i, genome in enumerate(genomes) if learned is not None and self._seen(genome, learned)]

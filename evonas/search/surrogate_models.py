@@ -19,7 +19,7 @@ __all__ = ["Models", "Skill", "Views"]
 Floats = npt.NDArray[np.float64]
 
 MARGIN = 0.1
-"""Of the range of the results, from the worst of them to the reference point."""
+"""Distance from the worst result to the reference point, as a share of the range of the results."""
 SOFT = 0.2
 """Share of that range, added to a learned value before its logarithm is taken."""
 FAR = 3.0
@@ -89,7 +89,7 @@ class Skill:
 
     @property
     def chance(self) -> float:
-        """What a correlation has to exceed."""
+        """Correlation in [0, 1] that chance alone reaches one time in 100."""
         return 2.33 / math.sqrt(self.n - 1)
 
     def __str__(self) -> str:

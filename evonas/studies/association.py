@@ -44,9 +44,9 @@ class Point(NamedTuple):
     clean: float
     """Clean error."""
     value: float
-    """What is compared."""
+    """Value that is compared."""
     other: float = 0.0
-    """What it is correlated with."""
+    """Value that it is correlated with."""
     name: str = ""
     """A network is no match of itself."""
 

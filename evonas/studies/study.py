@@ -70,7 +70,7 @@ class Studied:
     preset: str
     seeds: int
     root: Path
-    """Of the page, the tables and the pictures."""
+    """Folder of the page, the tables and the pictures."""
     source: Path | None = None
     """Folder of another study, whose runs this one shares; None: they are in `root`."""
 
@@ -187,6 +187,6 @@ class Study:
     notes: tuple[str, ...] = ()
     """Lines above the tables."""
     findings: Callable[[Studied], Iterable[str]] | None = None
-    """What the numbers say, in sentences made from them."""
+    """Conclusions in sentences made from the numbers."""
     shares: str = ""
     """Study whose runs it can take, with more measured in them."""

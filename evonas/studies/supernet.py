@@ -91,7 +91,7 @@ def _gained(groups: Groups) -> Effect | None:
 
 
 def coverage(studied: Studied) -> list[TextTable]:
-    """What each sampling never trains, and whether errors of the supernet follow from that."""
+    """Choices that each sampling never trains, and whether errors of the supernet follow from that."""
     lines = []
     for sampling in SAMPLINGS:
         label = group(sampling, "clean")
