@@ -103,6 +103,7 @@ class DeliveredSize:
         costs = operation_costs(self.channels, self.layers, True, self.nodes, self.image_size)
         return np.asarray(getattr(costs, self.kind))
 
+
 @dataclass(frozen=True, kw_only=True)
 class DeliveredCost(DeliveredSize):
     """|expected parameters or multiply-adds of the derived network - limit|, in millions."""

@@ -304,7 +304,7 @@ class Levels:
             {"architecture": architecture.state_dict(), "adam": adam.state_dict()}
             for architecture, adam in zip(self.architectures, self.adams, strict=True)
         )
-        several = {} if self.standing is None else {"others": others, "standing": self.standing.values}
+        several = {} if self.standing is None else {"others": others, "standing": list(self.standing.values)}
         return {
             "supernet": self.supernet.state_dict(),
             **first,
@@ -326,7 +326,7 @@ class Levels:
             for group, own in zip(adam.param_groups, capturable, strict=True):
                 group["capturable"] = own
         if self.standing is not None:
-            self.standing.values.copy_(state["standing"])
+            self.standing.values = list(state["standing"])
         self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints older than certified bounds have none
 
 

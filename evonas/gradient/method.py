@@ -170,7 +170,7 @@ class Preferences:
     """Vectors in the space of the normalised objectives, of as many architectures on one supernet; see `cone_weights`.
 
     From small to large networks: vector k points to the mean over all architectures of every objective but the last
-    one, the size, and to the share (k + 1/2) / K of the range of sizes, k from 0.
+    one, the size, and to the share (k + 1) / (K + 1) of the range of sizes, k from 0.
     """
 
     count: int
@@ -183,16 +183,20 @@ class Preferences:
     def __post_init__(self) -> None:
         if self.count < 2 or not self.near >= 0 or not 0 < self.smoothing <= 1:
             raise ConfigurationError(
-                f"expected at least 2 preferences, near >= 0 and smoothing in (0, 1], got {self.count}, {self.near} and "
-                f"{self.smoothing}"
+                f"expected at least 2 preferences, near >= 0 and smoothing in (0, 1], got {self.count}, {self.near} "
+                f"and {self.smoothing}"
             )
 
     def vectors(self, objectives: int) -> Tensor:
-        """(K, m) float64 of length 1, for m objectives, of which the last one is the size."""
+        """(K + 1, m) float64 of length 1, for m objectives, of which the last one is the size.
+
+        The last vector, of size 0, belongs to no architecture: it bounds the cone of the smallest networks, which would
+        else lose all their weights.
+        """
         import torch
 
-        vectors = torch.ones(self.count, objectives, dtype=torch.float64)
-        vectors[:, -1] = (torch.arange(self.count) + 0.5) / self.count
+        vectors = torch.ones(self.count + 1, objectives, dtype=torch.float64)
+        vectors[:, -1] = (torch.arange(self.count + 1) + 1) % (self.count + 1) / (self.count + 1)
         return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
 
 

@@ -6,7 +6,7 @@ and goes towards the part of the front where the objectives are in about its pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evonas.gradient.delivered import DeliveredSize
@@ -54,12 +54,10 @@ class Standing:
     """
 
     def __init__(self, preferences: Preferences, objectives: int) -> None:
-        import torch
-
         self.preferences = preferences
         self.vectors = preferences.vectors(objectives)
-        self.values = torch.full((preferences.count, objectives), torch.nan, dtype=torch.float64)
-        """(K, m) running means; NaN before the first turn."""
+        self.values: list[Tensor | None] = [None] * preferences.count
+        """(m,) float64 running means of each architecture, on the CPU; None before its first turn."""
 
     def weights(self, number: int, gradients: Tensor, losses: Tensor) -> Tensor:
         """(m,) weights of the objectives in a step of architecture `number`; takes their values into account first.
@@ -78,12 +76,12 @@ class Standing:
         import torch
 
         old = self.values[number]
-        smoothed = torch.where(old.isnan(), losses, old.lerp(losses, self.preferences.smoothing))
-        self.values[number] = torch.cat([smoothed[:-1], losses[-1:]])  # no batch decides on the size
-        means = self.values.nanmean(dim=0)
+        smoothed = losses if old is None else old.lerp(losses, self.preferences.smoothing)
+        own = self.values[number] = torch.cat([smoothed[:-1], losses[-1:]])  # no batch decides on the size
+        means = torch.stack([each for each in self.values if each is not None]).mean(dim=0)
         divisors = torch.where(means == 0, torch.ones_like(means), means.abs())
         divisors[-1] = 1.0
-        values = (1 + (self.values[number] - means) / divisors).clamp(0, 2)
+        values = (1 + (own - means) / divisors).clamp(0, 2)
         values[-1] = losses[-1]
         return values, divisors
 
@@ -91,17 +89,17 @@ class Standing:
 def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int, near: float = 0.0) -> Tensor:
     """Weight of each objective in a step towards the front within the cone of one preference vector.
 
-    Pareto multi-task learning (Lin et al., 2019, Algorithm 1). The cone of u_k holds the objective vectors F whose angle
-    to u_k is no larger than to any other u_j: G_j = (u_j - u_k) F <= 0 for every j. Outside, the step is along the
-    shortest convex combination of the gradients of all G_j > 0, and decreases each of them. Inside, it is along that of
-    the gradients of the objectives and of all G_j >= -near, and decreases all of these, or is zero: then F is on the
-    front of its cone. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken whenever
-    F is outside, not in the beginning alone, since the shared weights move F, too.
+    Pareto multi-task learning (Lin et al., 2019, Algorithm 1). The cone of u_k holds the objective vectors F whose
+    angle to u_k is no larger than to any other u_j: G_j = (u_j - u_k) F <= 0 for every j. Outside, the step is along
+    the shortest convex combination of the gradients of all G_j > 0, and decreases each of them. Inside, it is along
+    that of the gradients of the objectives and of all G_j >= -near, and decreases all of these, or is zero: then F is
+    on the front of its cone. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken
+    whenever F is outside, not in the beginning alone, since the shared weights move F, too.
 
     Args:
         gradients: (m, d) of the normalised objectives.
         values: (m,) F, the normalised objectives, >= 0.
-        vectors: (K, m) of length 1, >= 0; a single one gives the weights of MGDA.
+        vectors: (K, m) of length 1, >= 0; a single one gives the weights of MGDA with gradients of length 1.
         number: k, from 0.
         near: distance from the border of the cone below which a constraint counts.
     Returns:
@@ -111,15 +109,11 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
 
     borders = vectors - vectors[number]  # (K, m)
     violations = borders @ values.to(vectors)
-    outside = violations > 0
-    within = torch.eye(vectors.shape[1], dtype=vectors.dtype)
-    chosen = borders[outside] if bool(outside.any()) else torch.cat([within, borders[_active(violations, number, near)]])
-    rows = chosen.to(gradients.device)
+    rows = borders[violations > 0]
+    if not len(rows):
+        active = violations >= -near
+        active[number] = False
+        rows = torch.cat([torch.eye(vectors.shape[1], dtype=vectors.dtype), borders[active]])
+    rows = rows.to(gradients.device)
     along = rows @ gradients.to(rows)
     return RULE(along, along.new_ones(len(along))) @ rows
-
-
-def _active(violations: Tensor, number: int, near: float) -> Tensor:
-    active = violations >= -near
-    active[number] = False
-    return active
