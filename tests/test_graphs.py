@@ -378,7 +378,7 @@ def searched(method: Method, device: str = "cpu") -> list[Tensor]:
     method = replace(method, nodes=1, stages=(stage,), config=replace(method.config, search_batch_size=2))
     search = GradientSearch(method, found, 0, torch.device(device))
     if device == "cpu":  # torch's Adam counts its steps on the host there
-        search.levels.adam = torch.optim.SGD(search.levels.alphas, 0.1)  # type: ignore[assignment]
+        search.levels.adams[0] = torch.optim.SGD(search.levels.alphas, 0.1)  # type: ignore[call-overload]
     means = search.run_epoch()
     state = [*search.levels.supernet.state_dict().values(), *search.levels.alphas]
     return [*(each.detach().clone() for each in state), torch.tensor([*means.values()], dtype=torch.float64)]

@@ -197,7 +197,8 @@ class Preferences:
 
         vectors = torch.ones(self.count + 1, objectives, dtype=torch.float64)
         vectors[:, -1] = (torch.arange(self.count + 1) + 1) % (self.count + 1) / (self.count + 1)
-        return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return vectors / lengths
 
 
 @dataclass(frozen=True, kw_only=True)

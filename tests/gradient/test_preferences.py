@@ -43,7 +43,8 @@ def several(method: Method, count: int = 3) -> Method:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths
 
 
 def descended(centres: Tensor, vectors: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,8 @@ def test_seven_preferences_spread_over_the_known_front_of_three_objectives() -> 
         assert float(x.sum()) == pytest.approx(1, abs=1e-2)
         assert float(x.min()) > -1e-2
         assert int((vectors @ values).argmax()) == number
-    apart = torch.cdist(*[torch.stack([x for x, _ in found])] * 2)
+    places = torch.stack([x for x, _ in found])
+    apart = torch.cdist(places, places)
     assert float(apart[~torch.eye(7, dtype=torch.bool)].min()) > 0.1
 
 

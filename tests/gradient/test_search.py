@@ -62,7 +62,7 @@ def searching(method: Method, seed: int = 0) -> GradientSearch:
     return GradientSearch(method, data(), seed, CPU)
 
 
-def run(search: GradientSearch) -> list[dict[str, float]]:
+def run(search: GradientSearch) -> list[dict[str, Any]]:
     rows = []
     while not search.done:
         rows.append(search.run_epoch())

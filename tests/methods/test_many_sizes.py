@@ -11,11 +11,12 @@ from tiny_cells import TINY, bare, end_in_call, run, searched
 from tiny_runs import genome_of, rows
 
 from evonas.cli import main
-from evonas.errors import ConfigurationError, Interrupted
+from evonas.errors import ConfigurationError
 from evonas.gradient import GradientSearch
 from evonas.methods.darts import DartsOptions
 from evonas.methods.dsrna import DsrnaOptions
 from evonas.methods.e2rnas import E2rnasOptions
+from evonas.runs.interrupt import Interrupted
 from evonas.spaces import DartsSpace
 
 pytestmark = pytest.mark.lengthy
