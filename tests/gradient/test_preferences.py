@@ -205,7 +205,9 @@ def test_rows_of_an_epoch_hold_a_part_of_each_preference() -> None:
 
 
 @pytest.mark.lengthy
-@pytest.mark.parametrize("method", [darts(), e2rnas_v1(pcdarts()), dsrna(darts())], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "method", [darts(), e2rnas_v1(pcdarts()), dsrna(darts(), BoundLoss(images=2))], ids=lambda each: each.name
+)
 def test_continued_it_is_the_same_bit_for_bit(method: Method) -> None:
     changed = several(tiny(method, search_batch_size=6, order=1))
     whole = searching(changed)
