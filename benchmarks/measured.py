@@ -45,7 +45,7 @@ BENCHMARKS = {
     "attacks_evolution": "attacks.py evolution --data {data}",
     "certify_bounds": "certify.py bounds --threads 1",
     "certify_step": "certify.py step --threads 1 --rounds 3",
-    "darts_step": "darts_step.py --threads 1",
+    "darts_step": "darts_step.py --threads 1 --steps 1 --compared 0",
     "tam_step": "tam.py step",
     "tam_candidate": "tam.py candidate",
     "search_overhead": "search_overhead.py {table}",
