@@ -40,7 +40,7 @@ BENCHMARKS = {
     "busy": "busy.py",
     "passes": "passes.py",
     "cost_lookup": "cost_lookup.py",
-    "training": "training.py --data {data}",
+    "training": "training.py --data {data} --rounds 3 --error-images 4000",
     "attacks_gradient": "attacks.py gradient --data {data}",
     "attacks_evolution": "attacks.py evolution --data {data}",
     "certify_bounds": "certify.py bounds --threads 1",
