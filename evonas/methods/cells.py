@@ -384,7 +384,7 @@ def _write_sweep(run: Run, options: CellOptions, result: Result, found: Sequence
         key = arch_id(result.space.canonical(result.space.from_genotype(cells.genotype)))
         values = scored.get(key, {})
         measured = {name: values.get(name) for name in columns}
-        for number in cells.preferences or (None,):
+        for number in cells.preferences or ("",):  # a baseline has none
             which = {"search": cells.search.full_label, **({"preference": number} if options.preferences > 1 else {})}
             rows.append({**which, "arch_id": key, **measured, "genotype": compact(cells.genotype)})
         named += [(group, values) for group in cells.groups]
