@@ -22,7 +22,7 @@ def observed(network: nn.Module) -> Iterator[Statistics]:
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, _BatchNorm)
-        maps = inputs[0].float()
+        maps = inputs[0] if inputs[0].dtype == torch.float64 else inputs[0].float()
         variance, mean = torch.var_mean(maps, dim=[dim for dim in range(maps.ndim) if dim != 1], correction=0)
         found.setdefault(norm, []).append((mean, variance))
 
