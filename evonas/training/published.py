@@ -21,8 +21,8 @@ pgd_at: Madry et al., 2018, and their cifar10_challenge: 80,000 steps on 50,000 
 40,000 and 60,000. fast_adversarial: Wong et al., 2020, and their train_fgsm.py: the rate rises to 0.2 and falls back to
 0, there from step to step. trades: Zhang et al., 2019, and their train_trades_cifar10.py: the rate falls to a tenth in
 the 75th epoch. trades_awp: Wu et al., 2020, and their train_trades_cifar.py: in the 100th and the 150th of 200.
-gaussian: Cohen et al., 2019, and their train.py: batches of 400, the rate falls every 30 epochs. ibp: Gowal et al., 2018:
-100,000 steps of 1,600 images, the rate falls after 60,000 and 90,000. crown_ibp: Zhang et al., 2020, and their
-cifar_dm-large_8_255.json. Both train by Adam, from 1e-3 and 5e-4; the loop here has momentum, so that the rate of 0.05
-and the clipping are this project's own.
+gaussian: Cohen et al., 2019, and their train.py: batches of 400, the rate falls every 30 epochs. ibp: Gowal et al.,
+2018: 100,000 steps of 1,600 images, the rate falls after 60,000 and 90,000. crown_ibp: Zhang et al., 2020, and their
+cifar_dm-large_8_255.json. Both train by Adam, from 1e-3 and 5e-4; the loop here has SGD, so that the rate of 0.05 and
+the clipping are this project's own.
 """

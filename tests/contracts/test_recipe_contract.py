@@ -50,12 +50,9 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "phase": phase_network,
     "shuffle": shuffle_network,
 }
+SLOW = ("trades", "pgd", "crown_ibp", "ibp")
 TRAINABLE = [
-    pytest.param(
-        name,
-        kind,
-        marks=pytest.mark.slow if kind != "phase" and name.startswith(("trades", "pgd", "crown", "ibp")) else (),
-    )
+    pytest.param(name, kind, marks=pytest.mark.slow if kind != "phase" and name.startswith(SLOW) else ())
     for name in sorted(RECIPES)
     for kind in BUILD
     if name != "cells" or kind == "darts"
