@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from evonas.attacks import PGD
 from evonas.certify import interval_margin_bounds, margin_bounds
-from evonas.data import Augmentation, DevicePart, load_data
+from evonas.data import Augmentation, DevicePart, batches, load_data
 from evonas.errors import ConfigurationError
 from evonas.spaces import PhaseSpace
 from evonas.training import CrownIbp, Gaussian, Ibp, Training, TrainingConfig, standard, train
@@ -191,8 +191,7 @@ def test_digits_are_certified_after_a_short_training_by_ibp_and_not_after_a_plai
     after plain training and 0.165 after IBP, at clean errors of 0.055 and 0.065."""
     digits = load_data("digits", train_limit=1000, val_limit=10)
     config = TrainingConfig(epochs=15, batch_size=32, lr=0.05, weight_decay=0.0, precision="fp32")
-    images = torch.from_numpy(digits.test.images[:200]).permute(0, 3, 1, 2).float() / 255
-    labels = torch.from_numpy(digits.test.labels[:200])
+    images, labels = next(batches(DevicePart(digits.test, torch.device("cpu")), 200))
     errors = []
     for recipe in (standard, Ibp()):
         model = patches()
