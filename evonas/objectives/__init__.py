@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
     from evonas.objectives.ood_aupr import OodAupr, OodImages
     from evonas.objectives.quick_robust_error import QuickRobustError
+    from evonas.objectives.timed import Timed
 
 __all__ = [
     "OBJECTIVES",
@@ -37,6 +38,7 @@ __all__ = [
     "PGDError",
     "Params",
     "QuickRobustError",
+    "Timed",
 ]
 
 OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
