@@ -1,0 +1,301 @@
+"""The study `proxies`: which cheap measure ranks networks as full robust training and AutoAttack do?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from evonas.report import TextTable
+from evonas.report.papers.beyond import Scattered, draw_effects, draw_scattered
+from evonas.studies.association import FEWEST, Effect, Groups, Point, effect, kendall, partial_spearman
+from evonas.studies.intervals import Difference, spread
+from evonas.studies.proxies_runs import PREDICTED, SUITE, TARGET, cells, read
+from evonas.studies.study import Item, Row, Studied, Study
+from evonas.studies.tables import DASH, difference_cell
+
+__all__ = ["STUDY"]
+
+Values = tuple[float, ...]
+Pairs = tuple[tuple[Values, Values], ...]
+"""Two values of the same networks, once for every seed."""
+
+
+class Predictor(NamedTuple):
+    """A measure of a search that is cheaper than the target."""
+
+    words: str
+    column: str
+    trained: bool = False
+    """Whether it is measured on the search's own clean training."""
+    scored: str = ""
+    """Objective that gives it; empty: by arithmetic."""
+    sign: float = 1.0
+    """-1: more of it counts as better."""
+
+    def value(self, row: Row) -> float:
+        """Less is better; NaN where it was not measured."""
+        found = row.get(self.column)
+        return self.sign * float(found) if isinstance(found, float | int) else math.nan
+
+    def seconds(self, row: Row) -> float:
+        """Wall time of training and scoring one network for it."""
+        training = float(row.get("train_seconds", math.nan)) if self.trained else 0.0
+        return training + (float(row.get(f"{self.scored}_seconds", math.nan)) if self.scored else 0.0)
+
+
+QUICK = "quick_robust_error"
+PREDICTORS = {
+    each.column: each
+    for each in (
+        Predictor("quick adversarial training, FGSM", QUICK, scored=QUICK),
+        Predictor("quick adversarial training, PGD", "quick_robust_pgd_error", scored=QUICK),
+        Predictor("clean training, RoCo-NAS's set", "adversarial_set_error", True, "adversarial_set_error"),
+        Predictor("clean training, PGD", "pgd_error", True, "pgd_error"),
+        Predictor("clean training, no attack", "clean_error", True, "clean_error"),
+        Predictor("more parameters", "params", sign=-1),
+        Predictor("more MACs", "macs", sign=-1),
+    )
+}
+"""Column -> predictor."""
+CEILING = "the target, another seed"
+TARGETS = {"autoattack_error": "AutoAttack", "pgd20_error": "PGD-20"}
+"""Column -> robust error that is predicted, the first one first."""
+KINDS: Mapping[str, Callable[[Groups], float]] = {
+    "tau": kendall,
+    "Spearman": lambda groups: partial_spearman(groups, ()),
+}
+ABOUT = (
+    "tau: Kendall's tau-b, beside Spearman's rank correlation, of a predictor and the robust error after full PGD "
+    "training, the mean over that training's seeds: 1 for the same order, 0 for none. [low, high]: 95% of 1,000 "
+    "resamples of the networks, the same for all seeds, from a fixed seed. (n): networks.",
+    "Best half: the half of the networks with the least robust error, the mean over seeds; a search has to choose there.",
+    f"{CEILING}: the correlation between two seeds of the target itself, the mean over all pairs. No predictor can be "
+    "expected to be above it; one of a search has noise of its own, too.",
+    "Seconds: mean wall time of training and scoring one network; both quick predictors are one objective, and its "
+    "seconds stand at both. The set was built once, which is not counted. tau per second: over all networks.",
+)
+
+
+class Compared(NamedTuple):
+    """Networks that have all that is compared."""
+
+    rows: tuple[Row, ...]
+    """What the search measured."""
+    targets: tuple[Values, ...]
+    """Robust errors of these networks, seed by seed."""
+    trained: tuple[float, ...]
+    """Seconds of the target's trainings."""
+
+    @property
+    def means(self) -> Values:
+        """Robust error of each network, the mean over seeds."""
+        return tuple(sum(each) / len(each) for each in zip(*self.targets, strict=True))
+
+    def half(self) -> Compared:
+        """The half of the networks with the least robust error, of an odd number the larger one."""
+        means = self.means
+        best = sorted(range(len(means)), key=lambda place: (means[place], place))[: math.ceil(len(means) / 2)]
+        chosen = tuple(tuple(each[place] for place in best) for each in self.targets)
+        return Compared(tuple(self.rows[place] for place in best), chosen, self.trained)
+
+    def pairs(self, predictor: Predictor) -> Pairs:
+        """The predictor beside each seed of the target."""
+        values = tuple(map(predictor.value, self.rows))
+        return tuple((values, each) for each in self.targets)
+
+
+def compared(studied: Studied, target: str) -> Compared:
+    """Networks with predictors and with this robust error in every seed that has any."""
+    known = {str(row["arch_id"]): row for row in studied.labelled(PREDICTED)}
+    seeds: dict[int, dict[str, Row]] = {}
+    for row in studied.labelled(TARGET):
+        if target in row:
+            seeds.setdefault(row["seed"], {})[str(row["arch_id"])] = row
+    common = [key for key in sorted(known) if seeds and all(key in found for found in seeds.values())]
+    targets = tuple(tuple(float(seeds[seed][key][target]) for key in common) for seed in sorted(seeds))
+    trained = tuple(float(found[key].get("train_seconds", math.nan)) for found in seeds.values() for key in common)
+    return Compared(tuple(known[key] for key in common), targets if common else (), trained)
+
+
+@lru_cache(maxsize=256)
+def agreement(pairs: Pairs, kind: str, minus: Pairs = ()) -> Effect | None:
+    """Rank correlation of pairs, the mean over seeds, less that of other pairs of the same networks.
+
+    Networks are resampled, the same ones for all seeds and both sides. None where a value is missing.
+    """
+    if not pairs or any(map(math.isnan, (each for pair in (*pairs, *minus) for side in pair for each in side))):
+        return None
+
+    def statistic(drawn: Groups) -> float:
+        chosen = [int(each.value) for each in drawn[0]]
+        found = KINDS[kind](_groups(pairs, chosen))
+        return found - KINDS[kind](_groups(minus, chosen)) if minus else found
+
+    places = tuple(Point(True, 1.0, 0.0, float(place)) for place in range(len(pairs[0][0])))
+    return effect((places,), statistic)
+
+
+def _groups(pairs: Pairs, chosen: Sequence[int]) -> Groups:
+    return tuple(
+        tuple(Point(True, 1.0, 0.0, first[place], second[place]) for place in chosen) for first, second in pairs
+    )
+
+
+def _cell(found: Effect | None) -> str:
+    return difference_cell(None if found is None else Difference(*found))
+
+
+def _ceiling(networks: Compared) -> Pairs:
+    return tuple(combinations(networks.targets, 2))
+
+
+def correlations(studied: Studied) -> list[TextTable]:
+    """A table for each target, a line a predictor, and the target's own noise."""
+    return [_table(studied, target) for target in TARGETS]
+
+
+def _table(studied: Studied, target: str) -> TextTable:
+    networks = compared(studied, target)
+    half = networks.half()
+    lines = []
+    for each in PREDICTORS.values():
+        quick = half.pairs(PREDICTORS[QUICK]), networks.pairs(PREDICTORS[QUICK])
+        own = [_cell(agreement(part.pairs(each), kind)) for part in (networks, half) for kind in KINDS]
+        less = DASH if each.column == QUICK else _cell(agreement(quick[1], "tau", networks.pairs(each)))
+        lines.append((each.words, *own, less, _first(networks, each), *_cost(networks, each)))
+    above = [_cell(agreement(_ceiling(part), kind)) for part in (networks, half) for kind in KINDS]
+    cost = spread(networks.trained)
+    lines.append((CEILING, *above, DASH, DASH, DASH if cost is None else f"{cost.mean:.2f}", DASH))
+    header = (
+        *("Predictor", "tau", "Spearman", "best half: tau", "best half: Spearman"),
+        *("FGSM after quick training minus it, tau", "error of its first choice, %", "seconds", "tau per second"),
+    )
+    found = networks.means
+    least = f" The best network has {100 * min(found):.1f}%, and the mean is {100 * sum(found) / len(found):.1f}%."
+    title = f"{TARGETS[target]} within 8/255 after full PGD training; {studied.data('cifar10')}"
+    first = f"Error of its first choice: {TARGETS[target]}, the mean over seeds.{least if found else ''}"
+    return TextTable(title, header, tuple(lines), (*ABOUT, first))
+
+
+def _first(networks: Compared, predictor: Predictor) -> str:
+    """Robust error of the network that a predictor takes for the best, in percent."""
+    values = [*map(predictor.value, networks.rows)]
+    if not values or any(map(math.isnan, values)):
+        return DASH
+    return f"{100 * networks.means[values.index(min(values))]:.1f}"
+
+
+def seconds(networks: Compared, predictor: Predictor) -> float:
+    """Mean wall time of a network; NaN where it is not known."""
+    found = spread(predictor.seconds(row) for row in networks.rows)
+    return math.nan if found is None else found.mean
+
+
+def _cost(networks: Compared, predictor: Predictor) -> tuple[str, str]:
+    """Seconds of a network, and tau for each of them; a dash for what takes none."""
+    took, tau = seconds(networks, predictor), agreement(networks.pairs(predictor), "tau")
+    if math.isnan(took):
+        return DASH, DASH
+    return f"{took:.2f}", DASH if tau is None or not took else f"{tau.value / took:.3g}"
+
+
+def findings(studied: Studied) -> Iterator[str]:
+    """The best predictor, the quick one beside those of clean training, and what a second buys."""
+    for target, words in TARGETS.items():
+        networks = compared(studied, target)
+        taus = {each.column: agreement(networks.pairs(each), "tau") for each in PREDICTORS.values()}
+        known = {PREDICTORS[column]: found for column, found in taus.items() if found is not None}
+        if not known:
+            yield f"{words}: nothing yet."
+            continue
+        best = max(known, key=lambda each: known[each].value)
+        above = _cell(agreement(_ceiling(networks), "tau"))
+        yield f"{words}: {best.words} ranks best, tau {_cell(known[best])}; two seeds of the target agree by {above}."
+        for column in ("adversarial_set_error", "pgd_error"):
+            less = agreement(networks.pairs(PREDICTORS[QUICK]), "tau", networks.pairs(PREDICTORS[column]))
+            yield f"{words}: {PREDICTORS[QUICK].words} minus {PREDICTORS[column].words}: {_verdict(less)}."
+        costs = {each: seconds(networks, each) for each in known}
+        worth = {each: known[each].value / cost for each, cost in costs.items() if cost > 0}
+        if worth:
+            most = max(worth, key=lambda each: worth[each])
+            yield f"{words}: {most.words} gives most for its time, {worth[most]:.3g} of tau a second of a network."
+    if len(compared(studied, next(iter(TARGETS))).rows) < 2 * FEWEST:
+        yield f"Fewer than {2 * FEWEST} networks: all of this is anecdote."
+
+
+def _verdict(found: Effect | None) -> str:
+    if found is None:
+        return f"{DASH}, one of them ranks nothing"
+    if math.isnan(found.low):
+        return f"{_cell(found)}; no interval can be had"
+    words = "ranks better" if found.low > 0 else "ranks worse" if found.high < 0 else ""
+    return f"{_cell(found)}; {words or 'the interval holds 0, no difference is shown'}"
+
+
+def draw_correlations(studied: Studied, path: Path) -> bool:
+    target = next((each for each in TARGETS if compared(studied, each).rows), "")
+    if not target:
+        return False
+    networks = compared(studied, target)
+    parts = {"all networks": networks, "best half": networks.half()}
+    effects: dict[str, dict[str, Effect]] = {}
+    for each in PREDICTORS.values():
+        took = seconds(networks, each)
+        label = f"{each.words}{f' ({took:.1f} s)' if took > 0 else ''}"
+        effects[label] = _known({name: agreement(part.pairs(each), "tau") for name, part in parts.items()})
+    effects[CEILING] = _known({name: agreement(_ceiling(part), "tau") for name, part in parts.items()})
+    title = f"Who ranks networks as {TARGETS[target]} after full PGD training does, {studied.data('cifar10')}"
+    return draw_effects(path, effects, title, "Kendall's tau (seconds: of one network)")
+
+
+def _known(found: Mapping[str, Effect | None]) -> dict[str, Effect]:
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def draw_networks(studied: Studied, path: Path) -> bool:
+    target = next((each for each in TARGETS if compared(studied, each).rows), "")
+    if not target:
+        return False
+    networks, panels = compared(studied, target), []
+    for each in PREDICTORS.values():
+        scale, unit = (1e-6, "millions") if each.sign < 0 else (100.0, "%")
+        groups = {
+            f"seed {seed}": [
+                (scale * abs(first), 100 * second) for first, second in zip(*pair, strict=True) if not math.isnan(first)
+            ]
+            for seed, pair in enumerate(networks.pairs(each))
+        }
+        panels.append(Scattered(each.words, f"{each.column} ({unit})", f"{TARGETS[target]} error (%)", groups))
+    return draw_scattered(path, panels, f"Random networks, {studied.data('cifar10')}", across=3)
+
+
+def check() -> None:
+    """ConfigurationError where a library of the attacks is missing."""
+    from evonas.audit import measurements, require_libraries
+
+    require_libraries(measurements(SUITE), "the study proxies")
+
+
+STUDY = Study(
+    name="proxies",
+    paper="Beyond the papers: which cheap measure of a search ranks networks as full robust training does.",
+    cells=cells,
+    read=read,
+    check=check,
+    findings=findings,
+    notes=(
+        "Random networks of one space, the same in all runs. A search would see the predictors, measured on validation "
+        "images; the target is the error on test images after full adversarial training by PGD, once a seed.",
+    ),
+    items=(
+        Item("Table correlations", "rank correlations of every predictor", "no paper has it", correlations),
+        Item(
+            "Fig. correlations", "tau with its interval, all and best half", "no paper has it", draw=draw_correlations
+        ),
+        Item("Fig. networks", "robust error over every predictor", "no paper has it", draw=draw_networks),
+    ),
+)
