@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -72,7 +73,7 @@ ABOUT = (
     "tau: Kendall's tau-b, beside Spearman's rank correlation, of a predictor and the robust error after full PGD "
     "training, the mean over that training's seeds: 1 for the same order, 0 for none. [low, high]: 95% of 1,000 "
     "resamples of the networks, the same for all seeds, from a fixed seed. (n): networks.",
-    "Best half: the half of the networks with the least robust error, the mean over seeds; a search has to choose there.",
+    "Best half: the half of the networks with the least robust error, the mean over seeds; searches choose there.",
     f"{CEILING}: the correlation between two seeds of the target itself, the mean over all pairs. No predictor can be "
     "expected to be above it; one of a search has noise of its own, too.",
     "Seconds: mean wall time of training and scoring one network; both quick predictors are one objective, and its "
@@ -155,7 +156,8 @@ def _ceiling(networks: Compared) -> Pairs:
 
 def correlations(studied: Studied) -> list[TextTable]:
     """A table for each target, a line a predictor, and the target's own noise."""
-    return [_table(studied, target) for target in TARGETS]
+    *others, last = (_table(studied, target) for target in TARGETS)
+    return [*others, replace(last, notes=(*last.notes, *ABOUT))]
 
 
 def _table(studied: Studied, target: str) -> TextTable:
@@ -174,11 +176,15 @@ def _table(studied: Studied, target: str) -> TextTable:
         *("Predictor", "tau", "Spearman", "best half: tau", "best half: Spearman"),
         *("FGSM after quick training minus it, tau", "error of its first choice, %", "seconds", "tau per second"),
     )
-    found = networks.means
-    least = f" The best network has {100 * min(found):.1f}%, and the mean is {100 * sum(found) / len(found):.1f}%."
     title = f"{TARGETS[target]} within 8/255 after full PGD training; {studied.data('cifar10')}"
-    first = f"Error of its first choice: {TARGETS[target]}, the mean over seeds.{least if found else ''}"
-    return TextTable(title, header, tuple(lines), (*ABOUT, first))
+    first = f"Error of its first choice: {TARGETS[target]}, the mean over seeds. {_range(networks.means)}".rstrip()
+    return TextTable(title, header, tuple(lines), (first,))
+
+
+def _range(errors: Values) -> str:
+    if not errors:
+        return ""
+    return f"The best network has {100 * min(errors):.1f}%, and the mean is {100 * sum(errors) / len(errors):.1f}%."
 
 
 def _first(networks: Compared, predictor: Predictor) -> str:

@@ -31,6 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "phases": 2,
         "nodes": 4,
         "channels": 4,
+        "designs": (),
         "population": 8,
     },
     "small": {
@@ -63,7 +64,7 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
     """A set; random networks under every predictor; the same networks trained robustly, once a seed."""
     yield Cell(group=SET, method="build-set", options=_set(preset))
     usual: RocoOptions = PRESETS["paper" if preset == "paper" else "quick"]
-    common = {**SIZES[preset], **SPLIT, "designs": (), "generations": 0, "white_box_images": 0}
+    common = {**SIZES[preset], **SPLIT, "generations": 0}
     measured = {**SEARCHED[preset], "objectives": OBJECTIVES, "objective_seconds": True, "keep_weights": "none"}
     predicted = Cell(
         group=PREDICTED,
@@ -74,7 +75,7 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
     yield predicted
     trained = {"retrain": True, "retrain_all": True, "retrain_recipe": "pgd_at", "suite": SUITE}
     given = {**common, **TRAINED[preset], **trained, "epochs": 1, "lr": 0.1, "weight_decay": 5e-4}
-    given |= {"objectives": ("clean_error", "macs"), "keep_weights": "none", **_width(preset)}
+    given |= {"objectives": ("clean_error", "macs"), "white_box_images": 0, "keep_weights": "none", **_width(preset)}
     for seed in range(seeds):
         options = changed(usual, {**given, "seed": seed})
         yield Cell(group=TARGET, method="roco", options=options, links=(("init_from", predicted.folder),))
