@@ -140,9 +140,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         QuickRobustError(training=TrainingConfig())
     with pytest.raises(ConfigurationError, match="expected batch_size and images >= 1, got 250 and 0"):
         QuickRobustError(images=0)
-    with pytest.raises(
-        ConfigurationError, match="weights for TAM-NAS, got quick_robust_error, which"
-    ):
+    with pytest.raises(ConfigurationError, match="weights for TAM-NAS, got quick_robust_error, which"):
         TamOptions(search=EvolutionConfig(objectives=("clean_error", "quick_robust_error")))
 
 
