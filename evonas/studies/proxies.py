@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from evonas.report import TextTable
 from evonas.report.papers.beyond import Scattered, draw_effects, draw_scattered
-from evonas.studies.association import FEWEST, Effect, Groups, Point, effect, kendall, partial_spearman
+from evonas.studies.association import FEWEST, Effect, Groups, Point, effect, kendall, spearman
 from evonas.studies.intervals import Difference, spread
 from evonas.studies.proxies_runs import PREDICTED, SUITE, TARGET, cells, read
 from evonas.studies.study import Item, Row, Studied, Study
@@ -65,10 +65,7 @@ PREDICTORS = {
 CEILING = "the target, another seed"
 TARGETS = {"autoattack_error": "AutoAttack", "pgd20_error": "PGD-20"}
 """Column -> robust error that is predicted, the first one first."""
-KINDS: Mapping[str, Callable[[Groups], float]] = {
-    "tau": kendall,
-    "Spearman": lambda groups: partial_spearman(groups, ()),
-}
+KINDS: Mapping[str, Callable[[Groups], float]] = {"tau": kendall, "Spearman": spearman}
 ABOUT = (
     "tau: Kendall's tau-b, beside Spearman's rank correlation, of a predictor and the robust error after full PGD "
     "training, the mean over that training's seeds: 1 for the same order, 0 for none. [low, high]: 95% of 1,000 "
