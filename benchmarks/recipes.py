@@ -6,7 +6,7 @@ order of recipes is the point, not the level. Needs pip install 'evonas[audit]'.
 
 Sized for one core: an hour on CIFAR-10, minutes with --quick (two networks, digits). So AutoAttack's first two attacks
 alone (APGD-CE and APGD-T) attack the first 100 images: FAB-T and Square find little more, and take several times as
-long. `--attacks standard --attacked 1000` is AutoAttack on 1,000, and takes many hours. Each network that is finished is
+long. `--attacks standard --attacked 1000` is AutoAttack on 1,000, and takes many hours. Each finished network is
 kept in --out: the same command goes on where it was stopped.
 
     EVONAS_DATA=data python benchmarks/recipes.py     # CIFAR-10
