@@ -10,11 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from evonas.report import TextTable
+from evonas.report import TextTable, duration
 from evonas.report.papers.beyond import Scattered, draw_effects, draw_scattered
 from evonas.studies.association import FEWEST, Effect, Groups, Point, effect, kendall, spearman
 from evonas.studies.intervals import Difference, spread
-from evonas.studies.proxies_runs import PREDICTED, SUITE, TARGET, cells, read
+from evonas.studies.proxies_runs import PREDICTED, SET, SUITE, TARGET, cells, read
 from evonas.studies.study import Item, Row, Studied, Study
 from evonas.studies.tables import DASH, difference_cell
 
@@ -71,10 +71,10 @@ ABOUT = (
     "training, the mean over that training's seeds: 1 for the same order, 0 for none. [low, high]: 95% of 1,000 "
     "resamples of the networks, the same for all seeds, from a fixed seed. (n): networks.",
     "Best half: the half of the networks with the least robust error, the mean over seeds; searches choose there.",
-    f"{CEILING}: the correlation between two seeds of the target itself, the mean over all pairs. No predictor can be "
-    "expected to be above it; one of a search has noise of its own, too.",
+    f"{CEILING}: the correlation between two seeds of the target itself, the mean over all pairs: "
+    "what one more full training would predict. Only a predictor with less noise than that can stand above it.",
     "Seconds: mean wall time of training and scoring one network; both quick predictors are one objective, and its "
-    "seconds stand at both. The set was built once, which is not counted. tau per second: over all networks.",
+    "seconds stand at both. tau per second: over all networks.",
 )
 
 
@@ -154,7 +154,9 @@ def _ceiling(networks: Compared) -> Pairs:
 def correlations(studied: Studied) -> list[TextTable]:
     """A table for each target, a line a predictor, and the target's own noise."""
     *others, last = (_table(studied, target) for target in TARGETS)
-    return [*others, replace(last, notes=(*last.notes, *ABOUT))]
+    built = sum(studied.states[cell.folder].seconds for cell in studied.finished if cell.group == SET)
+    of_set = f"The adversarial set was built once, in {duration(built)}, which is not counted."
+    return [*others, replace(last, notes=(*last.notes, *ABOUT, *((of_set,) if built else ())))]
 
 
 def _table(studied: Studied, target: str) -> TextTable:
@@ -216,8 +218,10 @@ def findings(studied: Studied) -> Iterator[str]:
             yield f"{words}: nothing yet."
             continue
         best = max(known, key=lambda each: known[each].value)
-        above = _cell(agreement(_ceiling(networks), "tau"))
-        yield f"{words}: {best.words} ranks best, tau {_cell(known[best])}; two seeds of the target agree by {above}."
+        above = agreement(_ceiling(networks), "tau")
+        noise = "one seed of the target says nothing of its noise"
+        noise = noise if above is None else f"two seeds of the target agree by {_cell(above)}"
+        yield f"{words}: {best.words} ranks best, tau {_cell(known[best])}; {noise}."
         for column in ("adversarial_set_error", "pgd_error"):
             less = agreement(networks.pairs(PREDICTORS[QUICK]), "tau", networks.pairs(PREDICTORS[column]))
             yield f"{words}: {PREDICTORS[QUICK].words} minus {PREDICTORS[column].words}: {_verdict(less)}."
@@ -265,7 +269,7 @@ def draw_networks(studied: Studied, path: Path) -> bool:
         return False
     networks, panels = compared(studied, target), []
     for each in PREDICTORS.values():
-        scale, unit = (1e-6, "millions") if each.sign < 0 else (100.0, "%")
+        scale, unit = (1e-3, "thousands") if each.sign < 0 else (100.0, "%")
         groups = {
             f"seed {seed}": [
                 (scale * abs(first), 100 * second) for first, second in zip(*pair, strict=True) if not math.isnan(first)

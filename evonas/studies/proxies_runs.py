@@ -14,7 +14,7 @@ from evonas.runs.options import changed
 from evonas.studies.grid import Cell
 from evonas.studies.study import Row, read_rows
 
-__all__ = ["PREDICTED", "SUITE", "TARGET", "cells", "read"]
+__all__ = ["PREDICTED", "SET", "SUITE", "TARGET", "cells", "read"]
 
 SET, PREDICTED, TARGET = "Adversarial set", "Predictors", "Target"
 OBJECTIVES = ("clean_error", "macs", "adversarial_set_error", "pgd_error", "quick_robust_error")
