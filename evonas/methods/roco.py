@@ -176,6 +176,7 @@ PRESETS = {
         designs=("pair",),
         training=TrainingConfig(epochs=2, batch_size=32, lr=0.05),
         search=EvolutionConfig(population=8, generations=3, objectives=OBJECTIVES_OF_ROCO),
+        attacks=AttackOptions(quick_lr=0.1, quick_batch_size=32),
         white_box_images=100,
     ),
     "paper": RocoOptions(preset="paper", data=DataOptions(data="cifar10")),

@@ -47,8 +47,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """The networks and their images; paper has the benchmark's own, 16 channels and 5 cells, on CIFAR-10."""
 SEARCHED: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": 4, "quick_epochs": 3, "quick_batch_size": 32, "quick_lr": 0.1, "attack_images": 100},
-    "small": {"epochs": 5, "batch_size": 64, "quick_epochs": 3, "quick_batch_size": 64, "quick_lr": 0.1},
+    "quick": {"epochs": 4, "quick_epochs": 3, "attack_images": 100},
+    "small": {"epochs": 5, "batch_size": 64, "quick_epochs": 3, "quick_batch_size": 64},
     "paper": {},
 }
 """The trainings of a search, as the predictors have them."""

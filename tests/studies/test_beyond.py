@@ -11,7 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
-from evonas.studies import capacity, guidelines, proxies, proxies_runs, supernet, supernet_runs
+from evonas.studies import capacity, guidelines, proxies, proxies_agreement, proxies_runs, supernet, supernet_runs
 from evonas.studies.association import Effect
 from evonas.studies.grid import record
 from evonas.studies.page import write_study
@@ -156,14 +156,14 @@ def test_proxies_rank_the_same_networks_against_every_seed(tmp_path: Path) -> No
 
 def test_proxies_resample_networks_alike_on_both_sides() -> None:
     pairs = ((tuple(UP), tuple(SWAPPED)), (tuple(UP), tuple(UP[::-1])))
-    assert proxies.agreement(pairs, "tau", pairs) == Effect(0.0, 0.0, 0.0, 8)
-    assert proxies.agreement((), "tau") is None
-    assert proxies.agreement(((tuple(UP), (math.nan, *UP[1:])),), "tau") is None
+    assert proxies_agreement.agreement(pairs, "tau", pairs) == Effect(0.0, 0.0, 0.0, 8)
+    assert proxies_agreement.agreement((), "tau") is None
+    assert proxies_agreement.agreement(((tuple(UP), (math.nan, *UP[1:])),), "tau") is None
 
 
 def test_proxies_need_every_seed_of_a_network(tmp_path: Path) -> None:
     rows = [row for row in measured({"quick_robust_error": UP}, [UP, UP]) if (row["arch_id"], row["seed"]) != ("a3", 1)]
-    assert len(proxies.compared(filled("proxies", tmp_path, rows), "autoattack_error").rows) == 7
+    assert len(proxies_agreement.compared(filled("proxies", tmp_path, rows), "autoattack_error").rows) == 7
 
 
 def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
