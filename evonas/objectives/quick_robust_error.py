@@ -73,7 +73,7 @@ class QuickRobustError:
         }
 
     def _column(self, name: str, attack: FGSM | PGD, training: dict[str, Any]) -> Column:
-        about = f"white-box: {described(attack)}, {self.training.epochs} fast epochs"
+        about = f"white-box: {described(attack)}, fast-trained {self.training.epochs} epochs"
         settings = {"threat": "white-box", "attack": attack.name, **asdict(attack), "images": self.images}
         return Column(name, reference=1.0, about=about, metadata={**settings, **training})
 

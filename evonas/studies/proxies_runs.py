@@ -53,8 +53,8 @@ SEARCHED: dict[str, dict[str, Any]] = {
 }
 """The trainings of a search, as the predictors have them."""
 TRAINED: dict[str, dict[str, Any]] = {
-    "quick": {"retrain_epochs": 6, "retrain_batch_size": 32, "test_limit": 40},
-    "small": {"retrain_epochs": 6, "retrain_batch_size": 64, "test_limit": 100},
+    "quick": {"retrain_epochs": 5, "retrain_batch_size": 32, "test_limit": 20},
+    "small": {"retrain_epochs": 6, "retrain_batch_size": 32, "test_limit": 60},
     "paper": {"retrain_epochs": 50, "retrain_batch_size": 128, "test_limit": 1000},
 }
 """The target's training by PGD-7 (50 epochs in NAS-RobBench-201), with batches, cosine and images of its own."""
