@@ -55,6 +55,9 @@ class EvolutionConfig:
     """End when the last choices, twice surrogate_batch, promise less than this share of the hypervolume each, on the
     surrogate's scale; 0: never."""
 
+    early_stop: bool = False
+    """End a training when its network cannot enter the front any more, by what the curves of earlier ones allow."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.generations and self.population < 2:  # one cannot breed
@@ -76,6 +79,7 @@ class EvolutionConfig:
             "asynchronous": (self.asynchronous, False),
             "surrogate": (self.surrogate, None),
             "surrogate_batch": (self.surrogate_batch, 10),
+            "early_stop": (self.early_stop, False),
         }
         return values | {name: value for name, (value, usual) in later.items() if value != usual}
 
