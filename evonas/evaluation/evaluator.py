@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from evonas.devices import float32
+from evonas.errors import StoppedEarly
 from evonas.evaluation.host import out_of_memory
 from evonas.evaluation.keeping import KeepWeights
-from evonas.errors import StoppedEarly
 from evonas.evaluation.prepare import Prepare, TrainsCandidates
 from evonas.evaluation.stages import Staged, measured
 from evonas.objectives import Objective

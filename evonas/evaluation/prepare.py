@@ -58,8 +58,8 @@ class Prepare(Protocol):
 class TrainsCandidates(Protocol):
     """A `Prepare` that trains each candidate by itself, so that it can be trained to the end as well.
 
-    What its `start` gives takes a fourth argument, for early stopping: `on_epoch(epoch, candidate)` is called after every
-    finished epoch, counted from 1, with the network in eval mode, and may raise to end the training.
+    What its `start` gives takes a fourth argument, for early stopping: `on_epoch(epoch, candidate)` is called after
+    every finished epoch, counted from 1, with the network in eval mode, and may raise to end the training.
     """
 
     @property

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from evonas.errors import ConfigurationError
 from evonas.objectives import Candidate, CleanError, Objective
 from evonas.types import Reach
 
-__all__ = ["Staged", "measured", "rungs", "stage_of"]
+__all__ = ["Staged", "check_early_stop", "measured", "rungs", "stage_of"]
 
 SHARES = 0.25, 0.5, 0.75
 """Rungs, as shares of the epochs."""
@@ -15,6 +16,16 @@ SHARES = 0.25, 0.5, 0.75
 def rungs(epochs: int) -> tuple[int, ...]:
     """Finished epochs after which a training may be stopped, ascending, before its last one."""
     return tuple(sorted({math.ceil(share * epochs) for share in SHARES} - {epochs, 0}))
+
+
+def check_early_stop(epochs: int | None, objectives: Sequence[Objective]) -> None:
+    """ConfigurationError where early stopping has no moment at which it could stop anything."""
+    if not rungs(epochs or 0) and all(stage_of(each) != "end" for each in objectives):
+        trained = "no training" if epochs is None else f"{epochs} epoch"
+        raise ConfigurationError(
+            f"expected trainings of at least 2 epochs with early_stop, or objectives measured after them such as "
+            f"pgd_error, got {trained} and {', '.join(each.name for each in objectives)}; leave --early-stop out"
+        )
 
 
 def stage_of(objective: Objective) -> str:

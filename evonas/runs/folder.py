@@ -210,8 +210,12 @@ class RunFolder:
         """Write tables, pictures and the results in config.json, each whole or not at all."""
         table, rows = population_table(entries, searched), history(entries, searched)
         write_tables(self.path, table, rows)
+        found: dict[str, Any] = {}
         if rows and rows[-1].rank_correlation:
-            found = {"rank_correlation_with_clean_error": rows[-1].rank_correlation}
+            found["rank_correlation_with_clean_error"] = rows[-1].rank_correlation
+        if rows and (stops := rows[-1].stops) is not None:
+            found["early_stop"] = {**stops._asdict(), "share_wrong": stops.share, "interval": list(stops.interval)}
+        if found:
             write_json(self.config, {**read_json(self.config), "results": found})
         plot_front(self.path / "front.png", table, searched)
         plot_history(self.path / "history.png", rows, searched)

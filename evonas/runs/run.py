@@ -24,7 +24,7 @@ from evonas.audit import (
 from evonas.data import Dataset, Part
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
+from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, check_early_stop
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.parts import part_identity, part_name, refuse_another_run
@@ -275,6 +275,8 @@ class Run(BegunRun):
             EvonasError: the folder belongs to another run, or cannot be written; the executor cannot be started.
             Interrupted: a signal came; everything finished is in the journal.
         """
+        if config.early_stop:
+            check_early_stop(prepare.epochs, objectives)
         self.use_search(space, prepare.data.n_classes, objectives, config, first)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, config.objectives)

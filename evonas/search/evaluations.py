@@ -91,9 +91,7 @@ def evaluation_seed(seed: int, key: str) -> int:
     return derive_seed(seed, "evaluation", key)
 
 
-def evaluation_job(
-    genome: Genome, seed: int, predict: Predict | None = None, limits: "Limits | None" = None
-) -> Job:
+def evaluation_job(genome: Genome, seed: int, predict: Predict | None = None, limits: "Limits | None" = None) -> Job:
     """The evaluation of a canonical genome in a run with this seed; with limits it may be stopped."""
     key = arch_id(genome)
     predicted = 0.0 if predict is None else float(predict(genome))

@@ -1,18 +1,18 @@
 """Early stopping: a training ends when its network cannot enter the front any more.
 
-Whatever decides is taken from the results that are known when a network is proposed, and travels with its job, so that
-a search stays a deterministic function of its results. The optimistic end of a training, from what is measured at a rung:
+Whatever decides is taken from the results that are known when a network is proposed, and travels with its job, so
+that a search stays a deterministic function of its results. The optimistic end of a training, from a rung on:
 
 - An objective that is measured there falls, until the end, by no more than the `QUANTILE` of the falls of finished
   trainings from that rung on. Costs are final from the beginning: they have never fallen.
 - One that is measured only at the end, such as an error under attack, is as far below the clean error of that rung.
 
-A network whose optimistic end a member of the front dominates is stopped. A share of them, drawn by seed, is finished all
-the same, to count how often that was wrong.
+A network whose optimistic end a member of the front dominates is stopped. A share of them, drawn by seed, is finished
+all the same, to count how often that was wrong.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ from evonas.search.settings import EvolutionConfig
 from evonas.seeding import generator
 from evonas.types import Curve, EvaluationResult, arch_id
 
-__all__ = ["FINISHED", "Limits", "Stopping", "Watch", "WrongStops", "wrong_stops"]
+__all__ = ["FINISHED", "QUANTILE", "Limits", "Stopping", "Stops", "Watch", "stops_of"]
 
 QUANTILE = 0.9
-"""Chance that a further training falls by no more than is allowed for, in each objective, if it is like those before."""
+"""Chance that a further training, if it is like those before, falls by no more than is allowed for in an objective."""
 LEAST_CURVES = 8
 """Finished trainings that are known at a rung before any is stopped there."""
 FINISHED = 0.1
@@ -52,7 +52,9 @@ class Limits:
 
     def admits(self, row: Sequence[float]) -> bool:
         """Whether no member of the front dominates these objectives, minimised."""
-        return not any(tuple(row) != each and all(a <= b for a, b in zip(each, row, strict=True)) for each in self.front)
+        return not any(
+            tuple(row) != each and all(a <= b for a, b in zip(each, row, strict=True)) for each in self.front
+        )
 
     def optimistic(self, rung: int, values: Mapping[str, float]) -> list[float]:
         """Best objectives, minimised, that are expected of a training with these values at a rung."""
@@ -141,7 +143,7 @@ class Stopping:
         return replace(limits, front=best, falls=falls)
 
 
-class WrongStops(NamedTuple):
+class Stops(NamedTuple):
     """Stops of a search, and how many of those that were tried were wrong."""
 
     stopped: int
@@ -166,17 +168,25 @@ class WrongStops(NamedTuple):
         n, k = self.finished, self.wrong
         low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
         high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-        return low, high
+        return round(low, 6), round(high, 6)
+
+    def __str__(self) -> str:
+        if not self.finished:
+            return f"{self.stopped} stopped, {self.epochs_saved} epochs saved; no stop was tried"
+        low, high = self.interval
+        tried = f"of {self.finished} that were finished all the same {self.wrong} entered the front of their time"
+        share = f"wrong stops {self.share:.0%}, 95% interval {low:.0%} to {high:.0%}"
+        return f"{self.stopped} stopped, {self.epochs_saved} epochs saved; {tried} ({share})"
 
 
-def wrong_stops(results: Sequence[EvaluationResult]) -> WrongStops | None:
+def stops_of(results: Iterable[EvaluationResult]) -> Stops | None:
     """Counts over the results of a search; None where early stopping was off: no result has a curve."""
     curves = [(result.status, result.curve) for result in results if result.curve is not None]
     if not curves:
         return None
     saved = [each.epochs - each.rungs[-1][0] for status, each in curves if status == "stopped"]
     entered = [each.entered for status, each in curves if status == "ok" and each.stopped is not None]
-    return WrongStops(len(saved), sum(saved), len(entered), sum(map(bool, entered)))
+    return Stops(len(saved), sum(saved), len(entered), sum(map(bool, entered)))
 
 
 def _starts(values: Mapping[str, float], objectives: Sequence[str], maximize: Sequence[str]) -> dict[str, float]:
