@@ -229,7 +229,7 @@ class RocoOptions(RunOptions):
 
 def _used_with_table(option: Option) -> bool:
     names = ("preset", "seed", "out", "retry_failed", "track", "plugin", "space", "table", "init_from")
-    searches = option.owner in (EvolutionConfig, ExecutionOptions) and option.name != "early_stop"
+    searches = option.owner in (EvolutionConfig, ExecutionOptions) and option.name not in ("early_stop", "replicates")
     return searches or option.name in names
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,11 +214,30 @@ def front_text(table: pd.DataFrame, searched: Searched, most: int = 20, last: Se
     )
 
 
-def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) -> None:
-    """Write population.csv, front.csv and history.csv, each whole or not at all."""
+def write_tables(
+    folder: Path,
+    table: pd.DataFrame,
+    rows: Sequence[HistoryRow],
+    replicates: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Write population.csv, front.csv and history.csv, each whole or not at all.
+
+    Args:
+        replicates: arch_id -> columns that front.csv has besides, see `Replicates.table`.
+    """
     write_csv(folder / "population.csv", table)
-    write_csv(folder / "front.csv", front(table))
+    write_csv(folder / "front.csv", with_columns(front(table), replicates))
     write_csv(folder / "history.csv", history_table(rows))
+
+
+def with_columns(front: pd.DataFrame, beside: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of a front with further columns; empty cells where a network has none."""
+    import pandas as pd
+
+    found = [beside.get(key, {}) for key in front["arch_id"]]
+    names = dict.fromkeys(name for row in found for name in row)
+    new = pd.DataFrame({name: [row.get(name) for row in found] for name in names}, index=front.index, dtype=object)
+    return pd.concat([front, new], axis=1) if names else front
 
 
 def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from evonas.runs.latency import begun_table, find_or_measure
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
 from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
+from evonas.runs.replicating import replicate_front
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
 from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
@@ -298,6 +299,8 @@ class Run(BegunRun):
                 for state in states:
                     recorder.end_generation(state.generation)
                     kept.sweep()
+        if config.replicates > 1:
+            replicate_front(self, searching, config)
         return Result(self.folder, searching.searched, lambda: searching.evaluator, begun_here=True)
 
     def score(
