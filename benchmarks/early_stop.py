@@ -128,7 +128,8 @@ def searched(args: Args, data: Dataset, name: str, seed: int) -> Search:
 
 def table(args: Args, found: dict[str, list[Search]]) -> Table:
     """Medians over the seeds, and the least and the largest of the last column."""
-    title = f"{args.data}, {args.evaluations} evaluations, {args.seeds} seeds: medians; hypervolume after shares of the plain time"
+    of = f"{args.data}, {args.evaluations} evaluations, {args.seeds} seeds"
+    title = f"{of}: medians; hypervolume after shares of the plain search's time"
     made = Table("search", "training time", "epochs saved", "stopped", title=title)
     for share in SHARES:
         made.add_column(f"at {share:.0%}", no_wrap=True)

@@ -4,6 +4,7 @@ The payload of an evaluation is (genome, seed), with early stopping (genome, see
 EvaluationResult, its key the genome's arch_id.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,18 @@ class EvaluationWork:
                 f"expected a function (genome, seed) -> EvaluationResult or an object with make_evaluate(report), "
                 f"got {type(self.evaluate).__name__}"
             )
+
+    def check_reach(self) -> None:
+        """ConfigurationError where a plain function does not take what early stopping gives it."""
+        if isinstance(self.evaluate, EvaluatorFactory):
+            return
+        try:
+            inspect.signature(self.evaluate).bind(None, 0, None)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"expected a function (genome, seed, reach) with early_stop, got one for which {error}; "
+                "call reach(epoch, epochs, values) after each rung"
+            ) from error
 
     def __call__(self, report: Report) -> Work:
         factory = self.evaluate

@@ -81,8 +81,9 @@ class Watch:
             return
         self._stopped = epoch
         if not self.limits.finish:
-            before = " before its attacks" if epoch == epochs else ""
-            raise StoppedEarly(f"stopped after {epoch} of {epochs} epochs{before}: it cannot enter the front")
+            trained = f" after {epoch} of {epochs} epochs" if epochs else ""
+            before = " before the rest is measured" if epoch == epochs else ""
+            raise StoppedEarly(f"stopped{trained}{before}: it cannot enter the front")
 
     def closed(self, result: EvaluationResult) -> EvaluationResult:
         """The result with its learning curve; a failure has none."""
@@ -154,6 +155,8 @@ class Stops(NamedTuple):
     """Further ones that would have been stopped, and were finished all the same."""
     wrong: int
     """Those of them that entered the front of their time."""
+    trained: int = 0
+    """Stopped ones whose training was over: what is measured last was left out."""
 
     @property
     def share(self) -> float | None:
@@ -171,12 +174,14 @@ class Stops(NamedTuple):
         return round(low, 6), round(high, 6)
 
     def __str__(self) -> str:
+        late = f" ({self.trained} of them after their training, before the rest was measured)" if self.trained else ""
+        saved = f"{self.stopped} stopped{late}, {self.epochs_saved} epochs saved"
         if not self.finished:
-            return f"{self.stopped} stopped, {self.epochs_saved} epochs saved; no stop was tried"
+            return f"{saved}; no stop was tried"
         low, high = self.interval
         tried = f"of {self.finished} that were finished all the same {self.wrong} entered the front of their time"
         share = f"wrong stops {self.share:.0%}, 95% interval {low:.0%} to {high:.0%}"
-        return f"{self.stopped} stopped, {self.epochs_saved} epochs saved; {tried} ({share})"
+        return f"{saved}; {tried} ({share})"
 
 
 def stops_of(results: Iterable[EvaluationResult]) -> Stops | None:
@@ -186,7 +191,7 @@ def stops_of(results: Iterable[EvaluationResult]) -> Stops | None:
         return None
     saved = [each.epochs - each.rungs[-1][0] for status, each in curves if status == "stopped"]
     entered = [each.entered for status, each in curves if status == "ok" and each.stopped is not None]
-    return Stops(len(saved), sum(saved), len(entered), sum(map(bool, entered)))
+    return Stops(len(saved), sum(saved), len(entered), sum(map(bool, entered)), saved.count(0))
 
 
 def _starts(values: Mapping[str, float], objectives: Sequence[str], maximize: Sequence[str]) -> dict[str, float]:

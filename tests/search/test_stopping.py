@@ -14,6 +14,7 @@ from learnable import Ladder, error, learnable
 from searches import same
 from test_asynchronous import Killed, Scripted, following, shuffled
 
+from evonas.errors import ConfigurationError
 from evonas.executors import ProcessExecutor
 from evonas.report import Searched, history, population_table
 from evonas.report.table import front, history_table
@@ -165,6 +166,11 @@ def test_tables_tell_them_apart() -> None:
     assert (last["wrong_stops_low"], last["wrong_stops_high"]) == found.interval
 
 
+def test_a_function_that_knows_no_rungs_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"expected a function \(genome, seed, reach\) with early_stop"):
+        searched(learnable, CONFIG)
+
+
 def test_without_it_nothing_changes() -> None:
     plain = replace(CONFIG, early_stop=False)
     assert plain.identity() == {k: v for k, v in CONFIG.identity().items() if k != "early_stop"}
@@ -208,8 +214,8 @@ def test_the_share_of_wrong_stops_has_its_interval() -> None:
     assert Stops(5, 9, 0, 0).share is None
     none = Stops(5, 9, 10, 0)
     assert none.share == 0
-    assert none.interval == (0.0, pytest.approx(1 - 0.025**0.1, abs=1e-6))  # closed form of 0 of n
-    assert Stops(5, 9, 10, 10).interval == (pytest.approx(0.025**0.1, abs=1e-6), 1.0)
+    assert none.interval == pytest.approx((0, 1 - 0.025**0.1), abs=1e-6)  # closed form of 0 of n
+    assert Stops(5, 9, 10, 10).interval == pytest.approx((0.025**0.1, 1), abs=1e-6)
     assert str(none).startswith("5 stopped, 9 epochs saved; of 10 that were finished all the same 0 entered the front")
 
 
