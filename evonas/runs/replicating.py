@@ -60,6 +60,7 @@ def replicate_front(run: Run, searching: Searching, config: EvolutionConfig) -> 
     with run.screen:
         for number, networks in planned.items():
             with Journal(folder.replicate_journal(number), run.identity) as journal:
+                run.screen.say(journal.damage)
                 score(
                     [np.array(entry.result.genome, dtype=np.int64) for entry in networks],
                     replace(searching.evaluator, keep=None),
