@@ -34,7 +34,7 @@ FINISHED = 0.1
 """Share of the stopped that is finished all the same."""
 CLEAN = "clean_error"
 ROUNDING = 1e-9
-"""Fall that is granted beyond the known ones, for the rounding of differences."""
+"""Fall that is granted beyond a known one, for the rounding of differences."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ class Limits:
         """Best objectives, minimised, that are expected of a training with these values at a rung."""
         falls = self.falls.get(rung, {})
         starts = _starts(values, self.objectives, self.maximize)
-        return [starts.get(name, -math.inf) - falls.get(name, math.inf) - ROUNDING for name in self.objectives]
+        ends = []
+        for name in self.objectives:
+            fall = falls.get(name, math.inf)
+            ends.append(starts.get(name, -math.inf) - (fall + ROUNDING if fall else 0.0))  # costs stay exact
+        return ends
 
 
 class Watch:

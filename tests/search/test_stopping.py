@@ -92,6 +92,7 @@ def test_the_optimistic_end_by_hand() -> None:
     assert found.admits([0.5, 100])  # equal ones are on the front together
     assert not found.admits([0.55, 100])
     assert found.admits(found.optimistic(1, {"clean_error": 0.6, "params": 100}))  # as those before: not by rounding
+    assert not found.admits(found.optimistic(1, {"clean_error": 0.65, "params": 100}))  # equal costs are equal
 
 
 def test_an_error_that_is_measured_at_the_end_follows_from_the_clean_one() -> None:
