@@ -8,8 +8,8 @@ search has found by a time is what its evaluations had found whose processor tim
 that; a busy machine stretches any other time. The times are shares of what the plain search of the same seed needs. The
 hypervolume is a share of its box. About 20 minutes of one core for each data set, with the usual sizes.
 
-Claim: with early stopping a search trains for less time, and ends no lower than the plain one by more than the spread of
-the seeds. The exit code is 1 where that does not hold. How many stops are wrong is told, with its interval.
+Claim: with early stopping a search trains for less time, and ends no lower than the plain one by more than the spread
+of the seeds. The exit code is 1 where that does not hold. How many stops are wrong is told, with its interval.
 """
 
 import sys
