@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spaces": {"networks", "costs"},
     "training": {"data", "attacks", "costs"},
     "adversarial_sets": {"data", "attacks", "networks", "training", "costs", "executors"},
-    "objectives": {"costs", "data", "attacks", "adversarial_sets", "certify", "ship"},
+    "objectives": {"costs", "data", "networks", "attacks", "training", "adversarial_sets", "certify", "ship"},
     "executors": set(),
     "search": {"executors"},
     "gradient": {"networks", "spaces", "costs", "attacks", "certify", "data", "training"},

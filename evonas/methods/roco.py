@@ -91,6 +91,8 @@ class RocoOptions(RunOptions):
     white_box_images: Annotated[int, Range(least=0, most=10**9)] = 0
     """Validation images on which PGD attacks each network, as the column pgd_error beside what is searched; 0: none."""
     certify: CertifyOptions = field(default_factory=CertifyOptions)
+    objective_seconds: bool = False
+    """Record the seconds of each objective, too, as columns such as pgd_error_seconds; they differ from run to run."""
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
@@ -175,6 +177,7 @@ PRESETS = {
         designs=("pair",),
         training=TrainingConfig(epochs=2, batch_size=32, lr=0.05),
         search=EvolutionConfig(population=8, generations=3, objectives=OBJECTIVES_OF_ROCO),
+        attacks=AttackOptions(quick_lr=0.1, quick_batch_size=32),
         white_box_images=100,
     ),
     "paper": RocoOptions(preset="paper", data=DataOptions(data="cifar10")),
@@ -244,6 +247,8 @@ def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
 
 
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
+    from evonas.objectives import Timed
+
     searched = run.make_objectives(
         options.search.objectives,
         candidates.data,
@@ -253,7 +258,9 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
         options.adversarial_set,
         space=candidates.space,
     )
-    return (*searched, *white_box(run, options, candidates))
+    every = (*searched, *white_box(run, options, candidates))
+    timed: tuple[Any, ...] = tuple(Timed(each) for each in every)
+    return timed if options.objective_seconds else every
 
 
 def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:

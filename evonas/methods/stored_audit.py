@@ -229,10 +229,11 @@ def _measured(
     networks: Sequence[AuditNetwork],
 ) -> Measured:
     from evonas.audit import SET, AdversarialSetShare, Measured, Measurement
-    from evonas.objectives import AdversarialSetError
+    from evonas.objectives import AdversarialSetError, Timed
 
     on_the_set, asked = [], plan.adversarial_set
-    own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
+    scores = [each.objective if isinstance(each, Timed) else each for each in found.objectives]
+    own = [each.adversarial_set for each in scores if isinstance(each, AdversarialSetError)]
     if scored and (asked or own):
         the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
         if _unseen(plan, found, the_set, networks):

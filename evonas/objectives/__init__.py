@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from evonas.objectives.latency import LatencyMs
     from evonas.objectives.objective import Candidate, Column, CostedSpace, Objective
     from evonas.objectives.ood_aupr import OodAupr, OodImages
+    from evonas.objectives.quick_robust_error import QuickRobustError
+    from evonas.objectives.timed import Timed
 
 __all__ = [
     "OBJECTIVES",
@@ -35,6 +37,8 @@ __all__ = [
     "OodImages",
     "PGDError",
     "Params",
+    "QuickRobustError",
+    "Timed",
 ]
 
 OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
@@ -51,6 +55,7 @@ OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
         "ood_aupr": "evonas.objectives.ood_aupr:OodAupr",
         "pgd_error": "evonas.objectives.attack_error:PGDError",
         "params": "evonas.objectives.cost:Params",
+        "quick_robust_error": "evonas.objectives.quick_robust_error:QuickRobustError",
     }
 )
 """Name -> class. AdversarialSetError takes a set, LatencyMs a table, OodAupr images of another data set; all else has

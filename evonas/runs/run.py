@@ -34,7 +34,7 @@ from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
 from evonas.runs.keeping import KeptWeights, keep_weights
 from evonas.runs.latency import begun_table, find_or_measure
-from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
+from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives, untrained_note
 from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
 from evonas.runs.replicating import replicate_front
@@ -136,6 +136,7 @@ class Run(BegunRun):
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
         if LatencyMs.name in names and space is not None:
             latency = self.latency_table(space, data)
+        self.note(untrained_note(names))
         size = self.score_batch_size(data.image_size)
         return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
 

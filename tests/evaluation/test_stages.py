@@ -11,7 +11,7 @@ from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, StoppedEarly
 from evonas.evaluation import Evaluator, TrainFromScratch, check_early_stop, rungs
 from evonas.executors import ignore
-from evonas.objectives import OBJECTIVES, CleanError, Macs, PGDError
+from evonas.objectives import OBJECTIVES, CleanError, Macs, PGDError, Timed
 from evonas.objectives.objective import Candidate
 from evonas.spaces import PhaseSpace
 from evonas.training import TrainingConfig
@@ -111,6 +111,9 @@ def test_without_anything_to_stop_it_is_refused() -> None:
         check_early_stop(None, (CleanError(),))
     check_early_stop(2, (CleanError(),))
     check_early_stop(None, (CleanError(), PGDError()))  # inherited weights: before the attacks
+    with pytest.raises(ConfigurationError, match="got 1 epoch and clean_error"):
+        check_early_stop(1, (Timed(CleanError()),))
+    check_early_stop(1, (Timed(PGDError()),))
     stages = {name: getattr(kind, "stage", "end") for name, kind in OBJECTIVES.items()}
     assert {name for name, stage in stages.items() if stage == "before"} == {"params", "macs", "flops", "latency_ms"}
     assert {name for name, stage in stages.items() if stage == "rungs"} == {"clean_error", "adversarial_set_error"}
