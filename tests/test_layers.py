@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "costs": {"networks"},
     "certify": {"networks"},
     "spaces": {"networks", "costs"},
-    "training": {"data", "attacks", "costs"},
+    "training": {"data", "attacks", "costs", "certify"},
     "adversarial_sets": {"data", "attacks", "networks", "training", "costs", "executors"},
     "objectives": {"costs", "data", "networks", "attacks", "training", "adversarial_sets", "certify", "ship"},
     "executors": set(),

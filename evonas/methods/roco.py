@@ -82,7 +82,8 @@ class RocoOptions(RunOptions):
     init_from: str | None = None
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
-    """Training recipe: standard; pgd_at, trades, trades_awp, trades_yopo, fast_adversarial (robust); or a plugin's."""
+    """Training recipe: standard; pgd_at, trades, trades_awp, trades_yopo, fast_adversarial (robust); ibp, crown_ibp
+    (certified), gaussian (for smoothing); or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -50,7 +50,7 @@ class RetrainOptions:
     retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
     retrain_recipe: str = ""
-    """Recipe of this training: standard, pgd_at, trades, trades_awp, fast_adversarial, ...; by default --recipe."""
+    """Recipe of this training: standard, pgd_at, trades, trades_awp, ibp, gaussian, ...; by default --recipe."""
     retrain_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack, in [0, 1]; its own by default."""
     retrain_average: Literal["", "none", "ema", "swa"] = ""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from evonas.objectives.adversarial_set_error import AdversarialSetError
     from evonas.objectives.attack_error import FGSMError, PGDError
     from evonas.objectives.certified import CertifiedAccuracy, CertifiedRadius
+    from evonas.objectives.certified_error import CertifiedError
     from evonas.objectives.clean_error import CleanError
     from evonas.objectives.cost import Flops, Macs, Params
     from evonas.objectives.jacobian_norm import JacobianNorm
@@ -23,6 +24,7 @@ __all__ = [
     "AdversarialSetError",
     "Candidate",
     "CertifiedAccuracy",
+    "CertifiedError",
     "CertifiedRadius",
     "CleanError",
     "Column",
@@ -45,6 +47,7 @@ OBJECTIVES: "Table[Callable[..., Objective]]" = Table(
     {
         "adversarial_set_error": "evonas.objectives.adversarial_set_error:AdversarialSetError",
         "certified_accuracy": "evonas.objectives.certified:CertifiedAccuracy",
+        "certified_error": "evonas.objectives.certified_error:CertifiedError",
         "certified_radius": "evonas.objectives.certified:CertifiedRadius",
         "clean_error": "evonas.objectives.clean_error:CleanError",
         "fgsm_error": "evonas.objectives.attack_error:FGSMError",

@@ -24,8 +24,9 @@ PGD_ONLY = Needs("objectives", ("pgd_error",))
 ATTACKED = Needs("objectives", ("pgd_error", "fgsm_error"))
 JACOBIAN = Needs("objectives", ("jacobian_norm",))
 QUICK = Needs("objectives", ("quick_robust_error",))
-ACCURACY = Needs("objectives", ("certified_accuracy",))
+WITHIN = Needs("objectives", ("certified_accuracy", "certified_error"))
 CERTIFIED = Needs("objectives", ("certified_radius", "certified_accuracy"))
+PROVEN = Needs("objectives", ("certified_radius", "certified_accuracy", "certified_error"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,18 +113,18 @@ class AttackOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyOptions:
-    """Images, balls and bounds of the objectives jacobian_norm, certified_radius and certified_accuracy."""
+    """Images, balls and bounds of jacobian_norm, certified_radius, certified_accuracy and certified_error."""
 
     jacobian_q: Annotated[float, Range(least=1, most=100), JACOBIAN] = 1.0
     """Norm of jacobian_norm: 1 for the l-inf ball, 2 for the l2 ball (DSRNA, Eq. 15)."""
     jacobian_images: Annotated[int, IMAGES, JACOBIAN] = 64
     """Validation images of jacobian_norm, the first ones."""
-    certified_norm: Annotated[Norm, CERTIFIED] = "linf"
+    certified_norm: Annotated[Norm, PROVEN] = "linf"
     """Ball that is certified."""
-    certified_epsilon: Annotated[float, LONG, ACCURACY] = 1 / 255
-    """Radius of certified_accuracy, on the [0, 1] scale; in l2 it may be longer than 1."""
+    certified_epsilon: Annotated[float, LONG, WITHIN] = 1 / 255
+    """Radius of certified_accuracy and certified_error, on the [0, 1] scale; in l2 it may be longer than 1."""
     certified_images: Annotated[int, IMAGES, CERTIFIED] = 16
-    """Validation images that are certified, the first ones."""
+    """Validation images that are certified, the first ones; certified_error takes all."""
     certified_intermediate: Annotated[Intermediate, CERTIFIED] = "interval"
     """Bounds before each ReLU: interval (fast) or linear (tight, and slower the deeper the network)."""
     certified_relaxation: Annotated[RelaxationName, CERTIFIED] = "adaptive"
@@ -134,7 +135,7 @@ class CertifyOptions:
 
     def objectives(self) -> dict[str, Objective]:
         """Name -> objective with these settings."""
-        from evonas.objectives import CertifiedAccuracy, CertifiedRadius, JacobianNorm
+        from evonas.objectives import CertifiedAccuracy, CertifiedError, CertifiedRadius, JacobianNorm
 
         bounds: dict[str, Any] = {
             "norm": self.certified_norm,
@@ -144,6 +145,7 @@ class CertifyOptions:
         }
         return {
             CertifiedAccuracy.name: CertifiedAccuracy(epsilon=self.certified_epsilon, **bounds),
+            CertifiedError.name: CertifiedError(norm=self.certified_norm, epsilon=self.certified_epsilon),
             CertifiedRadius.name: CertifiedRadius(**bounds),
             JacobianNorm.name: JacobianNorm(q=self.jacobian_q, images=self.jacobian_images),
         }
