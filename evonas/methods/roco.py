@@ -102,7 +102,7 @@ class RocoOptions(RunOptions):
         *("adversarial_set", "space", "table", "phases", "nodes", "channels", "recipe"),
         *("epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("surrogate", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
+        *("surrogate", "early_stop", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
         *("retrain", "retrain_networks", "suite", "against", "device", "threads", "executor", "workers"),
         *("gpus_per_task", "ray_address", "timeout"),
     )
@@ -166,7 +166,8 @@ class RocoOptions(RunOptions):
 
 def _used_with_table(option: Option) -> bool:
     names = ("preset", "seed", "out", "retry_failed", "track", "plugin", "space", "table", "init_from")
-    return option.owner in (EvolutionConfig, ExecutionOptions) or option.name in names
+    searches = option.owner in (EvolutionConfig, ExecutionOptions) and option.name not in ("early_stop", "replicates")
+    return searches or option.name in names
 
 
 OPTIONS = RocoOptions

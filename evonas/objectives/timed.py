@@ -27,6 +27,10 @@ class Timed:
     def name(self) -> str:
         return self.objective.name
 
+    @property
+    def stage(self) -> str:
+        return str(getattr(self.objective, "stage", "end"))
+
     def identity(self) -> dict[str, Any]:
         return {**part_identity(self.objective), "timed": True}
 

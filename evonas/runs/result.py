@@ -207,7 +207,8 @@ class Result:
             raise UnknownNameError(f"expected one network, {arch_id!r} begins {named}{more}; give more digits")
         if found and not found[0].result.ok:
             raise UnknownNameError(
-                f"expected the arch_id of a row with status ok, {found[0].key} failed: {found[0].result.reason}"
+                f"expected the arch_id of a row with status ok, {found[0].key} "
+                f"{'' if found[0].result.status == 'stopped' else 'failed: '}{found[0].result.reason}"
             )
         if not found:
             raise UnknownNameError(
