@@ -126,7 +126,7 @@ class Rooted(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, images: Tensor) -> Tensor:
-        context.lost = images.flatten(1).sum(dim=1).mul(255).round() % 97 == 0
+        context.lost = images.flatten(1).sum(dim=1).mul(255).round() % 51 == 0
         return images.clone()
 
     @staticmethod
