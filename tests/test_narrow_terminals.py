@@ -1,4 +1,4 @@
-"""Terminals of 40 columns: nothing is wider but words and paths that cannot be broken, and nothing is left out unsaid."""
+"""Terminals of 40 columns: nothing is wider but words that cannot be broken, and nothing is left out unsaid."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
 def shown(words: list[str], patch: pytest.MonkeyPatch) -> list[str]:
     """Lines that a command writes to a narrow terminal."""
     patch.setenv("COLUMNS", str(COLUMNS))
-    patch.setenv("TERM", "dumb")
+    patch.setenv("TERM", "xterm")
     terminal = Terminal()
     with contextlib.redirect_stdout(terminal):
         assert main(words) == 0
@@ -91,7 +91,7 @@ def test_every_column_is_in_some_part_of_a_table() -> None:
 def test_files_side_by_side() -> None:
     files = {"float32": b"1", "int8": b"1"}
     rival = Rival(clean_error=0.25, pgd_error=0.5, square_error=0.5)
-    parity = Parity(images=20, largest={1: 0.0, 128: 0.0}, changed={1: 0, 128: 0})
+    parity = Parity(images=20, largest={1: 0.0, 128: 0.0}, changed={1: 0, 128: 0}, scale=1.0)
     lines = compared(Findings(parity, 0.25, dict.fromkeys(files, rival), dict.fromkeys(files, 1.0)), files, 4, COLUMNS)
     assert max(map(len, lines)) <= COLUMNS
     assert " ".join(" ".join(lines).split()).count("75.0%") == 2
