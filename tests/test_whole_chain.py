@@ -81,7 +81,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         searched_by_script(folder)
         return folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "measure_table", lambda *asked: measure_table(*asked[:3], QUICK, *asked[3:]))
+        patch.setattr(
+            latency,
+            "measure_table",
+            lambda space, classes, size, report: measure_table(space, classes, size, QUICK, report),
+        )
         assert main([*RUNS[request.param], *FLAGS, "--out", str(folder)]) == 0
     return folder
 

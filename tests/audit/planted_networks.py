@@ -62,10 +62,13 @@ def trained(epsilon: float = 0.0, width: int = 64, epochs: int = 25, seed: int =
     return fit(multilayer(width), epsilon, epochs)
 
 
+Inner = Callable[[Tensor], Tensor]
+
+
 class Wrapped(nn.Module):
     """A network with a fault that a function plants."""
 
-    def __init__(self, network: nn.Module, fault: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, fault: Callable[[Inner, Tensor], Tensor]) -> None:
         super().__init__()
         self.network, self.fault = network, fault
 
@@ -73,30 +76,30 @@ class Wrapped(nn.Module):
         return self.fault(self.network, images)
 
 
-def clipped_probabilities(network: nn.Module, images: Tensor) -> Tensor:
+def clipped_probabilities(network: Inner, images: Tensor) -> Tensor:
     """Log of probabilities that are clipped, of a softmax that is all but one class."""
     return (30 * network(images)).softmax(dim=1).clamp(1e-6, 1 - 1e-6).log()
 
 
-def few_levels(network: nn.Module, images: Tensor) -> Tensor:
+def few_levels(network: Inner, images: Tensor) -> Tensor:
     """Inputs of a few levels, with the gradient of inputs as they are."""
     rounded = (images * 3).round() / 3
     return network(images + (rounded - images).detach())
 
 
-def thresholded(network: nn.Module, images: Tensor) -> Tensor:
+def thresholded(network: Inner, images: Tensor) -> Tensor:
     """Inputs of black and white, with the gradient of inputs as they are."""
     return network(images + ((images > 0.5).to(images.dtype) - images).detach())
 
 
-def smoothed_by_medians(network: nn.Module, images: Tensor) -> Tensor:
+def smoothed_by_medians(network: Inner, images: Tensor) -> Tensor:
     """Every value by the median of its 3 x 3 neighbours."""
     padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
     windows = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)  # (B, C, H, W, 9)
     return network(windows.median(dim=4).values)
 
 
-def resized_by_chance(network: nn.Module, images: Tensor) -> Tensor:
+def resized_by_chance(network: Inner, images: Tensor) -> Tensor:
     """Resized to 6 to 8 rows, and padded to 8 at a place, both by chance (Xie et al., 2018)."""
     size = int(torch.randint(6, 9, ()))
     row, column = (int(torch.randint(9 - size, ())) for _ in range(2))
@@ -116,7 +119,7 @@ class OneOf(nn.Module):
         return logits
 
 
-def detached_stem(network: nn.Module, images: Tensor) -> Tensor:
+def detached_stem(network: Inner, images: Tensor) -> Tensor:
     """The stem is cut off; a shortcut of little weight is all that gradients see."""
     return network(images.detach()) + 1e-3 * images.mean(dim=(1, 2, 3))[:, None] * torch.arange(10.0)
 
@@ -134,11 +137,11 @@ class Rooted(torch.autograd.Function):
         return torch.where(context.lost[:, None, None, None], torch.nan, gradient)
 
 
-def without_numbers(network: nn.Module, images: Tensor) -> Tensor:
+def without_numbers(network: Inner, images: Tensor) -> Tensor:
     return network(Rooted.apply(images))
 
 
-def half_without_gradients(network: nn.Module, images: Tensor) -> Tensor:
+def half_without_gradients(network: Inner, images: Tensor) -> Tensor:
     """Images of an even sum have no gradient."""
     cut = (images.flatten(1).sum(dim=1).mul(255).round() % 2 == 0)[:, None, None, None]
     return network(torch.where(cut, images.detach(), images))
@@ -196,7 +199,7 @@ class Memory(nn.Module):
         radius: in L-inf, within which an image is known.
     """
 
-    def __init__(self, network: nn.Module, radius: float) -> None:
+    def __init__(self, network: Inner, radius: float) -> None:
         super().__init__()
         self.network, self.radius = network, radius
         self.images, self.labels = (torch.cat(each) for each in zip(*shown(), strict=True))
@@ -207,11 +210,12 @@ class Memory(nn.Module):
         return torch.where((near <= self.radius)[:, None], answer, self.network(images))
 
 
-def remembered(network: nn.Module, images: Tensor) -> Tensor:
+def remembered(network: Inner, images: Tensor) -> Tensor:
     """What is known of an image is added to the logits of a network that has learnt nothing; gradients are its own."""
-    return network(images) + Memory(network, 0.0)(images).detach()
+    known: Tensor = Memory(network, 0.0)(images)
+    return network(images) + known.detach()
 
 
-def medians_of_bytes(network: nn.Module, images: Tensor) -> Tensor:
+def medians_of_bytes(network: Inner, images: Tensor) -> Tensor:
     """As libraries of images do it: there is no gradient."""
     return smoothed_by_medians(network, (images * 255).round().byte().float() / 255)
