@@ -27,6 +27,7 @@ from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import (
     RECIPES,
     CellTraining,
+    CrownIbp,
     OneShotConfig,
     OneShotTraining,
     PgdTraining,
@@ -345,6 +346,16 @@ def test_replayed_training_equals_training(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setitem(graphs.RECORDERS, "cpu", emulator)
     found = trained(REPLAYED[name])
     assert len(emulator.recordings) == 2  # one an epoch: the learning rate falls
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.lengthy
+def test_training_on_bounds_is_not_replayed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = CrownIbp(epsilon=0.01, beta=0.5, warmup=0.0)
+    expected = trained(recipe)
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", Emulator())
+    with pytest.warns(UserWarning, match="training runs without a CUDA graph, more slowly: .* waits for the device"):
+        found = trained(recipe)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

@@ -151,7 +151,7 @@ class CellOptions(RunOptions):
     cells: NetworkOptions = field(default_factory=NetworkOptions)
     recipe: str = "standard"
     """Recipe of the networks that cells are scored in: standard; pgd_at, trades, trades_awp, trades_yopo or
-    fast_adversarial (robust); or a plugin's."""
+    fast_adversarial (robust); ibp or crown_ibp (certified); gaussian; or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
