@@ -2,6 +2,7 @@
 
     python benchmarks/damaged_files.py                  # 2,000 damaged files
     python benchmarks/damaged_files.py --inputs 100
+    python benchmarks/damaged_files.py --inputs 1000 --only weights
 
 Whole files are damaged at random (the same with the same seed): bits flipped, bytes overwritten, cut off, doubled,
 moved and inserted; words of text replaced by other values of JSON; members of zip files damaged inside, with checksums
@@ -40,6 +41,7 @@ from evonas.audit.records import AuditRecords
 from evonas.data import load_data, load_image_folder
 from evonas.data.image_files import FilePart
 from evonas.errors import EvonasError
+from evonas.evaluation import read_table
 from evonas.files import write_json
 from evonas.methods.imagenet_cells import read_cells
 from evonas.methods.stored import open_run
@@ -203,6 +205,27 @@ def latency_table(folder: Path) -> Path:
     return folder / "latency.json"
 
 
+def table_of_cells(folder: Path) -> Path:
+    cells = {f"{number:06d}": [0.9, 0.5, None] for number in (0, 3, 33, 333, 321, 123, 222222, 111111, 444444, 333333)}
+    content = {
+        "what": "accuracies on CIFAR-10",
+        "edges": ["0-1", "0-2", "1-2", "0-3", "1-3", "2-3"],
+        "operations": ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"],
+        "columns": ["clean", "pgd_8", "autoattack_8"],
+        "accuracies": cells,
+    }
+    write_json(folder / "cells.json", content)
+    return folder / "cells.json"
+
+
+def table_of_choices(folder: Path) -> Path:
+    rows = {
+        f"{at:03d}": {"test_acc": [80.5, 81.0], "mean_acc": 80.75, "params": 9, "flops": 99} for at in (0, 1, 12, 221)
+    }
+    write_json(folder / "choices.json", rows)
+    return folder / "choices.json"
+
+
 LOADERS: dict[str, Loader] = {
     "npz": Loader(npz(np.savez), lambda path: load_data(f"npz:{path}")),
     "npz, compressed": Loader(npz(np.savez_compressed), lambda path: load_data(f"npz:{path}")),
@@ -222,6 +245,8 @@ LOADERS: dict[str, Loader] = {
     "weights": Loader(weights, load_weights),
     "audit.csv": Loader(audited("audit.csv"), lambda path: read_audit(path.parent)),
     "audit.json": Loader(audited("audit.json"), lambda path: read_audit(path.parent)),
+    "table of cells": Loader(table_of_cells, read_table),
+    "table of choices": Loader(table_of_choices, read_table),
     "genotype": Loader(genotype, lambda path: read_cells(str(path))),
     "checkpoint": Loader(checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
     "checkpoint of 0.1.0": Loader(old_checkpoint, lambda path: load_checkpoint(path, IDENTITY, "a search by gradient")),
@@ -343,13 +368,16 @@ def measure(inputs: int, seed: int = 0) -> dict[str, Count]:
     return counts
 
 
-def main(inputs: int = 2000, seed: int = 0) -> int:
+def main(inputs: int = 2000, seed: int = 0, only: tuple[str, ...] = ()) -> int:
     """Print the table; the exit code is 1 where anything was wrong.
 
     Args:
         inputs: damaged files, in equal shares for all loaders.
         seed: of all damage.
+        only: loaders that are tried; all by default.
     """
+    for name in {*LOADERS} - {*only} if only else ():
+        del LOADERS[name]
     started = time.perf_counter()
     counts = measure(inputs, seed)
     table = Table(title=f"{inputs} damaged files, {time.perf_counter() - started:.0f} s")

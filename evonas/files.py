@@ -15,6 +15,7 @@ from typing import IO, Any
 from evonas.errors import DataError, EvonasError, RunInUseError, StorageError
 
 __all__ = [
+    "check_writable",
     "decoding",
     "exists",
     "expanded",
@@ -128,6 +129,25 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before anything long begins, whether a file can be written; nothing of it stays.
+
+    Raises:
+        StorageError: the disk is full, or the folder, or the nearest one above that is there, cannot be written.
+    """
+    with storage_errors(f"write {path}"):
+        folder = next(each for each in path.absolute().parents if each.is_dir())
+        probe = folder / f".{path.name}.{os.getpid()}.tmp"
+        try:
+            with open(probe, "wb") as file:
+                file.write(b"1")
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
 
 def sweep(folder: Path) -> None:

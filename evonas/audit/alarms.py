@@ -16,7 +16,7 @@ from evonas.audit.gradient_check import GRADIENT_CHECK, RUNGS, check_gradients, 
 __all__ = ["ALARMS", "Alarm", "alarms", "masked_gradients"]
 
 MANY = 0.1
-"""Share of images without a usable gradient from which on it is an alarm."""
+"""Share of images without a usable gradient, or with a false one, from which on it is an alarm."""
 
 ALARMS = {
     "black-box": "an attack that sees no gradients does better than PGD",
@@ -24,7 +24,10 @@ ALARMS = {
     "one-step": "one step does better than many",
     "noise": "noise does better than PGD",
     "epsilon-1": "PGD that may change every pixel to anything does not reach the error of guessing",
-    "gradients": "gradients are zero or not finite on many images",
+    "gradients": "gradients are zero or not finite on many images that are classified right",
+    "not-finite": "gradients are no finite numbers on some images",
+    "slope": "logits do not change as gradients say",
+    "grain": "changes of a quarter of a grey level make errors",
     "random": "the same image gets other logits when it is shown again",
 }
 """Kind -> what is wrong."""
@@ -76,7 +79,8 @@ def _found(
 ) -> Iterator[tuple[str, str]]:
     """(kind, its numbers) of every alarm."""
     pgd, larger, chance = rungs["pgd"], rungs["pgd_wide"], 1 - 1 / n_classes
-    within = f"within {_pixels(epsilon)}"
+    below_chance = pgd < chance - 2 * _deviation(chance, None, images)
+    within, of_images = f"within {_pixels(epsilon)}", f"of {images} images"
     for kind, name, words in (
         ("black-box", "square", "PGD or Square"),
         ("one-step", "fgsm", "FGSM"),
@@ -84,14 +88,20 @@ def _found(
     ):
         if rungs[name] - pgd > 2 * _deviation(rungs[name], pgd, images):
             yield kind, f"{words} {_percent(rungs[name])}, PGD {_percent(pgd)}, {within} on {images} images"
-    if larger <= pgd < chance - 2 * _deviation(chance, None, images) and epsilon < wide(epsilon):
+    if larger <= pgd and below_chance and epsilon < wide(epsilon):
         yield "epsilon", f"PGD {_percent(pgd)} {within}, {_percent(larger)} within {_pixels(wide(epsilon))}"
     if rungs["pgd_one"] < chance - 2 * _deviation(chance, None, images):
         yield "epsilon-1", f"PGD {_percent(rungs['pgd_one'])} within 1, guessing {_percent(chance)}"
-    if lost > MANY:
-        yield "gradients", f"on {_percent(lost)} of {images} images"
+    if lost > MANY and below_chance:
+        yield "gradients", f"{_percent(lost)} {of_images}"
+    if rungs["not_finite"] > 0:
+        yield "not-finite", f"{_percent(rungs['not_finite'])} {of_images}"
+    if rungs["slope"] > MANY:
+        yield "slope", f"on {_percent(rungs['slope'])} {of_images}"
+    if rungs["grain"] - rungs["clean"] > 2 * _deviation(rungs["grain"], rungs["clean"], images):
+        yield "grain", f"{_percent(rungs['grain'])} wrong, clean {_percent(rungs['clean'])}, {of_images}"
     if rungs["random"] > 0:
-        yield "random", f"{_percent(rungs['random'])} of {images} images"
+        yield "random", f"{_percent(rungs['random'])} {of_images}"
 
 
 def _deviation(first: float, second: float | None, images: int) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from evonas.attacks import FGSM, PGD, Attack, SquareSearch
 from evonas.attacks.attack import frozen
 from evonas.audit.images import reporting
+from evonas.audit.slopes import false_slopes
 from evonas.data import Dataset, DevicePart, batches
 from evonas.objectives import Candidate
 from evonas.objectives.scoring import wrong_under
@@ -26,10 +27,21 @@ GRADIENT_CHECK = "gradient_check"
 CHECKED = 200
 """Test images that it is made on."""
 
-RUNGS = ("clean", "fgsm", "pgd", "pgd_wide", "pgd_one", "noise", "square", "random")
+RUNGS = (
+    *("clean", "fgsm", "pgd", "pgd_wide", "pgd_one", "noise", "square", "random"),
+    *("not_finite", "slope", "grain"),
+)
 """Ends of the further columns: the error on clean images; under FGSM, PGD and random signs within epsilon; under PGD
 within `wide` and within 1; under PGD or, where that fails, a random search of squares within epsilon, which costs most
-and says nothing new of an image that PGD fools; and the share of images that get other logits when shown again."""
+and says nothing new of an image that PGD fools; the share of images that get other logits when shown again; that of
+images whose gradient is not finite, and whose gradient is not that of the network, see `false_slopes`; and the error
+under random signs of a quarter of a grey level."""
+
+GRAIN = 0.25 / 255
+"""Change of a value that no file of 8 bits keeps."""
+
+AT_ONCE = 25
+"""Images that are shown again together: a network that draws once a batch draws more often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +70,14 @@ class GradientCheck:
     epsilon: float = 8 / 255
     steps: int = 20
     queries: int = 300
+    repeats: int = 9
 
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
         part = DevicePart(tested.validation, candidate.device)
         reporting(report, candidate, GRADIENT_CHECK, len(part))
         shown = [(images, labels) for images, labels in batches(part, batch_size)]
-        return check_gradients(
-            candidate.attacked, shown, candidate.generator, self.epsilon, steps=self.steps, queries=self.queries
-        )
+        settings = {"steps": self.steps, "queries": self.queries, "repeats": self.repeats}
+        return check_gradients(candidate.attacked, shown, candidate.generator, self.epsilon, **settings)
 
 
 def check_gradients(
@@ -76,8 +88,12 @@ def check_gradients(
     *,
     steps: int = 20,
     queries: int = 300,
+    repeats: int = 9,
 ) -> dict[str, float]:
-    """`gradient_check`, the share of images whose gradient is zero or not finite, and the further columns of `RUNGS`.
+    """`gradient_check` and the further columns of `RUNGS`.
+
+    `gradient_check` is the share of images that the network gets right and whose gradient is zero or not finite: to
+    fool it with the others, no attack needs one.
 
     Any network that takes images in [0, 1], also one that torch cannot differentiate through: PGD then finds nothing.
 
@@ -86,13 +102,15 @@ def check_gradients(
         generator: on the same device, for noise and squares.
         epsilon: L-inf radius on the [0, 1] scale.
         steps, queries: of PGD, of the random search.
+        repeats: times that every image is shown again.
     Raises:
         DivergedError: logits that are not finite.
     """
     shown = list(shown)
     with frozen(network):
-        lost, differentiable = _lost_gradients(network, shown)
-        random = _answers_differ(network, shown)
+        lost, infinite, differentiable = _lost_gradients(network, shown)
+        random = _answers_differ(network, shown, repeats)
+        false = [false_slopes(network, *batch) for batch in shown] if differentiable else [lost & False]
 
     def wrong(attack: Attack | None) -> Tensor:
         return wrong_under(network, shown, attack, generator)  # (N,) bool
@@ -104,9 +122,10 @@ def check_gradients(
     if left:
         squares = SquareSearch(epsilon=epsilon, queries=queries)
         found["square"][~found["pgd"]] = wrong_under(network, left, squares, generator)
-    shares = {name: found[name].double().mean().item() for name in RUNGS if name in found}
-    rungs = {f"{GRADIENT_CHECK}_{name}": value for name, value in {**shares, "random": random}.items()}
-    return {GRADIENT_CHECK: lost, **rungs}
+    found |= {"random": random, "not_finite": infinite, "slope": torch.cat(false)}
+    found["grain"] = wrong(SignNoise(epsilon=GRAIN))
+    every = {GRADIENT_CHECK: lost.cpu() & ~clean, **{f"{GRADIENT_CHECK}_{name}": found[name] for name in RUNGS}}
+    return {name: each.double().mean().item() for name, each in every.items()}
 
 
 def _by_gradients(epsilon: float, steps: int) -> Iterator[tuple[str, Attack]]:
@@ -134,27 +153,31 @@ def wide(epsilon: float) -> float:
     return min(1.0, max(4 * epsilon, 0.25))
 
 
-def _lost_gradients(network: nn.Module, shown: list[tuple[Tensor, Tensor]]) -> tuple[float, bool]:
-    """Share of images whose gradient is zero everywhere or not finite, and whether there are gradients at all."""
-    lost, total = 0, 0
+def _lost_gradients(network: nn.Module, shown: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:
+    """(N,) bool, whether an image's gradient is zero everywhere or not finite; whether it is not finite; and whether
+    there are gradients at all."""
+    flats = []
     for images, labels in shown:
-        total += len(labels)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = images.detach().clone().requires_grad_()
             logits = network(leaf)
-            if not logits.requires_grad:
-                return 1.0, False
             loss = nn.functional.cross_entropy(logits, labels.clone(), reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True) if logits.requires_grad else (None,)
         if gradient is None:
-            return 1.0, False
-        flat = gradient.flatten(1)
-        lost += int((~flat.isfinite().all(dim=1) | (flat == 0).all(dim=1)).sum())
-    return lost / total, True
+            every = torch.ones(sum(len(labels) for _, labels in shown), dtype=torch.bool, device=images.device)
+            return every, ~every, False
+        flats.append(gradient.flatten(1))
+    flat = torch.cat(flats)
+    infinite = ~flat.isfinite().all(dim=1)
+    return infinite | (flat == 0).all(dim=1), infinite, True
 
 
-def _answers_differ(network: nn.Module, shown: list[tuple[Tensor, Tensor]]) -> float:
-    """Share of images whose logits are others the second time."""
+def _answers_differ(network: nn.Module, shown: list[tuple[Tensor, Tensor]], repeats: int) -> Tensor:
+    """(N,) bool, whether the logits of an image are others at one of several further times."""
+    differ = []
     with torch.no_grad():
-        differ = [(network(images) != network(images)).any(dim=1) for images, _ in shown]
-    return torch.cat(differ).double().mean().item()
+        for few in (each for images, _ in shown for each in images.split(AT_ONCE)):
+            first = network(few)
+            again = [(network(few) != first).any(dim=1) for _ in range(repeats)]
+            differ.append(torch.stack(again).any(dim=0))
+    return torch.cat(differ)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from evonas.commands.opened import Folder, opened, print_json, print_table
+from evonas.commands.opened import Folder, opened, print_json, print_table, say
 from evonas.methods.stored_audit import AuditPlan
 from evonas.runs.execution import ExecutionOptions
 
@@ -67,8 +67,8 @@ class AuditCommand(ExecutionOptions, AuditPlan):
         chance = Chance(done.n_classes, summary["images"])
         print_table(audit_text(done.title, done.rows, done.columns, chance, summary["on_front"]), kept=1)
         for line in audit_lines(summary, done.checked):
-            print(line)
-        print(f"written to {Path(self.run)}: audit.csv, audit.json")
+            say(line)
+        say(f"written to {Path(self.run)}: audit.csv, audit.json")
 
 
 def _part(options: object, kind: type) -> dict[str, Any]:

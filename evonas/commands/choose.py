@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from evonas.commands.opened import Folders, joint_runs, print_json, print_table
+from evonas.commands.opened import Folders, joint_runs, print_json, print_table, say
 from evonas.errors import ConfigurationError
-from evonas.files import exists, storage_errors
+from evonas.files import check_writable, exists, storage_errors
 from evonas.ranges import COUNT, check_ranges
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ class Choose:
             with storage_errors(f"write {self.csv}"):
                 if exists(self.csv) and not self.csv.is_file():
                     raise ConfigurationError(f"expected a file for --csv, {self.csv} is none")
-            write_csv(self.csv, found.table)
+            check_writable(self.csv)
         self._show(found, notes)
+        if self.csv is not None:
+            write_csv(self.csv, found.table)
+            if not self.json:
+                say(f"{len(found.table)} rows: {self.csv}")
 
     def _show(self, found: Choice, notes: Sequence[str]) -> None:
         if self.json:
@@ -81,10 +85,8 @@ class Choose:
             )
             return
         for note in notes[: len(notes) - len(found.notes)]:
-            print(note)
+            say(note)
         print_table(found.text(every=self.all_columns), kept=found.named)
-        if self.csv is not None:
-            print(f"{len(found.table)} rows: {self.csv}")
 
 
 def _audits(

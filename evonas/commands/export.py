@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from evonas.commands.opened import Folder, opened
+from evonas.commands.opened import Folder, opened, say
 from evonas.errors import ConfigurationError
-from evonas.files import expanded
+from evonas.files import check_writable, expanded
 from evonas.ship.settings import ExportSettings
 
 __all__ = ["Export"]
@@ -65,7 +65,7 @@ class Export:
         with folder.locked():
             entries = folder.entries()
             folder.export(entries, searched)
-        print(f"{len(entries)} evaluations exported to {self.run}")
+        say(f"{len(entries)} evaluations exported to {self.run}")
 
     def _optuna(self, path: Path) -> None:
         from evonas.report import require_optuna, write_optuna_journal
@@ -76,13 +76,16 @@ class Export:
         space = stored_space(found.folder.open_stored()["identity"]["space"])
         name, begun = self.run.resolve().name, found.folder.journal.stat().st_mtime
         write_optuna_journal(path, name, found.entries, found.searched, None if space is None else space.upper, begun)
-        print(f"{len(found.entries)} trials in {path}; show them with: optuna-dashboard {path}")
+        say(f"{len(found.entries)} trials in {path}; show them with: optuna-dashboard {path}")
 
     def _network(self, to: Path) -> None:
         from evonas.runs.exporting import NetworkExport, check_target
 
         check_target(to, self.settings.int8)
+        check_writable(to)
         found = opened(self.run, self.plugin, self.data)
         entry = found.entry(self.arch)
         network = found.load(entry.key, self.weights, self.train_again)
-        NetworkExport(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)()
+        NetworkExport(result=found, entry=entry, network=network, weights=self.weights, to=to, settings=self.settings)(
+            say
+        )

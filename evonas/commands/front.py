@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from evonas.commands.opened import Folders, joint_runs, print_table
+from evonas.commands.opened import Folders, joint_runs, print_table, say
 from evonas.errors import ConfigurationError
 from evonas.files import exists, storage_errors
 from evonas.plugins import load_plugins
@@ -53,13 +53,13 @@ class Front:
                     raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
         runs, damages = joint_runs(paths)
         for damage in damages:
-            print(damage)
+            say(damage)
         objectives = [name for name in self.objectives.split(",") if name]
         joint = joint_front(runs, objectives, self.any_data)
         _print_joint(joint, self.by)
         if self.out is not None:
             write_joint(self.out, joint, self.by)
-            print(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
+            say(f"front: {self.out / 'front.csv'}, picture: {self.out / 'front.png'}")
 
 
 def _print_joint(joint: JointFront, by: Literal["method", "run"]) -> None:

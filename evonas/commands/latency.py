@@ -12,6 +12,7 @@ import tyro
 
 from evonas.commands.opened import Folder, opened, print_json, print_table
 from evonas.errors import ConfigurationError
+from evonas.files import check_writable
 from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Latency:
 
         if self.runtime == "onnx":
             require_extra("--runtime onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
+        if self.csv is not None:
+            check_writable(self.csv)
         found = opened(self.run, self.plugin, quiet=self.json)
         names = self.networks or list(found.front["arch_id"])
         if not names:
@@ -68,12 +71,12 @@ class Latency:
         warm, seconds, busy = self._timed(found, entries)
         rows = [_row(entry, each) for entry, each in zip(entries, seconds, strict=True)]
         about = self._about(warm, busy)
-        if self.csv is not None:
-            write_rows(self.csv, rows)
         if self.json:
             print_json({"damage": found.folder.damage, "networks": rows, **about})
         else:
             self._print(rows, about)
+        if self.csv is not None:
+            write_rows(self.csv, rows)
 
     def _timed(self, found: Result, entries: list[Entry]) -> tuple[float, npt.NDArray[np.float64], float | None]:
         """Seconds of the warm-up, (networks, runs) seconds, and the share of the time that other processes took."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evonas.report import JointRun, TextTable
     from evonas.runs.result import Result
 
-__all__ = ["File", "Folder", "Folders", "joint_runs", "opened", "print_json", "print_table"]
+__all__ = ["File", "Folder", "Folders", "joint_runs", "opened", "print_json", "print_table", "say"]
 
 Folder = Annotated[Path, tyro.conf.Positional]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -28,7 +28,7 @@ def opened(path: Path, plugin: tuple[str, ...], data: str = "", quiet: bool = Fa
 
     result = open_run(path, plugin, data)
     if result.folder.damage and not quiet:
-        print(result.folder.damage)
+        say(result.folder.damage)
     return result
 
 
@@ -55,6 +55,15 @@ def joint_runs(paths: Sequence[Path]) -> tuple[list[JointRun], list[str]]:
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output; ValueError for NaN and infinities."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say(line: str) -> None:
+    """A line for people, broken at words where the terminal is narrow."""
+    from rich.console import Console
+
+    from evonas.runs.screen import Screen
+
+    Screen(Console()).say(line)
 
 
 def print_table(table: TextTable, kept: int) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from evonas.commands.opened import Folders, joint_runs
+from evonas.commands.opened import Folders, joint_runs, say
 from evonas.errors import ConfigurationError
-from evonas.files import holder
+from evonas.files import check_writable, holder
 from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class Report:
         if not self.runs:
             raise ConfigurationError("expected at least one run folder, got none")
         load_plugins(self.plugin)
+        check_writable(self.target)
+        if self.charts is not None:
+            check_writable(self.charts / "front.png")
         ending = contextlib.suppress(KeyboardInterrupt) if self.watch else contextlib.nullcontext()
         with ending:  # that is how a watch is ended
             self._follow()
@@ -70,19 +73,23 @@ class Report:
                 return
             time.sleep(LOOK)
 
+    @property
+    def target(self) -> Path:
+        return self.out or self.runs[0] / "report.html"
+
     def _write(self, runs: Sequence[ReportedRun], going: bool) -> None:
         from evonas.report.html import write_report
 
-        target = self.out or self.runs[0] / "report.html"
+        target = self.target
         made = time.strftime("Made on %Y-%m-%d at %H:%M.")
         write_report(target, runs, f"{made} The search goes on." if going else made, RELOAD if going else 0)
         evaluated = sum(len(run.joint.entries) for run in runs)
-        print(f"report: {target}, {evaluated} evaluations, {target.stat().st_size / 1e6:.1f} MB", flush=True)
+        say(f"report: {target}, {evaluated} evaluations, {target.stat().st_size / 1e6:.1f} MB")
         if self.charts is not None:
             from evonas.report.chart_files import write_charts
 
             write_charts(self.charts, runs)
-            print(f"charts: {self.charts}", flush=True)
+            say(f"charts: {self.charts}")
 
 
 def reported_runs(paths: Sequence[Path], quiet: bool = False) -> list[ReportedRun]:
@@ -93,7 +100,7 @@ def reported_runs(paths: Sequence[Path], quiet: bool = False) -> list[ReportedRu
 
     runs, damages = joint_runs(paths)
     for damage in () if quiet else damages:
-        print(damage)
+        say(damage)
     found = []
     for path, joint in zip(paths, runs, strict=True):
         config = RunFolder(path).open_stored()

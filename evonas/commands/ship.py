@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from evonas.commands.opened import Folder, joint_runs, opened
+from evonas.commands.opened import Folder, joint_runs, opened, say
 from evonas.errors import ConfigurationError, StorageError, check_name
 from evonas.files import decoding, exists, expanded, read_json, read_regular, storage_errors, write_json
 from evonas.parts import as_plain
@@ -77,14 +77,14 @@ class Ship:
         result.refuse_without_weights()
         self._check(plan, result)
         key = self._chosen(out)
-        print("2 of 3: train it to the end, and audit it")
+        say("2 of 3: train it to the end, and audit it")
         weights, training = self._audited(result, key, plan)
-        print("3 of 3: export, check, time, and write the card")
+        say("3 of 3: export, check, time, and write the card")
         if _finished(out, key):
-            print(f"found in {out}, as its card says: {NAME}")
+            say(f"found in {out}, as its card says: {NAME}")
         else:
             self._exported(result, key, weights, training, out)
-        print(f"ready in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+        say(f"ready in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
     def _plan(self) -> Any:
         from evonas.methods.stored_audit import AuditPlan
@@ -125,11 +125,11 @@ class Ship:
                     f"expected the settings that {out} was begun with, got another {different[0]}; "
                     "give the same command, or another folder with --out"
                 )
-            print(f"1 of 3: {key} was chosen {why}")
+            say(f"1 of 3: {key} was chosen {why}")
             return key
         found = choose_networks(joint_runs([self.run])[0], Choosing(self.where, self.by, top=1))
         key = str(found.table["arch_id"].iloc[0])
-        print(f"1 of 3: {key} is the best of {found.satisfied} of {found.considered} networks {found.why}")
+        say(f"1 of 3: {key} is the best of {found.satisfied} of {found.considered} networks {found.why}")
         write_json(begun, {"arch_id": key, "why": found.why, "asked": asked})
         return key
 
@@ -156,7 +156,7 @@ class Ship:
             to=out / NAME,
             settings=self.settings,
             training=training,
-        )()
+        )(say)
 
 
 def _chosen_before(begun: Path) -> tuple[str, str, dict[str, Any]] | None:

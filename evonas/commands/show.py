@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Show"]
 
-WIDTH = 80
+NARROW = 72
+"""Columns of a terminal below which a layer has two lines."""
 
 
 @dataclass(frozen=True)
@@ -55,44 +56,49 @@ class Show:
 
     def _network(self, found: Result) -> None:
         from evonas.runs.portrait import portrait
+        from evonas.runs.screen import screen_width
 
         network = portrait(found, self.arch)
         if self.json:
             print_json({"run": str(found.path), "damage": found.folder.damage, **network.plain()})
         else:
-            print("\n".join(line for part in _parts(network) for line in (*part, ""))[:-1])
+            print("\n".join(line for part in _parts(network, screen_width()) for line in (*part, ""))[:-1])
 
 
-def _parts(network: Portrait) -> Iterator[list[str]]:
-    """Lines of each part of the page."""
-    from evonas.report import duration, said, shown
+def _parts(network: Portrait, width: int) -> Iterator[list[str]]:
+    """Lines of each part of the page, at most `width` characters long."""
+    from evonas.report import duration, said
 
     front = "on the front" if network.rank == 0 else f"front number {network.rank}, 0 is the first"
+    born = f"rank {network.rank} ({front}), generation {network.generation}, seed {network.seed}"
     yield [
-        f"{network.arch_id} of {network.method} on {network.data}",
-        f"rank {network.rank} ({front}), generation {network.generation}, seed {network.seed}",
-        *_wrapped("", [f"trained in {duration(network.train_seconds)}", network.kin.origin]),
-        *_wrapped("parents:  ", network.kin.parents),
-        *_wrapped("children: ", network.kin.children),
+        *_wrapped(f"{network.arch_id} of {network.method} on {network.data}", width),
+        *_wrapped(born, width),
+        *_wrapped(f"trained in {duration(network.train_seconds)}, {network.kin.origin}", width),
+        *_listed("parents:  ", network.kin.parents, width),
+        *_listed("children: ", network.kin.children, width),
     ]
-    wide = max(map(len, network.values), default=0)
-    yield [
-        line
-        for name, value in network.values.items()
-        for line in textwrap.wrap(
-            f"{name:<{wide}}  {shown(name, value):>7}  {_exact(value):<9}  {network.meanings[name]}".rstrip(),
-            WIDTH,
-            subsequent_indent=" " * (wide + 22),
-        )
-    ]
+    yield [*_values(network, width)]
     for row in network.audit:
-        measured = [*said(row.values)]
-        yield [*_wrapped(f"audit, {row.words}: ", measured or [row.reason or row.status])]
+        yield _listed(f"audit, {row.words}: ", [*said(row.values)] or [row.reason or row.status], width)
     if not network.layers:
-        yield ["no drawing and no layers: the search space is in no table here; name its file with --plugin"]
+        without = "no drawing and no layers: the search space is in no table here; name its file with --plugin"
+        yield _wrapped(without, width)
         return
-    yield [*network.drawing]
-    yield [*_layers(network)]
+    wide = max(map(len, network.drawing), default=0)
+    drawn = wide <= width
+    yield [*network.drawing] if drawn else _wrapped(f"the drawing is left out: it is {wide} columns wide", width)
+    yield [*_layers(network, width)]
+
+
+def _values(network: Portrait, width: int) -> Iterator[str]:
+    """Every measured value, rounded and exact, and its meaning."""
+    from evonas.report import shown
+
+    wide = max(map(len, network.values), default=0)
+    for name, value in network.values.items():
+        line = f"{name:<{wide}}  {shown(name, value):>7}  {_exact(value):<9}  {network.meanings[name]}".rstrip()
+        yield from _wrapped(line, width, wide + 22 if width >= NARROW else 2)
 
 
 def _exact(value: float) -> str:
@@ -100,29 +106,46 @@ def _exact(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
-def _wrapped(head: str, words: Iterator[str] | tuple[str, ...] | list[str]) -> list[str]:
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _listed(head: str, words: Iterable[str], width: int) -> list[str]:
+    """The words after a head; nothing where there are none."""
     text = ", ".join(words)
-    return textwrap.wrap(f"{head}{text}", WIDTH, subsequent_indent=" " * min(len(head), 10)) if text else []
+    return _wrapped(f"{head}{text}", width, min(len(head), 10)) if text else []
 
 
-def _layers(network: Portrait) -> Iterator[str]:
-    """A line for each layer, and their sums, which are the recorded costs."""
-    head, rows = ("layer", "kind", "output", "params", "macs"), list[tuple[str, ...]]()
+def _layers(network: Portrait, width: int) -> Iterator[str]:
+    """A line for each layer, two where the terminal is narrow, and their sums, which are the recorded costs."""
+    rows: list[tuple[str, ...]] = [("layer", "kind", "output", "params", "macs")]
     for layer in network.layers:
         shape = "x".join(map(str, layer.shape)) or "-"
         rows.append((layer.name or "(network)", layer.kind, shape, f"{layer.params:,}", f"{layer.macs:,}"))
     params, macs = network.totals
     rows.append(("all layers", "", "", f"{params:,}", f"{macs:,}"))
-    wide = [max(len(row[at]) for row in (head, *rows)) for at in range(5)]
-    spare = WIDTH - 8 - sum(wide[2:])
-    names = min(wide[0], spare - min(wide[1], spare // 2))
-    kinds = min(wide[1], spare - names)
-    for row in (head, *rows):
-        name, kind = _cut(row[0], names), row[1][:kinds]
-        yield f"{name:<{names}}  {kind:<{kinds}}  {row[2]:>{wide[2]}}  {row[3]:>{wide[3]}}  {row[4]:>{wide[4]}}"
+    yield from _broad(rows, width) if width >= NARROW else _narrow(rows, width)
     recorded = network.values.get("params", params), network.values.get("macs", macs)
     if recorded != (params, macs):
-        yield f"recorded: {recorded[0]:,} params, {recorded[1]:,} macs, which differ; evonas verify counts all networks"
+        counted = f"recorded: {recorded[0]:,} params, {recorded[1]:,} macs, which differ"
+        yield from _wrapped(f"{counted}; evonas verify counts all networks", width)
+
+
+def _broad(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
+    wide = [max(len(row[at]) for row in rows) for at in range(5)]
+    spare = width - 8 - sum(wide[2:])
+    names = min(wide[0], spare - min(wide[1], spare // 2))
+    kinds = min(wide[1], spare - names)
+    for row in rows:
+        name, kind = _cut(row[0], names), row[1][:kinds]
+        yield f"{name:<{names}}  {kind:<{kinds}}  {row[2]:>{wide[2]}}  {row[3]:>{wide[3]}}  {row[4]:>{wide[4]}}"
+
+
+def _narrow(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
+    wide = [max(len(row[at]) for row in rows) for at in (2, 3, 4)]
+    for name, kind, *numbers in rows:
+        yield from _wrapped(f"{name} {kind}".rstrip(), width, 2)
+        yield "  ".join(f"{number:>{most}}" for number, most in zip(numbers, wide, strict=True)).rjust(width)
 
 
 def _cut(name: str, width: int) -> str:

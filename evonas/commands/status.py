@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from evonas.commands.opened import Folder, print_json, print_table
+from evonas.commands.opened import Folder, print_json, print_table, say
 from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _print(found: Status) -> None:
     from evonas.report import front_text
 
     for line in _lines(found):
-        print(line)
+        say(line)
     if found.front is not None and found.searched is not None and len(found.front):
         objectives = replace(found.searched, columns=())
         print_table(front_text(found.front, objectives, FRONT, ("generation",)), kept=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from evonas.commands.opened import Folder, opened
+from evonas.commands.opened import Folder, opened, say
 from evonas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def _recount(result: Result) -> int:
             if (params, macs) != (values["params"], values["macs"]):
                 wrong += 1
                 recorded = f"{values['params']} params, {values['macs']} macs"
-                print(f"{entry.key}: recorded {recorded}; counted {params}, {macs}")
+                say(f"{entry.key}: recorded {recorded}; counted {params}, {macs}")
     verdict = f"{wrong} counts differ" if wrong else "all counts are equal"
-    print(f"{len(counted)} networks counted anew, {len(result.entries) - len(counted)} failed ones left out: {verdict}")
+    say(f"{len(counted)} networks counted anew, {len(result.entries) - len(counted)} failed ones left out: {verdict}")
     return wrong
 
 
@@ -57,5 +57,5 @@ def _evaluate_again(result: Result, name: str) -> int:
     key, wrong = result.entry(name).key, 0
     for column, (recorded, now) in result.evaluate_again(key).items():
         wrong += recorded != now
-        print(f"{key} {column}: recorded {recorded!r}, now {now!r}, {'equal' if recorded == now else 'DIFFERENT'}")
+        say(f"{key} {column}: recorded {recorded!r}, now {now!r}, {'equal' if recorded == now else 'DIFFERENT'}")
     return wrong

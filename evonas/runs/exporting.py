@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class NetworkExport:
         Returns:
             The files.
         """
+        from evonas.runs.screen import screen_width
         from evonas.ship import Sent, check_export, labelled_images
 
         kind = check_target(self.to, self.settings.int8)
@@ -89,7 +91,8 @@ class NetworkExport:
         if self.settings.int8:
             files["int8"], found = self._int8(sent, model, data, (images, labels), say)
         measured = Findings(parity, _error(network, images, labels), found, self._latencies(files, images[:1]))
-        for line in compared(measured, files, min(self.settings.attacked_images, len(images))):
+        attacked = min(self.settings.attacked_images, len(images))
+        for line in compared(measured, files, attacked, screen_width()):
             say(line)
         return self._written(files, data, measured, say)
 
@@ -166,8 +169,8 @@ def normalization(network: nn.Module, mean: str, deviation: str) -> str:
     return "None: the network takes the images as they are. Do not normalise before."
 
 
-def compared(measured: Findings, files: Mapping[str, bytes], attacked: int) -> Sequence[str]:
-    """Lines that set the files side by side."""
+def compared(measured: Findings, files: Mapping[str, bytes], attacked: int, width: int = 80) -> Sequence[str]:
+    """Lines of at most `width` characters that set the files side by side."""
     found, images = measured.rivals, measured.parity.images
     clean = [each.clean_error for each in found.values()] or [measured.clean_error]
     rows = {
@@ -177,12 +180,13 @@ def compared(measured: Findings, files: Mapping[str, bytes], attacked: int) -> S
         "size, bytes": [f"{len(each):,}" for each in files.values()],
         "median ms, batch 1, 1 thread": [f"{each:.3f}" for each in measured.milliseconds.values()],
     }
-    wide = max(map(len, rows))
-    return [
-        f"{name:{wide}}{''.join(f'{cell:>12}' for cell in cells)}"
-        for name, cells in {"": [*files], **rows}.items()
-        if cells
-    ]
+    wide = min(max(map(len, rows)), max(12, width - 12 * len(files)))
+    lines = []
+    for name, cells in {"": [*files], **rows}.items():
+        first, *more = textwrap.wrap(name, wide, break_on_hyphens=False) or [""]
+        if cells:
+            lines += [f"{first:{wide}}{''.join(f'{cell:>12}' for cell in cells)}", *more]
+    return lines
 
 
 def _error(network: nn.Module, images: Tensor, labels: Tensor) -> float:

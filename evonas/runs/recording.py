@@ -228,10 +228,10 @@ class Recorder:
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")
         if self.tracker == "tensorboard":
-            say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}")
+            say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}", whole=True)
         weights = not isinstance(self.searching.evaluator.prepare, LookUp)
         for line in next_commands(self.folder.path, found, self.searched, weights) if len(found) else ():
-            say(line)
+            say(line, whole=True)
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:
         """Lines on what its errors say of the networks in a population table, besides the clean error."""

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from types import TracebackType
 from typing import IO, Self, cast
 
@@ -17,7 +18,7 @@ from evonas.report import TextTable, duration
 from evonas.runs.streams import LastingOutput
 from evonas.types import Activity
 
-__all__ = ["PLAIN_SECONDS", "Pace", "Screen", "working"]
+__all__ = ["PLAIN_SECONDS", "Pace", "Screen", "screen_width", "working"]
 
 PLAIN_SECONDS = 20.0
 """Interval of lines on progress where nothing can stay in place."""
@@ -58,15 +59,19 @@ class Screen:
             self._live.__exit__(kind, error, trace)
             self._live = None
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def say(self, text: str, whole: bool = False) -> None:
+        """A line that stays; in a terminal that is too narrow it breaks at words, and no path or word is broken.
+
+        Args:
+            whole: never break it, since it is to be copied.
+        """
         if not text:
             return
         self._told = time.monotonic()
         if self.console.is_jupyter:
             sys.stdout.write(f"\r{text}\n")
         else:
-            self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+            self._print(text, whole)
 
     def show(self, *lines: str, done: int = 0, total: int = 0) -> None:
         """Show the present state in place of the one before.
@@ -95,8 +100,17 @@ class Screen:
                 printed.add_row(*map(escape, line))
             self.console.print(printed)
             for note in table.notes:
-                whole = not self.console.is_terminal  # a terminal would break words
-                self.console.print(note, highlight=False, markup=False, emoji=False, soft_wrap=whole)
+                self._print(note)
+
+    def _print(self, text: str, whole: bool = False) -> None:
+        if self.console.is_terminal and not whole:
+            wide = self.console.width
+            text = "\n".join(
+                part
+                for line in text.split("\n")
+                for part in wrap(line, wide, break_long_words=False, break_on_hyphens=False) or [""]
+            )
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def _render(self) -> Group:
         parts: list[Text | Table] = []
@@ -135,6 +149,12 @@ class Pace:
         """`0:12 elapsed, about 1:00 left`."""
         left = self.left(done)
         return f"{duration(self.elapsed)} elapsed" + ("" if left is None else f", about {duration(left)} left")
+
+
+def screen_width() -> int:
+    """Columns for text on standard output: those of a narrow terminal, else 80."""
+    console = Console()
+    return min(console.width, 80) if console.is_terminal else 80
 
 
 def working(activity: Activity) -> str:

@@ -32,7 +32,8 @@ def _write(sent: Sent) -> bytes:
     from executorch.exir import to_edge_transform_and_lower
 
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    program = torch.export.export(sent.plain(), (example_of(sent),), dynamic_shapes=({0: batch},))
+    example = example_of(sent, LARGEST_BATCH)  # of an example of two it reserves memory for 15
+    program = torch.export.export(sent.plain(), (example,), dynamic_shapes=({0: batch},))
     lowered = to_edge_transform_and_lower(program, partitioner=_partitioners())
     written: bytes = lowered.to_executorch().buffer
     return written

@@ -83,6 +83,6 @@ def require_extra(use: str, extra: str, *packages: str) -> None:
         )
 
 
-def example_of(sent: Sent) -> Tensor:
-    """Two images, of which exporters take the shape; one would be taken for a fixed batch."""
-    return torch.full((2, 3, sent.image_size, sent.image_size), 0.5)
+def example_of(sent: Sent, images: int = 2) -> Tensor:
+    """Images of which exporters take the shape, two at least: one would be taken for a fixed batch."""
+    return torch.full((images, 3, sent.image_size, sent.image_size), 0.5)

@@ -1,17 +1,15 @@
 """Alarms for masked gradients: the rules on numbers made by hand, and networks with planted faults."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from planted_networks import found, shown, trained
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.attacks import PGD
-from evonas.audit import ALARMS, alarms, check_gradients, masked_gradients
-from evonas.data import DevicePart, batches, load_data
+from evonas.audit import ALARMS, alarms, check_gradients
 from evonas.errors import DivergedError
 
 HONEST = {
@@ -24,6 +22,9 @@ HONEST = {
     "gradient_check_noise": 0.06,
     "gradient_check_square": 0.42,
     "gradient_check_random": 0.0,
+    "gradient_check_not_finite": 0.0,
+    "gradient_check_slope": 0.0,
+    "gradient_check_grain": 0.05,
 }
 
 
@@ -61,7 +62,17 @@ def test_epsilon_1_reaches_chance() -> None:
 def test_gradients_and_answers() -> None:
     assert kinds(**{"": 0.1}) == []
     assert kinds(**{"": 0.105}) == ["gradients"]
+    assert kinds(**{"": 0.9, "pgd": 0.9}) == []  # of guessing no robustness is claimed
     assert kinds(random=0.005) == ["random"]
+    assert kinds(not_finite=0.005) == ["not-finite"]
+    assert kinds(slope=0.1) == []
+    assert kinds(slope=0.105) == ["slope"]
+
+
+def test_a_quarter_of_a_grey_level_makes_no_errors() -> None:
+    """Two errors of the difference of 0.05 and 0.1 on 200 images are 0.052."""
+    assert kinds(grain=0.1) == []
+    assert kinds(grain=0.105) == ["grain"]
 
 
 def test_a_line_has_the_numbers() -> None:
@@ -169,41 +180,6 @@ class Blocks(nn.Module):
         rounded = ((self.cosines @ images @ self.cosines.T) * 10).round() / 10  # images of one block
         logits: Tensor = self.network(self.cosines.T @ rounded @ self.cosines)
         return logits
-
-
-CPU = torch.device("cpu")
-DIGITS = load_data("digits")
-
-
-def shown() -> list[tuple[Tensor, Tensor]]:
-    """200 test images at their own size of 8x8."""
-    part = DevicePart(DIGITS.test, CPU)
-    return list(batches(DevicePart.of(part.images[:200, ::4, ::4].contiguous(), part.labels[:200]), 200))
-
-
-@cache
-def trained(epsilon: float) -> nn.Module:
-    """A small network, trained on images as they are, or against PGD."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
-    part = DevicePart(DIGITS.train, CPU)
-    images = part.images[:, ::4, ::4].permute(0, 3, 1, 2).float() / 255
-    attack = PGD(epsilon=epsilon, step_size=epsilon / 2.5 or 1.0, steps=4)
-    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(25):
-        for rows in torch.randperm(len(images)).split(128):
-            optimiser.zero_grad()
-            functional.cross_entropy(
-                network(attack(network, images[rows], part.labels[rows])), part.labels[rows]
-            ).backward()
-            optimiser.step()
-    network.zero_grad()
-    return network.eval()
-
-
-def found(network: nn.Module) -> set[str]:
-    torch.manual_seed(1)  # of the network with a random layer
-    return {each.kind for each in masked_gradients(network, shown(), 10, torch.Generator().manual_seed(0))}
 
 
 @pytest.mark.lengthy

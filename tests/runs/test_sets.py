@@ -221,8 +221,8 @@ def test_an_interrupted_build_is_continued(digits: Dataset, tmp_path: Path, monk
     path = tmp_path / "mine.safetensors"
 
     class Interrupting(Screen):
-        def say(self, text: str) -> None:
-            super().say(text)
+        def say(self, text: str, whole: bool = False) -> None:
+            super().say(text, whole)
             if "trained" in text:
                 signal.raise_signal(signal.SIGTERM)
 
