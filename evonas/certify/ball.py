@@ -1,12 +1,13 @@
 """The set of images that bounds hold for: a norm ball around each image, optionally clipped to valid pixels."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from evonas.certify.graph import Box
+from evonas.certify.graph import Box, Patch
+from evonas.certify.patches import cut
 from evonas.errors import ConfigurationError, choose
 
 __all__ = ["NORMS", "Ball"]
@@ -58,6 +59,10 @@ class Ball:
         if self.clip is not None:
             lower, upper = lower.clamp(min=self.clip[0]), upper.clamp(max=self.clip[1])
         return Box(lower, upper)
+
+    def within(self, patch: Patch) -> "Ball":
+        """The ball of the pixels of a patch."""
+        return replace(self, images=cut(self.images, patch))
 
     def least(self, coefficients: Tensor) -> Tensor:
         """(S, B) lower bounds over the ball of sum(coefficients * image), coefficients (S, B, C, H, W).

@@ -1,15 +1,16 @@
 """Operations on several values at once: max pooling, products, softmax."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.certify.graph import Box, Planes, Relaxation
+from evonas.certify.graph import Box, Patch, Planes, Relaxation
 from evonas.certify.lines import ConstantPlanes, summed
+from evonas.certify.patches import Reach, cut, reach_of_windows
 
 __all__ = ["MatMul", "MaxPool", "Product", "Softmax"]
 
@@ -26,6 +27,9 @@ class _AllInputs:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         return [torch.ones_like(box.lower[0], dtype=torch.bool) for box in boxes]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,12 @@ class MaxPool(_AllInputs):
         """(N, C, k, L) -> (N, C, H, W): for every position the sum over the windows that contain it."""
         return functional.fold(windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride)
 
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [self.reach_of(patch).patch]
+
+    def reach_of(self, patch: Patch) -> Reach:
+        return reach_of_windows(patch, self.kernel, self.stride, self.padding, self.dilation, self.size)
+
 
 @dataclass(frozen=True, eq=False)
 class _Windows:
@@ -110,14 +120,27 @@ class _Windows:
     below_shift: Tensor
     above: Tensor
     above_shift: Tensor
+    kept: tuple[slice, slice] | None = None
+    """Rows and columns of the input that are returned; None: all."""
 
     def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
         flat = coefficients.flatten(3)[:, :, :, None]  # (S, B, C, 1, L)
         negative = flat.clamp(max=0)
         added = summed(flat, self.below_shift) + summed(negative, self.above_shift - self.below_shift)
         spread = torch.addcmul(flat * self.below, negative, self.above - self.below)
-        whole = self.pool.overlapped(spread.flatten(0, 1))
-        return [whole.view(*coefficients.shape[:2], *whole.shape[1:])], added
+        inputs = self.pool.overlapped(spread.flatten(0, 1))
+        inputs = inputs if self.kept is None else inputs[(..., *self.kept)]
+        return [inputs.reshape(*coefficients.shape[:2], *inputs.shape[1:])], added
+
+    def within(self, patch: Patch) -> "_Windows":
+        reach, pool = self.pool.reach_of(patch), self.pool
+        width = (pool.size[1] + 2 * pool.padding[1] - pool.dilation[1] * (pool.kernel[1] - 1) - 1) // pool.stride[1] + 1
+        below, below_shift, above, above_shift = (
+            cut(each.unflatten(3, (-1, width)), patch).flatten(3)
+            for each in (self.below, self.below_shift, self.above, self.above_shift)
+        )
+        pool = replace(pool, size=reach.size, padding=reach.padding)
+        return _Windows(pool, below, below_shift, above, above_shift, reach.kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +164,9 @@ class Product(_AllInputs):
         above = better((x.upper, y.lower), (x.lower, y.upper), -1)
         return _Saddle(below, above)
 
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch, patch]
+
 
 @dataclass(frozen=True, eq=False)
 class _Saddle:
@@ -155,6 +181,10 @@ class _Saddle:
         added = summed(coefficients, shift) + summed(negative, above_shift - shift)
         pairs = zip(slopes, above, strict=True)
         return [torch.addcmul(coefficients * low, negative, high - low) for low, high in pairs], added
+
+    def within(self, patch: Patch) -> "_Saddle":
+        below, above = (tuple(cut(each, patch) for each in plane) for plane in (self.below, self.above))
+        return _Saddle(below, above)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ logits back to the images each operation is replaced by the plane that bounds fr
 values are kept through the layers; the ball around the images is used once, at the end.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from evonas.certify.ball import Ball
-from evonas.certify.graph import Box, Graph, Planes
+from evonas.certify.graph import Box, Graph, Patch, Planes
 from evonas.certify.intervals import exact_nodes, propagate, without_nan
 from evonas.certify.joint import MaxPool
+from evonas.certify.patches import centre, is_map, patch_of, placed, tiled, union, whole
 from evonas.certify.recording import Model, outside_inference_mode, record
 from evonas.certify.rules import RULES
 from evonas.certify.settings import Intermediate, RelaxationName
@@ -27,8 +29,15 @@ __all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
 
 T = TypeVar("T")
 
+Open = dict[int, tuple[Tensor, Patch | None]]
+"""Number of a node -> coefficients (S, B, *shape), of a patch of it where one is given."""
+
 MAX_VALUES = 2**22
 """Limit on the values of one node that one step holds, over functions and images."""
+MAX_VALUES_OF_PATCHES = 2**19
+"""The same for functions on patches: as much as the caches of a core hold."""
+OVERHEAD = 2**14
+"""Values whose substitution takes as long as starting the operations of one node."""
 
 
 @float32()
@@ -117,8 +126,9 @@ class Bounded:
 
     def _refined(self, number: int, places: Tensor, box: Box) -> Box:
         """The box with linear bounds at some flat indices into (*shape)."""
-        chunks = torch.split(places, self._at_once(number))
+        chunks = self._chunks(number, places)
         parts = self._in_steps(self._both, number, chunks)
+        places = torch.cat(chunks)
         lower, upper = (torch.cat(each, dim=0).t() for each in zip(*parts, strict=True))
         old_lower, old_upper = (each.flatten(1) for each in box)
         lower = torch.maximum(lower, old_lower[:, places])
@@ -128,15 +138,61 @@ class Bounded:
             old_upper.index_copy(1, places, upper).view_as(box.upper),
         )
 
+    def _chunks(self, number: int, places: Tensor) -> list[Tensor]:
+        """The places of a node that are bounded together: in a map, those of a tile, whose patches are much the same."""
+        shape, room = self.graph.nodes[number].shape, MAX_VALUES_OF_PATCHES // (2 * len(self.ball.images))
+        if not is_map(shape):
+            return list(torch.split(places, self._at_once(number)))
+        best, cheapest = None, math.inf
+        side = 1
+        while best is None or side < 2 * max(shape[-2:]):
+            tiles = tiled(places, shape, side)
+            values, widest = self._extent(number, centre(shape, side))
+            chunks = max(len(tiles), len(places) * widest / room)
+            work = len(places) * 2 * len(self.ball.images) * values + chunks * OVERHEAD * number
+            if work < cheapest:
+                best, cheapest = [split for tile in tiles for split in tile.split(max(1, room // widest))], work
+            side *= 2
+        return best
+
+    def _extent(self, number: int, patch: Patch) -> tuple[int, int]:
+        """Number of values that a patch of a node depends on: of all nodes together, and of the widest."""
+        seen: dict[int, Patch | None] = {number: patch}
+        sizes = []
+        for each in range(number, -1, -1):
+            if each not in seen:
+                continue
+            node, patch_here = self.graph.nodes[each], seen[each]
+            sizes.append(_numel(node.shape if patch_here is None else node.shape[:-2]) * (1 if patch_here is None else patch_here.positions))
+            for source, reached in zip(node.inputs, self._reached(each, patch_here), strict=True):
+                before = seen.get(source, reached)
+                seen[source] = None if before is None or reached is None else union([before, reached])
+        return sum(sizes), max(sizes)
+
+    def _reached(self, number: int, patch: Patch | None) -> list[Patch | None]:
+        """For each input of a node the patch that a patch of it depends on; None where values have no positions."""
+        node = self.graph.nodes[number]
+        assert node.operation is not None or not node.inputs
+        known = None if patch is None or node.operation is None else node.operation.reach(patch)
+        shapes = [self.graph.nodes[each].shape for each in node.inputs]
+        return [whole(shape) if is_map(shape) else None for shape in shapes] if known is None else list(known)
+
     def _both(self, number: int, places: Tensor) -> tuple[Tensor, Tensor]:
         """(S, B) lower and upper bounds of the values of a node at some flat indices."""
         shape, size = self.graph.nodes[number].shape, len(places)
         images = self.ball.images
+        patch = None
+        if is_map(shape):
+            patch, places = patch_of(places, shape)
+            shape = (*shape[:-2], patch.bottom - patch.top, patch.right - patch.left)
         functions = images.new_zeros(2 * size, 1, _numel(shape))
         rows = torch.arange(size, device=images.device)
         functions[rows, 0, places], functions[size + rows, 0, places] = 1.0, -1.0
         wanted = functions.view(2 * size, 1, *shape).expand(-1, len(images), *shape)
-        bounds = self._least(number, wanted)
+        if len(shape) == 3:
+            wanted = wanted.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(wanted)
+        total = images.new_zeros(2 * size, len(images))
+        bounds = self._bounded({number: (wanted, patch)}, total, number, self._relaxations, patched=True)
         return bounds[:size], -bounds[size:]
 
     def _at_once(self, number: int) -> int:
@@ -164,26 +220,53 @@ class Bounded:
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:
         """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node, in one step."""
-        found = []
-        for relaxation in self._relaxations:
-            coefficients, constants = self.pulled_back(number, functions, relaxation)
-            found.append(constants if coefficients is None else constants + self.ball.least(coefficients))
-        return found[0] if len(found) == 1 else torch.maximum(*found)
+        total = functions.new_zeros(functions.shape[:2])
+        return self._bounded({number: (functions, None)}, total, number, self._relaxations, patched=False)
+
+    def _bounded(
+        self, open_: Open, total: Tensor, last: int, relaxations: Sequence[str], patched: bool
+    ) -> Tensor:
+        """(S, B) lower bounds over the ball of functions of nodes up to `last`, plus constants (S, B).
+
+        The relaxations go one way down to the last max pooling, where they begin to differ; the tightest bound counts.
+        """
+        for each in range(last, 0, -1):
+            if each not in open_:
+                continue
+            if len(relaxations) > 1 and isinstance(self.graph.nodes[each].operation, MaxPool):
+                ways = (self._bounded(dict(open_), total, each, (one,), patched) for one in relaxations)
+                return torch.maximum(*ways)
+            total = total + self._pull_back(open_, each, relaxations[0], patched)
+        if 0 not in open_:
+            return total
+        coefficients, patch = open_[0]
+        return total + (self.ball if patch is None else self.ball.within(patch)).least(coefficients)
 
     def pulled_back(self, number: int, functions: Tensor, relaxation: str = "adaptive") -> tuple[Tensor | None, Tensor]:
         """Substitute from a node back to the images: coefficients (S, B, C, H, W), None for 0, and constants (S, B)."""
-        open_: dict[int, Tensor] = {number: functions}
+        open_: Open = {number: (functions, None)}
         total = functions.new_zeros(functions.shape[:2])
         for each in range(number, 0, -1):
-            coefficients = open_.pop(each, None)
-            if coefficients is None:
+            if each in open_:
+                total = total + self._pull_back(open_, each, relaxation, patched=False)
+        return open_[0][0] if 0 in open_ else None, total
+
+    def _pull_back(self, open_: Open, number: int, relaxation: str, patched: bool) -> Tensor:
+        """Replace the coefficients of a node by those of its inputs; returns constants (S, B)."""
+        coefficients, patch = open_.pop(number)
+        node, planes = self.graph.nodes[number], self._plane(number, relaxation)
+        assert node.operation is not None
+        if patch is not None and node.operation.reach(patch) is None:
+            coefficients, patch = placed(coefficients, patch, whole(node.shape)), None
+        inputs, constants = (planes if patch is None else planes.within(patch)).substitute(coefficients)
+        reached = self._reached(number, patch) if patched else [None] * len(inputs)
+        for source, part, where in zip(node.inputs, inputs, reached, strict=True):
+            if part is None:
                 continue
-            inputs, constants = self._plane(each, relaxation).substitute(coefficients)
-            total = total + constants
-            for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
-                if part is not None:
-                    open_[source] = open_[source] + part if source in open_ else part
-        return open_.get(0), total
+            if source in open_:
+                part, where = _added(open_[source], (part, where))
+            open_[source] = part, where
+        return constants
 
     def _plane(self, number: int, relaxation: str) -> Planes:
         if (number, relaxation) not in self._planes:
@@ -192,6 +275,15 @@ class Bounded:
             boxes = [self._boxes[each] for each in node.inputs]
             self._planes[number, relaxation] = node.operation.planes(boxes, relaxation)
         return self._planes[number, relaxation]
+
+
+def _added(first: tuple[Tensor, Patch | None], second: tuple[Tensor, Patch | None]) -> tuple[Tensor, Patch | None]:
+    """Sum of coefficients on two patches, on the smallest patch around both."""
+    (one, at), (other, there) = first, second
+    if at is None or there is None:
+        return one + other, None
+    both = union([at, there])
+    return placed(one, at, both) + placed(other, there, both), both
 
 
 def _numel(shape: tuple[int, ...]) -> int:
