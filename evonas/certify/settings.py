@@ -6,7 +6,7 @@ __all__ = ["Intermediate", "Norm", "RelaxationName"]
 
 Norm = Literal["linf", "l2"]
 """Norm of a perturbation."""
-Intermediate = Literal["linear", "interval"]
+Intermediate = Literal["linear", "signs", "interval"]
 """Bounds before each ReLU."""
 RelaxationName = Literal["adaptive", "same_slope"]
 """Lower side of a ReLU."""
