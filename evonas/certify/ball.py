@@ -53,9 +53,14 @@ class Ball:
         return cls(images, radii.expand(len(images))[:, None, None, None], norm, clip)
 
     @property
+    def around(self) -> Box:
+        """The smallest box that contains the ball without `clip`."""
+        return Box(self.images - self.epsilon, self.images + self.epsilon)
+
+    @property
     def box(self) -> Box:
         """The smallest box that contains the ball."""
-        lower, upper = self.images - self.epsilon, self.images + self.epsilon
+        lower, upper = self.around
         if self.clip is not None:
             lower, upper = lower.clamp(min=self.clip[0]), upper.clamp(max=self.clip[1])
         return Box(lower, upper)
@@ -70,6 +75,7 @@ class Ball:
         Exact without `clip`, and in l-inf; in l2 with `clip` the tighter of the bounds over the ball and over the box.
         """
         box, bounds = self.box, []
+        coefficients = coefficients.to(self.images)
         if self.norm == "linf" or self.clip is not None:
             ends = coefficients * box.middle - coefficients.abs() * box.radius
             bounds.append(ends.flatten(2).sum(dim=2))

@@ -12,7 +12,7 @@ from evonas.certify.graph import Box, Patch, Planes, Relaxation
 from evonas.certify.lines import ConstantPlanes, summed
 from evonas.certify.patches import Reach, cut, reach_of_windows
 
-__all__ = ["MatMul", "MaxPool", "Product", "Softmax"]
+__all__ = ["MatMul", "MaxPool", "Product", "Saddle", "Softmax", "Windows"]
 
 PRODUCTS_AT_ONCE = 2**24
 """Limit on the elementwise products that the bounds of a matrix product hold at once."""
@@ -63,7 +63,7 @@ class MaxPool(_AllInputs):
         ones = self.overlapped(several.to(lower))
         return [(ones > 0).any(dim=0)]
 
-    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Windows":
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Windows":
         lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)  # (B, C, k, L)
         highest, ceiling = lower.amax(dim=2, keepdim=True), upper.amax(dim=2, keepdim=True)
         rival = upper > highest  # can be the largest
@@ -90,7 +90,7 @@ class MaxPool(_AllInputs):
         else:
             share = weights.sum(dim=2, keepdim=True)
             below, below_shift = weights, (1 - share) * torch.where(share <= 1, highest, ceiling)
-        return _Windows(self, below, below_shift, above, above_shift)
+        return Windows(self, below, below_shift, above, above_shift)
 
     def windows(self, values: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, k, L): the k values of each of L windows; padding is a very low value."""
@@ -107,12 +107,19 @@ class MaxPool(_AllInputs):
     def reach(self, patch: Patch) -> list[Patch] | None:
         return [self.reach_of(patch).patch]
 
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        sides = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((size + 2 * pad - apart * (k - 1) - 1) // step + 1 for size, k, step, pad, apart in sides)
+        return height, width
+
     def reach_of(self, patch: Patch) -> Reach:
         return reach_of_windows(patch, self.kernel, self.stride, self.padding, self.dilation, self.size)
 
 
 @dataclass(frozen=True, eq=False)
-class _Windows:
+class Windows:
     """Planes over windows: weights (B, C, k, L) and shifts (B, C, 1, L)."""
 
     pool: MaxPool
@@ -132,15 +139,14 @@ class _Windows:
         inputs = inputs if self.kept is None else inputs[(..., *self.kept)]
         return [inputs.reshape(*coefficients.shape[:2], *inputs.shape[1:])], added
 
-    def within(self, patch: Patch) -> "_Windows":
-        reach, pool = self.pool.reach_of(patch), self.pool
-        width = (pool.size[1] + 2 * pool.padding[1] - pool.dilation[1] * (pool.kernel[1] - 1) - 1) // pool.stride[1] + 1
+    def within(self, patch: Patch) -> "Windows":
+        reach = self.pool.reach_of(patch)
         below, below_shift, above, above_shift = (
-            cut(each.unflatten(3, (-1, width)), patch).flatten(3)
+            cut(each.unflatten(3, self.pool.out_size), patch).flatten(3)
             for each in (self.below, self.below_shift, self.above, self.above_shift)
         )
-        pool = replace(pool, size=reach.size, padding=reach.padding)
-        return _Windows(pool, below, below_shift, above, above_shift, reach.kept)
+        pool = replace(self.pool, size=reach.size, padding=reach.padding)
+        return Windows(pool, below, below_shift, above, above_shift, reach.kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +156,7 @@ class Product(_AllInputs):
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(*_product_ends(boxes[0], boxes[1]))
 
-    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Saddle":
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Saddle":
         x, y = boxes
 
         def better(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], sign: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,14 +168,14 @@ class Product(_AllInputs):
 
         below = better((x.lower, y.lower), (x.upper, y.upper), 1)
         above = better((x.upper, y.lower), (x.lower, y.upper), -1)
-        return _Saddle(below, above)
+        return Saddle(below, above)
 
     def reach(self, patch: Patch) -> list[Patch] | None:
         return [patch, patch]
 
 
 @dataclass(frozen=True, eq=False)
-class _Saddle:
+class Saddle:
     """Two planes, each given by slopes in x and y and a shift, all (B, *shape)."""
 
     below: tuple[Tensor, Tensor, Tensor]
@@ -182,9 +188,9 @@ class _Saddle:
         pairs = zip(slopes, above, strict=True)
         return [torch.addcmul(coefficients * low, negative, high - low) for low, high in pairs], added
 
-    def within(self, patch: Patch) -> "_Saddle":
+    def within(self, patch: Patch) -> "Saddle":
         below, above = (tuple(cut(each, patch) for each in plane) for plane in (self.below, self.above))
-        return _Saddle(below, above)  # type: ignore[arg-type]
+        return Saddle(below, above)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

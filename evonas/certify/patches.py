@@ -112,9 +112,7 @@ def reach_of_windows(
 ) -> Reach:
     """Reach of the outputs of a patch, for windows over maps of a height and width."""
     ends = ((patch.top, patch.bottom), (patch.left, patch.right))
-    rows, columns = (
-        _side(*each) for each in zip(ends, kernel, stride, padding, dilation, size, strict=True)
-    )
+    rows, columns = (_side(*each) for each in zip(ends, kernel, stride, padding, dilation, size, strict=True))
     return Reach(
         Patch(rows.start, rows.end, columns.start, columns.end),
         (rows.size, columns.size),
