@@ -31,9 +31,10 @@ def interval_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by interval arithmetic.
 
-    Sound up to rounding, or without exception if rounded outwards, and fast: two forward passes. Dependencies between values are lost in every layer, so bounds
-    are loose in deep networks; see `linear_bounds`. Differentiable in weights and in everything else that the model
-    computes with. Weighted sums of pixels, such as the outputs of a first convolution, have exact bounds, also in l2.
+    Sound up to rounding, or without exception if rounded outwards, and fast: two forward passes. Dependencies between
+    values are lost in every layer, so bounds are loose in deep networks; see `linear_bounds`. Differentiable in weights
+    and in everything else that the model computes with. Weighted sums of pixels, such as the outputs of a first
+    convolution, have exact bounds, also in l2.
 
     Args:
         model: a module, bounded in eval mode and restored afterwards, or a function of images.
@@ -59,7 +60,7 @@ def recorded(
     clip: tuple[float, float] | None,
     rounding: Rounding,
 ) -> tuple[Graph, Ball]:
-    """The graph and the ball: in float64 where bounds are rounded outwards, in the precision of the images elsewhere."""
+    """The graph and the ball: in float64 where bounds are rounded outwards, else in the precision of the images."""
     outward = choose({"outward": True, "nearest": False}, rounding, "rounding")
     precision = torch.float64 if outward else None
     graph = record(model, images, RULES, precision)

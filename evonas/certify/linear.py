@@ -61,8 +61,9 @@ def linear_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by backward linear bounds.
 
-    Sound up to rounding, or without exception if rounded outwards. Differentiable in weights and in everything else that the model computes with. Softmax and
-    products of two matrices that depend on the image are bounded by intervals, everything else by planes.
+    Sound up to rounding, or without exception if rounded outwards. Differentiable in weights and in everything else
+    that the model computes with. Softmax and products of two matrices that depend on the image are bounded by
+    intervals, everything else by planes.
 
     Args:
         model, images, epsilon, norm, clip: as for `interval_bounds`.
@@ -173,7 +174,7 @@ class Bounded:
         )
 
     def _chunks(self, number: int, places: Tensor) -> list[Tensor]:
-        """The places of a node that are bounded together: in a map, those of a tile, whose patches are much the same."""
+        """The places of a node that are bounded together: in a map, those of a tile, which depend on much the same."""
         shape, room = self.graph.nodes[number].shape, MAX_VALUES_OF_PATCHES // (2 * len(self.ball.images))
         if not is_map(shape):
             return list(torch.split(places, self._at_once(number)))
