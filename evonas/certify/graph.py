@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 __all__ = ["Box", "Graph", "GraphNode", "Operation", "Patch", "Planes", "Relaxation", "Shape"]
@@ -112,6 +113,8 @@ class Graph:
     """Nodes in the order of computation: first the images, last the logits."""
 
     nodes: tuple[GraphNode, ...]
+    precision: torch.dtype | None = None
+    """Precision of constants; None: that of the images."""
 
     def ancestors(self, number: int) -> frozenset[int]:
         """Numbers of the nodes that a node depends on, including itself."""

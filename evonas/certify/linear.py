@@ -175,7 +175,8 @@ class Bounded:
 
     def _chunks(self, number: int, places: Tensor) -> list[Tensor]:
         """The places of a node that are bounded together: in a map, those of a tile, which depend on much the same."""
-        shape, room = self.graph.nodes[number].shape, MAX_VALUES_OF_PATCHES // (2 * len(self.ball.images))
+        shape = self.graph.nodes[number].shape
+        room = min(MAX_VALUES, MAX_VALUES_OF_PATCHES) // (2 * len(self.ball.images))
         if not is_map(shape):
             return list(torch.split(places, self._at_once(number)))
         best, cheapest = None, math.inf

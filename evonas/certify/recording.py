@@ -223,18 +223,18 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule], precision: torc
             f"expected a network from images to (B, K) logits, got {getattr(logits, 'shape', type(logits).__name__)}"
         )
     graph = joined(_used(recorder.nodes, recorder.current(logits), precision))
-    _check(graph, model, images[:1], precision)
+    _check(graph, model, images[:1])
     return graph
 
 
-def _check(graph: Graph, model: Model, image: Tensor, precision: torch.dtype | None) -> None:
+def _check(graph: Graph, model: Model, image: Tensor) -> None:
     """ConfigurationError unless the recorded graph computes the network's logits of an image."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if isinstance(model, nn.Module):
             stack.enter_context(in_eval_mode(model))
         expected = model(image.clone())  # the model may change it in place
-        exact, boxes = image if precision is None else image.to(precision), list[Box]()
+        exact, boxes = image.to(graph.precision or image.dtype), list[Box]()
         for node in graph.nodes:
             read = [boxes[each] for each in node.inputs]
             boxes.append(Box(exact, exact) if node.operation is None else node.operation.interval(read))
@@ -260,7 +260,7 @@ def _used(drafts: Sequence[Draft], last: int, precision: torch.dtype | None) -> 
         made = operation.make() if isinstance(operation, Deferred) else operation
         made = made if precision is None else cast(made, precision)
         nodes.append(GraphNode(shape, made, tuple(number[each] for each in inputs), layer))
-    return Graph(tuple(nodes))
+    return Graph(tuple(nodes), precision)
 
 
 @contextmanager
