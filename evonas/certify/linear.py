@@ -5,7 +5,6 @@ logits back to the images each operation is replaced by the plane that bounds fr
 values are kept through the layers; the ball around the images is used once, at the end.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,10 +20,11 @@ from evonas.certify.graph import Box, Graph, Patch, Planes
 from evonas.certify.intervals import exact_nodes, propagate, recorded, without_nan
 from evonas.certify.joint import MaxPool
 from evonas.certify.lines import ConstantPlanes, ReLU, summed
-from evonas.certify.patches import centre, cut, is_map, patch_of, placed, tiled, union, whole
+from evonas.certify.patches import cut, is_map, patch_of, placed, union, whole
 from evonas.certify.recording import Model, outside_inference_mode
 from evonas.certify.rounding import SAFETY, cast, gamma, magnitude, rounded_down, substitution_error
 from evonas.certify.settings import Intermediate, RelaxationName, Rounding
+from evonas.certify.tiles import chunks_of_tiles, reached
 from evonas.devices import float32
 from evonas.errors import choose
 
@@ -38,12 +38,8 @@ Open = dict[int, tuple[Tensor, Patch | None]]
 
 MAX_VALUES = 2**22
 """Limit on the values of one node that one step holds, over functions and images."""
-MAX_VALUES_OF_PATCHES = 2**20
-"""The same for functions on patches: as much as the caches of a core hold."""
 UNDECIDED = 0.75
 """Rows are dropped where at most this share of them is left."""
-OVERHEAD = 2**16
-"""Values whose substitution takes as long as starting the operations of one node."""
 
 
 @float32()
@@ -161,7 +157,10 @@ class Bounded:
         self, step: Callable[[int, Tensor], tuple[Tensor, Tensor]], number: int, places: Tensor, box: Box
     ) -> Box:
         """The box with the bounds that `step` finds at some flat indices into (*shape)."""
-        chunks = self._chunks(number, places)
+        if is_map(self.graph.nodes[number].shape):
+            chunks = chunks_of_tiles(self.graph, number, places, len(self.ball.images), MAX_VALUES)
+        else:
+            chunks = list(torch.split(places, self._at_once(number)))
         parts = self._in_steps(step, number, chunks)
         places = torch.cat(chunks)
         lower, upper = without_nan(*(torch.cat(each, dim=0).t() for each in zip(*parts, strict=True)))
@@ -172,49 +171,6 @@ class Bounded:
             old_lower.index_copy(1, places, lower).view_as(box.lower),
             old_upper.index_copy(1, places, upper).view_as(box.upper),
         )
-
-    def _chunks(self, number: int, places: Tensor) -> list[Tensor]:
-        """The places of a node that are bounded together: in a map, those of a tile, which depend on much the same."""
-        shape = self.graph.nodes[number].shape
-        room = min(MAX_VALUES, MAX_VALUES_OF_PATCHES) // (2 * len(self.ball.images))
-        if not is_map(shape):
-            return list(torch.split(places, self._at_once(number)))
-        best, cheapest = None, math.inf
-        side = 1
-        while best is None or side < 2 * max(shape[-2:]):
-            tiles = tiled(places, shape, side)
-            values, widest = self._extent(number, centre(shape, side))
-            chunks = max(len(tiles), len(places) * widest / room)
-            work = len(places) * 2 * len(self.ball.images) * values + chunks * OVERHEAD * number
-            if work < cheapest:
-                best, cheapest = [split for tile in tiles for split in tile.split(max(1, room // widest))], work
-            side *= 2
-        return best
-
-    def _extent(self, number: int, patch: Patch) -> tuple[int, int]:
-        """Number of values that a patch of a node depends on: of all nodes together, and of the widest."""
-        seen: dict[int, Patch | None] = {number: patch}
-        sizes = []
-        for each in range(number, -1, -1):
-            if each not in seen:
-                continue
-            node, patch_here = self.graph.nodes[each], seen[each]
-            sizes.append(
-                _numel(node.shape if patch_here is None else node.shape[:-2])
-                * (1 if patch_here is None else patch_here.positions)
-            )
-            for source, reached in zip(node.inputs, self._reached(each, patch_here), strict=True):
-                before = seen.get(source, reached)
-                seen[source] = None if before is None or reached is None else union([before, reached])
-        return sum(sizes), max(sizes)
-
-    def _reached(self, number: int, patch: Patch | None) -> list[Patch | None]:
-        """For each input of a node the patch that a patch of it depends on; None where values have no positions."""
-        node = self.graph.nodes[number]
-        assert node.operation is not None or not node.inputs
-        known = None if patch is None or node.operation is None else node.operation.reach(patch)
-        shapes = [self.graph.nodes[each].shape for each in node.inputs]
-        return [whole(shape) if is_map(shape) else None for shape in shapes] if known is None else list(known)
 
     def _both(self, number: int, places: Tensor, signs: bool) -> tuple[Tensor, Tensor]:
         """(S, B) lower and upper bounds of the values of a node at some flat indices.
@@ -334,8 +290,8 @@ class Bounded:
         if self._outward is not None:
             error = self._error(number, relaxation, coefficients.dtype)
             constants = constants - summed(coefficients.abs(), error if patch is None else cut(error, patch))
-        reached = self._reached(number, patch) if patched else [None] * len(inputs)
-        for source, part, where in zip(node.inputs, inputs, reached, strict=True):
+        patches = reached(self.graph, number, patch) if patched else [None] * len(inputs)
+        for source, part, where in zip(node.inputs, inputs, patches, strict=True):
             if part is None:
                 continue
             if source in open_:

@@ -10,20 +10,10 @@ from test_operations import AFFINE, BENT, conv, images, norm, prepared
 from torch import Tensor, nn
 
 from evonas.certify import linear_bounds
-from evonas.certify.graph import GraphNode, Patch
+from evonas.certify.graph import Patch
 from evonas.certify.intervals import recorded
 from evonas.certify.linear import Bounded
 from evonas.certify.patches import is_map, reach_of_windows
-
-
-def on_whole_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no operation name patches, so that all are bounded on whole maps."""
-    monkeypatch.setattr(Bounded, "_reached", lambda self, number, patch: [None] * len(inputs_of(self, number)))
-
-
-def inputs_of(bounded: Bounded, number: int) -> tuple[int, ...]:
-    node: GraphNode = bounded.graph.nodes[number]
-    return node.inputs
 
 
 @pytest.fixture
@@ -98,8 +88,8 @@ def test_bounds_on_patches_are_those_on_whole_maps(name: str, monkeypatch: pytes
     size = 10 if name in ("phase", "nasbench201") else 8
     at = torch.rand(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = linear_bounds(network, at, 0.001)
-    on_whole_maps(monkeypatch)
-    monkeypatch.setattr("evonas.certify.linear.is_map", lambda shape: False)
+    for name in ("linear", "tiles"):
+        monkeypatch.setattr(f"evonas.certify.{name}.is_map", lambda shape: False)
     for one, other in zip(found, linear_bounds(network, at, 0.001), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
@@ -113,7 +103,7 @@ def test_bounds_up_to_the_sign_are_sound_and_as_tight_here() -> None:
     network = copy.deepcopy(small())
     at = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for epsilon in (0.001, 0.01):
-        whole, signs = (linear_bounds(network, at, epsilon, intermediate=each) for each in ("linear", "signs"))  # type: ignore[arg-type]
+        whole, signs = (linear_bounds(network, at, epsilon, intermediate=each) for each in ("linear", "signs"))
         rough = linear_bounds(network, at, epsilon, intermediate="interval")
         assert ((signs[1] - signs[0]) <= (rough[1] - rough[0]) + 1e-12).all()
         torch.testing.assert_close(torch.stack(signs), torch.stack(whole), rtol=0.02, atol=1e-12)

@@ -142,7 +142,7 @@ def test_gradients_do_not_see_the_room() -> None:
     weight = next(network.parameters())
     gradients = []
     for rounding in ("nearest", "outward"):
-        margins = margin_bounds(network, images, torch.tensor([1]), 1e-3, rounding=rounding)  # type: ignore[arg-type]
+        margins = margin_bounds(network, images, torch.tensor([1]), 1e-3, rounding=rounding)
         gradients.append(torch.autograd.grad(margins.sum(), [weight])[0])
     assert gradients[1].dtype == torch.float32
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-4 * float(gradients[0].abs().max()))
