@@ -15,7 +15,8 @@ import sys
 from dataclasses import replace
 
 from evonas import runs
-from evonas.methods.roco import PRESETS, RocoOptions, first_population, prepare_retraining, retrain_front, white_box
+from evonas.methods.roco import PRESETS, RocoOptions, first_population, white_box
+from evonas.methods.roco_retraining import prepare_retraining, retrain_front
 
 
 def main(options: RocoOptions) -> runs.Result:

@@ -14,15 +14,8 @@ import sys
 from dataclasses import replace
 
 from evonas import runs
-from evonas.methods.tam import (
-    PRESETS,
-    TamOptions,
-    after_search,
-    slice_supernet,
-    supernet_precision,
-    train_supernet,
-    use_search,
-)
+from evonas.methods.tam import PRESETS, TamOptions, after_search, use_search
+from evonas.methods.tam_supernet import slice_supernet, supernet_precision, train_supernet
 
 
 def main(options: TamOptions) -> runs.Result:

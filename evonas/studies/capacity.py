@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evonas.methods.roco import RetrainOptions
+from evonas.methods.roco_retraining import RetrainOptions
 from evonas.report import TextTable
 from evonas.report.papers.beyond import Scattered, draw_effects, draw_scattered
 from evonas.studies import roco

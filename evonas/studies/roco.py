@@ -8,7 +8,8 @@ from pathlib import Path
 
 from evonas.methods.adversarial_set import PRESETS as SETS
 from evonas.methods.adversarial_set import BuildOptions
-from evonas.methods.roco import PRESETS, RetrainOptions, RocoOptions
+from evonas.methods.roco import PRESETS, RocoOptions
+from evonas.methods.roco_retraining import RetrainOptions
 from evonas.report.papers.roco import draw_figure
 from evonas.runs.options import DataOptions
 from evonas.studies.grid import Cell

@@ -12,7 +12,8 @@ from evonas.executors import ignore
 from evonas.methods.cell_retraining import CellRetrainOptions
 from evonas.methods.darts import DartsOptions
 from evonas.methods.recipes import recipe_words, under_recipe
-from evonas.methods.roco import RetrainOptions, RocoOptions
+from evonas.methods.roco import RocoOptions
+from evonas.methods.roco_retraining import RetrainOptions
 from evonas.methods.stored_audit import AuditPlan, _as_planned
 from evonas.methods.tam import TamOptions
 from evonas.methods.tam_finalise import FinaliseOptions

@@ -18,7 +18,8 @@ from evonas.cli import main
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunMismatchError
 from evonas.executors import ProcessExecutor
-from evonas.methods.roco import OBJECTIVES_OF_ROCO, RetrainOptions, RocoOptions, compose, first_population
+from evonas.methods.roco import OBJECTIVES_OF_ROCO, RocoOptions, compose, first_population
+from evonas.methods.roco_retraining import RetrainOptions
 from evonas.methods.stored import open_run
 from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused

@@ -24,8 +24,9 @@ from evonas.audit import AuditRecords, FinalTraining
 from evonas.data import load_data
 from evonas.errors import ConfigurationError, EvonasError, RunInUseError, UnknownNameError
 from evonas.evaluation import Evaluator
-from evonas.methods.roco import RetrainOptions, RocoOptions, compose, prepare_retraining, retrain_front
+from evonas.methods.roco import RocoOptions, compose
 from evonas.methods.roco import run as run_roco
+from evonas.methods.roco_retraining import RetrainOptions, prepare_retraining, retrain_front
 from evonas.report import FIGURES
 from evonas.runs import Result, Run
 from evonas.runs.folder import stored_searched

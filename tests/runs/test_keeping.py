@@ -15,7 +15,7 @@ import evonas
 from evonas.errors import ConfigurationError, DataError, StorageError, UnknownNameError
 from evonas.evaluation.keeping import Leaders
 from evonas.files import replace_file
-from evonas.methods.roco import RetrainOptions
+from evonas.methods.roco_retraining import RetrainOptions
 from evonas.runs import ExecutionOptions, keeping
 from evonas.ship import read_weights
 
