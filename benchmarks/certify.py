@@ -83,9 +83,10 @@ class Bounds:
 class Patches(Bounds):
     """Full linear bounds on patches of the maps, on whole maps, up to the signs, and rounded outwards."""
 
-    channels: tuple[int, ...] = (1,)
+    channels: tuple[int, ...] = (4,)
     images: int = 1
     rounds: int = 3
+    """In which the ways take turns."""
     gradients: bool = False
     """Time gradients with respect to the weights, too."""
 

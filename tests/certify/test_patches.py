@@ -88,8 +88,8 @@ def test_bounds_on_patches_are_those_on_whole_maps(name: str, monkeypatch: pytes
     size = 10 if name == "phase" else 8
     at = torch.rand(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = linear_bounds(network, at, 0.001)
-    for name in ("linear", "tiles"):
-        monkeypatch.setattr(f"evonas.certify.{name}.is_map", lambda shape: False)
+    for module in ("linear", "tiles"):
+        monkeypatch.setattr(f"evonas.certify.{module}.is_map", lambda shape: False)
     for one, other in zip(found, linear_bounds(network, at, 0.001), strict=True):
         # the two planes of a product are as close at the middle of a box, so that rounding chooses: see Product
         torch.testing.assert_close(one, other, rtol=0.01 if name == "shuffle" else 1e-9, atol=1e-12)
