@@ -4,7 +4,12 @@ Claim: each robust recipe has a far lower error under PGD-50 and AutoAttack than
 error, for networks of phases, cells, shuffle blocks and NAS-Bench-201. Small networks, few images and few epochs: the
 order of recipes is the point, not the level. Needs pip install 'evonas[audit]'.
 
-    EVONAS_DATA=data python benchmarks/recipes.py     # CIFAR-10; AutoAttack on 1,000 test images
+Sized for one core: an hour on CIFAR-10, minutes with --quick (two networks, digits). So AutoAttack's first two attacks
+alone (APGD-CE and APGD-T) attack the first 100 images: FAB-T and Square find little more, and take several times as
+long. `--attacks standard --attacked 1000` is AutoAttack on 1,000, and takes many hours. Each finished network is
+kept in --out: the same command goes on where it was stopped.
+
+    EVONAS_DATA=data python benchmarks/recipes.py     # CIFAR-10
     python benchmarks/recipes.py --quick              # digits, minutes
     python benchmarks/recipes.py --train-limit 10000 --epochs 30 --average ema --recipes clean,pgd_at --networks chain
 """
@@ -16,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +29,7 @@ from torch import nn
 
 from evonas.attacks import PGD, Attack, AutoAttack, FixedModel
 from evonas.data import DeviceData, DevicePart, batches, load_data
+from evonas.files import read_json, write_json
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.seeding import derive_seed
@@ -37,13 +44,15 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "dense": lambda **given: PHASES.build(PHASES.designs()["dense"], **given),
     "shuffle": lambda **given: SHUFFLE.build(0 * SHUFFLE.upper, **given),
     "nasbench201": lambda **given: BENCH.build(0 * BENCH.upper + 3, **given),
-    "darts_v2": lambda **given: DartsNetwork(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True, **given),
-    "pc_darts": lambda **given: DartsNetwork(GENOTYPES["PC_DARTS_cifar"], 4, 3, auxiliary=True, **given),
+    "darts_v2": lambda **given: DartsNetwork(GENOTYPES["DARTS_V2"], 2, 3, auxiliary=True, **given),
+    "pc_darts": lambda **given: DartsNetwork(GENOTYPES["PC_DARTS_cifar"], 2, 3, auxiliary=True, **given),
 }
-COLUMNS = ("clean", "pgd50", "autoattack")
+COLUMNS = ("clean", "pgd50", "strongest")
+STRONGEST = {"apgd": ("apgd-ce", "apgd-t"), "standard": None}
+"""Attacks of AutoAttack; some of them are no longer AutoAttack."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A network trained by a recipe, and measured."""
 
@@ -51,32 +60,65 @@ class Job:
     recipe: str
     args: argparse.Namespace
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that its errors follow from."""
+        beside = ("out", "workers", "quick", "recipes", "networks")
+        given = {name: value for name, value in vars(self.args).items() if name not in beside}
+        return {"network": self.network, "recipe": self.recipe, **given}
+
+    @property
+    def file(self) -> Path:
+        return Path(self.args.out) / f"{self.network}-{self.recipe}.json"
+
+    def finished(self) -> dict[str, float] | None:
+        """Errors that an earlier command has found with the same settings."""
+        kept = read_json(self.file) if self.file.exists() else {}
+        found: dict[str, float] | None = kept["found"] if kept.get("settings") == self.settings else None
+        return found
+
 
 def main() -> None:
     args = arguments()
     networks, recipes = args.networks.split(","), args.recipes.split(",")
     jobs = [Job(network, recipe, args) for network in networks for recipe in recipes]
+    found = {job: kept for job in jobs if (kept := job.finished()) is not None}
     print(
         f"{args.data}: {len(jobs)} trainings of {args.epochs} epochs on {args.train_limit} images, average "
-        f"{args.average}; errors on {args.images} test images within {255 * args.epsilon:g}/255",
+        f"{args.average}; {len(found)} of them are in {args.out}",
         flush=True,
     )
-    started, found = time.monotonic(), {}
+    Path(args.out).mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        waiting = {pool.submit(measured, job): job for job in jobs}
+        waiting = {pool.submit(measured, job): job for job in jobs if job not in found}
         for done in as_completed(waiting):
             job = waiting[done]
-            found[job.recipe, job.network] = done.result()
-            print(shown(f"{job.recipe}, {job.network}", done.result()), flush=True)
-    print(f"\nmean of {len(networks)} networks, {time.monotonic() - started:.0f} s in all")
+            found[job] = done.result()
+            write_json(job.file, {"settings": job.settings, "found": found[job]})
+            errors = "  ".join(f"{name} {100 * found[job][name]:5.1f}%" for name in COLUMNS)
+            print(f"{job.recipe}, {job.network}: {errors}", flush=True)
+    print(f"\n{markdown(recipes, {(job.recipe, job.network): row for job, row in found.items()}, args)}")
+
+
+def markdown(recipes: list[str], found: dict[tuple[str, str], dict[str, float]], args: argparse.Namespace) -> str:
+    """A table of errors in percent: the mean of the networks for each recipe, then every network."""
+    networks = list(dict.fromkeys(network for _, network in found))
+    strongest = "AutoAttack" if args.attacks == "standard" else "APGD"
+    heads = ["recipe", "network", "clean %", "PGD-50 %", f"{strongest} %", "trained s", "measured s"]
+    lines = [heads, ["---"] * len(heads)]
+    names = (*COLUMNS, "trained", "measured")
     for recipe in recipes:
         rows = [found[recipe, network] for network in networks]
-        print(shown(recipe, {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}))
-
-
-def shown(label: str, row: dict[str, float]) -> str:
-    errors = "  ".join(f"{name} {100 * row[name]:5.1f}%" for name in COLUMNS)
-    return f"{label:<28} {errors}  trained {row['trained']:5.0f} s, measured {row['measured']:5.0f} s (processor)"
+        mean = {name: sum(row[name] for row in rows) / len(rows) for name in names}
+        for label, row in ((f"mean of {len(networks)}", mean), *zip(networks, rows, strict=True)):
+            errors = (f"{100 * row[name]:.1f}" for name in COLUMNS)
+            lines.append([recipe, label, *errors, f"{row['trained']:.0f}", f"{row['measured']:.0f}"])
+    note = (
+        f"{args.data}, {args.train_limit} training images, {args.epochs} epochs; errors within "
+        f"{255 * args.epsilon:g}/255 on {args.images} test images, those of {strongest} on {args.attacked}; seconds of "
+        "one processor."
+    )
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", note])
 
 
 def measured(job: Job) -> dict[str, float]:
@@ -86,10 +128,12 @@ def measured(job: Job) -> dict[str, float]:
     source, cpu = load_data(args.data, train_limit=args.train_limit, val_limit=10), torch.device("cpu")
     network, tested = trained(job, DeviceData(source, cpu)), DevicePart(source.test, cpu)
     until = time.process_time()
+    pgd = PGD(epsilon=args.epsilon, step_size=args.epsilon / 4, steps=50, stop_when_fooled=True)
+    strongest = AutoAttack(epsilon=args.epsilon, attacks=STRONGEST[args.attacks])
     errors = {
         "clean": error(network, tested, args.images, None),
-        "pgd50": error(network, tested, args.images, PGD(epsilon=args.epsilon, step_size=args.epsilon / 4, steps=50)),
-        "autoattack": error(network, tested, args.images, AutoAttack(epsilon=args.epsilon)),
+        "pgd50": error(network, tested, args.images, pgd),
+        "strongest": error(network, tested, args.attacked, strongest),
     }
     return {**errors, "trained": until - started, "measured": time.process_time() - until}
 
@@ -98,7 +142,7 @@ def trained(job: Job, data: DeviceData) -> nn.Module:
     args, seed = job.args, derive_seed(0, job.network)
     network = seeded(lambda: NETWORKS[job.network](n_classes=data.n_classes, normalization=data.normalization), seed)
     config = TrainingConfig(
-        epochs=args.epochs, batch_size=64, lr=0.1, weight_decay=5e-4, average=args.average, precision="fp32"
+        epochs=args.epochs, batch_size=32, lr=0.1, weight_decay=5e-4, average=args.average, precision="fp32"
     )
     recipe: Recipe = standard if job.recipe == "clean" else recipe_within(job.recipe, args.epsilon)
     if isinstance(network, DartsNetwork):
@@ -128,15 +172,20 @@ def arguments() -> Any:
     parser.add_argument("--data")
     parser.add_argument("--train-limit", type=int, help="training images")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--images", type=int, help="test images of every measurement")
+    parser.add_argument("--images", type=int, help="test images of clean errors and of PGD")
+    parser.add_argument("--attacked", type=int, help="test images under AutoAttack")
+    parser.add_argument("--attacks", choices=tuple(STRONGEST), default="apgd", help="of AutoAttack")
+    parser.add_argument("--out", help="folder of the finished networks")
     parser.add_argument("--epsilon", type=float, help="L-inf radius of trainings and attacks, pixels in [0, 1]")
     parser.add_argument("--average", choices=("none", "ema", "swa"), default="none")
     parser.add_argument("--recipes", default="clean,pgd_at,trades,trades_awp")
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     args = parser.parse_args()
-    quick = {"data": "digits", "train_limit": 1000, "epochs": 6, "images": 100, "epsilon": 0.1}
-    usual = {"data": "cifar10", "train_limit": 2000, "epochs": 8, "images": 1000, "epsilon": 8 / 255}
+    quick = {"data": "digits", "train_limit": 700, "epochs": 4, "images": 100, "attacked": 10, "epsilon": 16 / 255}
+    quick |= {"networks": "chain,nasbench201", "out": "runs/recipes-quick"}
+    usual = {"data": "cifar10", "train_limit": 1000, "epochs": 4, "images": 1000, "attacked": 100, "epsilon": 8 / 255}
+    usual |= {"networks": ",".join(NETWORKS), "out": "runs/recipes"}
     for name, value in (quick if args.quick else usual).items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -69,7 +69,7 @@ def sizes(args: argparse.Namespace, data: SearchData, number: int, limit: float)
         methods = e2rnas_v2(base, limit, 158 * limit), e2rnas_v2(base, limit, sizes=(size,))
     old, new = (searched(method, args, data, args.seed + number) for method in methods)
     n_hat = float(ExpectedCost().expected(old.history[-1].double()))
-    of_n_hat, (expected, derived, delivered) = size.of(old.genotype), new.sizes(1.0).values()
+    of_n_hat, (expected, derived, delivered) = size.of(old.genotype), new.sizes(1.0)[0].values()
     changed = f"{size.changed(new.derived, new.genotype)} of {2 * len(new.genotype.normal)}"
     held = f"{expected:8.3f} {derived:10.3f} {delivered:10.3f} {changed:>11}"
     print(f"{limit:6.2f} | {n_hat:9.3f} {of_n_hat:13.3f} | {held}", flush=True)

@@ -17,6 +17,7 @@ __all__ = [
     "RunInUseError",
     "RunMismatchError",
     "SearchFailedError",
+    "StoppedEarly",
     "StorageError",
     "UnknownNameError",
     "check_name",
@@ -73,6 +74,10 @@ class ExecutionError(EvonasError):
 
 class DivergedError(EvonasError, ArithmeticError):
     """Training or scoring with values that are not finite: ends one evaluation, never a search."""
+
+
+class StoppedEarly(Exception):
+    """The end of a training whose network cannot enter the front any more: no error, see `evonas.search.stopping`."""
 
 
 def choose(table: Mapping[str, T], name: str, kind: str) -> T:

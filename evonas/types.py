@@ -14,10 +14,12 @@ from evonas.errors import EvonasError
 __all__ = [
     "Activity",
     "Cost",
+    "Curve",
     "EvaluationResult",
     "Genome",
     "Note",
     "Progress",
+    "Reach",
     "Report",
     "Space",
     "TrainOn",
@@ -45,19 +47,36 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Learning curve of an evaluation, as far as early stopping asked for it."""
+
+    epochs: int
+    """Epochs of the whole training; 0 without training."""
+    rungs: tuple[tuple[int, Mapping[str, float]], ...]
+    """Finished epochs, and the columns measured after them, in natural values; several of these, ascending."""
+    stopped: int | None = None
+    """Finished epochs after which it could not enter the front any more; None: it still could at every rung."""
+    entered: bool | None = None
+    """Whether it entered the front of its time all the same, where it was finished to see that; else None."""
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """Result of one evaluation, in natural values (an error of 0.07, not 7 percent; more macs are more)."""
 
     genome: tuple[int, ...]
     objectives: Mapping[str, float] = field(default_factory=dict)
-    """Column name -> value, for everything measured, searched or not; empty after a failure."""
-    status: Literal["ok", "failed"] = "ok"
+    """Column name -> value, for everything measured, searched or not; empty after a failure, and what is final where it
+    was stopped."""
+    status: Literal["ok", "failed", "stopped"] = "ok"
     reason: str = ""
-    """Cause of a failure in one line, else empty."""
+    """Cause of a failure or a stop in one line, else empty."""
     seed: int = 0
     """Seed that reproduces this result."""
     seconds: float = 0.0
     """Wall time of giving the network its weights (training); 0 without training."""
+    curve: Curve | None = None
+    """Learning curve, where early stopping asked for one."""
 
     traceback: ClassVar[str] = ""
     """Traceback of the exception behind a failed result, see `failure`. No part of its value, nor of the journal."""
@@ -65,8 +84,8 @@ class EvaluationResult:
     """File of the network's weights, where they may be kept; see `with_weights`. No part of its value either."""
 
     def __post_init__(self) -> None:
-        if self.status not in ("ok", "failed"):
-            raise ValueError(f"expected status 'ok' or 'failed', got {self.status!r}")
+        if self.status not in ("ok", "failed", "stopped"):
+            raise ValueError(f"expected status 'ok', 'failed' or 'stopped', got {self.status!r}")
         values = {str(name): _plain(value) for name, value in dict(self.objectives).items()}
         object.__setattr__(self, "genome", tuple(int(gene) for gene in self.genome))
         object.__setattr__(self, "objectives", values)
@@ -124,6 +143,9 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+Reach = Callable[[int, int, Mapping[str, float]], None]
+"""(finished epochs, all epochs, column -> value as far as it is known). Raises StoppedEarly where that ends it."""
 
 
 @dataclass(frozen=True)

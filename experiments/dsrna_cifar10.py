@@ -29,7 +29,7 @@ def main(options: DsrnaOptions) -> runs.Result:
         cells = find_cells(run, searches)
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
-        after_search(run, options, candidates, found, searches, cells)
+        after_search(run, options, candidates, found, cells)
     return found
 
 

@@ -27,7 +27,7 @@ def main(options: E2rnasOptions) -> runs.Result:
         cells = find_cells(run, searches)
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
-        after_search(run, options, candidates, found, searches, cells)
+        after_search(run, options, candidates, found, cells)
     return found
 
 

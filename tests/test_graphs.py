@@ -27,6 +27,7 @@ from evonas.spaces import PhaseSpace, ShuffleSpace
 from evonas.training import (
     RECIPES,
     CellTraining,
+    CrownIbp,
     OneShotConfig,
     OneShotTraining,
     PgdTraining,
@@ -349,6 +350,16 @@ def test_replayed_training_equals_training(name: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.lengthy
+def test_training_on_bounds_is_not_replayed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = CrownIbp(epsilon=0.01, beta=0.5, warmup=0.0)
+    expected = trained(recipe)
+    monkeypatch.setitem(graphs.RECORDERS, "cpu", Emulator())
+    with pytest.warns(UserWarning, match="training runs without a CUDA graph, more slowly: .* waits for the device"):
+        found = trained(recipe)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.lengthy
 def test_a_replayed_supernet_equals_the_supernet(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = one_shot()
     emulator = Emulator()
@@ -378,7 +389,7 @@ def searched(method: Method, device: str = "cpu") -> list[Tensor]:
     method = replace(method, nodes=1, stages=(stage,), config=replace(method.config, search_batch_size=2))
     search = GradientSearch(method, found, 0, torch.device(device))
     if device == "cpu":  # torch's Adam counts its steps on the host there
-        search.levels.adam = torch.optim.SGD(search.levels.alphas, 0.1)  # type: ignore[assignment]
+        search.levels.adams[0] = torch.optim.SGD(search.levels.alphas, 0.1)  # type: ignore[call-overload]
     means = search.run_epoch()
     state = [*search.levels.supernet.state_dict().values(), *search.levels.alphas]
     return [*(each.detach().clone() for each in state), torch.tensor([*means.values()], dtype=torch.float64)]

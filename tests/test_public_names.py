@@ -88,6 +88,7 @@ def test_evaluation_result() -> None:
         "reason",
         "seed",
         "seconds",
+        "curve",
     ]
     result = EvaluationResult((1, 0), {"macs": 3.0}, "ok", "", 7, 1.5)
     assert (result.genome, result.objectives, result.status) == ((1, 0), {"macs": 3.0}, "ok")

@@ -37,13 +37,13 @@ class Scores:
 def compared(scored: Sequence[str], audited: Sequence[str]) -> dict[str, str]:
     """Column of a search -> that of the audit which stands in its place.
 
-    The clean error for the clean error, and for every other error the audit's robust one: the first of `ROBUST` that
-    was measured. What has none keeps the search's values.
+    The clean error for the clean error, the certified one for the certified one, and for every other error the audit's
+    robust one: the first of `ROBUST` that was measured. What has none keeps the search's values.
     """
     robust = next((name for name in ROBUST if name in audited), None)
     found = {}
     for name in scored:
-        other = name if name == "clean_error" else robust
+        other = name if name in ("clean_error", "certified_error") else robust
         if name.endswith("_error") and other in audited:
             found[name] = str(other)
     return found

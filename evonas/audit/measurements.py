@@ -26,15 +26,17 @@ from evonas.attacks import (
     ThresholdAttack,
 )
 from evonas.audit.calibration import CalibrationError
+from evonas.audit.certificates import SmoothedAccuracy, Unproven
 from evonas.audit.corruptions import STRENGTHS, Corrupted
 from evonas.audit.gradient_check import CHECKED, GRADIENT_CHECK, GradientCheck
 from evonas.audit.images import CountsErrors, OnImages, reporting
 from evonas.audit.staged import StagedAutoAttack
 from evonas.certify import certified_radius, random_targets
 from evonas.certify.settings import Intermediate
+from evonas.certify.smoothing import Smoothing
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
-from evonas.objectives import AdversarialSetError, Candidate, CertifiedAccuracy, OodAupr
+from evonas.objectives import AdversarialSetError, Candidate, CertifiedAccuracy, CertifiedError, OodAupr
 from evonas.objectives.scoring import error_under, wrong_after, wrong_under
 from evonas.parts import part_identity, part_name
 from evonas.seeding import derive_seed
@@ -412,6 +414,18 @@ def _without_attacker() -> dict[str, tuple[Measurement, ...]]:
     }
 
 
+def _certificates() -> dict[str, tuple[Measurement, ...]]:
+    """An error that no attack exceeds, and the certified accuracy of the smoothed network."""
+    unproven = Unproven("certified_error", CertifiedError(epsilon=WITHIN))
+    note = "the better one of IBP's and CROWN-IBP's bounds of each margin"
+    error = Measurement("certified_error", "Not certified, L-inf epsilon 8/255", unproven, note)
+    smoothing = Smoothing(sigma=0.25)
+    smoothed = OnImages(SmoothedAccuracy("certified_smoothing_025", smoothing), 100)
+    note = f"mean at L2 radii 0.25 and 0.5, {smoothing.n:,} samples of each of 100 images (Cohen et al., 2019)"
+    accuracy = Measurement("certified_smoothing_025", "Smoothed, sigma 0.25", smoothed, note, maximize=True)
+    return {"certified_error": (error,), "smoothing_025": (accuracy,)}
+
+
 MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
     "clean": (CLEAN,),
     **_roco_suite(),
@@ -420,6 +434,7 @@ MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
     **_stages(),
     **_few_changes(),
     **_without_attacker(),
+    **_certificates(),
     "radius_linf": (_radius("certified_radius_linf", "Radius L-inf", "linf"),),
     "radius_l2": (_radius("certified_radius_l2", "Radius L2", "l2"),),
     "paper_flops": (Measurement("paper_flops", "FLOPs of E2RNAS's tables", PaperFlops(), unit="count"),),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from evonas.audit.certificates import Unproven
 from evonas.audit.gradient_check import GradientCheck
 from evonas.audit.images import OnImages
 from evonas.audit.measurements import WITHIN, Measurement
@@ -55,6 +56,8 @@ def within(measurement: Measurement, epsilon: float) -> Measurement:
     measure: Any = measurement.measure
     if isinstance(measure, OnImages) and isinstance(measure.measure, GradientCheck):
         measure = replace(measure, measure=replace(measure.measure, epsilon=epsilon))
+    if isinstance(measure, Unproven):
+        measure = replace(measure, certificate=replace(measure.certificate, epsilon=epsilon))
     attack = getattr(measure, "attack", None)
     if attack is not None and attack.norm == "linf" and attack.radius == WITHIN:
         step = getattr(attack, "step_size", None)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         margin_bounds,
         random_targets,
     )
+    from evonas.certify.interval_margins import interval_margin_bounds
     from evonas.certify.intervals import interval_bounds
     from evonas.certify.jacobian import jacobian_norm_bound, squared_jacobian_norm
     from evonas.certify.linear import linear_bounds
@@ -24,6 +25,7 @@ __all__ = [
     "certified_accuracy",
     "certified_radius",
     "interval_bounds",
+    "interval_margin_bounds",
     "jacobian_norm_bound",
     "linear_bounds",
     "margin_bounds",

@@ -43,8 +43,8 @@ class Ship:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder for the files; shipped/ in the run's folder by default."""
     recipe: str = "trades"
-    """Loss of the training to the end: pgd_at, trades, trades_awp, fast_adversarial, trades_yopo, standard, or a
-    plugin's."""
+    """Loss of the training to the end: pgd_at, trades, trades_awp, fast_adversarial, trades_yopo, ibp, crown_ibp,
+    gaussian, standard, or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack, on the [0, 1] scale; its own by default."""
     average: Literal["", "none", "ema", "swa"] = ""

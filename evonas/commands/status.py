@@ -79,6 +79,7 @@ def _plain(found: Status) -> dict[str, Any]:
                 "done": stage.done,
                 "total": stage.total,
                 "failed": stage.failed,
+                "stopped": stage.stopped,
                 "seconds": stage.seconds,
                 "workers": stage.workers,
                 "seconds_left": stage.left,
@@ -127,7 +128,8 @@ def _stage(stage: Stage) -> str:
     from evonas.report import duration
 
     of = f"{stage.done}/{stage.total}" if stage.total is not None else str(stage.done)
-    parts = [f"{stage.name}: {of} {stage.unit}", *([f"{stage.failed} failed"] if stage.failed else [])]
+    counts = {"failed": stage.failed, "stopped": stage.stopped}
+    parts = [f"{stage.name}: {of} {stage.unit}", *(f"{n} {what}" for what, n in counts.items() if n)]
     if stage.left:
         training = "training " if stage.unit == "evaluations" else ""
         many = "one at a time" if stage.workers == 1 else f"{stage.workers} at a time"

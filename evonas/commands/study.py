@@ -24,7 +24,8 @@ class StudyCommand(StudyOptions):
     example: ClassVar[str] = "evonas study roco --preset quick --seeds 3"
 
     name: Annotated[str, tyro.conf.Positional]
-    """Name of the study: roco, darts, e2rnas-v1, e2rnas-v2, dsrna, tam, joint, capacity, supernet, guidelines."""
+    """Name of the study: roco, darts, e2rnas-v1, e2rnas-v2, dsrna, tam, joint, capacity, supernet, guidelines,
+    proxies."""
     status: bool = False
     """Say what is finished, begun, failed and waiting; nothing is run or written."""
     tables: bool = False

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         recalibrate,
         recalibration_identity,
     )
+    from evonas.evaluation.stages import check_early_stop, rungs
     from evonas.evaluation.table import ScoreTable, read_table
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "TorchHost",
     "TrainFromScratch",
     "TrainsCandidates",
+    "check_early_stop",
     "load_supernet",
     "out_of_memory",
     "read_table",
     "recalibrate",
     "recalibration_identity",
+    "rungs",
     "table_objectives",
 ]
 

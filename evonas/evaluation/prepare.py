@@ -1,6 +1,7 @@
 """Weights of candidates: trained from scratch."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,6 +22,9 @@ __all__ = ["BuildingSpace", "Prepare", "PrepareCandidate", "TrainFromScratch", "
 
 PrepareCandidate = Callable[[Genome, int, Report], tuple[Candidate, float]]
 """(genome, seed, report) -> (candidate, seconds of giving it its weights)."""
+
+OnEpoch = Callable[[int, Candidate], None]
+"""See `TrainsCandidates`."""
 
 
 class Prepare(Protocol):
@@ -52,7 +56,11 @@ class Prepare(Protocol):
 
 @runtime_checkable
 class TrainsCandidates(Protocol):
-    """A `Prepare` that trains each candidate by itself, so that it can be trained to the end as well."""
+    """A `Prepare` that trains each candidate by itself, so that it can be trained to the end as well.
+
+    What its `start` gives takes a fourth argument, for early stopping: `on_epoch(epoch, candidate)` is called after
+    every finished epoch, counted from 1, with the network in eval mode, and may raise to end the training.
+    """
 
     @property
     def training(self) -> TrainingConfig: ...
@@ -114,10 +122,25 @@ class TrainFromScratch:
         data = DeviceData(self.data, device)
         precision, _ = resolve_precision(self.training.precision, device)
 
-        def prepare(genome: Genome, seed: int, report: Report) -> tuple[Candidate, float]:
+        def prepare(
+            genome: Genome, seed: int, report: Report, on_epoch: OnEpoch | None = None
+        ) -> tuple[Candidate, float]:
             started = seconds(device)
             network = seeded_build(self.space, genome, data, derive_seed(seed, "weights"))
-            key = arch_id(genome)
+            candidate = Candidate(
+                network,
+                genome,
+                self.space,
+                data,
+                self.space.cost(genome, data.n_classes),
+                torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
+            )
+            key, epochs = arch_id(genome), itertools.count(1)
+
+            def told(loss: float) -> None:
+                if on_epoch is not None:
+                    network.eval()
+                    on_epoch(next(epochs), candidate)
 
             def on_step(done: int, total: int, note: str) -> None:
                 report(Progress(key, done, total, "step", note))
@@ -130,14 +153,7 @@ class TrainFromScratch:
                 self.recipe,
                 torch.Generator(device).manual_seed(derive_seed(seed, "training")),
                 on_step,
-            )
-            candidate = Candidate(
-                network,
-                genome,
-                self.space,
-                data,
-                self.space.cost(genome, data.n_classes),
-                torch.Generator(device).manual_seed(derive_seed(seed, "objectives")),
+                told,
             )
             return candidate, seconds(device) - started
 

@@ -8,17 +8,18 @@ from evonas.lazy import Table, import_lazily
 if TYPE_CHECKING:
     from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
     from evonas.gradient.darts import darts
-    from evonas.gradient.delivered import DeliveredCost
+    from evonas.gradient.delivered import DeliveredCost, DeliveredShare
     from evonas.gradient.derive import derive_genotype
     from evonas.gradient.dsrna import METRICS, dsrna
     from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
     from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, OodLoss, Sum
-    from evonas.gradient.method import BilevelConfig, FixedShares, FixedWeights, Method, Mgda, Stage
+    from evonas.gradient.method import BilevelConfig, FixedShares, FixedWeights, Method, Mgda, Preferences, Stage
     from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, mgda_weights, normalise
     from evonas.gradient.min_norm import frank_wolfe_weights, min_norm_pair, min_norm_weights
     from evonas.gradient.pcdarts import pcdarts
     from evonas.gradient.pdarts import pdarts
     from evonas.gradient.perturbation import AlphaPerturbation
+    from evonas.gradient.preferences import cone_weights, with_preferences
     from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss, SquaredJacobianLoss
     from evonas.gradient.search import GradientSearch, SearchData, halves
     from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
@@ -36,6 +37,7 @@ __all__ = [
     "CrossEntropy",
     "DartsSupernet",
     "DeliveredCost",
+    "DeliveredShare",
     "EpsilonSchedule",
     "ExpectedCost",
     "FixedShares",
@@ -46,12 +48,14 @@ __all__ = [
     "Mgda",
     "Mixture",
     "OodLoss",
+    "Preferences",
     "SearchData",
     "SquaredJacobianLoss",
     "Stage",
     "Sum",
     "SupernetPlan",
     "UpperGradients",
+    "cone_weights",
     "darts",
     "derive_genotype",
     "direct_gradient",
@@ -68,6 +72,7 @@ __all__ = [
     "pcdarts",
     "pdarts",
     "unrolled_gradient",
+    "with_preferences",
 ]
 
 METHODS: "Table[Callable[[], Method]]" = Table(

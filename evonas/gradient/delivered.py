@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from evonas.gradient.forward import Forward
     from evonas.networks.darts import Genotype
 
-__all__ = ["DeliveredCost"]
+__all__ = ["DeliveredCost", "DeliveredShare", "DeliveredSize"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeliveredCost:
-    """|expected parameters or multiply-adds of the derived network - limit|, in millions.
+class DeliveredSize:
+    """Expected parameters or multiply-adds of the derived network.
 
     Expected under `derived_probabilities`: two edges a node, with one operation each, in every cell, plus the stem, the
     inputs of cells and the classifier. At weights of 0 and 1 it is the exact cost of the network that is built. The
@@ -34,8 +34,6 @@ class DeliveredCost:
     """
 
     kind: Literal["params", "macs"] = "params"
-    limit: float
-    """L or F, in millions."""
     channels: int = 36
     """Width of the first cell of the network that is delivered."""
     layers: int = 20
@@ -46,9 +44,6 @@ class DeliveredCost:
     """Temperature at the beginning of a stage."""
     end: float = 0.02
     """Temperature that it falls to."""
-    within: float = 0.01
-    """Largest deviation of the delivered network from the limit, as a share of it: cells that miss it by more give way
-    to the strongest ones that do not. For parameters."""
 
     needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
@@ -56,22 +51,8 @@ class DeliveredCost:
     def __post_init__(self) -> None:
         if self.kind not in ("params", "macs"):
             raise ConfigurationError(f"expected kind params or macs, got {self.kind!r}")
-        if not 0 < self.end <= self.start < math.inf or not 0 <= self.within < 1:
-            raise ConfigurationError(
-                f"expected temperatures start >= end > 0 and within in [0, 1), got {self.start}, {self.end} and "
-                f"{self.within}"
-            )
-        least, most = self.sizes
-        if not least <= self.limit <= most:
-            letter = {"params": "L", "macs": "F"}[self.kind]
-            raise ConfigurationError(
-                f"expected {letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
-                f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
-            )
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}_loss"
+        if not 0 < self.end <= self.start < math.inf:
+            raise ConfigurationError(f"expected temperatures start >= end > 0, got {self.start} and {self.end}")
 
     @property
     def sizes(self) -> tuple[float, float]:
@@ -82,12 +63,13 @@ class DeliveredCost:
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
 
-    def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+    def now(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        """() in millions, at the temperature of this part of the search."""
         from evonas.gradient.derived import log_odds
         from evonas.gradient.forward import edge_shares
 
         odds = log_odds(probabilities, edge_shares(forward))
-        return (self.expected(odds, self.temperature(batch.progress)) - self.limit).abs()
+        return self.expected(odds, self.temperature(batch.progress))
 
     def temperature(self, progress: float) -> float:
         """Falls by the same factor in every step of `progress`, the share of a stage that is over, in [0, 1]."""
@@ -105,6 +87,51 @@ class DeliveredCost:
         """Exact cost of a network of these cells, in millions."""
         space = self._space
         return float(getattr(space.cost(space.from_genotype(genotype), self.n_classes), self.kind) / 1e6)
+
+    @property
+    def _space(self) -> DartsSpace:
+        return DartsSpace(self.channels, self.layers, self.nodes, image_size=self.image_size)
+
+    @property
+    def _fixed(self) -> int:
+        fixed = fixed_cost(self.channels, self.layers, self.nodes, self.image_size, self.n_classes, 3)
+        return int(getattr(fixed, self.kind))
+
+    @property
+    def _table(self) -> np.ndarray:
+        """(2, edges, 8) costs of the operations."""
+        costs = operation_costs(self.channels, self.layers, True, self.nodes, self.image_size)
+        return np.asarray(getattr(costs, self.kind))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveredCost(DeliveredSize):
+    """|expected parameters or multiply-adds of the derived network - limit|, in millions."""
+
+    limit: float
+    """L or F, in millions."""
+    within: float = 0.01
+    """Largest deviation of the delivered network from the limit, as a share of it: cells that miss it by more give way
+    to the strongest ones that do not. For parameters."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.within < 1:
+            raise ConfigurationError(f"expected within in [0, 1), got {self.within}")
+        least, most = self.sizes
+        if not least <= self.limit <= most:
+            letter = {"params": "L", "macs": "F"}[self.kind]
+            raise ConfigurationError(
+                f"expected {letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
+                f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_loss"
+
+    def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        return (self.now(forward, probabilities, batch) - self.limit).abs()
 
     def kept(self, genotype: Genotype, odds: Tensor, max_skips: int | None = None) -> Genotype:
         """The genotype itself where it is `within` the limit; else the strongest one that is.
@@ -130,17 +157,13 @@ class DeliveredCost:
             for first in range(0, len(after), 2)
         )
 
-    @property
-    def _space(self) -> DartsSpace:
-        return DartsSpace(self.channels, self.layers, self.nodes, image_size=self.image_size)
 
-    @property
-    def _fixed(self) -> int:
-        fixed = fixed_cost(self.channels, self.layers, self.nodes, self.image_size, self.n_classes, 3)
-        return int(getattr(fixed, self.kind))
+@dataclass(frozen=True, kw_only=True)
+class DeliveredShare(DeliveredSize):
+    """Expected cost of the derived network between the smallest, 0, and the largest one that there is, 1."""
 
-    @property
-    def _table(self) -> np.ndarray:
-        """(2, edges, 8) costs of the operations."""
-        costs = operation_costs(self.channels, self.layers, True, self.nodes, self.image_size)
-        return np.asarray(getattr(costs, self.kind))
+    name: ClassVar[str] = "size"
+
+    def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
+        least, most = self.sizes
+        return (self.now(forward, probabilities, batch) - least) / (most - least)

@@ -17,6 +17,7 @@ from evonas.gradient.forward import SupernetForward
 from evonas.gradient.losses import Batch, CrossEntropy, LevelLoss, Sum
 from evonas.gradient.method import Method
 from evonas.gradient.perturbation import worst_mixture
+from evonas.gradient.preferences import Standing
 from evonas.gradient.supernet import DartsSupernet
 from evonas.graphs import Graphed, moments
 from evonas.seeding import derive_seed
@@ -31,30 +32,37 @@ TINY = torch.finfo(torch.float64).tiny
 class Levels:
     """Weights and architecture of one stage, each with its optimiser; both change in place.
 
+    Of several architectures one has its `turn`: a step trains the weights under it, and moves it alone. So the weights
+    that an unrolled gradient looks ahead to are those that the step makes, and a step costs what it costs with one
+    architecture. Steps of each are as many times longer as there are architectures, so that it comes as far.
+
     Args:
         precision: fp32, or bf16 under autocast.
+        others: further architectures on the same weights, one for each further preference.
     """
 
-    def __init__(self, method: Method, supernet: DartsSupernet, architecture: Architecture, precision: str) -> None:
+    def __init__(
+        self,
+        method: Method,
+        supernet: DartsSupernet,
+        architecture: Architecture,
+        precision: str,
+        others: Sequence[Architecture] = (),
+    ) -> None:
         config = method.config
         self.method = method
         self.supernet = supernet
-        self.architecture = architecture
+        self.architectures = (architecture, *others)
+        self.turn = 0
+        """Number of the architecture that is trained."""
         self.precision = precision
         self.weights = list(supernet.parameters())
-        self.alphas = list(architecture.parameters())
         self.rate = config.search_lr
         self.sgd = torch.optim.SGD(
             self.weights, config.search_lr, momentum=config.search_momentum, weight_decay=config.search_weight_decay
         )
-        first, second = config.alpha_betas
-        self.adam = torch.optim.Adam(
-            self.alphas,
-            config.alpha_lr,
-            (first, second),
-            weight_decay=config.alpha_weight_decay,
-            capturable=self.device.type == "cuda",
-        )
+        self.adams = [self._adam(each) for each in self.architectures]
+        self.standing = None if method.preferences is None else Standing(method.preferences, len(method.upper))
         self.epsilon = 0.0 if method.epsilon is None else method.epsilon.start
         """Current radius of certified bounds."""
         self.perturbed = 0.0
@@ -71,6 +79,31 @@ class Levels:
     @property
     def device(self) -> torch.device:
         return self.weights[0].device
+
+    @property
+    def architecture(self) -> Architecture:
+        """The one whose turn it is."""
+        return self.architectures[self.turn]
+
+    @property
+    def alphas(self) -> list[torch.nn.Parameter]:
+        """Its parameters."""
+        return list(self.architecture.parameters())
+
+    @property
+    def adam(self) -> torch.optim.Adam:
+        return self.adams[self.turn]
+
+    def _adam(self, architecture: Architecture) -> torch.optim.Adam:
+        config = self.method.config
+        first, second = config.alpha_betas
+        return torch.optim.Adam(
+            architecture.parameters(),
+            config.alpha_lr * len(self.architectures),
+            (first, second),
+            weight_decay=config.alpha_weight_decay,
+            capturable=self.device.type == "cuda",
+        )
 
     def begin_epoch(
         self,
@@ -160,7 +193,10 @@ class Levels:
         upper = self.upper_gradients(below, replace(above, notes=notes))
         if len(method.upper) > 1:
             self._check_finite(upper)
-        weights = method.combine(upper.gradients, upper.losses)
+        if self.standing is None:
+            weights = method.combine(upper.gradients, upper.losses)
+        else:
+            weights = self.standing.weights(self.turn, upper.gradients, upper.losses)
         step = torch.zeros_like(upper.gradients[0])
         for weight, gradient in zip(weights, upper.gradients, strict=True):
             step += weight * gradient  # all the weight on one loss: the path of that loss alone, bit for bit
@@ -264,24 +300,33 @@ class Levels:
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that `restore` continues from."""
+        first, *others = (
+            {"architecture": architecture.state_dict(), "adam": adam.state_dict()}
+            for architecture, adam in zip(self.architectures, self.adams, strict=True)
+        )
+        several = {} if self.standing is None else {"others": others, "standing": list(self.standing.values)}
         return {
             "supernet": self.supernet.state_dict(),
-            "architecture": self.architecture.state_dict(),
+            **first,
             "momentum": momentum_buffers_of(self.sgd, self.weights),
-            "adam": self.adam.state_dict(),
             "epsilon": self.epsilon,
+            **several,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.supernet.load_state_dict(state["supernet"])
-        self.architecture.load_state_dict(state["architecture"])
         for weight, buffer in zip(self.weights, state["momentum"], strict=True):
             if buffer is not None:
                 self.sgd.state[weight]["momentum_buffer"] = buffer.to(self.device)
-        capturable = [group["capturable"] for group in self.adam.param_groups]  # of this device, not of the checkpoint
-        self.adam.load_state_dict(state["adam"])
-        for group, own in zip(self.adam.param_groups, capturable, strict=True):
-            group["capturable"] = own
+        every = [state, *state.get("others", ())]
+        for architecture, adam, kept in zip(self.architectures, self.adams, every, strict=True):
+            architecture.load_state_dict(kept["architecture"])
+            capturable = [group["capturable"] for group in adam.param_groups]  # of this device, not of the checkpoint
+            adam.load_state_dict(kept["adam"])
+            for group, own in zip(adam.param_groups, capturable, strict=True):
+                group["capturable"] = own
+        if self.standing is not None:
+            self.standing.values = list(state["standing"])
         self.epsilon = float(state.get("epsilon", 0.0))  # checkpoints older than certified bounds have none
 
 

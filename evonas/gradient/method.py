@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from evonas.errors import ConfigurationError, check_name
-from evonas.gradient.delivered import DeliveredCost
+from evonas.gradient.delivered import DeliveredCost, DeliveredShare
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
@@ -17,7 +17,7 @@ from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BilevelConfig", "Combine", "FixedShares", "FixedWeights", "Method", "Mgda", "Stage"]
+__all__ = ["BilevelConfig", "Combine", "FixedShares", "FixedWeights", "Method", "Mgda", "Preferences", "Stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,42 @@ class Mgda:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """Vectors in the space of the normalised objectives, of as many architectures on one supernet; see `cone_weights`.
+
+    From small to large networks: vector k points to the mean over all architectures of every objective but the last
+    one, the size, and to the share (k + 1) / (K + 1) of the range of sizes, k from 0.
+    """
+
+    count: int
+    """K."""
+    near: float = 0.01
+    """Distance from the border of a cone below which it counts, in normalised objectives."""
+    smoothing: float = 0.2
+    """Share of a new value in the running mean of an objective."""
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or not self.near >= 0 or not 0 < self.smoothing <= 1:
+            raise ConfigurationError(
+                f"expected at least 2 preferences, near >= 0 and smoothing in (0, 1], got {self.count}, {self.near} "
+                f"and {self.smoothing}"
+            )
+
+    def vectors(self, objectives: int) -> Tensor:
+        """(K + 1, m) float64 of length 1, for m objectives, of which the last one is the size.
+
+        The last vector, of size 0, belongs to no architecture: it bounds the cone of the smallest networks, which would
+        else lose all their weights.
+        """
+        import torch
+
+        vectors = torch.ones(self.count + 1, objectives, dtype=torch.float64)
+        vectors[:, -1] = (torch.arange(self.count + 1) + 1) % (self.count + 1) / (self.count + 1)
+        lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return vectors / lengths
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """A gradient method, run by `GradientSearch`."""
 
@@ -187,6 +223,9 @@ class Method:
     """Perturbation of the architecture in steps of the weights (SDARTS-ADV, PC-DARTS-ADV); None: no perturbation."""
     counted: ExpectedCost | None = None
     """Definition of N-hat if no upper loss has one; None: at the scale of the evaluation of DARTS."""
+    preferences: Preferences | None = None
+    """Trade-offs of several architectures on one supernet, whose last upper loss is their size; None: one architecture,
+    and `combine` weights its losses."""
 
     def __post_init__(self) -> None:
         if self.perturbation is not None and self.config.order == 2:
@@ -200,10 +239,20 @@ class Method:
             raise ConfigurationError(f"expected 1 to 6 nodes of a cell, got {self.nodes}")
         if any(later.keep > earlier.keep for earlier, later in zip(self.stages, self.stages[1:], strict=False)):
             raise ConfigurationError("expected stages that keep no more operations than those before them")
+        if self.preferences is not None and len(self.stages) > 1:
+            raise ConfigurationError(
+                f"expected a method of one stage with several preferences, got {self.name} with {len(self.stages)}: "
+                "preferences disagree about the operations that a stage drops; take darts or pcdarts"
+            )
 
     @property
     def epochs(self) -> int:
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def architectures(self) -> int:
+        """Number of architectures that share the weights, and of cells that a search delivers."""
+        return 1 if self.preferences is None else self.preferences.count
 
     @property
     def needs_ood(self) -> bool:
@@ -222,6 +271,11 @@ class Method:
         sizes = (loss for loss in self.upper if isinstance(loss, DeliveredCost) and loss.kind == "params")
         return next(sizes, None)
 
+    @property
+    def share(self) -> DeliveredShare | None:
+        """Size that several architectures spread over; None without one."""
+        return next((loss for loss in self.upper if isinstance(loss, DeliveredShare)), None)
+
     def place(self, epoch: int) -> tuple[int, int]:
         """(stage, epoch within the stage) of an epoch of the search, all from 0."""
         for number, stage in enumerate(self.stages):
@@ -233,7 +287,7 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """Plain values that, with data, seed and machine, determine the search."""
         stages = {str(number): asdict(stage) for number, stage in enumerate(self.stages, start=1)}
-        optional = {"perturbation": self.perturbation, "counted": self.counted}
+        optional = {"perturbation": self.perturbation, "counted": self.counted, "preferences": self.preferences}
         return {
             "name": self.name,
             "stages": stages,

@@ -78,7 +78,7 @@ class GradientSearch:
         self.epoch = 0
         """Finished epochs."""
         self.history: list[Tensor] = []
-        """(2, edges, 8) probabilities of the operations after each finished epoch."""
+        """`probabilities` after each finished epoch."""
         self._begin_stage(0, None)
 
     @property
@@ -91,14 +91,26 @@ class GradientSearch:
 
     @property
     def genotype(self) -> Genotype:
-        """Cells that the current architecture delivers: those that are derived, or the strongest ones of a size."""
-        size = self.method.size
-        return self.derived if size is None else size.kept(self.derived, self._log_odds(), self.method.max_skips)
+        """Cells that the current architecture delivers; of several ones the first, of the smallest networks."""
+        return self.genotypes[0]
+
+    @property
+    def genotypes(self) -> list[Genotype]:
+        """Cells that each architecture delivers: those that are derived, or the strongest ones of a size."""
+        size, limit = self.method.size, self.method.max_skips
+        derived = [self._derived(each) for each in self.levels.architectures]
+        if size is None:
+            return derived
+        odds = map(_log_odds, self.levels.architectures)
+        return [size.kept(cells, each, limit) for cells, each in zip(derived, odds, strict=True)]
 
     @property
     def derived(self) -> Genotype:
-        """Cells of the current architecture by the rule of the two strongest edges."""
-        scores = self.levels.architecture.scores()
+        """Cells of the current architecture by the rule of the two strongest edges; of several ones the first."""
+        return self._derived(self.levels.architectures[0])
+
+    def _derived(self, architecture: Architecture) -> Genotype:
+        scores = architecture.scores()
         normal, reduce = scores.alpha_normal, scores.alpha_reduce
         genotype = derive_genotype(normal, reduce, scores.beta_normal, scores.beta_reduce)
         limit = self.method.max_skips
@@ -108,16 +120,19 @@ class GradientSearch:
         return genotype
 
     def probabilities(self) -> Tensor:
-        """(2, edges, 8) probabilities of the operations at each edge, differentiable in the architecture."""
-        return self.levels.architecture.probabilities()
+        """(2, edges, 8) probabilities of the operations at each edge, differentiable in the architecture; of K
+        architectures (K, 2, edges, 8)."""
+        every = [each.probabilities() for each in self.levels.architectures]
+        return every[0] if self.method.preferences is None else torch.stack(every)
 
     @float32()
-    def run_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
+    def run_epoch(self, on_step: OnStep | None = None) -> dict[str, Any]:
         """Train both levels for one epoch.
 
         Returns:
             learning_rate, train_loss, and the means of upper losses, their weights, their shares of the step
-            (of lengths of weighted gradients) and recorded values, by column.
+            (of lengths of weighted gradients) and recorded values, by column. Of several architectures all but the rate
+            stand in `preferences`, a dict of each, over the steps in its turns; none of those for one without a turn.
         Raises:
             DivergedError: a loss, a gradient or a weight is not finite.
         """
@@ -125,7 +140,7 @@ class GradientSearch:
         stage, config = self.method.stages[number], self.method.config
         cosine = 0.5 * (1 + math.cos(math.pi * within / stage.epochs))
         rate = config.search_lr_min + (config.search_lr - config.search_lr_min) * cosine
-        levels, means = self.levels, Means()
+        levels, means = self.levels, [Means() for _ in self.levels.architectures]
         perturbation, radius = self.method.perturbation, 0.0
         if perturbation is not None:
             radius = perturbation.radius(self.epoch, self.method.epochs)
@@ -134,23 +149,29 @@ class GradientSearch:
         steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
             levels.progress = (within + step / steps) / stage.epochs
-            levels.descend(below, above, means)
+            levels.turn = (self.epoch * steps + step) % len(means)
+            levels.descend(below, above, means[levels.turn])
             if on_step is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
-                on_step(step + 1, steps, f"loss {means.mean('train_loss'):.3f}")
-        values = {"learning_rate": rate, **means.means()}
-        if self.method.epsilon is not None:
-            values["epsilon"] = levels.epsilon
+                on_step(step + 1, steps, f"loss {means[levels.turn].mean('train_loss'):.3f}")
+        every = [self._values(each.means()) for each in means]
+        levels.check("weights", [*levels.weights, *levels.supernet.buffers()])
+        levels.check("architecture", [alpha for each in levels.architectures for alpha in each.parameters()])
+        self.epoch += 1
+        self.history.append(self.probabilities().detach().cpu())
+        for values, sizes in zip(every, self.sizes((within + 1) / stage.epochs), strict=True):
+            values |= sizes
+        if within + 1 == stage.epochs and not self.done:
+            self._begin_stage(number + 1, self._strongest(self.method.stages[number + 1].keep))
+        found = every[0] if self.method.preferences is None else {"preferences": every}
+        return {"learning_rate": rate, **found}
+
+    def _values(self, means: dict[str, float]) -> dict[str, float]:
+        """Means of an epoch, and the current radius of certified bounds. DivergedError where one is not finite."""
+        values = {**means, "epsilon": self.levels.epsilon} if self.method.epsilon is not None else means
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise DivergedError(f"the search diverged: {broken[0]} of epoch {self.epoch + 1} is {values[broken[0]]}")
-        levels.check("weights", [*levels.weights, *levels.supernet.buffers()])
-        levels.check("architecture", levels.alphas)
-        self.epoch += 1
-        self.history.append(self.probabilities().detach().cpu())
-        values |= self.sizes((within + 1) / stage.epochs)
-        if within + 1 == stage.epochs and not self.done:
-            self._begin_stage(number + 1, self._strongest(self.method.stages[number + 1].keep))
         return values
 
     def state(self) -> dict[str, Any]:
@@ -165,25 +186,24 @@ class GradientSearch:
         self.levels.restore(state)
         self.history = list(state["history"])
 
-    def _log_odds(self) -> Tensor:
-        """(2, edges, 8) with which operations compete, detached."""
-        return log_odds(self.probabilities(), self.levels.architecture().edge_shares).detach()
-
-    def sizes(self, progress: float) -> dict[str, float]:
-        """Millions of parameters: expected of the derived cells, of these, and of the delivered ones; else empty.
+    def sizes(self, progress: float) -> list[dict[str, float]]:
+        """Of each architecture, millions of its network: expected of the derived cells, of these, and of the delivered
+        ones; empty where no size is descended. Several architectures deliver what is derived.
 
         Args:
             progress: share of the stage that is over.
         """
-        size = self.method.size
-        if size is None:
-            return {}
-        expected = size.expected(self._log_odds(), size.temperature(progress))
-        return {
-            "expected_size": float(expected),
-            "derived_size": size.of(self.derived),
-            "delivered_size": size.of(self.genotype),
-        }
+        size = self.method.size or self.method.share
+        found: list[dict[str, float]] = []
+        for architecture, genotype in zip(self.levels.architectures, self.genotypes, strict=True):
+            found.append({})
+            if size is not None:
+                expected = size.expected(_log_odds(architecture), size.temperature(progress))
+                found[-1]["expected_size"] = float(expected)
+                if size is self.method.size:
+                    found[-1]["derived_size"] = size.of(self._derived(architecture))
+                found[-1]["delivered_size"] = size.of(genotype)
+        return found
 
     def _begin_stage(self, number: int, operations: Any) -> None:
         """Create weights and architecture of a stage, over the given operations of every edge; None: all."""
@@ -204,9 +224,12 @@ class GradientSearch:
         )
         assert isinstance(supernet, DartsSupernet)
         supernet = supernet.to(self.device).to(memory_format=torch.channels_last)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "architecture", number))
-        architecture = Architecture(plan, generator).to(self.device)
-        self.levels = Levels(method, supernet, architecture, self.precision)
+        drawn = derive_seed(self.seed, "architecture", number)  # all begin alike
+        first, *others = (
+            Architecture(plan, torch.Generator().manual_seed(drawn)).to(self.device)
+            for _ in range(method.architectures)
+        )
+        self.levels = Levels(method, supernet, first, self.precision, others)
 
     def batches(self) -> Iterator[tuple[Batch, Batch]]:
         """One pass over the images of the lower level, each batch with a random one of the upper level."""
@@ -235,6 +258,11 @@ class GradientSearch:
             tuple(tuple(sorted(sorted(range(len(edge)), key=edge.__getitem__, reverse=True)[:keep])) for edge in cell)
             for cell in self.probabilities().tolist()
         )
+
+
+def _log_odds(architecture: Architecture) -> Tensor:
+    """(2, edges, 8) with which operations compete, detached."""
+    return log_odds(architecture.probabilities(), architecture().edge_shares).detach()
 
 
 def _skips(genotype: Genotype) -> int:

@@ -69,7 +69,7 @@ class CellRetrainOptions:
     """L2 penalty of the weights."""
     retrain_recipe: str = "standard"
     """Loss of both heads: standard (clean images); pgd_at, trades, trades_awp, trades_yopo or fast_adversarial
-    (robust); or a plugin's."""
+    (robust); ibp or crown_ibp (certified, of the network's own head); gaussian; or a plugin's."""
     retrain_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     retrain_average: Literal["none", "ema", "swa"] = "none"

@@ -37,9 +37,10 @@ from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_c
 from evonas.runs.epochs import EpochLog
 from evonas.runs.jobs_screen import JobsScreen
 from evonas.runs.run import Run
+from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import fixed_cost
 from evonas.training.checkpoints import Row, load_checkpoint, train_reporting
-from evonas.types import Report
+from evonas.types import Report, arch_id
 
 __all__ = ["CellSearch", "FoundCells", "compact", "find_cells"]
 
@@ -108,16 +109,28 @@ class FoundCells:
     """Cells, and where they come from."""
 
     name: str
-    """In tables, such as `e2rnas-v1 L0.5`."""
+    """In tables, such as `e2rnas-v1 L0.5`, or `darts p2` of the second preference."""
     genotype: Genotype
     seconds: float | None = None
     """Duration of their search; None: unknown."""
+    search: CellSearch | None = None
+    """It; None: they were found elsewhere."""
+    preferences: tuple[int, ...] = ()
+    """Numbers, from 1, of the preferences whose cells they are; empty: the search has one architecture."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names in common with the cells of searches that differ in their seed alone, one of each preference."""
+        group = self.name if self.search is None else self.search.group
+        return tuple(f"{group} p{number}" for number in self.preferences) or (group,)
 
 
 def find_cells(run: Run, plans: Sequence[CellSearch]) -> list[FoundCells]:
     """The cells of searches: found in the run's folder, or searched, or continued, on the slots of the run's executor.
 
     Beside a search's checkpoint: search.csv (one row an epoch), search.png, alpha.png, genotype.json and genotype.png.
+    With several preferences search.csv has a row for each in every epoch, the other files exist for each, such as
+    genotype-p2.json, and cells that several of them deliver are kept once.
 
     Raises:
         ConfigurationError: the run is only looked at, and a search is not finished.
@@ -131,7 +144,7 @@ def find_cells(run: Run, plans: Sequence[CellSearch]) -> list[FoundCells]:
     left = {plan.name: plan for plan in plans if done[plan.name] < plan.method.epochs}
     if left:
         _search(run, left, logs)
-    return [_found(run, plan, fresh=plan.name in left) for plan in plans]
+    return [cells for plan in plans for cells in _found(run, plan, fresh=plan.name in left)]
 
 
 @dataclass(frozen=True)
@@ -203,23 +216,57 @@ def _log(run: Run, plan: CellSearch, name: str) -> EpochLog:
         WHAT,
         _opening(plan, _begin(_on_cpu(plan))),
         _described,
-        partial(write_search_csv, run.path / f"{plan.file('search')}.csv"),
+        lambda rows: write_search_csv(
+            run.path / f"{plan.file('search')}.csv", [part for row in rows for part in _of_each(row)]
+        ),
         partial(_warning, plan),
         name,
     )
 
 
-def _found(run: Run, plan: CellSearch, fresh: bool) -> FoundCells:
+def _found(run: Run, plan: CellSearch, fresh: bool) -> list[FoundCells]:
     """The cells of a finished search; their pictures are drawn where it has just ended or one is missing."""
     content = load_checkpoint(run.checkpoint_path(plan.file("search")), plan.identity(), WHAT)
     assert content is not None
     search, rows = _begin(_on_cpu(plan)), content["rows"]
     search.restore(content["state"])
-    complete = all((run.path / f"{plan.file(name)}.{ending}").exists() for name, ending in PICTURES)
+    labels = _labels(plan)
+    complete = all((run.path / f"{plan.file(name)}{each}.{end}").exists() for name, end in PICTURES for each in labels)
     run.note(_fitted(plan, search))
     if not run.reading and (fresh or not complete):
         _pictures(run.path, plan, search, rows)
-    return FoundCells(plan.name, search.genotype, sum(each["seconds"] for each in rows))
+    duration = sum(each["seconds"] for each in rows)
+    if plan.method.preferences is None:
+        return [FoundCells(plan.name, search.genotype, duration, plan)]
+    space = DartsSpace(nodes=plan.method.nodes)
+    owners: dict[str, list[int]] = {}
+    for number, genotype in enumerate(search.genotypes, start=1):
+        owners.setdefault(arch_id(space.canonical(space.from_genotype(genotype))), []).append(number)
+    for numbers in owners.values():
+        if len(numbers) > 1:
+            words = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+            run.note(f"{plan.name}: preferences {words} deliver the same cells, which are kept once")
+    return [
+        FoundCells(f"{plan.name} p{first}", search.genotypes[first - 1], duration, plan, (first, *others))
+        for first, *others in owners.values()
+    ]
+
+
+def _labels(plan: CellSearch) -> list[str]:
+    """Ending of the name of each architecture's files; empty where there is one."""
+    if plan.method.preferences is None:
+        return [""]
+    return [f"-p{number}" for number in range(1, plan.method.architectures + 1)]
+
+
+def _of_each(row: Row) -> list[Row]:
+    """Rows of the preferences in an epoch's row; the row itself where there are none."""
+    common = {name: value for name, value in row.items() if name not in ("preferences", "train_loss")}
+    parts = row.get("preferences")
+    if parts is None:
+        return [row]
+    first = {name: common.pop(name) for name in ("epoch", "stage")}
+    return [{**first, "preference": number, **common, **part} for number, part in enumerate(parts, start=1)]
 
 
 def _on_cpu(plan: CellSearch) -> CellSearch:
@@ -317,18 +364,29 @@ def _counted(method: Method, image_size: int) -> ExpectedCost:
     return found[0] if found else method.counted or ExpectedCost(nodes=method.nodes, image_size=image_size)
 
 
-def _row(search: GradientSearch, cost: ExpectedCost, values: Mapping[str, float]) -> Row:
-    """An epoch that has just ended, of which the search itself gave `values`."""
-    probabilities = search.history[-1].double()
-    normal, reduce = (_entropy(cell) for cell in probabilities)
+def _row(search: GradientSearch, cost: ExpectedCost, values: Mapping[str, Any]) -> Row:
+    """An epoch that has just ended, of which the search itself gave `values`; of several preferences it has parts."""
+    row: Row = {"epoch": search.epoch, "stage": search.method.place(search.epoch - 1)[0] + 1, **values}
+    if search.method.preferences is None:
+        return {**row, **_architecture(search.history[-1], cost, search.genotype)}
+    parts = [
+        {**part, **_architecture(probabilities, cost, genotype)}
+        for part, probabilities, genotype in zip(
+            values["preferences"], search.history[-1], search.genotypes, strict=True
+        )
+    ]
+    losses = [part["train_loss"] for part in parts if "train_loss" in part]
+    return {**row, "train_loss": sum(losses) / len(losses), "preferences": parts}
+
+
+def _architecture(probabilities: torch.Tensor, cost: ExpectedCost, genotype: Genotype) -> Row:
+    """Columns on an architecture after an epoch."""
+    normal, reduce = (_entropy(cell) for cell in probabilities.double())
     return {
-        "epoch": search.epoch,
-        "stage": search.method.place(search.epoch - 1)[0] + 1,
-        **values,
         "entropy_normal": normal,
         "entropy_reduce": reduce,
-        "expected_params": float(cost.expected(probabilities)),
-        "genotype": compact(search.genotype),
+        "expected_params": float(cost.expected(probabilities.double())),
+        "genotype": compact(genotype),
     }
 
 
@@ -339,6 +397,10 @@ def _entropy(probabilities: torch.Tensor) -> float:
 
 def _described(row: Mapping[str, Any]) -> str:
     """An epoch in a line."""
+    if "preferences" in row:
+        parts = row["preferences"]
+        found = ", ".join(f"{part['delivered_size']:.3f}" for part in parts)
+        return f"loss {row['train_loss']:.3f}, cells of {len(parts)} preferences: {found}M parameters"
     shares = _shares(row)
     parts = ", ".join(f"{name.removesuffix('_loss')} {100 * share:.3g}%" for name, share in shares.items())
     descends = any(name.startswith("upper_") for name in row)
@@ -390,21 +452,32 @@ def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
 
 
 def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list[Row]) -> None:
-    genotype = search.genotype
-    values = {
-        "normal": [list(pair) for pair in genotype.normal],
-        "normal_concat": list(genotype.normal_concat),
-        "reduce": [list(pair) for pair in genotype.reduce],
-        "reduce_concat": list(genotype.reduce_concat),
-    }
-    write_json(folder / f"{plan.file('genotype')}.json", values)
-    draw_genotype(folder / f"{plan.file('genotype')}.png", genotype, f"{plan.name} on {plan.data.name}")
-    plot_alpha(folder / f"{plan.file('alpha')}.png", [step.numpy() for step in search.history])
-    plot_search(folder / f"{plan.file('search')}.png", rows)
+    for number, (label, genotype) in enumerate(zip(_labels(plan), search.genotypes, strict=True)):
+        values = {
+            "normal": [list(pair) for pair in genotype.normal],
+            "normal_concat": list(genotype.normal_concat),
+            "reduce": [list(pair) for pair in genotype.reduce],
+            "reduce_concat": list(genotype.reduce_concat),
+        }
+        write_json(folder / f"{plan.file('genotype')}{label}.json", values)
+        title = f"{plan.name}{label.replace('-', ' ')} on {plan.data.name}"
+        draw_genotype(folder / f"{plan.file('genotype')}{label}.png", genotype, title)
+        history = [step if plan.method.preferences is None else step[number] for step in search.history]
+        plot_alpha(folder / f"{plan.file('alpha')}{label}.png", [step.numpy() for step in history])
+        own = [_of_each(row)[number] for row in rows]
+        plot_search(folder / f"{plan.file('search')}{label}.png", own)
 
 
 def _limit(plan: CellSearch) -> str:
-    """L, and its network or the parameters that N-hat leaves out; empty where the method has no L."""
+    """L, and its network or the parameters that N-hat leaves out, or the preferences; empty where there are none."""
+    share = plan.method.share
+    if share is not None:
+        least, most = share.sizes
+        eager = "; no step is replayed as a CUDA graph" if torch.device(plan.device).type == "cuda" else ""
+        return (
+            f"; {plan.method.architectures} preferences take turns, a step each, for networks of {least:.3g} to "
+            f"{most:.3g}M parameters with {share.channels} channels and {share.layers} cells{eager}"
+        )
     size = plan.method.size
     if size is not None:
         return (

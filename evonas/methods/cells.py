@@ -145,13 +145,16 @@ class CellOptions(RunOptions):
 
     repeats: Annotated[int, COUNT] = 1
     """Searches, each with a seed of its own that follows from `seed`; means and deviations are written."""
+    preferences: Annotated[int, Range(least=1, most=100)] = 1
+    """Cells that one search delivers, from small networks to large ones, such as 7: as many architectures on one
+    supernet, each with its own trade-off of size (at --eval-channels, --eval-layers) and the other objectives."""
     levels: LevelOptions = field(default_factory=LevelOptions)
     objectives: tuple[str, ...] = ("clean_error", "pgd_error", "params")
     """Columns that found cells are scored on, as those of every other search."""
     cells: NetworkOptions = field(default_factory=NetworkOptions)
     recipe: str = "standard"
     """Recipe of the networks that cells are scored in: standard; pgd_at, trades, trades_awp, trades_yopo or
-    fast_adversarial (robust); or a plugin's."""
+    fast_adversarial (robust); ibp or crown_ibp (certified); gaussian; or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -160,7 +163,7 @@ class CellOptions(RunOptions):
     after: Annotated[CellRetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=CellRetrainOptions)
 
     common: ClassVar[tuple[str, ...]] = (
-        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "out", "plugin"),
+        *("preset", "data", "data_root", "train_limit", "val_limit", "seed", "repeats", "preferences", "out", "plugin"),
         *("search_epochs", "search_channels", "search_layers", "search_batch_size", "order", "search_precision"),
         *("objectives", "eval_channels", "eval_layers", "epochs", "batch_size", "lr", "precision"),
         *(
@@ -215,6 +218,21 @@ class CellOptions(RunOptions):
         """
         raise NotImplementedError
 
+    def several(self, method: Method, image_size: int, n_classes: int) -> Method:
+        """The method with as many preferences as asked for; itself with one."""
+        if self.preferences == 1:
+            return method
+        from evonas.gradient import DeliveredShare, with_preferences
+
+        size = DeliveredShare(
+            channels=self.cells.eval_channels,
+            layers=self.cells.eval_layers,
+            nodes=method.nodes,
+            image_size=image_size,
+            n_classes=n_classes,
+        )
+        return with_preferences(method, size, self.preferences)
+
     @property
     def robust(self) -> RobustnessOptions | None:
         """Further measurements of the networks that are trained again."""
@@ -243,7 +261,7 @@ def run(options: CellOptions, console: Console | None = None) -> Result:
         cells = find_cells(run, searches)
         genomes = [space.canonical(space.from_genotype(each.genotype)) for each in cells]
         found = run.score(space, candidates, objectives, genomes, options.objectives)
-        after_search(run, options, candidates, found, searches, cells)
+        after_search(run, options, candidates, found, cells)
     return found
 
 
@@ -260,16 +278,15 @@ def after_search(
     options: CellOptions,
     candidates: TrainFromScratch,
     found: Result,
-    searches: Sequence[CellSearch],
     cells: Sequence[FoundCells],
 ) -> None:
     """Write which search found which row, and train and measure the cells again where that is asked for."""
     if len(cells) > 1:
-        _write_sweep(run, options, found, searches, cells)
+        _write_sweep(run, options, found, cells)
     if options.after.retrain:
         retrain_cells(run, options.after, candidates, cells, _precision(run, options, candidates.data))
         if options.robust is not None:
-            groups = [search.group for search in searches]
+            groups = [each.groups[0] for each in cells]
             measure_cells(run, options.after, options.robust, candidates, cells, groups)
 
 
@@ -353,27 +370,24 @@ def _precision(run: Run, options: CellOptions, data: Dataset) -> OodPrecision:
     return OodPrecision(ood_data, run.seed, options.data.ood_ratio)
 
 
-def _write_sweep(
-    run: Run,
-    options: CellOptions,
-    result: Result,
-    searches: Sequence[CellSearch],
-    found: Sequence[FoundCells],
-) -> None:
-    """sweep.csv: which search found which row of the table; several may have found the same cells. repeats.csv."""
+def _write_sweep(run: Run, options: CellOptions, result: Result, found: Sequence[FoundCells]) -> None:
+    """sweep.csv: which search, and which of its preferences, found which row of the table; several may have found the
+    same cells. repeats.csv."""
     from evonas.methods.cell_search import compact
     from evonas.report import means_of_repeats, means_text, write_means, write_rows
 
     scored = {entry.key: entry.result.objectives for entry in result.entries}
     columns = result.searched.columns
     rows, named = [], []
-    for search, cells in zip(searches, found, strict=True):
+    for cells in found:
+        assert cells.search is not None
         key = arch_id(result.space.canonical(result.space.from_genotype(cells.genotype)))
         values = scored.get(key, {})
         measured = {name: values.get(name) for name in columns}
-        row = {"search": search.full_label, "arch_id": key, **measured, "genotype": compact(cells.genotype)}
-        rows.append(row)
-        named.append((search.group, values))
+        for number in cells.preferences or ("",):  # a baseline has none
+            which = {"search": cells.search.full_label, **({"preference": number} if options.preferences > 1 else {})}
+            rows.append({**which, "arch_id": key, **measured, "genotype": compact(cells.genotype)})
+        named += [(group, values) for group in cells.groups]
     write_rows(run.path / "sweep.csv", rows)
     if options.repeats > 1:
         means = means_of_repeats(named, list(columns))

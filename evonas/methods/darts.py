@@ -36,7 +36,7 @@ class DartsOptions(CellOptions):
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         from evonas.gradient import METHODS
 
-        return {"": self.levels.applied(METHODS[self.method]())}
+        return {"": self.several(self.levels.applied(METHODS[self.method]()), image_size, n_classes)}
 
 
 OPTIONS = DartsOptions

@@ -138,16 +138,19 @@ class DsrnaOptions(CellOptions):
 
     def unused(self) -> dict[str, str]:
         found = super().unused()
-        if self.metric_share is not None or self.combine != "gamma":
-            found["gamma"] = "the sum of Eq. 16, which --metric-share and --combine replace"
         if self.metric == "jacobian" and self.jacobian != "rows":
             found["norm"] = "--jacobian rows"
+        if self.preferences > 1:  # directions of steps do not depend on gamma
+            return found | dict.fromkeys(("gamma", "combine", "metric_share"), "--preferences 1")
+        if self.metric_share is not None or self.combine != "gamma":
+            found["gamma"] = "the sum of Eq. 16, which --metric-share and --combine replace"
         return found
 
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         from evonas.gradient import dsrna
 
         own = self.levels.applied(dsrna(METHODS[self.base](), self._metric(), self.metric_share, self.combine))
+        own = self.several(own, image_size, n_classes)
         others = {name: self._baseline(name) for name in self.baselines}
         return {own.name if others else "": own, **others}
 

@@ -87,16 +87,39 @@ class E2rnasOptions(CellOptions):
         if not (self.count_params or self.validate):
             raise ConfigurationError("expected an objective, got --no-count-params with --no-validate; leave one out")
         check_name(METHODS, self.base, "gradient method")
-        if self.size == "delivered" and self.version == 1 and self.count_params and self.L is None and not self.sweep_L:
+        if self.preferences > 1:
+            self._check_preferences()
+        elif (
+            self.size == "delivered" and self.version == 1 and self.count_params and self.L is None and not self.sweep_L
+        ):
             raise ConfigurationError(
                 "expected --L with --size delivered in version 1, got none; no delivered network has its usual million"
             )
         super().__post_init__()
 
+    def _check_preferences(self) -> None:
+        """Raise what does not go with several preferences, whose networks have all sizes."""
+        given = {"--L": self.L, "--sweep-L": self.sweep_L or None, "--F": self.F}
+        switched_off = {"--no-count-params": not self.count_params, "--no-validate": not self.validate}
+        found = [name for name, value in {**given, **switched_off}.items() if value not in (None, False)]
+        if found:
+            raise ConfigurationError(
+                f"expected --preferences {self.preferences}, whose cells are of all sizes, without {found[0]}; "
+                "leave one out"
+            )
+
+    def unused(self) -> dict[str, str]:
+        found = super().unused()
+        replaced = ("size_within", "mgda", "normalisation", "solver", "weights_on")
+        return found if self.preferences == 1 else found | dict.fromkeys(replaced, "--preferences 1")
+
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
         usual = 1.0 if self.version == 1 else 2.5
         limits = {f"L{limit:g}": limit for limit in self.sweep_L} or {"": usual if self.L is None else self.L}
-        return {label: self._method(limit, image_size, n_classes) for label, limit in limits.items()}
+        return {
+            label: self.several(self._method(limit, image_size, n_classes), image_size, n_classes)
+            for label, limit in limits.items()
+        }
 
     def _method(self, limit: float, image_size: int, n_classes: int) -> Method:
         from evonas.gradient import ExpectedCost, FixedWeights, Mgda, e2rnas_v1, e2rnas_v2
@@ -134,7 +157,7 @@ class E2rnasOptions(CellOptions):
         """Terms of the delivered network's size; none where N-hat is descended, or nothing."""
         from evonas.gradient import DeliveredCost
 
-        if self.size == "n-hat" or not self.count_params:
+        if self.size == "n-hat" or not self.count_params or self.preferences > 1:
             return ()
         params = DeliveredCost(
             limit=limit,

@@ -82,7 +82,8 @@ class RocoOptions(RunOptions):
     init_from: str | None = None
     """An earlier run's folder, or a table of its genomes, to take the first population from."""
     recipe: str = "standard"
-    """Training recipe: standard; pgd_at, trades, trades_awp, trades_yopo, fast_adversarial (robust); or a plugin's."""
+    """Training recipe: standard; pgd_at, trades, trades_awp, trades_yopo, fast_adversarial (robust); ibp, crown_ibp
+    (certified), gaussian (for smoothing); or a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -91,6 +92,8 @@ class RocoOptions(RunOptions):
     white_box_images: Annotated[int, Range(least=0, most=10**9)] = 0
     """Validation images on which PGD attacks each network, as the column pgd_error beside what is searched; 0: none."""
     certify: CertifyOptions = field(default_factory=CertifyOptions)
+    objective_seconds: bool = False
+    """Record the seconds of each objective, too, as columns such as pgd_error_seconds; they differ from run to run."""
     after: Annotated[RetrainOptions, Needs("retrain", but=("retrain",))] = field(default_factory=RetrainOptions)
 
     example: ClassVar[str] = "evonas roco --objectives clean_error,macs,pgd_error --out runs/mine"
@@ -99,7 +102,7 @@ class RocoOptions(RunOptions):
         *("adversarial_set", "space", "table", "phases", "nodes", "channels", "recipe"),
         *("epochs", "batch_size", "lr"),
         *("precision", "population", "generations", "objectives", "algorithm", "asynchronous"),
-        *("surrogate", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
+        *("surrogate", "early_stop", "attack_epsilon", "attack_steps", "attack_images", "white_box_images"),
         *("retrain", "retrain_networks", "suite", "against", "device", "threads", "executor", "workers"),
         *("gpus_per_task", "ray_address", "timeout"),
     )
@@ -163,7 +166,8 @@ class RocoOptions(RunOptions):
 
 def _used_with_table(option: Option) -> bool:
     names = ("preset", "seed", "out", "retry_failed", "track", "plugin", "space", "table", "init_from")
-    return option.owner in (EvolutionConfig, ExecutionOptions) or option.name in names
+    searches = option.owner in (EvolutionConfig, ExecutionOptions) and option.name not in ("early_stop", "replicates")
+    return searches or option.name in names
 
 
 OPTIONS = RocoOptions
@@ -174,6 +178,7 @@ PRESETS = {
         designs=("pair",),
         training=TrainingConfig(epochs=2, batch_size=32, lr=0.05),
         search=EvolutionConfig(population=8, generations=3, objectives=OBJECTIVES_OF_ROCO),
+        attacks=AttackOptions(quick_lr=0.1, quick_batch_size=32),
         white_box_images=100,
     ),
     "paper": RocoOptions(preset="paper", data=DataOptions(data="cifar10")),
@@ -243,6 +248,8 @@ def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
 
 
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
+    from evonas.objectives import Timed
+
     searched = run.make_objectives(
         options.search.objectives,
         candidates.data,
@@ -252,7 +259,9 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
         options.adversarial_set,
         space=candidates.space,
     )
-    return (*searched, *white_box(run, options, candidates))
+    every = (*searched, *white_box(run, options, candidates))
+    timed: tuple[Any, ...] = tuple(Timed(each) for each in every)
+    return timed if options.objective_seconds else every
 
 
 def white_box(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:

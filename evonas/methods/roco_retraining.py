@@ -36,6 +36,8 @@ class RetrainOptions:
     """After the search, train the front again and print the paper's tables for it."""
     retrain_networks: tuple[str, ...] = ()
     """arch_ids of networks of the front to train again; all by default."""
+    retrain_all: bool = False
+    """Train every network that the search has scored again, instead of the front."""
     top: Annotated[int, COUNT] = 5
     """Networks of each front in the tables: the lightest, by MACs at the width that they are trained with (IV-C)."""
     retrain_channels: Annotated[int, CHANNELS] = 32
@@ -48,7 +50,7 @@ class RetrainOptions:
     retrain_batch_size: Annotated[int, BATCH] = 128
     """Images of a step (IV-A)."""
     retrain_recipe: str = ""
-    """Recipe of this training: standard, pgd_at, trades, trades_awp, fast_adversarial, ...; by default --recipe."""
+    """Recipe of this training: standard, pgd_at, trades, trades_awp, ibp, gaussian, ...; by default --recipe."""
     retrain_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack, in [0, 1]; its own by default."""
     retrain_average: Literal["", "none", "ema", "swa"] = ""
@@ -196,7 +198,8 @@ def _networks(run: Run, options: RetrainOptions, candidates: TrainFromScratch, f
     names = _names([(source.path, searched) for source, searched, _ in sources])
     unknown = {*options.retrain_networks}
     for name, (source, searched, way) in zip(names, sources, strict=True):
-        networks = {arch_id(genome): AuditNetwork(name, genome, way) for genome in _front(source, searched)}
+        genomes = _front(source, searched, options.retrain_all)
+        networks = {arch_id(genome): AuditNetwork(name, genome, way) for genome in genomes}
         unknown -= networks.keys()
         chosen = networks.keys() & {*options.retrain_networks} if options.retrain_networks else networks.keys()
         yield from lightest([networks[key] for key in networks if key in chosen])
@@ -246,13 +249,18 @@ def _against(run: Run, against: str, candidates: TrainFromScratch) -> tuple[RunF
     return other, stored_searched(config)
 
 
-def _front(source: RunFolder, searched: Searched) -> list[Genome]:
-    """The canonical genomes on a run's front. ConfigurationError where there are none."""
+def _front(source: RunFolder, searched: Searched, every: bool = False) -> list[Genome]:
+    """The canonical genomes on a run's front, or of every network that it has scored.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
     import numpy as np
 
     from evonas.report import front, population_table
 
-    table = front(population_table(source.entries(), searched))
+    table = population_table(source.entries(), searched)
+    table = table[table["status"] == "ok"] if every else front(table)
     if table.empty:
         raise ConfigurationError(f"expected networks on the front of {source.path}, got none; see population.csv")
     return [np.array(genes.split(), dtype=np.int64) for genes in table["genome"]]

@@ -50,7 +50,8 @@ class AuditPlan:
     searched_size: bool = False
     """With --train: as wide and deep as in the search, instead of as the run's settings state for this training."""
     recipe: str = ""
-    """With --train: another loss: standard, pgd_at, trades, trades_awp, trades_yopo, fast_adversarial, a plugin's."""
+    """With --train: another loss: standard, pgd_at, trades, trades_awp, trades_yopo, fast_adversarial, ibp, crown_ibp,
+    gaussian, a plugin's."""
     recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of that recipe's attack; its own by default."""
     average: Literal["", "none", "ema", "swa"] = ""
@@ -67,6 +68,11 @@ class AuditPlan:
                 raise ConfigurationError(f"expected --train with --{flag}: weights of the search are as they are")
         if self.recipe_epsilon is not None and not self.recipe:
             raise ConfigurationError("expected --recipe with --recipe-epsilon, which is the radius of its attack")
+        if self.recipe_epsilon is not None:
+            from evonas.training import RECIPES
+
+            if not hasattr(choose(RECIPES, self.recipe, "recipe"), "epsilon"):
+                raise ConfigurationError(f"expected a recipe with a radius for --recipe-epsilon, got {self.recipe}")
         if self.published and not self.recipe:
             raise ConfigurationError("expected --recipe with --published, which is the training of its paper")
         if self.published:
@@ -229,10 +235,11 @@ def _measured(
     networks: Sequence[AuditNetwork],
 ) -> Measured:
     from evonas.audit import SET, AdversarialSetShare, Measured, Measurement
-    from evonas.objectives import AdversarialSetError
+    from evonas.objectives import AdversarialSetError, Timed
 
     on_the_set, asked = [], plan.adversarial_set
-    own = [each.adversarial_set for each in found.objectives if isinstance(each, AdversarialSetError)]
+    scores = [each.objective if isinstance(each, Timed) else each for each in found.objectives]
+    own = [each.adversarial_set for each in scores if isinstance(each, AdversarialSetError)]
     if scored and (asked or own):
         the_set = found.run.adversarial_set(found.prepare.data, asked) if asked else own[0]
         if _unseen(plan, found, the_set, networks):

@@ -142,6 +142,11 @@ class TamOptions(RunOptions):
             raise ConfigurationError(
                 "expected objectives without a set for TAM-NAS, got adversarial_set_error; see roco_cifar10.py"
             )
+        if "quick_robust_error" in self.search.objectives:
+            raise ConfigurationError(
+                "expected objectives of the supernet's weights for TAM-NAS, got quick_robust_error, which trains each "
+                "network by itself; search for it with evonas roco --space shuffle"
+            )
         if self.recalibration == "attacked" and PGD_ERROR not in self.search.objectives:
             raise ConfigurationError(
                 f"expected {PGD_ERROR} among the objectives with --recalibration attacked, which attacks as it does, "

@@ -63,7 +63,8 @@ class FinaliseOptions:
     finalise_precision: str = "auto"
     """auto, fp32, bf16 or tf32 (CUDA); auto never takes bf16 on a CPU, where depthwise convolutions lose by it."""
     finalise_recipe: str = "trades_yopo"
-    """Loss: trades_yopo; pgd_at, trades, trades_awp or fast_adversarial (robust); standard; or a plugin's."""
+    """Loss: trades_yopo; pgd_at, trades, trades_awp or fast_adversarial (robust); ibp, crown_ibp (certified); gaussian;
+    standard; or a plugin's."""
     finalise_average: Literal["none", "ema", "swa"] = "none"
     """Weights that the training delivers: its last ones, their exponential moving average (ema), or the mean of its
     last epochs' (swa)."""

@@ -29,6 +29,7 @@ class AdversarialSetError:
     """
 
     name: ClassVar[str] = "adversarial_set_error"
+    stage: ClassVar[str] = "rungs"
     clean_name: ClassVar[str] = "adversarial_set_error_clean"
     adversarial_set: AdversarialSet
     batch_size: int = 500

@@ -19,6 +19,7 @@ class CleanError:
     """
 
     name: ClassVar[str] = "clean_error"
+    stage: ClassVar[str] = "rungs"
     batch_size: int = 500
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ class Macs:
     """Multiply-adds of one image, to be minimised (RoCo-NAS, III-D: FLOPs, which count a multiply-add as one)."""
 
     name: ClassVar[str] = "macs"
+    stage: ClassVar[str] = "before"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         return (Column(self.name, reference=float(space.max_cost(n_classes).macs)),)
@@ -27,6 +28,7 @@ class Params:
     """Trainable parameters, to be minimised."""
 
     name: ClassVar[str] = "params"
+    stage: ClassVar[str] = "before"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         return (Column(self.name, reference=float(space.max_cost(n_classes).params)),)
@@ -43,6 +45,7 @@ class Flops:
     """
 
     name: ClassVar[str] = "flops"
+    stage: ClassVar[str] = "before"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         counted: Any = space

@@ -21,6 +21,7 @@ class LatencyMs:
     table: LatencyTable
 
     name: ClassVar[str] = "latency_ms"
+    stage: ClassVar[str] = "before"
 
     def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
         table = self.table

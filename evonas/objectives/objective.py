@@ -63,7 +63,9 @@ class Column:
 class Objective(Protocol):
     """`objective(candidate) -> {column: value}`, in natural values. A frozen dataclass: it travels to workers.
 
-    Its fields are part of a run's identity (`evonas.parts.part_identity`); a method `identity()` may replace them.
+    Its fields are part of a run's identity (`evonas.parts.part_identity`); a method `identity()` may replace them. A
+    class attribute `stage` may say when early stopping measures it: `before` the training (costs), at every one of its
+    `rungs` (cheap, and drawing nothing from the candidate's generator), or at the `end`, as without it.
     """
 
     name: ClassVar[str]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from evonas.report.plots import plot_front, plot_history, plot_images
     from evonas.report.repeats import means_of_repeats, means_text, write_means
+    from evonas.report.replicates import Replicates
     from evonas.report.retrained import retrained_table, write_retrained
     from evonas.report.table import (
         HistoryRow,
@@ -73,6 +74,7 @@ __all__ = [
     "HistoryRow",
     "JointFront",
     "JointRun",
+    "Replicates",
     "Searched",
     "TextTable",
     "agreement_table",

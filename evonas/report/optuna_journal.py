@@ -103,7 +103,7 @@ def _trials(
         others = {name: value for name, value in result.objectives.items() if name not in searched.objectives}
         about = {"arch_id": entry.key, "generation": entry.generation, "seed": str(result.seed)}
         trial = create_trial(
-            state=TrialState.COMPLETE if result.ok else TrialState.FAIL,
+            state={"ok": TrialState.COMPLETE, "stopped": TrialState.PRUNED}.get(result.status, TrialState.FAIL),
             values=[result.objectives[name] for name in searched.objectives] if result.ok else None,
             params=dict(zip(genes, result.genome, strict=True)),
             distributions=distributions,  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from evonas.report.depictions import depiction_of
 from evonas.report.joint import COSTS, JointRun, differences
 from evonas.report.table import history, objective_values, population_table
 from evonas.report.units import axis_label, axis_scale, is_error
-from evonas.search import knee
+from evonas.search import knee, stops_of
 
 __all__ = ["ReportedRun", "choices_of", "drawings", "history_of", "incomparable", "page_data"]
 
@@ -116,7 +116,9 @@ def history_of(run: ReportedRun) -> list[Json]:
 
 def _run(run: ReportedRun) -> Json:
     searched, identity = run.joint.searched, run.config["identity"]
-    failed = Counter(entry.result.reason for entry in run.joint.entries if not entry.result.ok)
+    results = [entry.result for entry in run.joint.entries]
+    failed = Counter(result.reason for result in results if result.status == "failed")
+    stops = stops_of(results)
     return {
         "name": run.joint.name,
         "path": run.path,
@@ -134,7 +136,7 @@ def _run(run: ReportedRun) -> Json:
         "settings": {name: json.dumps(value) for name, value in run.config["settings"].items()},
         "identity": json.dumps(identity, indent=1),
         "versions": run.config.get("versions", {}),
-        "notes": run.config.get("notes", []),
+        "notes": [*run.config.get("notes", []), *([] if stops is None else [f"early stopping: {stops}"])],
         "audit": [{**asdict(row), "values": dict(row.values)} for row in run.audit.networks],
         "audited": run.audit.lines,
     }

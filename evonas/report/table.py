@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from evonas.report.text_table import TextTable
 from evonas.search import (
     Entry,
     Honesty,
+    Stops,
     honesty,
     hypervolume,
     knee,
@@ -28,8 +30,9 @@ from evonas.search import (
     non_dominated,
     rank_correlation,
     ranks,
+    stops_of,
 )
-from evonas.types import Cost, Genome, arch_id
+from evonas.types import Cost, EvaluationResult, Genome, arch_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,18 +106,25 @@ class HistoryRow:
     """New evaluations that a surrogate chose."""
     predicted: Mapping[str, Honesty] = field(default_factory=dict)
     """Learned objective -> how well the surrogate predicted the new evaluations; empty without a surrogate."""
+    failed: int = 0
+    """Failed evaluations so far."""
+    stops: Stops | None = None
+    """Stops so far; None without early stopping."""
 
 
 def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFrame:
     """One row for each evaluated architecture.
 
     Columns: arch_id, generation, rank, status, the measured columns, params, macs, train_seconds, seed, method, data,
-    genome. `rank` is the number of its front among all evaluations with status ok, 0 the first; failed rows have none.
-    Rows are ordered by rank (failed last), then by the searched objectives, best first, then by arch_id.
+    genome. `rank` is the number of its front among all evaluations with status ok, 0 the first; failed and stopped rows
+    have none. Rows are ordered by rank (those last), then by the searched objectives, best first, then by arch_id. With
+    early stopping, `stopped_after` is the number of epochs after which a training was stopped, and `partial_COLUMN`
+    what was measured then.
     """
     import pandas as pd
 
     found = list(entries)
+    partial = _partial(found)
     names = tuple(dict.fromkeys((*searched.objectives, *searched.columns)))
     measured = [name for name in names if name not in ("params", "macs")]
     objectives = objective_values(found, searched)
@@ -123,9 +133,10 @@ def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFra
         range(len(found)),
         key=lambda i: (rank[i] < 0, rank[i], *np.nan_to_num(objectives[i], nan=math.inf), found[i].key),
     )
-    rows = [_row(found[i], int(rank[i]), measured, searched) for i in order]
+    rows = [_row(found[i], int(rank[i]), measured, searched, partial) for i in order]
     head, tail = ["arch_id", "generation", "rank", "status"], ["train_seconds", "seed", "method", "data", "genome"]
-    return pd.DataFrame(rows, columns=[*head, *measured, "params", "macs", *tail], dtype=object)
+    between = ["params", "macs", *(["stopped_after"] if partial else []), *(f"partial_{name}" for name in partial)]
+    return pd.DataFrame(rows, columns=[*head, *measured, *between, *tail], dtype=object)
 
 
 def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
@@ -144,7 +155,10 @@ def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:
         evaluations, volume = before.evaluations + len(new), hypervolume(best, reference)
         correlation = rank_correlations(found[:evaluations], searched)
         assisted = sum(entry.assisted for entry in new)
-        rows.append(HistoryRow(generation, evaluations, volume, seconds, correlation, assisted, honesty(new)))
+        failed = before.failed + sum(entry.result.status == "failed" for entry in new)
+        stops = stops_of(entry.result for entry in found[:evaluations])
+        row = HistoryRow(generation, evaluations, volume, seconds, correlation, assisted, honesty(new), failed, stops)
+        rows.append(row)
     return rows
 
 
@@ -200,18 +214,38 @@ def front_text(table: pd.DataFrame, searched: Searched, most: int = 20, last: Se
     )
 
 
-def write_tables(folder: Path, table: pd.DataFrame, rows: Sequence[HistoryRow]) -> None:
-    """Write population.csv, front.csv and history.csv, each whole or not at all."""
+def write_tables(
+    folder: Path,
+    table: pd.DataFrame,
+    rows: Sequence[HistoryRow],
+    replicates: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Write population.csv, front.csv and history.csv, each whole or not at all.
+
+    Args:
+        replicates: arch_id -> columns that front.csv has besides, see `Replicates.table`.
+    """
     write_csv(folder / "population.csv", table)
-    write_csv(folder / "front.csv", front(table))
+    write_csv(folder / "front.csv", with_columns(front(table), replicates))
     write_csv(folder / "history.csv", history_table(rows))
+
+
+def with_columns(front: pd.DataFrame, beside: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of a front with further columns; empty cells where a network has none."""
+    import pandas as pd
+
+    found = [beside.get(key, {}) for key in front["arch_id"]]
+    names = dict.fromkeys(name for row in found for name in row)
+    new = pd.DataFrame({name: [row.get(name) for row in found] for name in names}, index=front.index, dtype=object)
+    return pd.concat([front, new], axis=1) if names else front
 
 
 def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:
     """A row for each generation; a column rank_correlation_ERROR for each error beside clean_error.
 
     With a surrogate also `assisted` and, for each learned objective, predicted_rank_correlation_OBJECTIVE and
-    predicted_coverage_OBJECTIVE; empty where nothing was predicted.
+    predicted_coverage_OBJECTIVE; empty where nothing was predicted. With early stopping the totals `failed`, `stopped`,
+    `epochs_saved`, `stops_tried` and `wrong_stops`, and the 95% interval of the share of wrong stops.
     """
     import pandas as pd
 
@@ -227,11 +261,24 @@ def history_table(rows: Sequence[HistoryRow]) -> pd.DataFrame:
         found = [row.predicted.get(name, Honesty(None, None)) for row in rows]
         table[f"predicted_rank_correlation_{name}"] = [each.rank_correlation for each in found]
         table[f"predicted_coverage_{name}"] = [each.coverage for each in found]
+    if rows and rows[-1].stops is not None:
+        stops = [row.stops or Stops(0, 0, 0, 0) for row in rows]
+        table["failed"] = [row.failed for row in rows]
+        counts = {
+            "stopped": "stopped",
+            "epochs_saved": "epochs_saved",
+            "stops_tried": "finished",
+            "wrong_stops": "wrong",
+        }
+        for name, count in counts.items():
+            table[name] = [getattr(each, count) for each in stops]
+        for number, name in enumerate(("wrong_stops_low", "wrong_stops_high")):
+            table[name] = [each.interval[number] for each in stops]
     return table
 
 
 def read_genomes(path: Path) -> list[list[int]]:
-    """Genomes of a front.csv or population.csv, best first, failed rows left out.
+    """Genomes of a front.csv or population.csv, best first, failed and stopped rows left out.
 
     Raises:
         StorageError: the file cannot be read or has no column `genome` of integers.
@@ -243,12 +290,12 @@ def read_genomes(path: Path) -> list[list[int]]:
     expected = f"expected a table with a column 'genome' of integers in {path}, got something else"
     with decoding(expected, "name a run folder, its front.csv or its population.csv", StorageError):
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-        rows = table[table["status"] != "failed"] if "status" in table else table
+        rows = table[table["status"] == "ok"] if "status" in table else table
         return [[int(gene) for gene in genome.split()] for genome in rows["genome"]]
 
 
 def objective_values(entries: Iterable[Entry], searched: Searched) -> npt.NDArray[np.float64]:
-    """(n, m) searched objectives, minimised; NaN where the evaluation failed."""
+    """(n, m) searched objectives, minimised; NaN where the evaluation failed or was stopped."""
     names = searched.objectives
     results = [entry.result for entry in entries]
     failed = [math.nan] * len(names)
@@ -256,7 +303,14 @@ def objective_values(entries: Iterable[Entry], searched: Searched) -> npt.NDArra
     return np.array(rows, dtype=np.float64).reshape(-1, len(names))
 
 
-def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched) -> list[Any]:
+def _partial(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Columns, costs apart, that are measured at rungs; empty without early stopping."""
+    curves = [entry.result.curve for entry in entries if entry.result.curve is not None]
+    names = dict.fromkeys(name for curve in curves for _, values in curve.rungs for name in values)
+    return tuple(name for name in names if name.endswith("error"))
+
+
+def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched, partial: Sequence[str]) -> list[Any]:
     result = entry.result
     values = result.objectives
     params, macs = values.get("params"), values.get("macs")
@@ -270,9 +324,18 @@ def _row(entry: Entry, rank: int, measured: Sequence[str], searched: Searched) -
         *(values.get(name) for name in measured),
         params,
         macs,
+        *(_stopped(result, partial) if partial else ()),
         round(result.seconds, 3),
         result.seed,
         searched.method,
         searched.data,
         " ".join(map(str, result.genome)),
     ]
+
+
+def _stopped(result: EvaluationResult, partial: Sequence[str]) -> list[Any]:
+    """Epochs after which it was stopped, and what was measured then; empty cells where it was not."""
+    if result.status != "stopped" or result.curve is None:
+        return [None] * (1 + len(partial))
+    epoch, values = result.curve.rungs[-1]
+    return [epoch, *(values.get(name) for name in partial)]

@@ -1,6 +1,7 @@
 """A run on disk: its configuration, its journal, its lock, and what is exported from it."""
 
 import contextlib
+import itertools
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,15 +28,17 @@ from evonas.parts import fits
 from evonas.report import (
     Chance,
     JointRun,
+    Replicates,
     Searched,
     history,
+    objective_values,
     plot_front,
     plot_history,
     population_table,
     read_genomes,
     write_tables,
 )
-from evonas.search import Entry, read_journal
+from evonas.search import Entry, minimised, non_dominated, read_journal
 from evonas.search.journal import lost_lines, stored_identity
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "joint_run", "stored_searched", "stored_space", "versions"]
@@ -171,6 +174,34 @@ class RunFolder:
         """Everything evaluated so far; a run that is going on may be read, too."""
         return read_journal(self.journal)[1]
 
+    def front(self, searched: Searched) -> list[Entry]:
+        """The networks that no other one dominates, in the order of front.csv."""
+        entries = self.entries()
+        values = objective_values(entries, searched)
+        return sorted(
+            (entries[place] for place in non_dominated(values)),
+            key=lambda entry: (minimised(entry.result.objectives, searched.objectives, searched.maximize), entry.key),
+        )
+
+    def replicate_journal(self, number: int) -> Path:
+        """Journal of the front's evaluations by the seed of this number, 2 and up."""
+        return self.path / "replicates" / f"{number}.jsonl"
+
+    def replicates(self, searched: Searched) -> Replicates | None:
+        """The networks of the front that were evaluated again by other seeds; None where none was."""
+        further: dict[str, list[Entry]] = {}
+        for number in itertools.count(2):
+            path = self.replicate_journal(number)
+            if not exists(path):
+                break
+            for entry in read_journal(path)[1]:
+                if entry.result.ok:
+                    further.setdefault(entry.key, []).append(entry)
+        if not further:
+            return None
+        again = [entry for entry in self.front(searched) if entry.key in further]
+        return Replicates(searched, again, [further[entry.key] for entry in again]) if again else None
+
     @property
     def damage(self) -> str:
         """A line where lines of the journal are torn or altered; empty where none is."""
@@ -208,10 +239,16 @@ class RunFolder:
 
     def export(self, entries: Sequence[Entry], searched: Searched) -> None:
         """Write tables, pictures and the results in config.json, each whole or not at all."""
-        table, rows = population_table(entries, searched), history(entries, searched)
-        write_tables(self.path, table, rows)
+        table, rows, again = population_table(entries, searched), history(entries, searched), self.replicates(searched)
+        write_tables(self.path, table, rows, {} if again is None else again.table())
+        found: dict[str, Any] = {}
         if rows and rows[-1].rank_correlation:
-            found = {"rank_correlation_with_clean_error": rows[-1].rank_correlation}
+            found["rank_correlation_with_clean_error"] = rows[-1].rank_correlation
+        if rows and (stops := rows[-1].stops) is not None:
+            found["early_stop"] = {**stops._asdict(), "share_wrong": stops.share, "interval": list(stops.interval)}
+        if again is not None:
+            found["replicates"] = again.summary()
+        if found:
             write_json(self.config, {**read_json(self.config), "results": found})
         plot_front(self.path / "front.png", table, searched)
         plot_history(self.path / "history.png", rows, searched)

@@ -30,7 +30,7 @@ from evonas.report import (
 from evonas.runs.folder import RunFolder
 from evonas.runs.screen import Screen
 from evonas.runs.search_screen import SearchScreen, ranked
-from evonas.search import Entry, Event, Finished, Journal
+from evonas.search import Entry, Event, Finished, Journal, stops_of
 from evonas.spaces.table import TableSpace
 from evonas.types import Activity, Cost, Genome, arch_id
 
@@ -174,7 +174,7 @@ class Recorder:
         if isinstance(event, Finished):
             self.reached.append(event.entry)
             self._stale |= not event.cached
-            self.executor.count(event.cached, event.entry.result.ok)
+            self.executor.count(event.cached, event.entry.result.status != "failed")
         self.screen.see(event)
 
     def end_generation(self, generation: int) -> None:
@@ -218,9 +218,12 @@ class Recorder:
         for line in self.lessons(table):
             say(line)
         say(
-            f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed), "
+            f"finished: {screen.done} evaluations ({screen.cached} from the journal, {screen.failed} failed"
+            f"{screen.stopped_words}), "
             f"{len(found)} networks on the front"
         )
+        if stops := stops_of(entry.result for entry in self.journal):
+            say(f"early stopping: {stops}")
         for line in self._at_chance():
             say(line)
         say(f"front: {self.folder.path / 'front.csv'}, picture: {self.folder.path / 'front.png'}")

@@ -207,7 +207,8 @@ class Result:
             raise UnknownNameError(f"expected one network, {arch_id!r} begins {named}{more}; give more digits")
         if found and not found[0].result.ok:
             raise UnknownNameError(
-                f"expected the arch_id of a row with status ok, {found[0].key} failed: {found[0].result.reason}"
+                f"expected the arch_id of a row with status ok, {found[0].key} "
+                f"{'' if found[0].result.status == 'stopped' else 'failed: '}{found[0].result.reason}"
             )
         if not found:
             raise UnknownNameError(
@@ -264,11 +265,13 @@ class Result:
         return counted
 
     def evaluate_again(self, arch_id: str) -> dict[str, tuple[float, float]]:
-        """Column -> (recorded, found now) of a row, evaluated from its seed; on the CPU they are equal.
+        """Column -> (recorded, found now) of a row, evaluated from its seed; on the CPU they are equal. No times.
 
         Raises:
             ConfigurationError: it fails now.
         """
+        from evonas.objectives.timed import SECONDS
+
         entry = self.entry(arch_id)
         evaluate = self.evaluator.make_evaluate(ignore)
         result = evaluate(np.array(entry.result.genome, dtype=np.int64), entry.result.seed)
@@ -280,4 +283,8 @@ class Result:
                 f"expected the objectives of {self.path}, got none for {', '.join(lost)}; the result that its script "
                 f"gets has them: result.verify({entry.key!r})"
             )
-        return {name: (value, result.objectives[name]) for name, value in entry.result.objectives.items()}
+        return {
+            name: (value, result.objectives[name])
+            for name, value in entry.result.objectives.items()
+            if not name.endswith(SECONDS)
+        }

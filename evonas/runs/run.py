@@ -24,7 +24,7 @@ from evonas.audit import (
 from evonas.data import Dataset, Part
 from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
-from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch
+from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, check_early_stop
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.parts import part_identity, part_name, refuse_another_run
@@ -34,9 +34,10 @@ from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
 from evonas.runs.keeping import KeptWeights, keep_weights
 from evonas.runs.latency import begun_table, find_or_measure
-from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives
+from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives, untrained_note
 from evonas.runs.options import AuditOptions, as_json
 from evonas.runs.recording import Recorder, Searching
+from evonas.runs.replicating import replicate_front
 from evonas.runs.result import Result
 from evonas.runs.screen import Pace
 from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
@@ -135,6 +136,7 @@ class Run(BegunRun):
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
         if LatencyMs.name in names and space is not None:
             latency = self.latency_table(space, data)
+        self.note(untrained_note(names))
         size = self.score_batch_size(data.image_size)
         return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
 
@@ -275,6 +277,8 @@ class Run(BegunRun):
             EvonasError: the folder belongs to another run, or cannot be written; the executor cannot be started.
             Interrupted: a signal came; everything finished is in the journal.
         """
+        if config.early_stop:
+            check_early_stop(prepare.epochs, objectives)
         self.use_search(space, prepare.data.n_classes, objectives, config, first)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, config.objectives)
@@ -296,6 +300,8 @@ class Run(BegunRun):
                 for state in states:
                     recorder.end_generation(state.generation)
                     kept.sweep()
+        if config.replicates > 1:
+            replicate_front(self, searching, config)
         return Result(self.folder, searching.searched, lambda: searching.evaluator, begun_here=True)
 
     def score(

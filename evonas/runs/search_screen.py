@@ -23,7 +23,7 @@ class SearchScreen:
     def __init__(self, screen: Screen, total: int, generations: int, watched: str, maximize: bool) -> None:
         self.screen, self.total, self.generations = screen, total, generations
         self.watched, self.maximize = watched, maximize
-        self.done = self.cached = self.failed = self.generation = 0
+        self.done = self.cached = self.failed = self.stopped = self.saved = self.generation = 0
         self.best: float | None = None
         self.hypervolume: float | None = None
         self.rank_correlation: Mapping[str, float | None] = {}
@@ -48,6 +48,11 @@ class SearchScreen:
     def seconds_left(self) -> float | None:
         """By the mean of this process's evaluations; None before the first."""
         return sum(self._seconds) / self.fresh * (self.total - self.done) if self.fresh else None
+
+    @property
+    def stopped_words(self) -> str:
+        """Words behind the number of failures; empty where nothing was stopped."""
+        return f", {self.stopped} stopped, {self.saved} epochs saved" if self.stopped else ""
 
     def see(self, event: Event) -> None:
         """Count an event, and show it."""
@@ -76,7 +81,8 @@ class SearchScreen:
 
     def line(self) -> str:
         parts = [f"generation {self.generation}/{self.generations}"] if self.generations else []
-        parts += [f"{self.done}/{self.total} done", f"{self.cached} cached", f"{self.failed} failed"]
+        failed = f"{self.failed} failed{self.stopped_words}"
+        parts += [f"{self.done}/{self.total} done", f"{self.cached} cached", failed]
         if self._activity is not None and (self._activity.running or self._activity.waiting):
             parts.append(working(self._activity))
         if self.best is not None:
@@ -106,7 +112,10 @@ class SearchScreen:
         self.done += 1
         self.generation = event.entry.generation
         self.cached += event.cached
-        self.failed += not result.ok
+        self.failed += result.status == "failed"
+        self.stopped += result.status == "stopped"
+        if result.status == "stopped" and result.curve is not None:
+            self.saved += result.curve.epochs - result.curve.rungs[-1][0]
         if not event.cached:
             self._seconds.append(time.monotonic() - self._last)
         self._last = time.monotonic()
@@ -115,7 +124,7 @@ class SearchScreen:
             better = self.best is None or (value > self.best if self.maximize else value < self.best)
             self.best = value if better else self.best
         self._inside = ""
-        if not event.cached and (not self.screen.console.is_terminal or not result.ok):
+        if not event.cached and (not self.screen.console.is_terminal or result.status == "failed"):
             self.screen.say(f"  {describe(event)}")
         self._estimate()
 
@@ -136,6 +145,8 @@ def ranked(correlations: Mapping[str, float | None]) -> str:
 def describe(event: Finished) -> str:
     """One line for a finished evaluation."""
     result = event.entry.result
+    if result.status == "stopped":
+        return f"{event.entry.key} {result.reason} ({duration(result.seconds)})"
     if not result.ok:
         return f"{event.entry.key} failed: {result.reason}"
     values = ", ".join(f"{name} {shown(name, value)}" for name, value in result.objectives.items())

@@ -42,6 +42,8 @@ class Stage:
     """It was begun, and the table that ends it is not there."""
     workers: int = 1
     """Processes that do it at the same time."""
+    stopped: int = 0
+    """Evaluations that early stopping ended, among those done."""
 
     @property
     def left(self) -> float | None:
@@ -125,15 +127,16 @@ def _searched(begun: Status, folder: RunFolder, config: Mapping[str, Any], befor
     folder.open_stored()
     entries = folder.entries()
     searched = stored_searched(config)
-    ok = [entry.result.seconds for entry in entries if entry.result.ok]
+    trained = [entry.result.seconds for entry in entries if entry.result.status != "failed"]
     search = Stage(
         "search",
         "evaluations",
         len(entries),
         config.get("evaluations"),
-        len(entries) - len(ok),
-        sum(ok) / len(ok) if ok else None,
+        len(entries) - len(trained),
+        sum(trained) / len(trained) if trained else None,
         workers=_workers(config),
+        stopped=sum(entry.result.status == "stopped" for entry in entries),
     )
     damage = "" if begun.process else folder.damage  # the last line of a run that is being written may be half there
     return replace(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.search.proposals import SearchState
     from evonas.search.scoring import Event, Finished, score
     from evonas.search.settings import ALGORITHMS, SURROGATES, EvolutionConfig
+    from evonas.search.stopping import Stops, stops_of
 
 __all__ = [
     "ALGORITHMS",
@@ -30,6 +31,7 @@ __all__ = [
     "LocalExecutor",
     "NASProblem",
     "SearchState",
+    "Stops",
     "evolve",
     "genealogy",
     "honesty",
@@ -41,6 +43,7 @@ __all__ = [
     "ranks",
     "read_journal",
     "score",
+    "stops_of",
 ]
 
 import_lazily(__name__)

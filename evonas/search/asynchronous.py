@@ -15,6 +15,7 @@ from pymoo.core.population import Population
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.executors import Executor, Job, Outcome
 from evonas.search.assistant import Assistant
+from evonas.search.batches import told
 from evonas.search.evaluations import Predict, checked, evaluation_result, evaluation_seed
 from evonas.search.journal import Entry, Journal, Prediction
 from evonas.search.proposals import EvolutionConfig, Genomes, Proposals, SearchState
@@ -38,10 +39,12 @@ def evolve_asynchronously(
     Yields a state after every population of results, and the last one when all results are in.
     """
     yield from _replay(search, journal, retry_failed, report)
-    running = 0
+    running, recent = 0, list[Entry]()
     while True:
         while running == 0 or executor.free > 0:
             job = search.next_job()
+            if search.assistant is not None and (line := search.assistant.turn()):
+                report(Note(line))
             if job is None:
                 break
             known = journal.spare.pop(job.key, None)
@@ -62,6 +65,11 @@ def evolve_asynchronously(
         journal.append(entry)
         report(Finished(entry, False))
         search.tell(entry)
+        recent.append(entry)
+        if len(recent) == search.config.surrogate_batch:
+            if line := told(recent):
+                report(Note(line))
+            recent = []
         yield from search.new_states()
     if search.may_propose:
         report(Note(search.end or search.why_it_ends()))

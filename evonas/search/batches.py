@@ -57,8 +57,10 @@ def told(entries: Sequence[Entry]) -> str:
         for name, found in honesty(entries).items()
         if found.coverage is not None
     ]
-    by = "the surrogate" if any(entry.assisted for entry in entries) else "evolution"
-    said = f"{len(entries)} by {by}; rank correlation of predicted and found (within 90% intervals): "
+    assisted = sum(entry.assisted for entry in entries)
+    of = f"{assisted} of " if 0 < assisted < len(entries) else ""
+    by = f"{of}{len(entries)} by {'the surrogate' if assisted else 'evolution'}"
+    said = f"{by}; rank correlation of predicted and found (within 90% intervals): "
     return f"  {said}{', '.join(words)}" if words else ""
 
 

@@ -1,19 +1,24 @@
 """Evaluations as jobs: the only place in which genomes meet executors.
 
-The payload of an evaluation is (genome, seed), its value an EvaluationResult, its key the genome's arch_id.
+The payload of an evaluation is (genome, seed), with early stopping (genome, seed, limits); its value is an
+EvaluationResult, its key the genome's arch_id.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, StoppedEarly
 from evonas.executors import Job, Outcome, Work
 from evonas.seeding import derive_seed
 from evonas.types import EvaluationResult, Genome, Report, arch_id
+
+if TYPE_CHECKING:
+    from evonas.search.stopping import Limits
 
 __all__ = [
     "Evaluate",
@@ -27,8 +32,8 @@ __all__ = [
     "evaluation_seed",
 ]
 
-Evaluate = Callable[[Genome, int], EvaluationResult]
-"""(genome, seed) -> result."""
+Evaluate = Callable[..., EvaluationResult]
+"""(genome, seed) -> result; with early stopping (genome, seed, reach), see `evonas.types.Reach`."""
 
 Predict = Callable[[Genome], float]
 """Canonical genome -> predicted cost of its evaluation, in any unit."""
@@ -55,13 +60,26 @@ class EvaluationWork:
                 f"got {type(self.evaluate).__name__}"
             )
 
+    def check_reach(self) -> None:
+        """ConfigurationError where a plain function does not take what early stopping gives it."""
+        if isinstance(self.evaluate, EvaluatorFactory):
+            return
+        try:
+            inspect.signature(self.evaluate).bind(None, 0, None)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"expected a function (genome, seed, reach) with early_stop, got one for which {error}; "
+                "call reach(epoch, epochs, values) after each rung"
+            ) from error
+
     def __call__(self, report: Report) -> Work:
         factory = self.evaluate
         evaluate = factory.make_evaluate(report) if isinstance(factory, EvaluatorFactory) else factory
 
-        def work(payload: tuple[tuple[int, ...], int]) -> EvaluationResult:
-            genome, seed = payload
-            result: Any = evaluate(np.array(genome, dtype=np.int64), seed)
+        def work(payload: tuple[Any, ...]) -> EvaluationResult:
+            genome, seed, *limits = payload
+            array = np.array(genome, dtype=np.int64)
+            result: Any = _watched(evaluate, array, seed, limits[0]) if limits else evaluate(array, seed)
             if not isinstance(result, EvaluationResult):
                 raise TypeError(f"expected an EvaluationResult from the evaluator, got {type(result).__name__}")
             return result.changed(genome=genome, seed=seed)
@@ -69,21 +87,34 @@ class EvaluationWork:
         return work
 
 
+def _watched(evaluate: Evaluate, genome: Genome, seed: int, limits: "Limits") -> Any:
+    """The result of an evaluation that may be stopped, with its learning curve."""
+    from evonas.search.stopping import Watch
+
+    watch = Watch(limits)
+    try:
+        result: Any = evaluate(genome, seed, watch.reach)
+    except StoppedEarly as stop:
+        result = EvaluationResult(tuple(genome), {}, "stopped", str(stop), seed)
+    return watch.closed(result) if isinstance(result, EvaluationResult) else result
+
+
 def evaluation_seed(seed: int, key: str) -> int:
     """Seed of one evaluation: from the run's seed and the canonical genome's key, nothing else."""
     return derive_seed(seed, "evaluation", key)
 
 
-def evaluation_job(genome: Genome, seed: int, predict: Predict | None = None) -> Job:
-    """The evaluation of a canonical genome in a run with this seed."""
+def evaluation_job(genome: Genome, seed: int, predict: Predict | None = None, limits: "Limits | None" = None) -> Job:
+    """The evaluation of a canonical genome in a run with this seed; with limits it may be stopped."""
     key = arch_id(genome)
     predicted = 0.0 if predict is None else float(predict(genome))
-    return Job(key, (tuple(genome.tolist()), evaluation_seed(seed, key)), predicted)
+    payload = tuple(genome.tolist()), evaluation_seed(seed, key)
+    return Job(key, payload if limits is None else (*payload, limits), predicted)
 
 
 def evaluation_result(job: Job, outcome: Outcome, objectives: Sequence[str]) -> EvaluationResult:
     """The result of a finished evaluation, checked; a failed outcome is a failed result."""
-    genome, seed = job.payload
+    genome, seed, *_ = job.payload
     if not outcome.ok:
         failed = EvaluationResult.failure(genome, seed, outcome.failure, outcome.seconds, outcome.traceback)
         return checked(failed, objectives)
@@ -91,11 +122,16 @@ def evaluation_result(job: Job, outcome: Outcome, objectives: Sequence[str]) -> 
 
 
 def checked(result: EvaluationResult, objectives: Sequence[str]) -> EvaluationResult:
-    """The result as it is journalled, or a failed one if an objective is missing or a value not finite."""
+    """The result as it is journalled, or a failed one if an objective is missing or a value not finite.
+
+    A stopped one keeps what is final.
+    """
     seconds = round(result.seconds, 3) if math.isfinite(result.seconds) else 0.0
     result = result.changed(seconds=seconds)
     if not result.ok:
-        return result.changed(objectives={}, reason=result.reason or "no reason was given")
+        final = {} if result.status == "failed" else result.objectives
+        kept = {name: value for name, value in final.items() if math.isfinite(value)}
+        return result.changed(objectives=kept, reason=result.reason or "no reason was given")
     missing = [name for name in objectives if name not in result.objectives]
     broken = [f"{name} is {value}" for name, value in result.objectives.items() if not math.isfinite(value)]
     if not missing and not broken:

@@ -45,7 +45,7 @@ def evolve(
 
     Args:
         evaluate: a plain function (genome, seed) -> EvaluationResult, or a factory whose make_evaluate(report) each
-            worker calls once.
+            worker calls once; with `config.early_stop` a function (genome, seed, reach), see `evonas.types.Reach`.
         executor: place of the evaluations; None: one after another in this process. Closed at the end.
         journal: known results, not evaluated again, and the record of the others; None: in memory.
         first: genomes of the first population; random ones fill it up.
@@ -72,7 +72,10 @@ def evolve(
     else:
         search = Generations(space, config, maximize, first, predict)
         states = _by_generations(search, evaluations, journal, report)
-    executor.start(EvaluationWork(evaluate), report)
+    work = EvaluationWork(evaluate)
+    if config.early_stop:
+        work.check_reach()
+    executor.start(work, report)
     try:
         yield from states
     finally:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from evonas.errors import RunInUseError, RunMismatchError, StorageError
 from evonas.executors import ignore
 from evonas.files import open_regular, read_regular, replace_file, seal, storage_errors, take_lock, unseal
 from evonas.parts import as_plain, refuse_another_run
-from evonas.types import EvaluationResult, arch_id
+from evonas.types import Curve, EvaluationResult, arch_id
 
 __all__ = ["Entry", "Journal", "Prediction", "lost_lines", "read_journal", "stored_identity"]
 
@@ -339,6 +339,7 @@ def _to_record(entry: Entry) -> dict[str, Any]:
         "reason": result.reason,
         "seed": result.seed,
         "seconds": result.seconds,
+        **({} if result.curve is None else {"curve": asdict(result.curve)}),
     }
 
 
@@ -350,6 +351,7 @@ def _to_entry(record: Mapping[str, Any]) -> Entry:
         record["reason"],
         record["seed"],
         record["seconds"],
+        _to_curve(record.get("curve")),
     )
     return Entry(
         result,
@@ -359,6 +361,23 @@ def _to_entry(record: Mapping[str, Any]) -> Entry:
         record.get("proposed"),
         _to_predicted(record.get("predicted")),
         bool(record.get("assisted", False)),
+    )
+
+
+def _to_curve(record: Any) -> Curve | None:
+    """KeyError, TypeError or ValueError for anything but a curve."""
+    if record is None:
+        return None
+    rungs = tuple(
+        (int(epoch), {str(name): float(value) for name, value in dict(values).items()})
+        for epoch, values in record["rungs"]
+    )
+    stopped, entered = record["stopped"], record["entered"]
+    return Curve(
+        int(record["epochs"]),
+        rungs,
+        None if stopped is None else int(stopped),
+        None if entered is None else bool(entered),
     )
 
 

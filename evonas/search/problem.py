@@ -28,7 +28,7 @@ WORST = 1e9
 def penalised(
     result: EvaluationResult | None, violation: float, objectives: Sequence[str], maximize: Sequence[str]
 ) -> tuple[list[float], float]:
-    """(F, G) for pymoo: finite numbers always, and G > 0 for infeasible genomes (None) and failed results."""
+    """(F, G) for pymoo: finite numbers always, and G > 0 for infeasible genomes (None), failed and stopped results."""
     if result is None or not result.ok:
         return [WORST] * len(objectives), max(violation, 0.0) + 1.0
     return minimised(result.objectives, objectives, maximize), min(violation, 0.0)

@@ -17,6 +17,7 @@ from evonas.search.operators import make_algorithm
 from evonas.search.pareto import ranks
 from evonas.search.problem import penalised
 from evonas.search.settings import EvolutionConfig
+from evonas.search.stopping import Limits, Stopping
 from evonas.seeding import derive_seed, generator
 from evonas.types import EvaluationResult, Genome, Space, arch_id
 
@@ -33,8 +34,8 @@ Genomes = npt.NDArray[np.int64]
 class SearchState:
     """The survivors of a generation, in pymoo's order.
 
-    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN for infeasible and failed genomes; rank: (n,) 0
-    is the front among the survivors, and infeasible and failed ones stand behind every front.
+    genomes: (n, n_genes) canonical; objectives: (n, m) minimised, NaN for infeasible, failed and stopped genomes;
+    rank: (n,) 0 is the front among the survivors, and infeasible, failed and stopped ones stand behind every front.
     """
 
     generation: int
@@ -63,6 +64,9 @@ class Proposals:
         self.predict = predict
         self.numbers: dict[str, int] = {}
         """Key of a proposed genome -> number of genomes proposed before it."""
+        self.stopping = Stopping(config, maximize) if config.early_stop else None
+        self._limits: dict[str, Limits] = {}
+        """Key of a genome without a result -> limits of the moment at which it was proposed."""
         self.born: set[str] = set()
         """Keys of children that are not proposed yet; pymoo drops the last one if it has one too many."""
         self.needs_feasible = True
@@ -91,18 +95,27 @@ class Proposals:
         return arch_id(genome) not in self.numbers
 
     def propose(self, genome: Genome) -> None:
-        """Give a new canonical genome its number."""
-        self.numbers[arch_id(genome)] = self.proposed
+        """Give a new canonical genome its number, and its limits."""
+        key = arch_id(genome)
+        self.numbers[key] = self.proposed
+        if self.stopping is not None:
+            self._limits[key] = self.stopping.limits()
 
     def job(self, genome: Genome) -> Job:
         """The evaluation of a proposed genome."""
-        return evaluation_job(genome, self.config.seed, self.predict)
+        limits, key = None, arch_id(genome)
+        if self.stopping is not None:
+            limits = self.stopping.of(key, self._limits.get(key) or self.stopping.limits())
+        return evaluation_job(genome, self.config.seed, self.predict, limits)
 
     def measure(self, individual: Individual, result: EvaluationResult | None, violation: float) -> None:
         """Give pymoo's individual its result; None for an infeasible one, which is not evaluated."""
         f, g = penalised(result, violation, self.config.objectives, self.maximize)
         individual.F, individual.G = np.array(f), np.array([g])
         individual.evaluated.update(("F", "G"))
+        if self.stopping is not None and result is not None:
+            self.stopping.tell(result)
+            self._limits.pop(arch_id(result.genome), None)
 
     def mate(self, survivors: Population, wanted: int, rng: np.random.Generator, rounds: int) -> Genomes:
         """(n, n_genes) new children of the survivors; fewer than wanted if so many rounds of mating find no more."""

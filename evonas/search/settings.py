@@ -55,6 +55,12 @@ class EvolutionConfig:
     """End when the last choices, twice surrogate_batch, promise less than this share of the hypervolume each, on the
     surrogate's scale; 0: never."""
 
+    replicates: Annotated[int, Range(least=1, most=100)] = 1
+    """Spend the last tenth of the evaluations on the front again: trainings of a network there by different seeds, the
+    search's own among them; 1: none."""
+    early_stop: bool = False
+    """End a training when its network cannot enter the front any more, by what the curves of earlier ones allow."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.generations and self.population < 2:  # one cannot breed
@@ -76,11 +82,21 @@ class EvolutionConfig:
             "asynchronous": (self.asynchronous, False),
             "surrogate": (self.surrogate, None),
             "surrogate_batch": (self.surrogate_batch, 10),
+            "early_stop": (self.early_stop, False),
         }
         return values | {name: value for name, (value, usual) in later.items() if value != usual}
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the whole search, at most."""
+        """Evaluations of the search, at most; those of replicates apart."""
+        return self._whole - self.again
+
+    @property
+    def again(self) -> int:
+        """Evaluations that are kept back for replicates."""
+        return 0 if self.replicates == 1 else max(1, self._whole // 10)
+
+    @property
+    def _whole(self) -> int:
         whole = self.population * (self.generations + 1)
         return whole if self.max_evaluations is None else min(whole, self.max_evaluations)

@@ -129,7 +129,7 @@ class Surrogate:
             order = np.lexsort((-np.arange(len(ok)), ranks(self._objectives(ok))))
             ok = [ok[i] for i in sorted(order[:MOST_RESULTS])]
         seen = None not in costs
-        failed = [_genome(result) for result in self._told.values() if not result.ok][-MOST_RESULTS:]
+        failed = [_genome(result) for result in self._told.values() if result.status == "failed"][-MOST_RESULTS:]
         failed = [genome for genome in failed if not seen or self._cost(genome) is not None]
         genomes = [_genome(result) for result in ok]
         models = Models(

@@ -21,6 +21,7 @@ STUDIES: "Table[Study]" = Table(
         "e2rnas-v2": "evonas.studies.e2rnas_v2:STUDY",
         "guidelines": "evonas.studies.guidelines:STUDY",
         "joint": "evonas.studies.joint:STUDY",
+        "proxies": "evonas.studies.proxies:STUDY",
         "roco": "evonas.studies.roco:STUDY",
         "supernet": "evonas.studies.supernet:STUDY",
         "tam": "evonas.studies.tam:STUDY",

@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from evonas.training.adversarial import AdversarialRecipe
     from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
     from evonas.training.checkpoints import EpochTraining, load_checkpoint, stored_identity, train_epochs
+    from evonas.training.crown_ibp import CrownIbp
     from evonas.training.fgsm_rs import FastAdversarial, fast_adversarial_images
+    from evonas.training.gaussian import Gaussian
+    from evonas.training.ibp import Ibp
     from evonas.training.loop import EpochRecipe, Recipe, Training, train, whole
     from evonas.training.one_shot import OneShotTraining, draw_architecture
     from evonas.training.pgd_at import PgdTraining
@@ -27,9 +30,12 @@ __all__ = [
     "AdversarialRecipe",
     "CellPreset",
     "CellTraining",
+    "CrownIbp",
     "EpochRecipe",
     "EpochTraining",
     "FastAdversarial",
+    "Gaussian",
+    "Ibp",
     "OneShotConfig",
     "OneShotTraining",
     "PgdTraining",
@@ -55,7 +61,10 @@ __all__ = [
 RECIPES: "Table[Recipe]" = Table(
     {
         "cells": "evonas.training.cells:CellTraining()",
+        "crown_ibp": "evonas.training.crown_ibp:CrownIbp()",
         "fast_adversarial": "evonas.training.fgsm_rs:FastAdversarial()",
+        "gaussian": "evonas.training.gaussian:Gaussian()",
+        "ibp": "evonas.training.ibp:Ibp()",
         "pgd_at": "evonas.training.pgd_at:PgdTraining()",
         "standard": "evonas.training.standard:standard",
         "trades": "evonas.training.trades:Trades()",

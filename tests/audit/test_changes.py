@@ -46,6 +46,8 @@ def test_columns_that_stand_in_for_each_other() -> None:
     }
     assert compared(["pgd_error"], [*audited, "autoattack_error"]) == {"pgd_error": "autoattack_error"}
     assert compared(["pgd_error", "macs"], ["clean_error"]) == {}
+    assert compared(["certified_error"], audited) == {}  # no attack's error stands for it
+    assert compared(["certified_error"], [*audited, "certified_error"]) == {"certified_error": "certified_error"}
 
 
 def test_one_network_leaves_the_front() -> None:

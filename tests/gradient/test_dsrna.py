@@ -226,7 +226,7 @@ def test_shares_of_the_metric_and_the_loss_follow_gamma_and_cost_the_path_nothin
     def ratio(gamma: float) -> float:
         row = searching(tiny(dsrna(pcdarts(), JacobianLoss(images=4, gamma=gamma)), order=1)).run_epoch()
         assert row["share_jacobian"] + row["share_loss"] == pytest.approx(1)
-        return row["share_jacobian"] / row["share_loss"]
+        return float(row["share_jacobian"] / row["share_loss"])
 
     assert ratio(0.1) == pytest.approx(10 * ratio(0.01), rel=1e-5)
     measured, bare = searching(METHODS["jacobian"]()), searching(METHODS["jacobian"]())

@@ -505,6 +505,23 @@ def test_a_run_under_attack_keeps_the_attacks_numbers(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "run"), "--retrain", "best"]) == 0
 
 
+def test_a_run_with_quick_robust_training_and_seconds_is_verified_but_for_these(tmp_path: Path) -> None:
+    search = EvolutionConfig(population=2, generations=0, objectives=("quick_robust_error", "macs"))
+    attacks = AttackOptions(quick_epochs=1, quick_batch_size=10, quick_lr=0.05, quick_images=20)
+    options = replace(ROCO, search=search, attacks=attacks, objective_seconds=True, out=tmp_path / "run")
+    run(options)
+    found = config(tmp_path / "run")
+    assert any("--epochs 1 makes that short" in note for note in found["notes"])
+    quick = found["measured"]["quick_robust_pgd_error"]
+    assert (quick["attack"], quick["training"]["epochs"], quick["training"]["cyclic"]) == ("pgd", 1, True)
+    for row in rows(tmp_path / "run" / "population.csv"):
+        assert (float(row["quick_robust_error"]) * 20).is_integer()
+        assert float(row["quick_robust_error_seconds"]) > 0
+    with pytest.raises(RunMismatchError, match=r"objectives\.quick_robust_error\.training\.epochs is 1 there, 2 here"):
+        run(replace(options, attacks=replace(attacks, quick_epochs=2)))
+    assert main(["verify", str(tmp_path / "run"), "--retrain", "best"]) == 0
+
+
 def test_a_run_maximises_the_certified_radius(tmp_path: Path) -> None:
     options = replace(
         ROCO,

@@ -231,6 +231,11 @@ class TestOneRun:
         assert {row["train_on"] for row in found} == {"all"}
         assert not [name for name in found[0] if name.startswith("adversarial_set")]
 
+    def test_every_network_is_taken_where_that_is_asked_for(self, retrain: Retraining) -> None:
+        retrain(retrain_all=True, retrain_epochs=1, suite=("fgsm",))
+        every = [("RoCo-NAS", name) for name in ("pair", "chain", "residual", "dense")]
+        assert designs_of(table(retrain.folder)) == every
+
     def test_the_whole_front_is_taken(self, retrained: tuple[Path, str]) -> None:
         """`residual` is lighter than `dense`, but not on the front."""
         found = table(retrained[0])

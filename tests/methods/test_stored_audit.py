@@ -165,6 +165,10 @@ def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path)
     ("words", "message"),
     [
         (("--measure", "pgd21"), "unknown measurement 'pgd21'; did you mean pgd20?"),
+        (
+            ("--train", "--recipe", "gaussian", "--recipe-epsilon", "0.1"),
+            "expected a recipe with a radius for --recipe-ep",
+        ),
         (("--measure", "adversarial_set"), "expected a file with --adversarial-set"),
         (("nothing",), "got 'nothing'; see population.csv"),
         (("--epochs", "3"), "expected --train with --epochs"),

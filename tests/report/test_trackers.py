@@ -19,7 +19,7 @@ from tiny_runs import EVALUATIONS, ROCO, run
 from evonas.errors import ConfigurationError
 from evonas.report import Searched, require_optuna, write_optuna_journal, write_tensorboard
 from evonas.search import Entry
-from evonas.types import EvaluationResult
+from evonas.types import Curve, EvaluationResult
 
 SEARCHED = Searched(
     "roco-nas", "digits", ("clean_error", "ood_aupr"), ("ood_aupr",), ("clean_error", "ood_aupr"), (1.0, 0.0)
@@ -183,6 +183,14 @@ class TestOptuna:
         assert first.user_attrs == {**about, "train_seconds": 2.5}
         assert (first.duration.total_seconds(), first.datetime_start.timestamp()) == (2.5, 1e9)
         assert (failed.values, failed.user_attrs["reason"]) == (None, "it broke")
+
+    def test_a_stopped_evaluation_is_a_pruned_trial(self, tmp_path: Path) -> None:
+        curve = Curve(4, ((1, {"clean_error": 0.9}),), 1)
+        stopped = EvaluationResult((1, 2), {"params": 10}, "stopped", "stopped after 1 of 4 epochs", curve=curve)
+        write_optuna_journal(tmp_path / "a.log", "roco", [*ENTRIES, Entry(stopped, 1, 4)], SEARCHED, None, 1e9)
+        trial = self.study(tmp_path / "a.log").trials[-1]
+        assert (trial.state.name, trial.values) == ("PRUNED", None)
+        assert trial.user_attrs["reason"] == "stopped after 1 of 4 epochs"
 
     def test_its_best_trials_are_the_front(self, tmp_path: Path) -> None:
         write_optuna_journal(tmp_path / "a.log", "roco", ENTRIES, SEARCHED, np.array([2, 3]), 1e9)

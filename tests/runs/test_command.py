@@ -199,7 +199,7 @@ class TestUnknownWords:
         (["--objectives", ""], "at least one"),
         (["--algorithm", "moead"], "unknown algorithm 'moead'; known: nsga2, nsga3"),
         (["--space", "cells"], "unknown search space 'cells'; known: darts, nasbench201, phase, shuffle"),
-        (["--recipe", "magic"], "unknown recipe 'magic'; known: cells, fast_adversarial"),
+        (["--recipe", "magic"], "unknown recipe 'magic'; known: cells, crown_ibp"),
         (["--nodes", "1"], "expected nodes >= 2, got 1"),
         (["--nodes", "9"], "expected nodes <= 8, got 9"),
         (["--operators", "swap"], "unknown operators 'swap'; known: nsganet, roco"),

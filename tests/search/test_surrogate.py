@@ -182,6 +182,15 @@ def test_it_stands_back_while_it_predicts_nothing() -> None:
     assert any(note.startswith(line.replace("evolution", "the surrogate")) for note in notes)
 
 
+@pytest.mark.lengthy
+def test_an_asynchronous_search_says_who_chooses() -> None:
+    _, notes = searched(learnable, ASYNCHRONOUS)
+    assert sum("surrogate gp: chooses from here on" in note for note in notes) == 1
+    held = [note for note in notes if "; rank correlation of predicted and found" in note]
+    assert 3 <= len(held) <= 6  # of 10 results each; before the first 8 nothing is predicted
+    assert any(note.startswith("  10 by the surrogate; ") for note in held)
+
+
 def test_the_parameter_count_is_the_mark() -> None:
     assert Skill(0.8, 0.5, 50).suffices
     assert not Skill(0.5, 0.8, 50).suffices

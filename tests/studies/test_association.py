@@ -17,6 +17,7 @@ from evonas.studies.association import (
     mean_difference,
     pairs,
     partial_spearman,
+    spearman,
 )
 
 ONE = Point(True, 100.0, 0.10, 0.5, name="a")
@@ -177,3 +178,4 @@ def test_tau_is_scipy_s() -> None:
         values, others = rng.integers(ties, size=(2, 30))
         group = tuple(Point(True, 1.0, 0.1, float(a), float(b)) for a, b in zip(values, others, strict=True))
         assert kendall((group,)) == pytest.approx(scipy.stats.kendalltau(values, others).statistic, abs=1e-12)
+        assert spearman((group,)) == pytest.approx(scipy.stats.spearmanr(values, others).statistic, abs=1e-12)

@@ -11,7 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
-from evonas.studies import capacity, guidelines, supernet, supernet_runs
+from evonas.studies import capacity, guidelines, proxies, proxies_agreement, proxies_runs, supernet, supernet_runs
 from evonas.studies.association import Effect
 from evonas.studies.grid import record
 from evonas.studies.page import write_study
@@ -99,6 +99,71 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     page = "\n".join(supernet.findings(found))
     assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
     assert "better; chosen as the best of 9, which the interval is not corrected for, in 1 seed(s)" in page
+
+
+UP = [0.1 * number for number in range(1, 9)]
+SWAPPED = [UP[1], UP[0], *UP[2:]]
+"""One of 28 pairs the other way round: tau 26/28."""
+
+
+def measured(orders: dict[str, list[float]], targets: list[list[float]]) -> list[Row]:
+    """Eight networks whose predictors and whose robust errors after each training are in these orders."""
+    took = {"quick_robust_error_seconds": 4.0, "adversarial_set_error_seconds": 0.5, "pgd_error_seconds": 1.0}
+    common: dict[str, Any] = {"role": "cifar10", "train_seconds": 2.0}
+    found = [
+        {**common, **took, "label": proxies_runs.PREDICTED, "seed": 0, "arch_id": f"a{number}"}
+        | {name: values[number] for name, values in orders.items()}
+        for number in range(8)
+    ]
+    return found + [
+        {**common, "label": proxies_runs.TARGET, "seed": seed, "arch_id": f"a{number}", "autoattack_error": value}
+        for seed, values in enumerate(targets)
+        for number, value in enumerate(values)
+    ]
+
+
+def test_proxies_rank_the_same_networks_against_every_seed(tmp_path: Path) -> None:
+    orders = {"quick_robust_error": UP, "adversarial_set_error": UP[::-1], "pgd_error": [1.0] * 8, "params": UP[::-1]}
+    found = filled("proxies", tmp_path, measured(orders, [UP, SWAPPED]))
+    first, second = proxies.correlations(found)
+    lines = {line[0]: line[1:] for line in first.lines}
+    quick = lines["quick adversarial training, FGSM"]
+    assert (quick[0][:7], quick[0][-5:]) == ("+0.96 [", "] (8)")  # (28 + 26) / 2 / 28
+    assert (quick[1][:7], quick[3][:7]) == (
+        "+0.99 [",
+        "+0.90 [",
+    )  # 1 - 6 / 504 and 1 - 6 / 60
+    assert (quick[2][:7], quick[2][-5:]) == ("+0.83 [", "] (4)")  # one of 6 pairs of the best half
+    assert quick[4:] == ("-", "15.0", "4.00", "0.241")
+    of_set = lines["clean training, RoCo-NAS's set"]
+    assert of_set[0].startswith("-0.96 [")
+    assert of_set[4].startswith("+1.93 [")
+    assert of_set[5:] == ("80.0", "2.50", "-0.386")
+    assert lines["clean training, PGD"] == ("-", "-", "-", "-", "-", "15.0", "3.00", "-")  # it ranks nothing
+    assert lines["clean training, no attack"] == ("-",) * 8  # nor was it measured
+    assert lines["more parameters"][0] == quick[0]  # more of them is better
+    assert lines["more parameters"][6:] == ("0.00", "-")
+    assert lines[proxies.CEILING][0].startswith("+0.93 [")
+    assert set(second.lines[0][1:]) == {"-"}  # PGD-20 was not measured
+    page = "\n".join(proxies.findings(found))
+    assert "AutoAttack: quick adversarial training, FGSM ranks best, tau +0.96 [" in page
+    assert "two seeds of the target agree by +0.93 [" in page
+    assert "quick adversarial training, FGSM minus clean training, RoCo-NAS's set: +1.93 [" in page
+    assert "ranks better" in page
+    assert "PGD-20: nothing yet." in page
+    assert "Fewer than 10 networks: all of this is anecdote." in page
+
+
+def test_proxies_resample_networks_alike_on_both_sides() -> None:
+    pairs = ((tuple(UP), tuple(SWAPPED)), (tuple(UP), tuple(UP[::-1])))
+    assert proxies_agreement.agreement(pairs, "tau", pairs) == Effect(0.0, 0.0, 0.0, 8)
+    assert proxies_agreement.agreement((), "tau") is None
+    assert proxies_agreement.agreement(((tuple(UP), (math.nan, *UP[1:])),), "tau") is None
+
+
+def test_proxies_need_every_seed_of_a_network(tmp_path: Path) -> None:
+    rows = [row for row in measured({"quick_robust_error": UP}, [UP, UP]) if (row["arch_id"], row["seed"]) != ("a3", 1)]
+    assert len(proxies_agreement.compared(filled("proxies", tmp_path, rows), "autoattack_error").rows) == 7
 
 
 def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:

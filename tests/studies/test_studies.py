@@ -31,6 +31,7 @@ PAPERS = {
 BEYOND = {
     "capacity": ["Table differences", "Table correlations", "Fig. differences", "Fig. networks"],
     "guidelines": ["Table orders", "Table layers", "Fig. orders"],
+    "proxies": ["Table correlations", "Fig. correlations", "Fig. networks"],
     "supernet": ["Table predictions", "Table coverage", "Fig. predictions", "Fig. coverage"],
 }
 """The same of studies beyond the papers."""

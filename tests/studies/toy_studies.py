@@ -44,6 +44,8 @@ TOY: dict[str, dict[str, Any]] = {
         "retrain_channels": 2,
         "retrain_epochs": 1,
         "suite": ("pgd", "fgsm"),
+        "quick_epochs": 1,
+        "quick_images": 10,
     },
     "tam": {
         "block_epochs": 1,
@@ -89,6 +91,9 @@ def toy(name: str) -> Study:
                 values = {each: value for each, value in values.items() if not each.startswith("retrain_")}
             if name == "capacity" and "suite" in values:
                 values["suite"] = (*values["suite"], "bim")  # in place of AutoAttack, which takes minutes
+            if name == "proxies":
+                values |= {"suite": ("pgd20",), "population": 5, "generations": 0, "test_limit": 40, "train_limit": 200}
+                values |= {"retrain_epochs": 5, "retrain_batch_size": 8} if "retrain_epochs" in values else {}
             options = changed(cell.options, {each: value for each, value in values.items() if each in known})
             yield replace(cell, options=options)
 

@@ -95,8 +95,16 @@ def test_the_defaults_are_the_published_ones() -> None:
         "fast_adversarial": (15, 0.2, 5e-4, ()),
         "trades": (76, 0.1, 2e-4, (74,)),
         "trades_awp": (200, 0.1, 5e-4, (99, 149)),
+        "gaussian": (90, 0.1, 1e-4, (30, 60)),
+        "ibp": (3200, 0.05, 0.0, (1920, 2880)),
+        "crown_ibp": (3200, 0.05, 0.0, (2600, 3040)),
     }
-    assert {(each.batch_size, each.momentum) for each in PUBLISHED.values()} == {(128, 0.9)}
+    assert {name: each.batch_size for name, each in PUBLISHED.items() if each.batch_size != 128} == {
+        "gaussian": 400,
+        "ibp": 1600,
+        "crown_ibp": 1024,
+    }
+    assert {each.momentum for each in PUBLISHED.values()} == {0.9}
 
 
 @pytest.mark.parametrize(
