@@ -2,6 +2,7 @@
 with a certified bound costs against one with a Jacobian norm.
 
     python benchmarks/certify.py bounds    # 10^4 to 10^6 ReLUs; full linear bounds up to 10^5
+    python benchmarks/certify.py patches # patches of maps against whole maps, in turns in one process
     python benchmarks/certify.py step      # a step of the architecture with the bound, with the Jacobian, with neither
 
 `bounds`: one network of NSGA-Net's space at three widths. Each is trained for some steps, so that its answers are more
@@ -20,8 +21,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import tyro
@@ -47,7 +50,8 @@ from evonas.networks.blocks import seeded
 from evonas.runs import guarded
 from evonas.spaces import PhaseSpace
 
-KINDS = ("intervals", "linear over intervals", "full linear")
+KINDS = ("intervals", "linear over intervals", "linear up to the signs", "full linear")
+INTERMEDIATE: dict[str, Intermediate] = dict(zip(KINDS[1:], ("interval", "signs", "linear"), strict=True))
 DENSE = [[[1], [1, 1], [1, 1, 1], [0]]] * 3
 """Three phases of four nodes, each of which reads all before it."""
 
@@ -73,6 +77,18 @@ class Bounds:
     seed: int = 0
     threads: int = 0
     """Of each process; 0: torch's own choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches(Bounds):
+    """Full linear bounds on patches of the maps, on whole maps, up to the signs, and rounded outwards."""
+
+    channels: tuple[int, ...] = (4,)
+    images: int = 1
+    rounds: int = 3
+    """In which the ways take turns."""
+    gradients: bool = False
+    """Time gradients with respect to the weights, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +125,14 @@ def main() -> int:
 
 
 def run() -> None:
-    commands: dict[str, Callable[..., Any]] = {"bounds": Bounds, "step": Step}
+    commands: dict[str, Callable[..., Any]] = {"bounds": Bounds, "patches": Patches, "step": Step}
     args = tyro.extras.subcommand_cli_from_dict(commands, description=__doc__)
     console = Console()
     if isinstance(args, Step):
         step(args, console)
+        return
+    if isinstance(args, Patches):
+        patches(args, console)
         return
     table = Table("ReLUs", "bounds", "s an image", "MiB an image", "mean width", "mean radius")
     for channels in args.channels:
@@ -129,13 +148,59 @@ def run() -> None:
     console.print(table)
 
 
+def patches(args: Patches, console: Console) -> None:
+    """A table of the ways, each in seconds of processor time, which other processes disturb less than a clock's."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    table = Table("ReLUs", "way", "s an image", "min", "max", "ratio to patches", "mean width")
+    for channels in args.channels:
+        network, images = trained(args, channels)
+        ways: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+            "patches": linear_bounds,
+            "whole maps": on_whole_maps,
+            "patches, up to the signs": partial(linear_bounds, intermediate="signs"),
+            "patches, rounded outwards": partial(linear_bounds, rounding="outward"),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        widths: dict[str, float] = {}
+        for _ in range(args.rounds):
+            for name, way in ways.items():
+                started = time.process_time()
+                widths[name] = mean_width(way, network, images, args)
+                seconds[name].append((time.process_time() - started) / len(images))
+        base = statistics.median(seconds["patches"])
+        for name, values in seconds.items():
+            middle = statistics.median(values)
+            row = [f"{each:.3g}" for each in (middle, min(values), max(values))]
+            relus = f"{count_relus(network, images[:1]):,}"
+            table.add_row(relus, name, *row, f"{middle / base:.2f}", f"{widths[name]:.5g}")
+    console.print(table)
+
+
+def mean_width(
+    bounds: Callable[..., tuple[Tensor, Tensor]], network: nn.Module, images: Tensor, args: Patches
+) -> float:
+    with torch.set_grad_enabled(args.gradients):
+        lower, upper = bounds(network, images, args.epsilon)
+        width = (upper - lower).mean()
+        if args.gradients:
+            torch.autograd.grad(width, list(network.parameters()), allow_unused=True)
+    return float(width)
+
+
+def on_whole_maps(network: nn.Module, images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Linear bounds as if no values had positions."""
+    with mock.patch("evonas.certify.linear.is_map", return_value=False):
+        return linear_bounds(network, images, epsilon)
+
+
 def bounded(args: Bounds, channels: int, kind: str) -> Row | None:
     """One row, in a process of its own; None where it would be too large."""
     if args.threads:
         torch.set_num_threads(args.threads)
     network, images = trained(args, channels)
     relus = count_relus(network, images[:1])
-    if kind == KINDS[2] and relus > args.full_up_to:
+    if kind in KINDS[2:] and relus > args.full_up_to:
         return None
     with torch.no_grad():
         Path("/proc/self/clear_refs").write_text("5")  # what was highest before, while training, does not count
@@ -153,14 +218,13 @@ def bounded(args: Bounds, channels: int, kind: str) -> Row | None:
 def bounds_of(kind: str) -> Callable[[nn.Module, Tensor, float], tuple[Tensor, Tensor]]:
     if kind == KINDS[0]:
         return interval_bounds
-    intermediate: Intermediate = "interval" if kind == KINDS[1] else "linear"
+    intermediate = INTERMEDIATE[kind]
     return lambda network, images, epsilon: linear_bounds(network, images, epsilon, intermediate=intermediate)
 
 
 def mean_radius(kind: str, network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> Tensor:
     if kind != KINDS[0]:
-        kind_within: Intermediate = "interval" if kind == KINDS[1] else "linear"
-        radii = certified_radius(network, images, labels, intermediate=kind_within, start=0.001, steps=steps)
+        radii = certified_radius(network, images, labels, intermediate=INTERMEDIATE[kind], start=0.001, steps=steps)
         return radii.mean()
     pairs = zip(images, labels, strict=True)
     return torch.tensor([interval_radius(network, image[None], int(label), steps) for image, label in pairs]).mean()

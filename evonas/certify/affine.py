@@ -5,13 +5,14 @@ squares of its weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from evonas.certify.graph import Box, Relaxation, Shape
+from evonas.certify.graph import Box, Patch, Relaxation, Shape
+from evonas.certify.patches import cut
 
 __all__ = ["Add", "Affine", "Linear", "Mean", "Scale", "powered"]
 
@@ -47,6 +48,12 @@ class Affine:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         return [None] * len(boxes)
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return None
+
+    def within(self, patch: Patch) -> "Affine":
+        raise NotImplementedError
 
     def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
         lead = coefficients.shape[:2]
@@ -85,6 +92,12 @@ class Add(Affine):
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         return [outputs if factor == 1 else outputs * factor for factor in self.factors]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] * len(self.factors)
+
+    def within(self, patch: Patch) -> "Add":
+        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,3 +154,10 @@ class Scale(Affine):
 
     def constant(self) -> Tensor | None:
         return self.shift
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch]
+
+    def within(self, patch: Patch) -> "Scale":
+        factor, shift = (each if each is None else cut(each, patch) for each in (self.factor, self.shift))
+        return replace(self, factor=factor, shift=shift)

@@ -1,12 +1,13 @@
 """The set of images that bounds hold for: a norm ball around each image, optionally clipped to valid pixels."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from evonas.certify.graph import Box
+from evonas.certify.graph import Box, Patch
+from evonas.certify.patches import cut
 from evonas.errors import ConfigurationError, choose
 
 __all__ = ["NORMS", "Ball"]
@@ -52,12 +53,21 @@ class Ball:
         return cls(images, radii.expand(len(images))[:, None, None, None], norm, clip)
 
     @property
+    def around(self) -> Box:
+        """The smallest box that contains the ball without `clip`."""
+        return Box(self.images - self.epsilon, self.images + self.epsilon)
+
+    @property
     def box(self) -> Box:
         """The smallest box that contains the ball."""
-        lower, upper = self.images - self.epsilon, self.images + self.epsilon
+        lower, upper = self.around
         if self.clip is not None:
             lower, upper = lower.clamp(min=self.clip[0]), upper.clamp(max=self.clip[1])
         return Box(lower, upper)
+
+    def within(self, patch: Patch) -> "Ball":
+        """The ball of the pixels of a patch."""
+        return replace(self, images=cut(self.images, patch))
 
     def least(self, coefficients: Tensor) -> Tensor:
         """(S, B) lower bounds over the ball of sum(coefficients * image), coefficients (S, B, C, H, W).
@@ -65,6 +75,7 @@ class Ball:
         Exact without `clip`, and in l-inf; in l2 with `clip` the tighter of the bounds over the ball and over the box.
         """
         box, bounds = self.box, []
+        coefficients = coefficients.to(self.images)
         if self.norm == "linf" or self.clip is not None:
             ends = coefficients * box.middle - coefficients.abs() * box.radius
             bounds.append(ends.flatten(2).sum(dim=2))

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from evonas.certify.ball import Ball
+from evonas.certify.intervals import recorded
 from evonas.certify.linear import Bounded
 from evonas.certify.recording import Model, in_eval_mode, outside_inference_mode, record
+from evonas.certify.rounding import rounded_down
 from evonas.certify.rules import RULES
-from evonas.certify.settings import Intermediate, RelaxationName
+from evonas.certify.settings import Intermediate, RelaxationName, Rounding
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
@@ -36,6 +38,7 @@ def margin_bounds(
     relaxation: RelaxationName = "adaptive",
     intermediate: Intermediate = "linear",
     clip: tuple[float, float] | None = None,
+    rounding: Rounding = "nearest",
 ) -> Tensor:
     """Lower bounds (B, K - 1) of logit[label] - logit[other] over a ball around each image, other classes ascending.
 
@@ -44,13 +47,14 @@ def margin_bounds(
 
     Args:
         labels: (B,) int64 in [0, K).
-        model, images, epsilon, norm, relaxation, intermediate, clip: as for `linear_bounds`.
+        model, images, epsilon, norm, relaxation, intermediate, clip, rounding: as for `linear_bounds`.
     Raises:
         ConfigurationError (a ValueError): as `linear_bounds`; labels of another shape, dtype or range.
     """
-    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
+    graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
     functions = _margins(labels, graph.nodes[-1].shape[0], images)
-    return Bounded(graph, ball, relaxation, intermediate).least(functions).t()
+    outward = images.dtype if rounding == "outward" else None
+    return rounded_down(Bounded(graph, ball, relaxation, intermediate, outward).least(functions).t(), images.dtype)
 
 
 class BoundsAndMargins(NamedTuple):
@@ -96,6 +100,7 @@ def certified_radius(
     start: float = 0.05,
     steps: int = 15,
     targets: Tensor | None = None,
+    rounding: Rounding = "outward",
 ) -> Tensor:
     """(B,) radii, in units of pixel values, within which the prediction provably stays correct; 0 if misclassified.
 
@@ -109,6 +114,7 @@ def certified_radius(
             CNN-Cert, average over one random target each. None: the margins to all classes.
         start: first radius tried.
         steps: number of radii tried.
+        rounding: `outward` proves radii for the network in exact arithmetic; `nearest` up to rounding errors.
         model, images, labels, norm, relaxation, intermediate, clip: as for `margin_bounds`.
     Raises:
         ConfigurationError (a ValueError): as `margin_bounds`; a target equal to its label; steps < 1 or start <= 0.
@@ -118,7 +124,8 @@ def certified_radius(
     if targets is not None and bool((targets == labels).any()):
         raise ConfigurationError("expected targets that differ from the labels, some are equal to them")
     with torch.no_grad():
-        graph = record(model, images, RULES)
+        graph, first = recorded(model, images, start, norm, clip, rounding)  # checks of a ball wait for a GPU
+        outward = images.dtype if rounding == "outward" else None
         n_logits = graph.nodes[-1].shape[0]
         margins = _margins(labels, n_logits, images)
         functions = margins if targets is None else _margin(labels, targets, n_logits, images)
@@ -126,10 +133,10 @@ def certified_radius(
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         smallest = torch.finfo(images.dtype).eps
         failed, tried = -held, torch.full_like(held, math.log(start))
-        first = Ball.of(images, start, norm, clip)  # its checks wait for a GPU
         for _ in range(steps):
-            ball = replace(first, epsilon=tried.exp().to(images.dtype)[:, None, None, None])
-            holds = Bounded(graph, ball, relaxation, intermediate).least(functions).amin(dim=0) > 0
+            radii = tried.exp().to(images.dtype).to(first.images)  # those that are returned
+            ball = replace(first, epsilon=radii[:, None, None, None])
+            holds = Bounded(graph, ball, relaxation, intermediate, outward).least(functions).amin(dim=0) > 0
             holds &= ball.epsilon.flatten() >= smallest
             held = torch.where(holds, torch.maximum(held, tried), held)
             failed = torch.where(holds, failed, torch.minimum(failed, tried))
@@ -153,10 +160,14 @@ def certified_accuracy(
     relaxation: RelaxationName = "adaptive",
     intermediate: Intermediate = "linear",
     clip: tuple[float, float] | None = None,
+    rounding: Rounding = "outward",
 ) -> float:
-    """Fraction of images, in [0, 1], that are provably classified correctly on the whole ball of radius epsilon."""
+    """Fraction of images, in [0, 1], that are provably classified correctly on the whole ball of radius epsilon.
+
+    Arguments and errors as for `margin_bounds`.
+    """
     with torch.no_grad():
-        margins = margin_bounds(model, images, labels, epsilon, norm, relaxation, intermediate, clip)
+        margins = margin_bounds(model, images, labels, epsilon, norm, relaxation, intermediate, clip, rounding)
         return float((margins > 0).all(dim=1).double().mean())
 
 

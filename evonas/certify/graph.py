@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["Box", "Graph", "GraphNode", "Operation", "Planes", "Relaxation", "Shape"]
+__all__ = ["Box", "Graph", "GraphNode", "Operation", "Patch", "Planes", "Relaxation", "Shape"]
 
 Shape = tuple[int, ...]
 """Shape of the values of one image, without the batch dimension."""
@@ -33,6 +34,19 @@ class Box(NamedTuple):
         return (self.upper - self.lower) / 2
 
 
+class Patch(NamedTuple):
+    """A rectangle of the positions of a map: rows top to bottom, columns left to right, without the ends."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def positions(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
 class Planes(Protocol):
     """Affine functions of the inputs of an operation, one below and one above each output."""
 
@@ -44,6 +58,10 @@ class Planes(Protocol):
         Returns:
             Coefficients (S, B, *shape) of each input, None for 0; and (S, B) constants.
         """
+        ...
+
+    def within(self, patch: Patch) -> "Planes":
+        """The planes of the outputs in a patch of a map, in terms of the input patches that `Operation.reach` names."""
         ...
 
 
@@ -72,6 +90,10 @@ class Operation(Protocol):
         """For each input a mask (*shape) of the values for which tighter bounds give tighter planes; None: no value."""
         ...
 
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        """For each input the patch that the outputs in a patch of a map depend on; None: not known, so all of it."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class GraphNode:
@@ -91,6 +113,8 @@ class Graph:
     """Nodes in the order of computation: first the images, last the logits."""
 
     nodes: tuple[GraphNode, ...]
+    precision: torch.dtype | None = None
+    """Precision of constants; None: that of the images."""
 
     def ancestors(self, number: int) -> frozenset[int]:
         """Numbers of the nodes that a node depends on, including itself."""

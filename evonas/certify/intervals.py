@@ -10,10 +10,13 @@ from evonas.certify.affine import Affine
 from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph
 from evonas.certify.recording import Model, outside_inference_mode, record
+from evonas.certify.rounding import nudged, rounded_down, widened
 from evonas.certify.rules import RULES
+from evonas.certify.settings import Rounding
 from evonas.devices import float32
+from evonas.errors import choose
 
-__all__ = ["exact_nodes", "interval_bounds", "propagate", "without_nan"]
+__all__ = ["exact_nodes", "interval_bounds", "propagate", "recorded", "without_nan"]
 
 
 @float32()
@@ -24,12 +27,14 @@ def interval_bounds(
     epsilon: float | Tensor,
     norm: str = "linf",
     clip: tuple[float, float] | None = None,
+    rounding: Rounding = "nearest",
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by interval arithmetic.
 
-    Sound up to rounding, and fast: two forward passes. Dependencies between values are lost in every layer, so bounds
-    are loose in deep networks; see `linear_bounds`. Differentiable in weights and in everything else that the model
-    computes with. Weighted sums of pixels, such as the outputs of a first convolution, have exact bounds, also in l2.
+    Sound up to rounding, or without exception if rounded outwards, and fast: two forward passes. Dependencies between
+    values are lost in every layer, so bounds are loose in deep networks; see `linear_bounds`. Differentiable in weights
+    and in everything else that the model computes with. Weighted sums of pixels, such as the outputs of a first
+    convolution, have exact bounds, also in l2.
 
     Args:
         model: a module, bounded in eval mode and restored afterwards, or a function of images.
@@ -37,12 +42,29 @@ def interval_bounds(
         epsilon: radius in units of the images' pixel values; one for all images, or (B,).
         norm: linf or l2.
         clip: range of valid pixels, such as (0.0, 1.0), to which the ball is clipped.
+        rounding: as for `linear_bounds`.
     Raises:
         ConfigurationError (a ValueError): an operation without bounds, or arguments that define no ball.
     """
-    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
-    box = propagate(graph, ball)[len(graph.nodes) - 1]
-    return without_nan(box.lower, box.upper)
+    graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
+    box = propagate(graph, ball, outward=rounding == "outward")[len(graph.nodes) - 1]
+    lower, upper = without_nan(box.lower, box.upper)
+    return rounded_down(lower, images.dtype), -rounded_down(-upper, images.dtype)
+
+
+def recorded(
+    model: Model,
+    images: Tensor,
+    epsilon: float | Tensor,
+    norm: str,
+    clip: tuple[float, float] | None,
+    rounding: Rounding,
+) -> tuple[Graph, Ball]:
+    """The graph and the ball: in float64 where bounds are rounded outwards, else in the precision of the images."""
+    outward = choose({"outward": True, "nearest": False}, rounding, "rounding")
+    precision = torch.float64 if outward else None
+    graph = record(model, images, RULES, precision)
+    return graph, Ball.of(images if precision is None else images.to(precision), epsilon, norm, clip)
 
 
 def without_nan(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,9 +84,13 @@ class _Pixels(NamedTuple):
     gain: Tensor
 
 
-def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[int, Box]:
-    """Boxes of all nodes by number; `tighten`, if given, is called before every non-affine operation."""
-    boxes: dict[int, Box] = {0: ball.box}
+def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None, outward: bool = False) -> dict[int, Box]:
+    """Boxes of all nodes by number; `tighten`, if given, is called before every non-affine operation.
+
+    Args:
+        outward: make room for rounding errors.
+    """
+    boxes: dict[int, Box] = {0: nudged(ball.box) if outward else ball.box}
     pixels = {0: _Pixels(ball.images, torch.ones_like(ball.images))}
     for number, node in enumerate(graph.nodes):
         operation = node.operation
@@ -82,7 +108,7 @@ def propagate(graph: Graph, ball: Ball, tighten: Tighten | None = None) -> dict[
                 pixels[number] = _Pixels(centre, operation.linear(seen.gain, power=1))
             else:
                 box = _within(box, centre, ball, operation.linear(seen.gain.square(), power=2))
-        boxes[number] = box
+        boxes[number] = widened(operation, [boxes[each] for each in node.inputs], box) if outward else box
     return boxes
 
 

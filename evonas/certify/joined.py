@@ -25,7 +25,7 @@ def joined(graph: Graph) -> Graph:
         else:
             nodes.append(replace(node, inputs=tuple(number[each] for each in node.inputs)))
         number[old] = len(nodes) - 1
-    return Graph(tuple(nodes))
+    return Graph(tuple(nodes), graph.precision)
 
 
 def _merged(before: GraphNode, node: GraphNode) -> GraphNode | None:

@@ -1,17 +1,18 @@
 """Operations on several values at once: max pooling, products, softmax."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.certify.graph import Box, Planes, Relaxation
+from evonas.certify.graph import Box, Patch, Planes, Relaxation
 from evonas.certify.lines import ConstantPlanes, summed
+from evonas.certify.patches import Reach, cut, reach_of_windows
 
-__all__ = ["MatMul", "MaxPool", "Product", "Softmax"]
+__all__ = ["MatMul", "MaxPool", "Product", "Saddle", "Softmax", "Windows"]
 
 PRODUCTS_AT_ONCE = 2**24
 """Limit on the elementwise products that the bounds of a matrix product hold at once."""
@@ -26,6 +27,9 @@ class _AllInputs:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         return [torch.ones_like(box.lower[0], dtype=torch.bool) for box in boxes]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,7 @@ class MaxPool(_AllInputs):
         ones = self.overlapped(several.to(lower))
         return [(ones > 0).any(dim=0)]
 
-    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Windows":
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Windows":
         lower, upper = self.windows(boxes[0].lower), self.windows(boxes[0].upper)  # (B, C, k, L)
         highest, ceiling = lower.amax(dim=2, keepdim=True), upper.amax(dim=2, keepdim=True)
         rival = upper > highest  # can be the largest
@@ -86,7 +90,7 @@ class MaxPool(_AllInputs):
         else:
             share = weights.sum(dim=2, keepdim=True)
             below, below_shift = weights, (1 - share) * torch.where(share <= 1, highest, ceiling)
-        return _Windows(self, below, below_shift, above, above_shift)
+        return Windows(self, below, below_shift, above, above_shift)
 
     def windows(self, values: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, k, L): the k values of each of L windows; padding is a very low value."""
@@ -100,9 +104,22 @@ class MaxPool(_AllInputs):
         """(N, C, k, L) -> (N, C, H, W): for every position the sum over the windows that contain it."""
         return functional.fold(windows.flatten(1, 2), self.size, self.kernel, self.dilation, self.padding, self.stride)
 
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [self.reach_of(patch).patch]
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        sides = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((size + 2 * pad - apart * (k - 1) - 1) // step + 1 for size, k, step, pad, apart in sides)
+        return height, width
+
+    def reach_of(self, patch: Patch) -> Reach:
+        return reach_of_windows(patch, self.kernel, self.stride, self.padding, self.dilation, self.size)
+
 
 @dataclass(frozen=True, eq=False)
-class _Windows:
+class Windows:
     """Planes over windows: weights (B, C, k, L) and shifts (B, C, 1, L)."""
 
     pool: MaxPool
@@ -110,14 +127,26 @@ class _Windows:
     below_shift: Tensor
     above: Tensor
     above_shift: Tensor
+    kept: tuple[slice, slice] | None = None
+    """Rows and columns of the input that are returned; None: all."""
 
     def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
         flat = coefficients.flatten(3)[:, :, :, None]  # (S, B, C, 1, L)
         negative = flat.clamp(max=0)
         added = summed(flat, self.below_shift) + summed(negative, self.above_shift - self.below_shift)
         spread = torch.addcmul(flat * self.below, negative, self.above - self.below)
-        whole = self.pool.overlapped(spread.flatten(0, 1))
-        return [whole.view(*coefficients.shape[:2], *whole.shape[1:])], added
+        inputs = self.pool.overlapped(spread.flatten(0, 1))
+        inputs = inputs if self.kept is None else inputs[(..., *self.kept)]
+        return [inputs.reshape(*coefficients.shape[:2], *inputs.shape[1:])], added
+
+    def within(self, patch: Patch) -> "Windows":
+        reach = self.pool.reach_of(patch)
+        below, below_shift, above, above_shift = (
+            cut(each.unflatten(3, self.pool.out_size), patch).flatten(3)
+            for each in (self.below, self.below_shift, self.above, self.above_shift)
+        )
+        pool = replace(self.pool, size=reach.size, padding=reach.padding)
+        return Windows(pool, below, below_shift, above, above_shift, reach.kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +156,7 @@ class Product(_AllInputs):
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(*_product_ends(boxes[0], boxes[1]))
 
-    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "_Saddle":
+    def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Saddle":
         x, y = boxes
 
         def better(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], sign: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,11 +168,14 @@ class Product(_AllInputs):
 
         below = better((x.lower, y.lower), (x.upper, y.upper), 1)
         above = better((x.upper, y.lower), (x.lower, y.upper), -1)
-        return _Saddle(below, above)
+        return Saddle(below, above)
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch, patch]
 
 
 @dataclass(frozen=True, eq=False)
-class _Saddle:
+class Saddle:
     """Two planes, each given by slopes in x and y and a shift, all (B, *shape)."""
 
     below: tuple[Tensor, Tensor, Tensor]
@@ -155,6 +187,10 @@ class _Saddle:
         added = summed(coefficients, shift) + summed(negative, above_shift - shift)
         pairs = zip(slopes, above, strict=True)
         return [torch.addcmul(coefficients * low, negative, high - low) for low, high in pairs], added
+
+    def within(self, patch: Patch) -> "Saddle":
+        below, above = (tuple(cut(each, patch) for each in plane) for plane in (self.below, self.above))
+        return Saddle(below, above)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

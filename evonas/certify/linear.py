@@ -5,20 +5,26 @@ logits back to the images each operation is replaced by the plane that bounds fr
 values are kept through the layers; the ball around the images is used once, at the end.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from evonas.certify.affine import Affine
 from evonas.certify.ball import Ball
-from evonas.certify.graph import Box, Graph, Planes
-from evonas.certify.intervals import exact_nodes, propagate, without_nan
+from evonas.certify.graph import Box, Graph, Patch, Planes
+from evonas.certify.intervals import exact_nodes, propagate, recorded, without_nan
 from evonas.certify.joint import MaxPool
-from evonas.certify.recording import Model, outside_inference_mode, record
-from evonas.certify.rules import RULES
-from evonas.certify.settings import Intermediate, RelaxationName
+from evonas.certify.lines import ConstantPlanes, ReLU, summed
+from evonas.certify.patches import cut, is_map, patch_of, placed, union, whole
+from evonas.certify.recording import Model, outside_inference_mode
+from evonas.certify.rounding import SAFETY, cast, gamma, magnitude, rounded_down, substitution_error
+from evonas.certify.settings import Intermediate, RelaxationName, Rounding
+from evonas.certify.tiles import chunks_of_tiles, reached
 from evonas.devices import float32
 from evonas.errors import choose
 
@@ -27,8 +33,13 @@ __all__ = ["Bounded", "Intermediate", "RelaxationName", "linear_bounds"]
 
 T = TypeVar("T")
 
+Open = dict[int, tuple[Tensor, Patch | None]]
+"""Number of a node -> coefficients (S, B, *shape), of a patch of it where one is given."""
+
 MAX_VALUES = 2**22
 """Limit on the values of one node that one step holds, over functions and images."""
+UNDECIDED = 0.75
+"""Rows are dropped where at most this share of them is left."""
 
 
 @float32()
@@ -42,11 +53,13 @@ def linear_bounds(
     intersect: bool = False,
     clip: tuple[float, float] | None = None,
     intermediate: Intermediate = "linear",
+    rounding: Rounding = "nearest",
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (B, K) of the logits over a ball around each image, by backward linear bounds.
 
-    Sound up to rounding. Differentiable in weights and in everything else that the model computes with. Softmax and
-    products of two matrices that depend on the image are bounded by intervals, everything else by planes.
+    Sound up to rounding, or without exception if rounded outwards. Differentiable in weights and in everything else
+    that the model computes with. Softmax and products of two matrices that depend on the image are bounded by
+    intervals, everything else by planes.
 
     Args:
         model, images, epsilon, norm, clip: as for `interval_bounds`.
@@ -55,39 +68,63 @@ def linear_bounds(
             everywhere.
         intersect: return the tighter of these bounds and interval bounds, elementwise.
         intermediate: bounds of the values inside the network, on which planes depend: `linear`, backward bounds of
-            every layer, or intervals where they are tighter; `interval`, one forward pass of intervals, far faster.
+            every layer, or intervals where they are tighter; `signs`, the same, but each only as far down as it takes
+            to know the sign of a ReLU's input, several times faster and nearly as tight; `interval`, one forward pass
+            of intervals, far faster.
+        rounding: `outward` makes room for the errors of this computation, so that the bounds hold for the network in
+            exact arithmetic; `nearest` does not.
     Raises:
         ConfigurationError (a ValueError): an operation without bounds, or arguments that define no ball.
     """
-    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
-    bounded = Bounded(graph, ball, relaxation, intermediate)
+    graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
+    bounded = Bounded(graph, ball, relaxation, intermediate, images.dtype if rounding == "outward" else None)
     lower, upper = bounded.least(bounded.logits).t(), -bounded.least(-bounded.logits).t()
     if intersect:
-        box = propagate(graph, ball)[len(graph.nodes) - 1]
+        box = propagate(graph, ball, outward=rounding == "outward")[len(graph.nodes) - 1]
         lower, upper = torch.maximum(lower, box.lower), torch.minimum(upper, box.upper)
-    return without_nan(lower, upper)
+    lower, upper = without_nan(lower, upper)
+    return rounded_down(lower, images.dtype), -rounded_down(-upper, images.dtype)
 
 
 class Bounded:
     """A network over a ball, with the intermediate bounds that planes need; bounds linear functions of the logits."""
 
-    def __init__(self, graph: Graph, ball: Ball, relaxation: RelaxationName, intermediate: Intermediate) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        ball: Ball,
+        relaxation: RelaxationName,
+        intermediate: Intermediate,
+        outward: torch.dtype | None = None,
+    ) -> None:
+        """Find the intermediate bounds.
+
+        Args:
+            outward: precision of the functions that bound values within the network, where bounds are rounded outwards
+                and graph and ball are in float64; None: to nearest, everything in the precision of the ball.
+        """
         self.graph = graph
         self.ball = ball
         choose({name: name for name in ("adaptive", "same_slope")}, relaxation, "relaxation")
-        linear = choose({"linear": True, "interval": False}, intermediate, "kind of intermediate bounds")
+        linear = choose({"linear": True, "signs": True, "interval": False}, intermediate, "kind of intermediate bounds")
         clipped = ball.norm == "l2" and ball.clip is not None
         self._exact = frozenset({0}) if clipped else exact_nodes(graph)
-        self._planes: dict[tuple[int, str], Planes] = {}
+        self._planes: dict[tuple[int, str, torch.dtype], Planes] = {}
         pools = any(isinstance(node.operation, MaxPool) for node in graph.nodes)
         self._relaxations = (relaxation, "plain") if pools and linear and relaxation == "adaptive" else (relaxation,)
         """Relaxations to try; the tightest bound counts."""
+        self._signs = intermediate == "signs"
         self._done: dict[int, Tensor] = {}
+        self._cropped: dict[tuple[int, str, Patch], Planes] = {}
+        """Planes on patches of the tile that is bounded; not kept where gradients are recorded."""
+        self._tile: Patch | None = None
         self._boxes: dict[int, Box] = {}
-        if linear:
-            self._boxes = propagate(graph, ball, self._tighter)
-        else:
-            self._boxes = propagate(graph, ball)
+        self._outward = outward
+        self._within_network = outward or ball.images.dtype
+        self._of_logits = ball.images.dtype if linear else self._within_network
+        self._errors: dict[tuple[int, str, torch.dtype], Tensor] = {}
+        self._readers = max(Counter(each for node in graph.nodes for each in node.inputs).values(), default=1)
+        self._boxes = propagate(graph, ball, self._tighter if linear else None, outward is not None)
 
     @property
     def logits(self) -> Tensor:
@@ -97,7 +134,7 @@ class Bounded:
 
     def least(self, functions: Tensor) -> Tensor:
         """(S, B) lower bounds of sum(functions * logits), functions (S, B, K)."""
-        return self._least(len(self.graph.nodes) - 1, functions)
+        return self._least(len(self.graph.nodes) - 1, functions.to(self._of_logits))
 
     def _tighter(self, number: int, boxes: Mapping[int, Box]) -> dict[int, Box]:
         """Tighter boxes of the inputs of an operation, for the values on which its planes depend."""
@@ -112,14 +149,21 @@ class Bounded:
             places = (mask if done is None else mask & ~done).flatten().nonzero()[:, 0]
             self._done[source] = mask if done is None else mask | done
             if len(places):
-                found[source] = self._boxes[source] = self._refined(source, places, boxes[source])
+                step = partial(self._both, signs=self._signs and isinstance(node.operation, ReLU))
+                found[source] = self._boxes[source] = self._refined(step, source, places, boxes[source])
         return found
 
-    def _refined(self, number: int, places: Tensor, box: Box) -> Box:
-        """The box with linear bounds at some flat indices into (*shape)."""
-        chunks = torch.split(places, self._at_once(number))
-        parts = self._in_steps(self._both, number, chunks)
-        lower, upper = (torch.cat(each, dim=0).t() for each in zip(*parts, strict=True))
+    def _refined(
+        self, step: Callable[[int, Tensor], tuple[Tensor, Tensor]], number: int, places: Tensor, box: Box
+    ) -> Box:
+        """The box with the bounds that `step` finds at some flat indices into (*shape)."""
+        if is_map(self.graph.nodes[number].shape):
+            chunks = chunks_of_tiles(self.graph, number, places, len(self.ball.images), MAX_VALUES)
+        else:
+            chunks = list(torch.split(places, self._at_once(number)))
+        parts = self._in_steps(step, number, chunks)
+        places = torch.cat(chunks)
+        lower, upper = without_nan(*(torch.cat(each, dim=0).t() for each in zip(*parts, strict=True)))
         old_lower, old_upper = (each.flatten(1) for each in box)
         lower = torch.maximum(lower, old_lower[:, places])
         upper = torch.maximum(torch.minimum(upper, old_upper[:, places]), lower)
@@ -128,15 +172,29 @@ class Bounded:
             old_upper.index_copy(1, places, upper).view_as(box.upper),
         )
 
-    def _both(self, number: int, places: Tensor) -> tuple[Tensor, Tensor]:
-        """(S, B) lower and upper bounds of the values of a node at some flat indices."""
+    def _both(self, number: int, places: Tensor, signs: bool) -> tuple[Tensor, Tensor]:
+        """(S, B) lower and upper bounds of the values of a node at some flat indices.
+
+        Args:
+            signs: values that are known to be all above 0, or all below, need no tighter bounds.
+        """
         shape, size = self.graph.nodes[number].shape, len(places)
         images = self.ball.images
-        functions = images.new_zeros(2 * size, 1, _numel(shape))
+        patch = None
+        if is_map(shape):
+            patch, places = patch_of(places, shape)
+            shape = (*shape[:-2], patch.bottom - patch.top, patch.right - patch.left)
+        functions = images.new_zeros(2 * size, 1, _numel(shape), dtype=self._within_network)
         rows = torch.arange(size, device=images.device)
         functions[rows, 0, places], functions[size + rows, 0, places] = 1.0, -1.0
         wanted = functions.view(2 * size, 1, *shape).expand(-1, len(images), *shape)
-        bounds = self._least(number, wanted)
+        if len(shape) == 3:
+            wanted = wanted.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(wanted)
+        if patch != self._tile:
+            self._tile, self._cropped = patch, {}
+        total = images.new_zeros(2 * size, len(images))
+        way = _Way(self._relaxations, patched=True, signs=signs)
+        bounds = self._bounded({number: (wanted, patch)}, total, number, way)
         return bounds[:size], -bounds[size:]
 
     def _at_once(self, number: int) -> int:
@@ -159,39 +217,139 @@ class Bounded:
             return [step(number, chunk) for chunk in chunks]
         for node in sorted(self.graph.ancestors(number) - {0}):
             for relaxation in self._relaxations:
-                self._plane(node, relaxation)  # cached for all steps
+                self._plane(node, relaxation, self._within_network)  # cached for all steps
         return [checkpoint(step, number, chunk, use_reentrant=False) for chunk in chunks]
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:
         """(S, B) lower bounds over the ball of functions (S, B, *shape) of a node, in one step."""
-        found = []
-        for relaxation in self._relaxations:
-            coefficients, constants = self.pulled_back(number, functions, relaxation)
-            found.append(constants if coefficients is None else constants + self.ball.least(coefficients))
-        return found[0] if len(found) == 1 else torch.maximum(*found)
+        total = self.ball.images.new_zeros(functions.shape[:2])
+        return self._bounded({number: (functions, None)}, total, number, _Way(self._relaxations))
+
+    def _bounded(self, open_: Open, total: Tensor, last: int, way: "_Way") -> Tensor:
+        """(S, B) lower bounds over the ball of functions of nodes up to `last`, plus constants (S, B).
+
+        The relaxations go one way down to the last max pooling, where they begin to differ; the tightest bound counts.
+        """
+        for each in range(last, 0, -1):
+            if each not in open_:
+                continue
+            operation = self.graph.nodes[each].operation
+            if len(way.relaxations) > 1 and isinstance(operation, MaxPool):
+                ways = (way._replace(relaxations=(one,)) for one in way.relaxations)
+                return torch.maximum(*(self._bounded(dict(open_), total, each, one) for one in ways))
+            if way.signs and each < last and len(open_) == 1 and not isinstance(operation, Affine):
+                early, undecided = self._early(each, *open_[each], total)
+                if len(undecided) <= UNDECIDED * len(early):
+                    coefficients, patch = open_[each]
+                    rest: Open = {each: (coefficients[undecided], patch)}
+                    found = self._bounded(rest, total[undecided], each, way) if len(undecided) else early[:0]
+                    return early.index_copy(0, undecided, found)
+            total = total + self._pull_back(open_, each, way.relaxations[0], way.patched)
+        if 0 not in open_:
+            return total
+        coefficients, patch = open_[0]
+        ball = self.ball if patch is None else self.ball.within(patch)
+        least = ball.least(coefficients)
+        if self._outward is not None:
+            error = gamma(coefficients[0, 0].numel() + SAFETY, torch.float64) * magnitude(ball.around)
+            least = least - summed(coefficients.abs().to(error), error)
+        return total + least
+
+    def _early(self, number: int, coefficients: Tensor, patch: Patch | None, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds (S, B) from the box of a node, and the rows that are still to be bounded, because the sign of their
+        value is not known; the first half of the rows are values, the second half the same values times -1."""
+        box = self._boxes[number] if patch is None else Box(*(cut(each, patch) for each in self._boxes[number]))
+        coefficients = coefficients.to(box.lower)
+        negative = coefficients.clamp(max=0)
+        early = total + summed(coefficients, box.lower) + summed(negative, box.upper - box.lower)
+        if self._outward is not None:
+            error = gamma(3 * coefficients[0, 0].numel(), torch.float64) * magnitude(box)
+            early = early - summed(coefficients.abs(), error)
+        decided = (early > 0).view(2, -1, early.shape[1]).any(dim=0).all(dim=1)
+        return early, (~decided).repeat(2).nonzero()[:, 0]
 
     def pulled_back(self, number: int, functions: Tensor, relaxation: str = "adaptive") -> tuple[Tensor | None, Tensor]:
         """Substitute from a node back to the images: coefficients (S, B, C, H, W), None for 0, and constants (S, B)."""
-        open_: dict[int, Tensor] = {number: functions}
+        open_: Open = {number: (functions, None)}
         total = functions.new_zeros(functions.shape[:2])
         for each in range(number, 0, -1):
-            coefficients = open_.pop(each, None)
-            if coefficients is None:
-                continue
-            inputs, constants = self._plane(each, relaxation).substitute(coefficients)
-            total = total + constants
-            for source, part in zip(self.graph.nodes[each].inputs, inputs, strict=True):
-                if part is not None:
-                    open_[source] = open_[source] + part if source in open_ else part
-        return open_.get(0), total
+            if each in open_:
+                total = total + self._pull_back(open_, each, relaxation, patched=False)
+        return open_[0][0] if 0 in open_ else None, total
 
-    def _plane(self, number: int, relaxation: str) -> Planes:
-        if (number, relaxation) not in self._planes:
+    def _pull_back(self, open_: Open, number: int, relaxation: str, patched: bool) -> Tensor:
+        """Replace the coefficients of a node by those of its inputs; returns constants (S, B)."""
+        coefficients, patch = open_.pop(number)
+        node, planes = self.graph.nodes[number], self._plane(number, relaxation, coefficients.dtype)
+        assert node.operation is not None
+        if patch is not None and node.operation.reach(patch) is None:
+            coefficients, patch = placed(coefficients, patch, whole(node.shape)), None
+        if patch is not None:
+            planes = self._within(planes, (number, relaxation, patch))
+        inputs, constants = planes.substitute(coefficients)
+        if self._outward is not None:
+            error = self._error(number, relaxation, coefficients.dtype)
+            constants = constants - summed(coefficients.abs(), error if patch is None else cut(error, patch))
+        patches = reached(self.graph, number, patch) if patched else [None] * len(inputs)
+        for source, part, where in zip(node.inputs, inputs, patches, strict=True):
+            if part is None:
+                continue
+            if source in open_:
+                part, where = _added(open_[source], (part, where))
+            open_[source] = part, where
+        return constants
+
+    def _within(self, planes: Planes, key: tuple[int, str, Patch]) -> Planes:
+        if torch.is_grad_enabled():
+            return planes.within(key[2])
+        if key not in self._cropped:
+            self._cropped[key] = planes.within(key[2])
+        return self._cropped[key]
+
+    def _plane(self, number: int, relaxation: str, dtype: torch.dtype) -> Planes:
+        key = number, relaxation, dtype
+        if key not in self._planes:
+            if dtype != self.ball.images.dtype:
+                self._planes[key] = cast(self._plane(number, relaxation, self.ball.images.dtype), dtype)
+                return self._planes[key]
             node = self.graph.nodes[number]
             assert node.operation is not None
             boxes = [self._boxes[each] for each in node.inputs]
-            self._planes[number, relaxation] = node.operation.planes(boxes, relaxation)
-        return self._planes[number, relaxation]
+            planes = node.operation.planes(boxes, relaxation)
+            if self._outward is not None and isinstance(planes, ConstantPlanes):
+                planes = ConstantPlanes(self._boxes[number], planes.inputs)
+            self._planes[key] = planes
+        return self._planes[key]
+
+    def _error(self, number: int, relaxation: str, dtype: torch.dtype) -> Tensor:
+        """(B, *shape) rounding error of the substitution of a node, for coefficients of 1 in this precision."""
+        key = number, relaxation, dtype
+        if key not in self._errors:
+            node = self.graph.nodes[number]
+            boxes = [self._boxes[each] for each in node.inputs]
+            planes = self._plane(number, relaxation, self.ball.images.dtype)
+            found = substitution_error(planes, boxes, node.shape, self._readers, len(self.graph.nodes), dtype)
+            self._errors[key] = found.to(dtype)
+        return self._errors[key]
+
+
+class _Way(NamedTuple):
+    """How functions are pulled back."""
+
+    relaxations: Sequence[str]
+    patched: bool = False
+    """Whether coefficients of maps are kept on patches."""
+    signs: bool = False
+    """Whether rows stop where the sign of their value is known."""
+
+
+def _added(first: tuple[Tensor, Patch | None], second: tuple[Tensor, Patch | None]) -> tuple[Tensor, Patch | None]:
+    """Sum of coefficients on two patches, on the smallest patch around both."""
+    (one, at), (other, there) = first, second
+    if at is None or there is None:
+        return one + other, None
+    both = union([at, there])
+    return placed(one, at, both) + placed(other, there, both), both
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.certify.graph import Box, Relaxation
+from evonas.certify.graph import Box, Patch, Relaxation
+from evonas.certify.patches import cut
 
 __all__ = ["ConstantPlanes", "HardSwish", "Lines", "PiecewiseLinear", "ReLU", "SShaped", "summed"]
 
@@ -33,6 +34,64 @@ class Lines:
             added = added + summed(coefficients, below)
         return [torch.addcmul(coefficients * self.lower_slope, negative, self.upper_slope - self.lower_slope)], added
 
+    def within(self, patch: Patch) -> "_LinesWithin":
+        below = self.lower_shift
+        lines = [self.lower_slope, torch.zeros_like(self.upper_shift) if below is None else below]
+        lines += [self.upper_slope, self.upper_shift]
+        return _LinesWithin.of(*(_in_memory(cut(each, patch)).flatten(1) for each in lines))
+
+
+@dataclass(frozen=True, eq=False)
+class _LinesWithin:
+    """Lines on a patch. Most functions of stable values have one line through 0, which takes one product."""
+
+    slope: Tensor
+    """(B, n) slopes of the lower lines, in the order of memory."""
+    bent: Tensor
+    """(m,) indices into (B n) of the values with two lines, or with a line that does not go through 0."""
+    rise: Tensor
+    """(m,) slopes of their upper lines less those of their lower lines."""
+    lower_shift: Tensor
+    """(m, B) shifts of their lower lines in the column of their image, 0 in the others."""
+    upper_shift: Tensor
+    """Shifts of their upper lines less those of their lower lines."""
+
+    @classmethod
+    def of(cls, lower_slope: Tensor, lower_shift: Tensor, upper_slope: Tensor, upper_shift: Tensor) -> "_LinesWithin":
+        """All (B, n)."""
+        bent = ((lower_slope != upper_slope) | (lower_shift != 0) | (upper_shift != 0)).flatten().nonzero()[:, 0]
+        images = functional.one_hot(bent // max(1, lower_slope.shape[1]), len(lower_slope)).to(lower_slope)
+        rise, apart, below = (
+            each.flatten()[bent] for each in (upper_slope - lower_slope, upper_shift - lower_shift, lower_shift)
+        )
+        return cls(lower_slope, bent, rise, below[:, None] * images, apart[:, None] * images)
+
+    def substitute(self, coefficients: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        rows = _in_memory(coefficients.flatten(0, 1)).view(len(coefficients), -1)  # (S, B n)
+        few = rows.index_select(1, self.bent)
+        negative = few.clamp(max=0)
+        added = few @ self.lower_shift + negative @ self.upper_shift
+        below = self.slope.flatten()
+        inputs = rows * below
+        inputs.index_copy_(1, self.bent, few * below[self.bent] + negative * self.rise)
+        return [_from_memory(inputs, coefficients.shape)], added
+
+    def within(self, patch: Patch) -> "_LinesWithin":
+        raise NotImplementedError
+
+
+def _in_memory(values: Tensor) -> Tensor:
+    """(N, *shape) as a view or copy in the order of memory that convolutions like best: channels last."""
+    return values.movedim(1, -1).contiguous() if values.ndim == 4 else values.contiguous()
+
+
+def _from_memory(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Undo `_in_memory` for (S, B, *shape) rows."""
+    if len(shape) != 5:
+        return rows.view(shape)
+    functions, images, channels, height, width = shape
+    return rows.view(functions, images, height, width, channels).movedim(-1, 2)
+
 
 def summed(coefficients: Tensor, values: Tensor) -> Tensor:
     """(S, B, *shape), (B, *shape) -> (S, B) sums of products."""
@@ -51,6 +110,9 @@ class ConstantPlanes:
         ends = summed(coefficients, lower) + summed(coefficients.clamp(max=0), upper - lower)
         return [None] * self.inputs, ends
 
+    def within(self, patch: Patch) -> "ConstantPlanes":
+        return ConstantPlanes(Box(*(cut(each, patch) for each in self.box)), self.inputs)
+
 
 @dataclass(frozen=True)
 class ReLU:
@@ -68,6 +130,9 @@ class ReLU:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         return [((boxes[0].lower < 0) & (boxes[0].upper > 0)).any(dim=0)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch]
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
         lower, upper = boxes[0]
@@ -102,6 +167,9 @@ class PiecewiseLinear:
         for point in self.breakpoints:
             crossed = crossed | ((lower < point) & (upper > point))
         return [crossed.any(dim=0)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch]
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
         lower, upper = boxes[0]
@@ -152,6 +220,9 @@ class SShaped:
 
     def needs(self, boxes: Sequence[Box]) -> list[Tensor | None]:
         return [torch.ones_like(boxes[0].lower[0], dtype=torch.bool)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch]
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> Lines:
         lower, upper = boxes[0]

@@ -1,7 +1,7 @@
 """Affine operations that move values without changing them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.certify.affine import Affine
-from evonas.certify.graph import Box, Shape
+from evonas.certify.graph import Box, Patch, Shape
+from evonas.certify.patches import is_map
 
 __all__ = ["Cat", "Expand", "Index", "Move", "Pad", "Permute", "Reshape", "Select", "Slice"]
 
@@ -26,6 +27,13 @@ class Move(Affine):
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(self.linear(*(box.lower for box in boxes)), self.linear(*(box.upper for box in boxes)))
 
+    def within(self, patch: Patch) -> "Move":
+        return replace(self, shape=_resized(self.shape, patch))
+
+
+def _resized(shape: Shape, patch: Patch) -> Shape:
+    return (*shape[:-2], patch.bottom - patch.top, patch.right - patch.left)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reshape(Move):
@@ -38,6 +46,12 @@ class Reshape(Move):
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         return [outputs.reshape(-1, *self.shape)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] if is_map(self.shape) and is_map(self.out) and self.shape[-2:] == self.out[-2:] else None
+
+    def within(self, patch: Patch) -> "Reshape":
+        return replace(self, shape=_resized(self.shape, patch), out=_resized(self.out, patch))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,6 +66,9 @@ class Permute(Move):
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         inverse = sorted(range(len(self.dims)), key=self.dims.__getitem__)
         return [outputs.permute(inverse)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] if self.dims[-2:] == (len(self.shape) - 1, len(self.shape)) else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,6 +89,25 @@ class Slice(Move):
         whole = outputs.new_zeros(len(outputs), *self.shape)
         return [torch.slice_scatter(whole, outputs, self.dim, self.start, self.end, self.step)]
 
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        if self.dim < len(self.shape) - 1:
+            return [patch]
+        top, bottom, left, right = patch
+        if self.dim == len(self.shape) - 1:
+            return [Patch(*self._seen(top, bottom), left, right)]
+        return [Patch(top, bottom, *self._seen(left, right))]
+
+    def within(self, patch: Patch) -> "Slice":
+        (inputs,) = self.reach(patch) or [patch]
+        made = replace(self, shape=_resized(self.shape, inputs))
+        if self.dim < len(self.shape) - 1:
+            return made
+        return replace(made, start=0, end=made.shape[self.dim - 1])
+
+    def _seen(self, first: int, last: int) -> tuple[int, int]:
+        """Range of the input for a range of the output, without the values that are left out behind the last one."""
+        return self.start + first * self.step, self.start + (last - 1) * self.step + 1
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Select(Move):
@@ -86,6 +122,9 @@ class Select(Move):
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         whole = outputs.new_zeros(len(outputs), *self.shape)
         return [torch.select_scatter(whole, outputs, self.dim, self.index)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] if self.dim < len(self.shape) - 1 else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,6 +162,9 @@ class Index(Move):
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         return [outputs.new_zeros(len(outputs), *self.shape).index_add(self.dim, self.index, outputs)]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] if self.dim < len(self.shape) - 1 else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,3 +207,9 @@ class Cat(Affine):
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         return list(torch.split(outputs, list(self.sizes), dim=self.dim))
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [patch] * len(self.sizes) if self.dim == 1 else None
+
+    def within(self, patch: Patch) -> "Cat":
+        return self

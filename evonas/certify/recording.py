@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evonas.certify.graph import Box, Graph, GraphNode, Operation, Shape
 from evonas.certify.joined import joined
+from evonas.certify.rounding import cast
 from evonas.errors import ConfigurationError
 
 __all__ = [
@@ -137,6 +138,12 @@ class GraphRecorder:
     rules: dict[str, Rule]
     nodes: list[Draft] = field(default_factory=list)
     layers: list[str] = field(default_factory=list)
+    precision: torch.dtype | None = None
+    """Precision of constants; None: that of the images."""
+
+    def exactly(self, constant: Tensor) -> Tensor:
+        """A constant in the precision in which constants are combined."""
+        return constant if self.precision is None else constant.to(self.precision)
 
     @property
     def layer(self) -> str:
@@ -183,12 +190,14 @@ class GraphRecorder:
         return target
 
 
-def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
+def record(model: Model, images: Tensor, rules: dict[str, Rule], precision: torch.dtype | None = None) -> Graph:
     """The graph of a network for images of this shape, checked against the network's logits of the first image.
 
     Weights, and everything else that the network computes with, keep their gradients. A module is recorded in eval mode
     and restored afterwards. A function is called as it is.
 
+    Args:
+        precision: of the graph, in which weights and normalisations are combined; None: that of the images.
     Raises:
         ConfigurationError: an operation without a rule (the message names the layer), or different logits.
     """
@@ -202,7 +211,7 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
             raise ConfigurationError(f"expected images of the network's {weights.dtype}, got {images.dtype}")
         if torch.is_grad_enabled():
             refuse_inference_weights(model)
-    recorder = GraphRecorder(rules)
+    recorder = GraphRecorder(rules, precision=precision)
     seen = recorder.made(None, (), tuple(images.shape[1:]), images)
     with ExitStack() as stack:
         if isinstance(model, nn.Module):
@@ -213,7 +222,7 @@ def record(model: Model, images: Tensor, rules: dict[str, Rule]) -> Graph:
         raise ConfigurationError(
             f"expected a network from images to (B, K) logits, got {getattr(logits, 'shape', type(logits).__name__)}"
         )
-    graph = joined(_used(recorder.nodes, recorder.current(logits)))
+    graph = joined(_used(recorder.nodes, recorder.current(logits), precision))
     _check(graph, model, images[:1])
     return graph
 
@@ -225,10 +234,10 @@ def _check(graph: Graph, model: Model, image: Tensor) -> None:
         if isinstance(model, nn.Module):
             stack.enter_context(in_eval_mode(model))
         expected = model(image.clone())  # the model may change it in place
-        boxes: list[Box] = []
+        exact, boxes = image.to(graph.precision or image.dtype), list[Box]()
         for node in graph.nodes:
             read = [boxes[each] for each in node.inputs]
-            boxes.append(Box(image, image) if node.operation is None else node.operation.interval(read))
+            boxes.append(Box(exact, exact) if node.operation is None else node.operation.interval(read))
     apart = (boxes[-1].middle - expected).abs().max() / (1 + expected.abs().max())
     if bool(apart > math.sqrt(torch.finfo(image.dtype).eps)):
         raise ConfigurationError(
@@ -237,7 +246,7 @@ def _check(graph: Graph, model: Model, image: Tensor) -> None:
         )
 
 
-def _used(drafts: Sequence[Draft], last: int) -> Graph:
+def _used(drafts: Sequence[Draft], last: int, precision: torch.dtype | None) -> Graph:
     """The graph of the nodes that the last one depends on and the images, renumbered, with deferred operations made."""
     wanted, open_ = {0, last}, [last]
     while open_:
@@ -249,8 +258,9 @@ def _used(drafts: Sequence[Draft], last: int) -> Graph:
     for old in number:
         shape, operation, inputs, layer = drafts[old]
         made = operation.make() if isinstance(operation, Deferred) else operation
+        made = made if precision is None else cast(made, precision)
         nodes.append(GraphNode(shape, made, tuple(number[each] for each in inputs), layer))
-    return Graph(tuple(nodes))
+    return Graph(tuple(nodes), precision)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class DeferredConstant(NamedTuple):
 
 def constant_of(call: Call, value: Recorded, other: Any) -> DeferredConstant:
     """A number, or a tensor that is equal for all images, as a constant."""
-    dtype, device = value.dtype, value.device
+    dtype, device = call.recorder.precision or value.dtype, value.device
     if not isinstance(other, Tensor):
         return DeferredConstant((), lambda: torch.tensor(float(other), dtype=dtype, device=device))
     if other.ndim == 0:

@@ -33,15 +33,16 @@ def _batch_norm(call: Call) -> tuple[Any, ...]:
     if given.get("training") or mean is None:
         raise call.unsupported("batch statistics; use eval mode and running statistics")
     shape = (value.shape[1], *(1,) * (value.ndim - 2))
-    weight, bias = given["weight"], given["bias"]
+    weight, bias, exactly = given["weight"], given["bias"], call.recorder.exactly
     epsilon = next(given[name] for name in ("eps", "epsilon") if name in given)  # cuDNN spells it out
 
     def scale() -> Tensor:
-        plain: Tensor = (variance + epsilon).rsqrt()
-        return plain if weight is None else weight * plain
+        plain: Tensor = (exactly(variance) + epsilon).rsqrt()
+        return plain if weight is None else exactly(weight) * plain
 
     def shift() -> Tensor:
-        added: Tensor = -mean * scale() if bias is None else bias - mean * scale()
+        moved = exactly(mean) * scale()
+        added: Tensor = -moved if bias is None else exactly(bias) - moved
         return added.view(shape)
 
     refuse_merged_batch(call, value)

@@ -172,7 +172,7 @@ def _pad(call: Call) -> Recorded:
     pads, shape = tuple(given["pad"]), call.node(value).shape
     if len(pads) > 2 * len(shape):
         raise call.unsupported("it pads the batch")
-    zeros = torch.zeros(1, *shape, dtype=value.dtype, device=value.device)
+    zeros = torch.zeros(1, *shape, dtype=call.recorder.precision or value.dtype, device=value.device)
     around = functional.pad(zeros, pads, value=given["value"])
     pad = moves.Pad(shape=shape, pads=pads, fill=around[0] if given["value"] else None)
     return call.add(pad, [value], (BATCH, *around.shape[1:]))

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.certify.affine import Affine, powered
+from evonas.certify.graph import Patch
+from evonas.certify.patches import Reach, cut, reach_of_windows
 
 __all__ = ["AvgPool", "Conv"]
 
@@ -24,28 +26,32 @@ class Conv(Affine):
     groups: int
     size: tuple[int, int]
     """Height and width of the input."""
+    kept: tuple[slice, slice] | None = None
+    """Rows and columns of the input that `transpose` returns; None: all."""
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
         weight = powered(self.weight, power)
         return functional.conv2d(inputs[0], weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        inputs = self._transposed(outputs)
+        return [inputs if self.kept is None else inputs[(..., *self.kept)]]
+
+    def _transposed(self, outputs: Tensor) -> Tensor:
         kernel = self.weight.shape[2:]
         reach = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
         if self.stride == (1, 1) and all(r >= p for r, p in zip(reach, self.padding, strict=True)):
             around = [r - p for r, p in zip(reach, self.padding, strict=True)]  # faster on a CPU than conv_transpose2d
-            return [functional.conv2d(outputs, self._turned, None, 1, around, self.dilation, self.groups)]
+            return functional.conv2d(outputs, self._turned, None, 1, around, self.dilation, self.groups)
         rest = [
             size - ((out - 1) * stride - 2 * padding + far + 1)
             for size, out, stride, padding, far in zip(
                 self.size, outputs.shape[2:], self.stride, self.padding, reach, strict=True
             )
         ]
-        return [
-            functional.conv_transpose2d(
-                outputs, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
-            )
-        ]
+        return functional.conv_transpose2d(
+            outputs, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
+        )
 
     @cached_property
     def _turned(self) -> Tensor:
@@ -65,6 +71,17 @@ class Conv(Affine):
 
     def constant(self) -> Tensor | None:
         return None if self.bias is None else self.bias[:, None, None]
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        return [self._reach(patch).patch]
+
+    def within(self, patch: Patch) -> "Conv":
+        reach = self._reach(patch)
+        return replace(self, size=reach.size, padding=reach.padding, kept=reach.kept)
+
+    def _reach(self, patch: Patch) -> Reach:
+        kernel = self.weight.shape[2:]
+        return reach_of_windows(patch, kernel, self.stride, self.padding, self.dilation, self.size)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,9 +104,19 @@ class AvgPool(Affine):
         return pooled if power < 2 else pooled / self._counts(pooled)
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
-        ones = outputs.new_ones(self.channels, 1, *self.kernel)
-        as_sum = Conv(
-            weight=ones,
+        return self._sums(outputs).transpose(outputs / self._counts(outputs))
+
+    def reach(self, patch: Patch) -> list[Patch] | None:
+        reach = reach_of_windows(patch, self.kernel, self.stride, self.padding, (1, 1), self.size)
+        return [reach.patch]
+
+    def within(self, patch: Patch) -> "_AvgPoolWithin":
+        return _AvgPoolWithin(pool=self, patch=patch)
+
+    def _sums(self, like: Tensor) -> Conv:
+        """Sums over the windows."""
+        return Conv(
+            weight=like.new_ones(self.channels, 1, *self.kernel),
             bias=None,
             stride=self.stride,
             padding=self.padding,
@@ -97,7 +124,6 @@ class AvgPool(Affine):
             groups=self.channels,
             size=self.size,
         )
-        return as_sum.transpose(outputs / self._counts(outputs))
 
     def _counts(self, like: Tensor) -> Tensor:
         """Divisors of the windows' sums: (1, 1, H, W), or () if they are equal."""
@@ -108,3 +134,15 @@ class AvgPool(Affine):
         ones = like.new_ones(1, 1, *self.size)
         shares = functional.avg_pool2d(ones, self.kernel, self.stride, self.padding, False, True, 1)
         return shares.round()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _AvgPoolWithin(Affine):
+    """The averages of a patch."""
+
+    pool: AvgPool
+    patch: Patch
+
+    def transpose(self, outputs: Tensor) -> list[Tensor | None]:
+        counts = cut(self.pool._counts(outputs), self.patch)
+        return self.pool._sums(outputs).within(self.patch).transpose(outputs / counts)

@@ -126,7 +126,7 @@ class CertifyOptions:
     certified_images: Annotated[int, IMAGES, CERTIFIED] = 16
     """Validation images that are certified, the first ones; certified_error takes all."""
     certified_intermediate: Annotated[Intermediate, CERTIFIED] = "interval"
-    """Bounds before each ReLU: interval (fast) or linear (tight, and slower the deeper the network)."""
+    """Bounds before each ReLU: interval (fast), linear (tight, slower the deeper the network) or signs (in between)."""
     certified_relaxation: Annotated[RelaxationName, CERTIFIED] = "adaptive"
     """Lower side of a ReLU: adaptive (slope 0 or 1), or same_slope, that of its upper side."""
 

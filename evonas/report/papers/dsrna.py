@@ -28,7 +28,7 @@ def measured_table(
     *,
     certified_images: int = 100,
     targets: Literal["random", "all"] = "random",
-    intermediate: Literal["interval", "linear"] = "interval",
+    intermediate: Literal["interval", "signs", "linear"] = "interval",
     chance: Chance | None = None,
 ) -> TextTable:
     """One line a search with all its repeats: accuracy without and under attacks in percent, and mean certified radii.
