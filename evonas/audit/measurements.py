@@ -32,7 +32,7 @@ from evonas.audit.gradient_check import CHECKED, GRADIENT_CHECK, GradientCheck
 from evonas.audit.images import CountsErrors, OnImages, reporting
 from evonas.audit.staged import StagedAutoAttack
 from evonas.certify import certified_radius, random_targets
-from evonas.certify.settings import Intermediate
+from evonas.certify.settings import Intermediate, Rounding
 from evonas.certify.smoothing import Smoothing
 from evonas.data import Dataset, DeviceData, DevicePart, batches
 from evonas.errors import ConfigurationError, DivergedError, choose
@@ -233,7 +233,7 @@ class PaperFlops:
 class MeanRadius:
     """Mean certified radius over the first test images, by bisection on linear bounds; 0 where the class is wrong.
 
-    Images are in [0, 1], and everything is in float32.
+    Images are in [0, 1].
     """
 
     column: str
@@ -244,6 +244,8 @@ class MeanRadius:
     targets: Literal["random", "all"] = "random"
     """Classes that an image must not be taken for: one drawn for it, the same for every network (CNN-Cert), or all."""
     batch_size: int = 10
+    rounding: Rounding = "outward"
+    """outward: proven in spite of rounding errors."""
 
     def __post_init__(self) -> None:
         if self.targets not in ("random", "all"):
@@ -268,6 +270,7 @@ class MeanRadius:
                 intermediate=self.intermediate,
                 clip=(0.0, 1.0),
                 targets=targets,
+                rounding=self.rounding,
             )
             found.append(radii.double())
             done += len(labels)

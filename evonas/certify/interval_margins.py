@@ -1,15 +1,17 @@
 """Margins by interval arithmetic, with the affine operations behind the last other one taken together."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from evonas.certify.affine import Affine
-from evonas.certify.ball import Ball
 from evonas.certify.graph import Box, Graph
-from evonas.certify.intervals import propagate
-from evonas.certify.recording import Model, outside_inference_mode, record
-from evonas.certify.rules import RULES
+from evonas.certify.intervals import propagate, recorded
+from evonas.certify.recording import Model, outside_inference_mode
+from evonas.certify.rounding import SAFETY, gamma, magnitude, rounded_down
+from evonas.certify.settings import Rounding
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
@@ -25,6 +27,7 @@ def interval_margin_bounds(
     epsilon: float | Tensor,
     norm: str = "linf",
     clip: tuple[float, float] | None = None,
+    rounding: Rounding = "nearest",
 ) -> Tensor:
     """Lower bounds (B, K - 1) of logit[label] - logit[other] by intervals, other classes ascending.
 
@@ -35,30 +38,43 @@ def interval_margin_bounds(
 
     Args:
         labels: (B,) int64 in [0, K).
-        model, images, epsilon, norm, clip: as for `interval_bounds`.
+        model, images, epsilon, norm, clip, rounding: as for `interval_bounds`.
     Raises:
         ConfigurationError (a ValueError): as `interval_bounds`; labels of another shape, dtype or range.
     """
-    graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
-    functions = _differences(labels, graph.nodes[-1].shape[0], images)
-    number, functions, added = _pulled_back(graph, functions)
-    box = propagate(graph, ball)[number]
+    graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
+    outward, differences = rounding == "outward", _differences(labels, graph.nodes[-1].shape[0], ball.images)
+    number, functions, added, behind = _pulled_back(graph, differences)
+    box = propagate(graph, ball, outward=outward)[number]
     least = (ball.least(functions) if number == 0 else _least(functions, box)) + added
-    return torch.where(least.isnan(), -torch.inf, least).t()
+    if outward:
+        reach = ball.epsilon.reshape(-1, 1, 1, 1) if number == 0 else 0.0
+        least = least - _rounding(behind, magnitude(box) + reach, differences)
+    return rounded_down(torch.where(least.isnan(), -torch.inf, least).t(), images.dtype)
 
 
-def _pulled_back(graph: Graph, functions: Tensor) -> tuple[int, Tensor, Tensor]:
+def _pulled_back(graph: Graph, functions: Tensor) -> tuple[int, Tensor, Tensor, list[Affine]]:
     """Functions (S, B, K) of the logits as functions of the last node before the affine ones: its number, coefficients
-    (S, B, *shape) and constants (S, B)."""
-    number, added = len(graph.nodes) - 1, functions.new_zeros(functions.shape[:2])
+    (S, B, *shape), constants (S, B), and the affine operations behind it in the order of computation."""
+    number, added, behind = len(graph.nodes) - 1, functions.new_zeros(functions.shape[:2]), list[Affine]()
     while True:
         node = graph.nodes[number]
         if not isinstance(node.operation, Affine) or len(node.inputs) != 1:
-            return number, functions, added
+            return number, functions, added, behind
         (parts, constant), (source,) = node.operation.substitute(functions), node.inputs
         if parts[0] is None:
-            return number, functions, added
-        number, functions, added = source, parts[0], added + constant
+            return number, functions, added, behind
+        number, functions, added, behind = source, parts[0], added + constant, [node.operation, *behind]
+
+
+def _rounding(behind: Sequence[Affine], sizes: Tensor, functions: Tensor) -> Tensor:
+    """(S, B) error at most of functions (S, B, K) of the logits, pulled back to values (B, *shape) of these sizes."""
+    count = SAFETY + sizes[0].numel()
+    for operation in behind:
+        constant = operation.constant()
+        count += SAFETY + sizes[0].numel()
+        sizes = operation.linear(sizes, power=1) + (0.0 if constant is None else constant.abs())
+    return (gamma(count, sizes.dtype) * (functions.abs() * sizes).sum(dim=2)).detach()
 
 
 def _least(functions: Tensor, box: Box) -> Tensor:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from evonas.certify.certificate import certified_accuracy, certified_radius
-from evonas.certify.settings import Intermediate, Norm, RelaxationName
+from evonas.certify.settings import Intermediate, Norm, RelaxationName, Rounding
 from evonas.data import batches
 from evonas.errors import ConfigurationError, DivergedError, choose
 from evonas.objectives.attack_error import described_radius
@@ -23,7 +23,8 @@ __all__ = ["Certified", "CertifiedAccuracy", "CertifiedRadius", "Norm"]
 CHOICES = {
     "norm": ("linf", "l2"),
     "relaxation": ("adaptive", "same_slope"),
-    "intermediate": ("interval", "linear"),
+    "intermediate": ("interval", "linear", "signs"),
+    "rounding": ("outward", "nearest"),
 }
 CLIP = (0.0, 1.0)
 """Range of perturbed pixels."""
@@ -34,7 +35,7 @@ class Certified:
     """Images, ball and bounds of the certified objectives.
 
     Proven for the first validation images, perturbed within [0, 1]; no attack of this norm can do better. Networks with
-    an operation that has no bounds fail. Bounds are computed in float32 and ignore its rounding.
+    an operation that has no bounds fail.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,15 @@ class Certified:
     intermediate: Intermediate = "interval"
     """Bounds before each ReLU: interval (one backward pass, fast), or linear (one for every layer, tight)."""
     batch_size: int = 32
+    rounding: Rounding = "outward"
+    """outward: proven in spite of rounding errors; nearest: up to them, as runs of 0.1.0 have it."""
+
+    def identity(self) -> dict[str, Any]:
+        """The fields; those of 0.1.0 where rounding is to nearest, as it was there."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.rounding == "nearest":
+            del found["rounding"]
+        return found
 
     def __post_init__(self) -> None:
         for setting, options in CHOICES.items():
@@ -61,6 +71,7 @@ class Certified:
             "relaxation": self.relaxation,
             "intermediate": self.intermediate,
             "clip": list(CLIP),
+            "rounding": self.rounding,
             **metadata,
             "maximize": True,
         }
@@ -73,6 +84,7 @@ class Certified:
             "relaxation": self.relaxation,
             "intermediate": self.intermediate,
             "clip": CLIP,
+            "rounding": self.rounding,
         }
 
     def _correct(self, candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int]]:

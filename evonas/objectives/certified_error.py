@@ -1,7 +1,7 @@
 """Certified error of a candidate: the share of images that are not proven right within a radius."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ class CertifiedError:
 
     No attack within the ball, clipped to the range of pixels, has a larger error, and a misclassified image
     counts as wrong. Networks that were not trained for it (recipes `ibp`, `crown_ibp`) have 1 at most radii.
-    Bounds are computed in float32. Networks with an operation that has no bounds fail.
+    Bounds are rounded outwards, so that no rounding error proves anything. Networks with an operation that has no
+    bounds fail.
     """
 
     name: ClassVar[str] = "certified_error"
@@ -72,9 +73,10 @@ class CertifiedError:
         network, margins = candidate.network, []
         if not bool(network(images.clone()).isfinite().all()):
             raise DivergedError("training diverged: the network's logits are not finite")
+        ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "clip": CLIP, "rounding": "outward"}
         if self.bounds != "crown_ibp":
-            margins.append(interval_margin_bounds(network, images, labels, self.epsilon, self.norm, CLIP))
+            margins.append(interval_margin_bounds(network, images, labels, **ball))
         if self.bounds != "interval":
-            linear = margin_bounds(network, images, labels, self.epsilon, self.norm, intermediate="interval", clip=CLIP)
+            linear = margin_bounds(network, images, labels, intermediate="interval", **ball)
             margins.append(torch.where(linear.isnan(), -torch.inf, linear))
         return ~(torch.stack(margins).amax(dim=0) > 0).all(dim=1).cpu()

@@ -27,6 +27,7 @@ from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, check_early_stop
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
+from evonas.objectives.certified import Certified
 from evonas.parts import part_identity, part_name, refuse_another_run
 from evonas.report import with_earlier, write_audit_table
 from evonas.runs.auditing import audit_networks, training_to_the_end
@@ -138,7 +139,16 @@ class Run(BegunRun):
             latency = self.latency_table(space, data)
         self.note(untrained_note(names))
         size = self.score_batch_size(data.image_size)
-        return make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
+        found = make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
+        return tuple(self._rounded_as_begun(each) for each in found)
+
+    def _rounded_as_begun(self, objective: Objective) -> Objective:
+        """A certified objective with the rounding of the run in the folder; that of 0.1.0 names none."""
+        begun = self.begun("objectives", objective.name)
+        if not isinstance(objective, Certified) or begun is None or "rounding" in begun:
+            return objective
+        self.note(f"{objective.name} is proven up to rounding errors: this run was begun so")
+        return replace(objective, rounding="nearest")
 
     def _clean_sources(self, the_set: AdversarialSet, data: Dataset) -> Part | None:
         """The set's clean images, where the data has them and a run in the folder was begun with them."""

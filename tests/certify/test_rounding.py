@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from test_interval_margins import margins_of
 from test_networks import attacked, network_of
 from test_operations import Gate, conv, norm, shuffled
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.attacks import PGD
-from evonas.certify import certified_accuracy, certified_radius, interval_bounds, linear_bounds, margin_bounds
+from evonas.certify import (
+    certified_accuracy,
+    certified_radius,
+    interval_bounds,
+    interval_margin_bounds,
+    linear_bounds,
+    margin_bounds,
+)
 from evonas.certify.rounding import gamma, rounded_down
 
 RADII = (1e-7, 1e-5, 1e-3, 0.1)
@@ -86,9 +94,13 @@ def check(network: nn.Module, images: Tensor, epsilon: float, ball: str) -> None
     bounds = [interval_bounds(network, images, epsilon, ball, rounding="outward")]
     for kind in KINDS.values():
         bounds.append(linear_bounds(network, images, epsilon, ball, rounding="outward", **kind))  # type: ignore[arg-type]
+    labels = exact(images.double()).argmax(dim=1)
+    margins = interval_margin_bounds(network, images, labels, epsilon, ball, rounding="outward")
     for batch in points(exact, images.double(), epsilon, ball):
         copies = len(batch) // len(images)
         out = exact(batch)
+        apart = margins_of(out, labels.repeat_interleave(copies, dim=0))
+        assert (apart >= margins.double().repeat_interleave(copies, dim=0)).all()
         for lower, upper in bounds:
             assert lower.dtype == images.dtype
             assert (out >= lower.double().repeat_interleave(copies, dim=0)).all()
@@ -123,6 +135,17 @@ def test_bounds_to_nearest_do_leave_them() -> None:
         out = copy.deepcopy(network).double()(images.double())
         outside += int(((out < lower.double()) | (out > upper.double())).sum())
     assert outside > 0
+
+
+def test_margins_by_intervals_keep_room_and_little_of_it() -> None:
+    for seed, epsilon in enumerate((0.0, 1e-3, 1e-2)):
+        network = made("depthwise, average", seed)
+        images = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(seed))
+        labels = torch.tensor([0, 2])
+        outward = interval_margin_bounds(network, images, labels, epsilon, rounding="outward").double()
+        exact = interval_margin_bounds(copy.deepcopy(network).double(), images.double(), labels, epsilon)
+        assert (outward < exact).all()
+        assert (outward >= exact - 1e-5 * (1 + exact.abs())).all()
 
 
 def test_room_for_rounding_is_small() -> None:

@@ -21,6 +21,7 @@ from evonas.executors import ProcessExecutor
 from evonas.methods.roco import OBJECTIVES_OF_ROCO, RocoOptions, compose, first_population
 from evonas.methods.roco_retraining import RetrainOptions
 from evonas.methods.stored import open_run
+from evonas.objectives import CertifiedAccuracy
 from evonas.runs import AttackOptions, CertifyOptions, Run
 from evonas.runs.needs import refuse_unused
 from evonas.runs.options import from_json
@@ -552,3 +553,33 @@ def test_a_run_maximises_the_certified_radius(tmp_path: Path) -> None:
     (tmp_path / "run" / "journal.jsonl").write_text("".join(lines[:3]))  # two evaluations were finished
     run(options)
     assert rows(tmp_path / "run" / "population.csv") == table
+
+
+def test_a_run_that_was_begun_without_outward_rounding_goes_on_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(
+        ROCO,
+        phases=1,
+        nodes=2,
+        data=replace(ROCO.data, train_limit=40, val_limit=20),
+        search=EvolutionConfig(population=3, generations=1, objectives=("clean_error", "certified_accuracy")),
+        certify=CertifyOptions(certified_images=4),
+        out=tmp_path / "run",
+    )
+    made = CertifyOptions.objectives
+
+    def of_an_earlier_version(self: CertifyOptions) -> dict[str, Any]:
+        found = made(self)
+        nearest = CertifiedAccuracy(images=self.certified_images, rounding="nearest")
+        return {**found, "certified_accuracy": nearest}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CertifyOptions, "objectives", of_an_earlier_version)
+        run(options)
+    assert "rounding" not in config(tmp_path / "run")["identity"]["objectives"]["certified_accuracy"]
+    before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+    assert "certified_accuracy is proven up to rounding errors: this run was begun so" in run(options)
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
+    run(replace(options, out=tmp_path / "new"))
+    assert config(tmp_path / "new")["identity"]["objectives"]["certified_accuracy"]["rounding"] == "outward"

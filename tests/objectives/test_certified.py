@@ -98,6 +98,7 @@ def test_columns_say_what_was_proven() -> None:
         "relaxation": "adaptive",
         "intermediate": "interval",
         "clip": [0.0, 1.0],
+        "rounding": "outward",
         "start": 0.05,
         "steps": 15,
         "maximize": True,
