@@ -198,12 +198,23 @@ def test_parts_of_the_guides_pass_the_contracts_in_the_package(tmp_path: Path) -
     assert unused.returncode == 0, unused.stdout
 
 
+READ = ("export.md", "latency.md", "operations.md", "tables.md")
+"""Pages whose blocks read a run or a table that the reader has."""
+
 PASTED = sorted(
     page
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
     if "```python" in page.read_text()
-    and page.name not in ("quickstart.md", "tutorial.md")  # their commands take minutes
+    and page.name not in ("quickstart.md", "tutorial.md", *READ)  # the commands of the first two take minutes
 )
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_changes_of_the_guides_still_have_their_places(page: Path) -> None:
+    changed: dict[str, str] = {}
+    for title, code in re.findall(r'^```diff title="(.*?)"\n(.*?)^```', page.read_text(), re.MULTILINE | re.DOTALL):
+        source = changed.get(title) or (ROOT / title).read_text()
+        changed[title] = applied(source, code)
 
 
 @pytest.mark.slow
