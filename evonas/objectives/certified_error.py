@@ -71,7 +71,8 @@ class CertifiedError:
     def unproven(self, candidate: Candidate, images: Tensor, labels: Tensor) -> Tensor:
         """(B,) bool on the CPU: True where the true class is not proven. DivergedError: logits that are not finite."""
         network, margins = candidate.network, []
-        if not bool(network(images.clone()).isfinite().all()):
+        logits = network(images.clone())
+        if not bool(logits.isfinite().all()):
             raise DivergedError("training diverged: the network's logits are not finite")
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "clip": CLIP, "rounding": "outward"}
         if self.bounds != "crown_ibp":
@@ -79,4 +80,5 @@ class CertifiedError:
         if self.bounds != "interval":
             linear = margin_bounds(network, images, labels, intermediate="interval", **ball)
             margins.append(torch.where(linear.isnan(), -torch.inf, linear))
-        return ~(torch.stack(margins).amax(dim=0) > 0).all(dim=1).cpu()
+        proven = (torch.stack(margins).amax(dim=0) > 0).all(dim=1)
+        return ~(proven & (logits.argmax(dim=1) == labels)).cpu()
