@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from evonas.certify import interval_margin_bounds
 from evonas.ranges import RADIUS, SHARE, check_ranges
 from evonas.training.adversarial import Heads, cross_entropy
-from evonas.training.batch_statistics import observed, with_statistics
+from evonas.training.attacking import same_buffers
+from evonas.training.batch_statistics import Statistics, observed, with_statistics
+from evonas.training.cells import drops
 
 __all__ = ["PIXELS", "Ibp", "worst_cross_entropy"]
 
@@ -29,7 +31,8 @@ class Ibp:
 
     In train mode batch normalisation is the affine map of the clean batch's statistics, with gradients through them, as
     in the authors' code; running statistics come from the clean images alone. Bounds are of the network's own head,
-    without drop-path, and in float32; other heads have their clean cross-entropy.
+    without drop-path, and in float32; other heads have their clean cross-entropy. Where there is drop-path, a second
+    clean pass without it gives the statistics of the bounds.
     """
 
     epsilon: Annotated[float, RADIUS] = 8.8 / 255
@@ -75,10 +78,19 @@ class Ibp:
             answers = heads(images)
         own, *others = (weight * cross_entropy(logits, labels) for weight, logits in answers)
         if self.epsilon and self.kappa < 1:
+            if drops(network):
+                statistics = _without_drop_path(network, images)
             with with_statistics(network, statistics), torch.autocast(images.device.type, enabled=False):
                 margins = self.margins(lambda batch: network(batch), images, labels)  # in the network's own mode
             own = self.kappa * own + (1 - self.kappa) * answers[0][0] * worst_cross_entropy(margins)
         return sum(others, own)
+
+
+def _without_drop_path(network: nn.Module, images: Tensor) -> Statistics:
+    """Statistics of a batch in a pass of the network's own head; running ones stay."""
+    with same_buffers(network), observed(network) as statistics:
+        network(images)
+    return statistics
 
 
 def worst_cross_entropy(margins: Tensor) -> Tensor:
