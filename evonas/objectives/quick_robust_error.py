@@ -26,9 +26,9 @@ class QuickRobustError:
 
     After a full adversarial training FGSM ranks networks nearly as AutoAttack does (Spearman .996 over
     NAS-RobBench-201: 50 epochs of PGD training each, both errors of the same weights); attacks on cleanly trained ones
-    do not. How well a few epochs predict the full training is not measured yet; `evonas study proxies` does it. So a copy
-    of the candidate's architecture is trained anew on the train part, whatever weights the candidate has, and attacked
-    on validation images; `quick_robust_pgd_error` is its error under PGD on the same ones. An image that is
+    do not. How well a few epochs predict the full training is not measured yet; `evonas study proxies` measures it. So
+    a copy of the candidate's architecture is trained anew on the train part, whatever weights the candidate has, and
+    attacked on validation images; `quick_robust_pgd_error` is its error under PGD on the same ones. An image that is
     misclassified without the attack counts as wrong.
 
     The copy's initial weights, and the order, augmentation and attacks of its training, are drawn from seeds that are
