@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.certify import interval_margin_bounds
+from evonas.errors import ConfigurationError
 from evonas.ranges import RADIUS, SHARE, check_ranges
 from evonas.training.adversarial import Heads, cross_entropy
 from evonas.training.attacking import same_buffers
@@ -40,7 +41,8 @@ class Ibp:
     kappa: Annotated[float, SHARE] = 0.5
     """Weight of the clean cross-entropy after the ramp; 1: plain training."""
     warmup: Annotated[float, SHARE] = 0.05
-    """Share of the epochs that begin as plain training: 5,000 of 100,000 steps in the paper."""
+    """Share of the epochs that begin as plain training: 5,000 of 100,000 steps in the paper. With `ramp` 1 at
+    most."""
     ramp: Annotated[float, SHARE] = 0.5
     """Share of the epochs in which radius and bounds grow: 50,000 of 100,000 steps in the paper; 0: at once."""
 
@@ -48,6 +50,10 @@ class Ibp:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.warmup + self.ramp > 1 + 1e-9:  # decimals such as 0.7 + 0.3 may round
+            raise ConfigurationError(
+                f"expected warmup + ramp <= 1, got {self.warmup} + {self.ramp}: the radius would never be reached"
+            )
 
     def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> Self:
         """The loss of an epoch, counted from 0."""

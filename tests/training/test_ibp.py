@@ -212,6 +212,7 @@ def test_digits_are_certified_after_a_short_training_by_ibp_and_not_after_a_plai
         ({"epsilon": 8.0}, r"expected epsilon in \[0, 1\], got 8.0: it is on the \[0, 1\] scale; 8/255\?"),
         ({"kappa": 1.5}, r"expected kappa in \[0, 1\], got 1.5"),
         ({"warmup": -0.1}, r"expected warmup in \[0, 1\], got -0.1"),
+        ({"warmup": 0.6}, r"expected warmup \+ ramp <= 1, got 0.6 \+ 0.5: the radius would never be reached"),
         ({"beta": 2.0}, r"expected beta in \[0, 1\], got 2.0"),
     ],
 )
