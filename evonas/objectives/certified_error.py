@@ -29,7 +29,7 @@ class CertifiedError:
     """Share of validation images whose margins are not all proven above 0 within `epsilon`; in [0, 1], minimised.
 
     No attack within the ball, clipped to the range of pixels, has a larger error, and a misclassified image
-    counts as wrong. Networks that were not trained for it (recipes `ibp`, `crown_ibp`) have 1 at most radii.
+    counts as wrong. Of deep networks that were not trained for it (recipes `ibp`, `crown_ibp`) it is often 1.
     Bounds are rounded outwards, so that no rounding error proves anything. Networks with an operation that has no
     bounds fail.
     """
