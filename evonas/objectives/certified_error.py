@@ -71,7 +71,7 @@ class CertifiedError:
     def unproven(self, candidate: Candidate, images: Tensor, labels: Tensor) -> Tensor:
         """(B,) bool on the CPU: True where the true class is not proven. DivergedError: logits that are not finite."""
         network, margins = candidate.network, []
-        logits = network(images.clone())
+        logits: Tensor = network(images.clone())
         if not bool(logits.isfinite().all()):
             raise DivergedError("training diverged: the network's logits are not finite")
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "clip": CLIP, "rounding": "outward"}

@@ -131,7 +131,8 @@ class TestResult:
 
     def test_a_column_of_one_s_own_is_found_again_whatever_it_is_called(self, found: Result) -> None:
         """Of columns that end in _seconds, those of `Timed` alone do not repeat."""
-        evaluator = replace(found.evaluator, objectives=(*found.evaluator.objectives, Timed(Macs()), Halves()))
+        more: tuple[Any, ...] = (Timed(Macs()), Halves())
+        evaluator = replace(found.evaluator, objectives=(*found.evaluator.objectives, *more))
         liar, entry = Result(found.folder, found.searched, lambda: evaluator), found.entries[0]
         values = {**entry.result.objectives, "macs_seconds": 1e6, "half_seconds": 0.25}
         liar.__dict__["entries"] = [replace(entry, result=replace(entry.result, objectives=values))]
