@@ -13,7 +13,7 @@ from scipy import special
 from torch import Tensor
 
 from evonas.devices import float32, images_at_once
-from evonas.errors import DivergedError
+from evonas.errors import ConfigurationError, DivergedError
 from evonas.ranges import IMAGES, Range, check_ranges
 
 __all__ = ["ABSTAINED", "Smoothed", "Smoothing", "lower_confidence_bound", "radius_of"]
@@ -68,6 +68,7 @@ class Smoothing:
             images: (B, C, H, W).
             generator: of the noise, on the device of the images. The same state gives the same answers there.
         Raises:
+            ConfigurationError (a ValueError): fewer than two classes.
             DivergedError: logits that are not finite.
         """
         classes, radii = [], []
@@ -102,6 +103,10 @@ class Smoothing:
             size = (min(at_once, samples - begin), *image.shape)
             noise = torch.empty(size, dtype=image.dtype, device=image.device).normal_(generator=generator)
             logits = model(image + self.sigma * noise)
+            if logits.ndim != 2 or logits.shape[1] < 2:
+                raise ConfigurationError(
+                    f"expected logits of shape (N, K) of two classes or more, got {tuple(logits.shape)}"
+                )
             if not bool(logits.isfinite().all()):
                 raise DivergedError("training diverged: the network's logits are not finite")
             found = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).cpu().numpy()

@@ -250,7 +250,7 @@ def _candidates(run: Run, options: RocoOptions) -> tuple[Any, TrainFromScratch]:
 def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) -> tuple[Objective, ...]:
     from evonas.objectives import Timed
 
-    searched = run.make_objectives(
+    every = run.make_objectives(
         options.search.objectives,
         candidates.data,
         options.attacks,
@@ -258,8 +258,8 @@ def _objectives(run: Run, options: RocoOptions, candidates: TrainFromScratch) ->
         candidates.precision,
         options.adversarial_set,
         space=candidates.space,
+        beside=white_box(run, options, candidates),
     )
-    every = (*searched, *white_box(run, options, candidates))
     timed: tuple[Any, ...] = tuple(Timed(each) for each in every)
     return timed if options.objective_seconds else every
 

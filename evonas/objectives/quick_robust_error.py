@@ -24,10 +24,12 @@ __all__ = ["QuickRobustError"]
 class QuickRobustError:
     """Error under FGSM after a short fast adversarial training, a fraction in [0, 1] to be minimised.
 
-    Networks that were trained adversarially are ranked alike by FGSM and by AutoAttack (Spearman .996 over
-    NAS-RobBench-201), networks of clean training are not. So a copy of the candidate's architecture is trained anew on
-    the train part, whatever weights the candidate has, and attacked on validation images; `quick_robust_pgd_error` is
-    its error under PGD on the same ones. An image that is misclassified without the attack counts as wrong.
+    After a full adversarial training FGSM ranks networks nearly as AutoAttack does (Spearman .996 over
+    NAS-RobBench-201: 50 epochs of PGD training each, both errors of the same weights); attacks on cleanly trained ones
+    do not. How well a few epochs predict the full training is not measured yet; `evonas study proxies` measures it. So
+    a copy of the candidate's architecture is trained anew on the train part, whatever weights the candidate has, and
+    attacked on validation images; `quick_robust_pgd_error` is its error under PGD on the same ones. An image that is
+    misclassified without the attack counts as wrong.
 
     The copy's initial weights, and the order, augmentation and attacks of its training, are drawn from seeds that are
     derived from the seed of the candidate's generator, which follows from the evaluation's. What other objectives have

@@ -270,7 +270,7 @@ class Result:
         Raises:
             ConfigurationError: it fails now.
         """
-        from evonas.objectives.timed import SECONDS
+        from evonas.objectives.timed import SECONDS, Timed
 
         entry = self.entry(arch_id)
         evaluate = self.evaluator.make_evaluate(ignore)
@@ -283,8 +283,9 @@ class Result:
                 f"expected the objectives of {self.path}, got none for {', '.join(lost)}; the result that its script "
                 f"gets has them: result.verify({entry.key!r})"
             )
+        timed = {f"{each.name}{SECONDS}" for each in self.evaluator.objectives if isinstance(each, Timed)}
         return {
             name: (value, result.objectives[name])
             for name, value in entry.result.objectives.items()
-            if not name.endswith(SECONDS)
+            if name not in timed
         }

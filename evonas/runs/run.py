@@ -113,6 +113,7 @@ class Run(BegunRun):
         adversarial_set: str = "auto",
         ood_data: Dataset | None = None,
         space: BuildingSpace | None = None,
+        beside: Sequence[Objective] = (),
     ) -> tuple[Objective, ...]:
         """The objectives called so; a set or other images that they need are found, or built, or chosen.
 
@@ -121,6 +122,7 @@ class Run(BegunRun):
             adversarial_set: see `adversarial_set`.
             ood_data: for `ood_aupr`; None: see `ood_data`.
             space: for `latency_ms`, whose table is found or measured for it.
+            beside: measured as well, not searched; the last ones of those returned.
         Raises:
             RunMismatchError: the run in the folder was begun without one of them.
             EvonasError: see `adversarial_set`.
@@ -137,10 +139,10 @@ class Run(BegunRun):
             ood = OodAupr.of(ood_data or self.ood_data(data), data, self.options.data.ood_ratio, self.seed)
         if LatencyMs.name in names and space is not None:
             latency = self.latency_table(space, data)
-        self.note(untrained_note(names))
+        self.note(untrained_note([*names, *(each.name for each in beside)]))
         size = self.score_batch_size(data.image_size)
         found = make_objectives(names, attacks, certify, arithmetic, the_set, ood, clean, size, latency)
-        return tuple(self._rounded_as_begun(each) for each in found)
+        return (*map(self._rounded_as_begun, found), *beside)
 
     def _rounded_as_begun(self, objective: Objective) -> Objective:
         """A certified objective with the rounding of the run in the folder; that of 0.1.0 names none."""

@@ -88,11 +88,12 @@ def _range(errors: Values) -> str:
 
 
 def _first(networks: Compared, predictor: Predictor) -> str:
-    """Robust error of the network that a predictor takes for the best, in percent."""
+    """Robust error of the network that a predictor takes for the best, in percent; the mean over those that tie."""
     values = [*map(predictor.value, networks.rows)]
     if not values or any(map(math.isnan, values)):
         return DASH
-    return f"{100 * networks.means[values.index(min(values))]:.1f}"
+    first = [mean for value, mean in zip(values, networks.means, strict=True) if value == min(values)]
+    return f"{100 * sum(first) / len(first):.1f}"
 
 
 def _cost(networks: Compared, predictor: Predictor) -> tuple[str, str]:

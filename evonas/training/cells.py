@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["IMAGENET_CELLS", "CellNetwork", "CellPreset", "CellTraining", "EpochDropPath"]
+__all__ = ["IMAGENET_CELLS", "CellNetwork", "CellPreset", "CellTraining", "EpochDropPath", "drops"]
 
 
 class CellNetwork(Protocol):
@@ -149,6 +149,12 @@ def _dropping(network: nn.Module, generator: torch.Generator) -> Iterator[None]:
         yield
     finally:
         path.generator = None
+
+
+def drops(network: nn.Module) -> bool:
+    """Whether the network has drop-path that `CellTraining` makes active in its passes."""
+    path = getattr(network, "drop_path", None)
+    return isinstance(path, EpochDropPath) and path.probability > 0
 
 
 def _checked(network: nn.Module, name: str) -> CellNetwork:

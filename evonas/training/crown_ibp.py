@@ -19,10 +19,14 @@ class CrownIbp(Ibp):
 
     CROWN-IBP's bounds go from the logits back to the images by planes over the boxes of one forward pass of intervals:
     tighter than intervals where a training begins, at a pass for every other class. Beta falls from 1 to `beta` while
-    the radius grows; the mixture of two lower bounds is one. The defaults are those of the authors' code for CIFAR-10
-    at 8/255.
+    the radius grows; the mixture of two lower bounds is one. Radius, kappa, beta and shares of the epochs are those of
+    the authors' code for CIFAR-10 at 8/255 (cifar_dm-large_8_255.json, method "robust"). Two schedules differ: there
+    the radius grows along a smoothed curve, here on a line; there kappa is 0 as soon as the radius is above 0, here it
+    falls from 1 to `kappa` while the radius grows.
     """
 
+    kappa: Annotated[float, SHARE] = 0.0
+    """Weight of the clean cross-entropy after the ramp; 1: plain training."""
     beta: Annotated[float, SHARE] = 0.0
     """Weight of CROWN-IBP's bounds after the ramp; 0: intervals alone, from there on."""
     warmup: Annotated[float, SHARE] = 0.1

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from evonas.certify import interval_margin_bounds
+from evonas.errors import ConfigurationError
 from evonas.ranges import RADIUS, SHARE, check_ranges
 from evonas.training.adversarial import Heads, cross_entropy
-from evonas.training.batch_statistics import observed, with_statistics
+from evonas.training.attacking import same_buffers
+from evonas.training.batch_statistics import Statistics, observed, with_statistics
+from evonas.training.cells import drops
 
 __all__ = ["PIXELS", "Ibp", "worst_cross_entropy"]
 
@@ -29,7 +32,8 @@ class Ibp:
 
     In train mode batch normalisation is the affine map of the clean batch's statistics, with gradients through them, as
     in the authors' code; running statistics come from the clean images alone. Bounds are of the network's own head,
-    without drop-path, and in float32; other heads have their clean cross-entropy.
+    without drop-path, and in float32; other heads have their clean cross-entropy. Where there is drop-path, a second
+    clean pass without it gives the statistics of the bounds.
     """
 
     epsilon: Annotated[float, RADIUS] = 8.8 / 255
@@ -37,7 +41,8 @@ class Ibp:
     kappa: Annotated[float, SHARE] = 0.5
     """Weight of the clean cross-entropy after the ramp; 1: plain training."""
     warmup: Annotated[float, SHARE] = 0.05
-    """Share of the epochs that begin as plain training: 5,000 of 100,000 steps in the paper."""
+    """Share of the epochs that begin as plain training: 5,000 of 100,000 steps in the paper. With `ramp` 1 at
+    most."""
     ramp: Annotated[float, SHARE] = 0.5
     """Share of the epochs in which radius and bounds grow: 50,000 of 100,000 steps in the paper; 0: at once."""
 
@@ -45,6 +50,10 @@ class Ibp:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.warmup + self.ramp > 1 + 1e-9:  # decimals such as 0.7 + 0.3 may round
+            raise ConfigurationError(
+                f"expected warmup + ramp <= 1, got {self.warmup} + {self.ramp}: the radius would never be reached"
+            )
 
     def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> Self:
         """The loss of an epoch, counted from 0."""
@@ -75,10 +84,19 @@ class Ibp:
             answers = heads(images)
         own, *others = (weight * cross_entropy(logits, labels) for weight, logits in answers)
         if self.epsilon and self.kappa < 1:
+            if drops(network):
+                statistics = _without_drop_path(network, images)
             with with_statistics(network, statistics), torch.autocast(images.device.type, enabled=False):
                 margins = self.margins(lambda batch: network(batch), images, labels)  # in the network's own mode
             own = self.kappa * own + (1 - self.kappa) * answers[0][0] * worst_cross_entropy(margins)
         return sum(others, own)
+
+
+def _without_drop_path(network: nn.Module, images: Tensor) -> Statistics:
+    """Statistics of a batch in a pass of the network's own head; running ones stay."""
+    with same_buffers(network), observed(network) as statistics:
+        network(images)
+    return statistics
 
 
 def worst_cross_entropy(margins: Tensor) -> Tensor:

@@ -100,6 +100,12 @@ def test_answers_follow_from_the_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("method", [Smoothing().certify, Smoothing().predict])
+def test_one_class_is_refused(method: Callable[..., object]) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected logits of shape .* two classes or more, got \(100, 1\)"):
+        method(lambda images: images.flatten(1)[:, :1], torch.zeros(1, 3, 2, 2), rng())
+
+
 def test_logits_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(DivergedError, match="not finite"):
         Smoothing(n0=1, n=1).certify(lambda images: images.flatten(1) * torch.nan, torch.ones(1, 1, 2, 2), rng())

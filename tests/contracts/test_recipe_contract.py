@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evonas.data import Augmentation, DevicePart, batches, load_data
 from evonas.errors import ConfigurationError
@@ -16,7 +17,18 @@ from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
 from evonas.parts import part_identity, part_name
 from evonas.spaces import NasBench201Space, PhaseSpace, ShuffleSpace
-from evonas.training import RECIPES, AdversarialRecipe, CellTraining, Recipe, Trades, TrainingConfig, standard, train
+from evonas.training import (
+    RECIPES,
+    AdversarialRecipe,
+    CellTraining,
+    CrownIbp,
+    Ibp,
+    Recipe,
+    Trades,
+    TrainingConfig,
+    standard,
+    train,
+)
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=1, batch_size=32, precision="fp32")
@@ -216,6 +228,38 @@ class TestCells:
         answers = expected.forward_auxiliary(attacked)
         own, auxiliary = (robust.loss(answers[head], clean[head], labels) for head in (0, 1))
         torch.testing.assert_close(loss, own + 0.3 * auxiliary, rtol=1e-5, atol=1e-6)
+
+
+CERTIFIED = [Ibp(epsilon=1 / 255, kappa=0.0), CrownIbp(epsilon=1 / 255, kappa=0.0)]
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("robust", CERTIFIED, ids=part_name)
+def test_bounds_train_the_own_head_and_the_auxiliary_one_has_its_clean_loss(robust: Ibp) -> None:
+    found, expected = built("darts").train(), built("darts").train()
+    assert isinstance(expected, DartsNetwork)
+    images, labels = batch()
+    loss = CellTraining(auxiliary_weight=0.4, drop_path=0.0, robust=robust)(found, images, labels, torch.Generator())
+    _, auxiliary = expected.forward_auxiliary(images)
+    own = robust(expected, images, labels, torch.Generator())
+    torch.testing.assert_close(loss, own + 0.4 * functional.cross_entropy(auxiliary, labels), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.lengthy
+def test_bounds_under_drop_path_are_of_the_network_without_it() -> None:
+    """At kappa 0 and the smallest radius the loss is the clean one of the network as it is in train mode."""
+    robust = Ibp(epsilon=1e-12, kappa=0.0)
+    network, plain = built("darts").train(), built("darts").train()
+    images, labels = batch()
+    cells = CellTraining(auxiliary_weight=0.0, drop_path=0.5, robust=robust)
+    recipe = replace(cells.begin_epoch(network, 3, 4), robust=robust)
+    loss = recipe(network, images, labels, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loss, functional.cross_entropy(plain(images), labels), rtol=1e-4, atol=1e-5)
+    dropped = replace(cells, robust=None).begin_epoch(plain, 3, 4)
+    plain.load_state_dict(built("darts").state_dict())
+    clean = dropped(plain, images, labels, torch.Generator().manual_seed(0))
+    assert not torch.allclose(loss, clean, rtol=1e-3)
+    assert equal(state(network), state(plain))  # running statistics are those of the pass with drop-path, once
 
 
 def without_radius(name: str) -> Recipe:

@@ -519,6 +519,9 @@ def test_a_run_with_quick_robust_training_and_seconds_is_verified_but_for_these(
     for row in rows(tmp_path / "run" / "population.csv"):
         assert (float(row["quick_robust_error"]) * 20).is_integer()
         assert float(row["quick_robust_error_seconds"]) > 0
+    white = replace(options, white_box_images=5, out=tmp_path / "white")
+    run(white)
+    assert not any("--epochs 1 makes that short" in note for note in config(tmp_path / "white")["notes"])
     with pytest.raises(RunMismatchError, match=r"objectives\.quick_robust_error\.training\.epochs is 1 there, 2 here"):
         run(replace(options, attacks=replace(attacks, quick_epochs=2)))
     assert main(["verify", str(tmp_path / "run"), "--retrain", "best"]) == 0

@@ -7,6 +7,7 @@ import torch
 from test_certified import SPACE, candidate, threshold
 from torch import nn
 
+from evonas.certify import interval_margin_bounds
 from evonas.errors import ConfigurationError, DivergedError
 from evonas.objectives import CertifiedAccuracy, CertifiedError
 
@@ -39,6 +40,21 @@ def test_the_best_bounds_prove_what_either_proves() -> None:
         assert crown == pytest.approx(1 - linear, abs=1e-12)
         assert best <= min(boxes, crown)
         assert crown < 1  # something is proven
+
+
+@pytest.mark.parametrize("bounds", ["best", "interval"])
+def test_an_image_whose_logits_tie_by_rounding_is_wrong_whatever_is_proven(bounds: Any) -> None:
+    """Logits 2^27 and 2^27 + 3.5 are one float32: the network answers the first class, exact arithmetic the second."""
+    network = threshold(7, at=0)
+    layer: Any = network[1]  # type: ignore[index]
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight.flip(0))
+        layer.bias.fill_(2.0**27)
+    images, labels = torch.full((1, 3, 4, 4), 0.5), torch.tensor([1])
+    assert interval_margin_bounds(network, images, labels, 0.0, rounding="outward").item() > 3
+    assert CertifiedError(epsilon=0.0, bounds=bounds).unproven(candidate(network, 51), images, labels).tolist() == [
+        True
+    ]
 
 
 def test_a_network_that_is_not_finite_has_no_error() -> None:

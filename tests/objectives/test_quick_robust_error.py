@@ -166,6 +166,7 @@ def test_that_ordinary_training_serves_nothing_is_said() -> None:
     assert "--epochs 1 makes that short" in untrained_note(("quick_robust_error", "macs", "params"))
     assert untrained_note(("quick_robust_error", "clean_error", "macs")) == ""
     assert untrained_note(("macs",)) == ""
+    assert untrained_note(("quick_robust_error", "macs", "pgd_error")) == ""  # white-box images
 
 
 def test_seconds_of_an_objective_are_a_column_beside_its_own(digits: Dataset) -> None:

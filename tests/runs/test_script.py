@@ -4,9 +4,9 @@ import io
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ import evonas
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, EvonasError, RunInUseError, RunMismatchError
 from evonas.evaluation import TrainFromScratch
-from evonas.objectives import CleanError
+from evonas.objectives import CleanError, Column, Macs, Timed
 from evonas.runs import AuditOptions, Result, RunFolder
 from evonas.search import EvolutionConfig
 from evonas.training import Training, TrainingConfig
@@ -28,6 +28,19 @@ pytestmark = [pytest.mark.lengthy, pytest.mark.usefixtures("no_pictures")]
 
 SEARCH = EvolutionConfig(population=4, generations=1)
 TRAINING = TrainingConfig(epochs=4, batch_size=10, lr=0.05, precision="fp32")
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A column whose name ends as those of times do."""
+
+    name: ClassVar[str] = "half_seconds"
+
+    def columns(self, space: Any, n_classes: int) -> tuple[Column, ...]:
+        return (Column(self.name, reference=1.0),)
+
+    def __call__(self, candidate: Any) -> dict[str, float]:
+        return {self.name: 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +128,16 @@ class TestResult:
             with pytest.raises(ConfigurationError, match="1 recorded values were not found again") as refused:
                 liar.verify(*filter(None, [place]))
             assert entry.key in str(refused.value)
+
+    def test_a_column_of_one_s_own_is_found_again_whatever_it_is_called(self, found: Result) -> None:
+        """Of columns that end in _seconds, those of `Timed` alone do not repeat."""
+        more: tuple[Any, ...] = (Timed(Macs()), Halves())
+        evaluator = replace(found.evaluator, objectives=(*found.evaluator.objectives, *more))
+        liar, entry = Result(found.folder, found.searched, lambda: evaluator), found.entries[0]
+        values = {**entry.result.objectives, "macs_seconds": 1e6, "half_seconds": 0.25}
+        liar.__dict__["entries"] = [replace(entry, result=replace(entry.result, objectives=values))]
+        with pytest.raises(ConfigurationError, match=r"1 recorded values .* half_seconds 0.25 recorded, 0.5 now"):
+            liar.verify(entry.key)
 
 
 class TestTheSameCall:

@@ -142,8 +142,9 @@ def test_the_schedules_of_the_papers_in_proportion_to_the_epochs() -> None:
     assert all(each == ibp for each in found[55:])
     later = [crown.begin_epoch(model, epoch, 100) for epoch in range(100)]
     assert later[9] == CrownIbp(epsilon=0.0, kappa=1.0, beta=1.0)
-    assert (later[34].epsilon, later[34].kappa, later[34].beta) == pytest.approx((0.049, 0.755, 0.51))
+    assert (later[34].epsilon, later[34].kappa, later[34].beta) == pytest.approx((0.049, 0.51, 0.51))
     assert all(each == crown for each in later[60:])
+    assert (ibp.kappa, crown.kappa) == (0.5, 0.0)
     assert Ibp(warmup=0.5, ramp=0.0).begin_epoch(model, 0, 2) == Ibp(epsilon=0.0, kappa=1.0, warmup=0.5, ramp=0.0)
     assert Ibp(warmup=0.5, ramp=0.0).begin_epoch(model, 1, 2) == Ibp(warmup=0.5, ramp=0.0)
 
@@ -211,6 +212,7 @@ def test_digits_are_certified_after_a_short_training_by_ibp_and_not_after_a_plai
         ({"epsilon": 8.0}, r"expected epsilon in \[0, 1\], got 8.0: it is on the \[0, 1\] scale; 8/255\?"),
         ({"kappa": 1.5}, r"expected kappa in \[0, 1\], got 1.5"),
         ({"warmup": -0.1}, r"expected warmup in \[0, 1\], got -0.1"),
+        ({"warmup": 0.6}, r"expected warmup \+ ramp <= 1, got 0.6 \+ 0.5: the radius would never be reached"),
         ({"beta": 2.0}, r"expected beta in \[0, 1\], got 2.0"),
     ],
 )
