@@ -81,6 +81,8 @@ class Watch:
         known = {str(name): float(value) for name, value in values.items() if math.isfinite(value)}
         self._epochs = epochs
         self._rungs.append((epoch, known))
+        if epoch == epochs and known.keys() >= {*self.limits.objectives}:
+            return  # nothing that is searched is left to measure: it has its rank
         if self._stopped is not None or self.limits.admits(self.limits.optimistic(epoch, known)):
             return
         self._stopped = epoch

@@ -14,7 +14,7 @@ from learnable import Ladder, error, learnable
 from searches import same
 from test_asynchronous import Killed, Scripted, following, shuffled
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, StoppedEarly
 from evonas.executors import ProcessExecutor
 from evonas.report import Searched, history, population_table
 from evonas.report.table import front, history_table
@@ -114,6 +114,22 @@ def test_a_watch_records_what_is_finite_and_stops_once() -> None:
     assert curve == Curve(2, ((1, {"clean_error": 0.9, "params": 200}), (2, values)), 1, True)  # a wrong stop
     assert watch.closed(EvaluationResult.failure((0,), 0, "x")).curve is None
     assert Watch(known).closed(EvaluationResult((0,), values)).curve is None
+
+
+def test_with_all_objectives_known_at_its_end_nothing_is_stopped() -> None:
+    """As where the error under attack that is left is measured, but not searched."""
+    known = limits([finished(i, 0.6, 0.5) for i in range(8)])
+    watch = Watch(known)
+    values = {"clean_error": 0.9, "params": 200}
+    watch.reach(2, 2, values)
+    assert watch.closed(EvaluationResult((0,), {**values, "pgd_error": 1.0})).curve == Curve(2, ((2, values),))
+    with pytest.raises(StoppedEarly, match="stopped after 1 of 2 epochs"):
+        Watch(known).reach(1, 2, values)
+    attacked = limits([finished(i, 0.6, 0.5) for i in range(8)], (*OBJECTIVES, "pgd_error"))
+    for rung in (1, 2):  # what follows from the clean error is not known exactly
+        falls = replace(attacked, falls={rung: attacked.falls[1]})
+        with pytest.raises(StoppedEarly):
+            Watch(falls).reach(rung, 2, values)
 
 
 # What it ends
