@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tiny_runs import ROCO, config, journal, rows, run
 
+from evonas.errors import ConfigurationError
 from evonas.report import Searched
 from evonas.runs.folder import RunFolder
 from evonas.runs.replicating import plan
@@ -35,6 +36,13 @@ def test_a_tenth_of_the_evaluations_is_kept_back() -> None:
     assert (kept.evaluations, kept.again) == (36, 4)
     assert (replace(kept, max_evaluations=25).evaluations, replace(kept, max_evaluations=25).again) == (23, 2)
     assert kept.identity() == whole.identity()
+
+
+@pytest.mark.parametrize("given", [{"population": 1, "generations": 0}, {"max_evaluations": 1}])
+def test_one_evaluation_is_too_few(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="expected at least 2 evaluations with replicates"):
+        EvolutionConfig(**given, replicates=2)
+    assert replace(EvolutionConfig(max_evaluations=2), replicates=2).evaluations == 1
 
 
 def again(folder: Path) -> list[tuple[str, int, Any]]:
