@@ -57,6 +57,7 @@ _SHAPE = {
     "columns": list[str],
     "reference_point": dict[str, float],
     "measured": dict[str, dict[str, Any]],
+    "replicates": dict[str, int],
 }
 """Types of the entries of config.json."""
 

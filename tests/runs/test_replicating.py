@@ -11,6 +11,7 @@ from evonas.errors import ConfigurationError, StorageError
 from evonas.report import Searched
 from evonas.runs.folder import RunFolder
 from evonas.runs.replicating import plan
+from evonas.runs.status import read_status
 from evonas.search import Entry, EvolutionConfig, Journal, read_journal
 from evonas.search.evaluations import evaluation_seed
 from evonas.seeding import derive_seed
@@ -96,7 +97,14 @@ def test_a_run_with_replicates(tmp_path: Path) -> None:
     second = tmp_path / "run" / "replicates" / "2.jsonl"
     lines = second.read_bytes().splitlines(keepends=True)
     second.write_bytes(b"".join(lines[:-1]))  # killed before the last one was written
+    status = read_status(tmp_path / "run")
+    assert [(stage.name, stage.done, stage.total) for stage in status.stages] == [
+        ("search", 36, 36),
+        ("replicates", 3, 4),
+    ]
+    assert not status.complete
     run(replace(OPTIONS, out=tmp_path / "run"))
+    assert read_status(tmp_path / "run").complete
     assert again(tmp_path / "run") == further
     searched = Searched("m", "d", ("clean_error", "macs"), reference=(1.0, 1.0))
     assert RunFolder(tmp_path / "run").replicates(searched) is not None
