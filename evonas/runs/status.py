@@ -160,7 +160,8 @@ def _replicates(folder: RunFolder, config: Mapping[str, Any], searched: Searched
     if not (search.complete or exists(folder.replicate_journal(2))):
         return
     planned = plan(folder.front(searched), asked.get("replicates", 1), asked.get("budget", 0))
-    total, done = sum(map(len, planned.values())), list["EvaluationResult"]()
+    total = sum(map(len, planned.values()))
+    done: list[EvaluationResult] = []
     for number, networks in planned.items():
         keys = {entry.key for entry in networks}
         done += [entry.result for entry in folder.replicated(number) if entry.key in keys]

@@ -28,8 +28,9 @@ __all__ = ["FINISHED", "QUANTILE", "Limits", "Stopping", "Stops", "Watch", "stop
 
 QUANTILE = 0.9
 """Chance that a further training, if it is like those before, falls by no more than is allowed for in an objective."""
-LEAST_CURVES = 8
-"""Finished trainings that are known at a rung before any is stopped there."""
+LEAST_CURVES = 9
+"""Finished trainings that are known at a rung before any is stopped there: the largest fall of so many is exceeded with
+a chance of 1 in 10."""
 FINISHED = 0.1
 """Share of the stopped that is finished all the same."""
 CLEAN = "clean_error"
