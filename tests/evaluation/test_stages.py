@@ -118,12 +118,13 @@ def test_without_anything_to_stop_it_is_refused() -> None:
         check_early_stop(None, (CleanError(),))
     check_early_stop(2, (CleanError(),))
     check_early_stop(None, (CleanError(), PGDError()))  # inherited weights: before the attacks
+    looked_up: list[Any] = [TableError("clean_error", Any)]  # type: ignore[arg-type]
     timed: list[Any] = [Timed(CleanError()), Timed(PGDError())]
     with pytest.raises(ConfigurationError, match="got 1 epoch and clean_error"):
         check_early_stop(1, timed[:1])
     check_early_stop(1, timed)
     with pytest.raises(ConfigurationError, match="got no training and clean_error"):
-        check_early_stop(None, [TableError("clean_error", None)])  # type: ignore[arg-type]
+        check_early_stop(None, looked_up)
     stages = {name: getattr(kind, "stage", "end") for name, kind in OBJECTIVES.items()}
     assert {name for name, stage in stages.items() if stage == "before"} == {"params", "macs", "flops", "latency_ms"}
     assert {name for name, stage in stages.items() if stage == "rungs"} == {"clean_error", "adversarial_set_error"}
