@@ -9,8 +9,8 @@ that; a busy machine stretches any other time. The times are shares of what the 
 hypervolume is a share of its box. About 20 minutes of one core for each data set, with the usual sizes.
 
 Claim: with early stopping a search trains for fewer epochs, and ends no lower than the plain one by more than the
-spread of the seeds. The exit code is 1 where that does not hold. Its share of the training time, which may be noise where
-few epochs are saved, is told, and how many stops are wrong, with its interval.
+spread of the seeds. The exit code is 1 where that does not hold. Its share of the training time, which may be noise
+where few epochs are saved, is told, and how many stops are wrong, with its interval.
 """
 
 import sys
@@ -100,7 +100,7 @@ def measure(args: Args) -> bool:
     holds = bool(saved > 0 and np.mean(differences) >= -spread)
     print(
         f"{'holds' if holds else 'FAILS'}: with early stopping {saved} epochs saved ({share:.0%} of the plain search's "
-        f"training time), and {np.mean(differences):+.4f} hypervolume at the end, where its seeds spread by {spread:.4f}"
+        f"training time), and {np.mean(differences):+.4f} hypervolume at the end, the seeds spread by {spread:.4f}"
     )
     return holds
 
