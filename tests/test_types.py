@@ -48,7 +48,7 @@ def test_result_keeps_its_objectives_when_the_callers_change() -> None:
 
 
 def test_result_refuses_another_status() -> None:
-    with pytest.raises(ValueError, match="expected status 'ok' or 'failed', got 'done'"):
+    with pytest.raises(ValueError, match="expected status 'ok', 'failed' or 'stopped', got 'done'"):
         EvaluationResult((1,), status="done")  # type: ignore[arg-type]
 
 

@@ -412,6 +412,13 @@ def test_options_come_back_from_a_file(name: str) -> None:
     assert from_json(TamOptions, json.loads(json.dumps(as_json(options)))) == options
 
 
+def test_an_objective_that_trains_by_itself_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match="expected objectives of the supernet's weights"
+    ):
+        TamOptions(search=EvolutionConfig(objectives=("quick_robust_error", "params")))
+
+
 def test_the_papers_settings() -> None:
     paper = PRESETS["paper"]
     assert (paper.search.population, paper.search.generations, paper.search.tournament) == (50, 20, 10)
