@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ class TableError:
 
     name: str
     table: ScoreTable
+    stage: ClassVar[str] = "before"
 
     def identity(self) -> dict[str, Any]:
         return {"column": self.name, "table": self.table.fingerprint}

@@ -9,7 +9,7 @@ from evonas.types import Reach
 
 __all__ = ["Staged", "check_early_stop", "measured", "rungs", "stage_of"]
 
-SHARES = 0.25, 0.5, 0.75
+SHARES = tuple(eighth / 8 for eighth in range(1, 8))
 """Rungs, as shares of the epochs."""
 
 

@@ -97,10 +97,10 @@ class Replicates:
         return float(np.mean(gaps))
 
     def table(self) -> dict[str, dict[str, Any]]:
-        """arch_id -> replicates, COLUMN_mean, COLUMN_low, COLUMN_high, rank_by_means and surely_beaten.
+        """arch_id -> replicates, COLUMN_mean, COLUMN_low, COLUMN_high, rank_by_means and beaten_beyond_intervals.
 
-        The rank is that among these networks by their means. `surely_beaten`: another one is better by the whole width
-        of the intervals, in every objective that a seed changes.
+        The rank is that among these networks by their means. `beaten_beyond_intervals`: another one is better by the
+        whole width of the intervals, in every objective that a seed changes; 95% each, not corrected for many pairs.
         """
         rank, beaten = ranks(self.means()), self._beaten()
         rows: dict[str, dict[str, Any]] = {}
@@ -111,7 +111,7 @@ class Replicates:
                 ends = (mean, mean - half, mean + half)
                 names = f"{name}_mean", f"{name}_low", f"{name}_high"
                 row |= {label: round(v, 6) if np.isfinite(v) else None for label, v in zip(names, ends, strict=True)}
-            rows[entry.key] = {**row, "rank_by_means": int(rank[i]), "surely_beaten": bool(beaten[i])}
+            rows[entry.key] = {**row, "rank_by_means": int(rank[i]), "beaten_beyond_intervals": bool(beaten[i])}
         return rows
 
     def summary(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Replicates:
             "optimism": {name: round(self.optimism(name), 6) for name in self.columns},
             "optimism_of_means": {name: None if v is None else round(v, 6) for name, v in after.items()},
             "front_by_means": int((ranks(self.means()) == 0).sum()),
-            "surely_beaten": int(self._beaten().sum()),
+            "beaten_beyond_intervals": int(self._beaten().sum()),
         }
 
     def words(self) -> str:
@@ -135,7 +135,8 @@ class Replicates:
         trained = f"replicates: {found['trainings']} further evaluations of {found['networks']} networks of the front"
         if not parts:
             return f"{trained}; no objective depends on the seed"
-        kept = f"{found['front_by_means']} stay on the front by means, {found['surely_beaten']} are surely beaten"
+        beaten = f"{found['beaten_beyond_intervals']} are beaten beyond their intervals"
+        kept = f"{found['front_by_means']} stay on the front by means, {beaten}"
         return f"{trained}; optimism, how much worse they are than the search found: {', '.join(parts)}; {kept}"
 
     def _minimised(self, entry: Entry) -> list[float]:

@@ -39,7 +39,9 @@ from evonas.report import (
     write_tables,
 )
 from evonas.search import Entry, minimised, non_dominated, read_journal
+from evonas.search.evaluations import evaluation_seed
 from evonas.search.journal import lost_lines, stored_identity
+from evonas.seeding import derive_seed
 
 __all__ = ["EXPORTS", "RunFolder", "first_genomes", "joint_run", "stored_searched", "stored_space", "versions"]
 
@@ -55,6 +57,7 @@ _SHAPE = {
     "columns": list[str],
     "reference_point": dict[str, float],
     "measured": dict[str, dict[str, Any]],
+    "replicates": dict[str, int],
 }
 """Types of the entries of config.json."""
 
@@ -187,14 +190,27 @@ class RunFolder:
         """Journal of the front's evaluations by the seed of this number, 2 and up."""
         return self.path / "replicates" / f"{number}.jsonl"
 
+    def replicated(self, number: int) -> list[Entry]:
+        """The evaluations by the seed of this number; empty where there is no journal of them.
+
+        StorageError where the journal is another run's.
+        """
+        path = self.replicate_journal(number)
+        if not exists(path):
+            return []
+        own, (identity, entries) = stored_identity(self.journal), read_journal(path)
+        if identity != own:
+            raise StorageError(f"expected further evaluations of this run in {path}, got another run's; move it away")
+        seed = derive_seed(own["seed"], "replicate", number)
+        return [entry for entry in entries if entry.result.seed == evaluation_seed(seed, entry.key)]
+
     def replicates(self, searched: Searched) -> Replicates | None:
         """The networks of the front that were evaluated again by other seeds; None where none was."""
         further: dict[str, list[Entry]] = {}
         for number in itertools.count(2):
-            path = self.replicate_journal(number)
-            if not exists(path):
+            if not exists(self.replicate_journal(number)):
                 break
-            for entry in read_journal(path)[1]:
+            for entry in self.replicated(number):
                 if entry.result.ok:
                     further.setdefault(entry.key, []).append(entry)
         if not further:

@@ -45,6 +45,9 @@ def replicate_front(run: Run, searching: Searching, config: EvolutionConfig) -> 
     """
     searched, folder = searching.searched, run.folder
     front = folder.front(searched)
+    if not front:
+        run.screen.say("replicates: no network is on the front")
+        return
     planned = plan(front, config.replicates, config.again)
     total = sum(map(len, planned.values()))
     most = max(map(len, planned.values()))

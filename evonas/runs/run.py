@@ -294,7 +294,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, first)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, config.objectives)
-        with self._recording(searching, config.evaluations, config.generations) as (recorder, journal, executor, kept):
+        with self._recording(searching, config) as (recorder, journal, executor, kept):
             states = evolve(
                 space,
                 searching.evaluator,
@@ -338,7 +338,7 @@ class Run(BegunRun):
         self.use_search(space, prepare.data.n_classes, objectives, config, distinct)
         self.use(**prepare.identity())
         searching = self._searching(space, prepare, objectives, names)
-        with self._recording(searching, len(distinct), 0) as (recorder, journal, executor, _):
+        with self._recording(searching, config) as (recorder, journal, executor, _):
             score(
                 np.array(distinct, dtype=np.int64),
                 searching.evaluator,
@@ -440,8 +440,9 @@ class Run(BegunRun):
 
     @contextlib.contextmanager
     def _recording(
-        self, searching: Searching, evaluations: int, generations: int
+        self, searching: Searching, config: EvolutionConfig
     ) -> Iterator[tuple[Recorder, Journal, Executor, KeptWeights]]:
+        evaluations, generations = config.evaluations, config.generations
         if self.reading:
             raise ConfigurationError(f"expected a run to continue, {self.path} is only looked at")
         with Journal(self.folder.journal, self.identity) as journal:
@@ -459,6 +460,11 @@ class Run(BegunRun):
                     "notes": self.notes,
                     **searching.config,
                     "evaluations": evaluations,
+                    **(
+                        {"replicates": {"replicates": config.replicates, "budget": config.again}}
+                        if config.replicates > 1
+                        else {}
+                    ),
                     "workers": self.hardware.workers,
                 }
             )

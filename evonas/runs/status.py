@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evonas.report import Searched
+    from evonas.types import EvaluationResult
 
 __all__ = ["Stage", "Status", "read_status"]
 
@@ -143,12 +144,39 @@ def _searched(begun: Status, folder: RunFolder, config: Mapping[str, Any], befor
         begun,
         method=searched.method,
         data=searched.data,
-        stages=(*before, search, *_after(begun.path)),
+        stages=(*before, search, *_replicates(folder, config, searched, search), *_after(begun.path)),
         generation=max((entry.generation for entry in entries), default=None),
         front=front(population_table(entries, searched)),
         searched=searched,
         notes=(damage,) if damage else (),
     )
+
+
+def _replicates(folder: RunFolder, config: Mapping[str, Any], searched: Searched, search: Stage) -> Iterator[Stage]:
+    """The front evaluated again, once the search is over."""
+    from evonas.runs.replicating import plan
+
+    asked = config.get("replicates", {})
+    if not (search.complete or exists(folder.replicate_journal(2))):
+        return
+    planned = plan(folder.front(searched), asked.get("replicates", 1), asked.get("budget", 0))
+    total = sum(map(len, planned.values()))
+    done: list[EvaluationResult] = []
+    for number, networks in planned.items():
+        keys = {entry.key for entry in networks}
+        done += [entry.result for entry in folder.replicated(number) if entry.key in keys]
+    trained = [result.seconds for result in done if result.ok]
+    if total:
+        yield Stage(
+            "replicates",
+            "evaluations",
+            len(done),
+            total,
+            len(done) - len(trained),
+            sum(trained) / len(trained) if trained else None,
+            unfinished=len(done) < total,
+            workers=_workers(config),
+        )
 
 
 def _workers(config: Mapping[str, Any]) -> int:

@@ -48,6 +48,8 @@ def evolve_asynchronously(
             if job is None:
                 break
             known = journal.spare.pop(job.key, None)
+            if known is not None and known.result.status == "stopped":
+                known = None  # by limits of another moment
             if known is not None and answers(known, search.config.objectives, search.config.seed, retry_failed):
                 entry = search.entry(job, Outcome(known.result))
                 journal.append(entry)

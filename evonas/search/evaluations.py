@@ -52,6 +52,8 @@ class EvaluationWork:
 
     evaluate: Evaluate | EvaluatorFactory
     """A plain function (genome, seed) -> EvaluationResult, or a factory with make_evaluate(report)."""
+    early_stop: bool = False
+    """Whether it must take a third argument."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluate, EvaluatorFactory) and not callable(self.evaluate):
@@ -59,22 +61,14 @@ class EvaluationWork:
                 f"expected a function (genome, seed) -> EvaluationResult or an object with make_evaluate(report), "
                 f"got {type(self.evaluate).__name__}"
             )
-
-    def check_reach(self) -> None:
-        """ConfigurationError where a plain function does not take what early stopping gives it."""
-        if isinstance(self.evaluate, EvaluatorFactory):
-            return
-        try:
-            inspect.signature(self.evaluate).bind(None, 0, None)
-        except TypeError as error:
-            raise ConfigurationError(
-                f"expected a function (genome, seed, reach) with early_stop, got one for which {error}; "
-                "call reach(epoch, epochs, values) after each rung"
-            ) from error
+        if self.early_stop and not isinstance(self.evaluate, EvaluatorFactory):
+            _check_reach(self.evaluate)
 
     def __call__(self, report: Report) -> Work:
         factory = self.evaluate
         evaluate = factory.make_evaluate(report) if isinstance(factory, EvaluatorFactory) else factory
+        if self.early_stop:
+            _check_reach(evaluate)
 
         def work(payload: tuple[Any, ...]) -> EvaluationResult:
             genome, seed, *limits = payload
@@ -85,6 +79,17 @@ class EvaluationWork:
             return result.changed(genome=genome, seed=seed)
 
         return work
+
+
+def _check_reach(evaluate: Evaluate) -> None:
+    """ConfigurationError where a function does not take what early stopping gives it."""
+    try:
+        inspect.signature(evaluate).bind(None, 0, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"expected a function (genome, seed, reach) with early_stop, got one for which {error}; "
+            "call reach(epoch, epochs, values) after each rung"
+        ) from error
 
 
 def _watched(evaluate: Evaluate, genome: Genome, seed: int, limits: "Limits") -> Any:

@@ -72,9 +72,7 @@ def evolve(
     else:
         search = Generations(space, config, maximize, first, predict)
         states = _by_generations(search, evaluations, journal, report)
-    work = EvaluationWork(evaluate)
-    if config.early_stop:
-        work.check_reach()
+    work = EvaluationWork(evaluate, config.early_stop)
     executor.start(work, report)
     try:
         yield from states

@@ -73,6 +73,11 @@ class EvolutionConfig:
             raise ConfigurationError(
                 f"expected a surrogate with min_gain {self.min_gain:g}, got none: only a surrogate expects gains"
             )
+        if self.replicates > 1 and self._whole < 2:
+            raise ConfigurationError(
+                f"expected at least 2 evaluations with replicates, one of them for the front again, got {self._whole}; "
+                "leave --replicates out or evaluate more"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Plain values that decide the path of a search; later additions only if they are used."""

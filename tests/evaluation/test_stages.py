@@ -9,7 +9,7 @@ import pytest
 from evonas.attacks import PGD
 from evonas.data import Dataset, load_data
 from evonas.errors import ConfigurationError, StoppedEarly
-from evonas.evaluation import Evaluator, TrainFromScratch, check_early_stop, rungs
+from evonas.evaluation import Evaluator, TableError, TrainFromScratch, check_early_stop, rungs
 from evonas.executors import ignore
 from evonas.objectives import OBJECTIVES, CleanError, Macs, PGDError, Timed
 from evonas.objectives.objective import Candidate
@@ -48,7 +48,14 @@ def evaluate(data: Dataset, *objectives: Any, **given: Any) -> Any:
 
 
 def test_rungs() -> None:
-    assert [rungs(epochs) for epochs in (0, 1, 2, 3, 4, 25)] == [(), (), (1,), (1, 2), (1, 2, 3), (7, 13, 19)]
+    assert [rungs(epochs) for epochs in (0, 1, 2, 3, 4, 25)] == [
+        (),
+        (),
+        (1,),
+        (1, 2),
+        (1, 2, 3),
+        (4, 7, 10, 13, 16, 19, 22),
+    ]
 
 
 @pytest.mark.lengthy
@@ -111,10 +118,13 @@ def test_without_anything_to_stop_it_is_refused() -> None:
         check_early_stop(None, (CleanError(),))
     check_early_stop(2, (CleanError(),))
     check_early_stop(None, (CleanError(), PGDError()))  # inherited weights: before the attacks
+    looked_up: list[Any] = [TableError("clean_error", Any)]  # type: ignore[arg-type]
     timed: list[Any] = [Timed(CleanError()), Timed(PGDError())]
     with pytest.raises(ConfigurationError, match="got 1 epoch and clean_error"):
         check_early_stop(1, timed[:1])
     check_early_stop(1, timed)
+    with pytest.raises(ConfigurationError, match="got no training and clean_error"):
+        check_early_stop(None, looked_up)
     stages = {name: getattr(kind, "stage", "end") for name, kind in OBJECTIVES.items()}
     assert {name for name, stage in stages.items() if stage == "before"} == {"params", "macs", "flops", "latency_ms"}
     assert {name for name, stage in stages.items() if stage == "rungs"} == {"clean_error", "adversarial_set_error"}

@@ -36,7 +36,7 @@ def test_means_intervals_and_ranks_by_hand() -> None:
     assert first["clean_error_high"] == pytest.approx(0.22 + half, abs=1e-6)
     assert first["clean_error_low"] == pytest.approx(0.22 - half, abs=1e-6)
     assert [row["rank_by_means"] for row in table.values()] == [1, 0, 0]
-    assert not any(row["surely_beaten"] for row in table.values())  # the intervals overlap
+    assert not any(row["beaten_beyond_intervals"] for row in table.values())  # the intervals overlap
     assert third["replicates"] == second["replicates"] == 2
 
 
@@ -57,11 +57,11 @@ def test_what_is_maximised_is_optimistic_where_it_falls() -> None:
     assert [row["rank_by_means"] for row in up.table().values()] == [1, 0]
 
 
-def test_surely_beaten_by_the_ends_of_intervals() -> None:
+def test_beaten_beyond_intervals_by_the_ends_of_intervals() -> None:
     found = replicates((0.1, 300, [0.5, 0.501, 0.499]), (0.2, 200, [0.2, 0.201, 0.199]))
-    assert [row["surely_beaten"] for row in found.table().values()] == [True, False]
-    assert found.summary()["surely_beaten"] == 1
-    assert "1 stay on the front by means, 1 are surely beaten" in found.words()
+    assert [row["beaten_beyond_intervals"] for row in found.table().values()] == [True, False]
+    assert found.summary()["beaten_beyond_intervals"] == 1
+    assert "1 stay on the front by means, 1 are beaten beyond their intervals" in found.words()
 
 
 def test_where_no_seed_matters() -> None:

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from tiny_runs import ROCO, config, journal, rows, run
 
+from evonas.errors import ConfigurationError, StorageError
 from evonas.report import Searched
 from evonas.runs.folder import RunFolder
 from evonas.runs.replicating import plan
-from evonas.search import Entry, EvolutionConfig, read_journal
-from evonas.types import EvaluationResult
+from evonas.runs.status import read_status
+from evonas.search import Entry, EvolutionConfig, Journal, read_journal
+from evonas.search.evaluations import evaluation_seed
+from evonas.seeding import derive_seed
+from evonas.types import EvaluationResult, arch_id
 
 OPTIONS = replace(ROCO, search=replace(ROCO.search, population=10, generations=3, replicates=3))
 
@@ -35,6 +39,33 @@ def test_a_tenth_of_the_evaluations_is_kept_back() -> None:
     assert (kept.evaluations, kept.again) == (36, 4)
     assert (replace(kept, max_evaluations=25).evaluations, replace(kept, max_evaluations=25).again) == (23, 2)
     assert kept.identity() == whole.identity()
+
+
+@pytest.mark.parametrize("given", [{"population": 1, "generations": 0}, {"max_evaluations": 1}])
+def test_one_evaluation_is_too_few(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="expected at least 2 evaluations with replicates"):
+        EvolutionConfig(**given, replicates=2)
+    assert replace(EvolutionConfig(max_evaluations=2), replicates=2).evaluations == 1
+
+
+def test_only_this_run_s_own_evaluations_count(tmp_path: Path) -> None:
+    identity, genome = {"seed": 0}, (1, 2)
+    folder, key = RunFolder(tmp_path), arch_id(genome)
+    with Journal(folder.journal, identity):
+        pass
+    assert folder.replicated(2) == []
+    seeds = [evaluation_seed(derive_seed(0, "replicate", number), key) for number in (2, 3)]
+    lines = [Entry(EvaluationResult(genome, {"clean_error": 0.5}, seed=seed), 0, 0) for seed in seeds]
+    for number in (2, 3):  # both with the lines of the second seed
+        with Journal(folder.replicate_journal(number), identity) as journal:
+            journal.append(lines[0])
+    assert folder.replicated(2) == lines[:1]
+    assert folder.replicated(3) == []
+    folder.replicate_journal(2).unlink()
+    with Journal(folder.replicate_journal(2), {"seed": 1}) as journal:
+        journal.append(lines[0])
+    with pytest.raises(StorageError, match=r"expected further evaluations of this run in .*2.jsonl, got another"):
+        folder.replicated(2)
 
 
 def again(folder: Path) -> list[tuple[str, int, Any]]:
@@ -66,7 +97,14 @@ def test_a_run_with_replicates(tmp_path: Path) -> None:
     second = tmp_path / "run" / "replicates" / "2.jsonl"
     lines = second.read_bytes().splitlines(keepends=True)
     second.write_bytes(b"".join(lines[:-1]))  # killed before the last one was written
+    status = read_status(tmp_path / "run")
+    assert [(stage.name, stage.done, stage.total) for stage in status.stages] == [
+        ("search", 36, 36),
+        ("replicates", 3, 4),
+    ]
+    assert not status.complete
     run(replace(OPTIONS, out=tmp_path / "run"))
+    assert read_status(tmp_path / "run").complete
     assert again(tmp_path / "run") == further
     searched = Searched("m", "d", ("clean_error", "macs"), reference=(1.0, 1.0))
     assert RunFolder(tmp_path / "run").replicates(searched) is not None

@@ -14,7 +14,7 @@ from learnable import Ladder, error, learnable
 from searches import same
 from test_asynchronous import Killed, Scripted, following, shuffled
 
-from evonas.errors import ConfigurationError
+from evonas.errors import ConfigurationError, StoppedEarly
 from evonas.executors import ProcessExecutor
 from evonas.report import Searched, history, population_table
 from evonas.report.table import front, history_table
@@ -73,18 +73,18 @@ def limits(results: list[EvaluationResult], objectives: tuple[str, ...] = OBJECT
 
 
 def test_falls_by_hand() -> None:
-    """Falls of .01, .02, ...: of 8 and of 18 the largest, of 19 the 18th, which a 20th exceeds 2 times in 20."""
-    for count, largest in ((8, 0.08), (18, 0.18), (19, 0.18), (29, 0.27)):
+    """Falls of .01, .02, ...: of 9 and of 18 the largest, of 19 the 18th, which a 20th exceeds 2 times in 20."""
+    for count, largest in ((9, 0.09), (18, 0.18), (19, 0.18), (29, 0.27)):
         found = limits([finished(i, 0.5 + 0.01 * i, 0.5) for i in range(1, count + 1)])
         assert found.falls[1]["clean_error"] == pytest.approx(largest)
         assert found.falls[1]["params"] == 0
-    assert limits([finished(i, 0.6, 0.5) for i in range(7)]).falls == {1: {}}  # too few
+    assert limits([finished(i, 0.6, 0.5) for i in range(8)]).falls == {1: {}}  # too few
     assert limits([]).front == ()
 
 
 def test_the_optimistic_end_by_hand() -> None:
-    found = limits([finished(i, 0.6, 0.5) for i in range(8)])
-    assert found.front == ((0.5, 100),) * 8
+    found = limits([finished(i, 0.6, 0.5) for i in range(9)])
+    assert found.front == ((0.5, 100),) * 9
     at_rung = {"clean_error": 0.65, "params": 90}
     assert found.optimistic(1, at_rung) == pytest.approx([0.55, 90], abs=1e-8)
     assert found.optimistic(2, at_rung) == [-np.inf, -np.inf]  # nothing is known of that rung
@@ -97,15 +97,15 @@ def test_the_optimistic_end_by_hand() -> None:
 
 def test_an_error_that_is_measured_at_the_end_follows_from_the_clean_one() -> None:
     """pgd_error ends .2 above the clean error of the rung, so it falls by -.2; clean_error is not searched."""
-    found = limits([finished(i, 0.6, 0.5) for i in range(8)], ("pgd_error", "params"))
+    found = limits([finished(i, 0.6, 0.5) for i in range(9)], ("pgd_error", "params"))
     assert found.optimistic(1, {"clean_error": 0.7, "params": 100}) == pytest.approx([0.9, 100], abs=1e-8)
     assert found.optimistic(1, {"params": 100})[0] == -np.inf
-    up = limits([finished(i, 0.6, 0.5) for i in range(8)], ("pgd_error", "params"), ("pgd_error",))
+    up = limits([finished(i, 0.6, 0.5) for i in range(9)], ("pgd_error", "params"), ("pgd_error",))
     assert up.optimistic(1, {"clean_error": 0.7, "params": 100})[0] == pytest.approx(-0.7, abs=1e-8)  # .8 or less
 
 
 def test_a_watch_records_what_is_finite_and_stops_once() -> None:
-    known = limits([finished(i, 0.6, 0.5) for i in range(8)])
+    known = limits([finished(i, 0.6, 0.5) for i in range(9)])
     watch = Watch(replace(known, finish=True))
     watch.reach(1, 2, {"clean_error": 0.9, "params": 200, "broken": float("nan")})
     watch.reach(2, 2, {"clean_error": 0.4, "params": 200})
@@ -114,6 +114,22 @@ def test_a_watch_records_what_is_finite_and_stops_once() -> None:
     assert curve == Curve(2, ((1, {"clean_error": 0.9, "params": 200}), (2, values)), 1, True)  # a wrong stop
     assert watch.closed(EvaluationResult.failure((0,), 0, "x")).curve is None
     assert Watch(known).closed(EvaluationResult((0,), values)).curve is None
+
+
+def test_with_all_objectives_known_at_its_end_nothing_is_stopped() -> None:
+    """As where the error under attack that is left is measured, but not searched."""
+    known = limits([finished(i, 0.6, 0.5) for i in range(9)])
+    watch = Watch(known)
+    values = {"clean_error": 0.9, "params": 200}
+    watch.reach(2, 2, values)
+    assert watch.closed(EvaluationResult((0,), {**values, "pgd_error": 1.0})).curve == Curve(2, ((2, values),))
+    with pytest.raises(StoppedEarly, match="stopped after 1 of 2 epochs"):
+        Watch(known).reach(1, 2, values)
+    attacked = limits([finished(i, 0.6, 0.5) for i in range(9)], (*OBJECTIVES, "pgd_error"))
+    for rung in (1, 2):  # what follows from the clean error is not known exactly
+        falls = replace(attacked, falls={rung: attacked.falls[1]})
+        with pytest.raises(StoppedEarly):
+            Watch(falls).reach(rung, 2, values)
 
 
 # What it ends
@@ -170,6 +186,13 @@ def test_tables_tell_them_apart() -> None:
 def test_a_function_that_knows_no_rungs_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"expected a function \(genome, seed, reach\) with early_stop"):
         searched(learnable, CONFIG)
+
+    class Factory:
+        def make_evaluate(self, report: Any) -> Any:
+            return learnable
+
+    with pytest.raises(ConfigurationError, match=r"expected a function \(genome, seed, reach\) with early_stop"):
+        searched(Factory(), CONFIG)
 
 
 def test_without_it_nothing_changes() -> None:
