@@ -92,8 +92,8 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
     Pareto multi-task learning (Lin et al., 2019, Algorithm 1). The cone of u_k holds the objective vectors F whose
     angle to u_k is no larger than to any other u_j: G_j = (u_j - u_k) F <= 0 for every j. Outside, the step is along
     the shortest convex combination of the gradients of all G_j > 0, and decreases each of them. Inside, it is along
-    that of the gradients of the objectives and of all G_j >= -near, and decreases all of these, or is zero: then F is
-    on the front of its cone. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken
+    that of the gradients of the objectives and of all G_j near 0, and decreases all of these, or is zero: then no
+    direction decreases all of them. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken
     whenever F is outside, not in the beginning alone, since the shared weights move F, too.
 
     Args:
@@ -101,7 +101,7 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
         values: (m,) F, the normalised objectives, >= 0.
         vectors: (K, m) of length 1, >= 0; a single one gives the weights of MGDA with gradients of length 1.
         number: k, from 0.
-        near: distance from the border of the cone below which a constraint counts.
+        near: in [0, 1): a constraint counts inside where G_j is at most this share of what it is for u_k of length |F|.
     Returns:
         (m,) float64 on the device of `gradients`; negative where an objective must grow to come into the cone.
     """
@@ -111,7 +111,8 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
     violations = borders @ values.to(vectors)
     rows = borders[violations > 0]
     if not len(rows):
-        active = violations >= -near
+        centre = (vectors @ vectors[number] - 1) * torch.linalg.vector_norm(values.to(vectors))
+        active = violations >= near * centre
         active[number] = False
         rows = torch.cat([torch.eye(vectors.shape[1], dtype=vectors.dtype), borders[active]])
     rows = rows.to(gradients.device)

@@ -53,7 +53,7 @@ def descended(centres: Tensor, vectors: Tensor, number: int) -> tuple[Tensor, Te
     for step in range(steps):
         values = ((x - centres) ** 2).sum(1)
         rate = 0.1 * (1 - step / steps)
-        x = x - rate * (cone_weights(2 * (x - centres), values, vectors, number, 0.01) @ (2 * (x - centres)))
+        x = x - rate * (cone_weights(2 * (x - centres), values, vectors, number, 0.1) @ (2 * (x - centres)))
     return x, ((x - centres) ** 2).sum(1)
 
 
@@ -111,7 +111,23 @@ def test_a_step_decreases_what_it_promises(seed: int) -> None:
             assert bool((slopes[violations > 0] > 0).all())
         else:
             assert bool((gradients @ direction > -1e-12).all())
-            assert bool((slopes[violations >= -0.05] >= -1e-12).all())
+            centre = (vectors @ vectors[number] - 1) * torch.linalg.vector_norm(values)
+            assert bool((slopes[violations >= 0.05 * centre] >= -1e-12).all())
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+@pytest.mark.parametrize("count", [5, 7, 9])
+def test_within_a_cone_independent_gradients_always_give_a_step(count: int, objectives: int) -> None:
+    """From border to border: a narrow cone's borders never hold F between them."""
+    preferences = Preferences(count=count)
+    vectors = preferences.vectors(objectives)
+    gradients = torch.eye(objectives, dtype=torch.float64)
+    for number in range(count):
+        for off in (-0.4, -0.2, 0.0, 0.2, 0.4):
+            values = torch.ones(objectives, dtype=torch.float64)
+            values[-1] = (number + 1 + off) / (count + 1)
+            weights = cone_weights(gradients, values, vectors, number, preferences.near)
+            assert float(torch.linalg.vector_norm(weights @ gradients)) > 0.01
 
 
 def test_vectors_point_to_the_mean_loss_at_sizes_in_equal_steps() -> None:
