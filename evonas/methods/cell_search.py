@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -509,10 +508,9 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
 
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
     weights = sum(weight.numel() for weight in search.levels.weights)
-    steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (
-        f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
+        f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {search.steps} steps, {order} "
         f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
         f"{_limit(plan)}"
     )

@@ -202,10 +202,29 @@ def test_an_epoch_costs_the_same_however_many_preferences_there_are(monkeypatch:
         return forward(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DartsSupernet, "forward", counted)
-    one = tiny(darts())
+    one = tiny(darts(), search_batch_size=4)
     for name in ("one", "three", "five"):
         searching({"one": one, "three": several(one), "five": several(one, 5)}[name]).run_epoch()
     assert passes["one"] == passes["three"] == passes["five"] > 0
+
+
+@pytest.mark.lengthy
+def test_a_dropped_batch_of_one_image_is_nobodys_turn() -> None:
+    """12 images in batches of 11: one step an epoch; of 6: two."""
+    search = searching(several(tiny(darts(), search_batch_size=11), 2))
+    turns = [["upper_size" in part for part in row["preferences"]] for row in run(search)]
+    assert turns == [[True, False], [False, True]]
+
+
+def test_fewer_steps_than_preferences_are_refused() -> None:
+    """Two epochs of two steps; then with one that trains the weights only."""
+    method = several(tiny(darts(), search_batch_size=6), 4)
+    assert searching(method).steps == 2
+    idle = replace(method, stages=(replace(method.stages[0], weights_only=1),))
+    with pytest.raises(ConfigurationError, match="for each of 4 preferences, got 2 in the whole search"):
+        searching(idle)
+    with pytest.raises(ConfigurationError, match="for each of 5 preferences, got 4 in the whole search"):
+        searching(several(tiny(darts(), search_batch_size=6), 5))
 
 
 @pytest.mark.lengthy
@@ -225,7 +244,7 @@ def test_rows_of_an_epoch_hold_a_part_of_each_preference() -> None:
     "method", [darts(), e2rnas_v1(pcdarts()), dsrna(darts(), BoundLoss(images=2))], ids=lambda each: each.name
 )
 def test_continued_it_is_the_same_bit_for_bit(method: Method) -> None:
-    changed = several(tiny(method, search_batch_size=6, order=1))
+    changed = several(tiny(method, search_batch_size=4, order=1))
     whole = searching(changed)
     whole.run_epoch()
     state = io.BytesIO()
