@@ -281,7 +281,7 @@ def after_search(
     cells: Sequence[FoundCells],
 ) -> None:
     """Write which search found which row, and train and measure the cells again where that is asked for."""
-    if len(cells) > 1:
+    if len(cells) > 1 or options.preferences > 1:
         _write_sweep(run, options, found, cells)
     if options.after.retrain:
         retrain_cells(run, options.after, candidates, cells, _precision(run, options, candidates.data))

@@ -51,6 +51,14 @@ def test_one_search_fills_the_tables_of_every_run(finished: tuple[Path, str]) ->
     assert len(list(folder.glob("search*.pt"))) == 1
 
 
+def test_preferences_that_all_agree_have_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(monkeypatch)
+    run(replace(THREE, levels=replace(TINY["levels"], search_epochs=3, alpha_lr=1e-12), out=tmp_path))
+    sweep = rows(tmp_path / "sweep.csv")
+    assert [row["preference"] for row in sweep] == ["1", "2", "3"]
+    assert len({row["arch_id"] for row in sweep}) == len(rows(tmp_path / "population.csv")) == 1
+
+
 def test_every_preference_has_its_rows_and_files(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     search = rows(folder / "search.csv")
