@@ -286,8 +286,7 @@ def after_search(
     if options.after.retrain:
         retrain_cells(run, options.after, candidates, cells, _precision(run, options, candidates.data))
         if options.robust is not None:
-            groups = [each.groups[0] for each in cells]
-            measure_cells(run, options.after, options.robust, candidates, cells, groups)
+            measure_cells(run, options.after, options.robust, candidates, cells)
 
 
 def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratch, tuple[Objective, ...]]:
