@@ -45,9 +45,9 @@ def with_preferences(method: Method, size: DeliveredShare, count: int) -> Method
 class Standing:
     """Running values of the objectives of every architecture: what a step's weights follow from, besides gradients.
 
-    An objective but the size is normalised to 1 + (value - mean) / |mean|, in [0, 2], with the mean over all
+    An objective but the size is normalised to 1 + (value - mean) / (mean of |value|), in [0, 2], with means over all
     architectures: for a positive loss it is value / mean, 1 for an architecture like the others, however far the shared
-    weights are trained. The size is a share of its range already.
+    weights are trained. A certified bound may change its sign, and its mean come near 0. The size is a share of its range already.
 
     Args:
         objectives: their number m; the last one is the size.
@@ -78,8 +78,9 @@ class Standing:
         old = self.values[number]
         smoothed = losses if old is None else old.lerp(losses, self.preferences.smoothing)
         own = self.values[number] = torch.cat([smoothed[:-1], losses[-1:]])  # no batch decides on the size
-        means = torch.stack([each for each in self.values if each is not None]).mean(dim=0)
-        divisors = torch.where(means == 0, torch.ones_like(means), means.abs())
+        known = torch.stack([each for each in self.values if each is not None])
+        means, lengths = known.mean(dim=0), known.abs().mean(dim=0)
+        divisors = torch.where(lengths == 0, torch.ones_like(lengths), lengths)
         divisors[-1] = 1.0
         values = (1 + (own - means) / divisors).clamp(0, 2)
         values[-1] = losses[-1]

@@ -152,6 +152,19 @@ def test_objectives_are_normalised_by_their_mean_over_all_architectures() -> Non
     assert standing.values[1].tolist() == pytest.approx([3, -2, 0.1])  # half way; sizes are not smoothed
 
 
+def test_a_bound_whose_mean_is_near_zero_keeps_its_order() -> None:
+    """0.3, -0.1 and -0.2 have mean 0 and mean absolute value 0.2."""
+    standing = Standing(Preferences(count=3), 2)
+    for number, bound in enumerate((0.3, -0.1, -0.2)):
+        standing._normalised(number, torch.tensor([bound, 0.5], dtype=torch.float64))
+    found = [
+        standing._normalised(number, torch.tensor([bound, 0.5], dtype=torch.float64))
+        for number, bound in enumerate((0.3, -0.1, -0.2))
+    ]
+    assert [divisors.tolist() for _, divisors in found] == [pytest.approx([0.2, 1])] * 3
+    assert [float(values[0]) for values, _ in found] == pytest.approx([2, 0.5, 0])
+
+
 def test_the_objectives_are_the_methods_own_and_the_size() -> None:
     names = {
         "darts": (several(darts()), ["loss", "size"]),
