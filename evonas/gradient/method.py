@@ -184,8 +184,8 @@ class Preferences:
     def __post_init__(self) -> None:
         if self.count < 2 or not 0 <= self.near < 1 or not 0 < self.smoothing <= 1:
             raise ConfigurationError(
-                f"expected at least 2 preferences, near in [0, 1) and smoothing in (0, 1], got {self.count}, {self.near} "
-                f"and {self.smoothing}"
+                f"expected at least 2 preferences, near in [0, 1) and smoothing in (0, 1], got {self.count}, "
+                f"{self.near} and {self.smoothing}"
             )
 
     def vectors(self, objectives: int) -> Tensor:

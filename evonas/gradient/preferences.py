@@ -47,7 +47,8 @@ class Standing:
 
     An objective but the size is normalised to 1 + (value - mean) / (mean of |value|), in [0, 2], with means over all
     architectures: for a positive loss it is value / mean, 1 for an architecture like the others, however far the shared
-    weights are trained. A certified bound may change its sign, and its mean come near 0. The size is a share of its range already.
+    weights are trained. A certified bound may change its sign, and its mean come near 0. The size is a
+    share of its range already.
 
     Args:
         objectives: their number m; the last one is the size.
@@ -94,8 +95,8 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
     angle to u_k is no larger than to any other u_j: G_j = (u_j - u_k) F <= 0 for every j. Outside, the step is along
     the shortest convex combination of the gradients of all G_j > 0, and decreases each of them. Inside, it is along
     that of the gradients of the objectives and of all G_j near 0, and decreases all of these, or is zero: then no
-    direction decreases all of them. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken
-    whenever F is outside, not in the beginning alone, since the shared weights move F, too.
+    direction decreases all of them. Each gradient counts by its direction, as length 1. Unlike there, a step
+    outside is taken whenever F is outside, not in the beginning alone, since the shared weights move F, too.
 
     Args:
         gradients: (m, d) of the normalised objectives.

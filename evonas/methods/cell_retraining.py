@@ -302,7 +302,9 @@ def measure_cells(
     groups = {each.name: each.groups for each in cells}
     several = len(options.retrain_params or ()) > 1
     named = [
-        (group + (f"-C{row['channels']}" if several else ""), row) for row in rows for group in groups[row["configuration"]]
+        (group + (f"-C{row['channels']}" if several else ""), row)
+        for row in rows
+        for group in groups[row["configuration"]]
     ]
     means = means_of_repeats(
         [(name, row) for name, row in named if row["status"] == "ok"], [each.column for each in measured.measurements]
