@@ -434,7 +434,15 @@ def _when(row: Mapping[str, Any]) -> str:
 
 
 def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
-    """A line where one objective made nearly all of an epoch's steps; else empty."""
+    """A line where one objective made nearly all of an epoch's steps; else empty.
+
+    Of several preferences, where all steps of one were zero: on the way into a cone one objective may well make them.
+    """
+    if any(_stood(part) for part in row.get("preferences", ())):
+        return (
+            f"warning: {plan.name}: all steps of the architecture of a preference were zero in an epoch "
+            f"(weight_* in {plan.file('search')}.csv), so that its cells stayed as they were"
+        )
     most = [name for name, share in _shares(row).items() if share > MOST]
     if not most:
         return ""
@@ -448,6 +456,12 @@ def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
         f"warning: {plan.name}: {most[0]} made over {MOST:.0%} of the architecture's {_when(row)} in an epoch "
         f"(share_{most[0]} in {plan.file('search')}.csv), so that hardly anything else was minimised{remedy}"
     )
+
+
+def _stood(part: Mapping[str, Any]) -> bool:
+    """Whether a preference had steps in an epoch, and its objectives had no weight in them but rounding."""
+    weights = [value for name, value in part.items() if name.startswith("weight_")]
+    return bool(weights) and max(map(abs, weights)) < 1e-9
 
 
 def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list[Row]) -> None:
