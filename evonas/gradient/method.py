@@ -273,7 +273,7 @@ class Method:
         return next(sizes, None)
 
     @property
-    def share(self) -> DeliveredShare | None:
+    def size_share(self) -> DeliveredShare | None:
         """Size that several architectures spread over; None without one."""
         return next((loss for loss in self.upper if isinstance(loss, DeliveredShare)), None)
 

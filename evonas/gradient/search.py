@@ -203,13 +203,13 @@ class GradientSearch:
         self.history = list(state["history"])
 
     def sizes(self, progress: float) -> list[dict[str, float]]:
-        """Of each architecture, millions of its network: expected of the derived cells, of these, and of the delivered
-        ones; empty where no size is descended. Several architectures deliver what is derived.
+        """Millions of parameters of each architecture's networks: expected of the derived cells, of these, and of the
+        delivered ones; empty where no size is descended. Several architectures deliver what is derived.
 
         Args:
             progress: share of the stage that is over.
         """
-        size = self.method.size or self.method.share
+        size = self.method.size or self.method.size_share
         found: list[dict[str, float]] = []
         for architecture, genotype in zip(self.levels.architectures, self.genotypes, strict=True):
             found.append({})

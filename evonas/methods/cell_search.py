@@ -483,7 +483,7 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
 
 def _limit(plan: CellSearch) -> str:
     """L, and its network or the parameters that N-hat leaves out, or the preferences; empty where there are none."""
-    share = plan.method.share
+    share = plan.method.size_share
     if share is not None:
         least, most = share.sizes
         eager = "; no step is replayed as a CUDA graph" if torch.device(plan.device).type == "cuda" else ""

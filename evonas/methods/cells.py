@@ -370,8 +370,10 @@ def _precision(run: Run, options: CellOptions, data: Dataset) -> OodPrecision:
 
 
 def _write_sweep(run: Run, options: CellOptions, result: Result, found: Sequence[FoundCells]) -> None:
-    """sweep.csv: which search, and which of its preferences, found which row of the table; several may have found the
-    same cells. repeats.csv."""
+    """Write sweep.csv, which search, and which of its preferences, found which row of the table, and repeats.csv.
+
+    Several may have found the same cells.
+    """
     from evonas.methods.cell_search import compact
     from evonas.report import means_of_repeats, means_text, write_means, write_rows
 
