@@ -59,6 +59,16 @@ def test_a_table_of_epochs_without_numbers_is_one_line(
     assert "expected a table of epochs in" in said.err
 
 
+def test_an_epoch_with_a_row_for_each_preference_counts_once(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied_run / "search.pt").touch()
+    table = "epoch,preference,seconds\n1,1,2.0\n1,2,2.0\n1,3,2.0\n2,1,4.0\n2,2,4.0\n2,3,4.0\n"
+    (copied_run / "search.csv").write_text(table)
+    stage = next(each for each in status(capsys, copied_run)["stages"] if each["unit"] == "epochs")
+    assert (stage["done"], stage["seconds"]) == (2, 3.0)
+
+
 def test_of_a_run_that_is_being_written(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half a journal with a torn last line: it is read as it is, and the estimate is the mean of its seconds."""
     journal = copied_run / "journal.jsonl"

@@ -34,7 +34,8 @@ class Levels:
 
     Of several architectures one has its `turn`: a step trains the weights under it, and moves it alone. So the weights
     that an unrolled gradient looks ahead to are those that the step makes, and a step costs what it costs with one
-    architecture. Steps of each are as many times longer as there are architectures, so that it comes as far.
+    architecture and the same upper losses. Steps of each are as many times longer as there are
+    architectures, so that it comes as far.
 
     Args:
         precision: fp32, or bf16 under autocast.

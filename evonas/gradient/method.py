@@ -175,16 +175,17 @@ class Preferences:
 
     count: int
     """K."""
-    near: float = 0.01
-    """Distance from the border of a cone below which it counts, in normalised objectives."""
+    near: float = 0.1
+    """Distance from the border of a cone below which it counts, as a share of the border's distance from the cone's
+    centre; below 1, so that at the centre none counts."""
     smoothing: float = 0.2
     """Share of a new value in the running mean of an objective."""
 
     def __post_init__(self) -> None:
-        if self.count < 2 or not self.near >= 0 or not 0 < self.smoothing <= 1:
+        if self.count < 2 or not 0 <= self.near < 1 or not 0 < self.smoothing <= 1:
             raise ConfigurationError(
-                f"expected at least 2 preferences, near >= 0 and smoothing in (0, 1], got {self.count}, {self.near} "
-                f"and {self.smoothing}"
+                f"expected at least 2 preferences, near in [0, 1) and smoothing in (0, 1], got {self.count}, "
+                f"{self.near} and {self.smoothing}"
             )
 
     def vectors(self, objectives: int) -> Tensor:
@@ -272,7 +273,7 @@ class Method:
         return next(sizes, None)
 
     @property
-    def share(self) -> DeliveredShare | None:
+    def size_share(self) -> DeliveredShare | None:
         """Size that several architectures spread over; None without one."""
         return next((loss for loss in self.upper if isinstance(loss, DeliveredShare)), None)
 

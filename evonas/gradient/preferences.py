@@ -45,9 +45,10 @@ def with_preferences(method: Method, size: DeliveredShare, count: int) -> Method
 class Standing:
     """Running values of the objectives of every architecture: what a step's weights follow from, besides gradients.
 
-    An objective but the size is normalised to 1 + (value - mean) / |mean|, in [0, 2], with the mean over all
+    An objective but the size is normalised to 1 + (value - mean) / (mean of |value|), in [0, 2], with means over all
     architectures: for a positive loss it is value / mean, 1 for an architecture like the others, however far the shared
-    weights are trained. The size is a share of its range already.
+    weights are trained. A certified bound may change its sign, and its mean come near 0. The size is a
+    share of its range already.
 
     Args:
         objectives: their number m; the last one is the size.
@@ -78,8 +79,9 @@ class Standing:
         old = self.values[number]
         smoothed = losses if old is None else old.lerp(losses, self.preferences.smoothing)
         own = self.values[number] = torch.cat([smoothed[:-1], losses[-1:]])  # no batch decides on the size
-        means = torch.stack([each for each in self.values if each is not None]).mean(dim=0)
-        divisors = torch.where(means == 0, torch.ones_like(means), means.abs())
+        known = torch.stack([each for each in self.values if each is not None])
+        means, lengths = known.mean(dim=0), known.abs().mean(dim=0)
+        divisors = torch.where(lengths == 0, torch.ones_like(lengths), lengths)
         divisors[-1] = 1.0
         values = (1 + (own - means) / divisors).clamp(0, 2)
         values[-1] = losses[-1]
@@ -92,16 +94,16 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
     Pareto multi-task learning (Lin et al., 2019, Algorithm 1). The cone of u_k holds the objective vectors F whose
     angle to u_k is no larger than to any other u_j: G_j = (u_j - u_k) F <= 0 for every j. Outside, the step is along
     the shortest convex combination of the gradients of all G_j > 0, and decreases each of them. Inside, it is along
-    that of the gradients of the objectives and of all G_j >= -near, and decreases all of these, or is zero: then F is
-    on the front of its cone. Each gradient counts by its direction, as length 1. Unlike there, a step outside is taken
-    whenever F is outside, not in the beginning alone, since the shared weights move F, too.
+    that of the gradients of the objectives and of all G_j near 0, and decreases all of these, or is zero: then no
+    direction decreases all of them. Each gradient counts by its direction, as length 1. Unlike there, a step
+    outside is taken whenever F is outside, not in the beginning alone, since the shared weights move F, too.
 
     Args:
         gradients: (m, d) of the normalised objectives.
         values: (m,) F, the normalised objectives, >= 0.
         vectors: (K, m) of length 1, >= 0; a single one gives the weights of MGDA with gradients of length 1.
         number: k, from 0.
-        near: distance from the border of the cone below which a constraint counts.
+        near: in [0, 1): a constraint counts inside where G_j is at most this share of what it is for u_k of length |F|.
     Returns:
         (m,) float64 on the device of `gradients`; negative where an objective must grow to come into the cone.
     """
@@ -111,7 +113,8 @@ def cone_weights(gradients: Tensor, values: Tensor, vectors: Tensor, number: int
     violations = borders @ values.to(vectors)
     rows = borders[violations > 0]
     if not len(rows):
-        active = violations >= -near
+        centre = (vectors @ vectors[number] - 1) * torch.linalg.vector_norm(values.to(vectors))
+        active = violations >= near * centre
         active[number] = False
         rows = torch.cat([torch.eye(vectors.shape[1], dtype=vectors.dtype), borders[active]])
     rows = rows.to(gradients.device)

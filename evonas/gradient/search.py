@@ -79,11 +79,27 @@ class GradientSearch:
         """Finished epochs."""
         self.history: list[Tensor] = []
         """`probabilities` after each finished epoch."""
+        self._check_turns()
         self._begin_stage(0, None)
 
     @property
     def epochs(self) -> int:
         return self.method.epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch: batches of the images below, but a last one of a single image (`training_batches`)."""
+        whole, left = divmod(len(self.data.below), self.method.config.search_batch_size)
+        return whole + (left > 1)
+
+    def _check_turns(self) -> None:
+        """ConfigurationError where an architecture would never have its turn."""
+        turns = self.steps * sum(stage.epochs - stage.weights_only for stage in self.method.stages)
+        if self.method.preferences is not None and turns < self.method.architectures:
+            raise ConfigurationError(
+                f"expected a step of the architecture for each of {self.method.architectures} preferences, got {turns} "
+                "in the whole search; take more epochs or smaller batches, or fewer preferences"
+            )
 
     @property
     def done(self) -> bool:
@@ -146,7 +162,7 @@ class GradientSearch:
             radius = perturbation.radius(self.epoch, self.method.epochs)
         weights_only = within < stage.weights_only
         levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius, weights_only)
-        steps, shown = math.ceil(len(self.data.below) / config.search_batch_size), time.monotonic()
+        steps, shown = self.steps, time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
             levels.progress = (within + step / steps) / stage.epochs
             levels.turn = (self.epoch * steps + step) % len(means)
@@ -187,13 +203,13 @@ class GradientSearch:
         self.history = list(state["history"])
 
     def sizes(self, progress: float) -> list[dict[str, float]]:
-        """Of each architecture, millions of its network: expected of the derived cells, of these, and of the delivered
-        ones; empty where no size is descended. Several architectures deliver what is derived.
+        """Millions of parameters of each architecture's networks: expected of the derived cells, of these, and of the
+        delivered ones; empty where no size is descended. Several architectures deliver what is derived.
 
         Args:
             progress: share of the stage that is over.
         """
-        size = self.method.size or self.method.share
+        size = self.method.size or self.method.size_share
         found: list[dict[str, float]] = []
         for architecture, genotype in zip(self.levels.architectures, self.genotypes, strict=True):
             found.append({})

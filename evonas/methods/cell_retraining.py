@@ -276,15 +276,11 @@ def measure_cells(
     robust: RobustnessOptions,
     prepare: TrainFromScratch,
     found: Sequence[FoundCells],
-    groups: Sequence[str],
 ) -> None:
     """Measure the networks that `retrain_cells` has trained, or continue with that; print DSRNA's tables.
 
     In the run's folder `robust/`: retrained.csv, repeats.csv (means and deviations), tables.md. What is finished is
-    kept beside the weights, in `retrained/rows.jsonl`.
-
-    Args:
-        groups: of each of the found cells, the name that its repeats have in common.
+    kept beside the weights, in `retrained/rows.jsonl`. Cells of several preferences count for each of these.
     """
     from evonas.audit import CLEAN, Measured
     from evonas.methods.cell_search import FoundCells
@@ -303,9 +299,13 @@ def measure_cells(
     measured = Measured(measurements=(CLEAN, *robust.attacks, *robust.radii), test_limit=options.test_limit)
     networks, opening = _networks(run, options, prepare, cells), "measuring the robustness of these networks"
     _, rows = run.audit(networks, measured, opening, "retrained")
-    group_of = dict(zip((each.name for each in cells), [*groups, *options.published], strict=True))
+    groups = {each.name: each.groups for each in cells}
     several = len(options.retrain_params or ()) > 1
-    named = [(group_of[row["configuration"]] + (f"-C{row['channels']}" if several else ""), row) for row in rows]
+    named = [
+        (group + (f"-C{row['channels']}" if several else ""), row)
+        for row in rows
+        for group in groups[row["configuration"]]
+    ]
     means = means_of_repeats(
         [(name, row) for name, row in named if row["status"] == "ok"], [each.column for each in measured.measurements]
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -435,7 +434,15 @@ def _when(row: Mapping[str, Any]) -> str:
 
 
 def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
-    """A line where one objective made nearly all of an epoch's steps; else empty."""
+    """A line where one objective made nearly all of an epoch's steps; else empty.
+
+    Of several preferences, where all steps of one were zero: on the way into a cone one objective may well make them.
+    """
+    if any(_stood(part) for part in row.get("preferences", ())):
+        return (
+            f"warning: {plan.name}: all steps of the architecture of a preference were zero in an epoch "
+            f"(weight_* in {plan.file('search')}.csv), so that its cells stayed as they were"
+        )
     most = [name for name, share in _shares(row).items() if share > MOST]
     if not most:
         return ""
@@ -449,6 +456,12 @@ def _warning(plan: CellSearch, row: Mapping[str, Any]) -> str:
         f"warning: {plan.name}: {most[0]} made over {MOST:.0%} of the architecture's {_when(row)} in an epoch "
         f"(share_{most[0]} in {plan.file('search')}.csv), so that hardly anything else was minimised{remedy}"
     )
+
+
+def _stood(part: Mapping[str, Any]) -> bool:
+    """Whether a preference had steps in an epoch, and its objectives had no weight in them but rounding."""
+    weights = [value for name, value in part.items() if name.startswith("weight_")]
+    return bool(weights) and max(map(abs, weights)) < 1e-9
 
 
 def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list[Row]) -> None:
@@ -470,7 +483,7 @@ def _pictures(folder: Path, plan: CellSearch, search: GradientSearch, rows: list
 
 def _limit(plan: CellSearch) -> str:
     """L, and its network or the parameters that N-hat leaves out, or the preferences; empty where there are none."""
-    share = plan.method.share
+    share = plan.method.size_share
     if share is not None:
         least, most = share.sizes
         eager = "; no step is replayed as a CUDA graph" if torch.device(plan.device).type == "cuda" else ""
@@ -509,10 +522,9 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
 
 def _opening(plan: CellSearch, search: GradientSearch) -> str:
     weights = sum(weight.numel() for weight in search.levels.weights)
-    steps = math.ceil(len(search.data.below) / plan.method.config.search_batch_size)
     order = {1: "first", 2: "second"}[plan.method.config.order]
     return (
-        f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {steps} steps, {order} "
+        f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {search.steps} steps, {order} "
         f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
         f"{_limit(plan)}"
     )

@@ -281,13 +281,12 @@ def after_search(
     cells: Sequence[FoundCells],
 ) -> None:
     """Write which search found which row, and train and measure the cells again where that is asked for."""
-    if len(cells) > 1:
+    if len(cells) > 1 or options.preferences > 1:
         _write_sweep(run, options, found, cells)
     if options.after.retrain:
         retrain_cells(run, options.after, candidates, cells, _precision(run, options, candidates.data))
         if options.robust is not None:
-            groups = [each.groups[0] for each in cells]
-            measure_cells(run, options.after, options.robust, candidates, cells, groups)
+            measure_cells(run, options.after, options.robust, candidates, cells)
 
 
 def compose(run: Run, options: CellOptions) -> tuple[DartsSpace, TrainFromScratch, tuple[Objective, ...]]:
@@ -371,8 +370,10 @@ def _precision(run: Run, options: CellOptions, data: Dataset) -> OodPrecision:
 
 
 def _write_sweep(run: Run, options: CellOptions, result: Result, found: Sequence[FoundCells]) -> None:
-    """sweep.csv: which search, and which of its preferences, found which row of the table; several may have found the
-    same cells. repeats.csv."""
+    """Write sweep.csv, which search, and which of its preferences, found which row of the table, and repeats.csv.
+
+    Several may have found the same cells.
+    """
     from evonas.methods.cell_search import compact
     from evonas.report import means_of_repeats, means_text, write_means, write_rows
 

@@ -110,7 +110,7 @@ class E2rnasOptions(CellOptions):
 
     def unused(self) -> dict[str, str]:
         found = super().unused()
-        replaced = ("size_within", "mgda", "normalisation", "solver", "weights_on")
+        replaced = ("size", "size_within", "mgda", "normalisation", "solver", "weights_on")
         return found if self.preferences == 1 else found | dict.fromkeys(replaced, "--preferences 1")
 
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:

@@ -204,17 +204,18 @@ def _trainings(path: Path, finished: bool) -> Iterator[Stage]:
 
 
 def _epochs(table: Path) -> list[float]:
-    """Seconds of every epoch in a table; empty where it is not there yet."""
+    """Seconds of every epoch in a table, which may have several rows each; empty where it is not there yet."""
     with storage_errors(f"read {table}"):
         try:
             content = read_regular(table, 2**28)
         except FileNotFoundError:
             return []
     with decoding(f"expected a table of epochs in {table}", "restore or remove it", StorageError):
-        seconds = [float(row["seconds"]) for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
-        if not all(map(math.isfinite, seconds)):
+        table_rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        seconds = {row["epoch"]: float(row["seconds"]) for row in table_rows}
+        if not all(map(math.isfinite, seconds.values())):
             raise ValueError("an epoch has no finite seconds")
-        return seconds
+        return [*seconds.values()]
 
 
 @lru_cache(maxsize=16)

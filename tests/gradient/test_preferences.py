@@ -9,13 +9,12 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers import same
-from test_search import SIZE, data, run, searching, tiny
+from test_search import run, searching, tiny
 from torch import Tensor
 
 from evonas.errors import ConfigurationError
 from evonas.gradient import (
     BoundLoss,
-    CrossEntropy,
     DartsSupernet,
     DeliveredShare,
     GradientSearch,
@@ -27,7 +26,6 @@ from evonas.gradient import (
     dsrna,
     e2rnas_v1,
     e2rnas_v2,
-    mgda_weights,
     pcdarts,
     pdarts,
     with_preferences,
@@ -53,7 +51,7 @@ def descended(centres: Tensor, vectors: Tensor, number: int) -> tuple[Tensor, Te
     for step in range(steps):
         values = ((x - centres) ** 2).sum(1)
         rate = 0.1 * (1 - step / steps)
-        x = x - rate * (cone_weights(2 * (x - centres), values, vectors, number, 0.01) @ (2 * (x - centres)))
+        x = x - rate * (cone_weights(2 * (x - centres), values, vectors, number, 0.1) @ (2 * (x - centres)))
     return x, ((x - centres) ** 2).sum(1)
 
 
@@ -89,10 +87,11 @@ def test_seven_preferences_spread_over_the_known_front_of_three_objectives() -> 
 
 
 def test_one_vector_gives_the_direction_of_mgda() -> None:
-    gradients = torch.randn(3, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    """Right-angled gradients of lengths 1, 2 and 4: a third of each direction."""
+    gradients = torch.diag(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
     values = torch.tensor([1.0, 2.0, 0.1], dtype=torch.float64)
     weights = cone_weights(gradients, values, unit(torch.ones(1, 3, dtype=torch.float64)), 0)
-    assert torch.equal(weights, mgda_weights(gradients, values, "l2", "exact", "normalised"))
+    assert weights.tolist() == pytest.approx([1 / 3, 1 / 6, 1 / 12])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -111,7 +110,23 @@ def test_a_step_decreases_what_it_promises(seed: int) -> None:
             assert bool((slopes[violations > 0] > 0).all())
         else:
             assert bool((gradients @ direction > -1e-12).all())
-            assert bool((slopes[violations >= -0.05] >= -1e-12).all())
+            centre = (vectors @ vectors[number] - 1) * torch.linalg.vector_norm(values)
+            assert bool((slopes[violations >= 0.05 * centre] >= -1e-12).all())
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+@pytest.mark.parametrize("count", [5, 7, 9])
+def test_within_a_cone_independent_gradients_always_give_a_step(count: int, objectives: int) -> None:
+    """From border to border: a narrow cone's borders never hold F between them."""
+    preferences = Preferences(count=count)
+    vectors = preferences.vectors(objectives)
+    gradients = torch.eye(objectives, dtype=torch.float64)
+    for number in range(count):
+        for off in (-0.4, -0.2, 0.0, 0.2, 0.4):
+            values = torch.ones(objectives, dtype=torch.float64)
+            values[-1] = (number + 1 + off) / (count + 1)
+            weights = cone_weights(gradients, values, vectors, number, preferences.near)
+            assert float(torch.linalg.vector_norm(weights @ gradients)) > 0.01
 
 
 def test_vectors_point_to_the_mean_loss_at_sizes_in_equal_steps() -> None:
@@ -134,6 +149,19 @@ def test_objectives_are_normalised_by_their_mean_over_all_architectures() -> Non
     standing._normalised(1, torch.tensor([2.0, -2.0, 0.1], dtype=torch.float64))
     assert standing.values[1] is not None
     assert standing.values[1].tolist() == pytest.approx([3, -2, 0.1])  # half way; sizes are not smoothed
+
+
+def test_a_bound_whose_mean_is_near_zero_keeps_its_order() -> None:
+    """0.3, -0.1 and -0.2 have mean 0 and mean absolute value 0.2."""
+    standing = Standing(Preferences(count=3), 2)
+    for number, bound in enumerate((0.3, -0.1, -0.2)):
+        standing._normalised(number, torch.tensor([bound, 0.5], dtype=torch.float64))
+    found = [
+        standing._normalised(number, torch.tensor([bound, 0.5], dtype=torch.float64))
+        for number, bound in enumerate((0.3, -0.1, -0.2))
+    ]
+    assert [divisors.tolist() for _, divisors in found] == [pytest.approx([0.2, 1])] * 3
+    assert [float(values[0]) for values, _ in found] == pytest.approx([2, 0.5, 0])
 
 
 def test_the_objectives_are_the_methods_own_and_the_size() -> None:
@@ -186,10 +214,29 @@ def test_an_epoch_costs_the_same_however_many_preferences_there_are(monkeypatch:
         return forward(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DartsSupernet, "forward", counted)
-    one = tiny(darts())
+    one = tiny(darts(), search_batch_size=4)
     for name in ("one", "three", "five"):
         searching({"one": one, "three": several(one), "five": several(one, 5)}[name]).run_epoch()
     assert passes["one"] == passes["three"] == passes["five"] > 0
+
+
+@pytest.mark.lengthy
+def test_a_dropped_batch_of_one_image_is_nobodys_turn() -> None:
+    """12 images in batches of 11: one step an epoch; of 6: two."""
+    search = searching(several(tiny(darts(), search_batch_size=11), 2))
+    turns = [["upper_size" in part for part in row["preferences"]] for row in run(search)]
+    assert turns == [[True, False], [False, True]]
+
+
+def test_fewer_steps_than_preferences_are_refused() -> None:
+    """Two epochs of two steps; then with one that trains the weights only."""
+    method = several(tiny(darts(), search_batch_size=6), 4)
+    assert searching(method).steps == 2
+    idle = replace(method, stages=(replace(method.stages[0], weights_only=1),))
+    with pytest.raises(ConfigurationError, match="for each of 4 preferences, got 2 in the whole search"):
+        searching(idle)
+    with pytest.raises(ConfigurationError, match="for each of 5 preferences, got 4 in the whole search"):
+        searching(several(tiny(darts(), search_batch_size=6), 5))
 
 
 @pytest.mark.lengthy
@@ -209,7 +256,7 @@ def test_rows_of_an_epoch_hold_a_part_of_each_preference() -> None:
     "method", [darts(), e2rnas_v1(pcdarts()), dsrna(darts(), BoundLoss(images=2))], ids=lambda each: each.name
 )
 def test_continued_it_is_the_same_bit_for_bit(method: Method) -> None:
-    changed = several(tiny(method, search_batch_size=6, order=1))
+    changed = several(tiny(method, search_batch_size=4, order=1))
     whole = searching(changed)
     whole.run_epoch()
     state = io.BytesIO()
@@ -251,4 +298,3 @@ def test_one_architecture_keeps_its_values() -> None:
     assert search.probabilities().shape == (2, 5, 8)
     assert search.state().keys() == {"epoch", "operations", "history", *search.levels.state()}
     assert search.levels.state().keys() == {"supernet", "architecture", "momentum", "adam", "epsilon"}
-    assert (SIZE.kind, SHARE.kind, CrossEntropy().name, len(data().below)) == ("params", "params", "loss", 12)

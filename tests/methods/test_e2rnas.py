@@ -96,6 +96,15 @@ def test_one_objective_that_makes_all_of_an_epochs_steps_is_warned_of(below: flo
         assert said_of_a_sum.endswith("; --metric-share 0.5 makes both count alike")
 
 
+def test_a_preference_whose_steps_are_zero_is_warned_of() -> None:
+    """One without a turn in the epoch is not."""
+    plan = plan_of(SECOND.methods(32)[""])
+    moving = {"weight_loss": 0.5, "weight_size": -0.2, "share_loss": 0.01, "share_size": 0.99}
+    assert _warning(plan, {"preferences": [moving, {}]}) == ""
+    row = {"preferences": [moving, {"weight_loss": 1e-17, "weight_size": 0.0}]}
+    assert "all steps of the architecture of a preference were zero in an epoch" in _warning(plan, row)
+
+
 def plan_of(method: Method) -> CellSearch:
     return CellSearch(
         label="",
