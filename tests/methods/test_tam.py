@@ -413,9 +413,7 @@ def test_options_come_back_from_a_file(name: str) -> None:
 
 
 def test_an_objective_that_trains_by_itself_is_refused() -> None:
-    with pytest.raises(
-        ConfigurationError, match="expected objectives of the supernet's weights"
-    ):
+    with pytest.raises(ConfigurationError, match="expected objectives of the supernet's weights"):
         TamOptions(search=EvolutionConfig(objectives=("quick_robust_error", "params")))
 
 
