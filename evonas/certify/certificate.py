@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.certify.ball import Ball
+from evonas.certify.interval_margins import differences
 from evonas.certify.intervals import recorded
 from evonas.certify.linear import Bounded
 from evonas.certify.recording import Model, in_eval_mode, outside_inference_mode, record
@@ -52,7 +53,7 @@ def margin_bounds(
         ConfigurationError (a ValueError): as `linear_bounds`; labels of another shape, dtype or range.
     """
     graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
-    functions = _margins(labels, graph.nodes[-1].shape[0], images)
+    functions = differences(labels, graph.nodes[-1].shape[0], images)
     outward = images.dtype if rounding == "outward" else None
     return rounded_down(Bounded(graph, ball, relaxation, intermediate, outward).least(functions).t(), images.dtype)
 
@@ -82,7 +83,7 @@ def bounds_and_margins(
     """Bounds of logits and of margins together. Arguments and errors as for `margin_bounds`."""
     graph, ball = record(model, images, RULES), Ball.of(images, epsilon, norm, clip)
     bounded, n_logits = Bounded(graph, ball, relaxation, intermediate), graph.nodes[-1].shape[0]
-    functions = torch.cat([bounded.logits, -bounded.logits, _margins(labels, n_logits, images)])
+    functions = torch.cat([bounded.logits, -bounded.logits, differences(labels, n_logits, images)])
     lower, upper, margins = torch.split(bounded.least(functions).t(), [n_logits, n_logits, n_logits - 1], dim=1)
     return BoundsAndMargins(lower, -upper, margins)
 
@@ -127,7 +128,7 @@ def certified_radius(
         graph, first = recorded(model, images, start, norm, clip, rounding)  # checks of a ball wait for a GPU
         outward = images.dtype if rounding == "outward" else None
         n_logits = graph.nodes[-1].shape[0]
-        margins = _margins(labels, n_logits, images)
+        margins = differences(labels, n_logits, images)
         functions = margins if targets is None else _margin(labels, targets, n_logits, images)
         right = (margins * _logits(model, images)).sum(dim=2).amin(dim=0) > 0
         held = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
@@ -175,14 +176,6 @@ def random_targets(labels: Tensor, n_classes: int, generator: torch.Generator) -
     """(B,) for each image a class other than its label, uniform."""
     drawn = torch.randint(1, n_classes, labels.shape, generator=generator, device=generator.device).to(labels.device)
     return (labels + drawn) % n_classes
-
-
-def _margins(labels: Tensor, n_logits: int, images: Tensor) -> Tensor:
-    """(K - 1, B, K) coefficients of logit[label] - logit[other] for every other class."""
-    _check(labels, n_logits, images)
-    ranks = torch.arange(n_logits - 1, device=images.device)[:, None]
-    other_classes = ranks + (ranks >= labels).long()  # (K - 1, B)
-    return torch.cat([_coefficients(labels, each, n_logits, images) for each in other_classes])
 
 
 def _margin(labels: Tensor, targets: Tensor, n_logits: int, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from evonas.certify.settings import Rounding
 from evonas.devices import float32
 from evonas.errors import ConfigurationError
 
-__all__ = ["interval_margin_bounds"]
+__all__ = ["differences", "interval_margin_bounds"]
 
 
 @float32()
@@ -43,13 +43,13 @@ def interval_margin_bounds(
         ConfigurationError (a ValueError): as `interval_bounds`; labels of another shape, dtype or range.
     """
     graph, ball = recorded(model, images, epsilon, norm, clip, rounding)
-    outward, differences = rounding == "outward", _differences(labels, graph.nodes[-1].shape[0], ball.images)
-    number, functions, added, behind = _pulled_back(graph, differences)
+    outward, wanted = rounding == "outward", differences(labels, graph.nodes[-1].shape[0], ball.images)
+    number, functions, added, behind = _pulled_back(graph, wanted)
     box = propagate(graph, ball, outward=outward)[number]
     least = (ball.least(functions) if number == 0 else _least(functions, box)) + added
     if outward:
         reach = ball.epsilon.reshape(-1, 1, 1, 1) if number == 0 else 0.0
-        least = least - _rounding(behind, magnitude(box) + reach, differences)
+        least = least - _rounding(behind, magnitude(box) + reach, wanted)
     return rounded_down(torch.where(least.isnan(), -torch.inf, least).t(), images.dtype)
 
 
@@ -83,7 +83,7 @@ def _least(functions: Tensor, box: Box) -> Tensor:
     return ends.flatten(2).sum(dim=2)
 
 
-def _differences(labels: Tensor, n_logits: int, images: Tensor) -> Tensor:
+def differences(labels: Tensor, n_logits: int, images: Tensor) -> Tensor:
     """(K - 1, B, K) coefficients of logit[label] - logit[other] for every other class."""
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
         raise ConfigurationError(

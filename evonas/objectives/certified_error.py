@@ -11,6 +11,7 @@ from evonas.certify.settings import Norm
 from evonas.data import batches
 from evonas.errors import DivergedError
 from evonas.objectives.attack_error import described_radius
+from evonas.objectives.certified import CLIP
 from evonas.objectives.objective import Candidate, Column, CostedSpace
 from evonas.objectives.scoring import first_images
 from evonas.ranges import COUNT, IMAGES, check_radius, check_ranges
@@ -19,9 +20,6 @@ __all__ = ["CertifiedError", "MarginBounds"]
 
 MarginBounds = Literal["best", "interval", "crown_ibp"]
 """Kind of margin bounds; best: the larger one of each margin."""
-
-CLIP = (0.0, 1.0)
-"""Range of perturbed pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
