@@ -45,7 +45,7 @@ CPU = torch.device("cpu")
 
 
 class Side(NamedTuple):
-    """What the searches of one side gave with a seed."""
+    """Results of the searches of one side with a seed."""
 
     volume: float
     seconds: float

@@ -161,7 +161,7 @@ class Stops(NamedTuple):
     finished: int
     """Further ones that would have been stopped, and were finished all the same."""
     wrong: int
-    """Those of them that entered the front of their time."""
+    """Number of them that entered the front of their time."""
     trained: int = 0
     """Stopped ones whose training was over: what is measured last was left out."""
 

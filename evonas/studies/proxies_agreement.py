@@ -74,7 +74,7 @@ class Compared(NamedTuple):
     """Networks that have all that is compared."""
 
     rows: tuple[Row, ...]
-    """What the search measured."""
+    """Values that the search measured."""
     targets: tuple[Values, ...]
     """Robust errors of these networks, seed by seed."""
     trained: tuple[float, ...]

@@ -211,7 +211,7 @@ class Memory(nn.Module):
 
 
 def remembered(network: Inner, images: Tensor) -> Tensor:
-    """What is known of an image is added to the logits of a network that has learnt nothing; gradients are its own."""
+    """Knowledge of an image is added to the logits of a network that has learnt nothing; gradients are its own."""
     known: Tensor = Memory(network, 0.0)(images)
     return network(images) + known.detach()
 

@@ -20,7 +20,7 @@ GENOME = SPACE.designs()["chain"]
 
 
 def certified(network: nn.Module, pixels: Tensor, labels: Tensor, n_classes: int, epsilon: float) -> float:
-    """What `evonas audit --measure certified` gives on test images, within another radius than 1/255.
+    """The results of `evonas audit --measure certified` on test images, within another radius than 1/255.
 
     Args:
         pixels: (N, 3, H, W) uint8.

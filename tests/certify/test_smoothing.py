@@ -78,7 +78,7 @@ def test_a_clear_answer_is_given_with_the_longest_radius() -> None:
 
 
 def test_prediction_abstains_by_a_two_sided_test() -> None:
-    """Of 10 samples 9 to 1 has the two-sided probability 22 / 1024, and 10 to 0 has 2 / 1024."""
+    """Ten samples: 9 to 1 has the two-sided probability 22 / 1024, and 10 to 0 has 2 / 1024."""
     answers = iter([9, 10])
 
     def counted(images: Tensor) -> Tensor:

@@ -293,7 +293,7 @@ def test_sizes_grow_with_the_preference_for_size_on_digits() -> None:
 
 
 def test_one_architecture_keeps_its_values() -> None:
-    """Of a search without preferences nothing is a list."""
+    """A search without preferences has no lists."""
     search = searching(tiny(darts()))
     assert search.probabilities().shape == (2, 5, 8)
     assert search.state().keys() == {"epoch", "operations", "history", *search.levels.state()}

@@ -130,7 +130,7 @@ class TestResult:
             assert entry.key in str(refused.value)
 
     def test_a_column_of_one_s_own_is_found_again_whatever_it_is_called(self, found: Result) -> None:
-        """Of columns that end in _seconds, those of `Timed` alone do not repeat."""
+        """Columns that end in _seconds repeat, but for those of `Timed`."""
         more: tuple[Any, ...] = (Timed(Macs()), Halves())
         evaluator = replace(found.evaluator, objectives=(*found.evaluator.objectives, *more))
         liar, entry = Result(found.folder, found.searched, lambda: evaluator), found.entries[0]

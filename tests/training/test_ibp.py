@@ -133,7 +133,7 @@ def test_crown_ibp_mixes_both_bounds() -> None:
 
 
 def test_the_schedules_of_the_papers_in_proportion_to_the_epochs() -> None:
-    """Of 100 epochs IBP begins after 5 and has grown after 55, CROWN-IBP after 10 and after 60; by epochs' middles."""
+    """In 100 epochs IBP begins after 5 and has grown after 55, CROWN-IBP after 10 and after 60; by epochs' middles."""
     model, ibp, crown = network(), Ibp(epsilon=0.1), CrownIbp(epsilon=0.1)
     found = [ibp.begin_epoch(model, epoch, 100) for epoch in range(100)]
     assert [each.epsilon for each in found[:5]] == [0.0] * 5
