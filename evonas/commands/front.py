@@ -29,8 +29,9 @@ class Front:
 
     runs: Folders
     """Folders of the runs."""
-    objectives: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...")] = "clean_error,params"
-    """Columns that every run has, measured alike."""
+    objectives: Annotated[str | None, tyro.conf.arg(metavar="NAME,NAME,...")] = None
+    """Columns that every run has, measured alike; by default what all of them were searched for, or clean_error,params
+    where that differs."""
     out: Path | None = None
     """Folder for front.csv, population.csv and front.png; none of the runs."""
     by: Literal["method", "run"] = "method"
@@ -41,7 +42,7 @@ class Front:
     """Python files that runs were begun with."""
 
     def __call__(self) -> None:
-        from evonas.report import joint_front, write_joint
+        from evonas.report import joint_front, shared_objectives, write_joint
         from evonas.runs.folder import RunFolder
 
         load_plugins(self.plugin)
@@ -54,7 +55,10 @@ class Front:
         runs, damages = joint_runs(paths)
         for damage in damages:
             say(damage)
-        objectives = [name for name in self.objectives.split(",") if name]
+        if self.objectives is not None:
+            objectives = tuple(name for name in self.objectives.split(",") if name)
+        else:
+            objectives = shared_objectives(runs) if runs else ()
         joint = joint_front(runs, objectives, self.any_data)
         _print_joint(joint, self.by)
         if self.out is not None:

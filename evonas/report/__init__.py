@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evonas.report.condition import Condition, read_condition
     from evonas.report.depictions import DEPICTIONS, Depiction, depiction_of, write_drawing
     from evonas.report.drawing import draw_genotype
-    from evonas.report.joint import JointFront, JointRun, joint_front, write_joint
+    from evonas.report.joint import JointFront, JointRun, joint_front, shared_objectives, write_joint
     from evonas.report.optuna_journal import require_optuna, write_optuna_journal
     from evonas.report.output import write_rows
     from evonas.report.papers.darts import plot_alpha, plot_search, search_table, write_search_csv
@@ -120,6 +120,7 @@ __all__ = [
     "roco_tables",
     "said",
     "search_table",
+    "shared_objectives",
     "shown",
     "transfer_table",
     "with_earlier",

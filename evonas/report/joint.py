@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["JointFront", "JointRun", "check_comparable", "differences", "joint_figure", "joint_front", "write_joint"]
+__all__ = [
+    "JointFront",
+    "JointRun",
+    "check_comparable",
+    "differences",
+    "joint_figure",
+    "joint_front",
+    "shared_objectives",
+    "write_joint",
+]
 
 By = Literal["method", "run"]
 
@@ -88,6 +97,20 @@ class JointFront:
     def data(self) -> str:
         """Names of the data sets."""
         return ", ".join(sorted(set(self.table["data"])))
+
+
+def shared_objectives(runs: Sequence[JointRun]) -> tuple[str, ...]:
+    """What all runs were searched for, in the first one's order, where that is the same and measured alike; otherwise
+    clean error and parameters."""
+    first, *others = runs
+    names = first.searched.objectives
+
+    def alike(run: JointRun) -> bool:
+        return set(run.searched.objectives) == set(names) and not any(
+            list(differences(first.measured.get(name, {}), run.measured.get(name, {}))) for name in names
+        )
+
+    return names if all(alike(run) for run in others) else ("clean_error", "params")
 
 
 def joint_front(runs: Sequence[JointRun], objectives: Sequence[str], any_data: bool = False) -> JointFront:

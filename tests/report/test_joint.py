@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evonas.errors import ConfigurationError
-from evonas.report import JointRun, Searched, joint_front, write_joint
+from evonas.report import JointRun, Searched, joint_front, shared_objectives, write_joint
 from evonas.report.colours import SERIES, styles_of
 from evonas.report.joint import joint_figure
 from evonas.search import Entry, non_dominated
@@ -104,6 +104,20 @@ def test_a_row_keeps_what_its_run_says_of_it() -> None:
         "data": "digits",
         "genome": "2 0",
     }
+
+
+def searched_for(made: JointRun, *objectives: str, **changes: Any) -> JointRun:
+    return replace(made, searched=replace(made.searched, objectives=objectives), **changes)
+
+
+def test_objectives_of_the_runs_where_they_are_the_same() -> None:
+    """In any order, measured alike; otherwise what every run has."""
+    first, second = searched_for(TAM, "pgd_error", "macs"), searched_for(ROCO, "macs", "pgd_error")
+    assert shared_objectives([first]) == ("pgd_error", "macs")
+    assert shared_objectives([first, second]) == ("pgd_error", "macs")
+    assert shared_objectives([first, searched_for(ROCO, "pgd_error", "params")]) == ("clean_error", "params")
+    other = replace(second, measured={"pgd_error": {**PGD, "steps": 20}})
+    assert shared_objectives([first, other]) == ("clean_error", "params")
 
 
 def test_the_order_of_runs_does_not_matter() -> None:
