@@ -40,9 +40,9 @@ def quiet() -> Console:
 
 
 def search_cells(folder: Path, slots: int) -> str:
-    """Two searches of cells that differ in their seed (DARTS, first order), 2 epochs of 7 steps each."""
+    """Two searches of cells that differ in their seed (DARTS, first order), 3 epochs of 7 steps each."""
     quick = DARTS["quick"]
-    levels = replace(quick.levels, search_epochs=2, search_precision="fp32")
+    levels = replace(quick.levels, search_epochs=3, search_precision="fp32")
     data = replace(quick.data, data="digits")
     given = replace(quick, levels=levels, data=data, repeats=2, **options(folder, slots))
     with Run.open("darts", given, console=quiet()) as run:
