@@ -32,7 +32,7 @@ class Replicates:
 
     @property
     def columns(self) -> list[str]:
-        """Searched columns that a seed changes: no costs."""
+        """Searched columns that another seed changed: no costs."""
         before = {name: [entry.result.objectives[name] for entry in self.front] for name in self.searched.objectives}
         return [
             name
@@ -134,7 +134,7 @@ class Replicates:
             parts.append(f"{name} {before:+.3g}{'' if after is None else f' (of the front by means {after:+.3g})'}")
         trained = f"replicates: {found['trainings']} further evaluations of {found['networks']} networks of the front"
         if not parts:
-            return f"{trained}; no objective depends on the seed"
+            return f"{trained}; no objective changed with the seed"
         beaten = f"{found['beaten_beyond_intervals']} are beaten beyond their intervals"
         kept = f"{found['front_by_means']} stay on the front by means, {beaten}"
         return f"{trained}; optimism, how much worse they are than the search found: {', '.join(parts)}; {kept}"

@@ -198,7 +198,8 @@ class RunFolder:
         path = self.replicate_journal(number)
         if not exists(path):
             return []
-        own, (identity, entries) = stored_identity(self.journal), read_journal(path)
+        own = stored_identity(self.journal)
+        identity, entries = read_journal(path, own)
         if identity != own:
             raise StorageError(f"expected further evaluations of this run in {path}, got another run's; move it away")
         seed = derive_seed(own["seed"], "replicate", number)

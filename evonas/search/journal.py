@@ -170,8 +170,7 @@ class Journal:
             self._file.seek(0)
             content = self._file.read()
         contents = _parse(content, self._run)
-        start = b'{"format":"' + FORMAT.encode() + b'"'
-        if contents.identity is None and not contents.runs and content[: len(start)] != start[: len(content)]:
+        if contents.identity is None and not contents.runs and not _begins_as_journal(content):
             raise StorageError(
                 f"expected a journal of evonas in {path}, got another file; move it or name another folder"
             )
@@ -232,21 +231,33 @@ class Journal:
             raise
 
 
-def read_journal(path: Path) -> tuple[dict[str, Any], list[Entry]]:
+def read_journal(path: Path, own: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Entry]]:
     """Identity and entries of a journal, without its lock and without changing it: its whole lines.
 
+    Args:
+        own: the identity it should have; its lines are then known where the first one is damaged, too.
     Raises:
         StorageError: there is none, or it is no journal.
     """
     with storage_errors(f"read {path}"):
         content = read_regular(path)
-    contents = _parse(content)
-    if contents.identity is None:
+    run = _run_of(own) if own else ""
+    contents = _parse(content, run)
+    identity = contents.identity
+    if identity is None and own and (run in contents.runs or (not contents.runs and _begins_as_journal(content))):
+        identity = dict(own)
+    if identity is None:
         raise StorageError(
             f"expected a journal of evonas in {path}, got another file or a damaged first line; "
             "the command that began the run mends its own journal"
         )
-    return contents.identity, list({**{entry.key: entry for entry in contents.entries}, **contents.spare}.values())
+    return identity, list({**{entry.key: entry for entry in contents.entries}, **contents.spare}.values())
+
+
+def _begins_as_journal(content: bytes) -> bool:
+    """Whether a file starts as journals do, as far as it goes."""
+    start = b'{"format":"' + FORMAT.encode() + b'"'
+    return content[: len(start)] == start[: len(content)]
 
 
 def lost_lines(path: Path) -> int:

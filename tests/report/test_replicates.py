@@ -67,7 +67,7 @@ def test_beaten_beyond_intervals_by_the_ends_of_intervals() -> None:
 def test_where_no_seed_matters() -> None:
     found = replicates((0.1, 300, [0.1]), (0.2, 200, [0.2]))
     assert found.columns == []
-    assert found.words().endswith("; no objective depends on the seed")
+    assert found.words().endswith("; no objective changed with the seed")
 
 
 def test_the_front_by_luck_is_optimistic_and_means_are_less_so() -> None:

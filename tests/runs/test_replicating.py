@@ -68,6 +68,28 @@ def test_only_this_run_s_own_evaluations_count(tmp_path: Path) -> None:
         folder.replicated(2)
 
 
+@pytest.mark.parametrize("first", [b"#damaged\n", b'{"format":"evonas-jou', b""])
+def test_a_damaged_first_line_loses_nothing(first: bytes, tmp_path: Path) -> None:
+    identity, genome = {"seed": 0}, (1, 2)
+    folder = RunFolder(tmp_path)
+    with Journal(folder.journal, identity):
+        pass
+    seed = evaluation_seed(derive_seed(0, "replicate", 2), arch_id(genome))
+    entry = Entry(EvaluationResult(genome, {"clean_error": 0.5}, seed=seed), 0, 0)
+    path = folder.replicate_journal(2)
+    with Journal(path, identity) as journal:
+        journal.append(entry)
+    _, line = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + (b"\n" if first and not first.endswith(b"\n") else b"") + line)
+    assert folder.replicated(2) == [entry]
+    path.write_bytes(first.rstrip(b"\n"))
+    if first.startswith(b"#"):  # nothing left that tells whose it is
+        with pytest.raises(StorageError, match="expected a journal of evonas"):
+            folder.replicated(2)
+    else:
+        assert folder.replicated(2) == []
+
+
 def again(folder: Path) -> list[tuple[str, int, Any]]:
     """Key, seed and clean error of every line by the second seed."""
     _, entries = read_journal(folder / "replicates" / "2.jsonl")
