@@ -10,9 +10,8 @@ import pytest
 from curved import CONFIG, EPOCHS, OBJECTIVES, Curved
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import repeats_its_record, same_journal_when_killed
 from learnable import Ladder, error, learnable
-from searches import same
-from test_asynchronous import Killed, Scripted, following, shuffled
 
 from evonas.errors import ConfigurationError, StoppedEarly
 from evonas.executors import ProcessExecutor
@@ -263,69 +262,30 @@ def test_a_surrogate_takes_a_stop_for_no_failure() -> None:
 # The same again
 
 
-def killed_at(counts: list[int], config: EvolutionConfig, path: Path, evaluate: Any, executor: Any = None) -> None:
-    """Run a search that is killed after so many fresh evaluations, and the same one again, until it ends."""
-    for count in [*counts, None]:
-        left = [count]
-
-        def see(event: Any, left: list[int | None] = left) -> None:
-            if isinstance(event, Finished) and not event.cached and left[0] is not None:
-                left[0] -= 1
-                if left[0] == 0:
-                    raise Killed
-
-        with Journal(path, {"seed": config.seed}, sync=False) as journal:
-            try:
-                made = None if executor is None else executor()
-                list(evolve(Ladder(), evaluate, config, made, journal, report=see))
-            except Killed:
-                continue
-
-
 @pytest.mark.lengthy
 @KINDS
 def test_killed_and_continued_the_journal_is_the_same(config: EvolutionConfig, tmp_path: Path) -> None:
-    evaluate = Curved(spread=0.5, fails=True)
-    killed_at([], config, tmp_path / "whole.jsonl", evaluate)
     counts = np.random.default_rng(0).integers(1, 5, size=20).tolist()
-    killed_at(counts, config, tmp_path / "killed.jsonl", evaluate)
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    entries = read_journal(tmp_path / "whole.jsonl")[1]
+    whole = same_journal_when_killed(counts, config, tmp_path, Curved(spread=0.5, fails=True))
+    entries = read_journal(whole)[1]
     assert {entry.result.status for entry in entries} == {"ok", "failed", "stopped"}
     assert genealogy(Ladder(), config, entries).keys() == {entry.key for entry in entries}
 
 
 @pytest.mark.slow
 def test_asynchronous_with_a_surrogate_killed_twenty_times(tmp_path: Path) -> None:
-    config, evaluate = replace(GP, asynchronous=True), Curved(spread=0.5, fails=True)
-    killed_at([], config, tmp_path / "whole.jsonl", evaluate)
-    killed_at([3] * 20, config, tmp_path / "killed.jsonl", evaluate)
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    same_journal_when_killed([3] * 20, replace(GP, asynchronous=True), tmp_path, Curved(spread=0.5, fails=True))
 
 
 @pytest.mark.slow
 def test_processes_write_the_journal_of_one_slot(tmp_path: Path) -> None:
     evaluate = Curved(spread=0.5, fails=True)
-    killed_at([], CONFIG, tmp_path / "whole.jsonl", evaluate)
-    killed_at([20, 20], CONFIG, tmp_path / "killed.jsonl", evaluate, lambda: ProcessExecutor(workers=2))
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    same_journal_when_killed([20, 20], CONFIG, tmp_path, evaluate, lambda: ProcessExecutor(workers=2))
 
 
 @pytest.mark.lengthy
 def test_three_slots_repeat_their_own_record(tmp_path: Path) -> None:
-    """Asynchronous, results out of order: killed while three run, it goes on as if it had not been."""
-    order, evaluate = [2, 0, 1, 1, 0, 2, 2], Curved(spread=0.5)
-    with Journal(tmp_path / "whole.jsonl", {}, sync=False) as journal:
-        states = list(evolve(Ladder(), evaluate, ASYNCHRONOUS, Scripted(3, shuffled(order)), journal))
-        keys = [entry.key for entry in journal.lines]
-    for stop in (5, 20, 33):
-        path = tmp_path / f"{stop}.jsonl"
-        with Journal(path, {}, sync=False) as journal, pytest.raises(Killed):
-            list(evolve(Ladder(), evaluate, ASYNCHRONOUS, Scripted(3, shuffled(order), stop_after=stop), journal))
-        with Journal(path, {}, sync=False) as journal:
-            again = list(evolve(Ladder(), evaluate, ASYNCHRONOUS, Scripted(3, following(keys[stop:])), journal))
-        assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-        assert same(again, states)
+    repeats_its_record(ASYNCHRONOUS, tmp_path, Curved(spread=0.5))
 
 
 @pytest.mark.lengthy

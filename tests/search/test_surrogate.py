@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from killing import repeats_its_record, same_journal_when_killed
 from learnable import CONFIG, OBJECTIVES, Ladder, learnable, noise
-from searches import same
-from test_asynchronous import Killed, Scripted, following, shuffled
 from threadpoolctl import threadpool_limits
 
 from evonas.errors import ConfigurationError, UnknownNameError
@@ -20,7 +19,6 @@ from evonas.search import (
     SURROGATES,
     Entry,
     EvolutionConfig,
-    Finished,
     Journal,
     evolve,
     genealogy,
@@ -315,60 +313,25 @@ def test_a_space_that_runs_dry_ends_with_a_reason() -> None:
 # The same again
 
 
-def killed_at(counts: list[int], config: EvolutionConfig, path: Path, evaluate: Any = learnable, **given: Any) -> None:
-    """Run a search that is killed after so many fresh evaluations, and the same one again, until it ends."""
-    for count in [*counts, None]:
-        left = [count]
-
-        def see(event: Any, left: list[int | None] = left) -> None:
-            if isinstance(event, Finished) and not event.cached and left[0] is not None:
-                left[0] -= 1
-                if left[0] == 0:
-                    raise Killed
-
-        with Journal(path, {"seed": config.seed}, sync=False) as journal:
-            try:
-                executor = given["executor"]() if "executor" in given else None
-                list(evolve(Ladder(), evaluate, config, executor, journal, report=see))
-            except Killed:
-                continue
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, ASYNCHRONOUS], ids=["batches", "asynchronous"])
 def test_killed_twenty_times_the_journal_is_the_same(config: EvolutionConfig, tmp_path: Path) -> None:
     def some_fail(genome: Genome, seed: int) -> EvaluationResult:
         return EvaluationResult.failure(genome, seed, "diverged") if genome[3] == 2 else learnable(genome, seed)
 
-    killed_at([], config, tmp_path / "whole.jsonl", some_fail)
     counts = np.random.default_rng(0).integers(1, 5, size=20).tolist()
-    killed_at(counts, config, tmp_path / "killed.jsonl", some_fail)
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    same_journal_when_killed(counts, config, tmp_path, some_fail)
 
 
 @pytest.mark.slow
 def test_killed_in_processes_the_journal_is_that_of_one_slot(tmp_path: Path) -> None:
-    killed_at([], CONFIG, tmp_path / "whole.jsonl")
     counts = np.random.default_rng(1).integers(1, 5, size=20).tolist()
-    killed_at(counts, CONFIG, tmp_path / "killed.jsonl", executor=lambda: ProcessExecutor(workers=2))
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    same_journal_when_killed(counts, CONFIG, tmp_path, learnable, lambda: ProcessExecutor(workers=2))
 
 
 @pytest.mark.slow
 def test_three_slots_repeat_their_own_record(tmp_path: Path) -> None:
-    """Asynchronous, results out of order: killed while three run, it goes on as if it had not been."""
-    config, order = replace(ASYNCHRONOUS, generations=3), [2, 0, 1, 1, 0, 2, 2]
-    with Journal(tmp_path / "whole.jsonl", {}, sync=False) as journal:
-        states = list(evolve(Ladder(), learnable, config, Scripted(3, shuffled(order)), journal))
-        keys = [entry.key for entry in journal.lines]
-    for stop in (5, 20, 33):
-        path = tmp_path / f"{stop}.jsonl"
-        with Journal(path, {}, sync=False) as journal, pytest.raises(Killed):
-            list(evolve(Ladder(), learnable, config, Scripted(3, shuffled(order), stop_after=stop), journal))
-        with Journal(path, {}, sync=False) as journal:
-            again = list(evolve(Ladder(), learnable, config, Scripted(3, following(keys[stop:])), journal))
-        assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-        assert same(again, states)
+    repeats_its_record(replace(ASYNCHRONOUS, generations=3), tmp_path, learnable)
 
 
 @pytest.mark.lengthy
