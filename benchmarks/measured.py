@@ -42,8 +42,9 @@ BENCHMARKS = {
     "cost_lookup": "cost_lookup.py",
     "training": "training.py --data {data} --rounds 3 --error-images 4000",
     "attacks_gradient": "attacks.py gradient --data {data}",
-    "attacks_evolution": "attacks.py evolution --data {data}",
-    "certify_bounds": "certify.py bounds --threads 1",
+    "attacks_evolution": "attacks.py evolution --data {data} --threads 1 --sure-images 1 --real-images 4 "
+    "--precision-images 20 --generations 30 --train-images 4000",
+    "certify_bounds": "certify.py bounds --threads 1 --channels 1 13",
     "certify_step": "certify.py step --threads 1 --rounds 3",
     "darts_step": "darts_step.py --threads 1 --steps 1 --compared 0",
     "tam_step": "tam.py step",
