@@ -19,7 +19,7 @@ LONGEST, DEEPEST = 1000, 60
 """Characters of a condition, and levels of parts inside it."""
 
 UNITS = {"%": 0.01, "k": 1e3, "M": 1e6}
-WITH_UNIT = re.compile(r"""('[^']*'|"[^"]*")|(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%|[kM](?!\w))""")
+WITH_UNIT = re.compile(r"""('[^']*'|"[^"]*")|(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%|[kM])(?!\w)""")
 
 Kind = Literal["number", "text", "condition"]
 Row = Mapping[str, Any]

@@ -94,6 +94,7 @@ def test_a_missing_value_satisfies_nothing_nor_its_contrary(text: str, expected:
         ("macs < 9**9**9**9", r"got '9 \*\* 9"),
         ("macs < 1e999", "at most 1e308"),
         ("macs < 3j", "got '3j'"),
+        ("macs < 0.9 %2", "got '0.9 % 2'"),
         ("macs is 3", "comparisons, and, or, not"),
         ("macs.real < 3", "unknown column 'macs.real'"),
         ("macs.__class__ == 3", "unknown column 'macs.__class__'"),
