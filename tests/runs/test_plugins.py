@@ -1,5 +1,6 @@
 """Plugins: a space, an objective and a recipe from a file, by their names, in every command and in every worker."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -116,6 +117,14 @@ class TestARun:
         before = rows(copied.folder / "population.csv")
         assert call("export", str(copied.folder), *copied.named) == 0
         assert rows(copied.folder / "population.csv") == before
+
+
+def test_status_runs_no_plugin(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert call("status", str(given.folder), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["complete"], found["continue"]) == (True, "")
+    assert "confidence" in found["front"][0]
 
 
 COMMANDS = [("show",), ("export",), ("verify",), ("roco", *FLAGS, "--out")]
