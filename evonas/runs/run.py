@@ -366,8 +366,8 @@ class Run(BegunRun):
         taken = [name for name in names if name in OWN_COLUMNS]
         if taken:
             raise ConfigurationError(
-                f"expected objectives with names of their own, got {', '.join(taken)}, which is a column of every table; "
-                "rename it"
+                f"expected objectives with names of their own, got {', '.join(taken)}, which is a column of every "
+                "table; rename it"
             )
         missing = [name for name in config.objectives if name not in names]
         if missing:
