@@ -50,6 +50,8 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.EACCES: "allow it or choose another folder",
             errno.EFBIG: "raise the limit on file sizes",
             errno.ENAMETOOLONG: "choose a shorter name",
+            errno.EISDIR: "choose the name of a file",
+            errno.ENOTDIR: "choose another folder",
         }.get(error.errno or 0, "fix the cause")
         raise StorageError(
             f"could not {doing}: {error.strerror or error}; {remedy} and run the same command again "
@@ -135,10 +137,13 @@ def check_writable(path: Path) -> None:
     """Find out, before anything long begins, whether a file can be written; nothing of it stays.
 
     Raises:
-        StorageError: the disk is full, or the folder, or the nearest one above that is there, cannot be written.
+        StorageError: the disk is full, the folder, or the nearest one above that is there, cannot be written or is a
+            file, or the path is a folder.
     """
     with storage_errors(f"write {path}"):
-        folder = next(each for each in path.absolute().parents if each.is_dir())
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(each for each in path.absolute().parents if each.exists())
         probe = folder / f".{path.name}.{os.getpid()}.tmp"
         try:
             with open(probe, "wb") as file:

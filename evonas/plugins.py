@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
@@ -56,16 +57,21 @@ def plugin_identity(files: Iterable[str]) -> dict[str, str]:
     return {Path(given).name: _content(expanded(given).resolve()) for given in files}
 
 
+def plugin_flag(stored: Mapping[str, Any]) -> str:
+    """` --plugin FILE` for a command on a stored run; empty where it was begun without."""
+    begun, known = stored.get("identity", {}).get("plugins", {}), stored.get("settings", {}).get("plugin", [])
+    paths = ",".join(path for path in known if Path(path).name in begun)
+    return f" --plugin {shlex.quote(paths or 'FILE')}" if begun else ""
+
+
 def refuse_without_plugins(stored: Mapping[str, Any], files: Iterable[str]) -> None:
     """ConfigurationError where a stored run was begun with plugins that are not named now, or are other ones."""
     begun, given = stored.get("identity", {}).get("plugins", {}), plugin_identity(files)
     missing = [name for name in begun if name not in given]
     if missing:
-        known = stored.get("settings", {}).get("plugin", [])
-        paths = ",".join(path for path in known if Path(path).name in begun)
         raise ConfigurationError(
             f"expected the plugin that this run was begun with, {', '.join(missing)}, which runs only when it is "
-            f"named; give --plugin {paths or 'FILE'}"
+            f"named; give{plugin_flag(stored)}"
         )
     changed = [name for name in begun if given[name] != begun[name]]
     if changed:

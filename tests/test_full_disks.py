@@ -160,6 +160,13 @@ class TestCheckWritable:
             check_writable(tmp_path / "file.csv")
         assert [*tmp_path.iterdir()] == []
 
+    def test_a_folder_and_a_file_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match=r"could not write .*: Is a directory; choose the name of a file"):
+            check_writable(tmp_path)
+        with pytest.raises(StorageError, match=r"could not write .*net\.onnx: Not a directory; choose another folder"):
+            check_writable(tmp_path / "file" / "new" / "net.onnx")
+
     def test_too_long_a_name(self, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="choose a shorter name"):
             check_writable(tmp_path / ("n" * 300))

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import re
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tiny_runs import FLAGS
 
 from evonas.cli import main
 from evonas.report import TextTable, folded
@@ -57,6 +59,28 @@ def test_commands_on_a_run(command: list[str], copied_run: Path, monkeypatch: py
         assert "macs" in text.lower()
 
 
+@pytest.mark.slow
+def test_a_network_that_is_made_ready(copied_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copied_run.parent)
+    small = ("--recipe=fast_adversarial", "--epochs=1", "--measure=clean", "--images=20", "--calibration-images=20")
+    lines = shown(["ship", copied_run.name, *small, "--attacked-images=2", "--queries=2"], monkeypatch)
+    assert too_wide(lines) == []
+    assert re.findall("[1-3] of 3(?=:)", "\n".join(lines)) == ["1 of 3", "2 of 3", "3 of 3"]
+    assert f"ready in {copied_run.name}/shipped" in " ".join(lines)
+
+
+@pytest.mark.lengthy
+def test_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    size = ("--phases=2", "--nodes=3", "--channels=2", "--designs=", "--train-limit=40", "--val-limit=20")
+    search = ("--epochs=1", "--batch-size=20", "--population=2", "--generations=1", "--objectives=clean_error,params")
+    lines = shown(["roco", *FLAGS, *size, *search, "--white-box-images=0", "--out=run"], monkeypatch)
+    assert all(line.startswith("  evonas ") for line in too_wide(lines))  # to be copied
+    text = " ".join(lines)
+    assert "4/4 done" in text
+    assert "front: run/front.csv" in text
+
+
 def test_a_layer_has_two_lines_and_a_wide_drawing_is_said_to_be_left_out(
     roco_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +104,18 @@ def test_words_are_whole_and_so_are_paths_and_commands() -> None:
     plain = io.StringIO()
     Screen(Console(file=plain, width=COLUMNS)).say("words " * 20)  # a file or a pipe gets one line
     assert plain.getvalue().count("\n") == 1
+
+
+def test_a_line_beside_what_stays_in_place_does_not_cut_that() -> None:
+    terminal = Terminal()
+    with Screen(Console(file=terminal, width=COLUMNS, force_terminal=True, color_system=None)) as screen:
+        screen.show("some words and " * 4 + "the last one")
+        until = time.monotonic() + 30
+        while "last one" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+        screen.say("a line that stays")
+        _, below = terminal.getvalue().split("a line that stays")
+    assert "last one" in below
 
 
 def test_every_column_is_in_some_part_of_a_table() -> None:

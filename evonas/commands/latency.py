@@ -67,7 +67,7 @@ class Latency:
         names = self.networks or list(found.front["arch_id"])
         if not names:
             raise ConfigurationError(f"expected networks on the front of {self.run}, got none; see population.csv")
-        entries = [found.entry(str(name)) for name in dict.fromkeys(names)]
+        entries = [*{entry.key: entry for entry in (found.entry(str(name)) for name in names)}.values()]
         warm, seconds, busy = self._timed(found, entries)
         rows = [_row(entry, each) for entry, each in zip(entries, seconds, strict=True)]
         about = self._about(warm, busy)

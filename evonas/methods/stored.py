@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evonas.errors import ConfigurationError, RunMismatchError
+from evonas.errors import ConfigurationError, RunMismatchError, UnknownNameError
 from evonas.files import expanded
 from evonas.methods import METHODS, method_module, method_of
 from evonas.plugins import load_plugins, refuse_without_plugins
@@ -70,7 +70,9 @@ def load_network(
 
 
 def begun_command(begun: Mapping[str, Any], out: Path | str) -> list[str]:
-    """Words of the command that continues a run, from what it was begun with; empty for one of a script.
+    """Words of the command that continues a run, from what it was begun with.
+
+    Empty for a run of a script, and for one with parts of a plugin that this process has not loaded.
 
     Args:
         begun: config.json, or `options` and `settings` alone, as the folder's lock has them.
@@ -78,7 +80,12 @@ def begun_command(begun: Mapping[str, Any], out: Path | str) -> list[str]:
     """
     module = next((method_module(name) for name, path in METHODS.items() if path == begun.get("options")), None)
     if module is not None:
-        options = from_json(module.OPTIONS, begun["settings"])
+        try:
+            options = from_json(module.OPTIONS, begun["settings"])
+        except UnknownNameError:
+            if not begun["settings"].get("plugin"):
+                raise
+            return []
     elif "identity" in begun and "options" not in begun:  # of version 0.1.0
         module, options = method_of(begun)
     else:

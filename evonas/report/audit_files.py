@@ -107,21 +107,31 @@ class AuditFiles:
 
 
 def with_earlier(folder: Path, rows: Sequence[TableRow]) -> list[TableRow]:
-    """Rows of an audit, and those of earlier ones of other networks, weights or trainings.
+    """Rows of an audit with what earlier ones have measured besides, and rows of other networks, weights or trainings.
 
     Raises:
         StorageError: see `read_audit`.
     """
     new = {_key(row) for row in rows}
     shapes = {_shape(row) for row in rows}
+    earlier = read_audit(folder).rows
+    before = {_key(row): row for row in earlier}
     return [
-        *rows,
+        *({**row, **_besides(row, before.get(_key(row), {}))} for row in rows),
         *(
             row
-            for row in read_audit(folder).rows
+            for row in earlier
             if _key(row) not in new and (row.get("training") or _shape(row) not in shapes)  # or of version 0.1.0
         ),
     ]
+
+
+def _besides(row: TableRow, before: TableRow) -> TableRow:
+    """Measured columns of an earlier row that a new one lacks; none where the two are not measured alike."""
+    alike = (name for name in ["status", *TAIL] if name not in ("train_seconds", "reason"))
+    if row["status"] != "ok" or any((row.get(name) or None) != (before.get(name) or None) for name in alike):
+        return {}
+    return {name: value for name, value in before.items() if name not in row and name not in TAIL and value is not None}
 
 
 def _key(row: TableRow) -> tuple[str, str, str]:

@@ -19,7 +19,12 @@ LONGEST, DEEPEST = 1000, 60
 """Characters of a condition, and levels of parts inside it."""
 
 UNITS = {"%": 0.01, "k": 1e3, "M": 1e6}
-WITH_UNIT = re.compile(r"""('[^']*'|"[^"]*")|(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%|[kM](?!\w))""")
+TEXT = r"""('[^']*'|"[^"]*")"""
+WITH_UNIT = r"(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%|[kM])(?!\w)"
+WITH_POINT = r"(?<!\w)([^\W\d]\w*\d)\.(?=\d)"
+"""The beginning of a name such as fgsm_0.1_error."""
+POINT = "\N{MIDDLE DOT}"
+"""In place of the point inside such a name, which Python's grammar has not."""
 
 Kind = Literal["number", "text", "condition"]
 Row = Mapping[str, Any]
@@ -60,14 +65,14 @@ class Condition:
 
     @cached_property
     def text(self) -> str:
-        return ast.unparse(self.tree)
+        return _text(self.tree)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of columns in it, each once."""
         nodes = [node for node in ast.walk(self.tree) if isinstance(node, ast.Name | ast.Attribute)]
         inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-        return tuple(dict.fromkeys(ast.unparse(node) for node in nodes if id(node) not in inner))
+        return tuple(dict.fromkeys(_text(node) for node in nodes if id(node) not in inner))
 
     @cached_property
     def parts(self) -> tuple["Condition", ...]:
@@ -95,7 +100,7 @@ def read_condition(text: str, numbers: Collection[str], words: Collection[str] =
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            tree = ast.parse(WITH_UNIT.sub(_plain, text).strip(), mode="eval").body
+            tree = ast.parse(re.sub(f"{TEXT}|{WITH_UNIT}|{WITH_POINT}", _plain, text).strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError, Warning) as error:
         cause = error.msg if isinstance(error, SyntaxError) else str(error).split("\n")[0]
         hint = "; == compares" if re.search(r"[^<>=!]=(?!=)", text) else ""
@@ -110,8 +115,13 @@ def read_condition(text: str, numbers: Collection[str], words: Collection[str] =
 
 
 def _plain(found: re.Match[str]) -> str:
-    quoted, number, unit = found.groups()
-    return str(quoted or f"{float(number) * UNITS[unit]:.15g}")
+    quoted, number, unit, name = found.groups()
+    return f"{name}{POINT}" if name else str(quoted or f"{float(number) * UNITS[unit]:.15g}")
+
+
+def _text(node: ast.AST) -> str:
+    """A part as it may be written."""
+    return ast.unparse(node).replace(POINT, ".")
 
 
 def _short(text: str) -> str:
@@ -129,7 +139,7 @@ def _depth(tree: ast.AST) -> int:
 def _refuse(node: ast.AST) -> ConfigurationError:
     operation: Any = getattr(node, "op", None)
     hint = HINTS.get(type(operation), ALLOWED)
-    return ConfigurationError(f"expected a plain condition, got {_short(ast.unparse(node))} in it; {hint}")
+    return ConfigurationError(f"expected a plain condition, got {_short(_text(node))} in it; {hint}")
 
 
 def _kind(node: ast.expr, numbers: Collection[str], words: Collection[str]) -> Kind:
@@ -141,7 +151,7 @@ def _kind(node: ast.expr, numbers: Collection[str], words: Collection[str]) -> K
             raise ConfigurationError("expected numbers of at most 1e308 in a condition, got a larger one")
         return "number"
     if isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
-        name = ast.unparse(node)
+        name = _text(node)
         check_name([*numbers, *words], name, "column")
         return "number" if name in numbers else "text"
     if isinstance(node, ast.BoolOp):
@@ -159,7 +169,7 @@ def _kind(node: ast.expr, numbers: Collection[str], words: Collection[str]) -> K
             if kind == "condition" or (type(operation) not in COMPARISONS and not listed):
                 raise _refuse(node)
             if kind == "text" and not listed and not isinstance(operation, ast.Eq | ast.NotEq):
-                raise ConfigurationError(f"expected ==, != or in with text, got {_short(ast.unparse(node))}")
+                raise ConfigurationError(f"expected ==, != or in with text, got {_short(_text(node))}")
             _all(_elements(right) if listed else [right], kind, numbers, words)
         return "condition"
     raise _refuse(node)
@@ -169,7 +179,7 @@ def _all(nodes: Sequence[ast.expr], kind: Kind, numbers: Collection[str], words:
     for node in nodes:
         found = _kind(node, numbers, words)
         if found != kind:
-            raise ConfigurationError(f"expected a {kind}, got {_short(ast.unparse(node))}, which is a {found}")
+            raise ConfigurationError(f"expected a {kind}, got {_short(_text(node))}, which is a {found}")
     return kind
 
 
@@ -188,7 +198,7 @@ def _value(node: ast.expr, row: Row) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name | ast.Attribute):
-        return _known(row.get(ast.unparse(node)))
+        return _known(row.get(_text(node)))
     if isinstance(node, ast.BoolOp):
         return _joined([_value(each, row) for each in node.values], isinstance(node.op, ast.Or))
     if isinstance(node, ast.UnaryOp):

@@ -21,12 +21,12 @@ from evonas.report.scene import STYLE
 __all__ = ["report_page", "require_charts", "write_report"]
 
 COMMANDS = (
-    ("train to the end and audit", "evonas audit RUN ARCH --train"),
-    ("audit as searched", "evonas audit RUN ARCH"),
-    ("export", "evonas export RUN ARCH --to net.onnx"),
-    ("train, audit, export and measure the best within the limits", 'evonas ship RUN --where "WHERE"'),
+    ("train to the end and audit", "evonas audit RUN ARCH --train PLUGIN"),
+    ("audit as searched", "evonas audit RUN ARCH PLUGIN"),
+    ("export", "evonas export RUN ARCH --to net.onnx PLUGIN"),
+    ("train, audit, export and measure the best within the limits", 'evonas ship RUN --where "WHERE" PLUGIN'),
     ("list the networks within the limits", 'evonas choose RUN --where "WHERE"'),
-    ("look at it", "evonas show RUN ARCH"),
+    ("look at it", "evonas show RUN ARCH PLUGIN"),
 )
 """Commands for the selected network: a few words, and the line."""
 

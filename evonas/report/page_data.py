@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from evonas.plugins import plugin_flag
 from evonas.report.audit_files import AuditFiles
 from evonas.report.depictions import depiction_of
 from evonas.report.joint import COSTS, JointRun, differences
@@ -122,6 +123,7 @@ def _run(run: ReportedRun) -> Json:
     return {
         "name": run.joint.name,
         "path": run.path,
+        "plugin": plugin_flag(run.config),
         "method": searched.method,
         "space": run.joint.space,
         "data": searched.data,

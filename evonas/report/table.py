@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "OWN_COLUMNS",
     "HistoryRow",
     "Searched",
     "front",
@@ -53,7 +54,9 @@ __all__ = [
 ]
 
 CLEAN = "clean_error"
-
+HEAD, TAIL = ("arch_id", "generation", "rank", "status"), ("train_seconds", "seed", "method", "data", "genome")
+OWN_COLUMNS = frozenset({*HEAD, "stopped_after", *TAIL, "run", "space"})
+"""Columns of tables over one run and several that nothing measures, so that no objective may be called so."""
 
 _LARGEST_TABLE = 2**30
 """Limit in bytes on a table that is read; fits millions of genomes."""
@@ -134,9 +137,8 @@ def population_table(entries: Iterable[Entry], searched: Searched) -> pd.DataFra
         key=lambda i: (rank[i] < 0, rank[i], *np.nan_to_num(objectives[i], nan=math.inf), found[i].key),
     )
     rows = [_row(found[i], int(rank[i]), measured, searched, partial) for i in order]
-    head, tail = ["arch_id", "generation", "rank", "status"], ["train_seconds", "seed", "method", "data", "genome"]
     between = ["params", "macs", *(["stopped_after"] if partial else []), *(f"partial_{name}" for name in partial)]
-    return pd.DataFrame(rows, columns=[*head, *measured, *between, *tail], dtype=object)
+    return pd.DataFrame(rows, columns=[*HEAD, *measured, *between, *TAIL], dtype=object)
 
 
 def history(entries: Iterable[Entry], searched: Searched) -> list[HistoryRow]:

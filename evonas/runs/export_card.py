@@ -56,7 +56,7 @@ def make_card(export: NetworkExport, data: Dataset, files: Mapping[Path, bytes],
         },
         errors=[*_errors(export, config, measured), *_audited(audit)],
         latency=_latencies(measured),
-        quantisation=_quantisation(export, data) if measured.rivals else None,
+        quantisation=_quantisation(measured) if measured.rivals else None,
         audit=audit and {name: audit[name] for name in ("images", "measured", "alarms")},
         training=dict(export.training or _training(trained, config)),
         seed=export.entry.result.seed if trained is None else trained.provenance.seed,
@@ -221,14 +221,10 @@ def _latencies(measured: Findings) -> list[dict[str, Any]]:
     ]
 
 
-def _quantisation(export: NetworkExport, data: Dataset) -> dict[str, Any]:
+def _quantisation(measured: Findings) -> dict[str, Any]:
     from evonas.ship.int8 import QUANTISATION
 
-    return {
-        "how": QUANTISATION,
-        "images": min(export.settings.calibration_images, len(data.train)),
-        "part": "train",
-    }
+    return {"how": QUANTISATION, "images": measured.calibrated, "part": "train"}
 
 
 def _versions(config: Mapping[str, Any]) -> dict[str, str]:

@@ -50,6 +50,8 @@ class Findings:
     """float32 and int8, where they were compared."""
     milliseconds: Mapping[str, float]
     """Median of a pass of one image through onnxruntime, of ONNX files."""
+    calibrated: int = 0
+    """Images that gave the int8 network its ranges."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,10 +89,11 @@ class NetworkExport:
         parity = check_export(network, kind.read(model), images, str(self.to))
         say(f"checked on {parity}")
         files = {"float32": model}
-        found: dict[str, Rival] = {}
+        found, calibrated = dict[str, "Rival"](), 0
         if self.settings.int8:
-            files["int8"], found = self._int8(sent, model, data, (images, labels), say)
-        measured = Findings(parity, _error(network, images, labels), found, self._latencies(files, images[:1]))
+            files["int8"], found, calibrated = self._int8(sent, model, data, (images, labels), say)
+        clean = _error(network, images, labels)
+        measured = Findings(parity, clean, found, self._latencies(files, images[:1]), calibrated)
         attacked = min(self.settings.attacked_images, len(images))
         for line in compared(measured, files, attacked, screen_width()):
             say(line)
@@ -123,8 +126,8 @@ class NetworkExport:
 
     def _int8(
         self, sent: Any, model: bytes, data: Dataset, tested: tuple[Tensor, Tensor], say: Say
-    ) -> tuple[bytes, dict[str, Rival]]:
-        """The int8 file, and both networks' errors and latencies."""
+    ) -> tuple[bytes, dict[str, Rival], int]:
+        """The int8 file, both networks' errors, and the number of images that gave the ranges."""
         from evonas.ship import labelled_images, quantised, rivals
 
         wanted = self.settings
@@ -134,7 +137,7 @@ class NetworkExport:
         attacked = min(wanted.attacked_images, len(tested[0]))
         say(f"attacking both on {attacked} images: PGD made against float32, and {wanted.queries} black-box queries")
         models = {"float32": model, "int8": int8}
-        return int8, rivals(sent.network, models, *tested, attacked, wanted.epsilon, wanted.queries)
+        return int8, rivals(sent.network, models, *tested, attacked, wanted.epsilon, wanted.queries), len(given)
 
     def about(self, data: Dataset) -> dict[str, str]:
         """Lines for the metadata of the file."""

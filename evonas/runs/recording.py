@@ -14,6 +14,7 @@ from evonas.errors import SearchFailedError
 from evonas.evaluation import Evaluator, LookUp
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, Column
+from evonas.plugins import plugin_flag
 from evonas.report import (
     Chance,
     Searched,
@@ -123,19 +124,22 @@ class Searching:
         yield f"{where}: {asked} {kind} of networks {largest}, searching {names} with {by}"
 
 
-def next_commands(folder: Path, found: pd.DataFrame, searched: Searched, weights: bool = True) -> Iterator[str]:
+def next_commands(
+    folder: Path, found: pd.DataFrame, searched: Searched, plugin: str = "", weights: bool = True
+) -> Iterator[str]:
     """Commands on a finished search, ready to paste, with the knee of its front.
 
     Args:
+        plugin: flag that names its plugins, see `plugin_flag`.
         weights: whether its networks have weights that can be audited.
     """
     run, knee = quote(str(folder)), str(found["arch_id"].iloc[knee_row(found, searched.objectives, searched.maximize)])
     words = {
-        f"evonas show {run} {knee}": "the knee of the front: layers, costs, parents",
-        f"evonas report {run}": "one page with everything",
+        f"evonas show {run} {knee}{plugin}": "the knee of the front: layers, costs, parents",
+        f"evonas report {run}{plugin}": "one page with everything",
     }
     if weights:
-        words[f"evonas audit {run}"] = "does the front survive stronger attacks?"
+        words[f"evonas audit {run}{plugin}"] = "does the front survive stronger attacks?"
     wide = max(map(len, words))
     yield "next:"
     yield from (f"  {command:<{wide}}  # {what}" for command, what in words.items())
@@ -230,7 +234,8 @@ class Recorder:
         if self.tracker == "tensorboard":
             say(f"tensorboard --logdir {quote(str(self.folder.path / 'tensorboard'))}", whole=True)
         weights = not isinstance(self.searching.evaluator.prepare, LookUp)
-        for line in next_commands(self.folder.path, found, self.searched, weights) if len(found) else ():
+        plugin = plugin_flag(self.folder.open_stored())
+        for line in next_commands(self.folder.path, found, self.searched, plugin, weights) if len(found) else ():
             say(line, whole=True)
 
     def lessons(self, table: pd.DataFrame) -> Iterator[str]:

@@ -30,6 +30,7 @@ from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.objectives.certified import Certified
 from evonas.parts import part_identity, part_name, refuse_another_run
 from evonas.report import with_earlier, write_audit_table
+from evonas.report.table import OWN_COLUMNS
 from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
@@ -362,6 +363,12 @@ class Run(BegunRun):
     ) -> None:
         """Make what is searched a piece of the identity, before anything is trained for it; see `use`."""
         names = {column.name: column for part in objectives for column in part.columns(space, n_classes)}
+        taken = [name for name in names if name in OWN_COLUMNS]
+        if taken:
+            raise ConfigurationError(
+                f"expected objectives with names of their own, got {', '.join(taken)}, which is a column of every "
+                "table; rename it"
+            )
         missing = [name for name in config.objectives if name not in names]
         if missing:
             raise ConfigurationError(

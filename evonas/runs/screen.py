@@ -110,7 +110,8 @@ class Screen:
                 for line in text.split("\n")
                 for part in wrap(line, wide, break_long_words=False, break_on_hyphens=False) or [""]
             )
-        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        line = Text(text, no_wrap=True, overflow="ignore")
+        self.console.print(Group(line), crop=False)  # soft_wrap=True would cut what stays in place as well
 
     def _render(self) -> Group:
         parts: list[Text | Table] = []

@@ -139,6 +139,20 @@ def test_rows_of_version_0_1_0_stay_but_for_those_of_an_equal_training(tmp_path:
     assert found[1].words == "trained to the end (trades, 3 epochs)"
 
 
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [({}, 1 / 3), ({"images": 200}, None), ({"epsilon": 4 / 255}, None), ({"status": "failed"}, None)],
+    ids=["alike", "images", "epsilon", "failed"],
+)
+def test_what_was_measured_alike_before_stays(changed: dict[str, Any], kept: float | None, tmp_path: Path) -> None:
+    write_audit(tmp_path, ROWS, SUMMARY)
+    again = {name: value for name, value in ROWS[0].items() if name != "pgd20_error"}
+    write_audit(tmp_path, with_earlier(tmp_path, [{**again, "clean_error": 0.25, "ece": 0.5, **changed}]), SUMMARY)
+    row, other = read_audit(tmp_path).rows
+    assert (row["clean_error"], row["ece"], row["pgd20_error"]) == (0.25, 0.5, kept)
+    assert other["arch_id"] == ROWS[1]["arch_id"]
+
+
 def test_of_several_trainings_the_longest_decides() -> None:
     short, long = ({"clean_error": error} for error in (0.5, 0.25))
     rows = [

@@ -11,7 +11,7 @@ from evonas.errors import EvonasError
 from evonas.report import read_condition
 from evonas.report.condition import Condition
 
-NUMBERS = ("macs", "params", "clean_error", "pgd_error", "audit.pgd20", "seed")
+NUMBERS = ("macs", "params", "clean_error", "pgd_error", "audit.pgd20", "audit.fgsm_0.1_error", "seed")
 WORDS = ("method", "run")
 ROW: dict[str, Any] = {
     "macs": 7e6,
@@ -19,6 +19,7 @@ ROW: dict[str, Any] = {
     "clean_error": 0.25,
     "pgd_error": math.nan,
     "audit.pgd20": 0.5,
+    "audit.fgsm_0.1_error": 0.5,
     "seed": 3,
 }
 ROW |= {"method": "roco-nas", "run": "first"}
@@ -51,6 +52,8 @@ def read(text: str) -> Condition:
         ("method in ('tam-nas')", False),
         ("'5%' != method", True),
         ("audit.pgd20 <= 0.5", True),
+        ("audit.fgsm_0.1_error <= 50% and not audit.fgsm_0.1_error > .5", True),
+        ("audit.fgsm_0.1_error < 0.25", False),
     ],
 )
 def test_answers_by_hand(text: str, expected: bool) -> None:
@@ -94,6 +97,7 @@ def test_a_missing_value_satisfies_nothing_nor_its_contrary(text: str, expected:
         ("macs < 9**9**9**9", r"got '9 \*\* 9"),
         ("macs < 1e999", "at most 1e308"),
         ("macs < 3j", "got '3j'"),
+        ("macs < 0.9 %2", "got '0.9 % 2'"),
         ("macs is 3", "comparisons, and, or, not"),
         ("macs.real < 3", "unknown column 'macs.real'"),
         ("macs.__class__ == 3", "unknown column 'macs.__class__'"),
@@ -133,6 +137,8 @@ def test_its_parts_and_columns() -> None:
         "params < 50000.0 or audit.pgd20 < 1",
         "not seed == 3",
     ]
+    condition = read("audit.fgsm_0.1_error < 50%")
+    assert (condition.columns, condition.text) == (("audit.fgsm_0.1_error",), "audit.fgsm_0.1_error < 0.5")
 
 
 def test_distance_from_what_is_asked_for() -> None:

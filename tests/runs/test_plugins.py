@@ -1,5 +1,7 @@
 """Plugins: a space, an objective and a recipe from a file, by their names, in every command and in every worker."""
 
+import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ from tiny_runs import FLAGS, config, contents, journal, rows
 import evonas
 from evonas.audit import measurements
 from evonas.cli import main
+from evonas.commands.report import reported_runs
 from evonas.errors import ConfigurationError, DataError
 from evonas.plugins import load_plugins, plugin_identity
+from evonas.report.page_data import page_data
 from evonas.ship import load_weights
 from evonas.spaces import SPACES
 from evonas.training import RECIPES
@@ -116,6 +120,28 @@ class TestARun:
         before = rows(copied.folder / "population.csv")
         assert call("export", str(copied.folder), *copied.named) == 0
         assert rows(copied.folder / "population.csv") == before
+
+
+@pytest.mark.lengthy
+def test_status_runs_no_plugin(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert call("status", str(given.folder), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["complete"], found["continue"]) == (True, "")
+    assert "confidence" in found["front"][0]
+
+
+@pytest.mark.lengthy
+def test_commands_to_paste_name_it(given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = given.copy(tmp_path)
+    capsys.readouterr()
+    assert call("roco", *WORDS, *FLAGS, *given.named, "--out", str(copied.folder)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    show, report, audit = lines[lines.index("next:") + 1 :]
+    assert all(f" --plugin {given.plugin} " in line for line in (show, report, audit))
+    assert call(*shlex.split(show, comments=True)[1:]) == 0
+    (run,) = page_data(reported_runs([copied.folder]))["runs"]
+    assert run["plugin"] == f" --plugin {given.plugin}"
 
 
 COMMANDS = [("show",), ("export",), ("verify",), ("roco", *FLAGS, "--out")]

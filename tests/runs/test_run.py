@@ -5,7 +5,7 @@ import json
 import math
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from evonas.errors import ConfigurationError, RunInUseError, RunMismatchError, S
 from evonas.evaluation import TrainFromScratch
 from evonas.methods.roco import RocoOptions
 from evonas.methods.roco import run as run_roco
+from evonas.objectives import CleanError, Column, CostedSpace
 from evonas.runs import DataOptions, Run, RunFolder, guarded
 from evonas.runs import run as runs_run
 from evonas.runs.execution import Hardware
@@ -474,6 +475,20 @@ def test_objectives_that_nothing_measures_are_refused_before_anything_is_written
         measured = begun.make_objectives(("clean_error",), data)
         with pytest.raises(ConfigurationError, match="among the measured columns clean_error, got macs"):
             begun.search(SPACE, candidates, measured, EvolutionConfig(objectives=("clean_error", "macs")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["rank", "seed", "run"])
+def test_an_objective_called_like_a_column_of_the_tables_is_refused(name: str, tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Shadow(CleanError):
+        def columns(self, space: CostedSpace, n_classes: int) -> tuple[Column, ...]:
+            return *super().columns(space, n_classes), Column(name, reference=1.0)
+
+    with Run.open("mine", replace(ROCO, out=tmp_path / "run")) as begun:
+        candidates = begun.train_from_scratch(SPACE, begun.load_data(), ROCO.training)
+        with pytest.raises(ConfigurationError, match=f"got {name}, which is a column of every table"):
+            begun.search(SPACE, candidates, [Shadow()], EvolutionConfig(objectives=("clean_error",)))
     assert not (tmp_path / "run").exists()
 
 

@@ -99,7 +99,7 @@ def test_a_network_of_a_run_leaves_for_a_script_without_evonas(
     import evonas
 
     to = tmp_path / "out" / "net.onnx"
-    words = "--int8 --images 40 --calibration-images 20 --attacked-images 8 --queries 20"
+    words = "--int8 --images 40 --calibration-images 5 --attacked-images 8 --queries 20"
     assert main(["export", str(roco_run), "best", "--to", str(to), *words.split()]) == 0
     said = capsys.readouterr().out
     assert "checked on 40 images" in said
@@ -108,6 +108,7 @@ def test_a_network_of_a_run_leaves_for_a_script_without_evonas(
     assert sorted(path.name for path in to.parent.iterdir()) == names  # self-contained
     card = json.loads((to.parent / "net.card.json").read_text())
     jsonschema.validate(card, CARD_SCHEMA)
+    assert card["quantisation"]["images"] == 10  # one of each class
     result = evonas.open_run(roco_run)
     entry = result.entry("best")
     assert (card["network"]["arch_id"], card["seed"]) == (entry.key, entry.result.seed)

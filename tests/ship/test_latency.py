@@ -1,5 +1,7 @@
+import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ import torch
 from latency_tables import QUICK, measured
 from torch import nn
 
+import evonas
+from evonas.cli import main
 from evonas.errors import ConfigurationError, ExecutionError
 from evonas.seeding import generator
 from evonas.ship import (
@@ -59,6 +63,14 @@ def test_rounds_alternate_and_each_call_is_timed_by_itself() -> None:
     found = time_alternately([taking("a", 1.0), taking("b", 3.0)], 3, clock, told.append)
     assert found.tolist() == [[1.0, 1.0, 1.0], [3.0, 3.0, 3.0]]
     assert (order, told) == (["a", "b"] * 3, [1, 2, 3])
+
+
+@pytest.mark.lengthy
+def test_a_network_of_several_names_is_timed_once(roco_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = evonas.open_run(roco_run).entry("best").key
+    capsys.readouterr()
+    assert main(["latency", str(roco_run), "best", key[:8], key, "--runs=1", "--warm-up=1", "--json"]) == 0
+    assert [row["arch_id"] for row in json.loads(capsys.readouterr().out)["networks"]] == [key]
 
 
 def test_threads_are_set_checked_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,7 +312,7 @@ function commandsOf(run, i) {
   const limits = Object.entries(state.limits).map(([name, worst]) => [name, worst]);
   const bounds = limits.length ? limits : run.objectives.slice(0, 2).map((name) => [name, rows[name][i]]);
   const where = bounds.map(([name, worst]) => `${name} ${byName[name].maximize ? ">=" : "<="} ${worst}`).join(" and ");
-  return page.commands.map(([what, line]) => [what, line.replace("RUN", () => quoted(run.path)).replace("ARCH", rows.id[i]).replace("WHERE", () => where)]);
+  return page.commands.map(([what, line]) => [what, line.replace("RUN", () => quoted(run.path)).replace("ARCH", rows.id[i]).replace("WHERE", () => where).replace(" PLUGIN", () => run.plugin)]);
 }
 
 // ---- parts that stay as they are ----
