@@ -151,23 +151,15 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Product(_AllInputs):
-    """Elementwise x y; below and above, the one of McCormick's two planes that is closer at the middle of the box."""
+    """Elementwise x y, between McCormick's planes through the corner with the lowest x and y, and the one with the
+    highest x and the lowest y. The two other planes are as close at the middle of the box, and on its average."""
 
     def interval(self, boxes: Sequence[Box]) -> Box:
         return Box(*_product_ends(boxes[0], boxes[1]))
 
     def planes(self, boxes: Sequence[Box], relaxation: Relaxation) -> "Saddle":
         x, y = boxes
-
-        def better(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], sign: int) -> tuple[Tensor, Tensor, Tensor]:
-            """The higher (sign 1) or lower (sign -1) of the planes (x - p) (y - q) = 0 through two corners."""
-            first, second = (q * x.middle + p * y.middle - p * q for p, q in (a, b))
-            take = sign * first >= sign * second
-            p, q = torch.where(take, a[0], b[0]), torch.where(take, a[1], b[1])
-            return q, p, -p * q
-
-        below = better((x.lower, y.lower), (x.upper, y.upper), 1)
-        above = better((x.upper, y.lower), (x.lower, y.upper), -1)
+        below, above = ((y.lower, corner, -corner * y.lower) for corner in x)  # (x - corner) (y - y.lower) = 0
         return Saddle(below, above)
 
     def reach(self, patch: Patch) -> list[Patch] | None:

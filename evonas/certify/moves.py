@@ -140,7 +140,8 @@ class Pad(Move):
         return functional.pad(inputs[0], self.pads)
 
     def interval(self, boxes: Sequence[Box]) -> Box:
-        return Affine.interval(self, boxes)
+        box = super().interval(boxes)
+        return box if self.fill is None else Box(*(each + self.fill for each in box))
 
     def transpose(self, outputs: Tensor) -> list[Tensor | None]:
         return [functional.pad(outputs, [-each for each in self.pads])]

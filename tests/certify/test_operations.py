@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from evonas.certify import interval_bounds, linear_bounds
 from evonas.certify.affine import Affine
+from evonas.certify.graph import Box
+from evonas.certify.joint import Product
+from evonas.certify.moves import Pad
 from evonas.certify.recording import record
 from evonas.certify.rules import RULES
 
@@ -246,3 +249,28 @@ def test_the_plane_over_a_window_by_hand() -> None:
     apart = Function(lambda x: functional.max_pool2d(window(x), (1, 2)) - x[..., :1])
     _, upper = linear_bounds(apart, at, 0.5)
     assert upper.item() == pytest.approx(1 / 3 + 1 / 6)  # -1/3 x + 1/3 y + 1/3 at x = 0, y = 1/2
+
+
+def test_boxes_of_padded_values_are_the_values_themselves() -> None:
+    box = Box(*(torch.tensor([[[[end]]]], dtype=torch.float64) for end in (0.1, 0.2)))
+    assert box.middle - box.radius > box.lower  # what rounding would make of it
+    pad = Pad(shape=(1, 1, 1), pads=(1, 0), fill=torch.tensor([0.3, 0.0], dtype=torch.float64))
+    found = pad.interval([box])
+    assert (found.lower.flatten().tolist(), found.upper.flatten().tolist()) == ([0.3, 0.1], [0.3, 0.2])
+
+
+def test_products_lie_between_two_planes_that_rounding_does_not_choose() -> None:
+    draw = torch.Generator().manual_seed(0)
+    corners = torch.randn(2, 2, 200, dtype=torch.float64, generator=draw).sort(dim=0).values  # ends, inputs, boxes
+    x, y = (Box(corners[0, each], corners[1, each]) for each in range(2))
+    planes, rounded = (
+        Product().planes([Box(*(end.to(dtype) for end in box)) for box in (x, y)], "adaptive")
+        for dtype in (torch.float64, torch.float32)
+    )
+    for one, other in zip((*planes.below, *planes.above), (*rounded.below, *rounded.above), strict=True):
+        torch.testing.assert_close(one, other.double(), rtol=1e-5, atol=1e-6)
+    for share in torch.rand(50, 2, 200, dtype=torch.float64, generator=draw):
+        at, to = (box.lower + part * (box.upper - box.lower) for box, part in zip((x, y), share, strict=True))
+        low, high = (a * at + b * to + c for a, b, c in (planes.below, planes.above))
+        assert (low <= at * to + 1e-12).all()
+        assert (high >= at * to - 1e-12).all()

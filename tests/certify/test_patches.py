@@ -91,8 +91,7 @@ def test_bounds_on_patches_are_those_on_whole_maps(name: str, monkeypatch: pytes
     for module in ("linear", "tiles"):
         monkeypatch.setattr(f"evonas.certify.{module}.is_map", lambda shape: False)
     for one, other in zip(found, linear_bounds(network, at, 0.001), strict=True):
-        # the two planes of a product are as close at the middle of a box, so that rounding chooses: see Product
-        torch.testing.assert_close(one, other, rtol=0.01 if name == "shuffle" else 1e-9, atol=1e-12)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def small() -> nn.Sequential:
