@@ -170,9 +170,9 @@ STUDY = Study(
         Item(
             "Table 3",
             "ablations",
-            "the columns of marks and of L are left out, names say them; w/o adv and its C27 have the width nearest to the "
-            "paper's parameters, all others one width; E2RNAS is that of Fig. 4 with L = 1; w/o adv (L = 0) descends "
-            "parameters alone, as the text of 4.3 has it",
+            "the columns of marks and of L are left out, names say them; w/o adv and its C27 have the width nearest to "
+            "the paper's parameters, all others one width; E2RNAS is that of Fig. 4 with L = 1; w/o adv (L = 0) "
+            "descends parameters alone, as the text of 4.3 has it",
             tables=replace(
                 _table("Table 3", "ablations", THREE),
                 pairs=tuple((OURS, name) for name in ("w/o adv", "w/o adv (C27)", "w/o MGDA", "w/o nop", "w/o L")),

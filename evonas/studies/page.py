@@ -22,7 +22,7 @@ READING = (NOTE, PAIRED)
 def write_study(studied: Studied) -> Path:
     """Write rows.csv, table-*.md and .csv, figure-*.png and study.md from what is finished; returns the page.
 
-    A figure that cannot be drawn any more is removed. Equal runs give equal files.
+    A figure that cannot be drawn any more is removed, as are rows that nothing is behind. Equal runs give equal files.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -30,6 +30,8 @@ def write_study(studied: Studied) -> Path:
     root = studied.root
     if studied.rows:
         write_rows(root / "rows.csv", studied.rows)
+    else:
+        (root / "rows.csv").unlink(missing_ok=True)
     parts = [_item(studied, item) for item in studied.study.items]
     write_text(
         root / PAGE,
