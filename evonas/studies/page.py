@@ -9,7 +9,7 @@ from pathlib import Path
 from evonas.report import TextTable, duration, write_rows
 from evonas.report.output import write_text
 from evonas.report.text_table import write_page
-from evonas.studies.study import Item, Studied
+from evonas.studies.study import Item, Studied, failed
 from evonas.studies.tables import NOTE, PAIRED
 
 __all__ = ["PAGE", "status_table", "write_study"]
@@ -86,6 +86,9 @@ def _head(studied: Studied) -> Iterator[str]:
         found = studied.states[cell.folder]
         if found.status == "failed":
             yield f"- {cell.folder} failed: {found.about}"
+    for folder, rows in studied.read.items():
+        if count := sum(map(failed, rows)):
+            yield f"- {folder}: {count} of {len(rows)} rows are of failed networks, and left out"
     for note in study.notes:
         yield f"{note}\n"
     yield "\n## How to read the tables\n"

@@ -17,7 +17,7 @@ from evonas.runs.options import changed
 from evonas.studies.cells import picture
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import spread
-from evonas.studies.study import Item, Row, Studied, Study, drawing, read_rows
+from evonas.studies.study import Item, Row, Studied, Study, drawing, failed, read_rows
 from evonas.studies.tables import NOTE, Measure, PaperTable, spread_cell
 from evonas.studies.tam_layers import layers_table
 from evonas.studies.tam_reported import EIGHT, FIVE, FOUR, NINE, SIX, TEN, THREE, TWO
@@ -126,8 +126,8 @@ def read(folder: Path, cell: Cell) -> list[Row]:
     All of the front besides, as `NAME front`, and as it was searched, as `NAME searched`.
     """
     rows = [{**row, "label": _label(row, cell)} for row in read_rows(folder / "finalised" / "finalised.csv")]
-    front = [row for row in rows if row["label"] == f"{cell.group} front" and row.get("status") == "ok"]
-    scratch = [row for row in front if row["mode"] == "scratch"]
+    ok = [row for row in rows if not failed(row)]
+    scratch = [row for row in ok if row["label"] == f"{cell.group} front" and row["mode"] == "scratch"]
     best = min(scratch, key=lambda row: (_adversarial(row), row["arch_id"]), default=None)
     searched = [
         {**row, "label": f"{cell.group} searched", "adversarial_error": row["pgd_error"]}
@@ -136,7 +136,8 @@ def read(folder: Path, cell: Cell) -> list[Row]:
     own = [] if best is None else [{**best, "label": cell.group}]
     return [
         *own,
-        *({**row, "adversarial_error": _adversarial(row)} for row in rows if row.get("status") == "ok"),
+        *({**row, "adversarial_error": _adversarial(row)} for row in ok),
+        *filter(failed, rows),
         *searched,
     ]
 

@@ -7,7 +7,7 @@ from evonas.report.papers.tam_fronts import letter
 from evonas.studies import STUDIES
 from evonas.studies.grid import record
 from evonas.studies.study import Studied
-from evonas.studies.tam import BASE, WIDE, _fronts, layers, settled, statistics
+from evonas.studies.tam import BASE, WIDE, _fronts, layers, read, settled, statistics
 
 
 def studied(root: Path, preset: str = "quick", seeds: int = 2) -> Studied:
@@ -74,6 +74,26 @@ def test_both_figures_of_a_front_have_the_networks_of_one_seed_whatever_failed(t
     found.__dict__["rows"] = searched
     assert [row["arch_id"] for row in _fronts(found, [WIDE], "searched")[WIDE]] == ["s0"]
     assert _fronts(found, [WIDE], "front")[WIDE] == []
+
+
+def test_the_best_network_is_of_those_that_did_not_fail_and_was_trained_from_scratch(tmp_path: Path) -> None:
+    cell = next(cell for cell in studied(tmp_path).cells if cell.group == BASE)
+    errors = {"clean_error": 0.1, "pgd30_8_error": 0.2, "pgd10_8_error": 0.6, "pgd10_2_error": 0.1}
+    common = {"status": "ok", "mode": "scratch", "params": 1e6, **errors}
+    rows = [
+        {**common, "name": "a", "arch_id": "a", "pgd10_8_error": 0.5},
+        {**common, "name": "b", "arch_id": "b", "pgd30_8_error": 0.1},
+        {**common, "name": "c", "arch_id": "c", "pgd10_8_error": 0.4, "mode": "finetune"},
+        {"name": "d", "arch_id": "d", "mode": "scratch", "status": "failed", "params": 1e6},
+    ]
+    (tmp_path / cell.folder / "finalised").mkdir(parents=True)
+    write_rows(tmp_path / cell.folder / "finalised" / "finalised.csv", rows)
+    found = read(tmp_path / cell.folder, cell)
+    assert [row["arch_id"] for row in found if row["label"] == BASE] == ["a"]
+    front = [row for row in found if row["label"] == f"{BASE} front"]
+    assert [(row["arch_id"], row.get("adversarial_error")) for row in front] == [
+        ("a", 0.5), ("b", 0.6), ("c", 0.4), ("d", None)
+    ]  # fmt: skip
 
 
 def test_networks_of_a_large_front_have_names_of_their_own() -> None:
