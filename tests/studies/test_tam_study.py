@@ -28,6 +28,13 @@ def test_the_papers_supernet_has_the_layers_of_table_one_but_for_the_heads_slips
     assert [line[1:5] for line in table.lines[2:4]] == [("32^2 x 24", "48", "1", "2"), ("16^2 x 48", "48", "3", "1")]
 
 
+def test_the_supernet_of_doubled_channels_is_searched_in_the_papers_window(tmp_path: Path) -> None:
+    """III-C2's, as the others are; what III-C1 fences in is the training of the block phase."""
+    cells = studied(tmp_path, "paper", 1).cells
+    assert {cell.options.window for cell in cells} == {(1.61e6, 2.37e6)}
+    assert {cell.options.intermediate for cell in cells} == {1, 2}
+
+
 def test_statistics_are_those_of_both_seeds_together(tmp_path: Path) -> None:
     found = studied(tmp_path)
     counts = {0: ((0, "block", 15, 2), (0, "block", 4, 1), (0, "ratio", 1.8, 3)), 1: ((0, "block", 4, 3),)}

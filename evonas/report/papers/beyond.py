@@ -82,14 +82,12 @@ def draw_scattered(path: Path, shown: Sequence[Scattered], title: str, across: i
         return False
     figure, every = panels(len(with_points), (4.6, 3.6), extra=0.7, across=across, narrowest=7.0)
     names = list(dict.fromkeys(name for each in with_points for name in each.groups))
-    styles = {
-        name: {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        for place, name in enumerate(names)
-    }
     for axes, panel in zip(every, with_points, strict=True):
         for name, points in panel.groups.items():
             x, y = [point[0] for point in points], [point[1] for point in points]
-            axes.scatter(x, y, s=30, alpha=0.75, label=name, zorder=3, **styles[name])
+            place = names.index(name)
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            axes.scatter(x, y, s=30, color=colour, marker=marker, alpha=0.75, label=name, zorder=3)
         axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         axes.grid(alpha=0.3)
     marks = {name: mark for axes in every for mark, name in zip(*axes.get_legend_handles_labels(), strict=True)}
