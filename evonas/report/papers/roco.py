@@ -261,8 +261,17 @@ def _scatter(
             if horizontal == "macs" and name.startswith("RoCo-NAS"):
                 _curve(axes, x, y)
         if published:
-            others = zip(*published.values(), strict=True)
-            axes.scatter(*others, s=40, facecolors="none", edgecolors="0.35", marker="D", label="published", zorder=2)
+            millions, accuracies = zip(*published.values(), strict=True)
+            axes.scatter(
+                millions,
+                accuracies,
+                s=40,
+                facecolors="none",
+                edgecolors="0.35",
+                marker="D",
+                label="published",
+                zorder=2,
+            )
         axes.set_title(label, fontsize=10)
         axes.set(xlabel=axis_label(horizontal), ylabel="accuracy (%)")
         axes.margins(0.08)
