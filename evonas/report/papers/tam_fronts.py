@@ -75,7 +75,7 @@ def draw_bubbles(
     figure, every = panels(len(shown), (5.0, 4.2), extra=0.4)
     for axes, (name, rows) in zip(every, shown.items(), strict=True):
         fewest, most = (1e-6 * pick(row["params"] for row in rows) for pick in (min, max))
-        for row in rows:
+        for row in sorted(rows, key=lambda row: -row["params"]):
             place = order[name].index(row["arch_id"])
             x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
             colour = colormaps["tab20"](place % 20)
