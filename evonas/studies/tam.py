@@ -192,7 +192,8 @@ def settled(studied: Studied) -> list[TextTable]:
     header = ("Supernet", "Source", "Generation of 99% of the last hypervolume")
     generations = studied.cells[0].options.search.generations
     title = f"When hypervolume settles, of {generations} generations; {studied.data('cifar10')}"
-    return [TextTable(title, header, tuple(lines), (NOTE,))]
+    none = "A run whose last hypervolume is 0 settles nowhere, and is left out."
+    return [TextTable(title, header, tuple(lines), (NOTE, none))]
 
 
 def layers(studied: Studied) -> list[TextTable]:
