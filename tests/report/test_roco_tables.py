@@ -210,3 +210,14 @@ def test_published_networks_are_named_beside_their_points_and_no_name_covers_ano
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_the_legend_of_equal_bars_covers_none_of_their_numbers() -> None:
+    figure = _figure(1, [row(name, name, 113_400, 0.1) for name in ("RoCo-NAS", "Baseline-NAS")], {}, "digits")
+    assert figure is not None
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["RoCo-NAS", "Baseline-NAS"]
+    assert axes.get_legend() is None
+    assert len(axes.texts) == 6
+    assert not any(text.get_window_extent().overlaps(legend.get_window_extent()) for text in axes.texts)

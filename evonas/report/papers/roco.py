@@ -310,6 +310,7 @@ def _bars(rows: Sequence[TableRow], column: str) -> Figure:
         axes.bar_label(bars, texts, fontsize=8, padding=2)
         fewer |= any(few for _, _, few in drawn)
     _label_bars(axes, column, "in brackets: how many networks there are, where they are fewer" if fewer else "")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -332,4 +333,3 @@ def _label_bars(axes: Axes, column: str, note: str) -> None:
     axes.margins(y=0.2)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left")
