@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from evonas.report import TextTable
-
-if TYPE_CHECKING:
-    from evonas.networks import ShufflePlan
 
 __all__ = ["layer_lines", "layers_table"]
 
@@ -32,7 +29,18 @@ FC       | 1^2 x 1024 | 10   | 1 | 1
 """Block, shape of its input, output channels, repeats, stride."""
 
 
-def layer_lines(plan: ShufflePlan) -> Iterator[tuple[str, str, str, str, str]]:
+class Plan(Protocol):
+    """Widths and depths of a supernet."""
+
+    @property
+    def stem(self) -> int: ...
+    @property
+    def stages(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def head(self) -> tuple[int, int]: ...
+
+
+def layer_lines(plan: Plan) -> Iterator[tuple[str, str, str, str, str]]:
     """Block, shape of its input, output channels, repeats and stride of every layer that Table I has."""
     size = IMAGE_SIZE
 
@@ -57,7 +65,7 @@ def layer_lines(plan: ShufflePlan) -> Iterator[tuple[str, str, str, str, str]]:
     yield line("FC", last, CLASSES, stride="1")
 
 
-def layers_table(plan: ShufflePlan) -> TextTable:
+def layers_table(plan: Plan) -> TextTable:
     """Every layer in its place, and what the paper prints there."""
     reported = (tuple(cell.strip() for cell in line.split("|")) for line in REPORTED.strip().splitlines())
     lines = tuple((*own, *paper[1:]) for own, paper in zip(layer_lines(plan), reported, strict=True))
