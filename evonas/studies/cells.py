@@ -142,10 +142,11 @@ def _imagenet_columns(row: Row) -> Row:
 
 
 def picture(group: str, name: str) -> Callable[[Studied, Path], bool]:
-    """A figure that a run has drawn already, of its first seed: `genotype.png`."""
+    """A figure that a run on CIFAR-10 has drawn already, of the first finished seed: `genotype.png`."""
 
     def draw(studied: Studied, path: Path) -> bool:
-        drawn = [studied.root / cell.folder / name for cell in studied.finished if cell.group == group]
+        of = [cell for cell in studied.finished if (cell.group, cell.role) == (group, "cifar10")]
+        drawn = [studied.root / cell.folder / name for cell in of]
         there = next((each for each in drawn if exists(each)), None)
         if there is None:
             return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from evonas.report import TextTable, duration, write_rows
 from evonas.report.output import write_text
 from evonas.report.text_table import write_page
-from evonas.studies.study import Item, Studied
+from evonas.studies.study import Item, Studied, failed
 from evonas.studies.tables import NOTE, PAIRED
 
 __all__ = ["PAGE", "status_table", "write_study"]
@@ -22,7 +22,7 @@ READING = (NOTE, PAIRED)
 def write_study(studied: Studied) -> Path:
     """Write rows.csv, table-*.md and .csv, figure-*.png and study.md from what is finished; returns the page.
 
-    A figure that cannot be drawn any more is removed. Equal runs give equal files.
+    A figure that cannot be drawn any more is removed, as are rows that nothing is behind. Equal runs give equal files.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -30,6 +30,8 @@ def write_study(studied: Studied) -> Path:
     root = studied.root
     if studied.rows:
         write_rows(root / "rows.csv", studied.rows)
+    else:
+        (root / "rows.csv").unlink(missing_ok=True)
     parts = [_item(studied, item) for item in studied.study.items]
     write_text(
         root / PAGE,
@@ -84,6 +86,9 @@ def _head(studied: Studied) -> Iterator[str]:
         found = studied.states[cell.folder]
         if found.status == "failed":
             yield f"- {cell.folder} failed: {found.about}"
+    for folder, rows in studied.read.items():
+        if count := sum(map(failed, rows)):
+            yield f"- {folder}: {count} of {len(rows)} rows are of failed networks, and left out"
     for note in study.notes:
         yield f"{note}\n"
     yield "\n## How to read the tables\n"

@@ -170,7 +170,7 @@ def draw_networks(studied: Studied, path: Path) -> bool:
             f"seed {seed}": [
                 (scale * abs(first), 100 * second) for first, second in zip(*pair, strict=True) if not math.isnan(first)
             ]
-            for seed, pair in enumerate(networks.pairs(each))
+            for seed, pair in zip(networks.seeds, networks.pairs(each), strict=True)
         }
         panels.append(Scattered(each.words, f"{each.column} ({unit})", f"{TARGETS[target]} error (%)", groups))
     return draw_scattered(path, panels, f"Random networks, {studied.data('cifar10')}", across=3)

@@ -79,6 +79,8 @@ class Compared(NamedTuple):
     """Robust errors of these networks, seed by seed."""
     trained: tuple[float, ...]
     """Seconds of the target's trainings."""
+    seeds: tuple[int, ...]
+    """Those of the targets."""
 
     @property
     def means(self) -> Values:
@@ -90,7 +92,7 @@ class Compared(NamedTuple):
         means = self.means
         best = sorted(range(len(means)), key=lambda place: (means[place], place))[: math.ceil(len(means) / 2)]
         chosen = tuple(tuple(each[place] for place in best) for each in self.targets)
-        return Compared(tuple(self.rows[place] for place in best), chosen, self.trained)
+        return Compared(tuple(self.rows[place] for place in best), chosen, self.trained, self.seeds)
 
     def pairs(self, predictor: Predictor) -> Pairs:
         """The predictor beside each seed of the target."""
@@ -108,7 +110,8 @@ def compared(studied: Studied, target: str) -> Compared:
     common = [key for key in sorted(known) if seeds and all(key in found for found in seeds.values())]
     targets = tuple(tuple(float(seeds[seed][key][target]) for key in common) for seed in sorted(seeds))
     trained = tuple(float(found[key].get("train_seconds", math.nan)) for found in seeds.values() for key in common)
-    return Compared(tuple(known[key] for key in common), targets if common else (), trained)
+    rows, numbers = tuple(known[key] for key in common), tuple(sorted(seeds))
+    return Compared(rows, targets if common else (), trained, numbers if common else ())
 
 
 @lru_cache(maxsize=256)

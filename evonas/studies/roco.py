@@ -162,7 +162,8 @@ STUDY = Study(
         Item(
             "Fig. 2",
             "clean accuracy over parameters",
-            "all seeds; published points are marked as such, and drawn on CIFAR-10 alone",
+            "both whole fronts of all seeds, where the paper has one chosen network of Baseline-NAS; published points "
+            "are marked as such, and drawn on CIFAR-10 alone",
             draw=_figure(0),
         ),
         Item("Fig. 3", "MACs of the top 1, 3 and 5", "means over seeds with their deviation", draw=_figure(1)),

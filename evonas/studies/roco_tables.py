@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from evonas.files import exists, read_json
 from evonas.report import Chance, TextTable
 from evonas.report.chance import chance_notes
-from evonas.report.papers.roco import TOPS, closest_pair, top_mean
+from evonas.report.papers.roco import TOPS, closest_pair, lightest, top_mean
 from evonas.report.retrained import TableRow
 from evonas.studies.intervals import paired_difference, spread
 from evonas.studies.study import Row, Studied
@@ -31,6 +31,7 @@ REPORTED_SET = {
     "VGG-16": (440, 506, 541, 627, 289, 296, 307, 344, 3350),
 }
 """Table I: target -> successful samples of L0 at 1, 3, 5, 10, of L-inf at these, and in all."""
+TOTAL = "Total"
 PAIR_MEASURES = (
     Measure("Params M", "params", 1e-6, 4),
     Measure("MACs M", "macs", 1e-6, 3),
@@ -97,9 +98,16 @@ def _accuracies(
     first = next(iter(columns.values()))
     lines += [(first, name, "as reported", *cells) for name, cells in reported.items()]
     header = ("Images", "Configuration", "Source", *(f"Top-{top} %" for top in TOPS))
-    return TextTable(
-        f"{title}; {studied.data('cifar10')}", header, tuple(lines), (NOTE, PAIRED, *chance_notes(lines, chance))
-    )
+    notes = (NOTE, PAIRED, *chance_notes(lines, chance), *_short_fronts(studied.rows))
+    return TextTable(f"{title}; {studied.data('cifar10')}", header, tuple(lines), notes)
+
+
+def _short_fronts(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for every front that is averaged as a whole, because it has fewer networks than the largest top."""
+    for seed, own in _by_seed(rows).items():
+        for name in (BASELINE, ROCO):
+            if 0 < (networks := len(lightest(own, name))) < TOPS[-1]:
+                yield f"Seed {seed}: {name} has only {networks} network(s), over which larger tops are averaged."
 
 
 def table_one(studied: Studied) -> list[TextTable]:
@@ -113,15 +121,25 @@ def table_one(studied: Studied) -> list[TextTable]:
         found = {
             (each["target"], each["attack"], each["threshold"]): each["successful"] for each in card.get("cells", ())
         }
-        for target in REPORTED_SET:
-            counts = [found.get((target, attack, each)) for attack in ("L0", "Linf") for each in THRESHOLDS]
-            known = [count for count in counts if count is not None]
-            shown = (DASH if count is None else str(count) for count in (*counts, sum(known) if known else None))
+        counts = {
+            target: [found.get((target, attack, each)) for attack in ("L0", "Linf") for each in THRESHOLDS]
+            for target in REPORTED_SET
+        }
+        counts[TOTAL] = [_sum(column) for column in zip(*counts.values(), strict=True)]
+        for target, own in counts.items():
+            shown = (DASH if count is None else str(count) for count in (*own, _sum(own)))
             lines.append((target, cell.group.lower(), *shown))
-    lines += [(target, "as reported", *map(str, counts)) for target, counts in REPORTED_SET.items()]
+    reported = {**REPORTED_SET, TOTAL: map(sum, zip(*REPORTED_SET.values(), strict=True))}
+    lines += [(target, "as reported", *map(str, own)) for target, own in reported.items()]
     header = ("Target", "Set", *(f"{attack} {each}" for attack in ("L0", "L-inf") for each in THRESHOLDS), "Total")
     note = "Successful samples by target, attack and threshold; -: the preset does not attack with it, or no set yet."
     return [TextTable(f"Table I: the adversarial sets; {studied.data('cifar10')}", header, tuple(lines), (note,))]
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Sum of what was counted; None where nothing was."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def table_three(studied: Studied) -> list[TextTable]:

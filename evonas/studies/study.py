@@ -18,7 +18,7 @@ from evonas.studies.grid import Cell, State, state
 if TYPE_CHECKING:
     from evonas.report import Chance, TextTable
 
-__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "read_rows", "shared"]
+__all__ = ["PRESETS", "SEEDS", "Item", "Row", "Studied", "Study", "drawing", "failed", "read_rows", "shared"]
 
 PRESETS = ("quick", "small", "paper")
 """Settings of a study: minutes on two cores; hours on two cores, on real images; the paper's own."""
@@ -62,6 +62,11 @@ def _value(name: str, text: str) -> Any:
     return number if math.isfinite(number) else text
 
 
+def failed(row: Row) -> bool:
+    """Whether a network could not be trained or measured."""
+    return bool(row.get("status", "ok") != "ok")
+
+
 @dataclass(frozen=True)
 class Studied:
     """A study's folder as it is now."""
@@ -93,9 +98,14 @@ class Studied:
         return [cell for cell in self.cells if self.states[cell.folder].status == "finished"]
 
     @cached_property
+    def read(self) -> dict[str, list[Row]]:
+        """Folder of a finished run -> its rows, those of failed networks, too."""
+        return {cell.folder: list(self._rows(cell)) for cell in self.finished}
+
+    @cached_property
     def rows(self) -> list[Row]:
         """Measured values of finished runs; failed networks are left out."""
-        return [row for cell in self.finished for row in self._rows(cell) if row.get("status", "ok") == "ok"]
+        return [row for rows in self.read.values() for row in rows if not failed(row)]
 
     def _rows(self, cell: Cell) -> Iterator[Row]:
         for row in self.study.read(self.runs / cell.folder, cell):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 from evonas.report import TextTable
 from evonas.report.papers.beyond import Scattered, draw_curves, draw_scattered
@@ -26,8 +27,10 @@ TAU = (
 )
 
 
-def points(studied: Studied, label: str, column: str, other: str = "", all_trained: bool = False) -> Groups:
-    """Networks of a setting, seed by seed: their error, and that of the same one trained alone, or another column."""
+def by_seed(
+    studied: Studied, label: str, column: str, other: str = "", all_trained: bool = False
+) -> dict[int, tuple[Point, ...]]:
+    """Seed -> networks of a setting: their error, and that of the same one trained alone, or another column."""
     alone = {(row["seed"], row["arch_id"]): row for row in studied.labelled(ALONE)}
     found: dict[int, list[Point]] = {}
     for row in studied.labelled(label):
@@ -35,7 +38,12 @@ def points(studied: Studied, label: str, column: str, other: str = "", all_train
         value = final.get(other or column)
         if isinstance(value, float | int) and column in row and not (all_trained and row["untrained_choices"]):
             found.setdefault(row["seed"], []).append(Point(True, 1.0, 0.0, float(row[column]), float(value)))
-    return tuple(tuple(found[seed]) for seed in sorted(found))
+    return {seed: tuple(found[seed]) for seed in sorted(found)}
+
+
+def points(studied: Studied, label: str, column: str, other: str = "", all_trained: bool = False) -> Groups:
+    """`by_seed` without the numbers of the seeds."""
+    return tuple(by_seed(studied, label, column, other, all_trained).values())
 
 
 @lru_cache(maxsize=64)
@@ -98,15 +106,16 @@ def coverage(studied: Studied) -> list[TextTable]:
         of = [cell for cell in studied.finished if cell.group == label]
         never = [untrained(studied.runs / cell.folder) for cell in of]
         every = [cell.options.space(32).choices() for cell in of]
-        rows = studied.labelled(label)
-        shares = [100 * row["untrained_choices"] / row["all_choices"] for row in rows]
+        shares: dict[int, list[float]] = {}
+        for row in studied.labelled(label):
+            shares.setdefault(row["seed"], []).append(100 * row["untrained_choices"] / row["all_choices"])
         lines.append(
             (
                 sampling,
                 spread_cell(spread(len(each) for each in never), 1),
                 str(len(every[0])) if every else DASH,
                 spread_cell(spread(_blocks(all_of, left) for all_of, left in zip(every, never, strict=True)), 1),
-                spread_cell(spread(shares), 1),
+                spread_cell(spread(map(fmean, shares.values())), 1),
                 _follows(points(studied, label, "pgd_error", "untrained_choices")),
                 _tau_cell(tau(points(studied, label, "pgd_error", all_trained=True))),
             )
@@ -183,7 +192,7 @@ def draw_predictions(studied: Studied, path: Path) -> bool:
     for each in _settings():
         groups = {
             f"seed {seed}": [(100 * point.other, 100 * point.value) for point in own]
-            for seed, own in enumerate(points(studied, group(*each), "pgd_error"))
+            for seed, own in by_seed(studied, group(*each), "pgd_error").items()
         }
         panels.append(Scattered(group(*each), "trained alone: PGD error (%)", "supernet: PGD error (%)", groups))
     return draw_scattered(path, panels, f"Random networks, {studied.data('cifar10')}", across=3)

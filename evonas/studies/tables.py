@@ -24,8 +24,8 @@ NOTE = (
     f"with its data and training; not measured here. {DASH}: no run is finished, or not reported."
 )
 PAIRED = (
-    "difference: mean of the paired differences over seeds and its 95% bootstrap interval (BCa, 9,999 resamples); none "
-    "of one seed, and far too narrow of two or three."
+    "difference: mean of the paired differences over seeds and its 95% bootstrap interval (BCa, 9,999 resamples of the "
+    "seeds); none of one seed, and far too narrow of two or three."
 )
 
 

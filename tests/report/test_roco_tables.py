@@ -1,13 +1,14 @@
 """RoCo-NAS's tables with numbers worked out by hand, and pictures that are pictures."""
 
 import csv
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evonas.report import FIGURES, Chance, TextTable, retrained_table, roco_tables, write_figures, write_retrained
-from evonas.report.papers.roco import closest_pair, lightest, top_mean
+from evonas.report.papers.roco import PUBLISHED, _figure, closest_pair, lightest, top_mean
 
 ATTACKS = {"pgd_error": "PGD, epsilon 1/255", "cw_error": "C&W"}
 
@@ -197,3 +198,26 @@ def test_figures_are_pictures_and_old_ones_do_not_stay(tmp_path: Path) -> None:
     assert not (tmp_path / "figure5.png").exists()
     assert write_figures(tmp_path, [failed("RoCo-NAS", "0", 5)], ATTACKS, "cifar10") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_published_networks_are_named_beside_their_points_and_no_name_covers_another() -> None:
+    figure = _figure(0, [*BASE, *ROBUST], {}, "cifar10")
+    assert figure is not None
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert {text.get_text() for text in axes.texts} == set(PUBLISHED)
+    assert "published" in {text.get_text() for text in figure.legends[0].get_texts()}
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+    assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_the_legend_of_equal_bars_covers_none_of_their_numbers() -> None:
+    figure = _figure(1, [row(name, name, 113_400, 0.1) for name in ("RoCo-NAS", "Baseline-NAS")], {}, "digits")
+    assert figure is not None
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["RoCo-NAS", "Baseline-NAS"]
+    assert axes.get_legend() is None
+    assert len(axes.texts) == 6
+    assert not any(text.get_window_extent().overlaps(legend.get_window_extent()) for text in axes.texts)

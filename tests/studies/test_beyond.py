@@ -11,6 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
+from evonas.report.papers import beyond
 from evonas.studies import capacity, guidelines, proxies, proxies_agreement, proxies_runs, supernet, supernet_runs
 from evonas.studies.association import Effect
 from evonas.studies.grid import record
@@ -99,6 +100,39 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     page = "\n".join(supernet.findings(found))
     assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
     assert "better; chosen as the best of 9, which the interval is not corrected for, in 1 seed(s)" in page
+
+
+def test_seeds_have_their_own_numbers_and_marks_in_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of seed 0 is finished, and one setting has fewer seeds than another."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(beyond, "write_png", lambda path, figure: drawn.append(figure))
+    order = [0.1 * number for number in range(8)]
+    rows = [row for seed in range(1, 7) for row in scored(supernet_runs.ALONE, order, seed)]
+    rows += [row for seed in range(1, 7) for row in scored("fair, off", order, seed)]
+    rows += scored(supernet_runs.REFERENCE, order, 2)
+    assert supernet.draw_predictions(filled("supernet", tmp_path, rows, 7), tmp_path / "a.png")
+    targets = [row | {"seed": row["seed"] + 3} for row in measured({"quick_robust_error": UP}, [UP, UP])]
+    assert proxies.draw_networks(filled("proxies", tmp_path, targets), tmp_path / "b.png")
+    legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
+    assert sorted(legends[0]) == [f"seed {seed}" for seed in range(1, 7)]
+    assert legends[1] == ["seed 3", "seed 4"]
+    marks = [
+        (mark.get_facecolor().tobytes(), mark.get_paths()[0].vertices.tobytes())
+        for mark in drawn[0].axes[-1].collections
+    ]
+    assert len(set(marks)) == 6
+
+
+def test_shares_of_untrained_layers_are_means_over_seeds(tmp_path: Path) -> None:
+    """Two networks with 1 and 3 of 6 in one seed, with 3 and 5 in the other: 33.3% and 66.7%."""
+    counts = {0: (1, 3), 1: (3, 5)}
+    rows = [
+        row | {"untrained_choices": count}
+        for seed, both in counts.items()
+        for row, count in zip(scored(supernet_runs.REFERENCE, [0.1, 0.2], seed), both, strict=True)
+    ]
+    (table,) = supernet.coverage(filled("supernet", tmp_path, rows))
+    assert table.lines[0][4] == "50.0 +- 23.6 (2)"
 
 
 UP = [0.1 * number for number in range(1, 9)]

@@ -66,6 +66,21 @@ def test_top_means_are_of_the_lightest_by_macs_seed_by_seed(studied: Studied) ->
     assert cells(table, "clean", "RoCo-NAS", "as reported") == ("95.80", "95.90", "95.78")
 
 
+def test_a_front_of_fewer_networks_than_a_top_is_said(studied: Studied) -> None:
+    (table,) = table_four(studied)
+    assert table.notes[2:] == tuple(
+        f"Seed {seed}: {name} has only {networks} network(s), over which larger tops are averaged."
+        for seed, networks in ((0, 3), (1, 2))
+        for name in ("Baseline-NAS", "RoCo-NAS")
+    )
+    twice = [{**row, "arch_id": f"{row['arch_id']}{copy}"} for row in studied.rows for copy in "ab"]
+    studied.__dict__["rows"] = twice  # a cached property
+    assert [note.split(",")[0] for note in table_four(studied)[0].notes[2:]] == [
+        "Seed 1: Baseline-NAS has only 4 network(s)",
+        "Seed 1: RoCo-NAS has only 4 network(s)",
+    ]
+
+
 def test_both_sets_stand_in_table_three(studied: Studied) -> None:
     (table,) = table_three(studied)
     assert cells(table, "set that no search saw", "RoCo-NAS", "measured")[0] == "55.00 +- 7.07 (2)"
@@ -92,8 +107,13 @@ def test_table_one_counts_what_the_cards_say(studied: Studied) -> None:
         {"target": "LeNet", "attack": attack, "threshold": th, "successful": n}
         for attack, th, n in (("L0", 5, 3), ("L0", 10, 4), ("Linf", 10, 8))
     ]
+    counted.append({"target": "VGG-16", "attack": "L0", "threshold": 10, "successful": 5})
     write_json(folder / "set.json", {"cells": counted})
     write_json(studied.root / "adversarial-set-cifar10-seed0" / "set.json", {"cells": []})
     (table,) = table_one(studied)
     assert cells(table, "LeNet", "second adversarial set") == ("-", "-", "3", "4", "-", "-", "-", "8", "15")
     assert set(cells(table, "LeNet", "adversarial set")) == {"-"}
+    assert set(cells(table, "Total", "adversarial set")) == {"-"}
+    assert cells(table, "Total", "second adversarial set") == ("-", "-", "3", "9", "-", "-", "-", "8", "20")
+    reported = ("1237", "1517", "1680", "2041", "730", "762", "818", "1006", "9791")
+    assert cells(table, "Total", "as reported") == reported

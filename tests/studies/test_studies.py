@@ -224,6 +224,6 @@ def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_pat
     for item in found.study.items:
         assert item.draw is None or (tmp_path / f"{item.stem}.png").exists(), item.name
         for table in item.tables(found) if item.tables else ():
-            if "digits" in table.title:
+            if "digits" in table.title and item.name != "Text IV":  # the hypervolume of toys is 0
                 empty = [line[0] for line in table.lines if "measured" in line[1:2] and {*line[2:]} == {"-"}]
                 assert [label for label in empty if label not in HANDMADE] == [], item.name  # toys train none of those

@@ -7,6 +7,7 @@ from evonas.methods.roco import RocoOptions
 from evonas.report import Chance
 from evonas.studies.grid import Cell, record
 from evonas.studies.intervals import Difference, Spread
+from evonas.studies.page import write_study
 from evonas.studies.study import Row, Studied, Study, read_rows
 from evonas.studies.tables import Measure, PaperTable, difference_cell, spread_cell
 
@@ -67,6 +68,24 @@ def test_a_run_that_is_missing_is_a_dash(tmp_path: Path) -> None:
     (table,) = TABLE(studied(tmp_path, 1))
     assert table.lines[0] == ("Ours", "measured", "90.00 (1)", "2.000 (1)")
     assert [line[2] for line in table.lines[3:]] == ["-", "-", "-"]
+
+
+def test_networks_that_failed_in_a_finished_run_are_counted_on_the_page(tmp_path: Path) -> None:
+    found = studied(tmp_path, 3)
+    record(tmp_path, found.cells[3], "failed", 1.0, 1.0, "no images")
+    page = write_study(studied(tmp_path, 3)).read_text()
+    for cell in found.cells[:3]:
+        assert f"- {cell.folder}: 1 of 2 rows are of failed networks, and left out\n" in page
+    assert f"- {found.cells[3].folder} failed: no images\n" in page
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_rows_of_runs_that_are_gone_do_not_stay(tmp_path: Path) -> None:
+    write_study(studied(tmp_path, 1))
+    assert (tmp_path / "rows.csv").exists()
+    (tmp_path / Studied(STUDY, "quick", 2, tmp_path).cells[0].folder / "study.json").unlink()
+    write_study(studied(tmp_path, 0))
+    assert not (tmp_path / "rows.csv").exists()
 
 
 def test_a_mean_that_is_no_better_than_guessing_has_a_mark() -> None:

@@ -13,7 +13,8 @@ from evonas.report.plots import panels
 __all__ = ["Scattered", "draw_curves", "draw_effects", "draw_scattered"]
 
 COLOURS = ("#1f5fbf", "#c22f2f", "#2a8a4a", "#8a5fbf")
-MARKERS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D", "v")
+"""One more than colours: twenty groups differ."""
 
 
 class Interval(Protocol):
@@ -83,12 +84,14 @@ def draw_scattered(path: Path, shown: Sequence[Scattered], title: str, across: i
     names = list(dict.fromkeys(name for each in with_points for name in each.groups))
     for axes, panel in zip(every, with_points, strict=True):
         for name, points in panel.groups.items():
-            place = names.index(name) % len(COLOURS)
             x, y = [point[0] for point in points], [point[1] for point in points]
-            axes.scatter(x, y, s=30, color=COLOURS[place], marker=MARKERS[place], alpha=0.75, label=name, zorder=3)
+            place = names.index(name)
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            axes.scatter(x, y, s=30, color=colour, marker=marker, alpha=0.75, label=name, zorder=3)
         axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
         axes.grid(alpha=0.3)
-    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=max(1, len(names)))
+    marks = {name: mark for axes in every for mark, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend([marks[name] for name in names], names, loc="outside lower center", ncols=len(names))
     figure.suptitle(title)
     write_png(path, figure)
     return True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from evonas.report.chance import Chance, chance_notes
+from evonas.report.labels import draw_labels
 from evonas.report.output import write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow, configurations, scored
@@ -259,14 +260,24 @@ def _scatter(
             axes.scatter(x, y, s=36, color=colour, marker=marker, label=name, alpha=0.85, zorder=3)
             if horizontal == "macs" and name.startswith("RoCo-NAS"):
                 _curve(axes, x, y)
-        for name, (millions, accuracy) in (published or {}).items():
-            axes.scatter(millions, accuracy, s=40, facecolors="none", edgecolors="0.35", marker="D", zorder=2)
-            axes.annotate(f"{name}, published", (millions, accuracy), (4, 4), textcoords="offset points", fontsize=8)
+        if published:
+            millions, accuracies = zip(*published.values(), strict=True)
+            axes.scatter(
+                millions,
+                accuracies,
+                s=40,
+                facecolors="none",
+                edgecolors="0.35",
+                marker="D",
+                label="published",
+                zorder=2,
+            )
         axes.set_title(label, fontsize=10)
         axes.set(xlabel=axis_label(horizontal), ylabel="accuracy (%)")
         axes.margins(0.08)
         axes.grid(alpha=0.3)
-    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        draw_labels(axes, [(*point, name) for name, point in (published or {}).items()])
+    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -299,6 +310,7 @@ def _bars(rows: Sequence[TableRow], column: str) -> Figure:
         axes.bar_label(bars, texts, fontsize=8, padding=2)
         fewer |= any(few for _, _, few in drawn)
     _label_bars(axes, column, "in brackets: how many networks there are, where they are fewer" if fewer else "")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -321,4 +333,3 @@ def _label_bars(axes: Axes, column: str, note: str) -> None:
     axes.margins(y=0.2)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left")

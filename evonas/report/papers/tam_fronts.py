@@ -15,6 +15,15 @@ __all__ = ["draw_bubbles", "draw_ways"]
 WAYS = {"scratch": ("#c22f2f", "o", "from scratch"), "finetune": ("#1f5fbf", "s", "fine-tuned")}
 ERRORS = {"clean_error": "clean error (%)", "adversarial_error": "adversarial error (%)"}
 
+AREAS = (60, 450)
+"""Areas of the circles of the fewest and of the most parameters, in square points."""
+
+
+def letter(place: int) -> str:
+    """Name of a network by its place on the front: A to Z, A1 to Z1, A2, ..."""
+    turn, at = divmod(place, len(ascii_uppercase))
+    return f"{ascii_uppercase[at]}{turn or ''}"
+
 
 def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -> bool:
     """Draw Figure 5: errors over parameters of networks from scratch and fine-tuned, one row of panels a supernet.
@@ -47,7 +56,10 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
 def draw_bubbles(
     path: Path, fronts: Mapping[str, Sequence[TableRow]], order: Mapping[str, Sequence[str]], title: str
 ) -> bool:
-    """Draw Figure 6 or 7: clean over adversarial error, a panel a supernet, the area of a circle its parameters.
+    """Draw Figure 6 or 7: clean over adversarial error, a panel a supernet.
+
+    A circle's area grows from the fewest parameters of the panel to the most; sizes of a front differ too little to be
+    seen in areas that begin at 0.
 
     Args:
         fronts: supernet -> rows with arch_id, params, clean_error and adversarial_error.
@@ -62,14 +74,16 @@ def draw_bubbles(
         return False
     figure, every = panels(len(shown), (5.0, 4.2), extra=0.4)
     for axes, (name, rows) in zip(every, shown.items(), strict=True):
-        largest = max(row["params"] for row in rows)
-        for row in rows:
+        fewest, most = (1e-6 * pick(row["params"] for row in rows) for pick in (min, max))
+        for row in sorted(rows, key=lambda row: -row["params"]):
             place = order[name].index(row["arch_id"])
             x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
             colour = colormaps["tab20"](place % 20)
-            axes.scatter(x, y, s=500 * row["params"] / largest, color=colour, alpha=0.7, zorder=3)
-            axes.annotate(ascii_uppercase[place % 26], (x, y), ha="center", va="center", fontsize=8, zorder=4)
-        axes.set(title=name, xlabel="adversarial error (%)", ylabel="clean error (%)")
+            area = AREAS[0] + (AREAS[1] - AREAS[0]) * (1e-6 * row["params"] - fewest) / ((most - fewest) or 1)
+            axes.scatter(x, y, s=area, color=colour, alpha=0.6, zorder=3)
+            axes.annotate(letter(place), (x, y), ha="center", va="center", fontsize=8, zorder=4)
+        axes.set_title(f"{name}\ncircles: {fewest:.4f} to {most:.4f} million parameters", fontsize=10)
+        axes.set(xlabel="adversarial error (%)", ylabel="clean error (%)")
         axes.margins(0.15)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
