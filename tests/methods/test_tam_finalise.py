@@ -366,7 +366,9 @@ def test_a_second_process_is_refused(folder: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(folder: Path) -> None:
     (folder / "finalised").mkdir()
-    for name in (".a-01234567.safetensors.77.tmp", ".finalised.csv.77.tmp", "mine.tmp", "a-01234567.safetensors"):
+    gone = 2**22 + 1  # above every process's number
+    left = f".a-01234567.safetensors.{gone}.tmp", f".finalised.csv.{gone}.tmp"
+    for name in (*left, "mine.tmp", "a-01234567.safetensors"):
         (folder / "finalised" / name).write_bytes(b"")
     finalise(folder, FinaliseOptions())
     assert {path.name for path in (folder / "finalised").iterdir()} == {
