@@ -89,7 +89,8 @@ class NetworkExport:
         parity = check_export(network, kind.read(model), images, str(self.to))
         say(f"checked on {parity}")
         files = {"float32": model}
-        found, calibrated = dict[str, "Rival"](), 0
+        found: dict[str, Rival] = {}
+        calibrated = 0
         if self.settings.int8:
             files["int8"], found, calibrated = self._int8(sent, model, data, (images, labels), say)
         clean = _error(network, images, labels)

@@ -109,7 +109,8 @@ def _cell(preset: str, seed: int, role: str, name: str, epsilon: int, steps: int
     values["finalise"] = "both" if name in BOTH_WAYS else "scratch"
     if intermediate == 2:
         values["lego"] = True
-        values |= {} if preset == "paper" else {"window": None}
+        if preset != "paper":
+            values["window"] = None
     values["handmade"] = HANDMADE if name == WIDE and role == "cifar10" else ()
     if not values["handmade"]:
         values.pop("handmade_width", None)
