@@ -58,7 +58,7 @@ def _sets(preset: str) -> BuildOptions:
     if preset == "paper":
         return SETS["paper"]
     if preset == "small":
-        settings = replace(SETS["quick"].settings, attacked_images=400, thresholds=THRESHOLDS)
+        settings = replace(SETS["quick"].settings, attacked_images=200, thresholds=THRESHOLDS)
         return BuildOptions(data="cifar10", train_limit=10_000, settings=settings)
     return BuildOptions(data="digits", settings=replace(SETS["quick"].settings, attacked_images=70))
 
@@ -72,12 +72,12 @@ def _searched(preset: str) -> RocoOptions:
     if preset == "small":
         return replace(
             quick,
-            data=DataOptions(data="cifar10", train_limit=5000, val_limit=1000, split_seed=SHARED_SPLIT),
+            data=DataOptions(data="cifar10", train_limit=4000, val_limit=1000, split_seed=SHARED_SPLIT),
             channels=8,
             training=replace(quick.training, epochs=3, batch_size=64),
-            search=replace(quick.search, population=14, generations=5),
+            search=replace(quick.search, population=10, generations=4),
             after=RetrainOptions(
-                retrain=True, retrain_channels=12, retrain_epochs=6, retrain_batch_size=64, test_limit=400
+                retrain=True, retrain_channels=10, retrain_epochs=6, retrain_batch_size=64, test_limit=400
             ),
         )
     return replace(
