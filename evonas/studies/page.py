@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,8 @@ def _head(studied: Studied) -> Iterator[str]:
     yield f"{study.paper}\n"
     yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
     if studied.source is not None:
-        yield f"Runs: those of the study {study.shares} in {studied.source}.\n"
+        where = Path(os.path.relpath(studied.source, studied.root)).as_posix()
+        yield f"Runs: those of the study {study.shares} in `{where}`.\n"
     for cell in studied.cells:
         found = studied.states[cell.folder]
         if found.status == "failed":
