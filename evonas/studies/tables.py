@@ -19,6 +19,9 @@ DASH = "-"
 MEASURED = ("measured", "as reported", "difference", "change in %")
 """Sources of a line."""
 
+NOISE = 1e-12
+"""Size that rounding can give to a difference of equal numbers."""
+
 NOTE = (
     "measured: mean +- standard deviation of the sample over seeds (their number). as reported: the paper's own, "
     f"with its data and training; not measured here. {DASH}: no run is finished, or not reported."
@@ -135,13 +138,21 @@ def spread_cell(found: Spread | None, digits: int = 2, mark: str = "") -> str:
     """`12.34 +- 0.56 (3)`, `12.34 (1)` with a mark behind it, or a dash."""
     if found is None:
         return DASH
-    deviation = "" if math.isnan(found.deviation) else f" +- {found.deviation:z.{digits}f}"
-    return f"{found.mean:z.{digits}f}{deviation} ({found.n}){mark}"
+    deviation = "" if math.isnan(found.deviation) else f" +- {_number(found.deviation, digits)}"
+    return f"{_number(found.mean, digits)}{deviation} ({found.n}){mark}"
 
 
 def difference_cell(found: Difference | None, digits: int = 2) -> str:
     """`+1.20 [-0.30, +2.70] (3)`, `+1.20 (1)`, or a dash."""
     if found is None:
         return DASH
-    interval = "" if math.isnan(found.low) else f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
-    return f"{found.mean:+z.{digits}f}{interval} ({found.n})"
+    low, mean, high = (_number(each, digits, "+") for each in (found.low, found.mean, found.high))
+    interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
+    return f"{mean}{interval} ({found.n})"
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    """With as many digits behind the point; `1.3e-07` where these would hide that it is not 0."""
+    text = f"{value:{sign}z.{digits}f}"
+    hidden = abs(value) > NOISE and float(text) == 0
+    return f"{value:{sign}.1e}" if hidden else text

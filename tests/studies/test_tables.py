@@ -127,6 +127,12 @@ def test_cells() -> None:
     assert difference_cell(Difference(-1.0, -2.0, 0.5, 3), 1) == "-1.0 [-2.0, +0.5] (3)"
 
 
+def test_a_value_that_is_not_zero_is_not_shown_as_zero() -> None:
+    assert spread_cell(Spread(1.7e-7, 0.0, 2), 4) == "1.7e-07 +- 0.0000 (2)"
+    assert spread_cell(Spread(0.0003, 4e-6, 2), 4) == "0.0003 +- 4.0e-06 (2)"
+    assert difference_cell(Difference(-2e-8, -3e-4, 1e-17, 2), 4) == "-2.0e-08 [-0.0003, +0.0000] (2)"
+
+
 def test_rows_are_read_as_numbers_and_words(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("arch_id,status,clean_error,pgd_error\n12e4,ok,0.5,\n")
