@@ -12,7 +12,7 @@ import pytest
 from evonas import doctor
 from evonas.data import DATA_SETS
 from evonas.doctor import Examination, Finding, examine, run_doctor
-from evonas.errors import ExecutionError
+from evonas.errors import ConfigurationError, ExecutionError
 from evonas.executors import LocalExecutor
 from evonas.runs import guarded, parse
 from evonas.types import Activity
@@ -138,3 +138,11 @@ def test_an_unknown_executor_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "dask" in message
+
+
+def test_a_name_with_a_line_break_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise ConfigurationError("expected a run, got 'roco\n\x1b[31m'")
+
+    assert guarded(broken) == 2
+    assert capsys.readouterr().err == "error: expected a run, got 'roco\\n\\x1b[31m'\n"

@@ -68,7 +68,7 @@ def test_what_only_reads_works(words: list[str], read_only: Path, capsys: pytest
         *(["export"], ["export", "best", "--to", "{}/net.pt2"], ["export", "--optuna", "{}/optuna.log"]),
         *(["choose", "--csv", "{}/chosen.csv"], ["latency", "best", "--csv", "{}/latency.csv"]),
         *(["report"], ["report", "--out", "{}/../page.html", "--charts", "{}/charts"], ["ship", "--measure", "clean"]),
-        ["audit", *AUDIT],
+        *(["audit", *AUDIT], ["front", "--out", "{}/joint"]),
     ],
     ids=" ".join,
 )

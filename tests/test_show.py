@@ -1,6 +1,7 @@
 """`evonas show RUN ARCH`, and what a search says at its end."""
 
 import json
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -112,3 +113,14 @@ def test_a_search_ends_with_commands_that_can_be_pasted(tmp_path: Path, capsys: 
             _parse([name, *words])
     assert main(calls[0][1:]) == 0
     assert calls[0][3] in capsys.readouterr().out
+
+
+def test_latency_says_that_threads_share_processors(
+    roco_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, shared = ["latency", str(roco_run), "best", "--runs", "1", "--warm-up", "1"], "threads on 1 processors"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    assert main([*words, "--threads", "2"]) == 0
+    assert f"2 {shared}" in capsys.readouterr().out
+    assert main(words) == 0
+    assert shared not in capsys.readouterr().out

@@ -10,7 +10,7 @@ import tyro
 
 from evonas.commands.opened import Folders, joint_runs, print_table, say
 from evonas.errors import ConfigurationError
-from evonas.files import exists, storage_errors
+from evonas.files import check_writable, exists, storage_errors
 from evonas.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Front:
             with storage_errors(f"read {out}"):
                 if exists(RunFolder(out).config) or exists(RunFolder(out).journal):
                     raise ConfigurationError(f"expected a folder of its own for --out, {self.out} holds a run")
+            check_writable(out / "front.csv")
         runs, damages = joint_runs(paths)
         for damage in damages:
             say(damage)

@@ -157,6 +157,11 @@ class Latency:
             f"{about['system']}",
             f"{self.runs} rounds over {len(rows)} networks after a warm-up of {self.warm_up} runs each, "
             f"{about['warm_up']['seconds']:.1f} s",
+            *(
+                [f"{self.threads} threads on {about['processors']} processors: they wait for one another"]
+                if self.threads > about["processors"]
+                else []
+            ),
             *([f"this machine was busy: other work took {100 * share:.0f}% of the time"] if (share or 0) > 0.1 else []),
             *(
                 ["latency_ms: as the search has looked it up in its table, for one image by one thread"]

@@ -152,9 +152,15 @@ def check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], 
         difference = list(differences(first.measured.get(name, {}), run.measured.get(name, {})))
         if difference:
             what = ", ".join(
-                f"{key} is {there} in {first.name} and {here} in {run.name}" for key, there, here in difference
+                f"{key} is {_word(there)} in {first.name} and {_word(here)} in {run.name}"
+                for key, there, here in difference
             )
             raise ConfigurationError(f"expected {name} to be measured alike in every run: {what}; leave it out")
+
+
+def _word(value: Any) -> str:
+    """A setting in a sentence: no limit is none."""
+    return "not limited" if value is None else str(value)
 
 
 def _data(run: JointRun) -> str:

@@ -53,7 +53,7 @@ def guarded(run: Callable[[], object]) -> int:
         if sys.stdout is not None:  # it was closed before Python began
             sys.stdout.flush()
     except EvonasError as error:
-        tell(f"error: {error}")
+        tell(f"error: {_one_line(str(error))}")
         return error.exit_code
     except Interrupted as interrupted:
         tell("stopped: everything finished is kept; the same command goes on from there")
@@ -71,6 +71,11 @@ def guarded(run: Callable[[], object]) -> int:
         tell("stopped before anything was evaluated; the same command starts again")
         return 130
     return 0
+
+
+def _one_line(text: str) -> str:
+    """Text whose line breaks and other control characters, as of a name that was given, are written out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def parse(presets: Mapping[str, Options], argv: Sequence[str], program: str = "evonas") -> Options:
