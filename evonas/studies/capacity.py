@@ -81,14 +81,23 @@ class Compared(NamedTuple):
     """Mean ratio of MACs and mean difference of clean errors of the pairs."""
 
 
+def on_both(rows: Sequence[Row]) -> set[tuple[int, str]]:
+    """(seed, arch_id) of networks that both searches found: one training, which says nothing of either."""
+    found = [{(row["seed"], str(row["arch_id"])) for row in rows if row["label"] == name} for name in (BASELINE, ROCO)]
+    return found[0] & found[1]
+
+
 def points(rows: Sequence[Row], column: str, other: str = "macs") -> Groups:
-    """Networks with all values, seed by seed."""
+    """Networks with all values that one method alone has found, seed by seed."""
     found: dict[int, list[Point]] = {}
+    both = on_both(rows)
     for row in rows:
+        if (row["seed"], str(row["arch_id"])) in both:
+            continue
         needed = [row.get(name) for name in ("macs", "clean_error", column, other)]
         if all(isinstance(each, float | int) for each in needed):
             macs, clean, value, beside = map(float, needed)  # type: ignore[arg-type]
-            point = Point(row["label"] == ROCO, macs, clean, value, beside, str(row.get("arch_id", "")))
+            point = Point(row["label"] == ROCO, macs, clean, value, beside, str(row["arch_id"]))
             found.setdefault(row["seed"], []).append(point)
     return tuple(tuple(found[seed]) for seed in sorted(found))
 
@@ -135,7 +144,28 @@ def differences(studied: Studied) -> list[TextTable]:
         *("What is left: MACs, clean error", "Regression (networks)"),
     )
     title = f"Robust error of RoCo-NAS minus that of Baseline-NAS, in points; {studied.data('cifar10')}"
-    return [TextTable(title, header, tuple(lines), (MATCHED, INTERVAL))]
+    return [TextTable(title, header, tuple(lines), (MATCHED, _left_out(studied), _noise(studied), INTERVAL))]
+
+
+def _left_out(studied: Studied) -> str:
+    every = {(row["seed"], str(row["arch_id"])) for row in studied.rows}
+    return (
+        f"{len(on_both(studied.rows))} of {len(every)} networks are on both fronts of their seed: the same training, "
+        "so that they are left out here and among the correlations."
+    )
+
+
+def _noise(studied: Studied) -> str:
+    """What matching by a clean error that is counted on few images does."""
+    chance = studied.chance()
+    if chance is None:
+        return "No network is measured yet."
+    deviation = 100 * math.sqrt(0.25 / chance.images)
+    return (
+        f"Clean errors are counted on {chance.images:,} test images, a standard error of up to {deviation:.1f} points "
+        f"each: where that is not small beside {100 * CLEAN_CALIPER:.0f} points, networks that match differ by more in "
+        "truth, which favours the method whose networks have the lower clean errors."
+    )
 
 
 def correlations(studied: Studied) -> list[TextTable]:
@@ -246,7 +276,7 @@ STUDY = Study(
     notes=(
         "The runs are those of the study roco: both methods' whole fronts, trained again alike and measured on test "
         "images. Smaller networks and those with more clean errors differ in robust error for these reasons alone, so "
-        "networks are compared where both are equal.",
+        "networks are compared where both are equal. All seeds share the parts of the data and both adversarial sets.",
     ),
     items=(
         Item("Table differences", "robust error at equal MACs and clean error", "no paper has it", differences),

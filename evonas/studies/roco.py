@@ -124,6 +124,8 @@ STUDY = Study(
     notes=(
         "Baseline-NAS is searched for clean error and MACs, RoCo-NAS for these and the error on the first adversarial "
         "set. Both fronts are trained again as wholes; tables III and IV average the lightest of them by MACs.",
+        "All seeds share the parts of the data and both adversarial sets: deviations and intervals are those of "
+        "searches and trainings alone.",
     ),
     items=(
         drawing("Fig. 1"),

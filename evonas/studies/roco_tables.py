@@ -98,7 +98,7 @@ def _accuracies(
     first = next(iter(columns.values()))
     lines += [(first, name, "as reported", *cells) for name, cells in reported.items()]
     header = ("Images", "Configuration", "Source", *(f"Top-{top} %" for top in TOPS))
-    notes = (NOTE, PAIRED, *chance_notes(lines, chance), *_short_fronts(studied.rows))
+    notes = (NOTE, PAIRED, *chance_notes(lines, chance), *_short_fronts(studied.rows), *_shared(studied.rows))
     return TextTable(f"{title}; {studied.data('cifar10')}", header, tuple(lines), notes)
 
 
@@ -108,6 +108,17 @@ def _short_fronts(rows: Sequence[Row]) -> Iterator[str]:
         for name in (BASELINE, ROCO):
             if 0 < (networks := len(lightest(own, name))) < TOPS[-1]:
                 yield f"Seed {seed}: {name} has only {networks} network(s), over which larger tops are averaged."
+
+
+def _shared(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for every seed some of whose lightest networks both searches have found."""
+    for seed, own in _by_seed(rows).items():
+        tops = [{str(row["arch_id"]) for row in lightest(own, name)[: TOPS[-1]]} for name in (BASELINE, ROCO)]
+        if both := len(tops[0] & tops[1]):
+            yield (
+                f"Seed {seed}: {both} of the {TOPS[-1]} lightest are on both fronts and trained once, so that they "
+                "count for either: a difference of 0 over them alone compares nothing."
+            )
 
 
 def table_one(studied: Studied) -> list[TextTable]:

@@ -70,6 +70,17 @@ def test_capacity_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
     assert {line[0]: line[1:] for line in table.lines}["AutoAttack 1/255"] == ("-",) * 4
 
 
+def test_capacity_leaves_out_networks_that_both_searches_found(tmp_path: Path) -> None:
+    """One training is no evidence for either method, also beside other networks."""
+    rows = front(0.1, 1)
+    both = [{**rows[0], "label": label, "arch_id": "both", "pgd_error": 0.9} for label in ("RoCo-NAS", "Baseline-NAS")]
+    assert capacity.points([*rows, *both], "pgd_error") == capacity.points(rows, "pgd_error")
+    other = [{**both[0], "seed": 1}, both[1]]
+    assert len(capacity.points([*rows, *other], "pgd_error")[0]) == len(rows) + 1
+    (table,) = capacity.differences(filled("capacity", tmp_path, [*rows, *both]))
+    assert "1 of 25 networks are on both fronts of their seed" in " ".join(table.notes)
+
+
 def test_verdicts() -> None:
     nan = math.nan
     assert capacity.verdict(None).startswith("no pair of networks")

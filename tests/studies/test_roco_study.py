@@ -81,6 +81,15 @@ def test_a_front_of_fewer_networks_than_a_top_is_said(studied: Studied) -> None:
     ]
 
 
+def test_networks_on_both_fronts_are_said(studied: Studied) -> None:
+    shared = {("RoCo-NAS", 1, "R20"): "B10"}  # the lightest of seed 1
+    keys = [(row["label"], row["seed"], row["arch_id"]) for row in studied.rows]
+    rows = [{**row, "arch_id": shared.get(key, key[2])} for key, row in zip(keys, studied.rows, strict=True)]
+    studied.__dict__["rows"] = rows  # a cached property
+    (said,) = (note for note in table_four(studied)[0].notes if "on both fronts" in note)
+    assert said.startswith("Seed 1: 1 of the 5 lightest are on both fronts")
+
+
 def test_both_sets_stand_in_table_three(studied: Studied) -> None:
     (table,) = table_three(studied)
     assert cells(table, "set that no search saw", "RoCo-NAS", "measured")[0] == "55.00 +- 7.07 (2)"
