@@ -45,7 +45,7 @@ def dsrna(
             `BoundLoss()`.
         share: of the metric's gradient in each step of `normalised`, in (0, 1); with it gamma is normalised, too.
         combine: gamma: their sum, Eq. 16. normalised: gradients of length 1, half of a step each, or `share` of it,
-            whatever gamma. mgda: the shortest convex combination of both gradients, which descends both, whatever gamma;
+            whatever gamma. mgda: the shortest convex combination of both gradients, which descends both, too;
             with a Jacobian each is divided by its value, with a bound, which may come near 0, each has length 1.
     """
     if combine not in get_args(Combination):
