@@ -16,13 +16,19 @@ epsilon that the search begins with (0.03, as in the paper), in first and in sec
     python benchmarks/dsrna.py --data digits --metric bound --ratio --after 3 --epochs 4 --weights-only 0 --images 256
 
 The same at the first step of every epoch, until so many of a first-order search have ended; its epsilon beside it.
+
+    python benchmarks/dsrna.py --data digits --metric bound --combine
+
+For each seed a search by each way of combining metric and loss, from the same beginning: the metric's share of the
+architecture's step (by gamma at the first step of an epoch, else the mean of its steps) in the first and in the last
+epoch that moves the architecture, and R and the clean loss at the end, in the mean over seeds and over those by gamma.
 """
 
 import argparse
 import statistics
 import time
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.nn import functional
@@ -41,6 +47,7 @@ from evonas.gradient import (
     halves,
 )
 from evonas.gradient.architecture import Mixture
+from evonas.gradient.dsrna import Combination
 from evonas.gradient.forward import SupernetForward, eval_mode
 from evonas.gradient.losses import Batch
 
@@ -101,6 +108,36 @@ def searched(
     return found
 
 
+def combined(
+    combine: Combination, metric: BoundLoss | JacobianLoss, data: SearchData, seed: int, args: argparse.Namespace
+) -> tuple[float, float, float, float]:
+    """Shares of the metric in the first and in the last epoch, R and clean loss at the end."""
+    search = GradientSearch(small(dsrna(METHODS[args.base](), metric, combine=combine), args), data, seed, CPU)
+    name, shares, started = f"share_{metric.name}", [], time.perf_counter()
+    while not search.done:
+        row = search.run_epoch()
+        shares += [row[name]] if name in row else []
+    seconds = time.perf_counter() - started
+    with torch.no_grad():
+        r, loss = measured(search, metric, search.levels.architecture(), args)
+    words = f"share {shares[0]:.3f} to {shares[-1]:.3f}, R {r:.4g}, loss {loss:.3f}"
+    print(f"  seed {seed}, {combine}: {words} ({seconds:.0f} s)", flush=True)
+    return shares[0], shares[-1], r, loss
+
+
+def compare_combinations(metric: BoundLoss | JacobianLoss, args: argparse.Namespace) -> None:
+    """A Markdown table of the means over seeds."""
+    ways: tuple[Combination, ...] = get_args(Combination)
+    found = {way: [combined(way, metric, images(args, seed), seed, args) for seed in range(args.seeds)] for way in ways}
+    means = {way: [statistics.fmean(column) for column in zip(*rows, strict=True)] for way, rows in found.items()}
+    *_, usual_r, usual_loss = means["gamma"]
+    print("| `--combine` | share, first epoch | last epoch | R at the end | over gamma's | clean loss | over gamma's |")
+    print("|---|---|---|---|---|---|---|")
+    for way, (first, last, r, loss) in means.items():
+        ratios = f"{r:.4g} | {r / usual_r:.3g} | {loss:.3f} | {loss / usual_loss:.3g}"
+        print(f"| `{way}` | {first:.3f} | {last:.3f} | {ratios} |")
+
+
 def begun(method: Method, data: SearchData, seed: int, order: Literal[1, 2]) -> GradientSearch:
     return GradientSearch(replace(method, config=replace(method.config, order=order)), data, seed, CPU)
 
@@ -148,6 +185,7 @@ def main() -> None:
     parser.add_argument("--alpha-lr", type=float, default=0.02)
     parser.add_argument("--ratio", action="store_true", help="measure the lengths of the first step's gradients alone")
     parser.add_argument("--after", type=int, default=0, help="with --ratio: epochs until the last ratio")
+    parser.add_argument("--combine", action="store_true", help="compare the ways of combining metric and loss")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -165,6 +203,9 @@ def main() -> None:
             started = time.perf_counter()
             found = ratios(own, data, seed, args.after)
             print(f"seed {seed}, {args.metric} over loss, {found} ({time.perf_counter() - started:.0f} s)", flush=True)
+        return
+    if args.combine:
+        compare_combinations(metric, args)
         return
     rises, gains = [], []
     for seed in range(args.seeds):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from evonas.gradient.forward import Forward
     from evonas.networks.darts import Genotype
 
-__all__ = ["DeliveredCost", "DeliveredShare", "DeliveredSize"]
+__all__ = ["DeliveredCost", "DeliveredShare", "DeliveredSize", "check_together"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,11 @@ class DeliveredSize:
         """Smallest and largest cost of a derived network, in millions."""
         least = self._fixed  # operations without parameters are on every edge
         return least / 1e6, getattr(self._space.max_cost(self.n_classes), self.kind) / 1e6
+
+    @property
+    def column(self) -> str:
+        """End of the names of columns of such costs in search.csv."""
+        return {"params": "size", "macs": "macs"}[self.kind]
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
@@ -112,7 +119,7 @@ class DeliveredCost(DeliveredSize):
     """L or F, in millions."""
     within: float = 0.01
     """Largest deviation of the delivered network from the limit, as a share of it: cells that miss it by more give way
-    to the strongest ones that do not. For parameters."""
+    to the strongest ones that do not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,32 +127,60 @@ class DeliveredCost(DeliveredSize):
             raise ConfigurationError(f"expected within in [0, 1), got {self.within}")
         least, most = self.sizes
         if not least <= self.limit <= most:
-            letter = {"params": "L", "macs": "F"}[self.kind]
             raise ConfigurationError(
-                f"expected {letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, those "
-                f"that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
+                f"expected {self.letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, "
+                f"those that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
             )
 
     @property
     def name(self) -> str:
         return f"{self.kind}_loss"
 
+    @property
+    def letter(self) -> str:
+        """The paper's name of the limit."""
+        return {"params": "L", "macs": "F"}[self.kind]
+
+    @property
+    def words(self) -> str:
+        """What is counted."""
+        return {"params": "parameters", "macs": "multiply-adds"}[self.kind]
+
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         return (self.now(forward, probabilities, batch) - self.limit).abs()
 
-    def kept(self, genotype: Genotype, odds: Tensor, max_skips: int | None = None) -> Genotype:
-        """The genotype itself where it is `within` the limit; else the strongest one that is.
+    def holds(self, genotype: Genotype) -> bool:
+        """Whether a network of these cells is `within` the limit."""
+        return abs(self.of(genotype) - self.limit) <= self.within * self.limit
+
+    def kept(
+        self,
+        genotype: Genotype,
+        odds: Tensor,
+        max_skips: int | None = None,
+        others: Sequence[DeliveredCost] = (),
+    ) -> Genotype:
+        """The genotype itself where it is `within` the limit and those of the others; else the strongest one that is.
 
         Args:
             odds: (2, edges, 8) from `log_odds`.
             max_skips: see `genotype_within`.
+            others: costs of other kinds of the same network.
         """
         from evonas.gradient.budget import genotype_within
 
-        if abs(self.of(genotype) - self.limit) <= self.within * self.limit:
+        every = (self, *others)
+        if all(each.holds(genotype) for each in every):
             return genotype
+        least, most = zip(*(each._range for each in every), strict=True)
+        tables = np.stack([each._table for each in every])
+        return genotype_within(odds.detach().cpu().numpy(), tables, least, most, max_skips)
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        """Costs of operations within which the network holds."""
         least, most = ((1 + sign * self.within) * self.limit * 1e6 - self._fixed for sign in (-1, 1))
-        return genotype_within(odds.detach().cpu().numpy(), self._table, least, most, max_skips)
+        return least, most
 
     @staticmethod
     def changed(derived: Genotype, delivered: Genotype) -> int:
@@ -167,3 +202,33 @@ class DeliveredShare(DeliveredSize):
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         least, most = self.sizes
         return (self.now(forward, probabilities, batch) - least) / (most - least)
+
+
+@functools.lru_cache(maxsize=64)
+def check_together(sizes: tuple[DeliveredCost, ...], max_skips: int | None = None) -> None:
+    """ConfigurationError unless some network of the space is within all limits.
+
+    Args:
+        max_skips: see `genotype_within`.
+    """
+    import torch
+
+    first, *others = sizes
+    even = torch.zeros(first._table.shape, dtype=torch.float64)
+    genotype = first.kept(_plainest(first.nodes), even, max_skips, others)
+    missed = [each for each in sizes if not each.holds(genotype)]
+    if missed:
+        asked = " and ".join(f"{each.letter} = {each.limit:g}" for each in sizes)
+        found = " and ".join(f"{each.of(genotype):.3f} million {each.words}" for each in sizes)
+        raise ConfigurationError(
+            f"expected limits that one network meets, each within {100 * first.within:.2g}%, got {asked}; the nearest "
+            f"one has {found}: change one of them, leave it out, or allow more with --size-within"
+        )
+
+
+def _plainest(nodes: int) -> Genotype:
+    """Cells of pooling alone."""
+    from evonas.networks.darts import Genotype
+
+    pairs, concat = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * nodes, tuple(range(2, nodes + 2))
+    return Genotype(pairs, concat, pairs, concat)

@@ -45,8 +45,8 @@ def dsrna(
             `BoundLoss()`.
         share: of the metric's gradient in each step of `normalised`, in (0, 1); with it gamma is normalised, too.
         combine: gamma: their sum, Eq. 16. normalised: gradients of length 1, half of a step each, or `share` of it,
-            whatever gamma. mgda: the shortest convex combination of both gradients, each divided by its value so that
-            gamma and units do not matter; it descends both.
+            whatever gamma. mgda: the shortest convex combination of both gradients, which descends both, too;
+            with a Jacobian each is divided by its value, with a bound, which may come near 0, each has length 1.
     """
     if combine not in get_args(Combination):
         raise ConfigurationError(f"expected combine of {', '.join(get_args(Combination))}, got {combine!r}")
@@ -72,6 +72,6 @@ def dsrna(
         shares = FixedShares((half, 1 - half))
         return replace(base, name=name, config=config, upper=(metric, CrossEntropy()), combine=shares)
     if combine == "mgda":
-        mgda = Mgda(normalisation="loss", applied_to="normalised")
+        mgda = Mgda(normalisation="l2" if isinstance(metric, BoundLoss) else "loss", applied_to="normalised")
         return replace(base, name=name, config=config, upper=(metric, CrossEntropy()), combine=mgda)
     return replace(base, name=name, config=config, upper=(Sum((metric, CrossEntropy())),))

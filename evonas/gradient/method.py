@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from evonas.errors import ConfigurationError, check_name
-from evonas.gradient.delivered import DeliveredCost, DeliveredShare
+from evonas.gradient.delivered import DeliveredCost, DeliveredShare, check_together
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
@@ -240,6 +240,8 @@ class Method:
             raise ConfigurationError(f"expected 1 to 6 nodes of a cell, got {self.nodes}")
         if any(later.keep > earlier.keep for earlier, later in zip(self.stages, self.stages[1:], strict=False)):
             raise ConfigurationError("expected stages that keep no more operations than those before them")
+        if len(self.limits) > 1:
+            check_together(self.limits, self.max_skips)
         if self.preferences is not None and len(self.stages) > 1:
             raise ConfigurationError(
                 f"expected a method of one stage with several preferences, got {self.name} with {len(self.stages)}: "
@@ -267,10 +269,14 @@ class Method:
         return next((part.epsilon for part in parts if isinstance(part, BoundLoss)), None)
 
     @property
+    def limits(self) -> tuple[DeliveredCost, ...]:
+        """Costs that the delivered cells are held to; (): the derived cells are delivered."""
+        return tuple(loss for loss in self.upper if isinstance(loss, DeliveredCost))
+
+    @property
     def size(self) -> DeliveredCost | None:
-        """Number of parameters that the delivered cells are held to; None: the derived cells are delivered."""
-        sizes = (loss for loss in self.upper if isinstance(loss, DeliveredCost) and loss.kind == "params")
-        return next(sizes, None)
+        """The first of `limits`; None without one."""
+        return next(iter(self.limits), None)
 
     @property
     def size_share(self) -> DeliveredShare | None:
@@ -289,6 +295,8 @@ class Method:
         """Plain values that, with data, seed and machine, determine the search."""
         stages = {str(number): asdict(stage) for number, stage in enumerate(self.stages, start=1)}
         optional = {"perturbation": self.perturbation, "counted": self.counted, "preferences": self.preferences}
+        kinds = [limit.kind for limit in self.limits]
+        held = {} if kinds in ([], ["params"]) else {"held": kinds}  # searches that were begun before hold parameters
         return {
             "name": self.name,
             "stages": stages,
@@ -301,6 +309,7 @@ class Method:
             "upper": {loss.name: _kind_and_fields(loss) for loss in self.upper},
             "combine": _kind_and_fields(self.combine),
             **{name: _kind_and_fields(part) for name, part in optional.items() if part is not None},
+            **held,
         }
 
 

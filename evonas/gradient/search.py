@@ -112,13 +112,15 @@ class GradientSearch:
 
     @property
     def genotypes(self) -> list[Genotype]:
-        """Cells that each architecture delivers: those that are derived, or the strongest ones of a size."""
-        size, limit = self.method.size, self.method.max_skips
+        """Cells that each architecture delivers: those that are derived, or the strongest ones within limits."""
         derived = [self._derived(each) for each in self.levels.architectures]
-        if size is None:
+        if not self.method.limits:
             return derived
+        size, *others = self.method.limits
         odds = map(_log_odds, self.levels.architectures)
-        return [size.kept(cells, each, limit) for cells, each in zip(derived, odds, strict=True)]
+        return [
+            size.kept(cells, each, self.method.max_skips, others) for cells, each in zip(derived, odds, strict=True)
+        ]
 
     @property
     def derived(self) -> Genotype:
@@ -203,22 +205,24 @@ class GradientSearch:
         self.history = list(state["history"])
 
     def sizes(self, progress: float) -> list[dict[str, float]]:
-        """Millions of parameters of each architecture's networks: expected of the derived cells, of these, and of the
-        delivered ones; empty where no size is descended. Several architectures deliver what is derived.
+        """Millions of parameters (`_size`) or multiply-adds (`_macs`) of each architecture's networks: expected of the
+        derived cells, of these, and of the delivered ones; empty where no size is descended. Several architectures
+        deliver what is derived.
 
         Args:
             progress: share of the stage that is over.
         """
-        size = self.method.size or self.method.size_share
+        share = self.method.size_share
         found: list[dict[str, float]] = []
         for architecture, genotype in zip(self.levels.architectures, self.genotypes, strict=True):
-            found.append({})
-            if size is not None:
+            row: dict[str, float] = {}
+            for size in (*self.method.limits, *(() if share is None else (share,))):
                 expected = size.expected(_log_odds(architecture), size.temperature(progress))
-                found[-1]["expected_size"] = float(expected)
-                if size is self.method.size:
-                    found[-1]["derived_size"] = size.of(self._derived(architecture))
-                found[-1]["delivered_size"] = size.of(genotype)
+                row[f"expected_{size.column}"] = float(expected)
+                if size is not share:
+                    row[f"derived_{size.column}"] = size.of(self._derived(architecture))
+                row[f"delivered_{size.column}"] = size.of(genotype)
+            found.append(row)
         return found
 
     def _begin_stage(self, number: int, operations: Any) -> None:

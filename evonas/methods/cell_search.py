@@ -51,6 +51,9 @@ MOST = 0.95
 SIZES = ("expected", "derived", "delivered")
 """Networks whose size an epoch tells, where a search is held to one."""
 
+UNITS = {"size": "M", "macs": "M multiply-adds"}
+"""End of a column's name -> unit on the screen."""
+
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
 
 
@@ -415,7 +418,12 @@ def _described(row: Mapping[str, Any]) -> str:
         "epsilon": "epsilon now",
     }
     found = "".join(f", {label} {row[name]:.4g}" for name, label in metrics.items() if name in row)
-    sizes = ", ".join(f"{row[f'{kind}_size']:.3f}M {kind}" for kind in SIZES if f"{kind}_size" in row)
+    sizes = ", ".join(
+        f"{row[f'{kind}_{column}']:.3f}{unit} {kind}"
+        for column, unit in UNITS.items()
+        for kind in SIZES
+        if f"{kind}_{column}" in row
+    )
     return (
         f"loss {row['train_loss']:.3f}, {above}{found}, entropy {row['entropy_normal']:.3f} and "
         f"{row['entropy_reduce']:.3f}, N-hat {row['expected_params']:.3f}M{sizes and f', network {sizes}'}; "
@@ -493,8 +501,9 @@ def _limit(plan: CellSearch) -> str:
         )
     size = plan.method.size
     if size is not None:
+        limits = " and ".join(f"{each.letter} = {each.limit:g}M {each.words}" for each in plan.method.limits)
         return (
-            f"; L = {size.limit:g}M parameters of the delivered network, within {100 * size.within:.2g}%, with "
+            f"; {limits} of the delivered network, within {100 * size.within:.2g}%, with "
             f"{size.channels} channels and {size.layers} cells (--cost-channels, --cost-layers)"
         )
     cost = next((loss for loss in plan.method.upper if isinstance(loss, ExpectedCost) and loss.kind == "params"), None)
@@ -514,9 +523,11 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
     if size is None or delivered == derived:
         return ""
     changed = f"{size.changed(derived, delivered)} of {2 * len(delivered.normal)}"
+    had = " and ".join(f"{each.of(derived):.3f}M {each.words}" for each in plan.method.limits)
+    has = " and ".join(f"{each.of(delivered):.3f}M for {each.letter} = {each.limit:g}M" for each in plan.method.limits)
     return (
-        f"{plan.name}: the derived network has {size.of(derived):.3f}M parameters, the delivered one "
-        f"{size.of(delivered):.3f}M for L = {size.limit:g}M: {changed} operations are others, the strongest that fit"
+        f"{plan.name}: the derived network has {had}, the delivered one {has}: {changed} operations are others, the "
+        "strongest that fit"
     )
 
 

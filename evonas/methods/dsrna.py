@@ -94,7 +94,8 @@ class DsrnaOptions(CellOptions):
     """Weight of the metric beside the loss (4.2.2)."""
     combine: Combination = "gamma"
     """gamma: the sum of Eq. 16. normalised: gradients of length 1, half of a step each, or --metric-share. mgda: the
-    shortest convex combination of both gradients, each over its value, which descends both."""
+    shortest convex combination of both gradients, which descends both: each over its value with a Jacobian, of length 1
+    with a bound, whose value may come near 0 (the direction of normalised)."""
     metric_share: Annotated[float | None, Range(above=0, below=1)] = None
     """Constant share of the metric's gradient in each step, such as 0.5, however long it is: normalised, not gamma."""
     norm: Norm = "linf"

@@ -37,13 +37,13 @@ class E2rnasOptions(CellOptions):
     L: Annotated[float | None, MILLIONS, Needs("count_params")] = None
     """Millions of parameters; by default 1 in version 1, 2.5 in version 2 (S1; 3.5 for S2)."""
     F: Annotated[float | None, MILLIONS, SECOND] = None
-    """Millions of FLOPs; by default 425 (S1; 586 for S2). With --size delivered millions of multiply-adds, an
-    objective only where it is given: they follow the parameters."""
+    """Millions of FLOPs; by default 425 (S1; 586 for S2). With --size delivered millions of multiply-adds, only where
+    it is given, in place of the parameters or, with --L, beside them."""
     size: Annotated[Literal["n-hat", "delivered"], Needs("count_params")] = "n-hat"
-    """Size that L limits: n-hat, the papers' mean over all edges, or delivered, all parameters of the network that the
-    cells found make at --cost-channels and --cost-layers, within --size-within."""
+    """Size that L and F limit: n-hat, the papers' mean over all edges, or delivered, all parameters (multiply-adds) of
+    the network that the cells found make at --cost-channels and --cost-layers, within --size-within."""
     size_within: Annotated[float, Range(least=0, below=1), DELIVERED] = 0.01
-    """Largest deviation of the delivered network from L, as a share of L."""
+    """Largest deviation of the delivered network from L, and from F, as a share of it."""
     sweep_L: Annotated[tuple[float, ...], MILLIONS, Needs("count_params")] = ()
     """One search for each of these L (version 1, Fig. 4), all in one table."""
     search_epsilon: Annotated[float, RADIUS] = 2 / 255
@@ -159,16 +159,24 @@ class E2rnasOptions(CellOptions):
 
         if self.size == "n-hat" or not self.count_params or self.preferences > 1:
             return ()
-        params = DeliveredCost(
-            limit=limit,
-            channels=cost.channels,
-            layers=cost.layers,
-            nodes=cost.nodes,
-            image_size=cost.image_size,
-            n_classes=n_classes,
-            within=self.size_within,
+        limits: dict[Literal["params", "macs"], float] = {}
+        if self.F is None or self.L is not None or self.sweep_L:
+            limits["params"] = limit
+        if self.F is not None:
+            limits["macs"] = self.F
+        return tuple(
+            DeliveredCost(
+                kind=kind,
+                limit=each,
+                channels=cost.channels,
+                layers=cost.layers,
+                nodes=cost.nodes,
+                image_size=cost.image_size,
+                n_classes=n_classes,
+                within=self.size_within,
+            )
+            for kind, each in limits.items()
         )
-        return (params,) if self.F is None else (params, replace(params, kind="macs", limit=self.F))
 
 
 OPTIONS = E2rnasOptions

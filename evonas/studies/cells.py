@@ -53,6 +53,9 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 }
 """Preset -> option -> value, over the method's preset quick, or paper."""
 
+OOD = {"svhn": "cifar10", "mnist": "cifar10"}
+"""Data set -> out-of-distribution images in `paper`, where SVHN's, those of E2RNAS, show the same classes."""
+
 WIDTHS = {"quick": 1 / 250, "small": 1 / 60, "paper": 1.0}
 """Preset -> factor on the papers' numbers of parameters, whose networks have 20 cells."""
 
@@ -87,6 +90,8 @@ def cell_run(group: str, method: str, preset: str, seed: int, role: str = "cifar
     sizes = dict(SIZES[preset])
     if "retrain_params" in given:
         sizes.pop("retrain_channels", None)
+    if preset == "paper":
+        sizes["ood_data"] = OOD.get(role, "svhn")
     values = {"data": role, "retrain": True, **sizes, "seed": seed, **given}
     return Cell(group=group, method=method, options=_changed(usual, values), role=role)
 
@@ -100,10 +105,12 @@ def _changed(usual: Any, values: Mapping[str, Any]) -> Any:
 
 
 def imagenet_run(group: str, seed: int, cells: str = "", link: str = "", **given: Any) -> Cell:
-    """Cells on ImageNet, published ones or those that an earlier run has found at `link`; the paper's settings."""
-    options = _changed(
-        method_module("imagenet").PRESETS["paper"], {"seed": seed, "cells": cells or "DARTS_V2", **given}
-    )
+    """Cells on ImageNet, published ones or those that an earlier run has found at `link`; the paper's settings.
+
+    AUPR is measured where `given` names `ood_data`.
+    """
+    values = {"seed": seed, "cells": cells or "DARTS_V2", "ood_data": "", **given}
+    options = _changed(method_module("imagenet").PRESETS["paper"], values)
     links = (("cells", link),) if link else ()
     return Cell(group=group, method="imagenet", options=options, role="imagenet", links=links)
 

@@ -70,6 +70,8 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
         for name, (method, given) in METHODS.items():
             usual = ROCO if method == "roco" else method_module(method).PRESETS
             values = {**SIZES[preset], **given, "split_seed": 0, "seed": seed, "attack_images": ATTACKED[preset]}
+            if (preset, name) == ("paper", "E2RNAS v2"):
+                values["ood_data"] = "svhn"
             values |= WORK[preset].get(KINDS.get(method, "cells"), {})
             if "joint_epochs" in values:
                 values["joint_milestones"] = (values["joint_epochs"] // 2, values["joint_epochs"] * 3 // 4)
@@ -171,12 +173,17 @@ STUDY = Study(
         "Errors are those of the searches, on the same validation images: networks of TAM-NAS inherit their weights, "
         "the others are trained from scratch. In quick and small every method passes over the training images "
         f"{BUDGET['quick']} and {BUDGET['small']} times in all, for its search and for the networks that it trains; in "
-        "paper each has its own paper's schedule. A pass of one costs more than a pass of another: the table has what "
-        "each search took.",
+        "paper each has its own paper's schedule, so that there is no common budget. A pass of one costs more than a "
+        "pass of another: the table has what each search took.",
+        "All seeds share one division of the data, so that intervals cover the seeds of searches and trainings, not "
+        "the choice of images.",
     ),
     items=(
         Item(
-            "Table methods", "which method's networks are on the joint front, and its cost", "no paper has it", shares
+            "Table methods",
+            "which method's networks are on the joint front, and its cost",
+            "no paper has it; in the preset paper methods have no common budget",
+            shares,
         ),
         Item("Table networks", "the joint front of the first seed", "no paper has it", networks),
         Item("Fig. front", "the joint front of the first seed", "no paper has it", draw=picture),

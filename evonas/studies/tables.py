@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from evonas.files import exists, read_json
 from evonas.report import Chance, TextTable
 from evonas.report.chance import chance_notes
 from evonas.studies.grid import paper_data
@@ -18,6 +20,9 @@ __all__ = ["DASH", "MEASURED", "Measure", "PaperTable", "difference_cell", "spre
 DASH = "-"
 MEASURED = ("measured", "as reported", "difference", "change in %")
 """Sources of a line."""
+
+OOD = "out-of-distribution images: "
+"""Beginning of a run's note on which it took, where it had the choice."""
 
 NOISE = 1e-12
 """Size that rounding can give to a difference of equal numbers."""
@@ -83,7 +88,9 @@ class PaperTable:
         lines += [self._difference(studied, *pair) for pair in self.pairs]
         lines += [self._change(studied, *pair) for pair in self.pairs if self.relative]
         header = (self.heading, "Source", *(each.heading for each in self.measures))
-        notes = (NOTE, *((PAIRED,) if self.pairs else ()), *chance_notes(lines, chance))
+        aupr = any(each.column == "ood_aupr" for each in self.measures)
+        ood = _ood_notes(studied, self.role) if aupr else ()
+        notes = (NOTE, *((PAIRED,) if self.pairs else ()), *ood, *chance_notes(lines, chance))
         return (TextTable(f"{self.name}: {self.title}; {on}", header, tuple(lines), notes),)
 
     @property
@@ -132,6 +139,24 @@ class PaperTable:
             changes = [100 * (own[seed] / other[seed] - 1) for seed in own if other.get(seed)]
             cells.append(spread_cell(spread(changes)))
         return (f"{first} against {second}", MEASURED[3], *cells)
+
+
+def _ood_notes(studied: Studied, role: str) -> tuple[str, ...]:
+    """Out-of-distribution images of the finished runs on a data set; nothing where there is none."""
+    found = {_ood(studied.runs / cell.folder) for cell in studied.finished if cell.role == role}
+    names = ", ".join(sorted(map(paper_data, found - {""})))
+    return (f"Out-of-distribution images of the AUPR: {names}.",) if names else ()
+
+
+def _ood(folder: Path) -> str:
+    """Name of the out-of-distribution images that a run was given, or chose; nothing where it has none."""
+    path = folder / "config.json"
+    config = read_json(path) if exists(path) else {}
+    asked = str(config.get("settings", {}).get("ood_data", ""))
+    if asked != "auto":
+        return asked
+    chosen = (note.removeprefix(OOD) for note in config.get("notes", ()) if note.startswith(OOD))
+    return next(chosen, "").partition(",")[0]
 
 
 def spread_cell(found: Spread | None, digits: int = 2, mark: str = "") -> str:

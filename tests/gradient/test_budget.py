@@ -1,12 +1,14 @@
 """The strongest cells of a size, against all cells one by one."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from evonas.gradient import DeliveredCost, derive_genotype
+from evonas.errors import ConfigurationError
+from evonas.gradient import DeliveredCost, Method, darts, derive_genotype
 from evonas.gradient.budget import genotype_within
 from evonas.gradient.derived import log_odds
 from evonas.networks.darts import Genotype
@@ -58,6 +60,52 @@ def test_a_size_is_kept_and_cells_that_have_it_stay(limit: float) -> None:
         assert own.kept(derived, odds) is derived
         assert size.changed(derived, derived) == 0
         assert size.changed(derived, kept) > 0
+
+
+@pytest.mark.parametrize("limit", [250.0, 400.0, 600.0])
+def test_multiply_adds_are_kept(limit: float) -> None:
+    macs, space = DeliveredCost(kind="macs", limit=limit), DartsSpace()
+    for seed in range(2):
+        alpha = drawn(14, seed)
+        kept = macs.kept(derive_genotype(*alpha), log_odds(alpha.softmax(dim=2)))
+        assert abs(space.cost(space.from_genotype(kept)).macs / 1e6 - limit) <= 0.01 * limit
+
+
+def test_two_limits_are_kept_at_once_by_the_best_of_all() -> None:
+    """Of one node: 2,401 networks, one by one."""
+    costs, odds = operation_costs(8, 5, nodes=1), log_odds(drawn(2, 3).softmax(dim=2)).numpy()
+    tables, at = np.stack([costs.params, costs.macs]), ((0, 0, 1, 1), (0, 1, 0, 1))
+    sums = {
+        names: ([int(table[(*at, names)].sum()) for table in tables], float(odds[(*at, names)].sum()))
+        for names in itertools.product(range(1, 8), repeat=4)
+    }
+    middle = sums[4, 5, 6, 1][0]
+    least, most = [0.9 * each for each in middle], [1.1 * each for each in middle]
+    within = {names: score for names, (both, score) in sums.items() if _in(both, least, most)}
+    assert 1 < len(within) < sum(least[0] <= both[0] <= most[0] for both, _ in sums.values())
+    found = genotype_within(odds, tables, least, most)
+    cells = [{edge: PRIMITIVES.index(name) for name, edge in cell} for cell in (found.normal, found.reduce)]
+    assert tuple(cell[edge] for cell in cells for edge in (0, 1)) == max(within, key=within.__getitem__)
+
+
+def _in(values: list[int], least: list[float], most: list[float]) -> bool:
+    return all(low <= value <= high for low, value, high in zip(least, values, most, strict=True))
+
+
+def test_limits_that_no_network_meets_together_are_refused() -> None:
+    def held(flops: float) -> Method:
+        return replace(darts(), upper=(DeliveredCost(limit=2.5), DeliveredCost(kind="macs", limit=flops)))
+
+    method, space = held(390.0), DartsSpace()
+    assert method.identity()["held"] == ["params", "macs"]
+    alpha = drawn(14, 0)
+    first, *others = method.limits
+    kept = first.kept(derive_genotype(*alpha), log_odds(alpha.softmax(dim=2)), None, others)
+    params, macs = space.cost(space.from_genotype(kept))
+    assert (params / 1e6, macs / 1e6) == (pytest.approx(2.5, rel=0.01), pytest.approx(390, rel=0.01))
+    message = r"got L = 2.5 and F = 300; the nearest one has 2\.\d+ million parameters and 3\d\d\.\d+ million multiply"
+    with pytest.raises(ConfigurationError, match=message):
+        held(300.0)
 
 
 def test_skip_connections_of_the_normal_cell_are_limited() -> None:

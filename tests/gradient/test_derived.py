@@ -145,6 +145,12 @@ def test_two_edges_of_every_node_are_kept_and_the_gradient_is_right() -> None:
     assert torch.autograd.gradcheck(lambda a: derived_probabilities(log_odds(a.softmax(dim=2)), 0.4), alpha)
 
 
+def test_the_gradient_of_expected_multiply_adds_is_right() -> None:
+    cost = DeliveredCost(kind="macs", limit=400.0)
+    alpha = torch.randn(2, 14, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: cost.expected(log_odds(a.softmax(dim=2)), 0.5), alpha)
+
+
 def test_the_gradient_of_weights_of_0_and_1_is_finite() -> None:
     probabilities = of(GENOTYPES["DARTS_V2"]).double().requires_grad_()
     (slope,) = torch.autograd.grad(DeliveredCost(limit=2.1).expected(log_odds(probabilities), 0.02), probabilities)

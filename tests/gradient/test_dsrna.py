@@ -1,6 +1,7 @@
 """DSRNA: its losses by hand, what the supernet is while they look at it, the radius as a state, perturbed alpha."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -179,6 +180,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "bound, second order": lambda: tiny(dsrna(darts(), BoundLoss(images=2, quantity="output"))),
     "jacobian of constant share": lambda: tiny(dsrna(pcdarts(), JacobianLoss(images=4), 0.25), order=1),
     "projected jacobian": lambda: tiny(dsrna(darts(), SquaredJacobianLoss(images=4), combine="mgda"), order=1),
+    "bound by mgda": lambda: tiny(dsrna(darts(), BoundLoss(images=2), combine="mgda"), order=1),
     "projected jacobian, second order": lambda: tiny(dsrna(darts(), SquaredJacobianLoss(images=4))),
     "perturbed": lambda: replace(tiny(darts()), perturbation=AlphaPerturbation()),
 }
@@ -369,6 +371,31 @@ def test_steps_by_mgda_descend_the_metric_and_the_loss_alike() -> None:
     metric = SquaredJacobianLoss(images=4, gamma=100.0)
     other = searching(tiny(dsrna(darts(), metric, combine="mgda"), order=1)).run_epoch()
     assert other["share_jacobian"] == pytest.approx(row["share_jacobian"], rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [2.0, 0.1, 1e-3, 0.0, -1e-9])
+def test_by_mgda_a_bound_near_0_keeps_its_share(value: float) -> None:
+    """Neither the size of a margin nor a number added to it says how much of a step is the metric's."""
+    for angle in (math.pi / 2, 2.5):
+        gradients = torch.tensor([[0.03, 0.0], [2 * math.cos(angle), 2 * math.sin(angle)]])
+        weights = dsrna(combine="mgda").combine(gradients, torch.tensor([value, 2.0]))
+        parts = weights[:, None] * gradients
+        assert torch.linalg.vector_norm(parts, dim=1).tolist() == pytest.approx([0.5, 0.5])
+        assert bool((gradients.double() @ parts.sum(dim=0) > 0).all())
+
+
+def test_steps_by_mgda_descend_the_bound_and_the_loss_alike() -> None:
+    """By as much, in lengths of their own gradients, along half of the sum of both directions."""
+    search = searching(METHODS["bound by mgda"]())
+    search.levels.begin_epoch(0.1, 0.0, torch.Generator().manual_seed(0))
+    below, above = next(search.batches())
+    upper = search.levels.upper_gradients(below, replace(above, epsilon=search.levels.epsilon))
+    gradients = upper.gradients.double()
+    step = search.method.combine(gradients, upper.losses) @ gradients
+    slopes = gradients @ step / torch.linalg.vector_norm(gradients, dim=1)
+    assert slopes.tolist() == pytest.approx([float(step @ step)] * 2)
+    assert float(step.norm()) > 0
+    assert search.run_epoch()["share_bound"] == pytest.approx(0.5)
 
 
 def test_an_identity_names_what_is_new_and_nothing_else() -> None:

@@ -136,6 +136,19 @@ def test_a_search_of_a_size_delivers_it() -> None:
 
 
 @pytest.mark.lengthy
+def test_a_search_of_multiply_adds_delivers_them() -> None:
+    """Within 2% of F, where the derived cells are not."""
+    flops = replace(SIZE, kind="macs", limit=0.4, within=0.02)
+    search = searching(e2rnas_v2(tiny(darts()), sizes=(flops,)))
+    rows = run(search)
+    for row in rows:
+        assert abs(row["delivered_macs"] - 0.4) <= 0.02 * 0.4
+    assert abs(rows[-1]["derived_macs"] - 0.4) > 0.02 * 0.4
+    assert rows[-1]["delivered_macs"] == flops.of(search.genotype)
+    assert "delivered_size" not in rows[-1]
+
+
+@pytest.mark.lengthy
 def test_the_size_alone_pulls_the_derived_network_to_its_limit() -> None:
     """Steps of the architecture from one beginning to a small and to a large network; temperatures fall."""
     ends = []

@@ -172,11 +172,14 @@ def test_a_size_is_that_of_the_network_that_is_counted() -> None:
     (second,) = replace(SECOND, L=0.15, **SIZED).methods(28, 3).values()
     assert second.size == DeliveredCost(limit=0.15, channels=16, layers=8, nodes=2, n_classes=3, image_size=28)
     assert [loss.name for loss in second.upper[3:]] == ["params_loss"]
-    (both,) = replace(SECOND, L=0.15, F=25.0, size_within=0.0, **SIZED).methods(32).values()
+    (both,) = replace(SECOND, L=0.15, F=25.0, size_within=0.05, **SIZED).methods(32).values()
     assert [(loss.kind, loss.limit) for loss in both.upper[3:] if isinstance(loss, DeliveredCost)] == [
         ("params", 0.15),
         ("macs", 25.0),
     ]
+    (flops,) = replace(SECOND, F=25.0, **SIZED).methods(32).values()
+    assert [(limit.kind, limit.limit) for limit in flops.limits] == [("macs", 25.0)]
+    assert (second.identity().get("held"), flops.identity()["held"]) == (None, ["macs"])
     first = replace(FIRST, sweep_L=(0.1, 0.15), **SIZED).methods(32)
     combine = Mgda(normalisation="l2", solver="exact", applied_to="normalised")
     assert all(method.combine == combine for method in first.values())
@@ -232,6 +235,7 @@ def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Pat
         ({"size": "delivered", "L": 0.1}, r"expected L of the delivered network in \[0\.\d+, .* got 0\.1$"),
         ({"size": "derived"}, "expected size of n-hat, delivered, got 'derived'"),
         ({"size_within": 1.0}, "expected size_within in"),
+        ({"L": 0.15, "F": 40.0, **SIZED}, r"expected limits that one network meets, .* got L = 0\.15 and F = 40; the"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from toy_studies import studied
 
 from evonas.cli import main
+from evonas.data.out_of_distribution import resolve_ood_data
 from evonas.methods import method_module
 from evonas.runs.needs import options_of, refuse_unused
 from evonas.studies import STUDIES, joint
@@ -26,6 +27,7 @@ PAPERS = {
     "e2rnas-v1": [*(f"Table {n}" for n in range(1, 4)), *(f"Fig. {n}" for n in range(1, 5))],
     "e2rnas-v2": [*(f"Table {n}" for n in ROMAN[:6]), "Fig. 1", "Fig. 2"],
     "dsrna": [f"Table {n}" for n in range(1, 7)],
+    "darts": [*(f"Table {n}" for n in range(1, 4)), "Fig. 4"],
 }
 """Study -> tables and figures of its paper."""
 BEYOND = {
@@ -38,7 +40,7 @@ BEYOND = {
 
 
 def test_every_study_is_here() -> None:
-    assert set(PAPERS) | {"darts", "joint", *BEYOND} == set(STUDIES)
+    assert set(PAPERS) | {"joint", *BEYOND} == set(STUDIES)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -62,6 +64,17 @@ def test_images_are_named_and_the_papers_are_never_digits(name: str, tmp_path: P
         found = Studied(STUDIES[name], preset, 1, tmp_path)
         data = {found.data(cell.role) for cell in found.cells}
         assert data == {"digits"} if preset == "quick" else not data & {"digits", "auto"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_papers_out_of_distribution_images_are_named(name: str) -> None:
+    """`auto` would take whatever is there, or noise."""
+    for cell in STUDIES[name].cells("paper", 1):
+        given = {option.name: option.value for option in options_of(cell.options)}
+        unused = cell.options.unused() if hasattr(cell.options, "unused") else {}
+        if given.get("ood_data") and "ood_data" not in unused:
+            assert given["ood_data"] != "auto", cell.folder
+            resolve_ood_data(given["ood_data"], given.get("data", "imagenet"))  # it raises where classes are the same
 
 
 @pytest.mark.lengthy
