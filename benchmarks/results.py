@@ -19,6 +19,7 @@ from evonas.errors import ConfigurationError, EvonasError
 from evonas.files import exists, read_json, replace_file
 from evonas.studies import STUDIES
 from evonas.studies.page import write_study
+from evonas.studies.recipes import OWN, StudyRecipe
 from evonas.studies.study import Studied, shared
 
 KEPT = ("*.csv", "*.png")
@@ -31,19 +32,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument("--from", dest="source", type=Path, help="folder of its runs, where they are another study's")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--recipe", default="", help="of the study, where it was given")
+    parser.add_argument("--recipe-epsilon", type=float, help="the same")
     args = parser.parse_args()
     try:
-        studied = finished(args.study, args.folder, args.source)
-        print(published(studied, args.docs / f"{args.study}-{studied.preset}"))
+        recipe = StudyRecipe(args.recipe, args.recipe_epsilon)
+        studied = finished(args.study, args.folder, args.source, recipe)
+        print(published(studied, args.docs / studied.name))
     except EvonasError as error:
         parser.error(str(error))
 
 
-def finished(name: str, folder: Path, source: Path | None) -> Studied:
+def finished(name: str, folder: Path, source: Path | None, recipe: StudyRecipe = OWN) -> Studied:
     """The study in a folder, all of its runs finished."""
     study = STUDIES[name]
-    preset, seeds = shared(STUDIES[study.shares] if source else study, source or folder)
-    studied = Studied(study, preset, seeds, folder.absolute(), source.absolute() if source else None)
+    preset, seeds = shared(STUDIES[study.shares] if source else study, source or folder, recipe)
+    studied = Studied(study, preset, seeds, folder.absolute(), source.absolute() if source else None, recipe)
     if left := [cell.folder for cell in studied.cells if studied.states[cell.folder].status != "finished"]:
         raise ConfigurationError(f"expected a study whose runs are finished, got {', '.join(left)} that are not")
     return studied
@@ -71,7 +75,10 @@ def made(studied: Studied) -> str:
     ended = [studied.states[cell.folder].ended for cell in studied.cells]
     first, last = (datetime.date.fromtimestamp(each) for each in (min(ended), max(ended)))
     days = f"{first}" if first == last else f"{first} to {last}"
-    begun = f" --from studies/{studied.study.shares}-{studied.preset}" if studied.source else ""
+    recipe = studied.recipe
+    begun = f" --from studies/{studied.study.shares}-{studied.preset}{recipe.suffix}" if studied.source else ""
+    begun += f" --recipe {recipe.name}" if recipe.name else ""
+    begun += "" if recipe.epsilon is None else f" --recipe-epsilon {recipe.epsilon!r}"
     asked = f"evonas study {studied.study.name} --preset {studied.preset} --seeds {studied.seeds}{begun}"
     return f"""
 ## How it was made

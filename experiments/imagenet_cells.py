@@ -38,7 +38,7 @@ def main(options: ImagenetOptions) -> dict[str, Any]:
         attacks = options.attacks
         ood = load_ood(run, options, data)
         read = image_reader(run, options)
-        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
+        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.plan), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
         images = read(data.test), read(attacked)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from evonas.data import data_root
 from evonas.errors import ConfigurationError, DataError
 from evonas.files import read_json, write_json
+from evonas.methods.recipes import ROBUST, check_recipe, has_radius
 from evonas.networks.darts_plan import cell_places
 from evonas.parts import refuse_another_run
 from evonas.ranges import ANY, COUNT, IMAGES, THREADS, Range, check_ranges
 from evonas.runs.execution import ExecutionOptions, resolve_threads
 from evonas.runs.needs import Needs
 from evonas.runs.options import RunOptions, as_json
+from evonas.training import recipe_within
 from evonas.training.cells import IMAGENET_CELLS, CellPreset, CellTraining
 from evonas.training.settings import TrainingConfig
 
@@ -66,6 +68,11 @@ class ImagenetOptions:
     seed: Annotated[int, ANY] = 0
     """Seed of everything random."""
     network: CellPreset = IMAGENET_CELLS
+    recipe: str = "standard"
+    """Loss of both heads: standard (clean images, smoothed labels), or any that --retrain-recipe of a search has, with
+    labels as they are: pgd_at, trades, trades_awp, ..."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of the attack of a robust recipe, in [0, 1], its steps in proportion; the recipe's own by default."""
     test_limit: Annotated[int | None, IMAGES] = None
     """Size of a class-balanced subset of val/ to attack by PGD."""
     pgd: bool = False
@@ -91,7 +98,7 @@ class ImagenetOptions:
     example: ClassVar[str] = "evonas imagenet --cells DARTS_V2"
     short: ClassVar[tuple[str, ...]] = (
         *("preset", "cells", "data_root", "seed", "out", "channels", "layers", "epochs", "batch_size", "lr"),
-        *("precision", "test_limit", "pgd", "robust_attacks", "ood_data", "device", "threads", "workers"),
+        *("precision", "recipe", "test_limit", "pgd", "robust_attacks", "ood_data", "device", "threads", "workers"),
     )
 
     def __post_init__(self) -> None:
@@ -108,6 +115,20 @@ class ImagenetOptions:
         cell_places(self.network.channels, self.network.layers, stem="imagenet")  # refuses what cannot be built
         if self.network.layers < 2:  # the auxiliary head needs maps that are halved twice
             raise ConfigurationError(f"expected layers >= 2, got {self.network.layers}")
+        check_recipe(self.recipe, self.recipe_epsilon)
+        _ = self.plan  # refuses what does not go together
+
+    def unused(self) -> dict[str, str]:
+        """Options that nothing reads as the others are -> what would bring them into use."""
+        return {} if has_radius(self.recipe) else {"recipe_epsilon": f"{ROBUST} --recipe trades"}
+
+    @property
+    def plan(self) -> CellPreset:
+        """The network and its training by the recipe."""
+        if self.recipe == "standard":
+            return self.network
+        robust = recipe_within(self.recipe, self.recipe_epsilon)
+        return replace(self.network, recipe=replace(self.network.recipe, label_smoothing=0.0, robust=robust))
 
     @property
     def attacks(self) -> tuple[Measurement, ...]:
@@ -160,7 +181,7 @@ def run(options: ImagenetOptions, console: Console | None = None) -> dict[str, A
         attacks = options.attacks
         ood = load_ood(run, options, data)
         read = image_reader(run, options)
-        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.network), data, options.seed)
+        cells = ImagenetCells(options.cells, genotype, resolved_plan(run, options.plan), data, options.seed)
         begin_folder(run, options, cells)
         network = train_cells(run, cells, read(data.train))
         images = read(data.test), read(attacked)

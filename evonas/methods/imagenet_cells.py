@@ -14,6 +14,7 @@ from torch import Tensor
 from evonas.data import Augmentation, FilePart, ImageFolderSet
 from evonas.errors import ConfigurationError, StorageError
 from evonas.files import expanded, read_json, replace_file
+from evonas.methods.recipes import recipe_words
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.report import shown
@@ -113,10 +114,11 @@ class ImagenetCells:
 
     def opening(self, params: int) -> str:
         """Line before the first epoch."""
+        robust = f", {recipe_words(self.plan.recipe)}" if self.plan.recipe.robust is not None else ""
         return (
             f"{self.given}: {self.plan.layers} cells of {self.plan.channels} channels, {shown('params', params)} "
             f"parameters, {self.plan.training.epochs} epochs of {len(self.data.train)} images, "
-            f"{self.data.n_classes} classes"
+            f"{self.data.n_classes} classes{robust}"
         )
 
     def save(self, path: Path, weights: Mapping[str, Tensor]) -> None:

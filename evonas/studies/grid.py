@@ -39,6 +39,8 @@ class Cell:
     """Data set of the paper that its images stand for."""
     links: tuple[tuple[str, str], ...] = ()
     """(option, path in the study's folder) of files and folders that earlier cells leave."""
+    recipe: str = ""
+    """Training that the study's networks have in place of their runs' own, see `StudyRecipe`."""
     record: str = RECORD
     """File in its folder that says how it ended: another one where another study has the same run, with less in it."""
 
@@ -61,7 +63,8 @@ class Cell:
         """Digest of all that is asked for; an option that a later version adds changes nothing at its default."""
         usual = as_json(type(self.options)())
         given = {name: value for name, value in as_json(self.options).items() if value != usual[name]}
-        return digest({"method": self.method, "options": given, "links": [*map(list, self.links)]})
+        asked = {"method": self.method, "options": given, "links": [*map(list, self.links)]}
+        return digest({**asked, **({"recipe": self.recipe} if self.recipe else {})})
 
 
 class State(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -12,6 +12,7 @@ from evonas.errors import ConfigurationError, SearchFailedError
 from evonas.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
+    from evonas.studies.recipes import StudyRecipe
     from evonas.studies.study import Studied, Study
 
 __all__ = ["PRESETS", "StudyOptions", "make_study", "write_tables"]
@@ -30,8 +31,13 @@ class StudyOptions:
     """Number of seeds, 0, 1, ...; 2 of quick, 3 of small, 5 of paper by default."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Folder of a study to measure further, its preset and seeds: of roco for capacity, of tam for guidelines."""
+    recipe: str = ""
+    """Recipe that all networks are trained to the end by after the searches: standard, pgd_at, trades, trades_awp, ...;
+    by default each run's own. A folder given by --from has runs of the same recipe."""
+    recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of that recipe's attack, in [0, 1]; by default the recipe's own, with TAM-NAS that of the supernet."""
     out: Path | None = None
-    """Folder of the study; studies/NAME-PRESET by default."""
+    """Folder of the study; studies/NAME-PRESET by default, and studies/NAME-PRESET-RECIPE with --recipe."""
     slots: Annotated[int, Range(least=1, most=1000)] = 1
     """Runs made at once, each with its share of the processors; worth it where one run does not use all of them."""
     data_root: Path | None = None
@@ -44,13 +50,19 @@ class StudyOptions:
 
     def studied(self, study: Study) -> Studied:
         """The study's folder as it is now."""
+        from evonas.studies.recipes import StudyRecipe
         from evonas.studies.study import SEEDS, Studied
 
-        source, preset, seeds = self._source(study)
-        root = (self.out or Path("studies") / f"{study.name}-{preset}").expanduser()
-        return Studied(study, preset, SEEDS[preset] if seeds is None else seeds, root, source)
+        recipe = StudyRecipe(self.recipe, self.recipe_epsilon)
+        if recipe.name and study.fixed:
+            raise ConfigurationError(f"expected no --recipe with the study {study.name}, {study.fixed}")
+        source, preset, seeds = self._source(study, recipe)
+        recipe.check(study.name, list(study.cells(preset, 1)))
+        seeds = SEEDS[preset] if seeds is None else seeds
+        studied = Studied(study, preset, seeds, Path(), source, recipe)
+        return replace(studied, root=(self.out or Path("studies") / studied.name).expanduser())
 
-    def _source(self, study: Study) -> tuple[Path | None, str, int | None]:
+    def _source(self, study: Study, recipe: StudyRecipe) -> tuple[Path | None, str, int | None]:
         """Folder of the runs where it is another study's, preset and seeds."""
         from evonas.studies import STUDIES
         from evonas.studies.study import shared
@@ -60,7 +72,7 @@ class StudyOptions:
         if not study.shares:
             raise ConfigurationError(f"expected no --from with the study {study.name}, all of whose runs are its own")
         source = self.from_.expanduser().absolute()
-        preset, seeds = shared(STUDIES[study.shares], source)
+        preset, seeds = shared(STUDIES[study.shares], source, recipe)
         if self.preset not in (StudyOptions.preset, preset):
             raise ConfigurationError(f"expected --preset {preset}, as the runs in {source} have, got {self.preset}")
         return source, preset, min(seeds, self.seeds or seeds)

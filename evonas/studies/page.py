@@ -17,7 +17,7 @@ __all__ = ["PAGE", "status_table", "write_study"]
 
 PAGE = "study.md"
 READING = (NOTE, PAIRED)
-"""Notes of many tables, which stand once on the page."""
+"""Notes of many tables, which stand once on the page, as that on the training does."""
 
 
 def write_study(studied: Studied) -> Path:
@@ -50,7 +50,8 @@ class _Part:
 
 
 def _item(studied: Studied, item: Item) -> _Part:
-    tables = tuple(item.tables(studied)) if item.tables else ()
+    trained = (studied.recipe.note,) if studied.recipe.name else ()
+    tables = [replace(table, notes=(*table.notes, *trained)) for table in item.tables(studied)] if item.tables else []
     files = []
     if tables:
         write_page(studied.root / f"{item.stem}.md", tables)
@@ -81,6 +82,8 @@ def _head(studied: Studied) -> Iterator[str]:
     yield f"# Study {study.name}, {studied.preset}\n"
     yield f"{study.paper}\n"
     yield f"{done} of {len(studied.cells)} runs with {studied.seeds} seed(s) are finished; all is made from these.\n"
+    if studied.recipe.name:
+        yield f"{studied.recipe.note}\n"
     if studied.source is not None:
         where = Path(os.path.relpath(studied.source, studied.root)).as_posix()
         yield f"Runs: those of the study {study.shares} in `{where}`.\n"
@@ -117,7 +120,8 @@ def _body(studied: Studied, parts: Sequence[_Part]) -> Iterator[str]:
             continue
         yield f"\n## {part.item.name}\n"
         for table in part.tables:
-            yield replace(table, notes=tuple(note for note in table.notes if note not in READING)).markdown()
+            above = (*READING, studied.recipe.note)
+            yield replace(table, notes=tuple(note for note in table.notes if note not in above)).markdown()
         for name in part.files:
             if name.endswith(".png"):
                 yield f"![{part.item.name}]({name})"
@@ -137,5 +141,6 @@ def status_table(studied: Studied) -> TextTable:
         for status in ("finished", "begun", "failed", "waiting")
         if (number := sum(found.status == status for found in studied.states.values()))
     )
-    title = f"Study {studied.study.name}, {studied.preset}: {counts}"
+    trained = f", trained by {studied.recipe.words}" if studied.recipe.name else ""
+    title = f"Study {studied.study.name}, {studied.preset}{trained}: {counts}"
     return TextTable(title, ("Run", "State", "", "Time"), lines)

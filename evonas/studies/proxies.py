@@ -190,6 +190,7 @@ STUDY = Study(
     read=read,
     check=check,
     findings=findings,
+    fixed="whose target is training by PGD",
     notes=(
         "Random networks of one space, the same in all runs. A search would see the predictors, measured on validation "
         "images; the target is the error on test images after full adversarial training by PGD, once a seed.",

@@ -14,6 +14,7 @@ from evonas.errors import ConfigurationError
 from evonas.files import exists, read_json, storage_errors
 from evonas.runs.needs import options_of
 from evonas.studies.grid import Cell, State, state
+from evonas.studies.recipes import OWN, StudyRecipe
 
 if TYPE_CHECKING:
     from evonas.report import Chance, TextTable
@@ -78,6 +79,13 @@ class Studied:
     """Folder of the page, the tables and the pictures."""
     source: Path | None = None
     """Folder of another study, whose runs this one shares; None: they are in `root`."""
+    recipe: StudyRecipe = OWN
+    """Training of its networks."""
+
+    @property
+    def name(self) -> str:
+        """Usual name of its folder: `roco-small`, `roco-small-trades`."""
+        return f"{self.study.name}-{self.preset}{self.recipe.suffix}"
 
     @property
     def runs(self) -> Path:
@@ -86,7 +94,7 @@ class Studied:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        return tuple(self.study.cells(self.preset, self.seeds))
+        return tuple(map(self.recipe.given_to, self.study.cells(self.preset, self.seeds)))
 
     @cached_property
     def states(self) -> dict[str, State]:
@@ -157,22 +165,26 @@ class Item:
         return self.name.lower().replace("fig. ", "figure-").replace(" ", "-").replace(".", "")
 
 
-def shared(study: Study, source: Path) -> tuple[str, int]:
-    """Preset and number of seeds of a study's runs in a folder.
+def shared(study: Study, source: Path, recipe: StudyRecipe = OWN) -> tuple[str, int]:
+    """Preset and number of seeds of a study's runs in a folder, those whose networks have this training.
 
     Raises:
         ConfigurationError: there is none of them.
         StorageError: the folder cannot be read.
     """
     for preset in PRESETS:
-        begun = [cell.seed for cell in study.cells(preset, MOST) if _ended(source, cell)]
+        begun = [cell.seed for cell in study.cells(preset, MOST) if _ended(source, cell, recipe)]
         if begun:
             return preset, max(begun) + 1
-    raise ConfigurationError(f"expected a folder with finished runs of the study {study.name}, got none in {source}")
+    asked = f" with --recipe {recipe.words}" if recipe.name else ""
+    raise ConfigurationError(
+        f"expected a folder with finished runs of the study {study.name}{asked}, got none in {source}; give the "
+        "--recipe that they were made with, or none"
+    )
 
 
-def _ended(source: Path, cell: Cell) -> bool:
-    return exists(source / cell.folder) and state(source, cell).status == "finished"
+def _ended(source: Path, cell: Cell, recipe: StudyRecipe) -> bool:
+    return exists(source / cell.folder) and state(source, recipe.given_to(cell)).status == "finished"
 
 
 def drawing(name: str, about: str = "a drawing of the method") -> Item:
@@ -198,5 +210,7 @@ class Study:
     """Lines above the tables."""
     findings: Callable[[Studied], Iterable[str]] | None = None
     """Conclusions in sentences made from the numbers."""
+    fixed: str = ""
+    """Why its networks can have no other training, in words that follow the study's name; empty: they can."""
     shares: str = ""
     """Study whose runs it can take, with more measured in them."""

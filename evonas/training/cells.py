@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
+import tyro
+
 from evonas.errors import ConfigurationError
 from evonas.parts import part_identity, part_name
 from evonas.ranges import CHANNELS, LAYERS, PENALTY, Range, check_ranges
@@ -71,7 +73,7 @@ class CellTraining:
     """Probability of drop-path after the last epoch, approached on a line from 0; 0.3 in PC-DARTS."""
     label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0
     """Share of each label spread over all classes; 0.1 on ImageNet."""
-    robust: Callable[..., Any] | None = None
+    robust: Annotated[Callable[..., Any] | None, tyro.conf.Suppress] = None
     """Recipe whose loss each head is trained by; None: cross-entropy on clean images."""
 
     name: ClassVar[str] = "cells"

@@ -33,6 +33,7 @@ from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.runs import command
 from evonas.training import (
     IMAGENET_CELLS,
+    RECIPES,
     CellPreset,
     CellTraining,
     Training,
@@ -184,6 +185,43 @@ def test_further_attacks_are_scored_on_the_trained_network(finished: Path, root:
     (row,), (before,) = rows(folder / "results.csv"), rows(finished / "results.csv")
     assert {name: row[name] for name in before} == before
     assert {float(row[name]) for name in ("fgsm_error", "pgd10_error")} <= {0.0, 0.5, 1.0}
+
+
+@pytest.mark.lengthy
+def test_cells_are_trained_by_another_recipe(finished: Path, root: Path, tmp_path: Path) -> None:
+    """Its loss of both heads, with labels as they are; the folder of a clean training is not gone on with."""
+    options = replace(TINY, data_root=root, recipe="fast_adversarial", recipe_epsilon=4 / 255)
+    expected = CellTraining(drop_path=0.1, robust=replace(RECIPES["fast_adversarial"], epsilon=4 / 255))
+    assert options.plan == replace(TINY.network, recipe=expected)
+    assert TINY.plan is TINY.network
+    with pytest.raises(RunMismatchError, match="robust"):
+        run(replace(options, out=shutil.copytree(finished, tmp_path / "clean")))
+    shown = run(replace(options, out=tmp_path / "robust"))
+    assert "2 classes, fast_adversarial within 4/255" in shown
+    identity = json.loads((tmp_path / "robust" / "config.json").read_text())["identity"]
+    assert identity["recipe"]["robust"]["name"] == "fast_adversarial"
+    assert identity["recipe"]["label_smoothing"] == 0
+    clean, robust = weights(finished)[0], weights(tmp_path / "robust")[0]
+    assert clean.keys() == robust.keys()
+    assert any(not torch.equal(clean[name], robust[name]) for name in clean)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--recipe=tradez",), "unknown recipe 'tradez'; did you mean trades?"),
+        (("--recipe=cells",), "expected a recipe for networks without an auxiliary head, got cells"),
+        (
+            ("--recipe-epsilon=0.1",),
+            "--recipe-epsilon changes nothing without a robust recipe, such as --recipe trades",
+        ),
+    ],
+)
+def test_senseless_recipes_are_one_line(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(imagenet.run, PRESETS, words) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_further_attacks_need_images() -> None:
