@@ -58,8 +58,8 @@ class AuditPlan:
     """With --train: weights that it delivers: its last ones, their exponential moving average (ema), or the mean of its
     last epochs' (swa); by default as the run's settings state."""
     published: bool = False
-    """With --recipe: epochs, batches, learning rate, decay and schedule of that recipe's paper (CIFAR-10); with --epochs
-    its schedule in proportion."""
+    """With --recipe: epochs, batches, learning rate, decay and schedule of that recipe's paper (CIFAR-10); the schedule
+    in proportion to --epochs."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

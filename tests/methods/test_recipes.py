@@ -15,7 +15,7 @@ from evonas.methods.recipes import recipe_words, under_recipe
 from evonas.methods.roco import RocoOptions
 from evonas.methods.roco_retraining import RetrainOptions
 from evonas.methods.stored_audit import AuditPlan, _as_planned
-from evonas.methods.tam import TamOptions
+from evonas.methods.tam import PRESETS, TamOptions
 from evonas.methods.tam_finalise import FinaliseOptions
 from evonas.networks.darts import GENOTYPES
 from evonas.runs.needs import refuse_unused
@@ -28,6 +28,7 @@ from evonas.training import (
     TradesAwp,
     TradesYopo,
     TrainingConfig,
+    recipe_within,
     standard,
 )
 from evonas.training.published import PUBLISHED, published_training
@@ -68,9 +69,9 @@ def test_a_radius_or_a_decay_that_nothing_reads_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("trades_awp", TradesAwp(epsilon=0.031, step=0.007, steps=10, balance=1.0)),
-        ("trades", Trades(epsilon=0.031, step=0.007, steps=10, balance=1.0)),
-        ("pgd_at", PgdTraining(epsilon=0.031, step=0.007, steps=10)),
+        ("trades_awp", TradesAwp(epsilon=0.031, step=2 / 255 * 0.031 / (8 / 255))),
+        ("trades", Trades()),
+        ("pgd_at", PgdTraining(epsilon=0.031, step=2 / 255 * 0.031 / (8 / 255))),
         ("fast_adversarial", FastAdversarial(epsilon=0.031)),
         ("standard", standard),
     ],
@@ -78,6 +79,24 @@ def test_a_radius_or_a_decay_that_nothing_reads_is_refused() -> None:
 def test_a_supernet_is_trained_by_any_recipe(name: Any, expected: object) -> None:
     found = TamOptions(supernet_recipe=name, supernet_epsilon=0.031).recipe()
     assert found == expected
+
+
+@pytest.mark.parametrize("name", ["trades_awp", "trades", "pgd_at"])
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_a_supernet_s_attack_reaches_as_far_as_the_paper_s_by_any_number_of_steps(name: Any, steps: int) -> None:
+    paper: Any = recipe_within(name, 4 / 255)
+    made: Any = TamOptions(supernet_recipe=name, supernet_epsilon=4 / 255, supernet_steps=steps).recipe()
+    assert made.steps * made.step == pytest.approx(paper.steps * paper.step)
+    assert replace(made, step=paper.step, steps=paper.steps) == paper
+    quick: Any = replace(PRESETS["quick"], supernet_recipe=name).recipe()
+    assert quick.steps == 2
+    assert 2 * quick.step > 1.7 * 8 / 255
+
+
+def test_given_settings_of_a_supernet_s_attack_count() -> None:
+    options = TamOptions(supernet_recipe="trades_awp", supernet_steps=7, supernet_step=0.01, supernet_balance=0.5)
+    assert options.recipe() == TradesAwp(step=0.01, steps=7, balance=0.5)
+    assert TamOptions(supernet_recipe="fast_adversarial", supernet_step=0.01).recipe() == FastAdversarial(step=0.01)
 
 
 def test_a_front_is_finalised_by_any_recipe_within_the_supernet_s_radius() -> None:
