@@ -97,13 +97,13 @@ class TamOptions(RunOptions):
     supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
     supernet_steps: Annotated[int | None, COUNT, Needs("supernet_recipe", STEPPED)] = None
-    """Steps of its attack, the superscript; by default 10 of TRADES-YOPO, whose (m, n) are (1, 1), (2, 1), (3, 2), (5, 3)
-    for 1, 2, 5, 10, and as many as the recipe's paper has of the others."""
+    """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3). By
+    default 10 of TRADES-YOPO, and of another recipe as many as its paper has."""
     supernet_step: Annotated[float | None, STEP, ATTACKED] = None
     """Length of a step; by default 0.007 for a radius of 0.031, and in proportion, for TRADES-YOPO. Steps of the other
     recipes reach together as far as those of their papers."""
     supernet_balance: Annotated[float | None, Range(above=0, most=1000), Needs("supernet_recipe", STEPPED[:3])] = None
-    """lambda of Eq. 3, 1 for TRADES-YOPO; trades and trades_awp have the beta of their papers, 6, unless it is given."""
+    """lambda of Eq. 3; by default 1 for TRADES-YOPO, and for trades and trades_awp the beta of their papers, 6."""
     supernet: OneShotConfig = field(default_factory=OneShotConfig)
     supernet_from: str = ""
     """Folder of a run whose supernet is taken over, where it is the same one, instead of training it again."""

@@ -59,18 +59,16 @@ def train_supernet(
     from evonas.evaluation import SupernetWeights
     from evonas.networks.shuffle_supernet import ShuffleSupernet
     from evonas.report import shown, write_rows
-    from evonas.training import standard
     from evonas.training.one_shot import check_windows, drawn_architectures
 
     config, recipe = replace(options.supernet, supernet_precision=precision), _recipe(run, options)
-    described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
     shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
     identity = as_plain(
         {
             "space": shape,
             "data": data.fingerprint,
             "training": asdict(config),
-            "recipe": described,
+            "recipe": _described(options, recipe),
             "seed": run.seed,
             "device": torch.device(run.device).type,
             "threads": run.threads,
@@ -224,14 +222,20 @@ def _recipe(run: Run, options: TamOptions) -> Recipe:
     """The loss of the training, as the run in the folder began with it."""
     recipe, former = options.recipe(), options.former_recipe()
     begun = run.begun("supernet", "recipe") or run.checkpoint.get("recipe")
-    if former is not None and former != recipe:
-        if begun == as_plain({"name": options.supernet_recipe, **part_identity(former)}):
-            run.note(
-                f"{options.supernet_recipe}: steps, their length and the weight of the divergence are TAM-NAS's, as "
-                "this run was started with"
-            )
-            recipe = former
-    return run.recipe_as_begun(recipe, begun)
+    if former is None or former == recipe or begun != _described(options, former):
+        return run.recipe_as_begun(recipe, begun)
+    run.note(
+        f"{options.supernet_recipe}: steps, their length and the weight of the divergence are TAM-NAS's, as this run "
+        "was started with"
+    )
+    return former
+
+
+def _described(options: TamOptions, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as the identity of the training has it."""
+    from evonas.training import standard
+
+    return as_plain({"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))})
 
 
 def _training(run: Run, space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: Recipe) -> OneShotTraining:
