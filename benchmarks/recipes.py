@@ -30,6 +30,7 @@ from torch import nn
 from evonas import __version__
 from evonas.attacks import PGD, Attack, AutoAttack, FixedModel
 from evonas.data import DeviceData, DevicePart, batches, load_data
+from evonas.errors import ConfigurationError
 from evonas.files import read_json, write_json
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import GENOTYPES, DartsNetwork
@@ -200,9 +201,15 @@ def arguments() -> Any:
     quick |= {"networks": "chain,nasbench201", "out": "runs/recipes-quick"}
     usual = {"data": "cifar10", "train_limit": 1000, "epochs": 4, "images": 1000, "attacked": 100, "epsilon": 8 / 255}
     usual |= {"networks": ",".join(NETWORKS), "out": "runs/recipes"}
+    if args.average == "swa":
+        quick, usual = ({**preset, "epochs": 5} for preset in (quick, usual))  # two epochs to average
     for name, value in (quick if args.quick else usual).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    try:
+        TrainingConfig(epochs=args.epochs, average=args.average)
+    except ConfigurationError as error:
+        parser.error(str(error))
     for given, known in ((args.recipes, ["clean", *RECIPES]), (args.networks, [*NETWORKS])):
         if unknown := sorted({*given.split(",")} - {*known}):
             parser.error(f"expected some of {', '.join(known)}, got {', '.join(unknown)}")

@@ -108,19 +108,27 @@ class CellRetrainOptions:
         check_recipe(self.retrain_recipe)
         if self.retrain_recipe != "standard":
             _ = self.recipe  # refuses what does not go together
-        self.training(self.retrain_precision)  # it checks the others
+        self.training(self.retrain_precision, TrainingConfig(average_from=0.0))  # it checks the others
         for name in self.published:
             choose(GENOTYPES, name, "published cells")
         if len(set(self.published)) < len(self.published):
             raise ConfigurationError(f"expected every one of --published once, got {','.join(self.published)}")
 
-    def training(self, precision: str) -> TrainingConfig:
+    def training(self, precision: str, candidates: TrainingConfig | None = None) -> TrainingConfig:
+        """Settings of the training.
+
+        Args:
+            candidates: training that the cells are scored after, for how averages are taken; None: by default.
+        """
+        scored = candidates or TrainingConfig()
         return TrainingConfig(
             epochs=self.retrain_epochs,
             batch_size=self.retrain_batch_size,
             lr=self.retrain_lr,
             weight_decay=self.retrain_weight_decay,
             average=self.retrain_average,
+            average_decay=scored.average_decay,
+            average_from=scored.average_from,
             precision=precision,
         )
 
@@ -374,7 +382,7 @@ def cell_training(
     return FinalTraining(
         space=_space(options, searched, genotype, prepare.data.n_classes, millions),
         data=prepare.data,
-        training=options.training(precision),
+        training=options.training(precision, prepare.training),
         recipe=options.recipe,
         train_on=options.train_on,
         cutout=options.cutout,

@@ -191,6 +191,8 @@ class CellOptions(RunOptions):
                 "expected objectives without a set for gradient methods, got adversarial_set_error; see roco_cifar10.py"
             )
         self.methods(32)
+        if self.after.retrain:
+            self.after.training(self.after.retrain_precision, self.training)  # it checks them
 
     def unused(self) -> dict[str, str]:
         """Options that nothing reads as the others are -> what would bring them into use."""
@@ -202,7 +204,7 @@ class CellOptions(RunOptions):
         for name, recipe in {"recipe": self.recipe, "retrain_recipe": self.after.retrain_recipe}.items():
             if not has_radius(recipe):
                 found[f"{name}_epsilon"] = f"{ROBUST} --{name.replace('_', '-')} trades"
-        return found | self.training.unused()
+        return found | self.training.unused(*([self.after.retrain_average] if self.after.retrain else []))
 
     def space(self, nodes: int, image_size: int) -> DartsSpace:
         """Space of the networks that are scored."""

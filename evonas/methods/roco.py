@@ -118,6 +118,8 @@ class RocoOptions(RunOptions):
         for name in () if self.table else self.search.objectives:
             check_name(OBJECTIVES, name, "objective")
         check_recipe(self.recipe, self.recipe_epsilon)
+        if self.after.retrain:
+            self.after.training(self.training)  # it checks them
 
     def make_space(self, image_size: int) -> Any:
         """The space, for square images of this size."""
@@ -161,7 +163,7 @@ class RocoOptions(RunOptions):
             found["retrain_recipe_epsilon"] = f"{ROBUST} --retrain-recipe trades"
         if "pgd_error" in self.search.objectives:
             found["white_box_images"] = "--objectives without pgd_error; --attack-images is its number"
-        return found | self.training.unused()
+        return found | self.training.unused(*([self.after.retrain_average] if self.after.retrain else []))
 
 
 def _used_with_table(option: Option) -> bool:

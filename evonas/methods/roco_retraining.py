@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evonas.runs.folder import RunFolder
     from evonas.runs.result import Result
     from evonas.runs.run import Run
+    from evonas.training import TrainingConfig
 
 __all__ = ["RetrainOptions", "prepare_retraining", "retrain_front", "retraining"]
 
@@ -74,6 +75,15 @@ class RetrainOptions:
             from evonas.audit import errors_under
 
             errors_under(self.suite, "suite")
+
+    def training(self, candidates: TrainingConfig) -> TrainingConfig:
+        """Settings of the training, from those of the search's candidates."""
+        return replace(
+            candidates,
+            epochs=self.retrain_epochs,
+            batch_size=self.retrain_batch_size,
+            average=self.retrain_average or candidates.average,
+        )
 
     def measured(self, adversarial_set: AdversarialSet | None = None, second: AdversarialSet | None = None) -> Measured:
         """The clean error, the errors on the sets that there are, the suite's errors."""
@@ -214,10 +224,12 @@ def retraining(run: Run, options: RetrainOptions, candidates: TrainFromScratch) 
     """Training of a network of the run after the search."""
     from evonas.runs.auditing import training_to_the_end
 
-    longer = replace(training_to_the_end(run, candidates, options.retrain_epochs), train_on=options.train_on)
-    average = options.retrain_average or longer.training.average
-    training = replace(longer.training, batch_size=options.retrain_batch_size, average=average)
-    longer = replace(longer, space=_at_width(candidates.space, options.retrain_channels), training=training)
+    longer = replace(
+        training_to_the_end(run, candidates, None),
+        space=_at_width(candidates.space, options.retrain_channels),
+        training=options.training(candidates.training),
+        train_on=options.train_on,
+    )
     if not options.retrain_recipe:
         return longer
     return under_recipe(longer, recipe_within(options.retrain_recipe, options.retrain_recipe_epsilon))

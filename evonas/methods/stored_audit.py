@@ -58,7 +58,8 @@ class AuditPlan:
     """With --train: weights that it delivers: its last ones, their exponential moving average (ema), or the mean of its
     last epochs' (swa); by default as the run's settings state."""
     published: bool = False
-    """With --recipe: epochs, batches, learning rate, decay and schedule of that recipe's paper (CIFAR-10)."""
+    """With --recipe: epochs, batches, learning rate, decay and schedule of that recipe's paper (CIFAR-10); the schedule
+    in proportion to --epochs."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -76,9 +77,10 @@ class AuditPlan:
         if self.published and not self.recipe:
             raise ConfigurationError("expected --recipe with --published, which is the training of its paper")
         if self.published:
-            from evonas.training.published import PUBLISHED
+            from evonas.training.published import PUBLISHED, published_training
 
             choose(PUBLISHED, self.recipe, "recipe with a published training")
+            published_training(self.recipe, self.epochs)
         if not self.measure:
             raise ConfigurationError("expected measurements with --measure, got none; quick is the shortest list")
 
@@ -319,7 +321,7 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
     """
     from evonas.methods.recipes import under_recipe
     from evonas.training import recipe_within
-    from evonas.training.published import PUBLISHED
+    from evonas.training.published import published_training
 
     if plan.searched_size:
         training = replace(training, space=searched)
@@ -327,13 +329,16 @@ def _as_planned(training: Any, plan: AuditPlan, searched: Any) -> Any:
         training = replace(training, train_on=plan.train_on)
     if plan.recipe:
         training = under_recipe(training, recipe_within(plan.recipe, plan.recipe_epsilon))
-    settings = training.training
-    if plan.published:
-        settings = replace(PUBLISHED[plan.recipe], precision=settings.precision, average=settings.average)
-    if plan.epochs is not None:
-        settings = replace(settings, epochs=plan.epochs)
-    if plan.average:
-        settings = replace(settings, average=plan.average)
+    own = training.training
+    settings = published_training(plan.recipe, plan.epochs) if plan.published else own
+    settings = replace(
+        settings,
+        epochs=plan.epochs or settings.epochs,
+        precision=own.precision,
+        average=plan.average or own.average,
+        average_decay=own.average_decay,
+        average_from=own.average_from,
+    )
     return replace(training, training=settings)
 
 
@@ -355,11 +360,19 @@ def _opening(plan: AuditPlan, result: Result, networks: Sequence[AuditNetwork], 
     if plan.train:
         epochs = ", ".join(str(each) for each in dict.fromkeys(network.training.epochs for network in networks))
         on = dict.fromkeys(each.images_in_words for each in _trainings(networks))
-        return f"{words}, trained to the end ({epochs} epochs on {', '.join(on)})"
+        return f"{words}, trained to the end ({epochs} epochs on {', '.join(on)}{_falls(plan, networks)})"
     again = [network for network in networks if network.kept is None]
     seconds = sum(result.entry(network.arch_id).result.seconds for network in again)
     without = f"; no weights are kept of {len(again)}: trained again from their seeds, {seconds:.0f} s in the search"
     return words + (without if again else "")
+
+
+def _falls(plan: AuditPlan, networks: Sequence[AuditNetwork]) -> str:
+    """When the learning rate of a published training falls, where --epochs has moved that."""
+    milestones = _trainings(networks)[0].training.milestones
+    if not plan.published or plan.epochs is None or not milestones:
+        return ""
+    return f", the learning rate falls to a tenth after {' and '.join(map(str, milestones))}"
 
 
 def _written(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from evonas.errors import ConfigurationError, check_name
 from evonas.methods.recipes import ROBUST, has_radius
@@ -96,12 +96,14 @@ class TamOptions(RunOptions):
     """Loss of its training: trades_yopo; trades, trades_awp, pgd_at or fast_adversarial (robust); or standard."""
     supernet_epsilon: Annotated[float, RADIUS, ATTACKED] = 8 / 255
     """Radius of its attack: the subscript of S in Tables II to V."""
-    supernet_steps: Annotated[int, COUNT, Needs("supernet_recipe", STEPPED)] = 10
-    """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3)."""
+    supernet_steps: Annotated[int | None, COUNT, Needs("supernet_recipe", STEPPED)] = None
+    """Steps of its attack, the superscript; for 1, 2, 5, 10 TRADES-YOPO's (m, n) are (1, 1), (2, 1), (3, 2), (5, 3). By
+    default 10 of TRADES-YOPO, and of another recipe as many as its paper has."""
     supernet_step: Annotated[float | None, STEP, ATTACKED] = None
-    """Length of a step; by default 0.007 for a radius of 0.031, and in proportion, or fast_adversarial's 1.25 radii."""
-    supernet_balance: Annotated[float, Range(above=0, most=1000), Needs("supernet_recipe", STEPPED[:3])] = 1.0
-    """lambda of Eq. 3."""
+    """Length of a step; by default 0.007 for a radius of 0.031, and in proportion, for TRADES-YOPO. Steps of the other
+    recipes reach together as far as those of their papers."""
+    supernet_balance: Annotated[float | None, Range(above=0, most=1000), Needs("supernet_recipe", STEPPED[:3])] = None
+    """lambda of Eq. 3; by default 1 for TRADES-YOPO, and for trades and trades_awp the beta of their papers, 6."""
     supernet: OneShotConfig = field(default_factory=OneShotConfig)
     supernet_from: str = ""
     """Folder of a run whose supernet is taken over, where it is the same one, instead of training it again."""
@@ -186,23 +188,38 @@ class TamOptions(RunOptions):
 
     def recipe(self) -> Recipe:
         """The loss of the supernet's training."""
-        from evonas.training import FastAdversarial, PgdTraining, Trades, TradesAwp, TradesYopo, standard
+        from evonas.training import TradesYopo, recipe_within
         from evonas.training.yopo import yopo_step
 
-        if self.supernet_recipe == "standard":
-            return standard
-        epsilon, steps, balance = self.supernet_epsilon, self.supernet_steps, self.supernet_balance
-        if self.supernet_recipe == "fast_adversarial":
-            return FastAdversarial(epsilon=epsilon, step=self.supernet_step)
+        epsilon, loops = self.supernet_epsilon, self.loops
+        if loops is not None:
+            step = yopo_step(epsilon) if self.supernet_step is None else self.supernet_step
+            return TradesYopo(epsilon=epsilon, step=step, m=loops[0], n=loops[1], balance=self.supernet_balance or 1.0)
+        recipe: Any = recipe_within(self.supernet_recipe, epsilon)
+        changes: dict[str, Any] = {}
+        if self.supernet_steps not in (None, getattr(recipe, "steps", self.supernet_steps)):
+            changes = {"steps": self.supernet_steps, "step": recipe.step * recipe.steps / self.supernet_steps}
+        if self.supernet_step is not None and self.supernet_recipe != "standard":
+            changes["step"] = self.supernet_step
+        if self.supernet_balance is not None and hasattr(recipe, "balance"):
+            changes["balance"] = self.supernet_balance
+        made: Recipe = replace(recipe, **changes) if changes else recipe
+        return made
+
+    def former_recipe(self) -> Recipe | None:
+        """The loss as versions made it that took TAM-NAS's attack and lambda for every recipe; None: as now."""
+        from evonas.training import PgdTraining, Trades, TradesAwp
+        from evonas.training.yopo import yopo_step
+
+        epsilon = self.supernet_epsilon
         step = yopo_step(epsilon) if self.supernet_step is None else self.supernet_step
-        if self.supernet_recipe == "pgd_at":
-            return PgdTraining(epsilon=epsilon, step=step, steps=steps)
-        if self.supernet_recipe != "trades_yopo":
-            kind = Trades if self.supernet_recipe == "trades" else TradesAwp
-            return kind(epsilon=epsilon, step=step, steps=steps, balance=balance)
-        assert self.loops is not None  # of trades_yopo
-        m, n = self.loops
-        return TradesYopo(epsilon=epsilon, step=step, m=m, n=n, balance=balance)
+        steps, balance = self.supernet_steps or 10, self.supernet_balance or 1.0
+        made: dict[str, Recipe] = {
+            "pgd_at": PgdTraining(epsilon=epsilon, step=step, steps=steps),
+            "trades": Trades(epsilon=epsilon, step=step, steps=steps, balance=balance),
+            "trades_awp": TradesAwp(epsilon=epsilon, step=step, steps=steps, balance=balance),
+        }
+        return made.get(self.supernet_recipe)
 
     @property
     def loops(self) -> tuple[int, int] | None:
@@ -214,12 +231,16 @@ class TamOptions(RunOptions):
                     f"{self.supernet_recipe}"
                 )
             return None
-        if self.supernet_steps not in YOPO_LOOPS:
+        if self.yopo_steps not in YOPO_LOOPS:
             raise ConfigurationError(
-                f"expected --supernet-steps {', '.join(map(str, YOPO_LOOPS))} with trades_yopo, "
-                f"got {self.supernet_steps}"
+                f"expected --supernet-steps {', '.join(map(str, YOPO_LOOPS))} with trades_yopo, got {self.yopo_steps}"
             )
-        return YOPO_LOOPS[self.supernet_steps]
+        return YOPO_LOOPS[self.yopo_steps]
+
+    @property
+    def yopo_steps(self) -> int:
+        """Steps that TRADES-YOPO stands for in the supernet's training."""
+        return self.supernet_steps or 10
 
     @property
     def recalibration_attack(self) -> Attack | None:
@@ -298,7 +319,7 @@ def run(options: TamOptions, console: Console | None = None) -> Result:
 def after_search(run: Run, options: TamOptions, candidates: SliceSupernet, found: Result) -> None:
     """Train the front to the end where that is asked for, else count its layers where it can be ranked."""
     if options.after.finalise:
-        of = OfSupernet(supernet_note(options), options.supernet_epsilon)
+        of = OfSupernet(supernet_note(options, candidates), options.supernet_epsilon)
         finalise_front(run, options.finalising, candidates, found, of)
     elif len(found.front) and ranked(found.searched.columns):
         count_layers(run, options.after, found)

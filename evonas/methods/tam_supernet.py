@@ -59,18 +59,16 @@ def train_supernet(
     from evonas.evaluation import SupernetWeights
     from evonas.networks.shuffle_supernet import ShuffleSupernet
     from evonas.report import shown, write_rows
-    from evonas.training import standard
     from evonas.training.one_shot import check_windows, drawn_architectures
 
     config, recipe = replace(options.supernet, supernet_precision=precision), _recipe(run, options)
-    described = {"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))}
     shape = {name: getattr(space, name) for name in ("name", "width", "depth", "intermediate", "image_size")}
     identity = as_plain(
         {
             "space": shape,
             "data": data.fingerprint,
             "training": asdict(config),
-            "recipe": described,
+            "recipe": _described(options, recipe),
             "seed": run.seed,
             "device": torch.device(run.device).type,
             "threads": run.threads,
@@ -142,16 +140,15 @@ def slice_supernet(
     )
 
 
-def supernet_note(options: TamOptions) -> str:
+def supernet_note(options: TamOptions, candidates: SliceSupernet) -> str:
     """The supernet that networks come from: the first column of Tables II to V."""
     width = "2S" if options.intermediate == 2 else "S"
     if options.supernet_recipe == "standard":
         return f"Supernet: {width}, trained on clean images."
     epsilon = 255 * options.supernet_epsilon
-    return (
-        f"Supernet: {width}, trained by {options.supernet_recipe} against {options.supernet_steps} steps within "
-        f"{epsilon:g}/255."
-    )
+    recipe = candidates.weights.training["recipe"]
+    steps = recipe.get("steps", 1) if options.loops is None else options.yopo_steps
+    return f"Supernet: {width}, trained by {options.supernet_recipe} against {steps} steps within {epsilon:g}/255."
 
 
 def _take_over(run: Run, folder: str, identity: Mapping[str, Any]) -> None:
@@ -222,7 +219,23 @@ def _wide_windows(options: TamOptions, space: ShuffleSpace, seed: int) -> Iterat
 
 
 def _recipe(run: Run, options: TamOptions) -> Recipe:
-    return run.recipe_as_begun(options.recipe(), run.begun("supernet", "recipe") or run.checkpoint.get("recipe"))
+    """The loss of the training, as the run in the folder began with it."""
+    recipe, former = options.recipe(), options.former_recipe()
+    begun = run.begun("supernet", "recipe") or run.checkpoint.get("recipe")
+    if former is None or former == recipe or begun != _described(options, former):
+        return run.recipe_as_begun(recipe, begun)
+    run.note(
+        f"{options.supernet_recipe}: steps, their length and the weight of the divergence are TAM-NAS's, as this run "
+        "was started with"
+    )
+    return former
+
+
+def _described(options: TamOptions, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as the identity of the training has it."""
+    from evonas.training import standard
+
+    return as_plain({"name": options.supernet_recipe, **({} if recipe is standard else part_identity(recipe))})
 
 
 def _training(run: Run, space: ShuffleSpace, data: Dataset, config: OneShotConfig, recipe: Recipe) -> OneShotTraining:

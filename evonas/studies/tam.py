@@ -105,7 +105,8 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
 def _cell(preset: str, seed: int, role: str, name: str, epsilon: int, steps: int, intermediate: int = 1) -> Cell:
     usual = PRESETS["paper" if preset == "paper" else "quick"]
     values: dict[str, Any] = {"data": role, **SIZES[preset], "seed": seed}
-    values |= {"supernet_epsilon": epsilon / 255, "supernet_steps": steps, "intermediate": intermediate}
+    values |= {"supernet_epsilon": epsilon / 255, "intermediate": intermediate}
+    values["supernet_steps"] = None if steps == TamOptions().yopo_steps else steps  # so finished cells stay found
     values["finalise"] = "both" if name in BOTH_WAYS else "scratch"
     if intermediate == 2:
         values["lego"] = True

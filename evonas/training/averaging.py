@@ -34,7 +34,7 @@ class WeightAverage:
 
     def after_epoch(self, epoch: int) -> None:
         """Called with the number of the finished epoch, counted from 0."""
-        if self.config.average == "swa" and epoch >= int(self.config.average_from * self.config.epochs):
+        if self.config.average == "swa" and epoch >= self.config.first_averaged:
             self._move(1 / (1 + self.updates))
 
     @torch.no_grad()

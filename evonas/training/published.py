@@ -1,8 +1,11 @@
 """Trainings that the papers of recipes state for CIFAR-10, in the terms of `TrainingConfig`; no torch."""
 
+from dataclasses import replace
+
+from evonas.errors import ConfigurationError
 from evonas.training.settings import TrainingConfig
 
-__all__ = ["PUBLISHED"]
+__all__ = ["PUBLISHED", "published_training"]
 
 PUBLISHED: dict[str, TrainingConfig] = {
     "pgd_at": TrainingConfig(epochs=205, lr=0.1, weight_decay=2e-4, milestones=(102, 154), grad_clip=float("inf")),
@@ -26,3 +29,24 @@ gaussian: Cohen et al., 2019, and their train.py: batches of 400, the rate falls
 cifar_dm-large_8_255.json. Both train by Adam, from 1e-3 and 5e-4; the loop here has SGD, so that the rate of 0.05 and
 the clipping are this project's own.
 """
+
+
+def published_training(recipe: str, epochs: int | None = None) -> TrainingConfig:
+    """The training of a recipe's paper, its milestones in proportion to the epochs and rounded down.
+
+    Args:
+        epochs: passes over the images; None: the paper's.
+    Raises:
+        ConfigurationError: with so few epochs a fall of the learning rate has no epoch of its own.
+    """
+    paper = PUBLISHED[recipe]
+    if epochs is None:
+        return paper
+    milestones = tuple(each * epochs // paper.epochs for each in paper.milestones)
+    if len({0, *milestones}) <= len(milestones):
+        falls = " and ".join(map(str, paper.milestones))
+        raise ConfigurationError(
+            f"expected more epochs for the published training of {recipe}, whose learning rate falls after {falls} of "
+            f"{paper.epochs}, got {epochs}; give more of them, or leave out --published"
+        )
+    return replace(paper, epochs=epochs, milestones=milestones)

@@ -63,7 +63,18 @@ class TrainingConfig:
             raise ConfigurationError(f"expected lr_decay 1 with milestones, got {self.lr_decay} and {self.milestones}")
         if self.cyclic and (self.milestones or self.lr_decay < 1):
             raise ConfigurationError("expected one schedule of the learning rate, got cyclic and another one")
+        averaged = self.epochs - self.first_averaged
+        if self.average == "swa" and averaged < 2:
+            raise ConfigurationError(
+                f"expected two epochs or more that swa averages, got {averaged} of {self.epochs}, after a share of "
+                f"{self.average_from:g} (average_from); train for more epochs, average a larger share, or take ema"
+            )
         check_precision(self.precision)
+
+    @property
+    def first_averaged(self) -> int:
+        """First epoch whose weights swa averages, counted from 0."""
+        return int(self.average_from * self.epochs)
 
     def identity(self) -> dict[str, Any]:
         """The settings as plain values; those that came after version 0.1.0 only where they are used."""
@@ -74,10 +85,14 @@ class TrainingConfig:
                 del found[name]
         return found
 
-    def unused(self) -> dict[str, str]:
-        """Options that change nothing -> what would bring them into use."""
+    def unused(self, *others: str) -> dict[str, str]:
+        """Options that change nothing -> what would bring them into use.
+
+        Args:
+            others: averages that later trainings deliver by these settings.
+        """
         needs = {"average_decay": "ema", "average_from": "swa"}
-        return {name: f"--average {kind}" for name, kind in needs.items() if self.average != kind}
+        return {name: f"--average {kind}" for name, kind in needs.items() if kind not in (self.average, *others)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,9 @@ class TradesAwp(Trades):
 
     The defaults are those of the authors' code for CIFAR-10. Its proxy is a copy of the network with plain SGD, whose
     step is rescaled to `gamma` times the norm of each weight; so only the direction of the gradient counts, and there
-    is no proxy here to keep. Running statistics are those of the second pass alone, as there. Weights are never
-    changed in place: what is undone is undone exactly, and weight decay sees the weights themselves.
+    is no proxy here to keep. A weight that several layers share moves alike in all of them. Running statistics are
+    those of the second pass alone, as there. Weights are never changed in place: what is undone is undone exactly, and
+    weight decay sees the weights themselves.
     """
 
     epsilon: float = 8 / 255
@@ -32,7 +33,7 @@ class TradesAwp(Trades):
     gamma: Annotated[float, Range(least=0, below=1)] = 0.005
     """Norm of a perturbation, relative to that of the layer's weight; 0: TRADES."""
     warmup: Annotated[float, SHARE] = 0.05
-    """Share of the epochs that begin without perturbation; in the authors' code it starts in the 10th of 200."""
+    """Times all epochs, rounded up, the number of the first with perturbation: the 10th of 200 in the authors' code."""
 
     name: ClassVar[str] = "trades_awp"
 
@@ -54,7 +55,10 @@ class TradesAwp(Trades):
         with same_buffers(network):
             gradients = torch.autograd.grad(loss(), [*weights.values()], allow_unused=True)
         found = dict(zip(weights, gradients, strict=True))
-        with moved(network, weight_perturbation(weights, found, self.gamma)):
+        offsets = weight_perturbation(weights, found, self.gamma)
+        own = {weights[name]: offset for name, offset in offsets.items()}
+        places = network.named_parameters(remove_duplicate=False)
+        with moved(network, {name: own[weight] for name, weight in places if weight in own}):
             return loss()
 
 
@@ -78,7 +82,7 @@ def moved(network: nn.Module, offsets: Mapping[str, Tensor]) -> Iterator[nn.Modu
     """A context in which weights are the network's own plus offsets; gradients go to the network's own, unchanged.
 
     Args:
-        offsets: name of a parameter -> offset of its shape.
+        offsets: name of a parameter -> offset of its shape; of a shared one every name that is to move.
     """
     own = []
     for name, offset in offsets.items():

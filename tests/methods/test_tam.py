@@ -233,6 +233,24 @@ def test_another_run_in_the_same_folder_is_refused(finished: Path, other: dict[s
     assert contents(finished) == before
 
 
+@pytest.mark.parametrize("name", ["trades", "pgd_at"])
+def test_a_supernet_begun_with_tam_nas_s_attack_goes_on_with_it(
+    name: str, tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions began it that took its steps and lambda for every recipe; a new one takes the recipe's own."""
+    search = replace(TINY.search, objectives=("clean_error", "params"))
+    options = replace(TINY, supernet_recipe=name, search=search)
+    with monkeypatch.context() as former:
+        former.setattr(TamOptions, "recipe", TamOptions.former_recipe)
+        run(replace(options, out=tmp_path / "old"))
+    begun = (tmp_path / "old" / "supernet.pt").read_bytes()
+    assert "TAM-NAS's, as this run was started with" in run(replace(options, out=tmp_path / "old"))
+    assert (tmp_path / "old" / "supernet.pt").read_bytes() == begun
+    assert "as this run was started with" not in run(replace(options, out=tmp_path / "new"))
+    ours, theirs = weights(tmp_path / "new"), weights(tmp_path / "old")
+    assert any(not torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_a_supernet_of_another_training_is_refused(finished: Path, tmp_path: Path) -> None:
     """Where the search has not begun, the checkpoint says whose it is."""
     only_supernet(finished, tmp_path)

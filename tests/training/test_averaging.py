@@ -174,6 +174,12 @@ def test_a_cyclic_rate_rises_and_falls_on_a_line() -> None:
         ({"average": "mean"}, "expected average .*none, ema"),
         ({"average_decay": 1.0}, r"expected average_decay in \[0, 1\), got 1.0"),
         ({"cyclic": True, "milestones": (2,)}, "expected one schedule of the learning rate"),
+        (
+            {"average": "swa", "epochs": 4},
+            r"expected two epochs or more that swa averages, got 1 of 4, after a share of 0.75 \(average_from\); train",
+        ),
+        ({"average": "swa", "average_from": 0.96}, "got 1 of 25"),
+        ({"average": "swa", "average_from": 0.0, "epochs": 1}, "got 1 of 1"),
     ],
 )
 def test_a_senseless_setting_is_refused(wrong: dict[str, object], message: str) -> None:

@@ -75,6 +75,39 @@ def test_loss_gradients_and_statistics_are_those_of_the_paper_s_proxy(gamma: flo
         torch.testing.assert_close(buffer, wanted_buffer[1], rtol=1e-4, atol=1e-5, msg=name)
 
 
+class Tied(nn.Module):
+    """Two layers that share a weight, and one that stands at two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+        self.second.weight = self.first.weight
+        self.third = self.again = nn.Conv2d(3, 3, 3)
+        self.last = nn.Linear(3, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = images
+        for layer in (self.first, self.second, self.third, self.again):
+            maps = functional.silu(layer(maps))
+        return self.last(maps.mean(dim=(2, 3)))
+
+
+def test_a_shared_weight_moves_alike_wherever_it_stands() -> None:
+    images, labels = batch()
+    ours, recipe = Tied(), TradesAwp(steps=1, gamma=0.2)
+    attacked = recipe.attack(ours, images, labels, rng())
+    at = by_proxy(ours, images, attacked, labels, 6.0, 0.2)
+    expected = trades_loss_of(at, images, attacked, labels, 6.0)
+    expected.backward()
+    loss = recipe(ours, images, labels, rng())
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    for (name, found), wanted in zip(ours.named_parameters(), at.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, msg=name)
+    assert ours.second.weight is ours.first.weight
+
+
 def test_an_offset_has_the_norm_of_its_layer_s_weight_times_gamma_whatever_the_gradient_s_is() -> None:
     torch.manual_seed(0)
     weights = {"a": torch.randn(4, 3), "b": 100 * torch.randn(2, 2, 3, 3), "still": torch.randn(2, 2)}
