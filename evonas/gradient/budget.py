@@ -44,17 +44,17 @@ def genotype_within(
     """
     kinds = costs.reshape(-1, *odds.shape)
     normal, reduce = _cell(odds[0], kinds[:, 0], max_skips), _cell(odds[1], kinds[:, 1], None)
-    least, most = np.ravel(least), np.ravel(most)  # (m,)
+    low, high = np.ravel(least), np.ravel(most)  # (m,)
     sizes = np.array([cost for cost, _ in normal])  # (cells, m)
     scores = np.array([score for score, _ in normal.values()])
     normals = [pairs for _, pairs in normal.values()]
-    middles = (least + most) / 2
+    middles = (low + high) / 2
     scales = np.array([1.0, *(abs(middles[0] / middle) if middle else 1.0 for middle in middles[1:])])
     nearest, strongest = math.inf, -math.inf
     found: tuple[Pairs, Pairs] = ((), ())
     for (cost, _), (score, pairs) in reduce.items():
         totals = sizes + np.array(cost)
-        within = (totals >= least) & (totals <= most)
+        within = (totals >= low) & (totals <= high)
         beyond = np.where(within, 0.0, scales * np.abs(totals - middles)).max(axis=1)
         best = int(np.lexsort((-scores, beyond))[0])
         if (beyond[best], -scores[best] - score) < (nearest, -strongest):

@@ -84,7 +84,7 @@ def test_a_size_takes_the_place_of_N_hat_which_is_monitored() -> None:
     assert first.upper == (CrossEntropy(), size)
     assert first.size is size
     assert first.counted == ExpectedCost(kind="params", limit=0.0, bound="above")
-    macs = replace(size, kind="macs", limit=400.0)
+    macs = replace(size, kind="macs", limit=330.0)
     second = e2rnas_v2(darts(2), sizes=(size, macs))
     assert second.upper[3:] == (size, macs)
     assert [loss.name for loss in second.upper[3:]] == ["params_loss", "macs_loss"]
