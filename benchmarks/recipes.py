@@ -6,8 +6,10 @@ few images and few epochs: the order of recipes is the point, not the level. Nee
 
 Sized for one core: an hour on CIFAR-10, minutes with --quick (two networks, digits). So AutoAttack's first two attacks
 alone (APGD-CE and APGD-T) attack the first 100 images; FAB-T and Square take several times as long. `--attacks standard
---attacked 1000` is AutoAttack on 1,000, and takes many hours. Each finished network is kept in --out: the same command
-goes on where it was stopped.
+--attacked 1000` is AutoAttack on 1,000, and takes many hours. They are one batch, so that later attacks get all that
+earlier ones left. Each finished network is kept in --out: the same command goes on where it was stopped.
+
+Below the table stands each recipe's mean robust error over clean training's. Exit code 1 where one is not below 1.
 
     EVONAS_DATA=data python benchmarks/recipes.py     # CIFAR-10
     python benchmarks/recipes.py --quick              # digits, minutes
@@ -16,6 +18,7 @@ goes on where it was stopped.
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -53,6 +56,13 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 COLUMNS = ("clean", "pgd50", "strongest")
 STRONGEST = {"apgd": ("apgd-ce", "apgd-t"), "standard": None}
 """Attacks of AutoAttack; some of them are no longer AutoAttack."""
+BATCH, TOGETHER = 250, 1000
+"""Images of a pass; the most of one batch under AutoAttack."""
+
+
+def together(images: int) -> int:
+    """Images of a batch under AutoAttack."""
+    return max(BATCH, min(images, TOGETHER))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +81,8 @@ class Job:
         network = self.built(n_classes=10, normalization=((0.5,) * 3, (0.5,) * 3))
         made = {"network": digest({"modules": str(network)}), "training": self.training.identity()}
         made |= {"recipe": part_identity(self.trained_by(network)), "version": __version__}
+        if self.args.attacked > BATCH:  # other batches draw other numbers
+            made["batch"] = together(self.args.attacked)
         return as_plain({"network": self.network, "recipe": self.recipe, **given, "made": made})
 
     @property
@@ -100,7 +112,7 @@ class Job:
         return found
 
 
-def main() -> None:
+def main() -> int:
     args = arguments()
     networks, recipes = args.networks.split(","), args.recipes.split(",")
     jobs = [Job(network, recipe, args) for network in networks for recipe in recipes]
@@ -119,26 +131,55 @@ def main() -> None:
             write_json(job.file, {"settings": job.settings, "found": found[job]})
             errors = "  ".join(f"{name} {100 * found[job][name]:5.1f}%" for name in COLUMNS)
             print(f"{job.recipe}, {job.network}: {errors}", flush=True)
-    print(f"\n{markdown(recipes, {(job.recipe, job.network): row for job, row in found.items()}, args)}")
+    rows = {(job.recipe, job.network): row for job, row in found.items()}
+    print(f"\n{markdown(recipes, rows, args)}")
+    shares = of_clean(recipes, rows)
+    for recipe, columns in shares.items():
+        words = ", ".join(f"{share:.2f} under {label(name, args)}" for name, share in columns.items())
+        print(f"{recipe}: mean error over that of clean training {words}")
+    return int(any(share >= 1 for columns in shares.values() for share in columns.values()))
+
+
+def of_clean(recipes: list[str], found: dict[tuple[str, str], dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Robust recipe -> attack -> its mean error over that of clean training; none without clean training.
+
+    1 where clean training has no error, which no recipe is below.
+    """
+    means = {
+        recipe: {name: sum(row[name] for (of, _), row in found.items() if of == recipe) for name in COLUMNS[1:]}
+        for recipe in recipes
+    }
+    clean = means.pop("clean", {})
+    return {
+        recipe: {name: of[name] / usual if usual else 1.0 for name, usual in clean.items()}
+        for recipe, of in means.items()
+        if recipe != "standard"
+    }
+
+
+def label(column: str, args: argparse.Namespace) -> str:
+    """An attack as the table names it."""
+    if column == "strongest":
+        return "AutoAttack" if args.attacks == "standard" else "APGD"
+    return {"clean": "clean", "pgd50": "PGD-50"}[column]
 
 
 def markdown(recipes: list[str], found: dict[tuple[str, str], dict[str, float]], args: argparse.Namespace) -> str:
     """A table of errors in percent: the mean of the networks for each recipe, then every network."""
     networks = list(dict.fromkeys(network for _, network in found))
-    strongest = "AutoAttack" if args.attacks == "standard" else "APGD"
-    heads = ["recipe", "network", "clean %", "PGD-50 %", f"{strongest} %", "trained s", "measured s"]
+    heads = ["recipe", "network", *(f"{label(name, args)} %" for name in COLUMNS), "trained s", "measured s"]
     lines = [heads, ["---"] * len(heads)]
     names = (*COLUMNS, "trained", "measured")
     for recipe in recipes:
         rows = [found[recipe, network] for network in networks]
         mean = {name: sum(row[name] for row in rows) / len(rows) for name in names}
-        for label, row in ((f"mean of {len(networks)}", mean), *zip(networks, rows, strict=True)):
+        for network, row in ((f"mean of {len(networks)}", mean), *zip(networks, rows, strict=True)):
             errors = (f"{100 * row[name]:.1f}" for name in COLUMNS)
-            lines.append([recipe, label, *errors, f"{row['trained']:.0f}", f"{row['measured']:.0f}"])
+            lines.append([recipe, network, *errors, f"{row['trained']:.0f}", f"{row['measured']:.0f}"])
     note = (
         f"{args.data}, {args.train_limit} training images, {args.epochs} epochs; errors within "
-        f"{255 * args.epsilon:g}/255 on {args.images} test images, those of {strongest} on {args.attacked}; seconds of "
-        "one processor."
+        f"{255 * args.epsilon:g}/255 on {args.images} test images, those of {label('strongest', args)} on "
+        f"{args.attacked}; seconds of one processor."
     )
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", note])
 
@@ -151,11 +192,12 @@ def measured(job: Job) -> dict[str, float]:
     network, tested = trained(job, DeviceData(source, cpu)), DevicePart(source.test, cpu)
     until = time.process_time()
     pgd = PGD(epsilon=args.epsilon, step_size=args.epsilon / 4, steps=50, stop_when_fooled=True)
-    strongest = AutoAttack(epsilon=args.epsilon, attacks=STRONGEST[args.attacks])
+    batch = together(args.attacked)
+    strongest = AutoAttack(epsilon=args.epsilon, attacks=STRONGEST[args.attacks], batch_size=batch)
     errors = {
         "clean": error(network, tested, args.images, None),
         "pgd50": error(network, tested, args.images, pgd),
-        "strongest": error(network, tested, args.attacked, strongest),
+        "strongest": error(network, tested, args.attacked, strongest, batch),
     }
     return {**errors, "trained": until - started, "measured": time.process_time() - until}
 
@@ -167,10 +209,10 @@ def trained(job: Job, data: DeviceData) -> nn.Module:
     return network
 
 
-def error(network: nn.Module, part: DevicePart, images: int, attack: Attack | None) -> float:
-    """Share of the first test images that the network gets wrong."""
+def error(network: nn.Module, part: DevicePart, images: int, attack: Attack | None, batch: int = BATCH) -> float:
+    """Share of the first test images that the network gets wrong, attacked in batches."""
     generator, wrong, seen, model = torch.Generator().manual_seed(0), 0, 0, FixedModel(network)
-    for pixels, labels in batches(part, 250):
+    for pixels, labels in batches(part, batch):
         pixels, labels = pixels[: images - seen], labels[: images - seen]
         attacked = pixels if attack is None else attack(model, pixels, labels, generator=generator)
         with torch.no_grad():
@@ -217,4 +259,4 @@ def arguments() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
