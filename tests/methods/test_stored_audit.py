@@ -125,6 +125,17 @@ def test_trainings_of_equal_epochs_have_a_row_each(copied_run: Path) -> None:
 
 
 @pytest.mark.lengthy
+def test_a_published_training_says_when_its_learning_rate_falls(
+    copied_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = ("best", "--measure", "clean", "--images", "30", "--train", "--searched-size", "--recipe", "gaussian")
+    audit(copied_run, *measure, "--published", "--epochs", "4")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "trained to the end (4 epochs on " in said
+    assert ", the learning rate falls to a tenth after 1 and 2)" in said
+
+
+@pytest.mark.lengthy
 def test_training_to_the_end_takes_all_images_but_the_test_parts_where_asked(
     copied_run: Path, tmp_path: Path, digits_set: AdversarialSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +186,11 @@ def test_replicates_have_means_and_the_front_its_probabilities(copied_run: Path)
         (("--searched-size",), "expected --train with --searched-size"),
         (("--train-on", "all"), "expected --train with --train-on"),
         (("--train", "--recipe-epsilon", "0.1"), "expected --recipe with --recipe-epsilon"),
+        (
+            ("--train", "--recipe", "pgd_at", "--published", "--epochs", "2"),
+            "whose learning rate falls after 102 and 154 of 205, got 2; give more of them, or leave out --published",
+        ),
+        (("--train", "--epochs", "4", "--average", "swa"), "expected two epochs or more that swa averages, got 1 of 4"),
         (("--epsilon", "8"), "8/255?"),
         (("--images", "3", *HERE), "at least one image a class"),
         (("--replicates", "0"), "expected replicates >= 1"),
