@@ -106,7 +106,9 @@ def test_bounds_of_a_linear_network(intermediate: Intermediate) -> None:
     batch = replace(BATCH, epsilon=epsilon)
     rows = torch.tensor([3.5, 6.0, 3.0])
     notes: dict[str, Tensor] = {}
-    output = BoundLoss(gamma=1.0, quantity="output", intermediate=intermediate)(linear, UNIFORM, replace(batch, notes=notes))
+    output = BoundLoss(gamma=1.0, quantity="output", intermediate=intermediate)(
+        linear, UNIFORM, replace(batch, notes=notes)
+    )
     assert float(output) == pytest.approx(-float((logits - epsilon * rows).mean()), abs=1e-5)
     assert float(notes["certified_difference"]) == pytest.approx(2 * epsilon * float(rows.mean()), abs=1e-5)
     margins = []
