@@ -88,7 +88,7 @@ class Patches(Bounds):
     rounds: int = 3
     """In which the ways take turns."""
     gradients: bool = False
-    """Time gradients with respect to the weights, too."""
+    """Time the gradient of the mean width with respect to all weights, too, together with the bounds."""
 
 
 @dataclass(frozen=True, kw_only=True)

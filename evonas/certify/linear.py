@@ -115,6 +115,7 @@ class Bounded:
         """Relaxations to try; the tightest bound counts."""
         self._signs = intermediate == "signs"
         self._done: dict[int, Tensor] = {}
+        """Number of a node -> mask (*shape) of the values that need no further pass: whole ones bounded them."""
         self._cropped: dict[tuple[int, str, Patch], Planes] = {}
         """Planes on patches of the tile that is bounded; not kept where gradients are recorded."""
         self._tile: Patch | None = None
@@ -147,10 +148,14 @@ class Bounded:
                 continue
             done = self._done.get(source)
             places = (mask if done is None else mask & ~done).flatten().nonzero()[:, 0]
-            self._done[source] = mask if done is None else mask | done
+            signs = self._signs and isinstance(node.operation, ReLU)
             if len(places):
-                step = partial(self._both, signs=self._signs and isinstance(node.operation, ReLU))
+                step = partial(self._both, early=self._boxes if signs else None)
                 found[source] = self._boxes[source] = self._refined(step, source, places, boxes[source])
+            if signs:  # passes of values whose sign is known may have ended early: other readers need whole ones
+                (mask,) = node.operation.needs([self._boxes[source]])
+                assert mask is not None
+            self._done[source] = mask if done is None else mask | done
         return found
 
     def _refined(
@@ -172,11 +177,12 @@ class Bounded:
             old_upper.index_copy(1, places, upper).view_as(box.upper),
         )
 
-    def _both(self, number: int, places: Tensor, signs: bool) -> tuple[Tensor, Tensor]:
+    def _both(self, number: int, places: Tensor, early: Mapping[int, Box] | None) -> tuple[Tensor, Tensor]:
         """(S, B) lower and upper bounds of the values of a node at some flat indices.
 
         Args:
-            signs: values that are known to be all above 0, or all below, need no tighter bounds.
+            early: boxes of the nodes before it; values that these show to be all above 0, or all below, need no tighter
+                bounds. None: every value does.
         """
         shape, size = self.graph.nodes[number].shape, len(places)
         images = self.ball.images
@@ -193,7 +199,7 @@ class Bounded:
         if patch != self._tile:
             self._tile, self._cropped = patch, {}
         total = images.new_zeros(2 * size, len(images))
-        way = _Way(self._relaxations, patched=True, signs=signs)
+        way = _Way(self._relaxations, patched=True, early=early)
         bounds = self._bounded({number: (wanted, patch)}, total, number, way)
         return bounds[:size], -bounds[size:]
 
@@ -237,8 +243,8 @@ class Bounded:
             if len(way.relaxations) > 1 and isinstance(operation, MaxPool):
                 ways = (way._replace(relaxations=(one,)) for one in way.relaxations)
                 return torch.maximum(*(self._bounded(dict(open_), total, each, one) for one in ways))
-            if way.signs and each < last and len(open_) == 1 and not isinstance(operation, Affine):
-                early, undecided = self._early(each, *open_[each], total)
+            if way.early and each < last and len(open_) == 1 and not isinstance(operation, Affine):
+                early, undecided = self._early(way.early[each], *open_[each], total)
                 if len(undecided) <= UNDECIDED * len(early):
                     coefficients, patch = open_[each]
                     rest: Open = {each: (coefficients[undecided], patch)}
@@ -255,10 +261,10 @@ class Bounded:
             least = least - summed(coefficients.abs().to(error), error)
         return total + least
 
-    def _early(self, number: int, coefficients: Tensor, patch: Patch | None, total: Tensor) -> tuple[Tensor, Tensor]:
+    def _early(self, box: Box, coefficients: Tensor, patch: Patch | None, total: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds (S, B) from the box of a node, and the rows that are still to be bounded, because the sign of their
         value is not known; the first half of the rows are values, the second half the same values times -1."""
-        box = self._boxes[number] if patch is None else Box(*(cut(each, patch) for each in self._boxes[number]))
+        box = box if patch is None else Box(*(cut(each, patch) for each in box))
         coefficients = coefficients.to(box.lower)
         negative = coefficients.clamp(max=0)
         early = total + summed(coefficients, box.lower) + summed(negative, box.upper - box.lower)
@@ -339,8 +345,9 @@ class _Way(NamedTuple):
     relaxations: Sequence[str]
     patched: bool = False
     """Whether coefficients of maps are kept on patches."""
-    signs: bool = False
-    """Whether rows stop where the sign of their value is known."""
+    early: Mapping[int, Box] | None = None
+    """Boxes at which rows stop where these tell the sign of their value; None: rows go on to the images. They stay the
+    same where a pass is repeated for its gradient, also if later readers have tighter ones."""
 
 
 def _added(first: tuple[Tensor, Patch | None], second: tuple[Tensor, Patch | None]) -> tuple[Tensor, Patch | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from evonas.certify.settings import Norm
+from evonas.certify.settings import Intermediate, Norm
 from evonas.errors import ConfigurationError
 from evonas.gradient.losses import Batch
 
@@ -24,7 +24,7 @@ DUAL = {"linf": 1, "l2": 2}
 
 CHOICES = {
     "relaxation": ("adaptive", "same_slope"),
-    "intermediate": ("interval", "linear"),
+    "intermediate": ("interval", "linear", "signs"),
     "quantity": ("margin", "output"),
 }
 
@@ -173,8 +173,9 @@ class BoundLoss:
     """Norm of the perturbation."""
     relaxation: Literal["adaptive", "same_slope"] = "adaptive"
     """Lower line of a ReLU: adaptive (slope 0 or 1, the closer one), or same_slope (that of the upper line)."""
-    intermediate: Literal["interval", "linear"] = "interval"
-    """Bounds before each ReLU: interval (one backward pass in all), or linear (one for every layer)."""
+    intermediate: Intermediate = "interval"
+    """Bounds before each ReLU: interval (one backward pass in all), linear (one for every layer), or signs (the same,
+    each as far as it takes to know the sign)."""
     images: int | None = None
     """Number of images of a batch to certify, the first ones; None: all."""
     epsilon: EpsilonSchedule = field(default_factory=EpsilonSchedule)

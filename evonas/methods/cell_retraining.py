@@ -170,7 +170,8 @@ class RobustnessOptions:
     radius_images: Annotated[int, Range(least=0, most=10**9)] = 100
     """Test images that mean certified radii are over, the first ones; 0: no radii."""
     radius_intermediate: Annotated[Intermediate, Needs("radius_images")] = "interval"
-    """Bounds before each ReLU there: interval, or linear (tighter, and far slower the deeper the network)."""
+    """Bounds before each ReLU there: interval (fast), linear (tight, far slower the deeper the network) or signs (in
+    between)."""
     radius_targets: Annotated[Literal["random", "all"], Needs("radius_images")] = "random"
     """Classes that an image must not be taken for: one drawn for it (Tables 5 and 6, after CNN-Cert), or all."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from evonas.certify.settings import Norm
+from evonas.certify.settings import Intermediate, Norm
 from evonas.errors import ConfigurationError, check_name
 from evonas.gradient import METHODS
 from evonas.gradient.dsrna import Combination
@@ -40,8 +40,8 @@ class BoundOptions:
     """R: the smallest certified margin of the true class, or the mean lower bound of all logits (the paper's words)."""
     relaxation: Literal["adaptive", "same_slope"] = "adaptive"
     """Lower side of a ReLU."""
-    intermediate: Literal["interval", "linear"] = "interval"
-    """Bounds before each ReLU: by intervals (fast), or by linear bounds of their own."""
+    intermediate: Intermediate = "interval"
+    """Bounds before each ReLU: interval (fast), linear (tight, one for every layer) or signs (in between)."""
     epsilon_start: Annotated[float, STEP] = EpsilonSchedule.start
     """Initial radius, pixels in [0, 1] (4.2.2)."""
     epsilon_step: Annotated[float, RADIUS] = EpsilonSchedule.step

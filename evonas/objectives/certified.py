@@ -45,7 +45,8 @@ class Certified:
     relaxation: RelaxationName = "adaptive"
     """Lower line of a ReLU: adaptive (slope 0 or 1), or same_slope (that of the upper line)."""
     intermediate: Intermediate = "interval"
-    """Bounds before each ReLU: interval (one backward pass, fast), or linear (one for every layer, tight)."""
+    """Bounds before each ReLU: interval (one backward pass, fast), linear (one for every layer, tight), or signs (the
+    same, each as far as it takes to know the sign)."""
     batch_size: int = 32
     rounding: Rounding = "outward"
     """outward: proven in spite of rounding errors; nearest: up to them, as runs of 0.1.0 have it."""

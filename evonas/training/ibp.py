@@ -28,7 +28,7 @@ class Ibp:
     The worst logits are lower bounds of all margins over the L-inf ball, clipped to the range of pixels, by intervals
     with the last layer elided. The defaults are those of the authors' code for CIFAR-10 at 8/255, which trains a tenth
     beyond the radius that it certifies. The radius grows on a line from 0 and kappa falls from 1 to `kappa`, after the
-    warm-up and during the ramp; each epoch has the values of its middle.
+    warm-up and during the ramp; each epoch has the values of its middle, the last one those after the ramp.
 
     In train mode batch normalisation is the affine map of the clean batch's statistics, with gradients through them, as
     in the authors' code; running statistics come from the clean images alone. Bounds are of the network's own head,
@@ -52,11 +52,13 @@ class Ibp:
         check_ranges(self)
         if self.warmup + self.ramp > 1 + 1e-9:  # decimals such as 0.7 + 0.3 may round
             raise ConfigurationError(
-                f"expected warmup + ramp <= 1, got {self.warmup} + {self.ramp}: the radius would never be reached"
+                f"expected warmup + ramp <= 1, got {self.warmup} + {self.ramp}: the ramp would not end"
             )
 
     def begin_epoch(self, network: nn.Module, epoch: int, epochs: int) -> Self:
         """The loss of an epoch, counted from 0."""
+        if epoch == epochs - 1:
+            return self.grown(1.0)
         done = (epoch + 0.5) / epochs - self.warmup
         return self.grown(float(done > 0) if self.ramp == 0 else min(max(done / self.ramp, 0.0), 1.0))
 

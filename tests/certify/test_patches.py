@@ -1,18 +1,20 @@
 """Bounds on patches of maps against the same bounds on whole maps; bounds that stop early against whole ones."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 import torch
 from test_networks import network_of
 from test_operations import AFFINE, BENT, conv, images, norm, prepared
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evonas.certify import linear_bounds
 from evonas.certify.graph import Patch
 from evonas.certify.intervals import recorded
-from evonas.certify.linear import Bounded
+from evonas.certify.linear import MAX_VALUES, Bounded
 from evonas.certify.patches import is_map, reach_of_windows
 
 
@@ -114,14 +116,74 @@ def test_bounds_up_to_the_sign_are_sound_and_as_tight_here() -> None:
             assert (out <= signs[1] + 1e-12).all()
 
 
-def test_gradients_of_bounds_on_patches() -> None:
-    network = small()
+class Shared(nn.Module):
+    """A value that intervals bound loosely, read by a ReLU and by another operation, in either order."""
+
+    READERS: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {
+        "max pooling": nn.MaxPool2d(3, 1, 1),
+        "hardswish": functional.hardswish,
+        "sigmoid": torch.sigmoid,
+        "a product": lambda values: values * values.flip(1),
+    }
+
+    def __init__(self, reader: str, relu_first: bool, channels: int = 8) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.reader, self.relu_first = self.READERS[reader], relu_first
+        first, *others = [nn.Conv2d(channels if each else 3, channels, 3, 1 if each else 2, 1) for each in range(6)]
+        self.body = nn.Sequential(first, *(each for other in others[:-1] for each in (nn.ReLU(), other)))
+        self.branch, self.last = others[-1], nn.Linear(channels * 16, 3)
+        self.double().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.body(images)
+        other = None if self.relu_first else self.reader(values)
+        joint = self.branch(values.relu()).relu()
+        joint = joint + (self.reader(values) if other is None else other)
+        logits: Tensor = self.last(joint.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("reader", Shared.READERS)
+@pytest.mark.parametrize("relu_first", [True, False])
+@torch.no_grad()
+def test_other_readers_of_a_value_than_relus_have_whole_passes(reader: str, relu_first: bool) -> None:
+    network, epsilon = Shared(reader, relu_first), 0.003
+    at = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole, signs = (linear_bounds(network, at, epsilon, intermediate=each) for each in ("linear", "signs"))
+    rough = linear_bounds(network, at, epsilon, intermediate="interval")
+    assert (rough[1] - rough[0]).mean() > 20 * (whole[1] - whole[0]).mean()
+    torch.testing.assert_close((signs[1] - signs[0]).mean(), (whole[1] - whole[0]).mean(), rtol=1e-6, atol=0)
+    change = torch.rand(64, *at.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for moved in at + epsilon * (2 * change - 1).sign():
+        out = network(moved)
+        assert (out >= signs[0] - 1e-12).all()
+        assert (out <= signs[1] + 1e-12).all()
+
+
+class ReadLater(Shared):
+    """The output of a ReLU, at which passes stop, has tighter bounds for a reader after them."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.body(images).relu()
+        joint = self.branch(self.branch(values).relu()).relu()
+        logits: Tensor = self.last((joint + self.reader(values)).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("most", [MAX_VALUES, 2**13])  # in one step, or in steps that are repeated for the gradient
+@pytest.mark.parametrize("made", [small, lambda: ReadLater("max pooling", relu_first=True)])
+def test_gradients_of_bounds_on_patches(
+    made: Callable[[], nn.Module], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evonas.certify.linear.MAX_VALUES", most)
+    network = made()
     at = torch.rand(1, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weight = next(network.parameters())
     for intermediate in ("linear", "signs"):
 
         def width(intermediate: str = intermediate) -> Tensor:
-            lower, upper = linear_bounds(network, at, 0.003, relaxation="same_slope", intermediate=intermediate)  # type: ignore[arg-type]
+            lower, upper = linear_bounds(network, at, 0.006, relaxation="same_slope", intermediate=intermediate)  # type: ignore[arg-type]
             return (upper - lower).sum()
 
         (gradient,) = torch.autograd.grad(width(), [weight])

@@ -4,13 +4,14 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from helpers import same
 from torch import Tensor
 
+from evonas.certify.settings import Intermediate
 from evonas.data import Augmentation, DevicePart
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.gradient import (
@@ -99,20 +100,23 @@ def test_the_squared_jacobian_of_a_linear_network() -> None:
     assert not torch.equal(projected(linear, UNIFORM, BATCH), projected(linear, UNIFORM, drawn))
 
 
-def test_bounds_of_a_linear_network() -> None:
+@pytest.mark.parametrize("intermediate", get_args(Intermediate))
+def test_bounds_of_a_linear_network(intermediate: Intermediate) -> None:
     """They are exact there: a logit moves by epsilon times its row's sum, a difference by that of its own row."""
     epsilon, logits = 0.01, linear(BATCH.images)
     batch = replace(BATCH, epsilon=epsilon)
     rows = torch.tensor([3.5, 6.0, 3.0])
     notes: dict[str, Tensor] = {}
-    output = BoundLoss(gamma=1.0, quantity="output")(linear, UNIFORM, replace(batch, notes=notes))
+    output = BoundLoss(gamma=1.0, quantity="output", intermediate=intermediate)(
+        linear, UNIFORM, replace(batch, notes=notes)
+    )
     assert float(output) == pytest.approx(-float((logits - epsilon * rows).mean()), abs=1e-5)
     assert float(notes["certified_difference"]) == pytest.approx(2 * epsilon * float(rows.mean()), abs=1e-5)
     margins = []
     for logit, label in zip(logits, BATCH.labels.tolist(), strict=True):
         apart = [(WEIGHT[label] - WEIGHT[k]).abs().sum() for k in range(3)]
         margins.append(min(logit[label] - logit[k] - epsilon * apart[k] for k in range(3) if k != label))
-    margin = BoundLoss(gamma=1.0)(linear, UNIFORM, replace(batch, notes=notes))
+    margin = BoundLoss(gamma=1.0, intermediate=intermediate)(linear, UNIFORM, replace(batch, notes=notes))
     assert float(margin) == pytest.approx(-float(torch.stack(margins).mean()), abs=1e-5)
     assert float(notes["certified_bound"]) == pytest.approx(-float(margin))
     assert float(notes["certified_difference"]) == pytest.approx(2 * epsilon * float(rows.mean()), abs=1e-5)
@@ -416,6 +420,7 @@ def test_an_identity_names_what_is_new_and_nothing_else() -> None:
         lambda: BoundLoss(images=0),
         lambda: BoundLoss(quantity="both"),  # type: ignore[arg-type]
         lambda: BoundLoss(relaxation="none"),  # type: ignore[arg-type]
+        lambda: BoundLoss(intermediate="none"),  # type: ignore[arg-type]
         lambda: EpsilonSchedule(start=0.2),
         lambda: EpsilonSchedule(target=0),
         lambda: AlphaPerturbation(epsilon=0),

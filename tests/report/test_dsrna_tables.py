@@ -1,7 +1,10 @@
 """DSRNA's tables: measured rows with their deviations, and the paper's own apart from them."""
 
+from typing import get_args
+
 import pytest
 
+from evonas.certify.settings import Intermediate
 from evonas.report import means_of_repeats, measured_table, reported_tables
 
 ATTACKS = {"fgsm_error": ("FGSM", "2/255"), "pgd10_error": ("PGD (10)", "8/255"), "pgd20_error": ("PGD (20)", "8/255")}
@@ -39,6 +42,14 @@ def test_errors_become_accuracies_and_radii_stay() -> None:
     assert "taken for any other" in radii
     assert "over linear bounds within the network" in radii
     assert failed == "Left out, because training or scoring diverged: x (diverged)."
+
+
+@pytest.mark.parametrize("kind", get_args(Intermediate))
+def test_the_table_says_over_which_bounds_radii_are(kind: Intermediate) -> None:
+    means = means_of_repeats([("a", dict.fromkeys(NAMES, 0.5))], NAMES)
+    note = measured_table(means, [], ATTACKS, RADII, "cifar10", intermediate=kind).notes[-1]
+    named = {"interval": "intervals within the network.", "linear": "linear bounds within the network."}
+    assert note.endswith(f"over {named.get(kind, 'linear bounds within the network, as far as signs need them.')}")
 
 
 def test_nothing_is_said_of_radii_that_were_not_measured() -> None:

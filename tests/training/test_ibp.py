@@ -149,6 +149,20 @@ def test_the_schedules_of_the_papers_in_proportion_to_the_epochs() -> None:
     assert Ibp(warmup=0.5, ramp=0.0).begin_epoch(model, 1, 2) == Ibp(warmup=0.5, ramp=0.0)
 
 
+@pytest.mark.parametrize("made", [Ibp, CrownIbp])
+@pytest.mark.parametrize(("warmup", "ramp"), [(0.5, 0.5), (0.0, 1.0), (1.0, 0.0), (0.7, 0.3), (0.1, 0.5)])
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_the_last_epoch_has_the_whole_radius(made: type[Ibp], warmup: float, ramp: float, epochs: int) -> None:
+    recipe = made(warmup=warmup, ramp=ramp)
+    assert recipe.begin_epoch(network(), epochs - 1, epochs) == recipe
+
+
+def test_epochs_before_the_last_one_have_the_values_of_their_middles() -> None:
+    recipe = Ibp(epsilon=0.1, warmup=0.5, ramp=0.5)
+    found = [recipe.begin_epoch(network(), epoch, 10).epsilon for epoch in range(10)]
+    assert found == pytest.approx([0.0] * 5 + [0.01, 0.03, 0.05, 0.07, 0.1])
+
+
 def test_the_noise_is_normal_of_the_stated_deviation_and_is_not_clipped() -> None:
     images = torch.ones(4, 3, 64, 64)
     noise = Gaussian(sigma=0.5).attack(network(), images, torch.zeros(4), rng()) - images
@@ -212,7 +226,7 @@ def test_digits_are_certified_after_a_short_training_by_ibp_and_not_after_a_plai
         ({"epsilon": 8.0}, r"expected epsilon in \[0, 1\], got 8.0: it is on the \[0, 1\] scale; 8/255\?"),
         ({"kappa": 1.5}, r"expected kappa in \[0, 1\], got 1.5"),
         ({"warmup": -0.1}, r"expected warmup in \[0, 1\], got -0.1"),
-        ({"warmup": 0.6}, r"expected warmup \+ ramp <= 1, got 0.6 \+ 0.5: the radius would never be reached"),
+        ({"warmup": 0.6}, r"expected warmup \+ ramp <= 1, got 0.6 \+ 0.5: the ramp would not end"),
         ({"beta": 2.0}, r"expected beta in \[0, 1\], got 2.0"),
     ],
 )

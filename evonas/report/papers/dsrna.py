@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["ReportedTable", "measured_table", "reported_tables"]
 
 TARGETS = {"random": "one other, drawn for each image", "all": "any other"}
-WITHIN = {"interval": "intervals within the network", "linear": "linear bounds within the network"}
+WITHIN = {
+    "interval": "intervals within the network",
+    "linear": "linear bounds within the network",
+    "signs": "linear bounds within the network, as far as signs need them",
+}
 
 
 def measured_table(
