@@ -12,7 +12,7 @@ from evonas.report.text_table import TextTable, write_page
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableRow", "configurations", "retrained_table", "scored", "table_of_rows", "write_retrained"]
+__all__ = ["TableRow", "configurations", "over_seeds", "retrained_table", "scored", "table_of_rows", "write_retrained"]
 
 TableRow = Mapping[str, Any]
 """One network or epoch: column -> natural value. Networks have a status (ok, failed), their costs, and errors as
@@ -30,6 +30,15 @@ def configurations(rows: Iterable[TableRow]) -> list[str]:
 def scored(rows: Iterable[TableRow]) -> list[TableRow]:
     """Rows with status ok."""
     return [row for row in rows if row["status"] == "ok"]
+
+
+def over_seeds(counts: Iterable[int]) -> str:
+    """Words for points with bars, by their numbers of seeds; nothing where none has two."""
+    found = sorted({*counts})
+    if not found or found[-1] < 2:
+        return ""
+    n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    return f"mean and standard deviation of {n} seeds"
 
 
 def table_of_rows(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evonas.audit.orders import TOLERANCE
 from evonas.report import TextTable
+from evonas.report.chance import chance_notes
 from evonas.report.papers.beyond import draw_effects
 from evonas.studies import tam
 from evonas.studies.association import FEWEST
@@ -74,10 +75,11 @@ def _difference(studied: Studied, label: str, measure: Measure) -> Difference | 
 
 
 def errors(studied: Studied) -> list[TextTable]:
-    columns = measures(studied)
+    columns, chance = measures(studied), studied.chance()
     lines = []
     for label in LABELS:
-        cells = (spread_cell(spread(_by_seed(studied, label, each).values()), each.digits) for each in columns)
+        found = [(spread(_by_seed(studied, label, each).values()), each) for each in columns]
+        cells = (spread_cell(own, each.digits, each.mark(own, chance)) for own, each in found)
         lines.append((label, MEASURED[0], *cells))
     for label in list(LABELS)[1:]:
         cells = (difference_cell(_difference(studied, label, each), each.digits) for each in columns)
@@ -87,6 +89,7 @@ def errors(studied: Studied) -> list[TextTable]:
         PAIRED,
         f"All of them have Lego-Net's number of parameters within {100 * TOLERANCE:.0f}%, by the fewest changes of "
         "ratios, and are trained and attacked alike. Layers of stride 2 are ordered among themselves.",
+        *chance_notes(lines, chance),
     )
     title = f"Orders of Lego-Net's layers, trained from scratch; {studied.data('cifar10')}"
     return [TextTable(title, ("Order", "Source", *(each.heading for each in columns)), tuple(lines), notes)]
@@ -116,7 +119,10 @@ def findings(studied: Studied) -> Iterator[str]:
     for measure in (CLEAN, *columns[-1:]) if len(columns) > 2 else (CLEAN,):
         for label in list(LABELS)[1:]:
             found = _difference(studied, label, measure)
-            yield f"{measure.heading}, {LEGO} minus {label}: {difference_cell(found)}; {_verdict(found)}."
+            both = [spread(_by_seed(studied, each, measure).values()) for each in (LEGO, label)]
+            guessed = found is not None and all(measure.mark(each, studied.chance()) for each in both)
+            verdict = "both are at chance level: says nothing" if guessed else _verdict(found)
+            yield f"{measure.heading}, {LEGO} minus {label}: {difference_cell(found)}; {verdict}."
 
 
 def _verdict(found: Difference | None) -> str:
@@ -142,7 +148,7 @@ class _Drawn(Difference):
 
 def draw(studied: Studied, path: Path) -> bool:
     columns = [each for each in measures(studied) if each is not PARAMS]
-    chosen: Mapping[str, Measure] = {"clean": CLEAN, **({columns[-1].heading: columns[-1]} if columns[1:] else {})}
+    chosen: Mapping[str, Measure] = {each.heading: each for each in (CLEAN, columns[-1])}
     effects = {}
     for label in list(LABELS)[1:]:
         found = {name: _difference(studied, label, each) for name, each in chosen.items()}
@@ -161,7 +167,7 @@ STUDY = Study(
     notes=(
         "TAM-NAS's guidelines say which blocks stand in which layers of good networks, and Lego-Net follows them. Here "
         "it stands beside networks of as many parameters with other orders of its layers.",
-        *(f"{label}: {words}.\n" for label, words in LABELS.items()),
+        *(f"{label}: {words}." for label, words in LABELS.items()),
     ),
     items=(
         Item("Table orders", "clean and PGD errors of every order", "no paper has it", errors),

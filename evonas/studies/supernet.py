@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -23,8 +23,12 @@ ERRORS = {"clean_error": "clean error", "pgd_error": "PGD error"}
 TAU = (
     "Kendall's tau-b between the errors of random networks with inherited weights (validation images) and those of the "
     "same networks trained alone (test images), the mean over seeds: 1 for the same order, 0 for none. [low, high]: "
-    "95% of 1,000 resamples of seeds (of two or more) and networks, from a fixed seed. (n): networks of all seeds."
+    "95% of 1,000 resamples of seeds (of two or more) and networks, from a fixed seed. (n): networks of the seeds "
+    "behind it. A seed in which all networks have one error has no order, one of two networks says nothing, and both are "
+    f"left out; no tau of fewer than {FEWEST} networks."
 )
+LEAST = 3
+"""Networks that a seed's tau needs: two are always in the same or in the opposite order."""
 
 
 def by_seed(
@@ -48,7 +52,13 @@ def points(studied: Studied, label: str, column: str, other: str = "", all_train
 
 @lru_cache(maxsize=64)
 def tau(groups: Groups) -> Effect | None:
-    return effect(groups, kendall)
+    return _over_seeds(groups, kendall)
+
+
+def _over_seeds(groups: Groups, statistic: Callable[[Groups], float]) -> Effect | None:
+    """A statistic over the seeds that have it, with the number of their networks; None of fewer than `FEWEST`."""
+    used = tuple(own for own in groups if len(own) >= LEAST and math.isfinite(statistic((own,))))
+    return effect(used, statistic) if sum(map(len, used)) >= FEWEST else None
 
 
 def _settings() -> Iterator[tuple[str, str]]:
@@ -70,7 +80,10 @@ def predictions(studied: Studied) -> list[TextTable]:
         *("Sampling", "Recalibration", *(f"tau, {each}" for each in ERRORS.values())),
         *(f"more than the paper's, {each}" for each in ERRORS.values()),
     )
-    notes = (TAU, f"more than the paper's: tau minus that of {REFERENCE}, over the same networks, resampled together.")
+    paired = (
+        f"more than the paper's: tau minus that of {REFERENCE}, over the networks of the seeds in which both have one"
+    )
+    notes = (NOTE, TAU, f"{paired}, resampled together.")
     title = f"What a supernet's error says of networks that are trained alone; {studied.data('cifar10')}"
     return [TextTable(title, header, tuple(lines), notes)]
 
@@ -92,10 +105,13 @@ def gained(studied: Studied, label: str, column: str) -> Effect | None:
 @lru_cache(maxsize=64)
 def _gained(groups: Groups) -> Effect | None:
     def more(drawn: Groups) -> float:
-        reference = tuple(tuple(each._replace(value=each.macs) for each in own) for own in drawn)
-        return kendall(drawn) - kendall(reference)
+        """Mean of the differences of the seeds in which both have a tau."""
+        reference = [tuple(each._replace(value=each.macs) for each in own) for own in drawn]
+        gains = [kendall((own,)) - kendall((before,)) for own, before in zip(drawn, reference, strict=True)]
+        finite = [gain for gain in gains if math.isfinite(gain)]
+        return fmean(finite) if finite else math.nan
 
-    return effect(groups, more)
+    return _over_seeds(groups, more)
 
 
 def coverage(studied: Studied) -> list[TextTable]:
@@ -151,6 +167,7 @@ def _follows(groups: Groups) -> str:
 def findings(studied: Studied) -> Iterator[str]:
     """Which setting predicts best, and whether it is told apart from the paper's."""
     for column, words in ERRORS.items():
+        yield from _without_order(studied, column, words)
         taus = {group(*each): tau(points(studied, group(*each), column)) for each in _settings()}
         known = {name: found for name, found in taus.items() if found is not None}
         if not known:
@@ -170,6 +187,24 @@ def findings(studied: Studied) -> Iterator[str]:
             every = len(of[0].options.space(32).choices())
             shown = spread_cell(spread(counts), 1)
             yield f"Sampling {sampling}: {shown} of {every} (layer, block, ratio) are never trained."
+
+
+def _without_order(studied: Studied, column: str, words: str) -> Iterator[str]:
+    """Settings, and networks trained alone, that all have one error in some seeds."""
+    labels = (ALONE, *(group(*each) for each in _settings()))
+    found = {label: equal for label in labels if (equal := _equal(studied, label, column))}
+    if found:
+        shown = "; ".join(f"{label} (seed {', '.join(map(str, seeds))})" for label, seeds in found.items())
+        yield f"{words}: every network has the same one, so that nothing is ordered: {shown}."
+
+
+def _equal(studied: Studied, label: str, column: str) -> list[int]:
+    """Seeds in which the networks have one error."""
+    errors: dict[int, list[float]] = {}
+    for row in studied.labelled(label):
+        if isinstance(row.get(column), float | int):
+            errors.setdefault(row["seed"], []).append(row[column])
+    return [seed for seed in sorted(errors) if len(errors[seed]) > 1 and len(set(errors[seed])) == 1]
 
 
 def _beside(studied: Studied, best: str, column: str, known: Mapping[str, Effect]) -> str:

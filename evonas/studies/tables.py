@@ -29,7 +29,8 @@ NOISE = 1e-12
 
 NOTE = (
     "measured: mean +- standard deviation of the sample over seeds (their number). as reported: the paper's own, "
-    f"with its data and training; not measured here. {DASH}: no run is finished, or not reported."
+    f"with its data and training; not measured here. {DASH}: no run is finished, not reported, or there is none (equal "
+    "errors have no order, published cells no search here)."
 )
 PAIRED = (
     "difference: mean of the paired differences over seeds and its 95% bootstrap interval (BCa, 9,999 resamples of the "

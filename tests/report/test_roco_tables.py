@@ -9,6 +9,7 @@ import pytest
 
 from evonas.report import FIGURES, Chance, TextTable, retrained_table, roco_tables, write_figures, write_retrained
 from evonas.report.papers.roco import PUBLISHED, _figure, closest_pair, lightest, top_mean
+from evonas.report.retrained import over_seeds
 
 ATTACKS = {"pgd_error": "PGD, epsilon 1/255", "cw_error": "C&W"}
 
@@ -206,10 +207,21 @@ def test_published_networks_are_named_beside_their_points_and_no_name_covers_ano
     figure.draw_without_rendering()
     (axes,) = figure.axes
     assert {text.get_text() for text in axes.texts} == set(PUBLISHED)
+    assert axes.get_xscale() == "log"  # published networks are a hundred times as large
     assert "published" in {text.get_text() for text in figure.legends[0].get_texts()}
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_bars_say_what_they_are_of() -> None:
+    rows = [row("RoCo-NAS", "a", 113_400 + seed, 0.1, seed=seed) for seed in range(3)]
+    titles = [_figure(1, given, {}, "digits") for given in (rows, rows[:1])]
+    assert [figure and figure.axes[0].get_title().splitlines()[0] for figure in titles] == [
+        "mean and standard deviation of 3 seeds",
+        "in brackets: how many networks there are, where they are fewer",
+    ]
+    assert over_seeds([2, 3, 3]) == "mean and standard deviation of 2 to 3 seeds"
 
 
 def test_the_legend_of_equal_bars_covers_none_of_their_numbers() -> None:

@@ -16,7 +16,8 @@ from evonas.report import (
     write_finalised,
     write_layers,
 )
-from evonas.report.papers.tam import Agreement, Count, most_frequent
+from evonas.report.papers.tam import Agreement, Count, block_table, most_frequent
+from evonas.spaces import ShuffleSpace
 
 LABELS = {"pgd10_2_error": "P10 2/255", "pgd10_8_error": "P10 8/255"}
 
@@ -162,6 +163,16 @@ COUNTS: list[Count] = [
     (1, "ratio", 2.0, 4),
     (1, "ratio", 0.2, 1),
 ]
+
+
+def test_codes_of_the_blocks() -> None:
+    """Table VII's pattern at any depth of the supernet."""
+    for space in (ShuffleSpace(), ShuffleSpace(width=0.25, depth=0.25)):
+        lines = block_table(space).lines
+        assert [line[0] for line in lines] == [str(code) for code in range(22)]
+        assert lines[0] == ("0", "S+SE k3", "tiny")
+        assert lines[16] == ("16", "SX+NG+SE k5", "tiny and robust")
+        assert lines[19] == ("19", "NE+SE", "robust")
 
 
 def test_equals_are_shown_together() -> None:

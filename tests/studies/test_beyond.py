@@ -11,6 +11,7 @@ from toy_studies import studied, toy
 
 from evonas.cli import main
 from evonas.errors import ConfigurationError
+from evonas.files import write_json
 from evonas.report.papers import beyond
 from evonas.studies import capacity, guidelines, proxies, proxies_agreement, proxies_runs, supernet, supernet_runs
 from evonas.studies.association import Effect
@@ -111,6 +112,26 @@ def test_the_supernets_tau_is_over_the_same_networks(tmp_path: Path) -> None:
     page = "\n".join(supernet.findings(found))
     assert "clean error: fair, clean predicts best, tau +1.00 [+1.00, +1.00] (8); +2.00" in page
     assert "better; chosen as the best of 9, which the interval is not corrected for, in 1 seed(s)" in page
+
+
+def test_a_gain_is_of_the_seeds_in_which_both_have_an_order(tmp_path: Path) -> None:
+    """In seed 1 all errors of a setting are equal; there the paper's tau is -1, which is none of the setting's gain."""
+    up, flat = [0.1 * number for number in range(8)], [0.9] * 8
+    rows = [row for seed in (0, 1) for row in scored(supernet_runs.ALONE, up, seed)]
+    rows += [*scored(supernet_runs.REFERENCE, up, 0), *scored(supernet_runs.REFERENCE, up[::-1], 1)]
+    rows += [*scored("fair, off", up, 0), *scored("fair, off", flat, 1)]
+    found = filled("supernet", tmp_path, rows)
+    (table,) = supernet.predictions(found)
+    lines = {line[:2]: line[2:] for line in table.lines}
+    assert lines["fair", "off"] == ("+1.00 [+1.00, +1.00] (8)",) * 2 + ("+0.00 [+0.00, +0.00] (8)",) * 2
+    assert lines["per epoch", "clean"][0].endswith("(16)")
+    page = "\n".join(supernet.findings(found))
+    assert "PGD error: every network has the same one, so that nothing is ordered: fair, off (seed 1)." in page
+    few = [row for row in rows if row["arch_id"] in ("a0", "a1", "a2", "a3")]
+    (table,) = supernet.predictions(filled("supernet", tmp_path, few))
+    lines = {line[:2]: line[2:] for line in table.lines}
+    assert lines["fair", "off"] == ("-",) * 4  # four networks of one seed
+    assert lines["per epoch", "clean"][0].endswith("(8)")
 
 
 def test_seeds_have_their_own_numbers_and_marks_in_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +246,26 @@ def test_guidelines_compare_seed_by_seed(tmp_path: Path) -> None:
     page = "\n".join(guidelines.findings(found))
     assert "Clean error %, Lego-Net minus reversed: -5.00 [-5.00, -5.00] (3); Lego-Net is better in these 3" in page
     assert "Lego-Net minus middle: -; it was not trained." in page
+
+
+def test_guidelines_at_chance_level_say_nothing(tmp_path: Path) -> None:
+    rows = [
+        {"label": label, "role": "cifar10", "seed": seed, "params": 1e6, "clean_error": error, "pgd10_8_error": 0.9}
+        for seed in range(2)
+        for label, error in (("Lego-Net", 0.1), ("reversed", 0.2))
+    ]
+    found = filled("guidelines", tmp_path, rows)
+    for cell in found.cells:
+        record(tmp_path, cell, "finished", 1.0, 1.0)
+        config = {"identity": {"data": {"n_classes": 10}}, "measured": {}}
+        write_json(tmp_path / cell.folder / "config.json", config)
+    (table,) = guidelines.errors(found)
+    assert table.lines[0][3:] == ("10.00 +- 0.00 (2)", "90.00 +- 0.00 (2)*")
+    assert table.notes[-1].startswith("*: chance level")
+    page = "\n".join(guidelines.findings(found))
+    assert "Clean error %, Lego-Net minus reversed: -10.00 [-10.00, -10.00] (2); Lego-Net is better" in page
+    assert "P10 8/255 error %, Lego-Net minus reversed: +0.00 [+0.00, +0.00] (2); both are at chance level" in page
+    assert "Lego-Net minus middle: -; it was not trained" in page
 
 
 def test_the_preset_of_a_shared_folder_is_found(tmp_path: Path) -> None:

@@ -1,13 +1,29 @@
 """TAM-NAS's study from files that were written by hand: layers, their statistics, when hypervolume settles."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from evonas.report import write_rows
-from evonas.report.papers.tam_fronts import letter
+from evonas.report.papers import tam_fronts
+from evonas.report.papers.tam_fronts import draw_bubbles, letter
 from evonas.studies import STUDIES
 from evonas.studies.grid import record
 from evonas.studies.study import Studied
-from evonas.studies.tam import BASE, WIDE, _fronts, layers, read, settled, statistics
+from evonas.studies.tam import (
+    BASE,
+    LEGO,
+    TABLE_NINE,
+    TABLE_TEN,
+    WIDE,
+    WIDE_SVHN,
+    _fronts,
+    layers,
+    read,
+    settled,
+    statistics,
+)
 
 
 def studied(root: Path, preset: str = "quick", seeds: int = 2) -> Studied:
@@ -45,8 +61,9 @@ def test_statistics_are_those_of_both_seeds_together(tmp_path: Path) -> None:
             names = ("layer", "kind", "choice", "count")
             rows = [dict(zip(names, each, strict=True)) for each in counts[cell.seed]]
             write_rows(tmp_path / cell.folder / "finalised" / "layer_statistics.csv", rows)
-    (table,) = statistics(found)
-    assert "top 6 of the front" in table.title
+    table, codes = statistics(found)
+    assert "top 6 of the fronts of 2 seeds" in table.title
+    assert len(codes.lines) == 22
     assert table.lines == (("0", "4 (4)", "15 (2)", "1.8 (3)", "-"),)
 
 
@@ -105,3 +122,56 @@ def test_the_best_network_is_of_those_that_did_not_fail_and_was_trained_from_scr
 
 def test_networks_of_a_large_front_have_names_of_their_own() -> None:
     assert [letter(place) for place in (0, 25, 26, 51, 52)] == ["A", "Z", "A1", "Z1", "A2"]
+
+
+def test_circles_have_one_size_before_and_after_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of three networks is not trained; the other two have equal errors then, and errors end at 100%."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(tam_fronts, "write_png", lambda path, figure: drawn.append(figure))
+    searched = [
+        {"arch_id": name, "params": params, "clean_error": error, "adversarial_error": 1.0}
+        for name, params, error in (("a", 3e6, 0.7), ("b", 2e6, 0.8), ("c", 1e6, 0.9))
+    ]
+    trained = [{**row, "clean_error": 0.5, "adversarial_error": 0.6} for row in searched[:2]]
+    for rows in (searched, trained):
+        assert draw_bubbles(tmp_path / "a.png", {"S": rows}, {"S": searched}, "S")
+    before, after = (figure.axes[0] for figure in drawn)
+    areas = [[float(each.get_sizes()[0]) for each in axes.collections] for axes in (before, after)]
+    assert areas == [[450, 255, 60], [450, 255]]
+    assert before.get_xlim()[1] == 100
+    assert [text.get_text() for text in after.texts] == ["A, B"]
+    assert [text.get_text() for text in before.texts] == ["A", "B", "C"]
+    assert [axes.get_title().splitlines()[0] for axes in (before, after)] == [
+        "S: 3 of 3 networks of the front",
+        "S: 2 of 3 networks of the front",
+    ]
+
+
+def test_lego_net_stands_against_all_that_the_text_compares_it_with(tmp_path: Path) -> None:
+    assert TABLE_TEN.relative
+    assert [second for first, second in TABLE_TEN.pairs] == ["ResNet-18", "ShuffleNetV2", "MobileNetV3", WIDE]
+    assert {label for pair in TABLE_TEN.pairs for label in pair} <= {*TABLE_TEN.labels}
+    groups = {cell.group for cell in studied(tmp_path, "paper", 1).cells if cell.role == "svhn"}
+    assert WIDE_SVHN in groups
+    assert TABLE_NINE.pairs == ((f"LEGO {WIDE_SVHN}", WIDE), (f"LEGO {WIDE_SVHN}", WIDE_SVHN))
+    assert WIDE_SVHN in TABLE_NINE.labels
+
+
+def test_it_is_said_where_lego_net_is_a_network_of_the_front(tmp_path: Path) -> None:
+    """Of seed 0 it is, of seed 1 it is the best one even, of seed 2 it is none."""
+    found = studied(tmp_path, seeds=3)
+    common = {"role": "cifar10", "params": 1e6, "clean_error": 0.2}
+    networks = {LEGO: "aac", f"{WIDE} searched": "aab", WIDE: "bab"}
+    found.__dict__["rows"] = [
+        {**common, "label": label, "arch_id": arch, "seed": seed}
+        for label, archs in networks.items()
+        for seed, arch in enumerate(archs)
+    ]  # a cached property
+    for name in ("Table VIII", "Table X"):
+        item = next(item for item in found.study.items if item.name == name)
+        assert item.tables is not None
+        (table,) = item.tables(found)
+        assert table.notes[-2:] == (
+            f"Lego-Net is a network of the front of {WIDE} itself: seed 0, 1.",
+            "Lego-Net is its best one, too: seed 1.",
+        )

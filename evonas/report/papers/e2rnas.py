@@ -7,7 +7,7 @@ from pathlib import Path
 from evonas.report.chance import Chance, chance_notes
 from evonas.report.output import write_png
 from evonas.report.plots import panels
-from evonas.report.retrained import TableRow, scored
+from evonas.report.retrained import TableRow, over_seeds, scored
 from evonas.report.text_table import TextTable, diverged_note
 from evonas.report.units import shown
 
@@ -98,6 +98,7 @@ def draw_over_limit(path: Path, rows: Sequence[TableRow], data: str) -> bool:
         axes.errorbar(limits, means, yerr=spread if any(spread) else None, marker="o", color="#1f5fbf", capsize=3)
         axes.set(xlabel="L (millions of parameters)", ylabel=label)
         axes.grid(alpha=0.3)
-    figure.suptitle(f"Figure 4: E2RNAS with different L, {data}")
+    bars = over_seeds(len({row.get("seed") for row in rows if row["limit"] == limit}) for limit in limits)
+    figure.suptitle(f"Figure 4: E2RNAS with different L, {data}" + (f"; {bars}" if bars else ""))
     write_png(path, figure)
     return True

@@ -12,7 +12,7 @@ from evonas.report.chance import Chance, chance_notes
 from evonas.report.labels import draw_labels
 from evonas.report.output import write_png
 from evonas.report.plots import panels
-from evonas.report.retrained import TableRow, configurations, scored
+from evonas.report.retrained import TableRow, configurations, over_seeds, scored
 from evonas.report.text_table import TextTable, diverged_note
 from evonas.report.units import axis_label, axis_scale, shown
 
@@ -261,6 +261,7 @@ def _scatter(
             if horizontal == "macs" and name.startswith("RoCo-NAS"):
                 _curve(axes, x, y)
         if published:
+            axes.set_xscale("log")
             millions, accuracies = zip(*published.values(), strict=True)
             axes.scatter(
                 millions,
@@ -298,7 +299,7 @@ def _bars(rows: Sequence[TableRow], column: str) -> Figure:
     figure, (axes,) = panels(1, (7.0, 4.5))
     names = configurations(rows)
     width = min(0.8 / len(names), 0.5)
-    fewer = False
+    fewer, seeds = False, []
     for index, (name, (colour, _)) in enumerate(zip(names, STYLES, strict=False)):
         means = [(place, _over_seeds(rows, name, column, top), top) for place, top in enumerate(TOPS)]
         drawn = [(place, mean, mean.networks < top) for place, mean, top in means if mean is not None]
@@ -309,7 +310,9 @@ def _bars(rows: Sequence[TableRow], column: str) -> Figure:
         texts = [shown(column, mean.value) + (f"\n({mean.networks})" if few else "") for _, mean, few in drawn]
         axes.bar_label(bars, texts, fontsize=8, padding=2)
         fewer |= any(few for _, _, few in drawn)
-    _label_bars(axes, column, "in brackets: how many networks there are, where they are fewer" if fewer else "")
+        seeds.append(len({row.get("seed") for row in lightest(rows, name)}))
+    notes = (over_seeds(seeds), "in brackets: how many networks there are, where they are fewer" if fewer else "")
+    _label_bars(axes, column, "\n".join(filter(None, notes)))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 

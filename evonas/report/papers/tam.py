@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from evonas.report.chance import Chance, chance_notes
 from evonas.report.output import write_csv, write_png
 from evonas.report.plots import panels
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from evonas.spaces import ShuffleSpace
+
 __all__ = [
     "Agreement",
     "agreement_table",
+    "block_table",
     "final_table",
     "handmade_table",
     "layer_table",
@@ -205,19 +210,47 @@ def most_frequent(counts: Iterable[Count], layer: int, kind: str) -> list[list[t
     return [sorted(each for each in own if each[1] == count) for count in best] + [[]] * (2 - len(best))
 
 
-def layer_table(counts: Sequence[Count], networks: int) -> TextTable:
-    """Figures 8 and 9 in numbers."""
+def layer_table(counts: Sequence[Count], networks: int, seeds: int = 1) -> TextTable:
+    """Figures 8 and 9 in numbers.
+
+    Args:
+        networks: number of networks behind the counts.
+        seeds: number of searches whose counts are added up.
+    """
+    fronts = "the front" if seeds == 1 else f"the fronts of {seeds} seeds"
     lines = tuple(
         (str(layer), *(_choices(each) for kind in ("block", "ratio") for each in most_frequent(counts, layer, kind)))
         for layer in _layers(counts)
     )
     return TextTable(
-        f"Figures 8 and 9: blocks and ratios of the top {networks} of the front, layer by layer",
+        f"Figures 8 and 9: blocks and ratios of the top {networks} of {fronts}, layer by layer",
         ("Layer", "Most frequent blocks", "Second blocks", "Most frequent ratios", "Second ratios"),
         lines,
         (
             "In brackets: how many of the networks. Blocks 0 to 5 are tiny, 6 to 17 tiny and robust, 18 to 21 robust. "
             "Top: the smallest sums of the ranks by clean and by PGD error, both with inherited weights.",
+        ),
+    )
+
+
+def block_table(space: ShuffleSpace) -> TextTable:
+    """Table VII's codes of the blocks that a layer of stride 1 can have."""
+    place = [each.stride for each in space.plan.places].index(1)
+    genomes = np.zeros((space.upper[place] + 1, space.n_genes), dtype=np.int64)
+    genomes[:, place] = range(len(genomes))
+    lines = []
+    for code, genome in enumerate(genomes):
+        kind = space.units(genome)[place].kind
+        sort = "robust" if not kind.main else "tiny and robust" if kind.non_local else "tiny"
+        lines.append((str(code), kind.name, sort))
+    return TextTable(
+        "Table VII: codes of the blocks",
+        ("Code", "Block", "Kind"),
+        tuple(lines),
+        (
+            "S: ShuffleNetV2's branch, SX: its Xception variant, k: kernel size of its depthwise convolutions; NE, NG: "
+            "non-local part, embedded Gaussian or Gaussian; BN: normalisation behind it, where it stands alone; SE: "
+            "squeeze-and-excitation. Layers of stride 2 have codes 0 to 5.",
         ),
     )
 

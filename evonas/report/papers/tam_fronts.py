@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
+from evonas.report.labels import draw_labels
 from evonas.report.output import write_png
 from evonas.report.plots import panels
 from evonas.report.retrained import TableRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_bubbles", "draw_ways"]
 
@@ -54,38 +59,51 @@ def draw_ways(path: Path, fronts: Mapping[str, Sequence[TableRow]], data: str) -
 
 
 def draw_bubbles(
-    path: Path, fronts: Mapping[str, Sequence[TableRow]], order: Mapping[str, Sequence[str]], title: str
+    path: Path, fronts: Mapping[str, Sequence[TableRow]], searched: Mapping[str, Sequence[TableRow]], title: str
 ) -> bool:
     """Draw Figure 6 or 7: clean over adversarial error, a panel a supernet.
 
-    A circle's area grows from the fewest parameters of the panel to the most; sizes of a front differ too little to be
-    seen in areas that begin at 0.
+    A circle's area grows from the fewest parameters of the supernet's front to the most; sizes of a front differ too
+    little to be seen in areas that begin at 0.
 
     Args:
         fronts: supernet -> rows with arch_id, params, clean_error and adversarial_error.
-        order: supernet -> the arch_ids of its front; a network's place there is its colour and letter in both figures.
+        searched: supernet -> rows of its front; a network has the circle, colour and letter of its place there in both
+            figures.
     Returns:
         Whether there is a network.
     """
-    from matplotlib import colormaps
-
     shown = {name: rows for name, rows in fronts.items() if rows}
     if not shown:
         return False
     figure, every = panels(len(shown), (5.0, 4.2), extra=0.4)
     for axes, (name, rows) in zip(every, shown.items(), strict=True):
-        fewest, most = (1e-6 * pick(row["params"] for row in rows) for pick in (min, max))
-        for row in sorted(rows, key=lambda row: -row["params"]):
-            place = order[name].index(row["arch_id"])
-            x, y = 100 * row["adversarial_error"], 100 * row["clean_error"]
-            colour = colormaps["tab20"](place % 20)
-            area = AREAS[0] + (AREAS[1] - AREAS[0]) * (1e-6 * row["params"] - fewest) / ((most - fewest) or 1)
-            axes.scatter(x, y, s=area, color=colour, alpha=0.6, zorder=3)
-            axes.annotate(letter(place), (x, y), ha="center", va="center", fontsize=8, zorder=4)
-        axes.set_title(f"{name}\ncircles: {fewest:.4f} to {most:.4f} million parameters", fontsize=10)
-        axes.set(xlabel="adversarial error (%)", ylabel="clean error (%)")
-        axes.margins(0.15)
-        axes.grid(alpha=0.3)
+        _circles(axes, rows, searched[name])
+        fewest, most = (1e-6 * pick(row["params"] for row in searched[name]) for pick in (min, max))
+        count = f"{len(rows)} of {len(searched[name])} networks of the front"
+        axes.set_title(f"{name}: {count}\ncircles: {fewest:.4f} to {most:.4f} million parameters", fontsize=10)
     figure.suptitle(title)
     write_png(path, figure)
     return True
+
+
+def _circles(axes: Axes, rows: Sequence[TableRow], front: Sequence[TableRow]) -> None:
+    """Draw the networks of a supernet, those at the same point with their letters side by side."""
+    from matplotlib import colormaps
+
+    order = [row["arch_id"] for row in front]
+    fewest, most = (pick(row["params"] for row in front) for pick in (min, max))
+    letters: dict[tuple[float, float], list[int]] = {}
+    for row in sorted(rows, key=lambda row: -row["params"]):
+        place, at = order.index(row["arch_id"]), (100 * row["adversarial_error"], 100 * row["clean_error"])
+        area = AREAS[0] + (AREAS[1] - AREAS[0]) * (row["params"] - fewest) / ((most - fewest) or 1)
+        axes.scatter(*at, s=area, color=colormaps["tab20"](place % 20), alpha=0.6, zorder=3, clip_on=False)
+        letters.setdefault(at, []).append(place)
+    axes.set(xlabel="adversarial error (%)", ylabel="clean error (%)")
+    axes.margins(0.15)
+    axes.autoscale_view()
+    for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+        limit(max(limits[0], 0), min(limits[1], 100))
+    axes.grid(alpha=0.3)
+    words = [(*at, ", ".join(map(letter, sorted(places)))) for at, places in letters.items()]
+    draw_labels(axes, words, most=len(words))
