@@ -71,6 +71,29 @@ def test_an_error_is_one_line(
     assert expected in said.err
 
 
+def test_every_column_of_an_audit_can_be_asked_for(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one of the networks as searched alone, and one without a value."""
+    first, second = (row["arch_id"] for row in rows(copied_run / "population.csv")[:2])
+    (copied_run / "audit.csv").write_text(
+        "arch_id,weights,status,clean_error,pgd20_error,ece,params\n"
+        f"{first},search,ok,.5,.75,,10\n{second},search,ok,.5,.25,,10\n{first},audit,ok,.125,,,10\n"
+    )
+    assert main(["choose", str(copied_run), "--where", "audit.pgd20_error < 1", "--by", "audit.clean_error"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"audit.* of {copied_run.name}: 1 networks, trained to the end" in said
+    assert f"audit.pgd20_error of {copied_run.name}: 2 networks, as searched" in said
+    assert "audit.pgd20_error: not measured for 10 of 12 networks; they satisfy nothing on it" in said
+    assert "audit.clean_error: not measured for 11 of 12 networks" in said
+    assert chosen(capsys, str(copied_run), "--where", "audit.pgd20_error < 1", "--by", "audit.clean_error") == [
+        first,
+        second,
+    ]
+    assert main(["choose", str(copied_run), "--by", "audit.ece"]) == 0
+    assert "audit.ece: not measured for 12 of 12 networks" in " ".join(capsys.readouterr().out.split())
+    assert main(["choose", str(copied_run), "--where", "audit.ece < 1"]) == 2
+    assert "the tightest is audit.ece < 1 (0 satisfy it); closest: " in capsys.readouterr().err
+
+
 def test_no_folder_or_one_twice(roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], [str(tmp_path)], [str(roco_run), str(roco_run)]):
         assert main(["choose", *words]) == 2

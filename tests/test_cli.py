@@ -97,6 +97,16 @@ def test_export_writes_the_tables_of_the_journal_anew(roco_run: Path, copied_run
     assert (copied_run / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_front_finds_out_before_its_table_whether_it_can_write(
+    roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["front", str(roco_run), "--out", str(tmp_path / "file" / "joint")]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "Not a directory; choose another folder" in said.err
+
+
 def test_readers_say_where_a_journal_is_damaged(
     copied_run: Path, roco_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,5 +122,7 @@ def test_latency_says_that_threads_share_processors(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     assert main([*words, "--threads", "2"]) == 0
     assert f"2 {shared}" in capsys.readouterr().out
+    assert main([*words, "--threads", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [f"2 {shared}: they wait for one another"]
     assert main(words) == 0
     assert shared not in capsys.readouterr().out

@@ -14,7 +14,7 @@ from evonas.files import check_writable, exists, storage_errors
 from evonas.ranges import COUNT, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from evonas.report import Choice, JointRun
 
@@ -91,15 +91,19 @@ class Choose:
 
 def _audits(
     paths: Sequence[Path], runs: Sequence[JointRun]
-) -> tuple[dict[str, dict[str, Mapping[str, float]]], list[str]]:
-    """Name of a run -> arch_id -> what its audit measured; and a line for every audit on whose weights that was."""
-    from evonas.report import decisive, read_audit
+) -> tuple[dict[str, dict[str, dict[str, float | None]]], list[str]]:
+    """Name of a run -> arch_id -> values of its audit, None in an empty cell; and lines on whose weights those are."""
+    from evonas.report import decisive_by_column, read_audit
 
-    audited, notes = dict[str, "dict[str, Mapping[str, float]]"](), list[str]()
+    audited, notes = dict[str, dict[str, dict[str, float | None]]](), list[str]()
     for path, run in zip(paths, runs, strict=True):
-        rows = read_audit(path).networks
-        audited[run.name] = decisive(rows)
-        kinds = {row.words for row in rows if audited[run.name].get(row.arch_id) is row.values}
-        if kinds:
-            notes.append(f"audit.* of {run.name}: {len(audited[run.name])} networks, {', '.join(kinds)}")
+        files = read_audit(path)
+        values = {row.arch_id: dict[str, float | None].fromkeys(files.columns) for row in files.networks}
+        for number, (columns, rows) in enumerate(decisive_by_column(files.networks)):
+            for row in rows:
+                values[row.arch_id].update({name: row.values[name] for name in columns if name in row.values})
+            which = ", ".join(f"audit.{name}" for name in columns) if number else "audit.*"
+            kinds = ", ".join({row.words: None for row in rows})
+            notes.append(f"{which} of {run.name}: {len(rows)} networks, {kinds}")
+        audited[run.name] = values
     return audited, notes

@@ -126,10 +126,12 @@ class Latency:
         from evonas.ship.latency import processor
 
         library = "torch" if self.runtime == "torch" else "onnxruntime"
+        processors = len(os.sched_getaffinity(0))
+        shared = f"{self.threads} threads on {processors} processors: they wait for one another"
         return {
             "device": "cpu",
             "processor": processor(),
-            "processors": len(os.sched_getaffinity(0)),
+            "processors": processors,
             "system": f"{platform.system()} {platform.machine()}",
             "runtime": f"{library} {version_of(library)}",
             "threads": self.threads,
@@ -137,6 +139,7 @@ class Latency:
             "runs": self.runs,
             "warm_up": {"runs": self.warm_up, "seconds": round(warm, 3)},
             "share_of_other_processes": None if busy is None else round(max(busy, 0.0), 3),
+            "notes": [shared] if self.threads > processors else [],
         }
 
     def _print(self, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
@@ -157,11 +160,7 @@ class Latency:
             f"{about['system']}",
             f"{self.runs} rounds over {len(rows)} networks after a warm-up of {self.warm_up} runs each, "
             f"{about['warm_up']['seconds']:.1f} s",
-            *(
-                [f"{self.threads} threads on {about['processors']} processors: they wait for one another"]
-                if self.threads > about["processors"]
-                else []
-            ),
+            *about["notes"],
             *([f"this machine was busy: other work took {100 * share:.0f}% of the time"] if (share or 0) > 0.1 else []),
             *(
                 ["latency_ms: as the search has looked it up in its table, for one image by one thread"]

@@ -16,7 +16,7 @@ from evonas.report.audit_text import audit_lines
 from evonas.report.output import write_csv
 from evonas.report.retrained import TableRow, table_of_rows
 
-__all__ = ["AuditFiles", "AuditRow", "decisive", "read_audit", "write_audit", "write_audit_table"]
+__all__ = ["AuditFiles", "AuditRow", "decisive", "decisive_by_column", "read_audit", "write_audit", "write_audit_table"]
 
 HEAD = ["arch_id", "weights", "status"]
 TAIL = [
@@ -84,14 +84,20 @@ class AuditFiles:
     """Plain values: `changed`, `alarms`, `images` and more; empty without audit.json."""
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Measured columns, those between `status` and the costs, also where every cell is empty."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row if name not in {*HEAD, *TAIL, *HIDDEN}))
+
+    @property
     def networks(self) -> list[AuditRow]:
-        """The rows with their measurements, the columns between `status` and the costs, apart."""
+        """The rows with their measurements apart."""
+        columns = self.columns
         return [
             AuditRow(
                 row["arch_id"],
                 row["weights"],
                 row["status"],
-                {name: row[name] for name in row if name not in {*HEAD, *TAIL, *HIDDEN} and row[name] is not None},
+                {name: row[name] for name in columns if row.get(name) is not None},
                 row.get("reason", ""),
                 row.get("recipe", ""),
                 row.get("epochs"),
@@ -239,7 +245,25 @@ def decisive(rows: Sequence[AuditRow]) -> dict[str, Mapping[str, float]]:
 
     Of several trainings the longest counts, as of `Result.load`; of equally long ones the one whose digest comes first.
     """
-    kind = "audit" if any(row.weights != "search" for row in rows) else "search"
+    return {row.arch_id: row.values for row in _decisive(rows)}
+
+
+def decisive_by_column(rows: Sequence[AuditRow]) -> Iterator[tuple[tuple[str, ...], list[AuditRow]]]:
+    """Columns and the rows that decide on them, one for each network; every measured column comes once.
+
+    First the rows and columns of `decisive`. Columns that none of these has are of the other rows, chosen likewise.
+    """
+    known = set[str]()
+    while left := [row for row in rows if row.values.keys() - known]:
+        chosen = _decisive(left)
+        columns = tuple(dict.fromkeys(name for row in chosen for name in row.values if name not in known))
+        known.update(columns)
+        yield columns, chosen
+
+
+def _decisive(rows: Sequence[AuditRow]) -> list[AuditRow]:
+    """One row for each network, see `decisive`."""
+    kind = "audit" if any(row.weights != "search" and row.values for row in rows) else "search"
     chosen = [row for row in rows if row.weights == kind and row.values]
     chosen.sort(key=lambda row: (-(row.epochs or 0), row.training), reverse=True)
-    return {row.arch_id: row.values for row in chosen}
+    return [*{row.arch_id: row for row in chosen}.values()]

@@ -105,12 +105,12 @@ class Choice:
 def choose_networks(
     runs: Sequence[JointRun],
     wanted: Choosing,
-    audited: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    audited: Mapping[str, Mapping[str, Mapping[str, float | None]]] | None = None,
 ) -> Choice:
     """The networks of runs with status ok that satisfy the wishes.
 
     Args:
-        audited: name of a run -> arch_id -> column of its audit -> value.
+        audited: name of a run -> arch_id -> column of its audit -> value, None where it has none.
     Raises:
         ConfigurationError, UnknownNameError: a condition or column that is none; no network satisfies it: the line
             names the condition that leaves out most, and the network that comes closest; columns that were measured
@@ -153,7 +153,7 @@ def _kept(found: pd.DataFrame, wanted: Choosing, objectives: Sequence[str], runs
 
 
 def _table(
-    runs: Sequence[JointRun], audited: Mapping[str, Mapping[str, Mapping[str, float]]]
+    runs: Sequence[JointRun], audited: Mapping[str, Mapping[str, Mapping[str, float | None]]]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Every row with status ok, and the columns that hold what was measured; a run lacks what it did not measure."""
     import pandas as pd

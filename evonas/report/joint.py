@@ -31,6 +31,7 @@ __all__ = [
     "JointRun",
     "check_comparable",
     "differences",
+    "different_words",
     "joint_figure",
     "joint_front",
     "shared_objectives",
@@ -149,18 +150,22 @@ def check_comparable(first: JointRun, run: JointRun, objectives: Sequence[str], 
             "their errors do not compare, --any-data puts them together all the same"
         )
     for name in objectives:
-        difference = list(differences(first.measured.get(name, {}), run.measured.get(name, {})))
-        if difference:
-            what = ", ".join(
-                f"{key} is {_word(there)} in {first.name} and {_word(here)} in {run.name}"
-                for key, there, here in difference
-            )
+        what = ", ".join(different_words(first, run, name))
+        if what:
             raise ConfigurationError(f"expected {name} to be measured alike in every run: {what}; leave it out")
 
 
-def _word(value: Any) -> str:
-    """A setting in a sentence: no limit is none."""
-    return "not limited" if value is None else str(value)
+def different_words(first: JointRun, run: JointRun, name: str) -> Iterator[str]:
+    """Every difference of how two runs measured a column: `images is 20 in first and all in second`."""
+    for key, there, here in differences(first.measured.get(name, {}), run.measured.get(name, {})):
+        yield f"{key} is {_word(key, there)} in {first.name} and {_word(key, here)} in {run.name}"
+
+
+def _word(key: str, value: Any) -> str:
+    """A setting in a sentence; None is no limit."""
+    if value is None:
+        return "all" if key == "images" else "not limited"
+    return str(value)
 
 
 def _data(run: JointRun) -> str:

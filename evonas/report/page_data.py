@@ -14,7 +14,7 @@ import numpy as np
 from evonas.plugins import plugin_flag
 from evonas.report.audit_files import AuditFiles
 from evonas.report.depictions import depiction_of
-from evonas.report.joint import COSTS, JointRun, differences
+from evonas.report.joint import COSTS, JointRun, different_words
 from evonas.report.table import history, objective_values, population_table
 from evonas.report.units import axis_label, axis_scale, is_error
 from evonas.search import knee, stops_of
@@ -66,9 +66,9 @@ def incomparable(runs: Sequence[ReportedRun]) -> Iterator[str]:
         if run.data["fingerprint"] != first.data["fingerprint"]:
             yield f"{run.name} and {first.name} have different images: their errors do not compare."
         for name in run.columns:
-            for key, there, here in differences(first.measured.get(name, {}), run.measured.get(name, {})):
-                if name in first.columns:
-                    yield f"{name} was measured differently: {key} is {there} in {first.name} and {here} in {run.name}."
+            if name in first.columns:
+                for words in different_words(first, run, name):
+                    yield f"{name} was measured differently: {words}."
 
 
 def drawings(runs: Sequence[ReportedRun]) -> Json:

@@ -171,6 +171,41 @@ def test_networks_that_were_trained_again_are_measured(repeated: Path) -> None:
     assert "As reported" not in page  # the paper has no digits
 
 
+@pytest.mark.slow
+def test_robustness_over_repeats_is_that_of_each_preference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps so short that two preferences of one search keep the same cells, which count for both."""
+    bare(monkeypatch)
+    after = CellRetrainOptions(
+        retrain=True, retrain_epochs=2, retrain_batch_size=10, cutout=0, test_limit=200, retrain_precision="fp32"
+    )
+    options = replace(
+        JACOBIAN,
+        preferences=3,
+        repeats=2,
+        levels=replace(BOUND.levels, search_epochs=3, alpha_lr=1e-4),
+        after=after,
+        robustness=RobustnessOptions(robust_attacks=("fgsm",), radius_images=0),
+        out=tmp_path,
+    )
+    run(options)
+    sweep = {(row["search"], row["preference"]): row["arch_id"] for row in rows(tmp_path / "sweep.csv")}
+    assert {*sweep} == {(search, number) for search in ("r1", "r2") for number in "123"}
+    found = {
+        (row["configuration"].split()[1], row["arch_id"]): row for row in rows(tmp_path / "robust" / "retrained.csv")
+    }
+    assert {*found} == {(search, name) for (search, _), name in sweep.items()}
+    assert len(found) < len(sweep)
+    assert len({row["fgsm_error"] for row in found.values()}) > 1  # or any mean would be right
+    means = {(row["search"], row["column"]): row for row in rows(tmp_path / "robust" / "repeats.csv")}
+    columns = ("clean_error", "fgsm_error")
+    assert {*means} == {(f"dsrna-jacobian p{number}", column) for number in "123" for column in columns}
+    for (name, column), row in means.items():
+        one, other = (float(found[search, sweep[search, name[-1]]][column]) for search in ("r1", "r2"))
+        assert row["searches"] == "2"
+        assert float(row["mean"]) == pytest.approx((one + other) / 2)
+        assert float(row["deviation"]) == pytest.approx(abs(one - other) / 2**0.5)
+
+
 def test_presets_are_what_the_paper_states() -> None:
     paper = PRESETS["paper"]
     (bound,) = paper.methods(32).values()

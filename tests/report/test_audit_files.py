@@ -15,6 +15,7 @@ from evonas.report import (
     audit_lines,
     audit_text,
     decisive,
+    decisive_by_column,
     read_audit,
     with_earlier,
     write_audit,
@@ -162,6 +163,17 @@ def test_of_several_trainings_the_longest_decides() -> None:
         AuditRow("a", "search", "ok", short),
     ]
     assert decisive(rows) == decisive(rows[::-1]) == {"a": long}
+
+
+def test_columns_of_other_rows_come_after_those_of_the_decisive_ones() -> None:
+    final = AuditRow("a", "audit", "ok", {"clean_error": 0.25}, epochs=3)
+    short = AuditRow("a", "audit", "ok", {"clean_error": 0.5, "ece": 0.125}, epochs=2)
+    searched = [AuditRow(name, "search", "ok", {"clean_error": 0.75, "pgd20_error": 1.0}) for name in "ab"]
+    lost = AuditRow("b", "audit", "failed", {}, reason="it diverged")
+    found = list(decisive_by_column([*searched, lost, short, final]))
+    assert found == [(("clean_error",), [final]), (("ece",), [short]), (("pgd20_error",), searched)]
+    assert list(decisive_by_column([lost])) == []
+    assert list(decisive_by_column([lost, *searched])) == [(("clean_error", "pgd20_error"), searched)]
 
 
 @pytest.mark.parametrize("change", [{"alarms": 3}, {"alarms": [{}]}, {"alarms": ["x"]}, {"changed": []}, {"images": 0}])

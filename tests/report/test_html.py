@@ -13,8 +13,10 @@ import pytest
 from reported_runs import drawn_run, write_audit
 
 from evonas.cli import main
+from evonas.commands.report import reported_runs
 from evonas.report import html
 from evonas.report.html import require_charts
+from evonas.report.page_data import page_data
 from evonas.runs.folder import RunFolder
 from evonas.search import read_journal
 
@@ -47,6 +49,15 @@ def report(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("page") / "report.html"
     assert main(["report", *map(str, folders), "--out", str(out)]) == 0
     return out
+
+
+def test_images_without_a_limit_are_all_of_them(tmp_path: Path) -> None:
+    few, every = drawn_run(tmp_path / "few", 3), drawn_run(tmp_path / "every", 3)
+    config = json.loads((every / "config.json").read_text())
+    config["measured"]["pgd_error"]["images"] = None
+    (every / "config.json").write_text(json.dumps(config))
+    (line,) = page_data(reported_runs([few, every]))["notes"]
+    assert line == "pgd_error was measured differently: images is 100 in few and all in every."
 
 
 @pytest.mark.lengthy

@@ -190,7 +190,7 @@ def test_what_any_run_maximises_is_maximised(says: str) -> None:
             [ROCO, replace(TAM, measured={"pgd_error": {**PGD, "epsilon": 0.25, "about": "other", "images": None}})],
             ("params", "pgd_error"),
             f"expected pgd_error to be measured alike in every run: epsilon is {8 / 255} in first and 0.25 in second, "
-            "images is nothing in first and not limited in second; leave it out",
+            "images is nothing in first and all in second; leave it out",
         ),
         ([ROCO, replace(TAM, measured={})], ("pgd_error",), "threat is white-box in first and nothing in second"),
         (
