@@ -24,8 +24,8 @@ TAU = (
     "Kendall's tau-b between the errors of random networks with inherited weights (validation images) and those of the "
     "same networks trained alone (test images), the mean over seeds: 1 for the same order, 0 for none. [low, high]: "
     "95% of 1,000 resamples of seeds (of two or more) and networks, from a fixed seed. (n): networks of the seeds "
-    "behind it. A seed in which all networks have one error has no order, one of two says nothing; both are "
-    f"left out; no tau of fewer than {FEWEST} networks."
+    "behind it. A seed in which all networks have one error has no order, one of two networks says nothing, and both "
+    f"are left out; no tau of fewer than {FEWEST} networks."
 )
 LEAST = 3
 """Networks that a seed's tau needs: two are always in the same or in the opposite order."""

@@ -277,7 +277,8 @@ def _scatter(
         axes.set(xlabel=axis_label(horizontal), ylabel="accuracy (%)")
         axes.margins(0.08)
         axes.grid(alpha=0.3)
-        draw_labels(axes, [(*point, name) for name, point in (published or {}).items()])
+        largest_first = sorted((published or {}).items(), key=lambda item: -item[1][0])  # so names go outwards
+        draw_labels(axes, [(*point, name) for name, point in largest_first])
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
