@@ -146,7 +146,8 @@ def test_what_is_refused(words: str, message: str, tmp_path: Path, capsys: pytes
 
 @pytest.mark.lengthy
 def test_a_toy_study_under_another_training_has_other_networks_of_the_same_front(tmp_path: Path) -> None:
-    searched, trained_again = [], []
+    searched: list[dict[str, dict[str, Tensor]]] = []
+    trained_again: list[dict[str, dict[str, Tensor]]] = []
     for recipe in (OWN, StudyRecipe("fast_adversarial", 64 / 255)):
         root = tmp_path / (recipe.name or "own")
         root.mkdir()
