@@ -8,6 +8,7 @@ values are kept through the layers; the ball around the images is used once, at 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -222,8 +223,10 @@ class Bounded:
         if len(chunks) == 1 or not torch.is_grad_enabled():
             return [step(number, chunk) for chunk in chunks]
         for node in sorted(self.graph.ancestors(number) - {0}):
-            for relaxation in self._relaxations:
-                self._plane(node, relaxation, self._within_network)  # cached for all steps
+            for relaxation, dtype in product(self._relaxations, {self._within_network, self._of_logits}):
+                self._plane(node, relaxation, dtype)  # cached for all steps
+                if self._outward is not None:
+                    self._error(node, relaxation, dtype)
         return [checkpoint(step, number, chunk, use_reentrant=False) for chunk in chunks]
 
     def _substituted(self, number: int, functions: Tensor) -> Tensor:

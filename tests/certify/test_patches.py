@@ -194,3 +194,15 @@ def test_gradients_of_bounds_on_patches(
             ends.append(width().item())
             weight.data -= sign * direction
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float((gradient * direction).sum()), rel=1e-4)
+
+
+def test_gradients_of_bounds_rounded_outwards_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of rounding are known before a step is repeated."""
+    network = small().float()
+    at = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for most in (MAX_VALUES, 2**10):
+        monkeypatch.setattr("evonas.certify.linear.MAX_VALUES", most)
+        lower, upper = linear_bounds(network, at, 0.006, intermediate="linear", rounding="outward")
+        found.append(torch.autograd.grad((upper - lower).sum(), [next(network.parameters())])[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
