@@ -79,10 +79,10 @@ class Job:
         beside = ("out", "workers", "quick", "recipes", "networks")
         given = {name: value for name, value in vars(self.args).items() if name not in beside}
         network = self.built(n_classes=10, normalization=((0.5,) * 3, (0.5,) * 3))
-        made = {"network": digest({"modules": str(network)}), "training": self.training.identity()}
+        made: dict[str, Any] = {"network": digest({"modules": str(network)}), "training": self.training.identity()}
         made |= {"recipe": part_identity(self.trained_by(network)), "version": __version__}
         if self.args.attacked > BATCH:  # other batches draw other numbers
-            made["batch"] = together(self.args.attacked)
+            made |= {"batch": together(self.args.attacked)}
         return as_plain({"network": self.network, "recipe": self.recipe, **given, "made": made})
 
     @property

@@ -243,7 +243,7 @@ def with_lego(table: PaperTable, name: str) -> Callable[[Studied], list[TextTabl
     """The table, and a note on the seeds in which Lego-Net is a network of the front of its supernet `name`."""
 
     def make(studied: Studied) -> list[TextTable]:
-        notes = _lego_notes(studied, name, table.role)
+        notes = tuple(_lego_notes(studied, name, table.role))
         return [replace(each, notes=(*each.notes, *notes)) for each in table(studied)]
 
     return make

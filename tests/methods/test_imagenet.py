@@ -33,12 +33,12 @@ from evonas.networks.darts import GENOTYPES, DartsNetwork, Genotype
 from evonas.runs import command
 from evonas.training import (
     IMAGENET_CELLS,
-    RECIPES,
     CellPreset,
     CellTraining,
     Training,
     TrainingConfig,
     load_checkpoint,
+    recipe_within,
     stored_identity,
 )
 
@@ -191,7 +191,7 @@ def test_further_attacks_are_scored_on_the_trained_network(finished: Path, root:
 def test_cells_are_trained_by_another_recipe(finished: Path, root: Path, tmp_path: Path) -> None:
     """Its loss of both heads, with labels as they are; the folder of a clean training is not gone on with."""
     options = replace(TINY, data_root=root, recipe="fast_adversarial", recipe_epsilon=4 / 255)
-    expected = CellTraining(drop_path=0.1, robust=replace(RECIPES["fast_adversarial"], epsilon=4 / 255))
+    expected = CellTraining(drop_path=0.1, robust=recipe_within("fast_adversarial", 4 / 255))
     assert options.plan == replace(TINY.network, recipe=expected)
     assert TINY.plan is TINY.network
     with pytest.raises(RunMismatchError, match="robust"):

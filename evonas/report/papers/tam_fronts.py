@@ -102,8 +102,9 @@ def _circles(axes: Axes, rows: Sequence[TableRow], front: Sequence[TableRow]) ->
     axes.set(xlabel="adversarial error (%)", ylabel="clean error (%)")
     axes.margins(0.15)
     axes.autoscale_view()
-    for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
-        limit(max(limits[0], 0), min(limits[1], 100))
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.set_xlim(max(left, 0), min(right, 100))
+    axes.set_ylim(max(bottom, 0), min(top, 100))
     axes.grid(alpha=0.3)
     words = [(*at, ", ".join(map(letter, sorted(places)))) for at, places in letters.items()]
     draw_labels(axes, words, most=len(words))
