@@ -90,7 +90,8 @@ class Tied(nn.Module):
         maps = images
         for layer in (self.first, self.second, self.third, self.again):
             maps = functional.silu(layer(maps))
-        return self.last(maps.mean(dim=(2, 3)))
+        logits: Tensor = self.last(maps.mean(dim=(2, 3)))
+        return logits
 
 
 def test_a_shared_weight_moves_alike_wherever_it_stands() -> None:
