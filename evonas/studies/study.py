@@ -133,10 +133,11 @@ class Studied:
         if not searched:
             return None
         sets = {name: about for each in searched.values() for name, about in each["measured"].items() if SET in name}
-        cell = next(cell for cell in self.cells if cell.folder in searched)
-        limits = (each.value for each in options_of(cell.options) if each.name == "test_limit")
-        n_classes = searched[cell.folder]["identity"]["data"]["n_classes"]
-        return Chance.of(n_classes, next(limits, None) or TEST_IMAGES, sets)
+        cells = [cell for cell in self.cells if cell.folder in searched]
+        limits = [each.value for cell in cells for each in options_of(cell.options) if each.name == "test_limit"]
+        images = min((limit for limit in limits if limit), default=TEST_IMAGES)  # a run that is not scored has none
+        n_classes = searched[cells[0].folder]["identity"]["data"]["n_classes"]
+        return Chance.of(n_classes, images, sets)
 
     def data(self, role: str) -> str:
         """Data set that stands for one of the paper's; the paper's own where no cell does."""

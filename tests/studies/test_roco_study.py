@@ -90,6 +90,18 @@ def test_networks_on_both_fronts_are_said(studied: Studied) -> None:
     assert said.startswith("Seed 1: 1 of the 5 lightest are on both fronts")
 
 
+def test_chance_is_of_the_images_that_networks_are_scored_on(tmp_path: Path) -> None:
+    """Not of the whole test part, which a run that scores nothing does not limit."""
+    found = Studied(STUDIES["roco"], "small", 1, tmp_path)
+    for cell in found.cells:
+        record(tmp_path, cell, "finished", 1.0, 1.0)
+        about = {"measured": {"clean_error": {}}, "identity": {"data": {"n_classes": 10}}}
+        write_json(tmp_path / cell.folder / "config.json", about if cell.method == "roco" else {})
+    chance = found.chance()
+    assert chance is not None
+    assert chance.images == 400
+
+
 def test_both_sets_stand_in_table_three(studied: Studied) -> None:
     (table,) = table_three(studied)
     assert cells(table, "set that no search saw", "RoCo-NAS", "measured")[0] == "55.00 +- 7.07 (2)"
