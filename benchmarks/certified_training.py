@@ -2,8 +2,8 @@
 
 Claim: IBP and CROWN-IBP give a certified error far below that of plain training, and of adversarial training where a
 network has more than a few layers, at some cost in clean error. An epoch of IBP costs a few times a plain one. Small
-networks, few images and few epochs: the order of recipes is the point, not the level. Smoothed images are
-too few for an order: of 20 one is 5 points.
+networks, few images and few epochs: the order of recipes is the point, not the level. Smoothed images are too few for
+an order: of 20 one is 5 points.
 
     EVONAS_DATA=data python benchmarks/certified_training.py     # CIFAR-10
     python benchmarks/certified_training.py --quick              # digits

@@ -112,6 +112,12 @@ def measure(name: str, command: str, page: Path) -> tuple[int, str]:
 
 def machine() -> str:
     """Processor, cores, vector instructions and versions, in a line."""
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "numpy", "pymoo", "evonas"))
+    return f"{processor()}, Python {platform.python_version()}, {versions}"
+
+
+def processor() -> str:
+    """Processor, cores and vector instructions, in a line."""
     facts = dict[str, str]()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -122,10 +128,9 @@ def machine() -> str:
     fast = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     model = facts.get("model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "numpy", "pymoo", "evonas"))
     capability = torch.backends.cpu.get_cpu_capability()
     about = f"{', '.join(fast)}; torch uses {capability}"
-    return f"{model}, {cores} cores ({about}), Python {platform.python_version()}, {versions}"
+    return f"{model}, {cores} cores ({about})"
 
 
 def write(page: Path, name: str, section: str) -> None:

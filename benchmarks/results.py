@@ -13,7 +13,7 @@ import datetime
 import shutil
 from pathlib import Path
 
-from measured import ROOT, machine
+from measured import ROOT, processor
 
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.files import exists, read_json, replace_file
@@ -23,7 +23,7 @@ from evonas.studies.recipes import OWN, StudyRecipe
 from evonas.studies.study import Studied, shared
 
 KEPT = ("*.csv", "*.png")
-"""What a page of the docs needs beside itself."""
+"""Files that a page of the docs needs beside itself."""
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def made(studied: Studied) -> str:
     return f"""
 ## How it was made
 
-`{asked}`, runs that ended on {days}, with {"; ".join(versions)}; on {machine().partition(", Python")[0]}. Written by
+`{asked}`, runs that ended on {days}, with {"; ".join(versions)}; on {processor()}. Written by
 `benchmarks/results.py`.
 """
 

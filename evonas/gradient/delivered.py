@@ -143,7 +143,7 @@ class DeliveredCost(DeliveredSize):
 
     @property
     def words(self) -> str:
-        """What is counted."""
+        """Things that are counted, in the plural."""
         return {"params": "parameters", "macs": "multiply-adds"}[self.kind]
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:

@@ -213,7 +213,7 @@ class TamOptions(RunOptions):
 
         epsilon = self.supernet_epsilon
         step = yopo_step(epsilon) if self.supernet_step is None else self.supernet_step
-        steps, balance = self.supernet_steps or 10, self.supernet_balance or 1.0
+        steps, balance = self.yopo_steps, self.supernet_balance or 1.0
         made: dict[str, Recipe] = {
             "pgd_at": PgdTraining(epsilon=epsilon, step=step, steps=steps),
             "trades": Trades(epsilon=epsilon, step=step, steps=steps, balance=balance),

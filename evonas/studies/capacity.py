@@ -148,6 +148,7 @@ def differences(studied: Studied) -> list[TextTable]:
 
 
 def _left_out(studied: Studied) -> str:
+    """Number of networks that say nothing of either method."""
     every = {(row["seed"], str(row["arch_id"])) for row in studied.rows}
     return (
         f"{len(on_both(studied.rows))} of {len(every)} networks are on both fronts of their seed: the same training, "
@@ -156,7 +157,7 @@ def _left_out(studied: Studied) -> str:
 
 
 def _noise(studied: Studied) -> str:
-    """What matching by a clean error that is counted on few images does."""
+    """Bias of matching by clean errors that are counted on few images."""
     chance = studied.chance()
     if chance is None:
         return "No network is measured yet."

@@ -25,7 +25,7 @@ class StudyRecipe:
     """Training of the networks behind a study's tables; its searches are as they are."""
 
     name: str = ""
-    """Of a training recipe; empty: each run's own."""
+    """Name of a training recipe; empty: each run's own."""
     epsilon: float | None = None
     """Radius of its attack, in [0, 1]; None: the run's own where it has one, else the recipe's."""
 

@@ -72,7 +72,7 @@ def test_multiply_adds_are_kept(limit: float) -> None:
 
 
 def test_two_limits_are_kept_at_once_by_the_best_of_all() -> None:
-    """Of one node: 2,401 networks, one by one."""
+    """All 2,401 networks of one node, one by one."""
     costs, odds = operation_costs(8, 5, nodes=1), log_odds(drawn(2, 3).softmax(dim=2)).numpy()
     tables, at = np.stack([costs.params, costs.macs]), ((0, 0, 1, 1), (0, 1, 0, 1))
     sums = {

@@ -75,7 +75,7 @@ def lines(name: str, item: str, root: Path, rows: list[Row]) -> list[tuple[str, 
 def test_methods_that_are_compared_have_their_differences(
     name: str, item: str, expected: list[str], tmp_path: Path
 ) -> None:
-    """Of labels that the table has."""
+    """Differences of labels that the table has."""
     found = lines(name, item, tmp_path, [])
     pairs = [line[0] for line in found if line[1] == "difference"]
     assert len(pairs) == len(expected)

@@ -158,7 +158,7 @@ def test_lego_net_stands_against_all_that_the_text_compares_it_with(tmp_path: Pa
 
 
 def test_it_is_said_where_lego_net_is_a_network_of_the_front(tmp_path: Path) -> None:
-    """Of seed 0 it is, of seed 1 it is the best one even, of seed 2 it is none."""
+    """A network of the front with seed 0, the best one with seed 1, none with seed 2."""
     found = studied(tmp_path, seeds=3)
     common = {"role": "cifar10", "params": 1e6, "clean_error": 0.2}
     networks = {LEGO: "aac", f"{WIDE} searched": "aab", WIDE: "bab"}
