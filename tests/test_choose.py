@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_table_and_the_file(
     assert main(["choose", str(roco_run), "--knee", "--csv", str(path)]) == 0
     said = capsys.readouterr().out
     assert knee in said
-    assert f"1 rows: {path}" in said
+    assert f"1 row: {path}" in said
     assert max(len(line) for line in said.splitlines() if line[0] in "┏┃┡│└") <= 80
     with open(path, newline="") as file:
         assert [row["arch_id"] for row in csv.DictReader(file)] == [knee]
@@ -80,7 +81,7 @@ def test_every_column_of_an_audit_can_be_asked_for(copied_run: Path, capsys: pyt
     )
     assert main(["choose", str(copied_run), "--where", "audit.pgd20_error < 1", "--by", "audit.clean_error"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"audit.* of {copied_run.name}: 1 networks, trained to the end" in said
+    assert f"audit.* of {copied_run.name}: 1 network, trained to the end" in said
     assert f"audit.pgd20_error of {copied_run.name}: 2 networks, as searched" in said
     assert "audit.pgd20_error: not measured for 10 of 12 networks; they satisfy nothing on it" in said
     assert "audit.clean_error: not measured for 11 of 12 networks" in said
@@ -92,6 +93,37 @@ def test_every_column_of_an_audit_can_be_asked_for(copied_run: Path, capsys: pyt
     assert "audit.ece: not measured for 12 of 12 networks" in " ".join(capsys.readouterr().out.split())
     assert main(["choose", str(copied_run), "--where", "audit.ece < 1"]) == 2
     assert "the tightest is audit.ece < 1 (0 satisfy it); closest: " in capsys.readouterr().err
+
+
+def test_a_column_of_an_audit_is_of_one_kind_of_weights_in_all_runs(
+    copied_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training that failed leaves its network without a value, one run's searched weights another run's without."""
+    other = shutil.copytree(copied_run, tmp_path / "searched")
+    first, second = (row["arch_id"] for row in rows(copied_run / "population.csv")[:2])
+    head = "arch_id,weights,status,clean_error,pgd20_error,ece,params\n"
+    searched = f"{first},search,ok,.5,.75,.1,10\n{second},search,ok,.5,.25,.1,10\n"
+    (copied_run / "audit.csv").write_text(f"{head}{searched}{first},audit,failed,,,,10\n{second},audit,ok,.125,,,10\n")
+    (other / "audit.csv").write_text(f"{head}{searched}")
+    audited = ("clean_error", "pgd20_error", "ece")
+
+    def values(*runs: Path) -> tuple[list[list[float | None]], str]:
+        words = ["choose", *map(str, runs), "--all-columns", "--json", "--by", "audit.clean_error"]
+        assert main(words) == 0
+        found = json.loads(capsys.readouterr().out)
+        networks = {(row["run"], row["arch_id"]): row for row in found["networks"]}
+        keys = [(run.name, name) for run in runs for name in (first, second)]
+        return [[networks[key][f"audit.{name}"] for name in audited] for key in keys], "\n".join(found["notes"])
+
+    own = [[None, 0.75, 0.1], [0.125, 0.25, 0.1]]
+    alone, said = values(copied_run)
+    assert alone == own
+    assert f"audit.pgd20_error, audit.ece of {copied_run.name}: 2 networks, as searched" in said
+    assert values(other)[0] == [[0.5, 0.75, 0.1], [0.5, 0.25, 0.1]]
+    both, said = values(copied_run, other)
+    assert both == [*own, [None, 0.75, 0.1], [None, 0.25, 0.1]]
+    assert f"audit.pgd20_error, audit.ece of {other.name}: 2 networks, as searched" in said
+    assert f"audit.clean_error of {other.name}: left out, since it is of networks as searched" in said
 
 
 def test_no_folder_or_one_twice(roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

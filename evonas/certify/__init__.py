@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evonas.certify.interval_margins import interval_margin_bounds
     from evonas.certify.intervals import interval_bounds
     from evonas.certify.jacobian import jacobian_norm_bound, squared_jacobian_norm
-    from evonas.certify.linear import linear_bounds
+    from evonas.certify.logit_bounds import linear_bounds
     from evonas.certify.slopes import piecewise_jacobian
 
 __all__ = [

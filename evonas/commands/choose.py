@@ -14,7 +14,7 @@ from evonas.files import check_writable, exists, storage_errors
 from evonas.ranges import COUNT, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from evonas.report import Choice, JointRun
 
@@ -70,7 +70,7 @@ class Choose:
         if self.csv is not None:
             write_csv(self.csv, found.table)
             if not self.json:
-                say(f"{len(found.table)} rows: {self.csv}")
+                say(f"{len(found.table)} row{'' if len(found.table) == 1 else 's'}: {self.csv}")
 
     def _show(self, found: Choice, notes: Sequence[str]) -> None:
         if self.json:
@@ -92,18 +92,36 @@ class Choose:
 def _audits(
     paths: Sequence[Path], runs: Sequence[JointRun]
 ) -> tuple[dict[str, dict[str, dict[str, float | None]]], list[str]]:
-    """Name of a run -> arch_id -> values of its audit, None in an empty cell; and lines on whose weights those are."""
+    """Name of a run -> arch_id -> values of its audit, None in an empty cell; and lines on whose weights those are.
+
+    All values of a column are of networks trained to the end, or all of networks as searched.
+    """
     from evonas.report import decisive_by_column, read_audit
 
+    files = {run.name: read_audit(path) for path, run in zip(paths, runs, strict=True)}
+    decided = {name: [*decisive_by_column(each.networks)] for name, each in files.items()}
+    parts = [(columns, rows) for each in decided.values() for columns, rows in each]
+    trained = {name for columns, rows in parts for name in columns if rows[0].weights != "search"}
     audited, notes = dict[str, dict[str, dict[str, float | None]]](), list[str]()
-    for path, run in zip(paths, runs, strict=True):
-        files = read_audit(path)
-        values = {row.arch_id: dict[str, float | None].fromkeys(files.columns) for row in files.networks}
-        for number, (columns, rows) in enumerate(decisive_by_column(files.networks)):
+    for run, each in files.items():
+        values = {row.arch_id: dict[str, float | None].fromkeys(each.columns) for row in each.networks}
+        for number, (columns, rows) in enumerate(decided[run]):
+            left_out = {name for name in columns if name in trained and rows[0].weights == "search"}
+            kept = [name for name in columns if name not in left_out]
             for row in rows:
-                values[row.arch_id].update({name: row.values[name] for name in columns if name in row.values})
-            which = ", ".join(f"audit.{name}" for name in columns) if number else "audit.*"
-            kinds = ", ".join({row.words: None for row in rows})
-            notes.append(f"{which} of {run.name}: {len(rows)} networks, {kinds}")
-        audited[run.name] = values
+                values[row.arch_id].update({name: row.values[name] for name in kept if name in row.values})
+            if kept:
+                which = _names(kept) if number or left_out else "audit.*"
+                kinds = ", ".join({row.words: None for row in rows})
+                notes.append(f"{which} of {run}: {len(rows)} network{'' if len(rows) == 1 else 's'}, {kinds}")
+            if left_out:
+                notes.append(
+                    f"{_names(name for name in columns if name in left_out)} of {run}: left out, since it is of "
+                    "networks as searched, in other runs of networks trained to the end"
+                )
+        audited[run] = values
     return audited, notes
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f"audit.{name}" for name in columns)

@@ -190,14 +190,14 @@ class CellOptions(RunOptions):
             raise ConfigurationError(
                 "expected objectives without a set for gradient methods, got adversarial_set_error; see roco_cifar10.py"
             )
-        self.methods(32)
+        _ = self.drafts  # refuses what does not go together
         if self.after.retrain:
             self.after.training(self.after.retrain_precision, self.training)  # it checks them
 
     def unused(self) -> dict[str, str]:
         """Options that nothing reads as the others are -> what would bring them into use."""
         measured = self.after.retrain or "ood_aupr" in self.objectives
-        trained = any(method.needs_ood for method in self.methods(32).values())
+        trained = any(method.needs_ood for method in self.drafts.values())
         found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
         if not (measured or trained):
             found["ood_data"] = "--objectives ood_aupr, --retrain or a method that trains on it"
@@ -219,6 +219,11 @@ class CellOptions(RunOptions):
             image_size, n_classes: of the data, whose networks are counted.
         """
         raise NotImplementedError
+
+    @property
+    def drafts(self) -> dict[str, Method]:
+        """The searches as far as they do not depend on the data, whose images and classes a size can count."""
+        return self.methods(32)
 
     def several(self, method: Method, image_size: int, n_classes: int) -> Method:
         """The method with as many preferences as asked for; itself with one."""
@@ -243,7 +248,7 @@ class CellOptions(RunOptions):
     @property
     def method_name(self) -> str:
         """Method in the run's rows: `darts`, `e2rnas-v2`, `e2rnas-v2-pdarts`."""
-        return next(iter(self.methods(32).values())).name
+        return next(iter(self.drafts.values())).name
 
 
 def run(options: CellOptions, console: Console | None = None) -> Result:

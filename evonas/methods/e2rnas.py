@@ -113,15 +113,23 @@ class E2rnasOptions(CellOptions):
         replaced = ("size", "size_within", "mgda", "normalisation", "solver", "weights_on")
         return found if self.preferences == 1 else found | dict.fromkeys(replaced, "--preferences 1")
 
+    @property
+    def drafts(self) -> dict[str, Method]:
+        """The searches without a size of the delivered network: which ones there are, the data tell."""
+        return self._searches(32, 10, sized=False)
+
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
+        return self._searches(image_size, n_classes)
+
+    def _searches(self, image_size: int, n_classes: int, sized: bool = True) -> dict[str, Method]:
         usual = 1.0 if self.version == 1 else 2.5
         limits = {f"L{limit:g}": limit for limit in self.sweep_L} or {"": usual if self.L is None else self.L}
         return {
-            label: self.several(self._method(limit, image_size, n_classes), image_size, n_classes)
+            label: self.several(self._method(limit, image_size, n_classes, sized), image_size, n_classes)
             for label, limit in limits.items()
         }
 
-    def _method(self, limit: float, image_size: int, n_classes: int) -> Method:
+    def _method(self, limit: float, image_size: int, n_classes: int, sized: bool) -> Method:
         from evonas.gradient import ExpectedCost, FixedWeights, Mgda, e2rnas_v1, e2rnas_v2
 
         base = METHODS[self.base]()
@@ -144,7 +152,7 @@ class E2rnasOptions(CellOptions):
         )
         combine: Combine = mgda if self.mgda else FixedWeights()
         below = first if self.adversarial_below is None else self.adversarial_below
-        sizes = self._sizes(limit, cost, n_classes)
+        sizes = self._sizes(limit, cost, n_classes) if sized else ()
         if first:
             size = sizes[0] if sizes else None
             return e2rnas_v1(

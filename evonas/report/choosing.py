@@ -91,7 +91,7 @@ class Choice:
         )
         left = len(self.table) - len(lines)
         return TextTable(
-            f"{self.satisfied} of {self.considered} networks {self.why}; {len(self.table)} chosen",
+            f"{self.satisfied} of {_networks(self.considered)} {self.why}; {len(self.table)} chosen",
             (*(("run",) if several else ()), "arch_id", *(name.replace("_", " ") for name in names)),
             lines,
             (
@@ -256,11 +256,15 @@ def _nothing(rows: Sequence[Mapping[Any, Any]], condition: Condition | None) -> 
     tightest = min(range(len(parts)), key=lambda at: (-without[at], alone[at]))
     closest = min(rows, key=lambda row: sum(part.shortfall(row) for part in parts))
     values = ", ".join(f"{name} {_cell(name, closest[name], None)}" for name in condition.columns)
-    rest = f", {without[tightest]} satisfy all else" if len(parts) > 1 else ""
+    rest = f", {_satisfy(without[tightest])} all else" if len(parts) > 1 else ""
     return (
         f"expected a network with {condition.text}, got none of {len(rows)}; the tightest is {parts[tightest].text} "
-        f"({alone[tightest]} satisfy it{rest}); closest: {closest['arch_id']} with {values}"
+        f"({_satisfy(alone[tightest])} it{rest}); closest: {closest['arch_id']} with {values}"
     )
+
+
+def _satisfy(count: int) -> str:
+    return f"{count} {'satisfies' if count == 1 else 'satisfy'}"
 
 
 def _partly(table: pd.DataFrame, runs: Sequence[JointRun], named: Sequence[str]) -> Iterator[str]:
@@ -269,7 +273,12 @@ def _partly(table: pd.DataFrame, runs: Sequence[JointRun], named: Sequence[str])
         lacking = table[table[name].isna()]
         if len(lacking):
             where = f" of {', '.join(sorted(set(lacking['run'])))}" if len(runs) > 1 else ""
-            yield f"{name}: not measured for {len(lacking)} of {len(table)} networks{where}; they satisfy nothing on it"
+            satisfy = "it satisfies" if len(lacking) == 1 else "they satisfy"
+            yield f"{name}: not measured for {len(lacking)} of {_networks(len(table))}{where}; {satisfy} nothing on it"
+
+
+def _networks(count: int) -> str:
+    return f"{count} network{'' if count == 1 else 's'}"
 
 
 def _chance(runs: Sequence[JointRun]) -> Chance | None:

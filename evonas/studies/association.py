@@ -52,7 +52,7 @@ class Point(NamedTuple):
     other: float = 0.0
     """Value that it is correlated with."""
     name: str = ""
-    """A network is no match of itself."""
+    """Tells networks with equal values apart."""
 
 
 class Effect(NamedTuple):
@@ -101,14 +101,13 @@ def effect(groups: Groups, statistic: Callable[[Groups], float], n: int | None =
 
 
 def pairs(networks: Sequence[Point]) -> list[tuple[Point, Point]]:
-    """Every pair of a treated network and another one within both calipers."""
+    """Every pair of a treated and an untreated network within both calipers."""
     return [
         (first, second)
         for first in networks
         if first.treated
         for second in networks
         if not second.treated
-        and (not first.name or first.name != second.name)
         and max(first.macs, second.macs) <= MACS_CALIPER * min(first.macs, second.macs)
         and abs(first.clean - second.clean) <= CLEAN_CALIPER + 1e-12
     ]

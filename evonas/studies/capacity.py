@@ -54,7 +54,7 @@ INTERVAL = (
     "networks of either method."
 )
 MATCHED = (
-    "At equal size and clean error: every pair of a RoCo-NAS and another Baseline-NAS network of one seed whose MACs "
+    "At equal size and clean error: every pair of a RoCo-NAS and a Baseline-NAS network of one seed whose MACs "
     f"differ by no more than {100 * (MACS_CALIPER - 1):.0f}% and whose clean errors by no more than "
     f"{100 * CLEAN_CALIPER:.0f} points; the mean over pairs, then over seeds. Regression: the coefficient of RoCo-NAS "
     "beside log MACs, clean error and seeds. RoCo-NAS minus Baseline-NAS, in points of error: below 0, RoCo-NAS is the "

@@ -23,6 +23,7 @@ __all__ = [
     "check_cells",
     "found_cells",
     "imagenet_run",
+    "ood_data",
     "picture",
 ]
 
@@ -53,9 +54,6 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 }
 """Preset -> option -> value, over the method's preset quick, or paper."""
 
-OOD = {"svhn": "cifar10", "mnist": "cifar10"}
-"""Data set -> out-of-distribution images in `paper`, where SVHN's, those of E2RNAS, show the same classes."""
-
 WIDTHS = {"quick": 1 / 250, "small": 1 / 60, "paper": 1.0}
 """Preset -> factor on the papers' numbers of parameters, whose networks have 20 cells."""
 
@@ -78,6 +76,11 @@ def budgets(preset: str, *millions: float) -> tuple[float, ...]:
     return tuple(WIDTHS[preset] * each for each in millions)
 
 
+def ood_data(role: str) -> str:
+    """Out-of-distribution images of a data set in `paper`: SVHN, E2RNAS's, but where that shows the same classes."""
+    return "cifar10" if role in ("svhn", "mnist") else "svhn"
+
+
 def cell_run(group: str, method: str, preset: str, seed: int, role: str = "cifar10", /, **given: Any) -> Cell:
     """A search of cells whose cells are trained again.
 
@@ -91,7 +94,7 @@ def cell_run(group: str, method: str, preset: str, seed: int, role: str = "cifar
     if "retrain_params" in given:
         sizes.pop("retrain_channels", None)
     if preset == "paper":
-        sizes["ood_data"] = OOD.get(role, "svhn")
+        sizes["ood_data"] = ood_data(role)
     values = {"data": role, "retrain": True, **sizes, "seed": seed, **given}
     return Cell(group=group, method=method, options=_changed(usual, values), role=role)
 

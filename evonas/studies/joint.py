@@ -14,7 +14,7 @@ from evonas.report.joint import joint_figure
 from evonas.report.output import write_png
 from evonas.runs.folder import RunFolder, joint_run
 from evonas.runs.options import changed
-from evonas.studies.cells import check_cells
+from evonas.studies.cells import check_cells, ood_data
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import spread
 from evonas.studies.study import Item, Row, Studied, Study, read_rows
@@ -70,14 +70,14 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
         for name, (method, given) in METHODS.items():
             usual = ROCO if method == "roco" else method_module(method).PRESETS
             values = {**SIZES[preset], **given, "split_seed": 0, "seed": seed, "attack_images": ATTACKED[preset]}
-            if (preset, name) == ("paper", "E2RNAS v2"):
-                values["ood_data"] = "svhn"
             values |= WORK[preset].get(KINDS.get(method, "cells"), {})
             if "joint_epochs" in values:
                 values["joint_milestones"] = (values["joint_epochs"] // 2, values["joint_epochs"] * 3 // 4)
             if method == "roco":
                 values["white_box_images"] = values.pop("attack_images")
             options = changed(usual["paper" if preset == "paper" else "quick"], values)
+            if preset == "paper" and "ood_data" not in options.unused():
+                options = changed(options, {"ood_data": ood_data("cifar10")})
             yield Cell(group=name, method=method, options=options)
 
 

@@ -37,6 +37,8 @@ ABOUT = (
     "tau: Kendall's tau-b, beside Spearman's rank correlation, of a predictor and the robust error after full PGD "
     "training, the mean over that training's seeds: 1 for the same order, 0 for none. [low, high]: 95% of 1,000 "
     "resamples of the networks, the same for all seeds, from a fixed seed. (n): networks.",
+    "FGSM after quick training minus it: the mean of the differences of tau, seed by seed; (n): the target's seeds in "
+    "which both have one.",
     "Best half: the half of the networks with the least robust error, the mean over seeds; searches choose there.",
     f"{CEILING}: the correlation between two seeds of the target itself, the mean over all pairs: "
     "what one more full training would predict. Only a predictor with less noise than that can stand above it.",

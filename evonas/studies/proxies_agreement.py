@@ -116,20 +116,36 @@ def compared(studied: Studied, target: str) -> Compared:
 
 @lru_cache(maxsize=256)
 def agreement(pairs: Pairs, kind: str, minus: Pairs = ()) -> Effect | None:
-    """Rank correlation of pairs, the mean over seeds, less that of other pairs of the same networks.
+    """Rank correlation of pairs, the mean over seeds, or how much more it is than that of other pairs, seed by seed.
 
-    Networks are resampled, the same ones for all seeds and both sides. None where a value is missing.
+    Networks are resampled, the same ones for all seeds and both sides. A seed in which a side has no order is left out.
+
+    Args:
+        minus: other pairs of the same networks and seeds; empty: nothing is subtracted.
+    Returns:
+        the correlation, with the number of networks; the mean difference, with the number of seeds in which both sides
+        have a correlation. None where a value is missing, or where no seed is left.
     """
     if not pairs or any(map(math.isnan, (each for pair in (*pairs, *minus) for side in pair for each in side))):
         return None
+    everyone = range(len(pairs[0][0]))
 
     def statistic(drawn: Groups) -> float:
         chosen = [int(each.value) for each in drawn[0]]
-        found = KINDS[kind](_groups(pairs, chosen))
-        return found - KINDS[kind](_groups(minus, chosen)) if minus else found
+        if not minus:
+            return KINDS[kind](_groups(pairs, chosen))
+        found = _differences(pairs, minus, kind, chosen)
+        return sum(found) / len(found) if found else math.nan
 
-    places = tuple(Point(True, 1.0, 0.0, float(place)) for place in range(len(pairs[0][0])))
-    return effect((places,), statistic)
+    places = tuple(Point(True, 1.0, 0.0, float(place)) for place in everyone)
+    return effect((places,), statistic, len(_differences(pairs, minus, kind, everyone)) if minus else None)
+
+
+def _differences(first: Pairs, second: Pairs, kind: str, chosen: Sequence[int]) -> list[float]:
+    """First correlation minus second, of the seeds that have both."""
+    both = zip(_groups(first, chosen), _groups(second, chosen), strict=True)
+    found = (KINDS[kind]((one,)) - KINDS[kind]((other,)) for one, other in both)
+    return [each for each in found if math.isfinite(each)]
 
 
 def _groups(pairs: Pairs, chosen: Sequence[int]) -> Groups:

@@ -11,10 +11,9 @@ from typing import Any
 
 from evonas.methods.tam import PRESETS, TamOptions
 from evonas.report import TextTable
-from evonas.report.papers.tam import block_table, layer_table
+from evonas.report.papers.tam import Count, block_table, layer_table, plot_layers
 from evonas.report.papers.tam_fronts import draw_bubbles, draw_ways
 from evonas.runs.options import changed
-from evonas.studies.cells import picture
 from evonas.studies.grid import Cell
 from evonas.studies.intervals import spread
 from evonas.studies.study import Item, Row, Studied, Study, drawing, failed, read_rows
@@ -205,16 +204,36 @@ def layers(studied: Studied) -> list[TextTable]:
 
 def statistics(studied: Studied) -> list[TextTable]:
     """The counts behind Figures 8 and 9, those of all seeds added up, and the codes of the blocks."""
-    counts: Counter[tuple[int, str, float]] = Counter()
-    for cell in studied.finished:
-        if (cell.group, cell.role) == (WIDE, "cifar10"):
-            for row in read_rows(studied.root / cell.folder / "finalised" / "layer_statistics.csv"):
-                counts[int(row["layer"]), str(row["kind"]), row["choice"]] += int(row["count"])
-    networks = sum(count for (layer, kind, _), count in counts.items() if (layer, kind) == (0, "block"))
-    seeds = sum((cell.group, cell.role) == (WIDE, "cifar10") for cell in studied.finished)
+    counts, seeds = Counter[tuple[int, str, float]](), _counted(studied)
+    for layer, kind, choice, count in (each for own in seeds for each in own):
+        counts[layer, kind, choice] += count
     cell = next(cell for cell in studied.cells if cell.group == BASE)
     found = [(*key, count) for key, count in counts.items()]
-    return [layer_table(found, networks, max(seeds, 1)), block_table(cell.options.space(32))]
+    return [layer_table(found, _networks(found), max(len(seeds), 1)), block_table(cell.options.space(32))]
+
+
+def _counted(studied: Studied) -> list[list[Count]]:
+    """Counts of the layers of the best networks, seed by seed."""
+    of = [cell for cell in studied.finished if (cell.group, cell.role) == (WIDE, "cifar10")]
+    every = [read_rows(studied.root / cell.folder / "finalised" / "layer_statistics.csv") for cell in of]
+    return [[(int(row["layer"]), str(row["kind"]), row["choice"], int(row["count"])) for row in rows] for rows in every]
+
+
+def _networks(counts: Sequence[Count]) -> int:
+    """Number of networks that were counted."""
+    return sum(count for layer, kind, _, count in counts if (layer, kind) == (0, "block"))
+
+
+def layers_figure(kind: str) -> Callable[[Studied, Path], bool]:
+    """Figure 8 (block) or 9 (ratio), of the first seed with counts."""
+
+    def draw(studied: Studied, path: Path) -> bool:
+        counts = next(filter(None, _counted(studied)), None)
+        if counts is not None:
+            plot_layers(path, counts, _networks(counts), studied.data("cifar10"), kind)
+        return counts is not None
+
+    return draw
 
 
 def _table(name: str, title: str, text: str, role: str = "cifar10", base: str = BASE) -> PaperTable:
@@ -352,14 +371,14 @@ STUDY = Study(
         Item(
             "Fig. 8",
             "blocks of the best networks",
-            "upper panel; of the supernet 2S whose Lego-Net stands in Table VIII, of the first seed",
-            draw=picture(WIDE, "finalised/layer_statistics.png"),
+            "of the supernet 2S whose Lego-Net stands in Table VIII, of the first seed; a larger mark is more networks",
+            draw=layers_figure("block"),
         ),
         Item(
             "Fig. 9",
             "ratios of the best networks",
-            "lower panel of the same picture",
-            draw=picture(WIDE, "finalised/layer_statistics.png"),
+            "of the networks of Fig. 8; a larger mark is more networks",
+            draw=layers_figure("ratio"),
         ),
         Item(
             "Text IV",

@@ -5,9 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tiny_cells import TINY, bare, run, searched
+from tiny_cells import TINY, WORDS, bare, run, searched
 from tiny_runs import genome_of, rows
 
 from evonas.cli import main
@@ -232,15 +233,57 @@ def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Pat
     [
         ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
         ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
-        ({"size": "delivered", "L": 0.1}, r"expected L of the delivered network in \[0\.\d+, .* got 0\.1$"),
         ({"size": "derived"}, "expected size of n-hat, delivered, got 'derived'"),
         ({"size_within": 1.0}, "expected size_within in"),
-        ({"L": 0.15, "F": 40.0, **SIZED}, r"expected limits that one network meets, .* got L = 0\.15 and F = 40; the"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         replace(SECOND, **change)
+
+
+def images_of(side: int, path: Path) -> str:
+    """Drawn images of three classes, in a file."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(256, size=(60, side, side), dtype=np.uint8), np.arange(60) % 3
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:12], y_test=labels[:12])
+    return f"npz:{path}"
+
+
+def test_limits_are_those_of_the_datas_own_network(tmp_path: Path) -> None:
+    """F = 100 is beyond all networks for 32x32 images, which have 43 million multiply-adds at most."""
+    data = DataOptions(data=images_of(64, tmp_path / "large.npz"), ood_data="noise")
+    options = replace(SECOND, F=100.0, data=data, out=tmp_path / "run", **SIZED)
+    with Run.open("e2rnas-v2", options) as begun:
+        _, candidates, _ = compose(begun, options)
+        (search,) = plan_searches(begun, options, candidates.data)
+    (limit,) = search.method.limits
+    assert (limit.image_size, limit.n_classes, limit.limit) == (64, 3, 100.0)
+    with pytest.raises(ConfigurationError, match="expected F of the delivered network"):
+        options.methods(32, 3)
+
+
+@pytest.mark.parametrize(
+    ("side", "limits", "message"),
+    [
+        (64, {"F": 30}, "expected F of the delivered network in [48.300416, 171.114880] million macs"),
+        (16, {"F": 30}, "expected F of the delivered network in ["),
+        (32, {"L": 0.1, "cost-channels": 36, "cost-layers": 20}, "expected L of the delivered network in ["),
+        (32, {"L": 0.15, "F": 40}, "expected limits that one network meets, each within 1%, got L = 0.15 and F = 40; "),
+    ],
+)
+def test_limits_that_no_network_of_the_data_meets_end_a_run_before_its_search(
+    side: int, limits: dict[str, float], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"cost-channels": 16, "cost-layers": 8, **limits}
+    words = [word for word in WORDS if not word.startswith(("--data", "--train-limit", "--val-limit"))]
+    words += [f"--data={images_of(side, tmp_path / 'images.npz')}", "--ood-data=noise", "--size=delivered"]
+    words += [f"--{name}={value}" for name, value in given.items()]
+    assert main(["e2rnas", *words, f"--out={tmp_path / 'run'}"]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "expected" in line]
+    assert len(said) == 1
+    assert message in said[0]
+    assert not list((tmp_path / "run").glob("search*"))
 
 
 def test_presets_are_what_the_papers_state() -> None:

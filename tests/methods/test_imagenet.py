@@ -131,7 +131,7 @@ def test_presets_are_what_the_papers_state() -> None:
     assert (recipe.auxiliary_weight, recipe.label_smoothing, recipe.drop_path) == (0.4, 0.1, 0.0)
     quick = PRESETS["quick"].network
     assert (quick.channels, quick.recipe) == (16, recipe)
-    assert (paper.ood_data, paper.ood_ratio) == ("auto", (1, 5))
+    assert (paper.ood_data, paper.ood_ratio) == ("svhn", (1, 5))
 
 
 @pytest.mark.lengthy

@@ -100,7 +100,7 @@ def test_what_was_measured_otherwise_or_elsewhere_is_refused() -> None:
         ("params < 9 and clean_error < 1", r"tightest is params < 9 \(0 satisfy it, 3 satisfy all else\)"),
         (
             "params < 30 and clean_error < 45%",
-            r"params < 30 \(1 satisfy it, 2 .*closest: {A} with params 10,",
+            r"params < 30 \(1 satisfies it, 2 .*closest: {A} with params 10,",
         ),
         ("params < 39 and clean_error < 21%", r"closest: {B} with params 40, clean_error 20.0%"),
         ("pgd_error < .1", r"closest: {B} with pgd_error 80.0%"),

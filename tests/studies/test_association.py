@@ -47,10 +47,9 @@ def test_pairs_lie_within_both_calipers(macs: float, clean: float, matched: bool
     assert pairs([ONE, other]) == ([(ONE, other)] if matched else [])
 
 
-def test_a_network_on_both_fronts_is_no_pair_of_itself() -> None:
-    assert pairs([ONE, ONE._replace(treated=False)]) == []
-    assert len(pairs([ONE, ONE._replace(treated=False, name="b")])) == 1
-    assert pairs([ONE, ONE._replace(name="b")]) == []  # of the same method
+def test_pairs_are_of_both_groups() -> None:
+    other = ONE._replace(treated=False)
+    assert pairs([ONE, other, ONE._replace(name="b")]) == [(ONE, other), (ONE._replace(name="b"), other)]
 
 
 def test_differences_by_hand() -> None:
@@ -169,6 +168,15 @@ def test_few_matched_networks_have_no_interval() -> None:
     assert few.n == 36
     assert math.isnan(few.low)
     assert matched(((ONE,),)) is None
+
+
+def test_matched_networks_with_equal_values_are_several() -> None:
+    """Ten of the same size and errors: five of either group, told apart by their names alone."""
+    alike = [ONE._replace(treated=treated, name=f"{treated}{n}") for treated in (True, False) for n in range(5)]
+    assert matched((tuple(alike),)) == (0.0, 0.0, 0.0, 25)
+    few = matched((tuple(alike[:-1]),))
+    assert few is not None
+    assert math.isnan(few.low)
 
 
 def test_tau_is_scipy_s() -> None:

@@ -203,7 +203,7 @@ def test_proxies_rank_the_same_networks_against_every_seed(tmp_path: Path) -> No
     assert quick[4:] == ("-", "15.0", "4.00", "0.241")
     of_set = lines["clean training, RoCo-NAS's set"]
     assert of_set[0].startswith("-0.96 [")
-    assert of_set[4].startswith("+1.93 [")
+    assert (of_set[4][:7], of_set[4][-5:]) == ("+1.93 [", "] (2)")
     assert of_set[5:] == ("80.0", "2.50", "-0.386")
     assert lines["clean training, PGD"] == ("-", "-", "-", "-", "-", "45.0", "3.00", "-")  # all tie
     assert lines["clean training, no attack"] == ("-",) * 8  # nor was it measured
@@ -222,9 +222,20 @@ def test_proxies_rank_the_same_networks_against_every_seed(tmp_path: Path) -> No
 
 def test_proxies_resample_networks_alike_on_both_sides() -> None:
     pairs = ((tuple(UP), tuple(SWAPPED)), (tuple(UP), tuple(UP[::-1])))
-    assert proxies_agreement.agreement(pairs, "tau", pairs) == Effect(0.0, 0.0, 0.0, 8)
+    assert proxies_agreement.agreement(pairs, "tau", pairs) == Effect(0.0, 0.0, 0.0, 2)  # seeds
     assert proxies_agreement.agreement((), "tau") is None
     assert proxies_agreement.agreement(((tuple(UP), (math.nan, *UP[1:])),), "tau") is None
+
+
+@pytest.mark.parametrize("kind", ["tau", "Spearman"])
+def test_proxies_subtract_correlations_of_one_seed(kind: str) -> None:
+    """In the second seed the other side has no order: 1 - 1 of the first one is left, not (1 - 1) / 2 - 1."""
+    ordered, opposite, even = (tuple(UP), tuple(UP)), (tuple(UP), tuple(UP[::-1])), ((0.5,) * 8, tuple(UP))
+    found = proxies_agreement.agreement((ordered, opposite), kind, (ordered, even))
+    assert found == pytest.approx(Effect(0.0, 0.0, 0.0, 1), abs=1e-12)
+    found = proxies_agreement.agreement((ordered, opposite, ordered), kind, (opposite, opposite, even))
+    assert found == pytest.approx(Effect(1.0, 1.0, 1.0, 2), abs=1e-12)  # (2 + 0) / 2
+    assert proxies_agreement.agreement((ordered,), kind, (even,)) is None
 
 
 def test_proxies_need_every_seed_of_a_network(tmp_path: Path) -> None:

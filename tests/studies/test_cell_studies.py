@@ -14,7 +14,6 @@ from evonas.studies.study import Row, Studied
 @pytest.mark.parametrize(
     ("name", "group", "item", "drawn"),
     [
-        ("tam", "2S 8/255, 1 step", "Fig. 8", "finalised/layer_statistics.png"),
         ("e2rnas-v1", "E2RNAS", "Fig. 2", "genotype.png"),
         ("e2rnas-v2", "E2RNAS-S1", "Fig. 2", "genotype.png"),
     ],

@@ -77,6 +77,12 @@ def test_the_papers_out_of_distribution_images_are_named(name: str) -> None:
             resolve_ood_data(given["ood_data"], given.get("data", "imagenet"))  # it raises where classes are the same
 
 
+def test_methods_of_the_joint_front_that_need_no_out_of_distribution_images_name_none() -> None:
+    named = {cell.group: cell.options.data.ood_data for cell in STUDIES["joint"].cells("paper", 1)}
+    assert {group for group, data in named.items() if data == "svhn"} == {"E2RNAS v2"}
+    assert {*named.values()} == {"auto", "svhn"}
+
+
 @pytest.mark.lengthy
 @pytest.mark.parametrize("name", STUDIES)
 def test_without_a_run_every_item_has_its_line_and_every_measured_cell_is_a_dash(name: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from evonas.report import write_rows
+from evonas.report.papers import tam as tam_report
 from evonas.report.papers import tam_fronts
 from evonas.report.papers.tam_fronts import draw_bubbles, letter
 from evonas.studies import STUDIES
@@ -65,6 +66,25 @@ def test_statistics_are_those_of_both_seeds_together(tmp_path: Path) -> None:
     assert "top 6 of the fronts of 2 seeds" in table.title
     assert len(codes.lines) == 22
     assert table.lines == (("0", "4 (4)", "15 (2)", "1.8 (3)", "-"),)
+
+
+def test_blocks_and_ratios_have_a_figure_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of CIFAR-10 alone, where the other data set's supernet was finished first."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(tam_report, "write_png", lambda path, figure: drawn.append(figure))
+    choices = {"cifar10": {"block": 15, "ratio": 1.8}, "svhn": {"block": 4, "ratio": 0.2}}
+    cells = sorted((cell for cell in studied(tmp_path, "paper", 1).cells if cell.group == WIDE), key=lambda c: c.role)
+    figures = {item.name: item.draw for item in STUDIES["tam"].items if item.name in ("Fig. 8", "Fig. 9")}
+    for cell in reversed(cells):
+        assert not any(draw and draw(studied(tmp_path, "paper", 1), tmp_path) for draw in figures.values())
+        rows = [{"layer": 0, "kind": kind, "choice": choice, "count": 3} for kind, choice in choices[cell.role].items()]
+        (tmp_path / cell.folder / "finalised").mkdir(parents=True)
+        write_rows(tmp_path / cell.folder / "finalised" / "layer_statistics.csv", rows)
+        record(tmp_path, cell, "finished", 1.0, 1.0)
+    assert [cell.role for cell in cells] == ["cifar10", "svhn"]
+    assert all(draw and draw(studied(tmp_path, "paper", 1), tmp_path) for draw in figures.values())
+    shown = [(axes.get_ylabel(), axes.collections[0].get_offsets().tolist()) for each in drawn for axes in each.axes]
+    assert shown == [("block", [[0.0, 15.0]]), ("ratio", [[0.0, 1.8]])]
 
 
 def test_hypervolume_settles_where_it_has_99_percent_of_its_last_value(tmp_path: Path) -> None:

@@ -263,14 +263,17 @@ def _layers(counts: Iterable[Count]) -> list[int]:
     return sorted({layer for layer, *_ in counts})
 
 
-def plot_layers(path: Path, counts: Sequence[Count], networks: int, data: str) -> None:
+def plot_layers(path: Path, counts: Sequence[Count], networks: int, data: str, only: str = "") -> None:
     """Draw Figures 8 and 9 into a PNG file: over the layers the most frequent choices and the second ones.
 
     A mark's area grows with the number of networks; equals are all drawn.
+
+    Args:
+        only: block (Figure 8) or ratio (Figure 9); empty: both.
     """
-    layers = _layers(counts)
-    figure, every = panels(len(PANELS), (max(8.0, 0.5 * len(layers) + 3), 4.0), across=1)
-    for axes, (kind, title, ticks, limits) in zip(every, PANELS, strict=True):
+    layers, shown = _layers(counts), [each for each in PANELS if only in ("", each[0])]
+    figure, every = panels(len(shown), (max(8.0, 0.5 * len(layers) + 3), 4.0), across=1)
+    for axes, (kind, title, ticks, limits) in zip(every, shown, strict=True):
         _panel(axes, counts, kind, networks)
         axes.set(title=title, xlabel="layer", ylabel=kind, ylim=limits, yticks=ticks)
         axes.set_xticks(layers)
