@@ -207,8 +207,8 @@ class GradientSearch:
     def sizes(self, progress: float) -> list[dict[str, float]]:
         """Sizes of each architecture's networks: expected of the derived cells, of these, and of the delivered ones.
 
-        Millions of parameters (`_size`) or multiply-adds (`_macs`), or milliseconds (`_latency_ms`); empty where no size
-        is descended. Several architectures deliver what is derived.
+        Millions of parameters (`_size`) or multiply-adds (`_macs`), or milliseconds (`_latency_ms`); empty where no
+        size is descended. Several architectures deliver what is derived.
 
         Args:
             progress: share of the stage that is over.

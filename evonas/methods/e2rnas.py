@@ -170,7 +170,7 @@ class E2rnasOptions(CellOptions):
         return e2rnas_v2(base, limit, flops, below, self.ood_below, combine, self.search_epsilon, cost, sizes)
 
     def _sizes(self, limit: float, cost: ExpectedCost, n_classes: int) -> tuple[DeliveredCost, ...]:
-        """Terms of the delivered network's size; none where N-hat is descended, or nothing. A latency has no times yet."""
+        """Terms of the delivered network's size; none where N-hat is descended, or nothing; latencies lack times."""
         from evonas.gradient import DeliveredCost, DeliveredLatency
 
         if self.size == "n-hat" or not self.count_params or self.preferences > 1:

@@ -20,7 +20,7 @@ from evonas.ship.latency_measuring import network_of, subject_of
 from evonas.spaces import DartsSpace
 from evonas.spaces.darts_costs import OperationTimes
 
-ONE, TWO = DartsSpace(4, 3, nodes=1), DartsSpace(4, 5, nodes=2)
+ONE, TWO = DartsSpace(4, 3, nodes=1, image_size=8), DartsSpace(4, 5, nodes=2, image_size=8)
 CLASSES = 7
 
 
@@ -31,10 +31,10 @@ def tables() -> dict[DartsSpace, LatencyTable]:
 
 def drawn_table(space: DartsSpace) -> LatencyTable:
     """A table of all layers of a space, whose times are drawn: predictions are sums of any times."""
-    covers = [layers_of(network_of(space, genome, CLASSES), 32) for genome in space.cover()]
+    covers = [layers_of(network_of(space, genome, CLASSES), 8) for genome in space.cover()]
     layers, rng = sorted(set(itertools.chain(*covers))), np.random.default_rng(0)
     return LatencyTable(
-        subject=subject_of(space, CLASSES, 32),
+        subject=subject_of(space, CLASSES, 8),
         processor="drawn",
         torch="",
         layers={layer: float(time) for layer, time in zip(layers, rng.uniform(0.01, 0.3, len(layers)), strict=True)},
@@ -54,6 +54,7 @@ def held(space: DartsSpace, limit: float, within: float = 0.01) -> DeliveredLate
         channels=space.channels,
         layers=space.layers,
         nodes=space.nodes,
+        image_size=8,
         n_classes=CLASSES,
         within=within,
         times=operation_times(tables()[space], space, CLASSES),
@@ -63,7 +64,7 @@ def held(space: DartsSpace, limit: float, within: float = 0.01) -> DeliveredLate
 def predicted(space: DartsSpace, genotype: Genotype) -> float:
     """Of the built network."""
     network = network_of(space, space.from_genotype(genotype), CLASSES)
-    return tables()[space].predict(layers_of(network, 32))
+    return tables()[space].predict(layers_of(network, 8))
 
 
 @cache
@@ -151,7 +152,9 @@ def test_the_strongest_of_all_networks_within_the_limit_is_delivered(share: floa
     assert latency.holds(kept)
     assert strength(odds, kept) == pytest.approx(max(strength(odds, each) for each in within))
     assert latency.kept(weakest, odds) is weakest
-    size = DeliveredCost(limit=params[weakest], channels=4, layers=3, nodes=1, n_classes=CLASSES, within=0.03)
+    size = DeliveredCost(
+        limit=params[weakest], channels=4, layers=3, nodes=1, image_size=8, n_classes=CLASSES, within=0.03
+    )
     both = {each for each in within if size.holds(each)}
     kept = _in_order(size.kept(_any_outside(within), odds, None, (latency,)))
     assert strength(odds, kept) == pytest.approx(max(strength(odds, each) for each in both))
@@ -189,7 +192,7 @@ def test_a_limit_in_the_range_of_full_cells_is_held() -> None:
 
 def test_limits_out_of_reach_are_refused_when_the_times_are_known() -> None:
     least, most = held_range()
-    asked = DeliveredLatency(limit=2 * most, channels=4, layers=3, nodes=1, n_classes=CLASSES)
+    asked = DeliveredLatency(limit=2 * most, channels=4, layers=3, nodes=1, image_size=8, n_classes=CLASSES)
     method = replace(darts(), nodes=1, upper=(asked,))
     times = operation_times(tables()[ONE], ONE, CLASSES)
     message = rf"latency of the delivered network in \[{least:.6f}, {most:.6f}\] ms, .* 4 channels and 3 cells, got"
