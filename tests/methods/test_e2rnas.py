@@ -337,7 +337,7 @@ def test_senseless_options_are_refused(change: dict[str, Any], message: str) -> 
 
 def test_a_latency_without_the_size_of_the_delivered_network_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="--latency changes nothing without --size delivered"):
-        refuse_unused(replace(FIRST, latency=2.0))
+        refuse_unused(replace(FIRST, latency=2.0), FIRST)
     with pytest.raises(ConfigurationError, match="expected --L or --latency with --size delivered in version 1"):
         replace(FIRST, **SIZED)
 
