@@ -98,7 +98,7 @@ def single(base: Method, limit: float, size: DeliveredShare) -> Method:
         n_classes=size.n_classes,
     )
     both = Mgda(normalisation="l2", applied_to="normalised")
-    return e2rnas_v1(base, limit, adversarial=False, combine=both, size=cost)
+    return e2rnas_v1(base, limit, adversarial=False, combine=both, sizes=(cost,))
 
 
 def searched(

@@ -64,7 +64,7 @@ def sizes(args: argparse.Namespace, data: SearchData, number: int, limit: float)
     if args.version == 1:
         adversarial = args.adversarial
         both = Mgda(normalisation="l2", applied_to="normalised")
-        methods = e2rnas_v1(base, limit, adversarial), e2rnas_v1(base, limit, adversarial, combine=both, size=size)
+        methods = e2rnas_v1(base, limit, adversarial), e2rnas_v1(base, limit, adversarial, combine=both, sizes=(size,))
     else:
         methods = e2rnas_v2(base, limit, 158 * limit), e2rnas_v2(base, limit, sizes=(size,))
     old, new = (searched(method, args, data, args.seed + number) for method in methods)

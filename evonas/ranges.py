@@ -17,6 +17,7 @@ __all__ = [
     "LAYERS",
     "LONG",
     "MILLIONS",
+    "MILLISECONDS",
     "PARAMS",
     "PENALTY",
     "RADIUS",
@@ -98,6 +99,8 @@ PENALTY = Range(least=0, most=1000)
 SHARE = Range(least=0, most=1)
 MILLIONS = Range(least=0, most=10**6)
 """Parameters or FLOPs in millions."""
+MILLISECONDS = Range(above=0, most=10**6)
+"""Latencies."""
 PARAMS = Range(least=0, most=10**12)
 """Parameters of a network."""
 THREADS = Range(least=1, most=1024)

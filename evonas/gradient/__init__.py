@@ -8,7 +8,7 @@ from evonas.lazy import Table, import_lazily
 if TYPE_CHECKING:
     from evonas.gradient.bilevel import UpperGradients, direct_gradient, momentum_buffers_of, unrolled_gradient
     from evonas.gradient.darts import darts
-    from evonas.gradient.delivered import DeliveredCost, DeliveredShare
+    from evonas.gradient.delivered import DeliveredCost, DeliveredLatency, DeliveredShare
     from evonas.gradient.derive import derive_genotype
     from evonas.gradient.dsrna import METRICS, dsrna
     from evonas.gradient.e2rnas import e2rnas_v1, e2rnas_v2
@@ -37,6 +37,7 @@ __all__ = [
     "CrossEntropy",
     "DartsSupernet",
     "DeliveredCost",
+    "DeliveredLatency",
     "DeliveredShare",
     "EpsilonSchedule",
     "ExpectedCost",

@@ -15,52 +15,75 @@ from evonas.networks.darts_operations import PRIMITIVES
 __all__ = ["genotype_within"]
 
 Odds = npt.NDArray[np.float64]
+Costs = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Best = dict[tuple[tuple[int, ...], int], tuple[float, Pairs]]
 """(costs, number of skip_connects that count) -> sum of log odds of the strongest choice, and the choice."""
 
 SKIP = PRIMITIVES.index("skip_connect")
+AT_ONCE = 2**15
+"""Pairs of cells that are compared at once."""
 
 
 def genotype_within(
     odds: Odds,
-    costs: Counts,
+    costs: Costs,
     least: float | Sequence[float],
     most: float | Sequence[float],
     max_skips: int | None = None,
+    units: float | Sequence[float] = 1,
 ) -> Genotype:
     """Cells with the largest product of odds of all whose costs are in their ranges.
 
     In endless ranges these are the cells of `derive_genotype`, but for rounding. Where no cells are in all ranges,
     those nearest to the middles, by the largest distance as a share of its middle, and of equally near ones the
     strongest. For all costs that a cell can have, its best form is built up node by node, which is exact since costs
-    and log odds add up.
+    and log odds add up. Costs are whole numbers of a unit there: with a coarser one than their own, of cells that have
+    about the same cost the strongest stands for all. Its own cost is compared with the range.
 
     Args:
         odds: (2, edges, 8) from `log_odds`: normal and reduction cell.
         costs: (2, edges, 8) of operations, summed over all cells of a kind; or (m, 2, edges, 8), of m kinds of cost.
         least, most: range of the sum of both cells; or (m,) of each kind.
         max_skips: largest number of skip_connects in the normal cell; None: no limit.
+        units: to which costs are rounded while cells are built; or (m,) of each kind. 1: whole numbers stay.
     """
     kinds = costs.reshape(-1, *odds.shape)
-    normal, reduce = _cell(odds[0], kinds[:, 0], max_skips), _cell(odds[1], kinds[:, 1], None)
+    whole = np.rint(kinds / np.reshape(units, (-1, 1, 1, 1))).astype(np.int64)
+    normal, reduce = _cell(odds[0], whole[:, 0], max_skips), _cell(odds[1], whole[:, 1], None)
     low, high = np.ravel(least), np.ravel(most)  # (m,)
-    sizes = np.array([cost for cost, _ in normal])  # (cells, m)
+    sizes, others = _sums(normal, kinds[:, 0]), _sums(reduce, kinds[:, 1])
     scores = np.array([score for score, _ in normal.values()])
-    normals = [pairs for _, pairs in normal.values()]
+    reduce_scores = [score for score, _ in reduce.values()]
+    normals, reduces = ([pairs for _, pairs in cell.values()] for cell in (normal, reduce))
     middles = (low + high) / 2
     scales = np.array([1.0, *(abs(middles[0] / middle) if middle else 1.0 for middle in middles[1:])])
     nearest, strongest = math.inf, -math.inf
     found: tuple[Pairs, Pairs] = ((), ())
-    for (cost, _), (score, pairs) in reduce.items():
-        totals = sizes + np.array(cost)
-        within = (totals >= low) & (totals <= high)
-        beyond = np.where(within, 0.0, scales * np.abs(totals - middles)).max(axis=1)
-        best = int(np.lexsort((-scores, beyond))[0])
-        if (beyond[best], -scores[best] - score) < (nearest, -strongest):
-            nearest, strongest, found = float(beyond[best]), float(scores[best]) + score, (normals[best], pairs)
+    step = max(1, AT_ONCE // len(sizes))
+    for first in range(0, len(others), step):
+        beyond: Odds = np.zeros((1, 1))
+        for kind, scale in enumerate(scales):
+            totals = others[first : first + step, None, kind] + sizes[:, kind]  # (cells, cells)
+            outside = (totals < low[kind]) | (totals > high[kind])
+            beyond = np.maximum(beyond, outside * scale * np.abs(totals - middles[kind]))
+        least_beyond = beyond.min(axis=1)
+        best = np.where(beyond == least_beyond[:, None], scores, -np.inf).argmax(axis=1)
+        for number, (far, index) in enumerate(zip(least_beyond.tolist(), best.tolist(), strict=True), start=first):
+            score = float(scores[index]) + reduce_scores[number]
+            if (far, -score) < (nearest, -strongest):
+                nearest, strongest, found = far, score, (normals[index], reduces[number])
     nodes = tuple(range(2, 2 + len(found[0]) // 2))
     return Genotype(found[0], nodes, found[1], nodes)
+
+
+def _sums(cells: Best, costs: Costs) -> Costs:
+    """(cells, m) costs of cells, for (m, edges, 8) of operations."""
+    edges = [node * (node + 3) // 2 for node in range(costs.shape[1])]  # those into earlier nodes
+    chosen = np.array([[edges[at // 2] + edge for at, (_, edge) in enumerate(pairs)] for _, pairs in cells.values()])
+    names = np.array([[PRIMITIVES.index(name) for name, _ in pairs] for _, pairs in cells.values()])
+    sums: Costs = costs[:, chosen, names].sum(axis=2).T
+    return sums
 
 
 def _cell(odds: Odds, costs: Counts, max_skips: int | None) -> Best:

@@ -1,12 +1,16 @@
-"""The size of the network that is delivered: expected under the derived cells, exact of a genotype, kept to a limit."""
+"""The size of the network that is delivered: expected under the derived cells, exact of a genotype, kept to a limit.
+
+Costs are whole numbers of parameters, multiply-adds or nanoseconds; sizes and limits are in millions of them, so
+latencies in milliseconds.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -14,7 +18,7 @@ from evonas.costs import CostTable
 from evonas.errors import ConfigurationError
 from evonas.gradient.losses import Batch
 from evonas.spaces.darts import DartsSpace
-from evonas.spaces.darts_costs import fixed_cost, operation_costs
+from evonas.spaces.darts_costs import OperationTimes, fixed_cost, operation_costs
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from evonas.gradient.forward import Forward
     from evonas.networks.darts import Genotype
 
-__all__ = ["DeliveredCost", "DeliveredShare", "DeliveredSize", "check_together"]
+__all__ = ["DeliveredCost", "DeliveredLatency", "DeliveredShare", "DeliveredSize", "Kind", "check_together"]
+
+Kind = Literal["params", "macs", "latency"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class DeliveredSize:
     temperature falls over a stage of the search, so that the expectation comes near the derived network's own cost.
     """
 
-    kind: Literal["params", "macs"] = "params"
+    kind: Kind = "params"
     channels: int = 36
     """Width of the first cell of the network that is delivered."""
     layers: int = 20
@@ -49,23 +55,24 @@ class DeliveredSize:
 
     needs_ood: ClassVar[bool] = False
     attacks: ClassVar[bool] = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("params", "macs")
 
     def __post_init__(self) -> None:
-        if self.kind not in ("params", "macs"):
-            raise ConfigurationError(f"expected kind params or macs, got {self.kind!r}")
+        if self.kind not in self.kinds:
+            raise ConfigurationError(f"expected kind {' or '.join(self.kinds)}, got {self.kind!r}")
         if not 0 < self.end <= self.start < math.inf:
             raise ConfigurationError(f"expected temperatures start >= end > 0, got {self.start} and {self.end}")
 
     @property
     def sizes(self) -> tuple[float, float]:
         """Smallest and largest cost of a derived network, in millions."""
-        least = self._fixed  # operations without parameters are on every edge
-        return least / 1e6, getattr(self._space.max_cost(self.n_classes), self.kind) / 1e6
+        (least, most), fixed = (_extreme(self._table, sign) for sign in (-1, 1)), self._fixed
+        return float(fixed + least) / 1e6, float(fixed + most) / 1e6
 
     @property
     def column(self) -> str:
         """End of the names of columns of such costs in search.csv."""
-        return {"params": "size", "macs": "macs"}[self.kind]
+        return {"params": "size", "macs": "macs", "latency": "latency_ms"}[self.kind]
 
     def prepare(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Batch:
         return batch
@@ -92,15 +99,16 @@ class DeliveredSize:
 
     def of(self, genotype: Genotype) -> float:
         """Exact cost of a network of these cells, in millions."""
-        space = self._space
+        space = self.space
         return float(getattr(space.cost(space.from_genotype(genotype), self.n_classes), self.kind) / 1e6)
 
     @property
-    def _space(self) -> DartsSpace:
+    def space(self) -> DartsSpace:
+        """Space of the networks."""
         return DartsSpace(self.channels, self.layers, self.nodes, image_size=self.image_size)
 
     @property
-    def _fixed(self) -> int:
+    def _fixed(self) -> float:
         fixed = fixed_cost(self.channels, self.layers, self.nodes, self.image_size, self.n_classes, 3)
         return int(getattr(fixed, self.kind))
 
@@ -113,7 +121,7 @@ class DeliveredSize:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveredCost(DeliveredSize):
-    """|expected parameters or multiply-adds of the derived network - limit|, in millions."""
+    """|expected cost of the derived network - limit|, in millions."""
 
     limit: float
     """L or F, in millions."""
@@ -125,12 +133,21 @@ class DeliveredCost(DeliveredSize):
         super().__post_init__()
         if not 0 <= self.within < 1:
             raise ConfigurationError(f"expected within in [0, 1), got {self.within}")
+        if self.known:
+            self._check_limit()
+
+    def _check_limit(self) -> None:
         least, most = self.sizes
         if not least <= self.limit <= most:
             raise ConfigurationError(
-                f"expected {self.letter} of the delivered network in [{least:.6f}, {most:.6f}] million {self.kind}, "
+                f"expected {self.letter} of the delivered network in [{least:.6f}, {most:.6f}]{self.unit}, "
                 f"those that it can have with {self.channels} channels and {self.layers} cells, got {self.limit:g}"
             )
+
+    @property
+    def known(self) -> bool:
+        """Whether the costs of operations are known."""
+        return True
 
     @property
     def name(self) -> str:
@@ -138,13 +155,13 @@ class DeliveredCost(DeliveredSize):
 
     @property
     def letter(self) -> str:
-        """The paper's name of the limit."""
-        return {"params": "L", "macs": "F"}[self.kind]
+        """Name of the limit, of the papers where they have it."""
+        return {"params": "L", "macs": "F", "latency": "latency"}[self.kind]
 
     @property
-    def words(self) -> str:
-        """Things that are counted, in the plural."""
-        return {"params": "parameters", "macs": "multiply-adds"}[self.kind]
+    def unit(self) -> str:
+        """Unit of the limit, as it stands behind a number."""
+        return {"params": "M parameters", "macs": "M multiply-adds", "latency": " ms"}[self.kind]
 
     def __call__(self, forward: Forward, probabilities: Tensor, batch: Batch) -> Tensor:
         return (self.now(forward, probabilities, batch) - self.limit).abs()
@@ -174,7 +191,13 @@ class DeliveredCost(DeliveredSize):
             return genotype
         least, most = zip(*(each._range for each in every), strict=True)
         tables = np.stack([each._table for each in every])
-        return genotype_within(odds.detach().cpu().numpy(), tables, least, most, max_skips)
+        units = [each._rounded_to for each in every]
+        return genotype_within(odds.detach().cpu().numpy(), tables, least, most, max_skips, units)
+
+    @property
+    def _rounded_to(self) -> float:
+        """Unit of costs while cells are built, see `genotype_within`."""
+        return 1
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -191,6 +214,59 @@ class DeliveredCost(DeliveredSize):
             for before, after in cells
             for first in range(0, len(after), 2)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveredLatency(DeliveredCost):
+    """|expected latency of the derived network - limit|, in milliseconds of one image by one thread of a CPU.
+
+    A latency is the sum that a latency table predicts, no measurement. `kept` takes cells as equally fast whose times
+    round to the same thousandth of the limit: without that, there are too many different times to go through.
+    """
+
+    kind: Kind = "latency"
+    times: OperationTimes | None = None
+    """Times of the network's parts; None: a table is still to be found, and nothing is checked or expected."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("latency",)
+
+    @property
+    def known(self) -> bool:
+        return self.times is not None
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values; the times follow from their table."""
+        values = asdict(replace(self, times=None))
+        values["times"] = {"table": self._known_times.table}
+        return values
+
+    def of(self, genotype: Genotype) -> float:
+        table, own = self._table, self.space.from_genotype(genotype).reshape(2, -1, 2, 2).tolist()
+        chosen = [
+            float(table[cell, node * (node + 3) // 2 + state, name + 1])
+            for cell, nodes in enumerate(own)
+            for node, pairs in enumerate(nodes)
+            for state, name in pairs
+        ]
+        return math.fsum([self._fixed, *chosen]) / 1e6
+
+    @property
+    def _known_times(self) -> OperationTimes:
+        if self.times is None:
+            raise ConfigurationError("expected times of the operations for a latency, got none; see operation_times")
+        return self.times
+
+    @property
+    def _fixed(self) -> float:
+        return 1e6 * self._known_times.rest
+
+    @property
+    def _table(self) -> np.ndarray:
+        return 1e6 * np.array(self._known_times.operations)
+
+    @property
+    def _rounded_to(self) -> float:
+        return self.limit * 1e6 / 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,11 +295,21 @@ def check_together(sizes: tuple[DeliveredCost, ...], max_skips: int | None = Non
     missed = [each for each in sizes if not each.holds(genotype)]
     if missed:
         asked = " and ".join(f"{each.letter} = {each.limit:g}" for each in sizes)
-        found = " and ".join(f"{each.of(genotype):.3f} million {each.words}" for each in sizes)
+        found = " and ".join(f"{each.of(genotype):.3f}{each.unit}" for each in sizes)
         raise ConfigurationError(
             f"expected limits that one network meets, each within {100 * first.within:.2g}%, got {asked}; the nearest "
             f"one has {found}: change one of them, leave it out, or allow more with --size-within"
         )
+
+
+def _extreme(table: np.ndarray, sign: int) -> float:
+    """Largest (sign 1) or smallest (-1) sum of a genotype's operations, for (2, edges, 8) costs: two edges a node."""
+    dearest = (sign * table[..., 1:]).max(axis=2)
+    total, first, inputs = 0.0, 0, 2
+    while first < dearest.shape[1]:
+        total += np.sort(dearest[:, first : first + inputs], axis=1)[:, -2:].sum()
+        first, inputs = first + inputs, inputs + 1
+    return sign * float(total)
 
 
 def _plainest(nodes: int) -> Genotype:

@@ -22,7 +22,7 @@ def e2rnas_v1(
     epsilon: float = 2 / 255,
     cost: ExpectedCost | None = None,
     validate: bool = True,
-    size: DeliveredCost | None = None,
+    sizes: tuple[DeliveredCost, ...] = (),
 ) -> Method:
     """Fast adversarial training below; validation loss and max(N-hat, L) above, weighted by Eq. 11.
 
@@ -37,10 +37,11 @@ def e2rnas_v1(
         epsilon: radius of the adversarial training, pixels in [0, 1].
         cost: how to count parameters, also if they are only monitored; limit and bound are set here.
         validate: whether the validation loss is an objective; Table 3 has a row for parameters alone.
-        size: instead of max(N-hat, L), the size of the delivered network, which has its own limit; N-hat is monitored.
+        sizes: instead of max(N-hat, L), sizes of the delivered network, which have their own limits; N-hat is
+            monitored.
     """
     params = replace(cost or ExpectedCost(nodes=base.nodes), kind="params", limit=limit, bound="above")
-    counted: tuple[LevelLoss, ...] = (size or params,) if count_params else ()
+    counted: tuple[LevelLoss, ...] = (sizes or (params,)) if count_params else ()
     upper: tuple[LevelLoss, ...] = (*((CrossEntropy(),) if validate else ()), *counted)
     return replace(
         _on(base, "e2rnas-v1"),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from evonas.errors import ConfigurationError, check_name
-from evonas.gradient.delivered import DeliveredCost, DeliveredShare, check_together
+from evonas.gradient.delivered import DeliveredCost, DeliveredLatency, DeliveredShare, check_together
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
 from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
+from evonas.spaces.darts_costs import OperationTimes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -240,8 +241,9 @@ class Method:
             raise ConfigurationError(f"expected 1 to 6 nodes of a cell, got {self.nodes}")
         if any(later.keep > earlier.keep for earlier, later in zip(self.stages, self.stages[1:], strict=False)):
             raise ConfigurationError("expected stages that keep no more operations than those before them")
-        if len(self.limits) > 1:
-            check_together(self.limits, self.max_skips)
+        known = tuple(limit for limit in self.limits if limit.known)
+        if len(known) > 1:
+            check_together(known, self.max_skips)
         if self.preferences is not None and len(self.stages) > 1:
             raise ConfigurationError(
                 f"expected a method of one stage with several preferences, got {self.name} with {len(self.stages)}: "
@@ -272,6 +274,20 @@ class Method:
     def limits(self) -> tuple[DeliveredCost, ...]:
         """Costs that the delivered cells are held to; (): the derived cells are delivered."""
         return tuple(loss for loss in self.upper if isinstance(loss, DeliveredCost))
+
+    @property
+    def latency(self) -> DeliveredLatency | None:
+        """The one of `limits` that is in milliseconds; None without one."""
+        return next((limit for limit in self.limits if isinstance(limit, DeliveredLatency)), None)
+
+    def timed(self, times: OperationTimes) -> Method:
+        """The method with the times that its `latency` is the sum of.
+
+        Raises:
+            ConfigurationError: no network is so fast or slow, or has its other limits as well.
+        """
+        upper = (replace(loss, times=times) if isinstance(loss, DeliveredLatency) else loss for loss in self.upper)
+        return replace(self, upper=tuple(upper))
 
     @property
     def size(self) -> DeliveredCost | None:
@@ -315,5 +331,6 @@ class Method:
 
 def _kind_and_fields(part: Any) -> dict[str, Any]:
     inner: Sequence[Any] = getattr(part, "parts", ())
-    values = {"parts": [_kind_and_fields(each) for each in inner]} if inner else asdict(part)
+    own = part.identity() if isinstance(part, DeliveredLatency) else asdict(part)
+    values = {"parts": [_kind_and_fields(each) for each in inner]} if inner else own
     return {"kind": type(part).__name__, **values}

@@ -205,9 +205,10 @@ class GradientSearch:
         self.history = list(state["history"])
 
     def sizes(self, progress: float) -> list[dict[str, float]]:
-        """Millions of parameters (`_size`) or multiply-adds (`_macs`) of each architecture's networks: expected of the
-        derived cells, of these, and of the delivered ones; empty where no size is descended. Several architectures
-        deliver what is derived.
+        """Sizes of each architecture's networks: expected of the derived cells, of these, and of the delivered ones.
+
+        Millions of parameters (`_size`) or multiply-adds (`_macs`), or milliseconds (`_latency_ms`); empty where no
+        size is descended. Several architectures deliver what is derived.
 
         Args:
             progress: share of the stage that is over.

@@ -51,7 +51,7 @@ MOST = 0.95
 SIZES = ("expected", "derived", "delivered")
 """Networks whose size an epoch tells, where a search is held to one."""
 
-UNITS = {"size": "M", "macs": "M multiply-adds"}
+UNITS = {"size": "M", "macs": "M multiply-adds", "latency_ms": " ms"}
 """End of a column's name -> unit on the screen."""
 
 PICTURES = (("genotype", "png"), ("alpha", "png"), ("search", "png"), ("genotype", "json"))
@@ -501,7 +501,7 @@ def _limit(plan: CellSearch) -> str:
         )
     size = plan.method.size
     if size is not None:
-        limits = " and ".join(f"{each.letter} = {each.limit:g}M {each.words}" for each in plan.method.limits)
+        limits = " and ".join(f"{each.letter} = {each.limit:g}{each.unit}" for each in plan.method.limits)
         return (
             f"; {limits} of the delivered network, within {100 * size.within:.2g}%, with "
             f"{size.channels} channels and {size.layers} cells (--cost-channels, --cost-layers)"
@@ -523,8 +523,10 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
     if size is None or delivered == derived:
         return ""
     changed = f"{size.changed(derived, delivered)} of {2 * len(delivered.normal)}"
-    had = " and ".join(f"{each.of(derived):.3f}M {each.words}" for each in plan.method.limits)
-    has = " and ".join(f"{each.of(delivered):.3f}M for {each.letter} = {each.limit:g}M" for each in plan.method.limits)
+    had = " and ".join(f"{each.of(derived):.3f}{each.unit}" for each in plan.method.limits)
+    has = " and ".join(
+        f"{each.of(delivered):.3f}{each.unit} for {each.letter} = {each.limit:g}" for each in plan.method.limits
+    )
     return (
         f"{plan.name}: the derived network has {had}, the delivered one {has}: {changed} operations are others, the "
         "strongest that fit"

@@ -324,7 +324,7 @@ def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSea
     """The searches of the run, in order."""
     from evonas.methods.cell_search import CellSearch
 
-    methods = options.methods(data.image_size, data.n_classes)
+    methods = _timed(run, options.methods(data.image_size, data.n_classes), data)
     ood_data, precision = _ood_data(run, options, data), _search_precision(run, options, methods)
     return [
         CellSearch(
@@ -341,6 +341,20 @@ def plan_searches(run: Run, options: CellOptions, data: Dataset) -> list[CellSea
         for label, method in methods.items()
         for number in range(1, options.repeats + 1)
     ]
+
+
+def _timed(run: Run, methods: Mapping[str, Method], data: Dataset) -> Mapping[str, Method]:
+    """Methods of which those that limit a latency have its times, by the run's table."""
+    from evonas.ship import operation_times
+
+    latency = next((method.latency for method in methods.values() if method.latency is not None), None)
+    if latency is None:
+        return methods
+    search: Any = next(iter((run.begun("cells") or {"": run.checkpoint}).values()))
+    begun = search.get("method", {}).get("upper", {}).get(latency.name, {}).get("times", {}).get("table")
+    table = run.latency_table(latency.space, data, begun)
+    times = operation_times(table, latency.space, data.n_classes)
+    return {label: method if method.latency is None else method.timed(times) for label, method in methods.items()}
 
 
 def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:

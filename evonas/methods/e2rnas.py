@@ -10,13 +10,14 @@ from evonas.gradient import METHODS
 from evonas.gradient.mgda import Normalisation
 from evonas.methods.cells import PAPER, QUICK, TRAINED, CellOptions, compose, to_the_end
 from evonas.methods.cells import run as run_cells
-from evonas.ranges import CHANNELS, LAYERS, MILLIONS, RADIUS, Range
+from evonas.ranges import CHANNELS, LAYERS, MILLIONS, MILLISECONDS, RADIUS, Range
 from evonas.runs.needs import Needs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evonas.gradient import DeliveredCost, ExpectedCost, Method
+    from evonas.gradient.delivered import Kind
     from evonas.gradient.method import Combine
     from evonas.runs.result import Result
 
@@ -39,11 +40,14 @@ class E2rnasOptions(CellOptions):
     F: Annotated[float | None, MILLIONS, SECOND] = None
     """Millions of FLOPs; by default 425 (S1; 586 for S2). With --size delivered millions of multiply-adds, only where
     it is given, in place of the parameters or, with --L, beside them."""
+    latency: Annotated[float | None, MILLISECONDS, DELIVERED] = None
+    """Milliseconds of the delivered network, alone or beside L and F: one image by one thread of this CPU at
+    --cost-channels and --cost-layers, as the run's latency table predicts it; the table is measured where none is."""
     size: Annotated[Literal["n-hat", "delivered"], Needs("count_params")] = "n-hat"
     """Size that L and F limit: n-hat, the papers' mean over all edges, or delivered, all parameters (multiply-adds) of
-    the network that the cells found make at --cost-channels and --cost-layers, within --size-within."""
+    the network that the cells found make at --cost-channels and --cost-layers, within --size-within; --latency, too."""
     size_within: Annotated[float, Range(least=0, below=1), DELIVERED] = 0.01
-    """Largest deviation of the delivered network from L, and from F, as a share of it."""
+    """Largest deviation of the delivered network from L, from F and from the latency, as a share of it."""
     sweep_L: Annotated[tuple[float, ...], MILLIONS, Needs("count_params")] = ()
     """One search for each of these L (version 1, Fig. 4), all in one table."""
     search_epsilon: Annotated[float, RADIUS] = 2 / 255
@@ -75,7 +79,7 @@ class E2rnasOptions(CellOptions):
 
     example: ClassVar[str] = "evonas e2rnas --data digits --out runs/e2rnas"
     short: ClassVar[tuple[str, ...]] = (
-        *("version", "base", "L", "F", "size", "sweep_L", "mgda", "weights_on"),
+        *("version", "base", "L", "F", "latency", "size", "sweep_L", "mgda", "weights_on"),
         *(name for name in CellOptions.common if name not in ("retrain_layers", "plugin")),
     )
 
@@ -90,16 +94,25 @@ class E2rnasOptions(CellOptions):
         if self.preferences > 1:
             self._check_preferences()
         elif (
-            self.size == "delivered" and self.version == 1 and self.count_params and self.L is None and not self.sweep_L
-        ):
+            self.size == "delivered" and self.version == 1 and self.count_params and not self._limits_params
+        ) and self.latency is None:
             raise ConfigurationError(
-                "expected --L with --size delivered in version 1, got none; no delivered network has its usual million"
+                "expected --L or --latency with --size delivered in version 1, got none; no delivered network has its "
+                "usual million"
             )
+        if self.latency is not None and "latency_ms" in self.objectives:
+            counted, scored = (self.cost_channels, self.cost_layers), (self.cells.eval_channels, self.cells.eval_layers)
+            if counted != scored:
+                raise ConfigurationError(
+                    f"expected one latency table for --latency and the objective latency_ms, got networks of "
+                    f"{counted[0]} channels and {counted[1]} cells, and of {scored[0]} and {scored[1]}; give "
+                    f"--cost-channels {scored[0]} --cost-layers {scored[1]}, or leave one out"
+                )
         super().__post_init__()
 
     def _check_preferences(self) -> None:
         """Raise what does not go with several preferences, whose networks have all sizes."""
-        given = {"--L": self.L, "--sweep-L": self.sweep_L or None, "--F": self.F}
+        given = {"--L": self.L, "--sweep-L": self.sweep_L or None, "--F": self.F, "--latency": self.latency}
         switched_off = {"--no-count-params": not self.count_params, "--no-validate": not self.validate}
         found = [name for name, value in {**given, **switched_off}.items() if value not in (None, False)]
         if found:
@@ -107,6 +120,10 @@ class E2rnasOptions(CellOptions):
                 f"expected --preferences {self.preferences}, whose cells are of all sizes, without {found[0]}; "
                 "leave one out"
             )
+
+    @property
+    def _limits_params(self) -> bool:
+        return self.L is not None or bool(self.sweep_L)
 
     def unused(self) -> dict[str, str]:
         found = super().unused()
@@ -154,26 +171,27 @@ class E2rnasOptions(CellOptions):
         below = first if self.adversarial_below is None else self.adversarial_below
         sizes = self._sizes(limit, cost, n_classes) if sized else ()
         if first:
-            size = sizes[0] if sizes else None
             return e2rnas_v1(
-                base, limit, below, self.count_params, combine, self.search_epsilon, cost, self.validate, size
+                base, limit, below, self.count_params, combine, self.search_epsilon, cost, self.validate, sizes
             )
         flops = 425.0 if self.F is None else self.F
         return e2rnas_v2(base, limit, flops, below, self.ood_below, combine, self.search_epsilon, cost, sizes)
 
     def _sizes(self, limit: float, cost: ExpectedCost, n_classes: int) -> tuple[DeliveredCost, ...]:
-        """Terms of the delivered network's size; none where N-hat is descended, or nothing."""
-        from evonas.gradient import DeliveredCost
+        """Terms of the delivered network's size; none where N-hat is descended, or nothing; latencies lack times."""
+        from evonas.gradient import DeliveredCost, DeliveredLatency
 
         if self.size == "n-hat" or not self.count_params or self.preferences > 1:
             return ()
-        limits: dict[Literal["params", "macs"], float] = {}
-        if self.F is None or self.L is not None or self.sweep_L:
+        limits: dict[Kind, float] = {}
+        if self._limits_params or (self.F is None and self.latency is None):
             limits["params"] = limit
         if self.F is not None:
             limits["macs"] = self.F
+        if self.latency is not None:
+            limits["latency"] = self.latency
         return tuple(
-            DeliveredCost(
+            (DeliveredLatency if kind == "latency" else DeliveredCost)(
                 kind=kind,
                 limit=each,
                 channels=cost.channels,

@@ -28,7 +28,7 @@ from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratc
 from evonas.executors import Executor
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.objectives.certified import Certified
-from evonas.parts import part_identity, part_name, refuse_another_run
+from evonas.parts import digest, part_identity, part_name, refuse_another_run
 from evonas.report import with_earlier, write_audit_table
 from evonas.report.table import OWN_COLUMNS
 from evonas.runs.auditing import audit_networks, training_to_the_end
@@ -45,6 +45,7 @@ from evonas.runs.screen import Pace
 from evonas.runs.sets import check_set, clean_sources, find_or_build, plan_as_begun
 from evonas.search import EvolutionConfig, Journal, evolve, score
 from evonas.ship import LatencyTable
+from evonas.ship.latency_measuring import subject_of
 from evonas.training import EpochTraining, Recipe, TrainingConfig, standard, train_epochs
 from evonas.training.checkpoints import Row
 from evonas.types import Genome, Space
@@ -207,19 +208,29 @@ class Run(BegunRun):
         self._sets[key] = found
         return found
 
-    def latency_table(self, space: BuildingSpace, data: Dataset) -> LatencyTable:
-        """The latency table of a space: the one that the run was begun with, or one of this machine.
+    def latency_table(self, space: BuildingSpace, data: Dataset, begun: str | None = None) -> LatencyTable:
+        """The latency table of a space: the one that the run was begun with, or one of this machine; looked up once.
 
+        Args:
+            begun: fingerprint of the run's table, where a search uses it; else that of the objective counts.
         Raises:
             EvonasError: it cannot be read or measured, or the run's own is gone.
         """
-        begun = self.begun("objectives", LatencyMs.name, "table", "fingerprint")
+        key = digest(subject_of(space, data.n_classes, data.image_size))
+        if key in self._latency_tables:
+            return self._latency_tables[key]
+        begun = begun or self.begun("objectives", LatencyMs.name, "table", "fingerprint")
         if begun is not None:
             table, note = begun_table(self.path, begun)
         else:
             table, note = find_or_measure(space, data.n_classes, data.image_size, self.path, self.screen)
         self.note(note)
+        self._latency_tables[key] = table
         return table
+
+    @cached_property
+    def _latency_tables(self) -> dict[str, LatencyTable]:
+        return {}
 
     def train_epochs(
         self,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evonas.ship.latency_table import LatencyTable, load_table, save_table
     from evonas.ship.layers import layers_of
     from evonas.ship.onnx_format import OPSET, OnnxNetwork
+    from evonas.ship.operation_times import operation_times
     from evonas.ship.weights import (
         Provenance,
         Weights,
@@ -58,6 +59,7 @@ __all__ = [
     "measure_table",
     "median_latencies",
     "onnx_call",
+    "operation_times",
     "parse_weights",
     "processor",
     "quantised",

@@ -31,7 +31,9 @@ class Call:
         return self.operator(*self.arguments, **self.named)
 
 
-def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None = None) -> Counter[str]:
+def layers_of(
+    network: nn.Module, image_size: int, calls: dict[str, Call] | None = None, channels: int = 3
+) -> Counter[str]:
     """Layer -> how often a forward pass of one image calls it: operator, shapes, settings, in one line of text.
 
     Views, which move no data, are no layers. Equal text means equal work. A layer here is what takes
@@ -39,10 +41,11 @@ def layers_of(network: nn.Module, image_size: int, calls: dict[str, Call] | None
     parameters and multiply-adds.
 
     Args:
-        network: on the CPU, for square images of three channels.
+        network: on the CPU, for square images of three channels, or a part of one for maps of `channels`.
+        image_size: height and width of the images, or maps.
         calls: gets every layer's call that it has not yet.
     """
-    recorder, image = _Recorder(), torch.zeros(1, 3, image_size, image_size)
+    recorder, image = _Recorder(), torch.zeros(1, channels, image_size, image_size)
     with evaluating(network), torch.inference_mode(), recorder:
         network(image)
     if calls is not None:

@@ -16,7 +16,7 @@ from evonas.types import Cost, Genome
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["OperationCosts", "edges", "fixed_cost", "operation_costs", "paper_flops", "width_for"]
+__all__ = ["OperationCosts", "OperationTimes", "edges", "fixed_cost", "operation_costs", "paper_flops", "width_for"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -44,6 +44,18 @@ class OperationCosts:
     flops: Counts
     """As in E2RNAS (second version, IV-B): 1 for each multiply-add; for each element 1 of a ReLU, 2 of batch
     normalisation, 1 of average pooling. All maps count with the size of the operation's output."""
+
+
+@dataclass(frozen=True)
+class OperationTimes:
+    """Predicted milliseconds of the parts of networks, whose sum is what a latency table predicts of a network."""
+
+    table: str
+    """Fingerprint of the table."""
+    rest: float
+    """Parts that no genome changes: stem, inputs and sums of the cells, classifier."""
+    operations: tuple[tuple[tuple[float, ...], ...], ...]
+    """(2, edges, 8) of each operation at each edge, summed over all cells of a kind; 0 for `none`."""
 
 
 def edges(nodes: int) -> tuple[tuple[int, int], ...]:

@@ -103,7 +103,7 @@ def test_limits_that_no_network_meets_together_are_refused() -> None:
     kept = first.kept(derive_genotype(*alpha), log_odds(alpha.softmax(dim=2)), None, others)
     params, macs = space.cost(space.from_genotype(kept))
     assert [params / 1e6, macs / 1e6] == pytest.approx([2.5, 390.0], rel=0.01)
-    message = r"got L = 2.5 and F = 300; the nearest one has 2\.\d+ million parameters and 3\d\d\.\d+ million multiply"
+    message = r"got L = 2.5 and F = 300; the nearest one has 2\.\d+M parameters and 3\d\d\.\d+M multiply"
     with pytest.raises(ConfigurationError, match=message):
         held(300.0)
 

@@ -80,7 +80,7 @@ def test_e2rnas_v2_and_its_ablations() -> None:
 
 def test_a_size_takes_the_place_of_N_hat_which_is_monitored() -> None:
     size = DeliveredCost(limit=2.1)
-    first = e2rnas_v1(darts(2), size=size)
+    first = e2rnas_v1(darts(2), sizes=(size,))
     assert first.upper == (CrossEntropy(), size)
     assert first.size is size
     assert first.counted == ExpectedCost(kind="params", limit=0.0, bound="above")
@@ -90,7 +90,7 @@ def test_a_size_takes_the_place_of_N_hat_which_is_monitored() -> None:
     assert [loss.name for loss in second.upper[3:]] == ["params_loss", "macs_loss"]
     assert second.size is size
     assert e2rnas_v2(darts(2)).size is None
-    assert e2rnas_v1(darts(2), count_params=False, size=size).size is None
+    assert e2rnas_v1(darts(2), count_params=False, sizes=(size,)).size is None
     told = first.identity()["upper"]["params_loss"]
     assert (told["kind"], told["limit"], told["within"]) == ("params", 2.1, 0.01)
 

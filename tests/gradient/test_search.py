@@ -81,7 +81,7 @@ METHODS = {
     "e2rnas v2": e2rnas_v2(tiny(darts(2), begin_with="weights")),
     "e2rnas v2 on pdarts": e2rnas_v2(tiny(pdarts(), begin_with="weights")),
     "e2rnas v2 on pcdarts": e2rnas_v2(tiny(pcdarts()), combine=FixedWeights()),
-    "e2rnas v1 of a size, on pcdarts": e2rnas_v1(tiny(pcdarts()), size=SIZE),
+    "e2rnas v1 of a size, on pcdarts": e2rnas_v1(tiny(pcdarts()), sizes=(SIZE,)),
     "e2rnas v2 of a size, on pdarts": e2rnas_v2(tiny(pdarts()), sizes=(SIZE,)),
 }
 
@@ -154,7 +154,7 @@ def test_the_size_alone_pulls_the_derived_network_to_its_limit() -> None:
     ends = []
     for limit in (0.015, 0.042):
         size = replace(SIZE, limit=limit, within=0.5)
-        method = e2rnas_v1(tiny(darts()), adversarial=False, validate=False, size=size)
+        method = e2rnas_v1(tiny(darts()), adversarial=False, validate=False, sizes=(size,))
         stage = replace(method.stages[0], epochs=15)
         search = searching(replace(method, stages=(stage,)))
         rows = run(search)

@@ -1,5 +1,7 @@
 """E2RNAS as runs: both versions, sweeps over L, their rows beside each other."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,19 +10,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_cells import TINY, WORDS, bare, run, searched
+from latency_tables import QUICK as QUICK_TABLE
+from tiny_cells import TINY, WORDS, bare, end_in_call, run, searched
 from tiny_runs import genome_of, rows
 
 from evonas.cli import main
 from evonas.costs import count_params
 from evonas.errors import ConfigurationError, EvonasError
-from evonas.gradient import CrossEntropy, DeliveredCost, ExpectedCost, Method, Mgda, dsrna
+from evonas.gradient import (
+    CrossEntropy,
+    DeliveredCost,
+    DeliveredLatency,
+    ExpectedCost,
+    GradientSearch,
+    Method,
+    Mgda,
+    dsrna,
+)
 from evonas.methods import e2rnas
 from evonas.methods.cell_search import MOST, CellSearch, _limit, _warning
 from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
 from evonas.networks.darts import DartsNetwork
-from evonas.runs import DataOptions, Run
+from evonas.runs import DataOptions, Run, latency
+from evonas.runs.interrupt import Interrupted
+from evonas.runs.needs import refuse_unused
+from evonas.ship import measure_table
 
 pytestmark = pytest.mark.lengthy
 
@@ -210,6 +225,77 @@ def test_a_search_of_a_size_shows_and_delivers_it(tmp_path: Path, monkeypatch: p
         run(replace(options, size="n-hat"))
 
 
+TIMED: dict[str, Any] = {"size": "delivered", "cost_channels": 4, "cost_layers": 3}
+
+
+def test_a_latency_is_a_limit_beside_the_others() -> None:
+    """In version 1 alone or beside L, in version 2 beside F, too; without a table its range is not known yet."""
+    (alone,) = replace(FIRST, latency=2.0, **TIMED).methods(32).values()
+    assert [(limit.kind, limit.limit) for limit in alone.limits] == [("latency", 2.0)]
+    (beside,) = replace(FIRST, latency=2.0, L=0.008, **TIMED).methods(32).values()
+    assert [loss.name for loss in beside.upper] == ["loss", "params_loss", "latency_loss"]
+    (second,) = replace(SECOND, latency=2.0, F=25.0, **SIZED).methods(28, 3).values()
+    assert [limit.kind for limit in second.limits] == ["macs", "latency"]
+    assert second.latency == DeliveredLatency(limit=2.0, channels=16, layers=8, nodes=2, n_classes=3, image_size=28)
+
+
+@pytest.fixture
+def rough_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables in a cache of their own, measured roughly."""
+    monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(latency, "measure_table", lambda *words, report: measure_table(*words, QUICK_TABLE, report))
+    bare(monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rough_tables")
+def test_a_search_of_a_latency_delivers_it_by_the_table_that_scores_its_cells(tmp_path: Path) -> None:
+    """Continued after a kill it is the same bit for bit, with the table in its folder; other limits are refused."""
+    asked = replace(FIRST, objectives=("clean_error", "latency_ms"), latency=1e-3, out=tmp_path / "range", **TIMED)
+    with pytest.raises(EvonasError, match="expected latency of the delivered network in") as refused:
+        run(asked)
+    least, most = map(float, re.findall(r"\d+\.\d{6}", str(refused.value)))
+    options = replace(asked, latency=0.4 * least + 0.6 * most, size_within=0.05, out=tmp_path / "whole")
+    text = run(options)
+    assert f"latency = {options.latency:g} ms of the delivered network, within 5%, with 4 channels and 3 cells" in text
+    assert text.count(" layers on ") == 1
+    last, (row,) = rows(options.out / "search.csv")[-1], rows(options.out / "population.csv")  # type: ignore[operator]
+    assert float(last["delivered_latency_ms"]) == pytest.approx(options.latency, rel=0.05)
+    assert float(row["latency_ms"]) == pytest.approx(float(last["delivered_latency_ms"]), rel=1e-12)
+    shutil.rmtree(tmp_path / "cache")
+    stopped = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "whole", stopped)
+    for name in ("journal.jsonl", "front.csv", "population.csv"):
+        (stopped / name).unlink()
+    run(replace(options, out=stopped))
+    assert not (tmp_path / "cache").exists()
+    assert rows(stopped / "population.csv")[0]["genome"] == row["genome"]
+    (stopped / "latency.json").unlink()
+    with pytest.raises(EvonasError, match="there is no such file"):
+        run(replace(options, out=stopped))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rough_tables")
+def test_a_killed_search_of_a_latency_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(FIRST, latency=2.0, size_within=0.5, **TIMED)
+    with pytest.raises(EvonasError, match="expected latency of the delivered network in") as refused:
+        run(replace(options, latency=1e-3, out=tmp_path / "range"))
+    limit = sum(map(float, re.findall(r"\d+\.\d{6}", str(refused.value)))) / 2
+    whole, stopped = (replace(options, latency=limit, out=tmp_path / name) for name in ("whole", "stopped"))
+    run(whole)
+    with monkeypatch.context() as patch:
+        end_in_call(patch, GradientSearch, "run_epoch", 2)
+        with pytest.raises(Interrupted):
+            run(stopped)
+    shutil.rmtree(tmp_path / "cache")  # the search goes on with the table in its folder
+    run(stopped)
+    assert not (tmp_path / "cache").exists()
+    (first,), (second,) = (rows(tmp_path / name / "population.csv") for name in ("whole", "stopped"))
+    assert (first["genome"], first["clean_error"]) == (second["genome"], second["clean_error"])
+    assert all(map(torch.equal, searched(tmp_path / "whole")["history"], searched(tmp_path / "stopped")["history"]))
+
+
 @pytest.mark.slow
 def test_one_front_over_methods(swept: Path, second: Path, tmp_path: Path) -> None:
     words = ["front", str(swept), str(second), "--objectives", "clean_error,params", "--out", str(tmp_path / "joint")]
@@ -233,6 +319,12 @@ def test_out_of_distribution_images_of_the_same_things_are_refused(tmp_path: Pat
     [
         ({"L": 1.0, "sweep_L": (1.0, 2.0)}, "expected --L or --sweep-L, got both"),
         ({"sweep_L": (1.0, 1.0000001)}, "expected L in --sweep-L that differ"),
+        ({"latency": 2.0, "size": "delivered", "preferences": 3}, "expected --preferences 3.* without --latency"),
+        ({"latency": 0.0, **SIZED}, "expected latency > 0, got 0.0"),
+        (
+            {"latency": 2.0, "objectives": ("clean_error", "latency_ms"), **SIZED},
+            "got networks of 16 channels and 8 cells, and of 4 and 3; give --cost-channels 4 --cost-layers 3",
+        ),
         ({"size": "derived"}, "expected size of n-hat, delivered, got 'derived'"),
         ({"size_within": 1.0}, "expected size_within in"),
     ],
@@ -284,6 +376,13 @@ def test_limits_that_no_network_of_the_data_meets_end_a_run_before_its_search(
     assert len(said) == 1
     assert message in said[0]
     assert not list((tmp_path / "run").glob("search*"))
+
+
+def test_a_latency_without_the_size_of_the_delivered_network_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="--latency changes nothing without --size delivered"):
+        refuse_unused(replace(FIRST, latency=2.0), FIRST)
+    with pytest.raises(ConfigurationError, match="expected --L or --latency with --size delivered in version 1"):
+        replace(FIRST, **SIZED)
 
 
 def test_presets_are_what_the_papers_state() -> None:

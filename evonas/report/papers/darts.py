@@ -43,14 +43,18 @@ OPERATIONS = (
 """Operations of DARTS, in its order."""
 NODES = {n * (n + 3) // 2: n for n in range(1, 20)}
 """Edges of a cell -> its nodes."""
-SIZES = {"expected_size": "expected", "derived_size": "derived", "delivered_size": "delivered"}
-"""Columns of a search that is held to a size -> words in the legend."""
+SIZES, TIMES = (
+    {f"{network}_{column}": network for network in ("expected", "derived", "delivered")}
+    for column in ("size", "latency_ms")
+)
+"""Columns of a search that is held to a size, or a latency -> words in the legend."""
 LAST = ("entropy_normal", "entropy_reduce", "expected_params", *SIZES, "genotype", "seconds")
 """Columns that close a row."""
 TOGETHER = {
     "loss": {"train_loss": "train", "val_loss": "validation"},
     "entropy of alpha (nats)": {"entropy_normal": "normal cell", "entropy_reduce": "reduction cell"},
     "parameters of the network (millions)": SIZES,
+    "latency of the network (ms)": TIMES,
 }
 """Label of a panel -> its columns and their words in the legend."""
 LABELS = {"expected_params": "expected parameters (millions)"}
