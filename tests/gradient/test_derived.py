@@ -158,7 +158,7 @@ def test_the_gradient_of_weights_of_0_and_1_is_finite() -> None:
 
 
 def test_senseless_sizes_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"in \[1.370134, 5.144086\] M parameters, .* got 1$"):
+    with pytest.raises(ConfigurationError, match=r"in \[1.370134, 5.144086\]M parameters, .* got 1$"):
         DeliveredCost(limit=1.0)
     with pytest.raises(ConfigurationError, match="expected temperatures start >= end > 0"):
         DeliveredCost(limit=2.1, end=0.0)

@@ -358,7 +358,7 @@ def test_limits_are_those_of_the_datas_own_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "limits", "message"),
     [
-        (64, {"F": 30}, "expected F of the delivered network in [48.300416, 171.114880] million macs"),
+        (64, {"F": 30}, "expected F of the delivered network in [48.300416, 171.114880]M multiply-adds"),
         (16, {"F": 30}, "expected F of the delivered network in ["),
         (32, {"L": 0.1, "cost-channels": 36, "cost-layers": 20}, "expected L of the delivered network in ["),
         (32, {"L": 0.15, "F": 40}, "expected limits that one network meets, each within 1%, got L = 0.15 and F = 40; "),
