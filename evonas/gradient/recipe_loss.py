@@ -22,7 +22,7 @@ __all__ = ["RecipeLoss", "lower_of_epoch", "recipe_of", "under_recipe", "with_re
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeLoss:
-    """Loss of a recipe that attacks images, such as `Trades()`, through the supernet at its mixture.
+    """Loss of a recipe that attacks images, or draws noise, such as `Trades()`, through the supernet at its mixture.
 
     `prepare` attacks in the mode that the recipe asks for. The loss is in the supernet's own mode, with gradients
     through all of its passes; running statistics are those that the recipe leaves in any network.
@@ -40,8 +40,8 @@ class RecipeLoss:
         kind, own = type(self.recipe), AdversarialRecipe
         if not issubclass(kind, own) or kind.of_heads is not own.of_heads or kind.__call__ is not own.__call__:
             raise ConfigurationError(
-                "expected a recipe of an attack and a loss for the supernet of a search by gradient (fast_adversarial, "
-                f"pgd_at, trades or trades_awp), got {part_name(self.recipe)}; it can train the cells that are found"
+                "expected a recipe of an attack and a loss, which a search by gradient can train its weights by "
+                f"(fast_adversarial, pgd_at, trades, trades_awp or gaussian), got {part_name(self.recipe)}"
             )
 
     @property

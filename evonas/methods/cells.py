@@ -94,7 +94,7 @@ class LevelOptions:
     """L-inf radius around softmaxed alpha within which weights are trained at the worst one (SDARTS-ADV: 0.3)."""
     search_recipe: str = "standard"
     """Recipe that trains the supernet's weights in place of the cross-entropy of the method's own loss: pgd_at,
-    fast_adversarial, trades, trades_awp (order 1 alone) or a plugin's; standard: that loss."""
+    fast_adversarial, trades, trades_awp (order 1 alone), gaussian or a plugin's; standard: that loss."""
     search_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
     """Radius of its attack, in [0, 1], its steps in proportion; the recipe's own by default."""
     search_precision: str = "auto"

@@ -37,12 +37,21 @@ from evonas.gradient import (
 from evonas.gradient.levels import Means
 from evonas.gradient.losses import Batch
 from evonas.gradient.recipe_loss import lower_of_epoch
-from evonas.training import RECIPES, AdversarialRecipe, FastAdversarial, PgdTraining, Recipe, Trades, TradesAwp
+from evonas.training import (
+    RECIPES,
+    AdversarialRecipe,
+    FastAdversarial,
+    Gaussian,
+    PgdTraining,
+    Recipe,
+    Trades,
+    TradesAwp,
+)
 
 PGD = PgdTraining(epsilon=0.1, step=0.05, steps=2)
 TRADES = Trades(epsilon=0.1, step=0.05, steps=2)
 AWP = TradesAwp(epsilon=0.1, step=0.05, steps=2, gamma=0.05, warmup=0.0)
-ROBUST = [PGD, FastAdversarial(epsilon=0.1), TRADES, AWP]
+ROBUST = [PGD, FastAdversarial(epsilon=0.1), TRADES, AWP, Gaussian()]
 CLEAN = [replace(PGD, epsilon=0.0), FastAdversarial(epsilon=0.0), replace(TRADES, beta=0.0)]
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "identities.json"
@@ -262,9 +271,9 @@ def test_identities_have_the_recipe_where_there_is_one(name: str) -> None:
     assert len({json.dumps(each) for each in found}) == len(ROBUST)
 
 
-@pytest.mark.parametrize("name", ["cells", "crown_ibp", "gaussian", "ibp", "standard", "trades_yopo"])
+@pytest.mark.parametrize("name", ["cells", "crown_ibp", "ibp", "standard", "trades_yopo"])
 def test_recipes_without_an_attack_and_a_loss_of_its_answers_are_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^expected a recipe of an attack and a loss .*, got {name}; .*$"):
+    with pytest.raises(ConfigurationError, match=rf"^expected a recipe of an attack and a loss, .*, got {name}$"):
         with_recipe(darts(), RECIPES[name])
 
 
