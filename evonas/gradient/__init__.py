@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evonas.gradient.pdarts import pdarts
     from evonas.gradient.perturbation import AlphaPerturbation
     from evonas.gradient.preferences import cone_weights, with_preferences
+    from evonas.gradient.recipe_loss import RecipeLoss, with_recipe
     from evonas.gradient.robustness import BoundLoss, EpsilonSchedule, JacobianLoss, SquaredJacobianLoss
     from evonas.gradient.search import GradientSearch, SearchData, halves
     from evonas.gradient.supernet import Architecture, DartsSupernet, Mixture, SupernetPlan
@@ -50,6 +51,7 @@ __all__ = [
     "Mixture",
     "OodLoss",
     "Preferences",
+    "RecipeLoss",
     "SearchData",
     "SquaredJacobianLoss",
     "Stage",
@@ -74,6 +76,7 @@ __all__ = [
     "pdarts",
     "unrolled_gradient",
     "with_preferences",
+    "with_recipe",
 ]
 
 METHODS: "Table[Callable[[], Method]]" = Table(

@@ -1,7 +1,8 @@
 """E2RNAS, both versions: adversarial or out-of-distribution training below, several objectives above (Yue et al.).
 
 Both use the supernet and the schedule of a base method (v2, Table IV). Algorithm 1 updates the weights before the
-architecture, with gradients of second order (Eq. 9): pass a base with `begin_with="weights"` and `order=2`.
+architecture, with gradients of second order (Eq. 9): pass a base with `begin_with="weights"` and `order=2`. A recipe
+that trains the weights of the base trains those of E2RNAS, too, in place of its cross-entropy or attack.
 """
 
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 from evonas.gradient.delivered import DeliveredCost
 from evonas.gradient.losses import AdversarialLoss, CrossEntropy, ExpectedCost, LevelLoss, OodLoss, Sum
 from evonas.gradient.method import Combine, Method, Mgda
+from evonas.gradient.recipe_loss import under_recipe
 
 __all__ = ["e2rnas_v1", "e2rnas_v2"]
 
@@ -45,7 +47,7 @@ def e2rnas_v1(
     upper: tuple[LevelLoss, ...] = (*((CrossEntropy(),) if validate else ()), *counted)
     return replace(
         _on(base, "e2rnas-v1"),
-        lower=AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(),
+        lower=under_recipe(AdversarialLoss(epsilon=epsilon) if adversarial else CrossEntropy(), base.recipe),
         upper=upper,
         combine=combine,
         counted=None if params in counted else replace(params, limit=0.0),
@@ -77,7 +79,7 @@ def e2rnas_v2(
     """
     counted = replace(cost or ExpectedCost(nodes=base.nodes), bound="near")
     expected = (replace(counted, kind="params", limit=limit), replace(counted, kind="flops", limit=flops_limit))
-    train: LevelLoss = AdversarialLoss(epsilon=epsilon) if adversarial_below else CrossEntropy()
+    train = under_recipe(AdversarialLoss(epsilon=epsilon) if adversarial_below else CrossEntropy(), base.recipe)
     return replace(
         _on(base, "e2rnas-v2"),
         lower=Sum((train, OodLoss())) if ood_below else train,

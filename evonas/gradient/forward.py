@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evonas.certify.recording import in_eval_mode
 from evonas.gradient.architecture import Mixture
 from evonas.gradient.supernet import DartsSupernet
 
-__all__ = ["Forward", "SupernetForward", "edge_shares", "eval_mode"]
+__all__ = ["Forward", "ForwardNetwork", "SupernetForward", "edge_shares", "eval_mode"]
 
 Forward = Callable[[Tensor], Tensor]
 """(B, C, H, W) images -> (B, K) logits of the supernet with its current weights and architecture."""
@@ -47,6 +47,22 @@ class SupernetForward:
         finally:
             for part, name, buffer in buffers:
                 setattr(part, name, buffer)
+
+
+class ForwardNetwork(nn.Module):
+    """A `Forward` as a network that training recipes take: modes, weights and statistics are the supernet's own.
+
+    A plain function, without a supernet, has none of them.
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.answers = forward
+        self.supernet: nn.Module | None = getattr(forward, "supernet", None)
+        self.training = self.supernet is None or self.supernet.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.answers(images)
 
 
 def eval_mode(forward: Forward) -> contextlib.AbstractContextManager[Forward]:

@@ -72,6 +72,8 @@ class Levels:
         """Share of the stage that is over."""
         self.weights_only = False
         """Whether the architecture stays as it is."""
+        self.lower = method.lower
+        """Current loss of the weights."""
         self._generator = torch.Generator(self.device)
         self._seeds = _on_the_host(self._generator)
         self._names: tuple[str, ...] = ()
@@ -113,13 +115,16 @@ class Levels:
         generator: torch.Generator,
         perturbed: float = 0.0,
         weights_only: bool = False,
+        lower: LevelLoss | None = None,
     ) -> None:
         """Set train mode, rate of the weights, randomness of attacks and dropout, radius of the perturbation.
 
         Args:
             weights_only: the architecture takes no steps.
+            lower: loss of the weights in this epoch; None: the method's.
         """
         self.rate, self.perturbed, self.weights_only = rate, perturbed, weights_only
+        self.lower = lower or self.method.lower
         for group in self.sgd.param_groups:
             group["lr"] = rate
         self.supernet.train()
@@ -144,7 +149,7 @@ class Levels:
     def _repeats(self) -> bool:
         """Whether a step draws no random numbers and decides nothing on the host, so that it can be replayed."""
         method = self.method
-        plain = all(isinstance(loss, CrossEntropy) for loss in (method.lower, *method.upper)) and len(method.upper) == 1
+        plain = all(isinstance(loss, CrossEntropy) for loss in (self.lower, *method.upper)) and len(method.upper) == 1
         return plain and not self.perturbed and not self.supernet.skip_dropout
 
     def _descend_on(
@@ -173,8 +178,9 @@ class Levels:
             mixture, probabilities = self.architecture(), self.architecture.probabilities()
         if self.perturbed:
             mixture = self._perturbed(mixture, below)
-        batch = self._prepared(method.lower, below, self._generator)
-        loss = method.lower(self._forward(mixture), probabilities, batch)
+        # a recipe attacks what it trains; the attack of E2RNAS is one on the architecture itself
+        batch = self._prepared(self.lower, below, self._generator, None if method.recipe is None else mixture)
+        loss = self.lower(self._forward(mixture), probabilities, batch)
         self.sgd.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, method.config.search_grad_clip)
@@ -252,9 +258,9 @@ class Levels:
             if config.order == 1:
                 return direct_gradient(uppers, self.weights, self.alphas, buffers)
             # once, so that the lower loss stays the same
-            attacked = self._prepared(method.lower, below, self._generator)
+            attacked = self._prepared(self.lower, below, self._generator)
             return unrolled_gradient(
-                partial(value, method.lower, attacked, len(uppers), attack=False),
+                partial(value, self.lower, attacked, len(uppers), attack=False),
                 uppers,
                 self.weights,
                 self.alphas,
@@ -268,12 +274,19 @@ class Levels:
         finally:
             self.supernet.generator = self._generator
 
-    def _prepared(self, loss: LevelLoss, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with attacked images where the loss attacks; leaves running statistics and weights unchanged."""
+    def _prepared(
+        self, loss: LevelLoss, batch: Batch, generator: torch.Generator, mixture: Mixture | None = None
+    ) -> Batch:
+        """The batch with attacked images where the loss attacks; leaves running statistics and weights unchanged.
+
+        Args:
+            mixture: the one to attack; None: that of the architecture.
+        """
         if not loss.attacks:
             return batch
-        with torch.no_grad():
-            mixture = self.architecture()
+        if mixture is None:
+            with torch.no_grad():
+                mixture = self.architecture()
         with untouched(self.supernet):
             return loss.prepare(self._forward(mixture), batch, generator)
 

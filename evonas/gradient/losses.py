@@ -32,6 +32,8 @@ class Batch:
     """(B,) int64."""
     ood_data: Tensor | None = None
     """(B, C, H, W) out-of-distribution images, which belong to none of the classes; None: no such images."""
+    attacked: Tensor | None = None
+    """(B, C, H, W) what the attack of a training recipe made of `images`; None: no recipe."""
     epsilon: float = 0.0
     """Radius of certified bounds, pixels in [0, 1]."""
     progress: float = 0.0

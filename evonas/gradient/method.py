@@ -12,11 +12,15 @@ from evonas.gradient.delivered import DeliveredCost, DeliveredLatency, Delivered
 from evonas.gradient.losses import CrossEntropy, ExpectedCost, LevelLoss
 from evonas.gradient.mgda import NORMALISATIONS, SOLVERS, Normalisation, mgda_weights
 from evonas.gradient.perturbation import AlphaPerturbation
+from evonas.gradient.recipe_loss import recipe_of
 from evonas.gradient.robustness import BoundLoss, EpsilonSchedule
+from evonas.parts import part_name
 from evonas.spaces.darts_costs import OperationTimes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from evonas.training import AdversarialRecipe
 
 __all__ = ["BilevelConfig", "Combine", "FixedShares", "FixedWeights", "Method", "Mgda", "Preferences", "Stage"]
 
@@ -235,6 +239,12 @@ class Method:
                 f"expected order 1 with a perturbed alpha, since its weights do not follow alpha itself, "
                 f"{self.name} has 2"
             )
+        trained = recipe_of(self.lower)
+        if trained is not None and trained.moves_weights and self.config.order == 2:
+            raise ConfigurationError(
+                f"expected order 1 with {part_name(trained.recipe)}, whose loss moves the weights that second order "
+                f"steps through, {self.name} has 2; take --order 1, or trades"
+            )
         if not self.stages or not self.upper:
             raise ConfigurationError(f"expected stages and upper losses of {self.name}, got none")
         if not 1 <= self.nodes <= 6:
@@ -263,6 +273,12 @@ class Method:
     def needs_ood(self) -> bool:
         """Whether any loss needs out-of-distribution images."""
         return self.lower.needs_ood or any(loss.needs_ood for loss in self.upper)
+
+    @property
+    def recipe(self) -> AdversarialRecipe | None:
+        """Recipe whose loss the weights descend; None: the method's own lower loss."""
+        trained = recipe_of(self.lower)
+        return None if trained is None else trained.recipe
 
     @property
     def epsilon(self) -> EpsilonSchedule | None:
@@ -331,6 +347,8 @@ class Method:
 
 def _kind_and_fields(part: Any) -> dict[str, Any]:
     inner: Sequence[Any] = getattr(part, "parts", ())
-    own = part.identity() if isinstance(part, DeliveredLatency) else asdict(part)
-    values = {"parts": [_kind_and_fields(each) for each in inner]} if inner else own
+    if inner:
+        values: dict[str, Any] = {"parts": [_kind_and_fields(each) for each in inner]}
+    else:
+        values = part.identity() if hasattr(part, "identity") else asdict(part)
     return {"kind": type(part).__name__, **values}

@@ -18,6 +18,7 @@ from evonas.gradient.derived import log_odds
 from evonas.gradient.levels import Levels, Means
 from evonas.gradient.losses import Batch
 from evonas.gradient.method import Method
+from evonas.gradient.recipe_loss import lower_of_epoch
 from evonas.gradient.supernet import DartsSupernet
 from evonas.networks.blocks import seeded
 from evonas.networks.darts import Genotype
@@ -163,7 +164,8 @@ class GradientSearch:
         if perturbation is not None:
             radius = perturbation.radius(self.epoch, self.method.epochs)
         weights_only = within < stage.weights_only
-        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius, weights_only)
+        lower = lower_of_epoch(self.method.lower, levels.supernet, within, stage.epochs)
+        levels.begin_epoch(rate, stage.dropout(within), self._generator("attacks"), radius, weights_only, lower)
         steps, shown = self.steps, time.monotonic()
         for step, (below, above) in enumerate(self.batches()):
             levels.progress = (within + step / steps) / stage.epochs

@@ -31,6 +31,7 @@ from evonas.gradient import (
 )
 from evonas.gradient.levels import Levels
 from evonas.gradient.losses import Batch, LevelLoss
+from evonas.methods.recipes import recipe_words
 from evonas.networks.darts import Genotype
 from evonas.report import draw_genotype, plot_alpha, plot_search, write_search_csv
 from evonas.runs.epochs import EpochLog
@@ -539,5 +540,11 @@ def _opening(plan: CellSearch, search: GradientSearch) -> str:
     return (
         f"{plan.name}: supernet of {weights:,} weights, {plan.method.epochs} epochs of {search.steps} steps, {order} "
         f"order, {len(search.data.below)} images below and {len(search.data.above)} above, {plan.precision}"
-        f"{_limit(plan)}"
+        f"{_trained_by(plan)}{_limit(plan)}"
     )
+
+
+def _trained_by(plan: CellSearch) -> str:
+    """Recipe of the weights; empty where they descend the method's own loss."""
+    recipe = plan.method.recipe
+    return "" if recipe is None else f", weights by {recipe_words(recipe)}"

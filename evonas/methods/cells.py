@@ -22,7 +22,7 @@ from evonas.runs.needs import Needs
 from evonas.runs.objectives import AttackOptions, CertifyOptions
 from evonas.runs.options import DataOptions, RunOptions
 from evonas.seeding import derive_seed
-from evonas.training import recipe_within
+from evonas.training import RECIPES, recipe_within
 from evonas.training.settings import TrainingConfig, check_precision
 from evonas.types import Genome, arch_id
 
@@ -92,6 +92,11 @@ class LevelOptions:
     """Intermediate nodes of a cell."""
     perturb_alpha: Annotated[float | None, Range(above=0, most=1)] = None
     """L-inf radius around softmaxed alpha within which weights are trained at the worst one (SDARTS-ADV: 0.3)."""
+    search_recipe: str = "standard"
+    """Recipe that trains the supernet's weights in place of the cross-entropy of the method's own loss: pgd_at,
+    fast_adversarial, trades, trades_awp (order 1 alone), gaussian or a plugin's; standard: that loss."""
+    search_recipe_epsilon: Annotated[float | None, Range(above=0, most=1, pixels=True)] = None
+    """Radius of its attack, in [0, 1], its steps in proportion; the recipe's own by default."""
     search_precision: str = "auto"
     """auto, fp32 or bf16; auto takes bf16 where the hardware gains by it, and never with order 2."""
 
@@ -118,8 +123,16 @@ class LevelOptions:
         if self.hessian is not None and config.order == 1:
             raise ConfigurationError(f"expected --order 2 with --hessian {self.hessian}, {method.name} has 1 here")
         nodes = method.nodes if self.nodes is None else self.nodes
-        changed = replace(method, stages=tuple(stages), config=config, nodes=nodes)
+        changed = self._under_recipe(replace(method, stages=tuple(stages), config=config, nodes=nodes))
         return changed if self.perturb_alpha is None else perturbed(changed, self.perturb_alpha)
+
+    def _under_recipe(self, method: Method) -> Method:
+        if self.search_recipe == "standard":
+            return method
+        from evonas.gradient import with_recipe
+
+        check_name(RECIPES, self.search_recipe, "recipe")
+        return with_recipe(method, recipe_within(self.search_recipe, self.search_recipe_epsilon))
 
 
 def perturbed(method: Method, epsilon: float) -> Method:
@@ -201,7 +214,12 @@ class CellOptions(RunOptions):
         found = {} if measured else {"ood_ratio": "--objectives ood_aupr or --retrain"}
         if not (measured or trained):
             found["ood_data"] = "--objectives ood_aupr, --retrain or a method that trains on it"
-        for name, recipe in {"recipe": self.recipe, "retrain_recipe": self.after.retrain_recipe}.items():
+        recipes = {
+            "recipe": self.recipe,
+            "retrain_recipe": self.after.retrain_recipe,
+            "search_recipe": self.levels.search_recipe,
+        }
+        for name, recipe in recipes.items():
             if not has_radius(recipe):
                 found[f"{name}_epsilon"] = f"{ROBUST} --{name.replace('_', '-')} trades"
         return found | self.training.unused(*([self.after.retrain_average] if self.after.retrain else []))

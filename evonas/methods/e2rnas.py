@@ -127,6 +127,9 @@ class E2rnasOptions(CellOptions):
 
     def unused(self) -> dict[str, str]:
         found = super().unused()
+        if self.levels.search_recipe != "standard":  # it replaces the attack below
+            own = ("adversarial_below", "search_epsilon") if self.version == 1 else ("adversarial_below",)
+            found |= dict.fromkeys(own, "--search-recipe standard")
         replaced = ("size", "size_within", "mgda", "normalisation", "solver", "weights_on")
         return found if self.preferences == 1 else found | dict.fromkeys(replaced, "--preferences 1")
 

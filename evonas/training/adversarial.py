@@ -50,7 +50,10 @@ class AdversarialRecipe(ABC):
         self, network: nn.Module, heads: Heads, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:
         """() weighted sum of the losses of all heads, on one attack through the network's own head."""
-        attacked = self.attack(network, images, labels, generator)
+        return self.of_attacked(network, heads, self.attack(network, images, labels, generator), images, labels)
+
+    def of_attacked(self, network: nn.Module, heads: Heads, attacked: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """() weighted sum of the losses of all heads, on what `attack` made of the images."""
 
         def loss() -> Tensor:
             if attacked is images:

@@ -14,6 +14,7 @@ from evonas.methods.cell_retraining import CellRetrainOptions
 from evonas.methods.cells import LevelOptions
 from evonas.methods.darts import DartsOptions
 from evonas.runs import parse
+from evonas.training import PgdTraining
 
 
 def applied(method: str, **given: Any) -> Method:
@@ -141,3 +142,52 @@ def test_every_preset_can_be_parsed(method: Any) -> None:
 def test_senseless_retraining_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(EvonasError, match=message):
         CellRetrainOptions(retrain=True, **options)
+
+
+@pytest.mark.parametrize("method", [darts, dsrna, e2rnas])
+def test_the_recipe_of_the_weights_is_that_of_every_search(method: Any) -> None:
+    """Radius 0.1, step in proportion: 2/255 within 8/255. Networks that are scored keep their own recipe."""
+    words = ["--search-recipe", "pgd_at", "--search-recipe-epsilon", "0.1"]
+    baselines = ["--baselines", "darts,pdarts-adv"] if method is dsrna else []
+    options = parse(method.PRESETS, [*words, *baselines])
+    searches = options.methods(32).values()
+    assert len(searches) == 1 + 2 * (method is dsrna)
+    for each in searches:
+        assert isinstance(each.recipe, PgdTraining)
+        assert (each.recipe.epsilon, each.recipe.steps) == (0.1, 7)
+        assert each.recipe.step == pytest.approx(0.025)
+    assert options.recipe == "standard"
+    assert all(each.recipe is None for each in parse(method.PRESETS, baselines).methods(32).values())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["darts", "--search-recipe-epsilon", "0.1"], "without a robust recipe, such as --search-recipe trades"),
+        (
+            ["darts", "--search-recipe", "gaussian", "--search-recipe-epsilon", "0.1"],
+            "without a robust recipe, such as --search-recipe trades",
+        ),
+        (["dsrna", "--search-recipe", "ibp"], "expected a recipe of an attack and a loss"),
+        (["darts", "--search-recipe", "trades_yopo"], "expected a recipe of an attack and a loss"),
+        (["darts", "--search-recipe", "trade"], "unknown recipe 'trade'"),
+        (["darts", "--search-recipe", "trades", "--search-recipe-epsilon", "2"], "search_recipe_epsilon in (0, 1]"),
+        (["darts", "--search-recipe", "trades_awp", "--order", "2"], "expected order 1 with trades_awp"),
+        (
+            ["e2rnas", "--search-recipe", "trades", "--adversarial-below"],
+            "--adversarial-below changes nothing without --search-recipe standard",
+        ),
+        (
+            ["e2rnas", "--version", "1", "--search-recipe", "trades", "--search-epsilon", "0.1"],
+            "--search-epsilon changes nothing without --search-recipe standard",
+        ),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_recipes_of_the_weights_that_cannot_be_are_refused_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.count("\n") == 1
