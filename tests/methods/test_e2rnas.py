@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,7 +244,7 @@ def test_a_latency_is_a_limit_beside_the_others() -> None:
 def rough_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables in a cache of their own, measured roughly."""
     monkeypatch.setenv("EVONAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(latency, "measure_table", lambda *words, report: measure_table(*words, QUICK_TABLE, report))
+    monkeypatch.setattr(latency, "measure_table", partial(measure_table, effort=QUICK_TABLE))
     bare(monkeypatch)
 
 
