@@ -123,7 +123,7 @@ def test_a_column_of_an_audit_is_of_one_kind_of_weights_in_all_runs(
     both, said = values(copied_run, other)
     assert both == [*own, [None, 0.75, 0.1], [None, 0.25, 0.1]]
     assert f"audit.pgd20_error, audit.ece of {other.name}: 2 networks, as searched" in said
-    assert f"audit.clean_error of {other.name}: left out, since it is of networks as searched" in said
+    assert f"audit.clean_error of {other.name}: left out: measured on networks as searched here" in said
 
 
 def test_no_folder_or_one_twice(roco_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

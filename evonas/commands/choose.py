@@ -116,8 +116,8 @@ def _audits(
                 notes.append(f"{which} of {run}: {len(rows)} network{'' if len(rows) == 1 else 's'}, {kinds}")
             if left_out:
                 notes.append(
-                    f"{_names(name for name in columns if name in left_out)} of {run}: left out, since it is of "
-                    "networks as searched, in other runs of networks trained to the end"
+                    f"{_names(name for name in columns if name in left_out)} of {run}: left out: measured on networks "
+                    "as searched here, on networks trained to the end in another run"
                 )
         audited[run] = values
     return audited, notes

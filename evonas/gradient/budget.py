@@ -1,4 +1,4 @@
-"""The strongest cells whose costs are in ranges, found exactly."""
+"""The strongest cells whose costs are in ranges, found exactly where costs are whole numbers."""
 
 import math
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ Kind = Literal["params", "macs", "latency"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveredSize:
-    """Expected parameters or multiply-adds of the derived network.
+    """Expected cost of the derived network: parameters, multiply-adds, or latency.
 
     Expected under `derived_probabilities`: two edges a node, with one operation each, in every cell, plus the stem, the
     inputs of cells and the classifier. At weights of 0 and 1 it is the exact cost of the network that is built. The
@@ -221,7 +221,7 @@ class DeliveredLatency(DeliveredCost):
     """|expected latency of the derived network - limit|, in milliseconds of one image by one thread of a CPU.
 
     A latency is the sum that a latency table predicts, no measurement. `kept` takes cells as equally fast whose times
-    round to the same thousandth of the limit: without that, there are too many different times to go through.
+    are equal when rounded, to a tenth of `within`: without that, there are too many different times to go through.
     """
 
     kind: Kind = "latency"
@@ -266,7 +266,7 @@ class DeliveredLatency(DeliveredCost):
 
     @property
     def _rounded_to(self) -> float:
-        return self.limit * 1e6 / 1000
+        return self.limit * 1e6 * max(self.within, 0.001) / 10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -528,9 +528,10 @@ def _fitted(plan: CellSearch, search: GradientSearch) -> str:
     has = " and ".join(
         f"{each.of(delivered):.3f}{each.unit} for {each.letter} = {each.limit:g}" for each in plan.method.limits
     )
+    fits = all(each.holds(delivered) for each in plan.method.limits)
+    which = "the strongest that fit" if fits else "the nearest that were found, since none fits"
     return (
-        f"{plan.name}: the derived network has {had}, the delivered one {has}: {changed} operations are others, the "
-        "strongest that fit"
+        f"{plan.name}: the derived network has {had}, the delivered one {has}: {changed} operations are others, {which}"
     )
 
 

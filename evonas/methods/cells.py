@@ -368,11 +368,19 @@ def _timed(run: Run, methods: Mapping[str, Method], data: Dataset) -> Mapping[st
     latency = next((method.latency for method in methods.values() if method.latency is not None), None)
     if latency is None:
         return methods
-    search: Any = next(iter((run.begun("cells") or {"": run.checkpoint}).values()))
-    begun = search.get("method", {}).get("upper", {}).get(latency.name, {}).get("times", {}).get("table")
+    run.checkpoint_path("search")  # refuses another method's folder
+    begun = _begun_search(run, "method", "upper", latency.name, "times", "table")
     table = run.latency_table(latency.space, data, begun)
     times = operation_times(table, latency.space, data.n_classes)
     return {label: method if method.latency is None else method.timed(times) for label, method in methods.items()}
+
+
+def _begun_search(run: Run, *path: str) -> Any:
+    """Value in the identity of the first search that the folder has; None where there is none."""
+    value: Any = next(iter((run.begun("cells") or {"": run.checkpoint}).values()))
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
@@ -388,7 +396,7 @@ def _ood_data(run: Run, options: CellOptions, data: Dataset) -> Dataset | None:
 def _search_precision(run: Run, options: CellOptions, methods: Mapping[str, Method]) -> str:
     """Arithmetic of the supernets."""
     asked = options.levels.search_precision
-    begun = next(iter((run.begun("cells") or {"": run.checkpoint}).values())).get("precision")
+    begun = _begun_search(run, "precision")
     second = any(method.config.order == 2 for method in methods.values())
     if second and asked == "bf16" and any(method.config.hessian == "finite" for method in methods.values()):
         raise ConfigurationError(

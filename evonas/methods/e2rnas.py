@@ -93,9 +93,7 @@ class E2rnasOptions(CellOptions):
         check_name(METHODS, self.base, "gradient method")
         if self.preferences > 1:
             self._check_preferences()
-        elif (
-            self.size == "delivered" and self.version == 1 and self.count_params and not self._limits_params
-        ) and self.latency is None:
+        elif self._limits_delivered and self.version == 1 and not self._limits_params and self.latency is None:
             raise ConfigurationError(
                 "expected --L or --latency with --size delivered in version 1, got none; no delivered network has its "
                 "usual million"
@@ -122,6 +120,10 @@ class E2rnasOptions(CellOptions):
             )
 
     @property
+    def _limits_delivered(self) -> bool:
+        return self.size == "delivered" and self.count_params
+
+    @property
     def _limits_params(self) -> bool:
         return self.L is not None or bool(self.sweep_L)
 
@@ -135,7 +137,7 @@ class E2rnasOptions(CellOptions):
 
     @property
     def drafts(self) -> dict[str, Method]:
-        """The searches without a size of the delivered network: which ones there are, the data tell."""
+        """Searches without limits of the delivered network, which need the data's image size and classes."""
         return self._searches(32, 10, sized=False)
 
     def methods(self, image_size: int, n_classes: int = 10) -> dict[str, Method]:
@@ -184,7 +186,7 @@ class E2rnasOptions(CellOptions):
         """Terms of the delivered network's size; none where N-hat is descended, or nothing; latencies lack times."""
         from evonas.gradient import DeliveredCost, DeliveredLatency
 
-        if self.size == "n-hat" or not self.count_params or self.preferences > 1:
+        if not self._limits_delivered or self.preferences > 1:
             return ()
         limits: dict[Kind, float] = {}
         if self._limits_params or (self.F is None and self.latency is None):

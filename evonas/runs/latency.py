@@ -36,7 +36,7 @@ def begun_table(folder: Path, fingerprint: str) -> tuple[LatencyTable, str]:
     if (table.processor, table.torch) == (processor(), torch.__version__):
         return table, ""
     return table, (
-        f"latency_ms: from the table of this run, measured on {table.processor}, torch {table.torch}; "
+        f"latency table: the one of this run, measured on {table.processor}, torch {table.torch}; "
         f"this is {processor()}, torch {torch.__version__}"
     )
 
@@ -69,7 +69,7 @@ def find_or_measure(
     table = load_table(path)
     _check(table, subject, path)
     save_table(folder / FILE, table)
-    return table, f"latency_ms: {len(table.layers)} layers on {table.processor}, one thread; {table.error}; {where}"
+    return table, f"latency table: {len(table.layers)} layers on {table.processor}, one thread; {table.error}; {where}"
 
 
 def _measure(path: Path, space: Any, n_classes: int, image_size: int, screen: Screen) -> str:

@@ -216,12 +216,18 @@ class Run(BegunRun):
         Raises:
             EvonasError: it cannot be read or measured, or the run's own is gone.
         """
-        key = digest(subject_of(space, data.n_classes, data.image_size))
+        subject = subject_of(space, data.n_classes, data.image_size)
+        key = digest(subject)
         if key in self._latency_tables:
             return self._latency_tables[key]
         begun = begun or self.begun("objectives", LatencyMs.name, "table", "fingerprint")
         if begun is not None:
             table, note = begun_table(self.path, begun)
+            if table.subject != subject:
+                raise RunMismatchError(
+                    f"expected the networks of this run's latency table, {table.subject}, got {subject}; "
+                    "give the run's own, or name another folder (--out)"
+                )
         else:
             table, note = find_or_measure(space, data.n_classes, data.image_size, self.path, self.screen)
         self.note(note)

@@ -15,9 +15,11 @@ from evonas.spaces.darts_costs import OperationTimes, edges
 
 __all__ = ["operation_times"]
 
-_layers_of_operation = functools.cache(
-    lambda name, channels, stride, size: layers_of(operation(name, channels, stride).eval(), size, channels=channels)
-)
+
+@functools.cache
+def _layers_of_operation(name: str, channels: int, stride: int, size: int) -> Counter[str]:
+    """Layers of an operation on maps of `size`."""
+    return layers_of(operation(name, channels, stride).eval(), size, channels=channels)
 
 
 @functools.lru_cache(maxsize=8)

@@ -177,7 +177,7 @@ def strength(odds: torch.Tensor, genotype: Genotype) -> float:
 
 
 def test_a_limit_in_the_range_of_full_cells_is_held() -> None:
-    """Four nodes, whose times are too many for an enumeration; times of even spacing in no order."""
+    """Four nodes, whose times are too many for an enumeration; times drawn at random."""
     drawn = np.random.default_rng(0).uniform(0.0, 5.0, (2, 14, 8))
     drawn[..., 0] = 0.0
     times = OperationTimes("0" * 16, 10.0, tuple(tuple(map(tuple, cell)) for cell in drawn.tolist()))

@@ -37,6 +37,7 @@ from evonas.runs import DataOptions, Run, latency
 from evonas.runs.interrupt import Interrupted
 from evonas.runs.needs import refuse_unused
 from evonas.ship import measure_table
+from evonas.training.checkpoints import save_checkpoint
 
 pytestmark = pytest.mark.lengthy
 
@@ -271,9 +272,17 @@ def test_a_search_of_a_latency_delivers_it_by_the_table_that_scores_its_cells(tm
     run(replace(options, out=stopped))
     assert not (tmp_path / "cache").exists()
     assert rows(stopped / "population.csv")[0]["genome"] == row["genome"]
+    with pytest.raises(EvonasError, match=r"expected the networks of this run's latency table, .* got .*'channels': 8"):
+        run(replace(options, objectives=("clean_error",), cost_channels=8, out=stopped))
     (stopped / "latency.json").unlink()
     with pytest.raises(EvonasError, match="there is no such file"):
         run(replace(options, out=stopped))
+
+
+def test_a_folder_of_another_method_is_refused_before_a_table_is_looked_for(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "training.pt", {"method": "imagenet"}, {})
+    with pytest.raises(EvonasError, match=r"holds training\.pt of another method's run"):
+        run(replace(FIRST, latency=2.0, out=tmp_path, **TIMED))
 
 
 @pytest.mark.slow

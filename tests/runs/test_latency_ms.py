@@ -66,7 +66,7 @@ def test_a_run_says_and_keeps_the_table_and_its_error(finished: tuple[Path, str]
     assert config["identity"]["objectives"]["latency_ms"] == {"table": {"fingerprint": table.fingerprint}}
     assert config["measured"]["latency_ms"]["median_error"] == table.median_error
     assert config["reference_point"]["latency_ms"] == table.slowest
-    note = next(line for line in config["notes"] if line.startswith("latency_ms"))
+    note = next(line for line in config["notes"] if line.startswith("latency table"))
     assert table.error in note
     assert note in screen
 
@@ -97,7 +97,7 @@ def test_a_run_goes_on_with_its_own_table_and_says_that_another_machine_measured
     monkeypatch.setattr(latency, "processor", lambda: "Another CPU")
     longer = replace(OPTIONS, out=tmp_path / "moved", search=replace(OPTIONS.search, generations=2))
     screen = run(longer)
-    assert "from the table of this run, measured on" in screen
+    assert "the one of this run, measured on" in screen
     assert "this is Another CPU" in screen
     assert not (tmp_path / "empty").exists()
     assert main(["verify", str(tmp_path / "moved"), "--retrain", "best"]) == 0

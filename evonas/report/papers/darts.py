@@ -48,7 +48,7 @@ SIZES, TIMES = (
     for column in ("size", "latency_ms")
 )
 """Columns of a search that is held to a size, or a latency -> words in the legend."""
-LAST = ("entropy_normal", "entropy_reduce", "expected_params", *SIZES, "genotype", "seconds")
+LAST = ("entropy_normal", "entropy_reduce", "expected_params", *SIZES, *TIMES, "genotype", "seconds")
 """Columns that close a row."""
 TOGETHER = {
     "loss": {"train_loss": "train", "val_loss": "validation"},
