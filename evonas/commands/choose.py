@@ -54,6 +54,7 @@ class Choose:
 
     def __call__(self) -> None:
         from evonas.report import Choosing, choose_networks
+        from evonas.report.choosing import number_of
         from evonas.report.output import write_csv
 
         runs, notes = joint_runs(self.runs)
@@ -70,7 +71,7 @@ class Choose:
         if self.csv is not None:
             write_csv(self.csv, found.table)
             if not self.json:
-                say(f"{len(found.table)} row{'' if len(found.table) == 1 else 's'}: {self.csv}")
+                say(f"{number_of(len(found.table), 'row')}: {self.csv}")
 
     def _show(self, found: Choice, notes: Sequence[str]) -> None:
         if self.json:
@@ -97,6 +98,7 @@ def _audits(
     All values of a column are of networks trained to the end, or all of networks as searched.
     """
     from evonas.report import decisive_by_column, read_audit
+    from evonas.report.choosing import number_of
 
     files = {run.name: read_audit(path) for path, run in zip(paths, runs, strict=True)}
     decided = {name: [*decisive_by_column(each.networks)] for name, each in files.items()}
@@ -113,7 +115,7 @@ def _audits(
             if kept:
                 which = _names(kept) if number or left_out else "audit.*"
                 kinds = ", ".join({row.words: None for row in rows})
-                notes.append(f"{which} of {run}: {len(rows)} network{'' if len(rows) == 1 else 's'}, {kinds}")
+                notes.append(f"{which} of {run}: {number_of(len(rows), 'network')}, {kinds}")
             if left_out:
                 notes.append(
                     f"{_names(name for name in columns if name in left_out)} of {run}: left out: measured on networks "

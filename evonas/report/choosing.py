@@ -20,7 +20,7 @@ from evonas.search import ranks
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AUDIT", "Choice", "Choosing", "choose_networks", "plain_rows"]
+__all__ = ["AUDIT", "Choice", "Choosing", "choose_networks", "number_of", "plain_rows"]
 
 AUDIT = "audit."
 """Before the name of a column of audit.csv."""
@@ -91,7 +91,7 @@ class Choice:
         )
         left = len(self.table) - len(lines)
         return TextTable(
-            f"{self.satisfied} of {_networks(self.considered)} {self.why}; {len(self.table)} chosen",
+            f"{self.satisfied} of {number_of(self.considered, 'network')} {self.why}; {len(self.table)} chosen",
             (*(("run",) if several else ()), "arch_id", *(name.replace("_", " ") for name in names)),
             lines,
             (
@@ -274,11 +274,13 @@ def _partly(table: pd.DataFrame, runs: Sequence[JointRun], named: Sequence[str])
         if len(lacking):
             where = f" of {', '.join(sorted(set(lacking['run'])))}" if len(runs) > 1 else ""
             satisfy = "it satisfies" if len(lacking) == 1 else "they satisfy"
-            yield f"{name}: not measured for {len(lacking)} of {_networks(len(table))}{where}; {satisfy} nothing on it"
+            of = f"{len(lacking)} of {number_of(len(table), 'network')}{where}"
+            yield f"{name}: not measured for {of}; {satisfy} nothing on it"
 
 
-def _networks(count: int) -> str:
-    return f"{count} network{'' if count == 1 else 's'}"
+def number_of(count: int, noun: str) -> str:
+    """The count and its noun, in the plural unless it is 1."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _chance(runs: Sequence[JointRun]) -> Chance | None:

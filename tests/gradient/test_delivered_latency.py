@@ -62,7 +62,7 @@ def held(space: DartsSpace, limit: float, within: float = 0.01) -> DeliveredLate
 
 
 def predicted(space: DartsSpace, genotype: Genotype) -> float:
-    """Of the built network."""
+    """Milliseconds of the built network by the table."""
     network = network_of(space, space.from_genotype(genotype), CLASSES)
     return tables()[space].predict(layers_of(network, 8))
 
@@ -124,7 +124,7 @@ def test_so_it_is_of_networks_of_two_nodes() -> None:
 
 
 def test_the_expectation_is_the_sum_over_all_networks_and_its_gradient_is_right() -> None:
-    """Of even weights every network of one node is as probable."""
+    """Every network of one node is as probable under even weights."""
     latency = held(ONE, sum(held_range()) / 2)
     even = torch.full((2, 2, 8), 1 / 8, dtype=torch.float64)
     mean = math.fsum(all_of_one_node().values()) / 2401
@@ -140,7 +140,7 @@ def held_range() -> tuple[float, float]:
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 @pytest.mark.lengthy
 def test_the_strongest_of_all_networks_within_the_limit_is_delivered(share: float) -> None:
-    """Alone, and beside parameters; times of one node are told apart by a thousandth of the limit."""
+    """Alone, and beside parameters; times of one node are told apart by a tenth of the tolerance."""
     (least, most), space = held_range(), ONE
     latency = held(space, least + share * (most - least), within=0.03)
     odds = log_odds(torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(1)).double().softmax(dim=2))

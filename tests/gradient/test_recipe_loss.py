@@ -219,7 +219,7 @@ def test_a_step_under_a_recipe_is_not_replayed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_perturbed_weights_begin_with_their_epoch() -> None:
-    """Of 10 epochs of a stage with warmup 0.3 the third is the first one, by the count of Wu et al.'s code."""
+    """The third of 10 epochs of a stage with warmup 0.3 is the first one, by the count of Wu et al.'s code."""
     loss = Sum((RecipeLoss(recipe=replace(AWP, warmup=0.3)), OodLoss()))
     gammas = []
     for epoch in range(4):

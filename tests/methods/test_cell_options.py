@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tiny_cells import TINY
+from tiny_cells import TINY, assert_refused_in_one_line
 
-from evonas.cli import main
 from evonas.errors import ConfigurationError, EvonasError
 from evonas.gradient import METHODS, Method
 from evonas.methods import darts, dsrna, e2rnas
@@ -95,10 +94,7 @@ def test_a_precision_that_there_is_not_is_refused() -> None:
 def test_what_changes_nothing_is_refused_in_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 2
-    text = capsys.readouterr().err
-    assert message in text
-    assert text.count("\n") == 1
+    assert_refused_in_one_line(words, message, capsys)
 
 
 @pytest.mark.parametrize("words", [["--retrain"], ["--objectives", "ood_aupr,params"]])
@@ -187,7 +183,4 @@ def test_the_recipe_of_the_weights_is_that_of_every_search(method: Any) -> None:
 def test_recipes_of_the_weights_that_cannot_be_are_refused_in_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 2
-    text = capsys.readouterr().err
-    assert message in text
-    assert text.count("\n") == 1
+    assert_refused_in_one_line(words, message, capsys)

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from tiny_runs import HERE
 
+from evonas.cli import main
 from evonas.methods.cells import CellOptions, LevelOptions, NetworkOptions
 from evonas.methods.cells import run as run_cells
 from evonas.runs import DataOptions
@@ -67,6 +68,14 @@ def run(options: CellOptions) -> str:
     screen = io.StringIO()
     run_cells(options, Console(file=screen, width=300))
     return screen.getvalue()
+
+
+def assert_refused_in_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that ends with exit code 2 and one line that has the message."""
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.count("\n") == 1
 
 
 def bare(patch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_statistics_are_those_of_both_seeds_together(tmp_path: Path) -> None:
 
 
 def test_blocks_and_ratios_have_a_figure_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of CIFAR-10 alone, where the other data set's supernet was finished first."""
+    """Pictures of CIFAR-10 alone, where the other data set's supernet was finished first."""
     drawn: list[Any] = []
     monkeypatch.setattr(tam_report, "write_png", lambda path, figure: drawn.append(figure))
     choices = {"cifar10": {"block": 15, "ratio": 1.8}, "svhn": {"block": 4, "ratio": 0.2}}
