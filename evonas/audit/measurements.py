@@ -118,6 +118,16 @@ class ErrorUnder(CountsErrors):
 
 
 @dataclass(frozen=True)
+class CleanOnAll:
+    """Clean error on all test images, however few the other measurements take."""
+
+    def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
+        every = replace(tested, validation=tested.test)
+        (wrong,) = ErrorUnder(CLEAN_ON_ALL).wrong(candidate, every, batch_size, report).values()
+        return {CLEAN_ON_ALL: float(wrong.double().mean()), f"{CLEAN_ON_ALL}_images": float(len(wrong))}
+
+
+@dataclass(frozen=True)
 class ErrorsAfter(CountsErrors):
     """Errors under one PGD after several numbers of steps, in one pass: what `ErrorUnder` gives for each of them."""
 
@@ -285,6 +295,7 @@ def _error(column: str, label: str, attack: Attack | None, note: str = "", libra
 
 
 CLEAN = _error("clean_error", "No attack", None)
+CLEAN_ON_ALL = "clean_on_all_error"
 
 SINGLE_CW = CarliniWagnerL2(
     initial_const=1.0, confidence=0.0, stepsize=0.01, steps=60, binary_search_steps=1, abort_early=False
@@ -431,6 +442,7 @@ def _certificates() -> dict[str, tuple[Measurement, ...]]:
 
 MEASUREMENTS: dict[str, tuple[Measurement, ...]] = {
     "clean": (CLEAN,),
+    "clean_on_all": (Measurement(CLEAN_ON_ALL, "No attack, all images", CleanOnAll()),),
     **_roco_suite(),
     **_dsrna_suite(),
     **_restarted(),

@@ -35,7 +35,9 @@ __all__ = ["STUDY"]
 
 RECORD = "capacity.json"
 BASELINE, ROCO = "Baseline-NAS", "RoCo-NAS"
-AUTOATTACK = "autoattack_1"
+BESIDE = ("clean_on_all", "autoattack_1")
+"""Measurements besides those of the study roco: networks are matched by clean errors on all test images."""
+CLEAN = "clean_on_all_error"
 ERRORS = {
     "adversarial_set_error": "searched adversarial set",
     "second_set_error": "set that no search saw",
@@ -63,11 +65,11 @@ MATCHED = (
 
 
 def cells(preset: str, seeds: int) -> Iterator[Cell]:
-    """The runs of the study roco, with AutoAttack on the networks that are trained again."""
+    """The runs of the study roco, with AutoAttack and all clean test images, too."""
     for cell in roco.STUDY.cells(preset, seeds):
         if cell.group == ROCO:
             after = cell.options.after
-            cell = replace(cell, options=replace(cell.options, after=replace(after, suite=(*after.suite, AUTOATTACK))))
+            cell = replace(cell, options=replace(cell.options, after=replace(after, suite=(*after.suite, *BESIDE))))
         yield replace(cell, record=RECORD)
 
 
@@ -94,7 +96,7 @@ def points(rows: Sequence[Row], column: str, other: str = "macs") -> Groups:
     for row in rows:
         if (row["seed"], str(row["arch_id"])) in both:
             continue
-        needed = [row.get(name) for name in ("macs", "clean_error", column, other)]
+        needed = [row.get(name) for name in ("macs", CLEAN, column, other)]
         if all(isinstance(each, float | int) for each in needed):
             macs, clean, value, beside = map(float, needed)  # type: ignore[arg-type]
             point = Point(row["label"] == ROCO, macs, clean, value, beside, str(row["arch_id"]))
@@ -157,15 +159,15 @@ def _left_out(studied: Studied) -> str:
 
 
 def _noise(studied: Studied) -> str:
-    """Bias of matching by clean errors that are counted on few images."""
-    chance = studied.chance()
-    if chance is None:
+    """Bias of matching by clean errors that are counted on a number of images."""
+    counts = [int(row[f"{CLEAN}_images"]) for row in studied.rows if f"{CLEAN}_images" in row]
+    if not counts:
         return "No network is measured yet."
-    deviation = 100 * math.sqrt(0.25 / chance.images)
     return (
-        f"Clean errors are counted on {chance.images:,} test images, a standard error of up to {deviation:.1f} points "
-        f"each: where that is not small beside {100 * CLEAN_CALIPER:.0f} points, networks that match differ by more in "
-        "truth, which favours the method whose networks have the lower clean errors."
+        f"Clean errors are counted on all test images, {min(counts):,}: a standard error of up to "
+        f"{100 * math.sqrt(0.25 / min(counts)):.1f} points each. Where that is not small beside "
+        f"{100 * CLEAN_CALIPER:.0f} points, networks that match differ by more in truth, which favours the method "
+        "whose networks have the lower clean errors."
     )
 
 
@@ -173,10 +175,10 @@ def correlations(studied: Studied) -> list[TextTable]:
     """Rank correlations of robust errors with one another and with size, others held fixed."""
     asked = [
         *((column, other, tuple(CONTROLS)) for column in ERRORS for other in ERRORS if column < other),
-        *((column, "clean_error", ("MACs",)) for column in ERRORS),
+        *((column, CLEAN, ("MACs",)) for column in ERRORS),
         *((column, "macs", ("clean error",)) for column in ERRORS),
     ]
-    names = {**ERRORS, "clean_error": "clean error", "macs": "MACs"}
+    names = {**ERRORS, CLEAN: "clean error", "macs": "MACs"}
     lines = []
     for column, other, fixed in asked:
         groups = points(studied.rows, column, other)
@@ -248,9 +250,9 @@ def draw_networks(studied: Studied, path: Path) -> bool:
     for column, words in ERRORS.items():
         groups = {
             name: [
-                (100 * float(row["clean_error"]), 100 * float(row[column]))
+                (100 * float(row[CLEAN]), 100 * float(row[column]))
                 for row in studied.rows
-                if row["label"] == name and column in row and "clean_error" in row
+                if row["label"] == name and column in row and CLEAN in row
             ]
             for name in (BASELINE, ROCO)
         }
@@ -262,7 +264,7 @@ def check() -> None:
     """ConfigurationError where a library of the attacks is missing."""
     from evonas.audit import require_libraries
 
-    suite = (*RetrainOptions().suite, AUTOATTACK)
+    suite = (*RetrainOptions().suite, *BESIDE)
     require_libraries(replace(RetrainOptions(), suite=suite).measured().measurements, "the study capacity")
 
 

@@ -194,6 +194,19 @@ def test_the_test_part_is_scored_and_no_other() -> None:
     assert measure(clean, perfect, CHAIN, trained("phases")) == {"clean_error": 0.0}
 
 
+def test_all_test_images_are_seen_whatever_the_limit() -> None:
+    """All but some of one class, so that classes are not equally frequent, as they are in the subset."""
+    kept = np.flatnonzero((PHASES.data.test.labels != 3) | (np.arange(300) < 200))
+    test = Part(PHASES.data.test.images[kept], PHASES.data.test.labels[kept])
+    uneven = replace(PHASES, data=replace(PHASES.data, test=test))
+    every = Measured(measurements=measurements(("clean",)))
+    few = Measured(measurements=measurements(("clean", "clean_on_all")), test_limit=40)
+    found = measure(few, uneven, CHAIN, trained("phases"))
+    assert found["clean_on_all_error_images"] == len(kept) < 300
+    assert found["clean_on_all_error"] == measure(every, uneven, CHAIN, trained("phases"))["clean_error"]
+    assert found["clean_on_all_error"] != found["clean_error"]
+
+
 def test_a_limit_takes_as_many_images_of_each_class() -> None:
     measured = Measured(measurements=(), test_limit=40)
     part = measured.test_part(DIGITS, seed=3)
