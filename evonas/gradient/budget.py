@@ -11,6 +11,7 @@ import numpy.typing as npt
 from evonas.networks.darts import Genotype
 from evonas.networks.darts_genotypes import Pairs
 from evonas.networks.darts_operations import PRIMITIVES
+from evonas.spaces.darts_costs import edges_into_nodes
 
 __all__ = ["genotype_within"]
 
@@ -79,8 +80,8 @@ def genotype_within(
 
 def _sums(cells: Best, costs: Costs) -> Costs:
     """(cells, m) costs of cells, for (m, edges, 8) of operations."""
-    edges = [node * (node + 3) // 2 for node in range(costs.shape[1])]  # those into earlier nodes
-    chosen = np.array([[edges[at // 2] + edge for at, (_, edge) in enumerate(pairs)] for _, pairs in cells.values()])
+    into = edges_into_nodes(costs.shape[1])
+    chosen = np.array([[into[at // 2].start + edge for at, (_, edge) in enumerate(two)] for _, two in cells.values()])
     names = np.array([[PRIMITIVES.index(name) for name, _ in pairs] for _, pairs in cells.values()])
     sums: Costs = costs[:, chosen, names].sum(axis=2).T
     return sums
@@ -89,14 +90,13 @@ def _sums(cells: Best, costs: Costs) -> Costs:
 def _cell(odds: Odds, costs: Counts, max_skips: int | None) -> Best:
     """The strongest cell of all costs, (m, edges, 8) for operations."""
     cell: Best = {((0,) * len(costs), 0): (0.0, ())}
-    first, inputs = 0, 2
-    while first < len(odds):
-        node = _node(odds[first : first + inputs], costs[:, first : first + inputs], max_skips is not None)
+    for into in edges_into_nodes(len(odds)):
+        node = _node(odds[into], costs[:, into], max_skips is not None)
         longer: Best = {}
         for ((cost, skips), (score, pairs)), ((more, further), (gain, two)) in product(cell.items(), node.items()):
             if max_skips is None or skips + further <= max_skips:
                 _keep(longer, (tuple(map(add, cost, more)), skips + further), score + gain, pairs + two)
-        cell, first, inputs = longer, first + inputs, inputs + 1
+        cell = longer
     return cell
 
 

@@ -18,7 +18,7 @@ from evonas.costs import CostTable
 from evonas.errors import ConfigurationError
 from evonas.gradient.losses import Batch
 from evonas.spaces.darts import DartsSpace
-from evonas.spaces.darts_costs import OperationTimes, fixed_cost, operation_costs
+from evonas.spaces.darts_costs import OperationTimes, edges_into_nodes, fixed_cost, operation_costs
 
 if TYPE_CHECKING:
     import torch
@@ -242,10 +242,11 @@ class DeliveredLatency(DeliveredCost):
 
     def of(self, genotype: Genotype) -> float:
         table, own = self._table, self.space.from_genotype(genotype).reshape(2, -1, 2, 2).tolist()
+        into = edges_into_nodes(table.shape[1])
         chosen = [
-            float(table[cell, node * (node + 3) // 2 + state, name + 1])
+            float(table[cell, edges.start + state, name + 1])
             for cell, nodes in enumerate(own)
-            for node, pairs in enumerate(nodes)
+            for edges, pairs in zip(into, nodes, strict=True)
             for state, name in pairs
         ]
         return math.fsum([self._fixed, *chosen]) / 1e6
@@ -305,11 +306,8 @@ def check_together(sizes: tuple[DeliveredCost, ...], max_skips: int | None = Non
 def _extreme(table: np.ndarray, sign: int) -> float:
     """Largest (sign 1) or smallest (-1) sum of a genotype's operations, for (2, edges, 8) costs: two edges a node."""
     dearest = (sign * table[..., 1:]).max(axis=2)
-    total, first, inputs = 0.0, 0, 2
-    while first < dearest.shape[1]:
-        total += np.sort(dearest[:, first : first + inputs], axis=1)[:, -2:].sum()
-        first, inputs = first + inputs, inputs + 1
-    return sign * float(total)
+    two = [np.sort(dearest[:, into], axis=1)[:, -2:].sum() for into in edges_into_nodes(dearest.shape[1])]
+    return sign * float(sum(two))
 
 
 def _plainest(nodes: int) -> Genotype:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evonas.networks.darts import Genotype
 from evonas.networks.darts_operations import PRIMITIVES
+from evonas.spaces.darts_costs import edges_into_nodes
 
 __all__ = ["derive_genotype"]
 
@@ -64,13 +65,10 @@ def _cell(alpha: Tensor, beta: Tensor | None, kind: str) -> Pairs:
     sort_key = cmp_to_key(_compare)
     strengths = [sort_key(_strength(row, share)) for row, share in zip(rows, shares, strict=True)]
     pairs: list[tuple[str, int]] = []
-    first, inputs = 0, 2
-    while first < len(rows):
-        edges = sorted(
-            range(first, first + inputs), key=strengths.__getitem__, reverse=True
-        )  # stable: equal edges stay in order
-        pairs += [(PRIMITIVES[operations[edge]], edge - first) for edge in edges[:2]]
-        first, inputs = first + inputs, inputs + 1
+    every = range(len(rows))
+    for into in edges_into_nodes(len(rows)):
+        edges = sorted(every[into], key=strengths.__getitem__, reverse=True)  # stable: equal edges stay in order
+        pairs += [(PRIMITIVES[operations[edge]], edge - into.start) for edge in edges[:2]]
     return tuple(pairs)
 
 

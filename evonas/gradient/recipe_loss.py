@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from evonas.errors import ConfigurationError
 from evonas.gradient.losses import AdversarialLoss, Batch, CrossEntropy, LevelLoss, Sum
@@ -78,7 +78,7 @@ def recipe_of(loss: LevelLoss) -> RecipeLoss | None:
     return next((part for part in parts if isinstance(part, RecipeLoss)), None)
 
 
-def under_recipe(loss: LevelLoss, recipe: AdversarialRecipe | None) -> LevelLoss:
+def under_recipe(loss: LevelLoss, recipe: Recipe | None) -> LevelLoss:
     """The loss with that of a recipe in place of cross-entropy on clean or attacked images; other parts of a sum stay.
 
     Args:
@@ -95,15 +95,14 @@ def under_recipe(loss: LevelLoss, recipe: AdversarialRecipe | None) -> LevelLoss
             f"expected one cross-entropy in the loss below, for a recipe to replace, got {loss.name}; "
             "leave the recipe out"
         )
-    own = RecipeLoss(recipe=recipe)
+    own = RecipeLoss(recipe=cast("AdversarialRecipe", recipe))  # refuses others
     parts = tuple(own if change else part for part, change in zip(parts, changed, strict=True))
     return Sum(parts) if isinstance(loss, Sum) else own
 
 
 def with_recipe(method: Method, recipe: Recipe) -> Method:
     """The method whose weights descend the loss of a recipe such as `Trades()` in place of their cross-entropy."""
-    made: Any = recipe
-    return replace(method, lower=under_recipe(method.lower, made))
+    return replace(method, lower=under_recipe(method.lower, recipe))
 
 
 def lower_of_epoch(loss: LevelLoss, supernet: nn.Module, epoch: int, epochs: int) -> LevelLoss:
@@ -111,7 +110,4 @@ def lower_of_epoch(loss: LevelLoss, supernet: nn.Module, epoch: int, epochs: int
     from evonas.training.loop import of_epoch
 
     own = recipe_of(loss)
-    if own is None:
-        return loss
-    recipe: Any = of_epoch(own.recipe, supernet, epoch, epochs)
-    return under_recipe(loss, recipe)
+    return under_recipe(loss, None if own is None else of_epoch(own.recipe, supernet, epoch, epochs))

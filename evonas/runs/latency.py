@@ -20,15 +20,17 @@ FILE = "latency.json"
 """Table of a run, in its folder."""
 
 
-def begun_table(folder: Path, fingerprint: str) -> tuple[LatencyTable, str]:
+def begun_table(folder: Path, fingerprint: str | None) -> tuple[LatencyTable, str]:
     """The table that a run was begun with, from its folder, and a line where another machine has measured it.
 
+    Args:
+        fingerprint: of the table; None where the run was stopped before it recorded that.
     Raises:
         ConfigurationError: another table is there.
         DataError: it is missing or damaged.
     """
     table = load_table(folder / FILE)
-    if table.fingerprint != fingerprint:
+    if fingerprint is not None and table.fingerprint != fingerprint:
         raise ConfigurationError(
             f"expected the latency table {fingerprint}, with which this run was begun, in {folder / FILE}, "
             f"got {table.fingerprint}; put that back, or begin another run with --out"

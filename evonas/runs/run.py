@@ -26,6 +26,7 @@ from evonas.data.out_of_distribution import load_ood_data, resolve_ood_data
 from evonas.errors import ConfigurationError, RunMismatchError
 from evonas.evaluation import BuildingSpace, Evaluator, Prepare, TrainFromScratch, check_early_stop
 from evonas.executors import Executor
+from evonas.files import exists
 from evonas.objectives import AdversarialSetError, LatencyMs, Objective, OodAupr
 from evonas.objectives.certified import Certified
 from evonas.parts import digest, part_identity, part_name, refuse_another_run
@@ -35,6 +36,7 @@ from evonas.runs.auditing import audit_networks, training_to_the_end
 from evonas.runs.begun import BegunRun
 from evonas.runs.epochs import EpochLog
 from evonas.runs.keeping import KeptWeights, keep_weights
+from evonas.runs.latency import FILE as LATENCY
 from evonas.runs.latency import begun_table, find_or_measure
 from evonas.runs.objectives import AttackOptions, CertifyOptions, make_objectives, untrained_note
 from evonas.runs.options import AuditOptions, as_json
@@ -221,7 +223,7 @@ class Run(BegunRun):
         if key in self._latency_tables:
             return self._latency_tables[key]
         begun = begun or self.begun("objectives", LatencyMs.name, "table", "fingerprint")
-        if begun is not None:
+        if begun is not None or (self.checkpoint and exists(self.path / LATENCY)):
             table, note = begun_table(self.path, begun)
             if table.subject != subject:
                 raise RunMismatchError(

@@ -16,7 +16,16 @@ from evonas.types import Cost, Genome
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["OperationCosts", "OperationTimes", "edges", "fixed_cost", "operation_costs", "paper_flops", "width_for"]
+__all__ = [
+    "OperationCosts",
+    "OperationTimes",
+    "edges",
+    "edges_into_nodes",
+    "fixed_cost",
+    "operation_costs",
+    "paper_flops",
+    "width_for",
+]
 
 Counts = npt.NDArray[np.int64]
 
@@ -61,6 +70,15 @@ class OperationTimes:
 def edges(nodes: int) -> tuple[tuple[int, int], ...]:
     """(node, input) of every edge of a cell in the order of DARTS: node 2 from 0 and 1, node 3 from 0 to 2, ...."""
     return tuple((node, state) for node in range(2, nodes + 2) for state in range(node))
+
+
+def edges_into_nodes(count: int) -> list[slice]:
+    """Places of the edges into each node, node by node, of so many `edges` in all."""
+    found, first, inputs = [], 0, 2
+    while first < count:
+        found.append(slice(first, first + inputs))
+        first, inputs = first + inputs, inputs + 1
+    return found
 
 
 @functools.lru_cache(maxsize=64, typed=True)

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,6 +201,35 @@ def test_limits_out_of_reach_are_refused_when_the_times_are_known() -> None:
         method.timed(times)
     with pytest.raises(ConfigurationError, match="expected times of the operations for a latency, got none"):
         method.identity()
+
+
+def test_skip_connections_of_the_normal_cell_are_limited_beside_a_latency() -> None:
+    """The strongest network within the limit of those with one skip_connect at most, by an enumeration."""
+    alpha = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    alpha[..., PRIMITIVES.index("skip_connect")] += 4
+    odds = log_odds(alpha.softmax(dim=2))
+    skipping = derive_genotype(*alpha)
+    limit = 1.2 * all_of_one_node()[_in_order(skipping)]
+    latency = held(ONE, limit, within=0.1)
+    within = [genotype for genotype, time in all_of_one_node().items() if abs(time - limit) <= 0.1 * limit]
+    few = [genotype for genotype in within if [name for name, _ in genotype.normal].count("skip_connect") <= 1]
+    assert len(few) < len(within)
+    for allowed, most in ((few, 1), (within, None)):
+        kept = latency.kept(skipping, odds, most)
+        assert strength(odds, kept) == pytest.approx(max(strength(odds, each) for each in allowed))
+        assert latency.holds(kept)
+
+
+def test_a_latency_and_a_size_that_no_network_has_together_are_refused() -> None:
+    """The lightest network is none of the slowest."""
+    size: dict[str, Any] = {"channels": 4, "layers": 3, "nodes": 1, "image_size": 8, "n_classes": CLASSES}
+    params = {genotype: ONE.cost(ONE.from_genotype(genotype), CLASSES).params for genotype in all_of_one_node()}
+    lightest, slowest = min(params.values()) / 1e6, 0.999 * held_range()[1]
+    asked = (DeliveredCost(limit=lightest, **size), DeliveredLatency(limit=slowest, **size))
+    times = operation_times(tables()[ONE], ONE, CLASSES)
+    message = rf"got L = {lightest:g} and latency = {slowest:g}; the nearest one has \d\.\d+M parameters and \d\.\d+ ms"
+    with pytest.raises(ConfigurationError, match=message):
+        replace(darts(), nodes=1, upper=asked).timed(times)
 
 
 def test_the_identity_names_the_table_and_no_times() -> None:

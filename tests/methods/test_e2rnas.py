@@ -241,6 +241,14 @@ def test_a_latency_is_a_limit_beside_the_others() -> None:
     assert second.latency == DeliveredLatency(limit=2.0, channels=16, layers=8, nodes=2, n_classes=3, image_size=28)
 
 
+def test_a_latency_is_a_limit_of_every_search_of_a_sweep() -> None:
+    methods = replace(FIRST, latency=2.0, sweep_L=(0.008, 0.01), **TIMED).methods(32)
+    assert [[(limit.kind, limit.limit) for limit in method.limits] for method in methods.values()] == [
+        [("params", 0.008), ("latency", 2.0)],
+        [("params", 0.01), ("latency", 2.0)],
+    ]
+
+
 @pytest.fixture
 def rough_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables in a cache of their own, measured roughly."""
@@ -298,6 +306,11 @@ def test_a_killed_search_of_a_latency_goes_on(tmp_path: Path, monkeypatch: pytes
         end_in_call(patch, GradientSearch, "run_epoch", 2)
         with pytest.raises(Interrupted):
             run(stopped)
+    kept = (tmp_path / "stopped" / "latency.json").read_bytes()
+    wider = replace(FIRST, objectives=("clean_error", "latency_ms"), cells=replace(FIRST.cells, eval_channels=8))
+    with pytest.raises(EvonasError, match=r"expected the networks of this run's latency table, .* got .*'channels': 8"):
+        run(replace(wider, out=stopped.out))
+    assert (tmp_path / "stopped" / "latency.json").read_bytes() == kept
     shutil.rmtree(tmp_path / "cache")  # the search goes on with the table in its folder
     run(stopped)
     assert not (tmp_path / "cache").exists()
