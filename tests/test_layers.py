@@ -130,7 +130,7 @@ def room_of(module: str) -> str:
     return parts[1] if known else ""
 
 
-BY_GRADIENT = {"cells", "cell_search", "cell_retraining", "darts", "dsrna", "e2rnas"}
+BY_GRADIENT = {"cells", "cell_search", "cell_search_words", "cell_retraining", "darts", "dsrna", "e2rnas"}
 """Files of `methods` that stand on the optional room `gradient`; the others work without it."""
 
 

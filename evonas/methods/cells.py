@@ -421,7 +421,7 @@ def _write_sweep(run: Run, options: CellOptions, result: Result, found: Sequence
 
     Several may have found the same cells.
     """
-    from evonas.methods.cell_search import compact
+    from evonas.methods.cell_search_words import compact
     from evonas.report import means_of_repeats, means_text, write_means, write_rows
 
     scored = {entry.key: entry.result.objectives for entry in result.entries}

@@ -29,7 +29,8 @@ from evonas.gradient import (
     dsrna,
 )
 from evonas.methods import e2rnas
-from evonas.methods.cell_search import MOST, CellSearch, _limit, _warning
+from evonas.methods.cell_search import CellSearch
+from evonas.methods.cell_search_words import MOST, _limit, warning
 from evonas.methods.cells import compose, plan_searches
 from evonas.methods.e2rnas import PRESETS, E2rnasOptions
 from evonas.networks.darts import DartsNetwork
@@ -102,14 +103,14 @@ def test_one_objective_that_makes_all_of_an_epochs_steps_is_warned_of(below: flo
         replace(SECOND, weights_on=weights_on).methods(32).values() for weights_on in ("raw", None)
     )
     row = {"share_loss": 1 - below, "share_flops_loss": below, "weight_loss": 1.0, "weight_flops_loss": 1.0}
-    said = {each: _warning(plan_of(each), row) for each in (authors, default)}
+    said = {each: warning(plan_of(each), row) for each in (authors, default)}
     if below < MOST:
         assert set(said.values()) == {""}
     else:
         assert "flops_loss made over 95% of the architecture's steps in an epoch" in said[default]
         assert said[authors] == f"{said[default]}; --weights-on normalised lets all count"
         part = {"share_bound": below, "share_loss": 1 - below, "weight_bound+loss": 1.0}
-        said_of_a_sum = _warning(plan_of(dsrna()), part)
+        said_of_a_sum = warning(plan_of(dsrna()), part)
         assert "bound made over 95% of the architecture's first step in an epoch" in said_of_a_sum
         assert said_of_a_sum.endswith("; --metric-share 0.5 makes both count alike")
 
@@ -118,9 +119,9 @@ def test_a_preference_whose_steps_are_zero_is_warned_of() -> None:
     """One without a turn in the epoch is not."""
     plan = plan_of(SECOND.methods(32)[""])
     moving = {"weight_loss": 0.5, "weight_size": -0.2, "share_loss": 0.01, "share_size": 0.99}
-    assert _warning(plan, {"preferences": [moving, {}]}) == ""
+    assert warning(plan, {"preferences": [moving, {}]}) == ""
     row = {"preferences": [moving, {"weight_loss": 1e-17, "weight_size": 0.0}]}
-    assert "all steps of the architecture of a preference were zero in an epoch" in _warning(plan, row)
+    assert "all steps of the architecture of a preference were zero in an epoch" in warning(plan, row)
 
 
 def plan_of(method: Method) -> CellSearch:
