@@ -36,6 +36,11 @@ class Affine:
         """The constant term, in a shape that broadcasts to (*out); None: 0."""
         return None
 
+    def constant_terms(self) -> Tensor | None:
+        """Sums of the absolute values of what the constant was computed from: its rounding error follows them."""
+        constant = self.constant()
+        return None if constant is None else constant.detach().abs()
+
     def interval(self, boxes: Sequence[Box]) -> Box:
         middle = self.linear(*(box.middle for box in boxes))
         constant = self.constant()
@@ -145,6 +150,8 @@ class Scale(Affine):
     distinct: ClassVar[bool] = True
     factor: Tensor | None = None
     shift: Tensor | None = None
+    shift_terms: Tensor | None = None
+    """See `constant_terms`; None: the absolute values of the shift."""
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
         return inputs[0] if self.factor is None else inputs[0] * powered(self.factor, power)
@@ -155,9 +162,13 @@ class Scale(Affine):
     def constant(self) -> Tensor | None:
         return self.shift
 
+    def constant_terms(self) -> Tensor | None:
+        return super().constant_terms() if self.shift_terms is None else self.shift_terms
+
     def reach(self, patch: Patch) -> list[Patch] | None:
         return [patch]
 
     def within(self, patch: Patch) -> "Scale":
-        factor, shift = (each if each is None else cut(each, patch) for each in (self.factor, self.shift))
-        return replace(self, factor=factor, shift=shift)
+        parts = self.factor, self.shift, self.shift_terms
+        factor, shift, terms = (each if each is None else cut(each, patch) for each in parts)
+        return replace(self, factor=factor, shift=shift, shift_terms=terms)

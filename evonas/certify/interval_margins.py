@@ -71,9 +71,9 @@ def _rounding(behind: Sequence[Affine], sizes: Tensor, functions: Tensor) -> Ten
     """(S, B) error at most of functions (S, B, K) of the logits, pulled back to values (B, *shape) of these sizes."""
     count = SAFETY + sizes[0].numel()
     for operation in behind:
-        constant = operation.constant()
+        constant = operation.constant_terms()
         count += SAFETY + sizes[0].numel()
-        sizes = operation.linear(sizes, power=1) + (0.0 if constant is None else constant.abs())
+        sizes = operation.linear(sizes, power=1) + (0.0 if constant is None else constant)
     return (gamma(count, sizes.dtype) * (functions.abs() * sizes).sum(dim=2)).detach()
 
 

@@ -36,8 +36,7 @@ def _merged(before: GraphNode, node: GraphNode) -> GraphNode | None:
     channels = (before.shape[0], 1, 1)
     if scale.factor is None or not all(_fits(each, channels) for each in (scale.factor, scale.shift)):
         return None
-    shift = None if scale.shift is None else scale.shift.reshape(-1, 1, 1)
-    return replace(before, operation=before.operation.scaled(scale.factor.reshape(-1, 1, 1), shift))
+    return replace(before, operation=before.operation.scaled(scale))
 
 
 def _fits(constant: Tensor | None, channels: tuple[int, int, int]) -> bool:

@@ -58,8 +58,8 @@ def widened(operation: Operation, inputs: Sequence[Box], box: Box) -> Box:
     sizes, dtype = [magnitude(each) for each in inputs], box.lower.dtype
     terms = max(each[0].numel() for each in sizes)
     if isinstance(operation, Affine):
-        constant = operation.constant()
-        total = operation.linear(*sizes, power=1) + (0 if constant is None else constant.detach().abs())
+        constant = operation.constant_terms()
+        total = operation.linear(*sizes, power=1) + (0 if constant is None else constant)
     elif isinstance(operation, MatMul):
         total = sizes[0] @ sizes[1]
     elif isinstance(operation, Product):
@@ -84,12 +84,13 @@ def substitution_error(
     """
     sizes = [magnitude(each) for each in inputs]
     slopes, constants = _sums(planes, sizes)
-    built = 0.0 if isinstance(planes, Affine) else gamma(SAFETY, torch.float64)
+    built = gamma(SAFETY, torch.float64)
     in_slopes = gamma(_terms(planes) + 4 + readers, dtype)
     error = (in_slopes + built) * slopes + _terms(planes) * torch.finfo(dtype).tiny
     if constants is not None:
         in_constants = gamma(_constants_added(planes, constants, shape) + 4 + nodes, dtype)
-        error = error + (in_constants + built) * constants
+        terms = planes.constant_terms() if isinstance(planes, Affine) else None
+        error = error + in_constants * constants + built * (constants if terms is None else terms)
     if isinstance(planes, Lines | ConstantPlanes):
         error = error + built * (1 + (sizes[0] if isinstance(planes, Lines) else 0.0))
     return error.detach().expand(len(sizes[0]), *shape)

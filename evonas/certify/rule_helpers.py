@@ -95,10 +95,21 @@ def constant_of(call: Call, value: Recorded, other: Any) -> DeferredConstant:
     return DeferredConstant(tuple(other.shape[1:]), lambda: other[0].to(dtype))
 
 
-def scaled(call: Call, value: Recorded, factor: DeferredConstant | None, shift: DeferredConstant | None) -> Recorded:
-    """Add the node factor * value + shift; returns its tensor."""
+def scaled(
+    call: Call,
+    value: Recorded,
+    factor: DeferredConstant | None,
+    shift: DeferredConstant | None,
+    shift_terms: DeferredConstant | None = None,
+) -> Recorded:
+    """Add the node factor * value + shift; returns its tensor.
+
+    Args:
+        shift_terms: see `Affine.constant_terms`; None: nothing cancels in the shift.
+    """
 
     def make() -> Scale:
-        return Scale(factor=None if factor is None else factor.make(), shift=None if shift is None else shift.make())
+        made = [each if each is None else each.make() for each in (factor, shift, shift_terms)]
+        return Scale(factor=made[0], shift=made[1], shift_terms=made[2])
 
     return like(call, Deferred(make), [value])

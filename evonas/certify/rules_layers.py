@@ -45,8 +45,13 @@ def _batch_norm(call: Call) -> tuple[Any, ...]:
         added: Tensor = -moved if bias is None else exactly(bias) - moved
         return added.view(shape)
 
+    def shift_terms() -> Tensor:
+        moved = (exactly(mean) * scale()).detach().abs()
+        return (moved if bias is None else moved + exactly(bias).detach().abs()).view(shape)
+
     refuse_merged_batch(call, value)
-    out = scaled(call, value, DeferredConstant(shape, lambda: scale().view(shape)), DeferredConstant(shape, shift))
+    parts = (DeferredConstant(shape, make) for make in (lambda: scale().view(shape), shift, shift_terms))
+    out = scaled(call, value, *parts)
     empty = torch.empty(0)
     return (out, empty, empty, empty)[: 3 if call.name != "cudnn_batch_norm" else 4]
 

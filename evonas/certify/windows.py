@@ -7,7 +7,7 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.certify.affine import Affine, powered
+from evonas.certify.affine import Affine, Scale, powered
 from evonas.certify.graph import Patch
 from evonas.certify.patches import Reach, cut, reach_of_windows
 
@@ -28,6 +28,8 @@ class Conv(Affine):
     """Height and width of the input."""
     kept: tuple[slice, slice] | None = None
     """Rows and columns of the input that `transpose` returns; None: all."""
+    bias_terms: Tensor | None = None
+    """See `constant_terms`; None: the absolute values of the bias."""
 
     def linear(self, *inputs: Tensor, power: int = 0) -> Tensor:
         weight = powered(self.weight, power)
@@ -60,17 +62,27 @@ class Conv(Affine):
         grouped = self.weight.view(self.groups, out // self.groups, into, *kernel).transpose(1, 2)
         return grouped.reshape(self.groups * into, out // self.groups, *kernel).flip(2, 3)
 
-    def scaled(self, factor: Tensor, shift: Tensor | None) -> "Conv":
-        """The convolution that computes factor * outputs + shift, with factor and shift (out, 1, 1) or ()."""
-        factor = factor.expand(len(self.weight), 1, 1)
-        bias = self.bias if self.bias is None else self.bias * factor[:, 0, 0]
-        if shift is not None:
-            shift = shift.expand(len(self.weight), 1, 1)[:, 0, 0]
-            bias = shift if bias is None else bias + shift
-        return replace(self, weight=self.weight * factor[..., None], bias=bias)
+    def scaled(self, scale: Scale) -> "Conv":
+        """The convolution and, behind it, a scaling of its channels or of all values, in one."""
+        assert scale.factor is not None
+        factor, bias, terms = self._of_channels(scale.factor), self.bias, self.constant_terms()
+        if bias is not None and terms is not None:
+            bias, terms = bias * factor, terms.flatten() * factor.detach().abs()
+        shift, more = scale.shift, scale.constant_terms()
+        if shift is not None and more is not None:
+            shift, more = self._of_channels(shift), self._of_channels(more)
+            bias, terms = (shift, more) if bias is None or terms is None else (bias + shift, terms + more)
+        return replace(self, weight=self.weight * factor[:, None, None, None], bias=bias, bias_terms=terms)
+
+    def _of_channels(self, values: Tensor) -> Tensor:
+        """(out,) values, for those of all channels or for one of all."""
+        return values.reshape(-1).expand(len(self.weight))
 
     def constant(self) -> Tensor | None:
         return None if self.bias is None else self.bias[:, None, None]
+
+    def constant_terms(self) -> Tensor | None:
+        return super().constant_terms() if self.bias_terms is None else self.bias_terms[:, None, None]
 
     def reach(self, patch: Patch) -> list[Patch] | None:
         return [self._reach(patch).patch]

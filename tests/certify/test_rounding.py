@@ -3,6 +3,10 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
+from functools import partial
+from operator import le, sub
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +127,41 @@ def test_exact_values_of_networks_of_the_spaces(name: str) -> None:
     images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for epsilon in (1e-7, 1e-4):
         check(network, images, epsilon, "linf")
+
+
+@pytest.mark.parametrize("convolved", [False, True])
+@pytest.mark.parametrize("bounds", [interval_bounds, linear_bounds, partial(linear_bounds, intermediate="interval")])
+def test_a_shift_that_cancels_is_told_by_its_terms(convolved: bool, bounds: Callable[..., Any]) -> None:
+    """Of black images, whose logits are bias - mean * scale, with 60 digits; means and biases take each other away."""
+    channels, drawn = 400, torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm2d(channels).eval()
+    norm.running_mean = 1000 + 1000 * torch.rand(channels, generator=drawn)
+    norm.running_var = 0.5 + torch.rand(channels, generator=drawn)
+    norm.weight.data = 0.5 + torch.rand(channels, generator=drawn)
+    scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
+    norm.bias.data = (norm.running_mean.double() * scale).float()
+    before = nn.Conv2d(channels, channels, 1, groups=channels)
+    inner = torch.rand(channels, generator=drawn) if convolved else torch.zeros(channels)
+    before.bias = nn.Parameter(inner)
+    norm.running_mean = norm.running_mean + inner
+    with localcontext(prec=60):
+        exact = [
+            (value - mean) * weight / (variance + Decimal(norm.eps)).sqrt() + bias
+            for value, mean, variance, weight, bias in zip(
+                *(
+                    [Decimal(each) for each in values.tolist()]
+                    for values in (inner, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+                ),
+                strict=True,
+            )
+        ]
+        images = torch.zeros(1, channels, 1, 1)
+        layers = (before, norm) if convolved else (norm,)
+        found = bounds(nn.Sequential(*layers, nn.Flatten()), images, 0.0, rounding="outward")
+        lower, upper = ([Decimal(each) for each in ends[0].tolist()] for ends in found)
+    assert all(map(le, lower, exact))
+    assert all(map(le, exact, upper))
+    assert max(map(float, map(sub, upper, lower))) < 1e-2
 
 
 def test_bounds_to_nearest_do_leave_them() -> None:
