@@ -15,6 +15,7 @@ from evonas.report.papers.beyond import Scattered, draw_effects, draw_scattered
 from evonas.studies import roco
 from evonas.studies.association import (
     CLEAN_CALIPER,
+    FEWEST,
     MACS_CALIPER,
     Effect,
     Groups,
@@ -196,18 +197,19 @@ def correlations(studied: Studied) -> list[TextTable]:
     return [TextTable(f"Partial rank correlations; {studied.data('cifar10')}", header, tuple(lines), notes)]
 
 
-def verdict(found: Effect | None) -> str:
-    """A difference of errors in words."""
+def verdict(found: Effect | None, seeds: int) -> str:
+    """A difference of errors of so many seeds in words."""
     if found is None:
         return "no pair of networks is that close, so that nothing can be said"
     if math.isnan(found.low):
         return "too few networks are matched for an interval"
     if found.low == found.high == 0:
         return "no difference at all"
+    few = "" if seeds >= FEWEST else f", in {seeds} seed(s), which are too few for a sound interval"
     if found.high < 0:
-        return "RoCo-NAS is more robust than its size and clean error explain"
+        return f"RoCo-NAS is more robust than its size and clean error explain{few}"
     if found.low > 0:
-        return "RoCo-NAS is less robust than its size and clean error explain"
+        return f"RoCo-NAS is less robust than its size and clean error explain{few}"
     return "the interval holds 0: no difference is shown"
 
 
@@ -220,7 +222,7 @@ def findings(studied: Studied) -> Iterator[str]:
         return
     for column, words in ERRORS.items():
         if column in measured:
-            yield f"{words}: {_cell(found[column])} points over the pairs; {verdict(found[column])}."
+            yield f"{words}: {_cell(found[column])} points over the pairs; {verdict(found[column], studied.seeds)}."
     unseen = [column for column in ERRORS if column in measured and column != "adversarial_set_error"]
     better = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.high < 0]
     worse = [ERRORS[column] for column in unseen if (each := found[column]) is not None and each.low > 0]

@@ -94,7 +94,7 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
             yield cell_run(CB, "dsrna", preset, seed, role, metric="bound", baselines=tuple(BASELINES), **quick)
             yield cell_run(JACOBIAN, "dsrna", preset, seed, role, metric="jacobian", **quick)
         if preset == "paper":
-            for name, search in ((CB, "dsrna-bound-pcdarts"), (JACOBIAN, "")):
+            for name, search in ((CB, "dsrna-bound"), (JACOBIAN, "")):
                 file = f"genotype-{search}.json" if search else "genotype.json"
                 link = f"{name.lower()}-cifar10-seed{seed}/{file}"
                 yield imagenet_run(f"{name} on ImageNet", seed, link=link, **IMAGENET)

@@ -39,6 +39,7 @@ WORK: dict[str, dict[str, dict[str, Any]]] = {
         "evolution": {"population": 8, "generations": 2, "epochs": 1},
         "supernet": {"population": 8, "generations": 2, "block_epochs": 8, "joint_epochs": 16},
         "cells": {"search_epochs": 12, "epochs": 12, "search_channels": 4, "eval_channels": 4},
+        "dsrna": {"metric_images": 4},
     },
     "small": {
         "evolution": {"population": 12, "generations": 3, "epochs": 1},
@@ -47,8 +48,8 @@ WORK: dict[str, dict[str, dict[str, Any]]] = {
     },
     "paper": {},
 }
-"""Preset -> kind of method -> option -> value; each comes to the budget. The rate of a supernet falls after half
-and three quarters of its second phase."""
+"""Preset -> kind of method, or method -> option -> value; each comes to the budget. The rate of a supernet falls after
+half and three quarters of its second phase."""
 KINDS = {"roco": "evolution", "tam": "supernet"}
 """Method -> kind; of the others cells."""
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -70,11 +71,13 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
         for name, (method, given) in METHODS.items():
             usual = ROCO if method == "roco" else method_module(method).PRESETS
             values = {**SIZES[preset], **given, "split_seed": 0, "seed": seed, "attack_images": ATTACKED[preset]}
-            values |= WORK[preset].get(KINDS.get(method, "cells"), {})
+            for kind in (KINDS.get(method, "cells"), method):
+                values |= WORK[preset].get(kind, {})
             if "joint_epochs" in values:
                 values["joint_milestones"] = (values["joint_epochs"] // 2, values["joint_epochs"] * 3 // 4)
             if method == "roco":
                 values["white_box_images"] = values.pop("attack_images")
+            values |= {"supernet_precision" if method == "tam" else "precision": "fp32"}  # `joint_front` takes no mixture
             options = changed(usual["paper" if preset == "paper" else "quick"], values)
             if preset == "paper" and "ood_data" not in options.unused():
                 options = changed(options, {"ood_data": ood_data("cifar10")})
@@ -174,7 +177,8 @@ STUDY = Study(
         "the others are trained from scratch. In quick and small every method passes over the training images "
         f"{BUDGET['quick']} and {BUDGET['small']} times in all, for its search and for the networks that it trains; in "
         "paper each has its own paper's schedule, so that there is no common budget. A pass of one costs more than a "
-        "pass of another: the table has what each search took.",
+        "pass of another: the table has what each search took. All of it is computed in fp32, since errors of other "
+        "precisions are not put on one front.",
         "All seeds share one division of the data, so that intervals cover the seeds of searches and trainings, not "
         "the choice of images.",
     ),

@@ -75,7 +75,7 @@ class StudyOptions:
         preset, seeds = shared(STUDIES[study.shares], source, recipe)
         if self.preset not in (StudyOptions.preset, preset):
             raise ConfigurationError(f"expected --preset {preset}, as the runs in {source} have, got {self.preset}")
-        return source, preset, min(seeds, self.seeds or seeds)
+        return source, preset, self.seeds or seeds
 
     @property
     def where(self) -> dict[str, Any]:

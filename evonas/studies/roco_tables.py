@@ -198,14 +198,20 @@ def _pair_notes(pairs: Mapping[int, tuple[TableRow, TableRow, int] | None]) -> I
 
 
 def table_two(studied: Studied) -> list[TextTable]:
-    """Settings of the search."""
+    """Settings of the search, and of what its networks are trained and scored on afterwards."""
     options = next(cell.options for cell in studied.cells if cell.group == ROCO)
+    after, sets = options.after, next(cell.options for cell in studied.cells if cell.method == "build-set")
     ours = {
         "Computational blocks": (options.phases, "3"),
         "Maximum computational units": (options.nodes, "6"),
         "Genetic algorithm generations": (options.search.generations, "20"),
         "Genetic algorithm population": (options.search.population, "40"),
         "Training epochs": (options.training.epochs, "25"),
+        "Training images, of searches and afterwards": (options.data.train_limit or "the whole train part", DASH),
+        "Clean images of each adversarial set": (sets.settings.attacked_images or "all", DASH),
+        "Width of the first block afterwards": (after.retrain_channels, "32"),
+        "Training epochs afterwards": (after.retrain_epochs, "120"),
+        "Test images": (after.test_limit or "all", DASH),
     }
     lines = tuple((name, str(value), paper) for name, (value, paper) in ours.items())
-    return [TextTable("Table II: settings of the search", ("Parameter", "Here", "As reported"), lines)]
+    return [TextTable("Table II: settings of the search and of the trainings after it", ("Parameter", "Here", "As reported"), lines)]

@@ -96,11 +96,14 @@ def test_capacity_matches_by_clean_errors_on_all_test_images(tmp_path: Path) -> 
 
 def test_verdicts() -> None:
     nan = math.nan
-    assert capacity.verdict(None).startswith("no pair of networks")
-    assert capacity.verdict(Effect(0.1, nan, nan, 3)).startswith("too few networks are matched")
-    assert capacity.verdict(Effect(-0.1, -0.2, 0.1, 3)).startswith("the interval holds 0")
-    assert capacity.verdict(Effect(0.0, 0.0, 0.0, 3)) == "no difference at all"
-    assert "less robust" in capacity.verdict(Effect(0.1, 0.05, 0.2, 3))
+    assert capacity.verdict(None, 5).startswith("no pair of networks")
+    assert capacity.verdict(Effect(0.1, nan, nan, 3), 5).startswith("too few networks are matched")
+    assert capacity.verdict(Effect(-0.1, -0.2, 0.1, 3), 5).startswith("the interval holds 0")
+    assert capacity.verdict(Effect(0.0, 0.0, 0.0, 3), 5) == "no difference at all"
+    assert capacity.verdict(Effect(0.1, 0.05, 0.2, 3), 5).endswith("less robust than its size and clean error explain")
+    more = capacity.verdict(Effect(-0.1, -0.2, -0.05, 3), 4)
+    assert more.startswith("RoCo-NAS is more robust than its size and clean error explain")
+    assert more.endswith("in 4 seed(s), which are too few for a sound interval")
 
 
 def scored(label: str, order: list[float], seed: int = 0) -> list[Row]:
