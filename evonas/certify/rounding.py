@@ -2,7 +2,8 @@
 
 The error of n products and sums is at most gamma(n) = n u / (1 - n u) of the sum of their absolute values, in any order
 (Higham, 2002, section 3.1), with u half the distance from 1 to the next number. What an error of coefficients does to a
-bound is at most the error times the largest absolute value that they are multiplied with.
+bound is at most the error times the largest absolute value that they are multiplied with. Convolutions by Winograd or
+FFT, which cuDNN may choose, are not such sums.
 """
 
 from collections.abc import Sequence

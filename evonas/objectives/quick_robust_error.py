@@ -43,7 +43,8 @@ class QuickRobustError:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(epochs=5, lr=0.2, weight_decay=5e-4, cyclic=True, precision="fp32")
     )
-    """Its schedule: that of Wong et al., with fewer epochs. Precision `fp32`, `bf16` or `tf32`."""
+    """Its schedule: that of Wong et al., with fewer epochs, and with gradients clipped at 5, as in every training here.
+    Precision `fp32`, `bf16` or `tf32`."""
     fgsm: FGSM = field(default_factory=FGSM)
     pgd: PGD = field(default_factory=lambda: PGD(stop_when_fooled=True))
     images: int | None = None

@@ -77,7 +77,7 @@ def cells(preset: str, seeds: int) -> Iterator[Cell]:
                 values["joint_milestones"] = (values["joint_epochs"] // 2, values["joint_epochs"] * 3 // 4)
             if method == "roco":
                 values["white_box_images"] = values.pop("attack_images")
-            values |= {"supernet_precision" if method == "tam" else "precision": "fp32"}  # `joint_front` takes no mixture
+            values["supernet_precision" if method == "tam" else "precision"] = "fp32"  # one front takes no mixture
             options = changed(usual["paper" if preset == "paper" else "quick"], values)
             if preset == "paper" and "ood_data" not in options.unused():
                 options = changed(options, {"ood_data": ood_data("cifar10")})

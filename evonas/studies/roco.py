@@ -143,8 +143,8 @@ STUDY = Study(
         Item(
             "Table II",
             "settings of the search",
-            "none in the preset paper; quick and small are smaller in everything, also in what follows the search, which stands "
-            "below the paper's own lines",
+            "none in the preset paper; quick and small are smaller in everything, also in what follows the search, "
+            "which stands below the paper's own lines",
             tables=table_two,
         ),
         Item(

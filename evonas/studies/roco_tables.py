@@ -214,4 +214,10 @@ def table_two(studied: Studied) -> list[TextTable]:
         "Test images": (after.test_limit or "all", DASH),
     }
     lines = tuple((name, str(value), paper) for name, (value, paper) in ours.items())
-    return [TextTable("Table II: settings of the search and of the trainings after it", ("Parameter", "Here", "As reported"), lines)]
+    return [
+        TextTable(
+            "Table II: settings of the search and of the trainings after it",
+            ("Parameter", "Here", "As reported"),
+            lines,
+        )
+    ]

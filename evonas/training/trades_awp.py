@@ -22,8 +22,8 @@ class TradesAwp(Trades):
     The defaults are those of the authors' code for CIFAR-10. Its proxy is a copy of the network with plain SGD, whose
     step is rescaled to `gamma` times the norm of each weight; so only the direction of the gradient counts, and there
     is no proxy here to keep. A weight that several layers share moves alike in all of them. Running statistics are
-    those of the second pass alone, as there. Weights are never changed in place: what is undone is undone exactly, and
-    weight decay sees the weights themselves.
+    those of the second pass alone, as there. Weights are never changed in place: what is undone is undone exactly, and,
+    unlike there, weight decay sees the weights themselves.
     """
 
     epsilon: float = 8 / 255

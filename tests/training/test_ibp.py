@@ -1,6 +1,8 @@
 """IBP and CROWN-IBP training: the loss by hand, its soundness, its schedules, statistics of the batch, checkpoints."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from evonas.attacks import PGD
 from evonas.certify import interval_margin_bounds, margin_bounds
 from evonas.data import Augmentation, DevicePart, batches, load_data
 from evonas.errors import ConfigurationError
-from evonas.spaces import PhaseSpace
-from evonas.training import CrownIbp, Gaussian, Ibp, Training, TrainingConfig, standard, train
+from evonas.networks.blocks import seeded
+from evonas.networks.darts import GENOTYPES, DartsNetwork
+from evonas.spaces import NasBench201Space, PhaseSpace, ShuffleSpace
+from evonas.training import CellTraining, CrownIbp, Gaussian, Ibp, Training, TrainingConfig, standard, train
 from evonas.training.batch_statistics import observed, with_statistics
 
 EPSILON = 4 / 255
@@ -120,6 +124,41 @@ def test_without_radius_bound_or_noise_it_is_plain_training_bit_for_bit(recipe: 
     standard(plain, *batch(), rng()).backward()
     pairs = zip(ours.parameters(), plain.parameters(), strict=True)
     assert all(torch.equal(first.grad, second.grad) for first, second in pairs)  # type: ignore[arg-type]
+
+
+BENCH, SHUFFLE = NasBench201Space(channels=4, cells=1), ShuffleSpace(width=1 / 3, depth=0.1, window=None)
+PHASES = PhaseSpace(phases=2, nodes=2, channels=4)
+SEARCHED: dict[str, Callable[[], nn.Module]] = {
+    "phases": lambda: PHASES.build(PHASES.designs()["dense"]),
+    "shuffle": lambda: SHUFFLE.build(0 * SHUFFLE.upper),
+    "nasbench201": lambda: BENCH.build(0 * BENCH.upper + 3),
+    "cells": lambda: DartsNetwork(GENOTYPES["PC_DARTS_cifar"], 2, 3, auxiliary=True),
+}
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("name", SEARCHED)
+@pytest.mark.parametrize("recipe", [Ibp(epsilon=1e-9), CrownIbp(epsilon=1e-9, kappa=0.5, beta=0.5)])
+def test_networks_of_every_space_within_a_radius_of_next_to_nothing(name: str, recipe: Ibp) -> None:
+    """Bounds are the logits of a pass without drop-path then; statistics stay those of one clean pass with it."""
+    images, labels, made = torch.rand(4, 3, 32, 32, generator=rng()), torch.arange(4), seeded(SEARCHED[name], 0)
+    loss: Any = recipe
+    plain: Any = standard
+    own_head: Any = standard
+    if name == "cells":
+        plain = CellTraining(drop_path=0.4).begin_epoch(made, 5, 10)
+        loss, own_head = replace(plain, robust=recipe), replace(plain, auxiliary_weight=0.0)
+    clean, other, without = (copy.deepcopy(made) for _ in range(3))
+    value = loss(made, images, labels, rng())
+    value.backward()
+    with torch.no_grad():
+        both, own = plain(clean, images, labels, rng()), own_head(other, images, labels, rng())
+        whole = functional.cross_entropy(without(images), labels)
+    assert bool(abs(own - whole) > 1e-2) == (name == "cells")  # what drop-path does
+    assert value.item() == pytest.approx(float(both + 0.5 * (whole - own)), rel=1e-3)
+    assert all(weight.grad is not None and bool(weight.grad.isfinite().all()) for weight in made.parameters())
+    assert all(map(torch.equal, made.buffers(), clean.buffers()))
+    assert all(module.training for module in made.modules())
 
 
 def test_crown_ibp_mixes_both_bounds() -> None:
