@@ -260,7 +260,7 @@ def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_pat
     for item in found.study.items:
         drawn = item.draw is None or (tmp_path / f"{item.stem}.png").exists()
         assert drawn or (name in BEYOND and item.name == "Fig. coverage"), item.name
-        assert item.tables is None or (tmp_path / f"{item.stem}.csv").exists(), item.name
+        assert item.tables is None or [*tmp_path.glob(f"{item.stem}*.csv")], item.name
         for table in item.tables(found) if item.tables else ():
             if "digits" in table.title and item.name != "Text IV":  # the hypervolume of toys is 0
                 empty = [line[0] for line in table.lines if "measured" in line[1:2] and {*line[2:]} == {"-"}]
