@@ -90,7 +90,7 @@ def toy(name: str) -> Study:
             if not getattr(getattr(cell.options, "after", None), "retrain", True):
                 values = {each: value for each, value in values.items() if not each.startswith("retrain_")}
             if name == "capacity" and "suite" in values:
-                values["suite"] = (*values["suite"], "clean_on_all", "bim")  # in place of AutoAttack, which takes minutes
+                values["suite"] = (*values["suite"], "clean_on_all", "bim")  # not AutoAttack, which takes minutes
             if name == "proxies":
                 values |= {"suite": ("pgd20",), "population": 5, "generations": 0, "test_limit": 40, "train_limit": 200}
                 values |= {"retrain_epochs": 5, "retrain_batch_size": 8} if "retrain_epochs" in values else {}
