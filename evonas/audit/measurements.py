@@ -124,7 +124,7 @@ class CleanOnAll:
     def __call__(self, candidate: Candidate, tested: Dataset, batch_size: int, report: Report) -> dict[str, float]:
         every = replace(tested, validation=tested.test)
         (wrong,) = ErrorUnder(CLEAN_ON_ALL).wrong(candidate, every, batch_size, report).values()
-        return {CLEAN_ON_ALL: float(wrong.double().mean()), f"{CLEAN_ON_ALL}_images": float(len(wrong))}
+        return {CLEAN_ON_ALL: float(wrong.double().mean())}
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,11 @@ def shown(name: str, value: float, digits: int = 4) -> str:
 
 
 def said(values: Mapping[str, float]) -> Iterator[str]:
-    """A name and a value with its unit for every column, in words where the name says little; alarms have the rest.
-
-    Numbers of images are left out.
-    """
+    """A name and a value with its unit for every column, in words where the name says little; alarms have the rest."""
     for name, value in values.items():
         if name == CHECK:
             yield f"no usable gradient on {shown(name, value)} of images"
-        elif not (name.startswith(CHECK) or name.endswith("_images")):
+        elif not name.startswith(CHECK):
             yield f"{name} {shown(name, value)}"
 
 

@@ -153,7 +153,8 @@ class TestMeasurement:
         assert all(0 <= value <= LARGEST[entry.unit] for value in values.values())
         assert entry.unit != "count" or all(value == int(value) for value in values.values())
         if entry.column.endswith("_error") and entry.column != "adversarial_set_error":
-            images = len(tested.validation) * SEVERITIES.get(name, 1)
+            part = tested.test if name == "clean_on_all" else tested.validation
+            images = len(part) * SEVERITIES.get(name, 1)
             assert values[entry.column] * images == pytest.approx(round(values[entry.column] * images), abs=1e-9)
 
     @pytest.mark.lengthy

@@ -37,7 +37,6 @@ def front(gain: float, seeds: int = 2) -> list[Row]:
             "arch_id": f"{label}{number}",
             "macs": 1e6 * (1 + 0.5 * number),
             capacity.CLEAN: 0.1 + 0.01 * ((number * 5) % 7),
-            f"{capacity.CLEAN}_images": 10_000.0,
             **dict.fromkeys(
                 capacity.ERRORS, 0.5 + 0.01 * (number * 3 % 11) - gain * (label == "RoCo-NAS") + 0.001 * seed
             ),
@@ -84,12 +83,12 @@ def test_capacity_leaves_out_networks_that_both_searches_found(tmp_path: Path) -
 
 
 def test_capacity_matches_by_clean_errors_on_all_test_images(tmp_path: Path) -> None:
-    """Those on few images are not even looked at; the page has the standard error of those that are."""
+    """Those on few images are not even looked at; the page says the standard error of those that are."""
     rows = front(0.1)
     few = [{**row, "clean_error": 0.9 * (row["label"] == "RoCo-NAS")} for row in rows]
     assert capacity.points(few, "pgd_error") == capacity.points(rows, "pgd_error")
     (table,) = capacity.differences(filled("capacity", tmp_path, few))
-    assert "counted on all test images, 10,000: a standard error of up to 0.5 points" in " ".join(table.notes)
+    assert "10,000 in CIFAR-10, a standard error of up to 0.5 points each" in " ".join(table.notes)
     without = [{key: value for key, value in row.items() if key != capacity.CLEAN} for row in rows]
     assert capacity.points(without, "pgd_error") == ()
 
