@@ -256,6 +256,9 @@ def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_pat
     found = studied(name, tmp_path)
     assert {folder: state for folder, state in found.states.items() if state.status != "finished"} == {}
     text = (tmp_path / "study.md").read_text()
+    if name == "capacity":  # both toy searches find the smallest network, which is left out as evidence for neither
+        assert "1 of 1 networks are on both fronts of their seed" in text
+        return
     assert re.search(r"\| measured \| [^-|]|\([1-9]\) \|", text)
     for item in found.study.items:
         drawn = item.draw is None or (tmp_path / f"{item.stem}.png").exists()
