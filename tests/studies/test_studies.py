@@ -237,8 +237,8 @@ def test_two_slots_give_the_tables_of_one_and_end_with_the_first(tmp_path: Path)
 
 
 def killed(name: str, root: Path) -> None:
-    """The toy study, killed when its second run has begun."""
-    second = studied(name, root).cells[1].folder
+    """The toy study, killed when its second run, or its only one, has begun."""
+    second = studied(name, root).cells[:2][-1].folder
     child = begin(name, root)
     while not (root / second).exists():
         assert child.poll() is None, (root / "errors.txt").read_text()
@@ -264,7 +264,7 @@ def test_a_toy_study_is_killed_continued_and_fills_its_tables(name: str, tmp_pat
         drawn = item.draw is None or (tmp_path / f"{item.stem}.png").exists()
         assert drawn or (name in BEYOND and item.name == "Fig. coverage"), item.name
         assert item.tables is None or [*tmp_path.glob(f"{item.stem}*.csv")], item.name
-        for table in item.tables(found) if item.tables else ():
+        for table in item.tables(found) if item.tables and name not in BEYOND else ():
             if "digits" in table.title and item.name != "Text IV":  # the hypervolume of toys is 0
                 empty = [line[0] for line in table.lines if "measured" in line[1:2] and {*line[2:]} == {"-"}]
                 assert [label for label in empty if label not in HANDMADE] == [], item.name  # toys train none of those
